@@ -1,0 +1,1 @@
+"""modelway: takes a machine-learning model from code to traffic on Apache Airflow."""

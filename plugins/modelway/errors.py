@@ -1,0 +1,129 @@
+"""One small tree of errors: what is wrong, where, what is known, what to do, and whether a retry can help."""
+
+from collections.abc import Iterable
+
+from modelway.names import nearest
+
+
+class ModelwayError(Exception):
+    """A refusal or failure that a user meets.
+
+    ``retryable`` says whether trying the same thing again can succeed; operators turn a terminal
+    error (``retryable = False``) into a task failure without further tries.
+    """
+
+    retryable: bool = False
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        known: Iterable[str] | None = None,
+        given: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        """Compose the message.
+
+        :param what: one sentence without a full stop that says what is wrong
+        :param where: file, folder, URL or job that it is about
+        :param known: the values that would have been right
+        :param given: the value that was found, to suggest the nearest known one
+        :param do: one sentence that says what to do
+        """
+        self.what, self.where, self.do = what, where, do
+        self.known = tuple(known) if known is not None else None
+        text = f"{where}: {what}." if where else f"{what}."
+        if self.known is not None:
+            text += f" Known: {', '.join(self.known) or 'none'}."
+            if given is not None and (near := nearest(given, self.known)):
+                text += f" Did you mean '{near}'?"
+        if do:
+            text += f" {do.rstrip('.')}."
+        super().__init__(text)
+
+
+class InvalidSpec(ModelwayError):
+    """A model spec that cannot be used; the message lists every problem (see ``modelway.spec.load``)."""
+
+
+class UnknownModel(ModelwayError):
+    """A model that no spec declares, or that the lineage has never seen."""
+
+
+class UnknownVersion(ModelwayError):
+    """A model version that was never registered."""
+
+
+class InvalidModelCode(ModelwayError):
+    """Model code that cannot be packaged or lacks what the contract asks for."""
+
+
+class DigestMismatch(ModelwayError):
+    """Bytes that are not the ones their digest names: truncated, changed or another file."""
+
+
+class NotWritable(ModelwayError):
+    """A folder or store that cannot be written."""
+
+
+class CapabilityMissing(ModelwayError):
+    """Something asked of a backend, builder or endpoint that it cannot give."""
+
+
+class JobFailed(ModelwayError):
+    """A job that ended badly for a reason that a retry would meet again, such as training code that raises."""
+
+
+class JobLost(ModelwayError):
+    """A job that was killed or vanished; trying again resumes from its last checkpoint."""
+
+    retryable = True
+
+
+class NothingToSelect(ModelwayError):
+    """No checkpoint has a usable value of the selection metric."""
+
+
+class VerificationFailed(ModelwayError):
+    """A frozen model that does not reproduce its checkpoint, or misses a gate."""
+
+
+class RegistryError(ModelwayError):
+    """An OCI registry that refused or did not answer."""
+
+    retryable = True
+
+
+class RegistryRefused(RegistryError):
+    """A registry's refusal that would be the same again: login, permission, a name or digest it does not know."""
+
+    retryable = False
+
+
+class LineageUnavailable(ModelwayError):
+    """A lineage database that does not answer, or stays locked."""
+
+    retryable = True
+
+
+class ImageInvalid(ModelwayError):
+    """An image whose bytes, manifest or layers are not what they should be."""
+
+
+class UnknownEndpoint(ModelwayError):
+    """An endpoint that nothing was ever deployed to."""
+
+
+class PortTaken(ModelwayError):
+    """A port that another program holds."""
+
+
+class EndpointNotReady(ModelwayError):
+    """A predictor or gateway that did not become ready in time."""
+
+    retryable = True
+
+
+class RolloutAborted(ModelwayError):
+    """A rollout that was stopped; traffic is back on the stable version."""
