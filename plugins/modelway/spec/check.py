@@ -1,0 +1,168 @@
+"""From the values of a YAML file to a ModelSpec, or to every problem with its place in the file."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from modelway.names import nearest
+from modelway.spec.code import code_problems
+from modelway.spec.document import Node
+from modelway.spec.model import NAME_REPEATED, ModelSpec, repeated
+from modelway.spec.problems import KeyPath, Problem, Refusal, dotted, shown
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "model_type": "a mapping (key: value)",
+    "dict_type": "a mapping (key: value)",
+    "mapping_type": "a mapping (key: value)",
+    "tuple_type": "a list",
+    "is_instance_of": "text",
+}
+_LIMITS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_HOLDS_PARAMS = ("train", "evaluate")
+
+
+def check_spec(root: Node, *, file: Path) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
+    """Return the spec that a file's values make, or None and what is wrong with them and with the model's Python."""
+    data = root.plain()
+    if not isinstance(data, dict):
+        what = f"expected a mapping (key: value), got {shown(data)}"
+        do = f"Write at least: model: {file.parent.name}"
+        return None, (Problem(file=file, line=root.line, column=root.column, what=what, do=do),)
+    spec = None
+    problems: list[Problem] = []
+    try:
+        spec = ModelSpec.model_validate(data, context={"folder": file.parent})
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems += [_problem(detail, root, file) for detail in details]
+    if not any(problem.where == "model" for problem in problems) and data["model"] != file.parent.name:
+        line, column = root.place(("model",))
+        what = f"{shown(data['model'])} is not the name of its folder, '{file.parent.name}'"
+        do = f"Write model: {file.parent.name}, or rename the folder"
+        problems.append(Problem(file=file, line=line, column=column, where="model", what=what, do=do))
+    problems += _repeated_stage(data, root, file, problems)
+    problems += code_problems(data, folder=file.parent)
+    return (None if problems else spec), tuple(problems)
+
+
+def _repeated_stage(data: Mapping[str, Any], root: Node, file: Path, problems: Sequence[Problem]) -> list[Problem]:
+    """Find a stage name given twice even where other things are wrong with the stages."""
+    train = data.get("train")
+    stages = train.get("stages") if isinstance(train, dict) else None
+    if not isinstance(stages, list):
+        return []
+    names = [stage.get("name", object()) if isinstance(stage, dict) else object() for stage in stages]
+    index = repeated(names)
+    path: KeyPath = ("train", "stages", index if index is not None else 0, "name")
+    if index is None or any(problem.where == dotted(path) for problem in problems):
+        return []
+    return [Refusal(NAME_REPEATED).problem(file=file, where=dotted(path), place=root.place(path))]
+
+
+def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
+    path: KeyPath = detail["loc"]
+    of_key = detail["type"] == "extra_forbidden" or path[-1:] == ("[key]",)
+    if path[-1:] == ("[key]",):
+        path = path[:-1]
+    refusal = detail.get("ctx", {}).get("error")
+    if not isinstance(refusal, Refusal):
+        refusal = _refusal(detail, path, file)
+    path += refusal.at
+    return refusal.problem(file=file, where=dotted(path), place=root.place(path, of_key=of_key))
+
+
+def _refusal(detail: ErrorDetails, path: KeyPath, file: Path) -> Refusal:
+    """Say in the user's words what pydantic found."""
+    kind, given, limits = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_key(path)
+    if kind == "missing":
+        do = f"Write model: {file.parent.name}" if path == ("model",) else None
+        return Refusal("the key is missing", do=do)
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", limits["expected"])
+        return Refusal(f"{shown(given)} is not a {path[-1]}", known=known, given=str(given))
+    if kind in _KINDS:
+        return Refusal(f"expected {_KINDS[kind]}, got {shown(given)}", do=_type_hint(kind, given, path))
+    if kind in _LIMITS:
+        words, name = _LIMITS[kind]
+        return Refusal(f"must be {words} {limits[name]:.12g}, got {shown(given)}")
+    if kind in ("too_short", "string_too_short"):
+        return Refusal("must not be empty")
+    if kind in ("too_long", "string_too_long"):
+        unit = "entries" if kind == "too_long" else "characters"
+        return Refusal(f"has more than {limits['max_length']} {unit}")
+    return Refusal(f"{shown(given)} cannot be used here: {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+
+
+def _unknown_key(path: KeyPath) -> Refusal:
+    *above, key = path
+    section = _section(tuple(above))
+    known = _keys(section) if section else ()
+    # The right key in the wrong section is a better guess than a similar one in this section.
+    homes = [name for name, keys in _homes() if key in keys]
+    near = None if homes else nearest(str(key), known)
+    do = None
+    if homes:
+        do = f"It belongs under {' or '.join(homes)}"
+    elif near is None and above and above[0] in _HOLDS_PARAMS and "params" in known:
+        do = "Values for the model's own code go under params"
+    return Refusal("unknown key", known=known, suggestion=near, do=do)
+
+
+def _type_hint(kind: str, given: object, path: KeyPath) -> str | None:
+    if kind in ("int_type", "float_type", "bool_type") and isinstance(given, str):
+        return "Remove the quotes" if re.fullmatch(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?|true|false", given) else None
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        return f'Put it in quotes: "{shown(given)}"'
+    if kind == "tuple_type" and isinstance(given, str):
+        words = given.split() if path[-1] == "command" else [given]
+        return f"Write [{', '.join(words)}]" if 0 < len(given) <= 60 and shown(given) == repr(given) else None
+    return None
+
+
+def _section(path: KeyPath) -> type[BaseModel] | None:
+    """Return the class of the section at ``path``."""
+    found: type[BaseModel] | None = ModelSpec
+    for part in path:
+        if isinstance(part, str) and found is not None:
+            fields = {field.alias or name: field for name, field in found.model_fields.items()}
+            found = next(_models(fields[part].annotation), None) if part in fields else None
+    return found
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def _keys(section: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(sorted(field.alias or name for name, field in section.model_fields.items()))
+
+
+@cache
+def _homes() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the sections with their keys, to say where a misplaced key belongs."""
+    homes: Mapping[str, type[BaseModel] | None] = {
+        name: _section((name,)) for name in ModelSpec.model_fields if _section((name,))
+    }
+    stages = _section(("train", "stages", 0))
+    found = [(name, _keys(section)) for name, section in homes.items() if section]
+    return (*found, *([("train.stages", _keys(stages))] if stages else []))

@@ -1,0 +1,143 @@
+"""Problems of model specs: what is wrong, at which line and column, what is known there and what to do."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelway.errors import InvalidSpec
+from modelway.names import nearest
+
+#: the way to a value from the top of a spec: keys of mappings and indexes of lists
+KeyPath = tuple[str | int, ...]
+
+_CREDENTIALS = re.compile(r"[^\s/@:]+:[^\s/@]+@")
+_LONGEST_SHOWN = 60
+_PLAIN_KEY = re.compile(r"[\w-]{1,60}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with one model spec; ``str()`` is the line that a user reads.
+
+    ``line`` and ``column`` count from 1; ``None`` stands for the file as a whole. ``where`` is the key,
+    such as ``train.stages[1].timeout``, and empty where no key is meant.
+    """
+
+    file: Path
+    line: int | None = None
+    column: int | None = None
+    where: str = ""
+    what: str
+    known: tuple[str, ...] | None = None
+    suggestion: str | None = None
+    do: str | None = None
+
+    def __str__(self) -> str:
+        place = display(self.file)
+        if self.line is not None:
+            place += f":{self.line}:{self.column or 1}"
+        text = f"{place}  {self.where}: {self.what}." if self.where else f"{place}  {self.what}."
+        if self.known is not None:
+            text += f" Known: {', '.join(self.known) or 'none'}."
+        if self.suggestion:
+            text += f" Did you mean '{self.suggestion}'?"
+        return f"{text} {self.do.rstrip('.')}." if self.do else text
+
+
+class Refusal(ValueError):
+    """How a check of one value says no; the loader adds file, line and key and makes a ``Problem`` of it."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        known: Iterable[str] | None = None,
+        suggestion: str | None = None,
+        given: str | None = None,
+        do: str | None = None,
+        at: KeyPath = (),
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        """Compose the refusal.
+
+        :param given: the value that was found, to suggest the nearest known one
+        :param at: the way from the checked value to the part of it that is wrong
+        :param place: line and column, where the check itself knows them
+        """
+        super().__init__(what)
+        self.what, self.do, self.at, self.place = what, do, at, place
+        self.known = tuple(known) if known is not None else None
+        self.suggestion = suggestion
+        if suggestion is None and given is not None and self.known:
+            self.suggestion = nearest(given, self.known)
+
+    def problem(self, *, file: Path, where: str = "", place: tuple[int, int] | None = None) -> Problem:
+        """Return the refusal as a problem of ``file``, at ``place`` unless the check knows better."""
+        line, column = self.place or place or (None, None)
+        return Problem(
+            file=file,
+            line=line,
+            column=column,
+            where=where,
+            what=self.what,
+            known=self.known,
+            suggestion=self.suggestion,
+            do=self.do,
+        )
+
+
+def display(file: Path) -> str:
+    """Return the path as a user writes it: relative to the current folder when it is below that."""
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(file)
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a key path as text, such as ``train.stages[1].timeout``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
+    return text.removeprefix(".")
+
+
+def _key(part: str) -> str:
+    return part if _PLAIN_KEY.fullmatch(part) else shown(part)
+
+
+def shown(value: object) -> str:
+    """Return a value as it may stand in a message: short, on one line, without the credentials of a URL."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = _CREDENTIALS.sub("***@", value)
+        return repr(text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…")
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, Sequence) and any(isinstance(item, Mapping) for item in value):
+        return "a list"
+    text = f"[{', '.join(map(shown, value))}]" if isinstance(value, Sequence) else str(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun, such as ``1 problem`` or ``2 problems``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def render(problems: Sequence[Problem]) -> str:
+    """Return all problems as text: a line that counts them, then one line each."""
+    folders = {problem.file.parent for problem in problems}
+    header = f"{counted(len(problems), 'problem')} in {counted(len(folders), 'model spec')}"
+    return "\n".join([header, *map(str, problems)])
+
+
+def invalid_spec(problems: Sequence[Problem]) -> InvalidSpec:
+    """Return the one error that lists all problems, to be raised."""
+    text = render(problems)
+    error = InvalidSpec(text)
+    # The text has its own full stops: the one that the base class adds is left out.
+    error.args = (text,)
+    return error
