@@ -1,0 +1,1 @@
+"""Content-addressed files, the code package, the model archive, image layouts."""

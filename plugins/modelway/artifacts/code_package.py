@@ -1,0 +1,106 @@
+"""The code package: a model's folder as one archive, byte-identical for the same tree on every machine."""
+
+import os
+import re
+import stat
+import subprocess
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from modelway.errors import InvalidModelCode
+
+SKIPPED = re.compile(r"(^|/)(\.[^/]+|__pycache__|[^/]+\.py[co]|[^/]+\.egg-info)(/|$)|^model\.yaml$")
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """The git state that the code was packaged from; ``None`` where the folder is not in a git checkout."""
+
+    commit: str | None = None
+    branch: str | None = None
+    dirty: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the commit as plain data."""
+        return asdict(self)
+
+
+def package_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files of a model's folder that are packaged, sorted by name: all but hidden ones, Python's caches
+    and the model spec, whose values reach the job as parameters.
+
+    :raises InvalidModelCode: the folder is missing or empty, or holds a link that leaves it
+    """
+    if not folder.is_dir():
+        raise InvalidModelCode("there is no such folder", where=str(folder), do="Name the folder of the model's code")
+    files = []
+    for base, folders, names in os.walk(folder):
+        here = Path(base).relative_to(folder)
+        folders[:] = sorted(name for name in folders if not SKIPPED.search((here / name).as_posix()))
+        files += [here / name for name in names if not SKIPPED.search((here / name).as_posix())]
+    if not files:
+        raise InvalidModelCode(
+            "the folder holds no file to package", where=str(folder), do="Put the model's code there"
+        )
+    root = folder.resolve()
+    for file in files:
+        if not (folder / file).resolve().is_relative_to(root):
+            raise InvalidModelCode(
+                f"'{file.as_posix()}' links out of the folder", where=str(folder), do="Copy the file into the folder"
+            )
+    return tuple(sorted(files, key=lambda file: PurePosixPath(file).as_posix()))
+
+
+def write_code_package(*, folder: Path, to: Path) -> None:
+    """Write the code package of ``folder`` to the file ``to``.
+
+    A ZIP without compression, names sorted, no times, modes 0644 or 0755: the same tree gives the same bytes.
+    """
+    files = package_files(folder)
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as package:
+        for file in files:
+            source = folder / file
+            info = zipfile.ZipInfo(PurePosixPath(file).as_posix(), date_time=EPOCH)
+            info.create_system = 3
+            executable = source.stat().st_mode & stat.S_IXUSR
+            info.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+            package.writestr(info, source.read_bytes())
+
+
+def unpack_code_package(*, package: Path, to: Path) -> None:
+    """Unpack a code package into the folder ``to``.
+
+    :raises InvalidModelCode: a member's name leaves the folder
+    """
+    with zipfile.ZipFile(package) as archive:
+        for info in archive.infolist():
+            name = PurePosixPath(info.filename)
+            if name.is_absolute() or ".." in name.parts:
+                raise InvalidModelCode(f"the member '{info.filename}' leaves the folder", where=str(package))
+            target = to / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(info))
+            target.chmod((info.external_attr >> 16) & 0o777 or 0o644)
+
+
+def git_commit(folder: Path) -> Commit:
+    """Return commit, branch and whether ``folder`` differs from the commit."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return Commit()
+    return Commit(
+        commit=commit,
+        branch=git("rev-parse", "--abbrev-ref", "HEAD"),
+        dirty=bool(git("status", "--porcelain", "--", ".")),
+    )

@@ -1,0 +1,224 @@
+"""Unpacks an image's layers into a folder: checked while they are read, and never outside that folder."""
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from modelway.artifacts.oci_manifest import (
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_TAR,
+    LAYER_GZIP,
+    LAYER_TAR,
+    Descriptor,
+    Image,
+    ImageSource,
+)
+from modelway.artifacts.whole_files import BLOCK, replace_file
+from modelway.errors import ImageInvalid
+
+#: written into the unpacked folder as the last file: which image it is, how many files and bytes it has
+MARKER = ".unpacked.json"
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_REBUILD = "Build the image again (clear the build_image task) or pull it from where it is whole"
+_HOSTILE = "Do not use this image: a well-made layer holds plain relative paths, folders, files and links only"
+
+
+def is_unpacked(root: Path, *, digest: str) -> bool:
+    """Return whether ``root`` is the finished folder of the image ``digest`` with all its files and their sizes."""
+    try:
+        marker = json.loads((root / MARKER).read_bytes())
+        files, size = _count(root)
+    except (OSError, ValueError):
+        return False
+    return bool(marker == {"digest": digest, "files": files, "bytes": size})
+
+
+def unpack_layers(*, source: ImageSource, image: Image, digest: str, root: Path) -> None:
+    """Unpack the layers of ``image`` in order into the empty folder ``root`` and mark it as finished.
+
+    :param digest: the digest that the image was asked for by (an index's, or the manifest's own)
+    :raises ImageInvalid: a layer is missing, damaged, of an unknown kind, or would reach out of ``root``
+    """
+    root = Path(os.path.realpath(root))
+    for descriptor, diff_id in zip(image.layers, image.diff_ids, strict=True):
+        with source.open_blob(descriptor) as file:
+            _unpack_layer(file, descriptor, diff_id, root=root, where=source.where)
+    for path in _entries(root):
+        if path.is_symlink() and not _inside(path, root):
+            raise ImageInvalid(
+                f"the link {path.relative_to(root)} leads out of the image", where=source.where, do=_HOSTILE
+            )
+    _sync(root)
+    files, size = _count(root)
+    (root / MARKER).unlink(missing_ok=True)
+    replace_file(path=root / MARKER, data=json.dumps({"digest": digest, "files": files, "bytes": size}).encode())
+
+
+class _Hashing:
+    """Reads a stream once and hashes what passes."""
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
+        self._file, self._hash, self.size = file, hashlib.sha256(), 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._hash.update(data)
+        self.size += len(data)
+        return data
+
+    def digest(self) -> str:
+        """Read what is left and return the digest of everything."""
+        while self.read(BLOCK):
+            pass
+        return "sha256:" + self._hash.hexdigest()
+
+
+def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root: Path, where: str) -> None:
+    packed = _Hashing(file)
+    if descriptor.media_type in (LAYER_TAR, DOCKER_LAYER_TAR):
+        plain = packed
+    elif descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP):
+        plain = _Hashing(gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb"))
+    else:
+        raise ImageInvalid(
+            f"layer {descriptor.digest} is a {descriptor.media_type}",
+            where=where,
+            known=(LAYER_TAR, LAYER_GZIP),
+            do="Push the image with uncompressed or gzip layers",
+        )
+    problem = None
+    try:
+        with tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|", bufsize=1024 * 1024) as tar:
+            _unpack_members(tar, root=root, where=f"{where}, layer {descriptor.digest}")
+        unpacked = plain.digest()
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        problem, unpacked = error, ""
+    if packed.digest() != descriptor.digest or packed.size != descriptor.size:
+        raise ImageInvalid(f"layer {descriptor.digest} is damaged", where=where, do=_REBUILD) from problem
+    if problem is not None:
+        raise ImageInvalid(f"layer {descriptor.digest} is no tar archive ({problem})", where=where) from problem
+    if unpacked != diff_id:
+        raise ImageInvalid(
+            f"layer {descriptor.digest} unpacks to {unpacked}, and the config says {diff_id}", where=where, do=_REBUILD
+        )
+
+
+def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str) -> None:
+    fresh: set[Path] = set()
+    for member in tar:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or "\0" in member.name:
+            raise ImageInvalid(f"a layer names the path {member.name!r}", where=where, do=_HOSTILE)
+        if not path.parts:
+            continue
+        folder = _folder(root, path.parent, where=where)
+        if path.name == _OPAQUE:
+            for hidden in set(folder.iterdir()) - fresh:
+                _remove(hidden)
+        elif path.name.startswith(_WHITEOUT):
+            hidden_name = path.name.removeprefix(_WHITEOUT)
+            if hidden_name in ("", ".", ".."):
+                raise ImageInvalid(f"a layer removes {member.name!r}", where=where, do=_HOSTILE)
+            _remove(folder / hidden_name)
+        else:
+            _place(tar, member, folder / path.name, root=root, where=where)
+            fresh.update((folder / path.name, *folder.parents, folder))
+
+
+def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, root: Path, where: str) -> None:
+    """Write one member at ``path``, whose folder is known to lie within ``root``."""
+    if member.isdir():
+        if path.is_symlink() or not path.is_dir():
+            _remove(path)
+            path.mkdir()
+        # The owner must be able to fill and to remove the folder, whatever the image says.
+        path.chmod(member.mode & 0o777 | 0o700)
+        return
+    if not (member.isreg() or member.issym() or member.islnk()):
+        raise ImageInvalid(f"a layer holds {member.name!r}, a device or pipe", where=where, do=_HOSTILE)
+    if member.islnk():
+        _hard_link(member, path, root=root, where=where)
+        return
+    _remove(path)
+    if member.issym():
+        # Absolute targets mean the image's own root, as they do inside a container.
+        absolute = member.linkname.startswith("/")
+        target = os.path.relpath(f"{root}{member.linkname}", path.parent) if absolute else member.linkname
+        path.symlink_to(target)
+        if not _inside(path, root):
+            raise ImageInvalid(
+                f"the link {member.name!r} to {member.linkname!r} leads out of the image", where=where, do=_HOSTILE
+            )
+        return
+    content = cast(BinaryIO, tar.extractfile(member))
+    with path.open("xb") as file:
+        shutil.copyfileobj(content, file, BLOCK)
+    path.chmod(member.mode & 0o777 | 0o400)
+
+
+def _hard_link(member: tarfile.TarInfo, path: Path, *, root: Path, where: str) -> None:
+    target = PurePosixPath(member.linkname)
+    if target.is_absolute() or ".." in target.parts or not target.parts:
+        raise ImageInvalid(f"a layer links {member.name!r} to {member.linkname!r}", where=where, do=_HOSTILE)
+    linked = _folder(root, target.parent, where=where) / target.name
+    if linked.is_symlink() or not linked.is_file():
+        raise ImageInvalid(f"a layer links {member.name!r} to {member.linkname!r}, no file before it", where=where)
+    if linked != path:
+        _remove(path)
+        path.hardlink_to(linked)
+
+
+def _folder(root: Path, relative: PurePosixPath, *, where: str) -> Path:
+    """Return the real folder ``relative`` within ``root``, made if it is not there; links are followed only inside."""
+    real = Path(os.path.realpath(root / relative))
+    if real != root and root not in real.parents:
+        raise ImageInvalid(
+            f"a layer writes {str(relative)!r} through a link out of the image", where=where, do=_HOSTILE
+        )
+    try:
+        real.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ImageInvalid(f"a layer writes below {str(relative)!r}, which is a file", where=where) from error
+    return real
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _inside(path: Path, root: Path) -> bool:
+    real = Path(os.path.realpath(path))
+    return real == root or root in real.parents
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root):
+        yield from (Path(folder, name) for name in (*names, *files))
+
+
+def _count(root: Path) -> tuple[int, int]:
+    """Return how many files (links among them) the folder holds and how many bytes are in them, without the marker."""
+    sizes = [path.lstat().st_size for path in _entries(root) if path != root / MARKER and _is_file(path)]
+    return len(sizes), sum(sizes)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or not path.is_dir()
+
+
+def _sync(root: Path) -> None:
+    for path in (*_entries(root), root):
+        if not path.is_symlink():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)

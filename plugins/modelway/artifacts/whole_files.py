@@ -1,0 +1,101 @@
+"""Files that appear whole or not at all: written beside, synced, renamed, guarded by file locks."""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from modelway.errors import NotWritable
+
+BLOCK = 4 * 1024 * 1024
+
+
+def blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of a file in pieces of at most 4 MiB."""
+    while block := file.read(BLOCK):
+        yield block
+
+
+def replace_file(*, path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` at once, whatever was there."""
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            publish(beside=beside, file=file, final=path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def publish(*, beside: Path, file: BinaryIO, final: Path) -> None:
+    """Bring a written file to the disk and rename it into place, readable by every user."""
+    file.flush()
+    os.fchmod(file.fileno(), 0o644)
+    os.fsync(file.fileno())
+    beside.rename(final)
+    sync_folder(final.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def partial_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new file in ``folder`` that is locked while its writer lives and removed unless it was renamed."""
+    while True:
+        beside = folder / uuid.uuid4().hex
+        file = beside.open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Another process may have swept the file in the instant before it was locked.
+        if beside.exists():
+            break
+        file.close()
+    try:
+        yield beside, file
+    finally:
+        beside.unlink(missing_ok=True)
+        file.close()
+
+
+def sweep_partial_files(folder: Path) -> None:
+    """Remove the files of ``partial_file`` whose writers were killed."""
+    for left in folder.iterdir():
+        try:
+            with left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+        except (BlockingIOError, FileNotFoundError):
+            continue
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` alone; the lock is gone when its holder is, however it ended."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one message about ``folder``.
+
+    :raises NotWritable: the body met an ``OSError``
+    """
+    try:
+        yield
+    except OSError as error:
+        raise NotWritable(
+            f"the folder cannot be written ({error.strerror or error})",
+            where=str(folder),
+            do="Make the folder writable for the Airflow worker and leave it space, or set MODELWAY_HOME to another",
+        ) from error

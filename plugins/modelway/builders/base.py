@@ -1,0 +1,99 @@
+"""The port of image builders: what goes in, what comes out, and how a builder is found by its name."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+import modelway.builders
+from modelway.errors import CapabilityMissing
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFile:
+    """One file of a layer: where it comes to lie in the image, and which bytes it must have.
+
+    The source's mode, owner and times do not reach the image.
+    """
+
+    path_in_image: str
+    """Such as ``/models/model/model.onnx``."""
+    source: Path
+    size: int
+    """In bytes."""
+    digest: str
+    """``sha256:<hex>`` of the bytes; the builder refuses others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Files that travel together. What changes rarely goes into the first layers, small metadata into the last."""
+
+    files: tuple[LayerFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What an image is called and where it goes."""
+
+    name: str
+    """The model's name; the image's title and, in the layout, the part of the tag before the colon."""
+    layout: Path
+    """The OCI image layout folder; written always."""
+    tag: str | None = None
+    """For humans, such as ``v3``. A tag that names another image is refused."""
+    repository: str | None = None
+    """``<host[:port]>/<repository>`` to push to as well."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Part of the image's digest: facts of the model only, no times and no run ids."""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    insecure: bool = False
+    """Speak HTTP with a registry on another machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltImage:
+    """An image as endpoints pull it."""
+
+    digest: str
+    """The manifest's."""
+    reference: str
+    """In the registry if it was pushed, else in the layout; pinned by the digest."""
+    tag: str | None
+    size: int
+    """Bytes of all blobs: the manifest, the config and the layers."""
+    layers: tuple[str, ...]
+    """Digests of the layers, the base's first."""
+
+
+class Builder(Protocol):
+    """What a file of this room offers: one function, which can be called again at any time with the same result."""
+
+    def build(self, *, layers: Sequence[Layer], base: str, options: BuildOptions) -> BuiltImage:
+        """Make the image of ``base`` with ``layers`` on top and return it.
+
+        :param base: ``scratch``, or a reference pinned by its digest
+        :raises DigestMismatch: a source file is not what its digest names
+        :raises ImageInvalid: the base is missing or damaged, a path cannot be in an image, or the tag is taken
+        :raises NotWritable: the layout folder cannot be written
+        :raises RegistryError: the registry refuses (terminal) or does not answer (retryable)
+        """
+
+
+def known_builders() -> tuple[str, ...]:
+    """Return the names of the builders, sorted, without importing them."""
+    names = (module.name for module in pkgutil.iter_modules(modelway.builders.__path__))
+    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+
+
+def load_builder(name: str) -> Builder:
+    """Return the builder of that name.
+
+    :raises CapabilityMissing: there is none
+    """
+    if name not in known_builders():
+        raise CapabilityMissing(f"'{name}' is not a builder", known=known_builders(), given=name)
+    return cast(Builder, importlib.import_module(f"modelway.builders.{name}"))
