@@ -1,0 +1,164 @@
+"""``python -m modelway.backends._supervise TRY``: run one try of a local job and write down how it ended.
+
+It leads the job's session, outlives the Airflow worker that started it, keeps the job within its memory and time,
+and ignores SIGTERM, which a cancel sends to the whole session, so that it can still write ``exit.json``.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from modelway.backends import _environment as environment
+from modelway.backends import _processes as processes
+
+WATCH_SECONDS = 0.25
+
+
+def main(attempt: Path) -> int:
+    """Run the try in the folder ``attempt``."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not processes.claim(attempt, "supervisor"):
+        return 1
+    processes.record_self(attempt)
+    request = json.loads((attempt / "request.json").read_text())
+    started = time.monotonic()
+    with (attempt / "log.txt").open("ab") as log:
+        outcome = _run(attempt, request, log)
+    _stop_the_rest(attempt)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    outcome |= {"peak_memory_bytes": usage.ru_maxrss * 1024, "seconds": round(time.monotonic() - started, 3)}
+    _write_exit(attempt, outcome)
+    return 0
+
+
+def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
+    try:
+        python = environment.python_for(
+            requirements=Path(request["requirements"]) if request["requirements"] else None,
+            venvs=Path(request["venvs"]),
+            log=log,
+        )
+    except environment.EnvironmentFailed as error:
+        return {"state": "failed", "reason": str(error), "retryable": error.retryable}
+    _limit_cores(request["cpu"], request["name"])
+    child = subprocess.Popen(
+        [python, "-m", "modelway.job", request["folder"]],
+        cwd=request["folder"],
+        env=request["environment"],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        preexec_fn=_restore_signals,
+    )
+    stopped = _watch(child, memory_bytes=request["memory_bytes"], timeout_seconds=request["timeout_seconds"])
+    return _outcome(attempt, child.returncode, stopped)
+
+
+def _restore_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _limit_cores(cpu: float | None, name: str) -> None:
+    """Bind the job to as many cores as it asked for; which ones follows from its name, to spread jobs."""
+    if cpu is None or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if cpu < len(cores):
+        seed = int(hashlib.sha256(name.encode()).hexdigest(), 16)
+        os.sched_setaffinity(0, random.Random(seed).sample(cores, max(1, round(cpu))))
+
+
+def _watch(child: "subprocess.Popen[bytes]", *, memory_bytes: int | None, timeout_seconds: int | None) -> str | None:
+    """Wait for the child; kill it when it takes too much memory or time, and return why."""
+    deadline = time.monotonic() + timeout_seconds if timeout_seconds else None
+    while True:
+        try:
+            child.wait(timeout=WATCH_SECONDS)
+            return None
+        except subprocess.TimeoutExpired:
+            reason = _over_limit(child.pid, memory_bytes, deadline, timeout_seconds)
+        if reason:
+            _kill_tree(child.pid)
+            child.wait()
+            return reason
+
+
+def _over_limit(pid: int, memory_bytes: int | None, deadline: float | None, timeout_seconds: int | None) -> str | None:
+    if deadline and time.monotonic() > deadline:
+        return f"stopped after its timeout of {timeout_seconds} seconds"
+    if memory_bytes and (used := _memory(pid)) > memory_bytes:
+        return f"out of memory: its processes took {used / 2**20:.0f} MiB, the limit is {memory_bytes / 2**20:.0f} MiB"
+    return None
+
+
+def _tree(pid: int) -> list[Any]:
+    import psutil
+
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _memory(pid: int) -> int:
+    import psutil
+
+    used = 0
+    for process in _tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used += process.memory_info().rss
+    return used
+
+
+def _kill_tree(pid: int) -> None:
+    for process in _tree(pid):
+        with contextlib.suppress(Exception):
+            process.kill()
+
+
+def _outcome(attempt: Path, returncode: int, stopped: str | None) -> dict[str, Any]:
+    if (attempt / "cancelled").exists():
+        return {"state": "cancelled", "reason": "the job was cancelled"}
+    if stopped:
+        return {"state": "failed", "reason": stopped, "retryable": False}
+    if returncode == 0:
+        return {"state": "succeeded"}
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        return {"state": "failed", "reason": f"the job's process was killed by {name}", "retryable": True}
+    try:
+        reason = json.loads((attempt.parent / "error.json").read_text())["reason"]
+    except FileNotFoundError:
+        reason = f"the job's process ended with exit status {returncode}"
+    return {"state": "failed", "reason": reason, "retryable": False}
+
+
+def _stop_the_rest(attempt: Path) -> None:
+    """End what the job left running in its session, such as data loader workers."""
+    for pid in processes.session_members(attempt):
+        if pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _write_exit(attempt: Path, outcome: dict[str, Any]) -> None:
+    beside = attempt / ".exit.json.part"
+    with beside.open("w") as file:
+        json.dump(outcome, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(attempt / "exit.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,176 @@
+"""The port of the backends: what a job is, how it is asked for, followed and stopped."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from modelway import names
+from modelway.artifacts.store import Artifact
+from modelway.errors import CapabilityMissing
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job will not change any more."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a job may use; what a backend cannot give is refused before anything runs."""
+
+    cpu: float | None = field(default=None, metadata={"help": "CPU cores"})
+    memory_bytes: int | None = field(default=None, metadata={"help": "memory of all processes together, in bytes"})
+    gpu: int = field(default=0, metadata={"help": "whole GPUs"})
+    timeout_seconds: int | None = field(default=None, metadata={"help": "the job is stopped after this time"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One unit of work for a backend.
+
+    A job is known by ``(model, run, key)``: asked for again, it is found again. ``clear_number`` counts how often
+    the DAG run was cleared: a job that succeeded before a clear is done anew after it, one that failed goes on.
+    """
+
+    model: str
+    run: str
+    key: str
+    """what the job is within its run, such as the task's id"""
+    stage: str
+    """the stage's name as the model's author knows it"""
+    action: str
+    """``train``, ``evaluate``, ``freeze`` or ``verify``"""
+    clear_number: int = 0
+    module: str | None = None
+    """the model's Python file inside the code package"""
+    command: tuple[str, ...] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    code: Artifact | None = None
+    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+
+    def contract(self) -> dict[str, Any]:
+        """Return the content of ``job.json`` (see ``modelway.job.contract``)."""
+        return {
+            "format": 1,
+            "model": self.model,
+            "run": self.run,
+            "stage": self.stage,
+            "action": self.action,
+            "module": self.module,
+            "command": list(self.command) if self.command else None,
+            "params": dict(self.params),
+            "seed": self.seed,
+            "inputs": {name: f"inputs/{name}" for name in self.inputs},
+            "digests": {
+                "code": self.code.digest if self.code else None,
+                **{name: artifact.digest for name, artifact in self.inputs.items()},
+            },
+        }
+
+    def name(self, attempt: int) -> str:
+        """Return the job's name at an attempt."""
+        return names.job_name(model=self.model, run=self.run, stage=self.key, attempt=attempt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handle:
+    """What finds a submitted job again, from any process."""
+
+    backend: str
+    name: str
+    place: str
+    """where the backend keeps the job: a folder, a namespace, a project"""
+    attempt: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the handle as plain data for a trigger."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Handle":
+        """Read a handle from plain data."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """What is known of a job now."""
+
+    state: JobState
+    reason: str | None = None
+    """one line that says why a job failed"""
+    retryable: bool = False
+    """whether another try can succeed"""
+    peak_memory_bytes: int | None = None
+    seconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as plain data for a trigger's event."""
+        return asdict(self) | {"state": self.state.value}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "JobStatus":
+        """Read a status from plain data."""
+        return cls(**{**data, "state": JobState(data["state"])})
+
+
+class Backend(Protocol):
+    """Where jobs run. Each file of this room that has no leading underscore holds one class ``BACKEND``."""
+
+    capabilities: frozenset[str]
+    """of: gpu, multi_node, cancel, logs, memory_limit, cpu_limit"""
+
+    def build_request(self, job: Job, options: Options) -> Any:
+        """Return what would be sent: pure, printable, comparable.
+
+        :raises CapabilityMissing: an option that this backend cannot give
+        """
+
+    def submit(self, request: Any) -> Handle:
+        """Start the job, or find the one that was started before for the same (model, run, key)."""
+
+    def describe(self, handle: Handle) -> JobStatus:
+        """Return where the job stands."""
+
+    def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
+        """Return what the job printed since ``offset`` (bytes), whole lines while it runs, and the new offset."""
+
+    def cancel(self, handle: Handle) -> None:
+        """Stop the job with everything it started; a job that is over is left alone."""
+
+    def folder(self, handle: Handle) -> Path:
+        """Return the job's folder as a local path, with ``output/`` and ``events.jsonl``."""
+
+
+def known_backends() -> tuple[str, ...]:
+    """Return the backends' names: the room's files."""
+    folder = str(Path(__file__).parent)
+    return tuple(sorted(m.name for m in pkgutil.iter_modules([folder]) if m.name != "base" and m.name[0] != "_"))
+
+
+def load_backend(name: str, *, home: Path) -> Backend:
+    """Return the backend of that name.
+
+    :param home: the embedded home folder, for backends that keep something on this machine
+    :raises CapabilityMissing: there is no such backend
+    """
+    if name not in known_backends():
+        raise CapabilityMissing(f"'{name}' is not a backend", known=known_backends(), given=name)
+    backend: Backend = importlib.import_module(f"modelway.backends.{name}").BACKEND(home=home)
+    return backend

@@ -1,0 +1,306 @@
+"""Jobs as processes on this machine: each in a session of its own, watched by a supervisor that outlives the worker.
+
+Folder of a job, below ``<home>/jobs/<model>/<run>/<key>/``:
+
+- ``g0``, ``g1``, …: one per generation (a clear after success, or another code, parameter or input begins a new one);
+  each is the contract's folder: ``job.json``, ``code/``, ``inputs/``, ``output/``, ``events.jsonl``
+- ``g0/try-1``, …: one per try: ``request.json``, ``log.txt``, ``process.json`` (who runs), ``exit.json`` (how it ended)
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelway import names
+from modelway.artifacts.code_package import unpack_code_package
+from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.backends import _processes as processes
+from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
+from modelway.errors import CapabilityMissing, JobLost, NotWritable
+
+#: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
+ALLOWED = ("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+ALLOWED_PREFIXES = ("PIP_", "NVIDIA_")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+START_SECONDS = 30.0
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalRequest:
+    """What will be started: everything but the try's number is fixed here."""
+
+    job: Job
+    folder: Path
+    contract: Mapping[str, Any]
+    options: Options
+    environment: Mapping[str, str]
+
+
+class LocalBackend:
+    """Starts, finds again, follows and stops processes of this machine."""
+
+    capabilities = frozenset(
+        {"cancel", "logs", "memory_limit", "cpu_limit"} | ({"gpu"} if processes.has_gpu() else set())
+    )
+
+    def __init__(self, *, home: Path) -> None:
+        """Keep jobs under ``<home>/jobs`` and virtual environments under ``<home>/venvs``."""
+        self.home = home
+
+    def build_request(self, job: Job, options: Options) -> LocalRequest:
+        """Return what would be started; see the port."""
+        if options.gpu and "gpu" not in self.capabilities:
+            raise CapabilityMissing(
+                f"{options.gpu} GPU asked for, the backend 'local' has none on this machine",
+                do="Set resources.gpu to 0, or choose a backend or machine with a GPU",
+            )
+        cores = os.cpu_count() or 1
+        if options.cpu and options.cpu > cores:
+            raise CapabilityMissing(
+                f"{options.cpu:g} CPU cores asked for, this machine has {cores}",
+                do=f"Set resources.cpu to at most {cores}",
+            )
+        folder = self.home / "jobs" / names.slug(job.model) / names.slug(job.run) / names.slug(job.key)
+        return LocalRequest(
+            job=job, folder=folder, contract=job.contract(), options=options, environment=_environment(job, options)
+        )
+
+    def submit(self, request: LocalRequest) -> Handle:
+        """Start the job or adopt the one that runs or succeeded; see the port.
+
+        :raises DigestMismatch: the code or an input is damaged
+        :raises NotWritable: the jobs' folder cannot be written
+        """
+        with _locked(request.folder):
+            generation = self._generation(request)
+            last = _last_try(generation)
+            if last and self._adoptable(last):
+                return _handle(request, last)
+            self._prepare(request, generation)
+            attempt = generation / f"try-{_number(last) + 1 if last else 1}"
+            self._start(request, attempt)
+            return _handle(request, attempt)
+
+    def _generation(self, request: LocalRequest) -> Path:
+        """Return the folder of the generation that goes on, or of the new one that begins."""
+        existing = sorted(request.folder.glob("g*"), key=_number)
+        if not existing:
+            return request.folder / "g0"
+        newest = existing[-1]
+        begun = _read(newest / "generation.json") or {}
+        last = _last_try(newest)
+        succeeded = last is not None and _status(last).state is JobState.SUCCEEDED
+        cleared = succeeded and begun.get("clear_number") != request.job.clear_number
+        if begun.get("contract") == json.loads(json.dumps(request.contract)) and not cleared:
+            return newest
+        if last:
+            processes.stop(last, grace_seconds=GRACE_SECONDS)
+        return request.folder / f"g{_number(newest) + 1}"
+
+    def _adoptable(self, attempt: Path) -> bool:
+        """Whether the try runs or has succeeded; one that died without a word is stopped for good."""
+        if _status(attempt).state in (JobState.RUNNING, JobState.SUCCEEDED):
+            return True
+        processes.abandon(attempt)
+        processes.stop(attempt, grace_seconds=GRACE_SECONDS)
+        return False
+
+    def _prepare(self, request: LocalRequest, generation: Path) -> None:
+        """Put code and inputs in their places; what is there from an earlier try is taken again from the store."""
+        store = ArtifactStore("")
+        generation.mkdir(parents=True, exist_ok=True)
+        _write(generation / "job.json", request.contract)
+        if request.job.code:
+            _unpack(store, request.job.code, generation / "code")
+        for name, artifact in request.job.inputs.items():
+            (generation / "inputs" / name).unlink(missing_ok=True)
+            store.fetch(artifact, to=generation / "inputs" / name)
+        _write(
+            generation / "generation.json",
+            {"contract": request.contract, "clear_number": request.job.clear_number},
+        )
+
+    def _start(self, request: LocalRequest, attempt: Path) -> None:
+        attempt.mkdir()
+        runner = _runner(self.home / "jobs")
+        requirements = attempt.parent / "code" / "requirements.txt"
+        _write(
+            attempt / "request.json",
+            {
+                "folder": str(attempt.parent),
+                "environment": {**request.environment, "PYTHONPATH": str(runner)},
+                "cpu": request.options.cpu,
+                "memory_bytes": request.options.memory_bytes,
+                "timeout_seconds": request.options.timeout_seconds,
+                "requirements": str(requirements) if requirements.is_file() else None,
+                "venvs": str(self.home / "venvs"),
+                "name": request.job.name(_number(attempt)),
+            },
+        )
+        plugins = Path(__file__).resolve().parents[2]
+        with (attempt / "supervisor.txt").open("ab") as output:
+            subprocess.Popen(
+                [sys.executable, "-m", "modelway.backends._supervise", str(attempt)],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**request.environment, "PYTHONPATH": str(plugins)},
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not (attempt / "process.json").exists():
+            if time.monotonic() > deadline:
+                processes.abandon(attempt)
+                text = (attempt / "supervisor.txt").read_text()[-500:]
+                raise JobLost(f"the job did not start within {START_SECONDS:g} seconds: {text}", where=str(attempt))
+            time.sleep(0.02)
+
+    def describe(self, handle: Handle) -> JobStatus:
+        """Return where the job stands; see the port."""
+        return _status(_attempt(handle))
+
+    def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
+        """Return what was printed since ``offset``; see the port."""
+        path = _attempt(handle) / "log.txt"
+        if not path.exists():
+            return "", offset
+        over = _status(_attempt(handle)).state.is_terminal
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(1 << 20)
+        if not (over and len(data) < 1 << 20):
+            data = data[: data.rfind(b"\n") + 1]
+        return data.decode(errors="replace"), offset + len(data)
+
+    def cancel(self, handle: Handle) -> None:
+        """Stop the job's whole session; see the port."""
+        attempt = _attempt(handle)
+        if not _status(attempt).state.is_terminal:
+            (attempt / "cancelled").touch()
+        processes.abandon(attempt)
+        processes.stop(attempt, grace_seconds=GRACE_SECONDS)
+
+    def folder(self, handle: Handle) -> Path:
+        """Return the contract's folder; see the port."""
+        return Path(handle.place)
+
+
+BACKEND = LocalBackend
+
+
+def _environment(job: Job, options: Options) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ALLOWED or (name.startswith(ALLOWED_PREFIXES) and not name.endswith(("_TOKEN", "_PASSWORD")))
+    }
+    threads = {name: str(max(1, int(options.cpu))) for name in THREADS} if options.cpu else {}
+    return {**kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
+
+
+def _handle(request: LocalRequest, attempt: Path) -> Handle:
+    number = _number(attempt)
+    return Handle(backend="local", name=request.job.name(number), place=str(attempt.parent), attempt=number)
+
+
+def _attempt(handle: Handle) -> Path:
+    return Path(handle.place) / f"try-{handle.attempt}"
+
+
+def _status(attempt: Path) -> JobStatus:
+    if (ended := _read(attempt / "exit.json")) is not None:
+        return JobStatus(**{**ended, "state": JobState(ended["state"])})
+    if processes.alive(attempt):
+        return JobStatus(state=JobState.RUNNING)
+    # It may have ended between the two looks.
+    if (ended := _read(attempt / "exit.json")) is not None:
+        return JobStatus(**{**ended, "state": JobState(ended["state"])})
+    if (attempt / "cancelled").exists():
+        return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
+    if not (attempt / "process.json").exists() and not (attempt / "claim").exists() and attempt.is_dir():
+        return JobStatus(state=JobState.PENDING)
+    return JobStatus(
+        state=JobState.FAILED,
+        reason="the job vanished: its supervisor was killed or the machine restarted",
+        retryable=True,
+    )
+
+
+def _last_try(generation: Path) -> Path | None:
+    tries = sorted(generation.glob("try-*"), key=_number)
+    return tries[-1] if tries else None
+
+
+def _number(path: Path) -> int:
+    return int("".join(filter(str.isdigit, path.name)))
+
+
+def _unpack(store: ArtifactStore, code: Artifact, to: Path) -> None:
+    beside = to.with_name(f"code.{uuid.uuid4().hex}")
+    package = store.fetch(code, to=beside / "package.zip")
+    unpack_code_package(package=package, to=beside / "code")
+    shutil.rmtree(to, ignore_errors=True)
+    (beside / "code").rename(to)
+    shutil.rmtree(beside)
+
+
+def _runner(jobs: Path) -> Path:
+    """Return a folder that holds ``modelway.job`` and nothing else of ours, copied once per content."""
+    source = Path(__file__).resolve().parents[1]
+    files = [source / "__init__.py", *sorted((source / "job").glob("*.py"))]
+    import hashlib
+
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    folder = jobs / ".runner" / digest
+    if not folder.is_dir():
+        beside = folder.with_name(f"{digest}.{uuid.uuid4().hex}")
+        for file in files:
+            target = beside / "modelway" / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+        with contextlib.suppress(OSError):
+            beside.rename(folder)
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the job's lock, so that two tries of a task cannot both start the job."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise NotWritable(
+            f"the folder of the jobs cannot be written ({error.strerror})",
+            where=str(folder),
+            do="Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is",
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return value
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(value, sort_keys=True))
+    beside.replace(path)

@@ -1,0 +1,1 @@
+"""Airflow Connections as plain settings."""

@@ -1,0 +1,32 @@
+"""Airflow Connections as settings, read key by key; without one the embedded defaults hold."""
+
+from dataclasses import replace
+
+from modelway.hooks.settings import Settings, load_settings
+
+LINEAGE_CONN_ID = "modelway_lineage"
+REGISTRY_CONN_ID = "modelway_registry"
+
+
+def settings_from_airflow() -> Settings:
+    """Return the settings a task runs with.
+
+    The connection ``modelway_lineage`` (a database URI) replaces the embedded lineage database, and
+    ``modelway_registry`` gives login and password of the image registry. Both are optional.
+    """
+    settings = load_settings()
+    if lineage := _connection(LINEAGE_CONN_ID):
+        settings = replace(settings, lineage_url=lineage.get_uri())
+    if registry := _connection(REGISTRY_CONN_ID):
+        settings = replace(settings, registry_login=registry.login, registry_password=registry.password)
+    return settings
+
+
+def _connection(conn_id: str):  # type: ignore[no-untyped-def]
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return Connection.get(conn_id)
+    except AirflowNotFoundException:
+        return None

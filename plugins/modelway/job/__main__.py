@@ -1,0 +1,133 @@
+"""``python -m modelway.job FOLDER``: do what the folder's job.json says; exit 0, or 1 with the reason in error.json."""
+
+import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from modelway.job.contract import Job, json_number, record_unreported_checkpoints
+
+
+def main(folder: Path) -> int:
+    """Run the job in ``folder``."""
+    job = Job(folder)
+    job.output.mkdir(exist_ok=True)
+    (folder / "error.json").unlink(missing_ok=True)
+    try:
+        {"train": _train, "evaluate": _evaluate, "freeze": _freeze, "verify": _verify}[job.spec["action"]](job)
+    except BaseException as error:
+        _tell(job, error)
+        return 1
+    return 0
+
+
+def _train(job: Job) -> None:
+    if job.spec["command"]:
+        _run_command(job)
+        record_unreported_checkpoints(job.folder, job.stage)
+    else:
+        _model_function(job, "train")(job)
+
+
+def _evaluate(job: Job) -> None:
+    if job.spec["command"]:
+        _run_command(job)
+        path = job.output / "metrics.json"
+        if not path.is_file():
+            raise FileNotFoundError('the evaluate command wrote no output/metrics.json, such as {"loss": 0.1}')
+        metrics = json.loads(path.read_text())
+    else:
+        metrics = _model_function(job, "evaluate")(job, job.input("checkpoint"))
+    if not isinstance(metrics, dict) or not metrics:
+        raise TypeError(f"evaluate must give a mapping from metric names to numbers, got {metrics!r:.100}")
+    plain = {str(name): json_number(value) for name, value in metrics.items()}
+    print("metrics: " + json.dumps(plain), flush=True)
+    (job.output / "metrics.json").write_text(json.dumps(plain))
+
+
+def _freeze(job: Job) -> None:
+    from modelway.job.freeze import freeze
+
+    exported = _model_function(job, "export")(job, job.input("checkpoint"))
+    if not isinstance(exported, tuple) or len(exported) != 2:
+        raise TypeError(f"export must give (module, example inputs), got {type(exported).__name__}")
+    freeze(module=exported[0], example_inputs=exported[1], name=job.model, seed=job.seed, folder=job.output / "archive")
+
+
+def _verify(job: Job) -> None:
+    from modelway.job.verify import verify
+
+    archive = job.input("archive")
+    if archive is None:
+        raise ValueError("the verify job was given no archive")
+    verify(archive=archive, scratch=job.folder / "unpacked", report=job.output / "verify.json", **job.params)
+
+
+def _model_function(job: Job, name: str) -> Any:
+    """Import the model's Python and return its function ``name``, with every random source seeded."""
+    random.seed(job.seed)
+    module = _import_model(job)
+    _seed_libraries(job.seed)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise AttributeError(f"{job.spec['module']} defines no function {name}") from None
+
+
+def _import_model(job: Job) -> ModuleType:
+    sys.path.insert(0, str(job.code))
+    os.chdir(job.code)
+    return importlib.import_module(Path(job.spec["module"]).stem)
+
+
+def _seed_libraries(seed: int) -> None:
+    """Seed numpy and torch when the model uses them; importing them here would cost seconds for nothing."""
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+
+
+def _run_command(job: Job) -> None:
+    """Run the stage's command in the code folder; the environment tells it where everything is."""
+    checkpoint = job.input("checkpoint")
+    resumed = job.resume_from() if job.spec["action"] == "train" else None
+    environment = {
+        **os.environ,
+        "MODELWAY_JOB_FOLDER": str(job.folder),
+        "MODELWAY_OUTPUT": str(job.output),
+        "MODELWAY_PARAMS": json.dumps(job.params),
+        "MODELWAY_SEED": str(job.seed),
+        "MODELWAY_CHECKPOINT": str(checkpoint or ""),
+        "MODELWAY_RESUME_FROM": str(resumed.path if resumed else ""),
+    }
+    done = subprocess.run(job.spec["command"], cwd=job.code, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"the command {job.spec['command']} ended with exit status {done.returncode}")
+
+
+def _tell(job: Job, error: BaseException) -> None:
+    """Print the traceback for the log and leave the reason in one line for whoever asks why."""
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    where = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename).is_relative_to(job.code):
+            where = f" ({Path(frame.filename).relative_to(job.code)}:{frame.lineno} in {frame.name})"
+    text = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"
+    (job.folder / "error.json").write_text(json.dumps({"reason": reason[:1000]}))
+
+
+if __name__ == "__main__":
+    # A hard exit: threads and exit handlers of a model's libraries must not hold or change the outcome.
+    status = main(Path(sys.argv[1]).absolute())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
