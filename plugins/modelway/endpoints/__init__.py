@@ -1,0 +1,1 @@
+"""Where model versions serve, and how traffic is split between them."""

@@ -1,0 +1,133 @@
+"""What the local endpoint remembers: one ``state.json`` per endpoint, and a lock around each change."""
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from modelway.artifacts.whole_files import replace_file, writing
+from modelway.errors import DigestMismatch, EndpointNotReady
+
+#: backends of the gateway; twice the predictors of one endpoint, so that all can be replaced at once
+SLOTS = 16
+
+
+@dataclass(eq=False)
+class ServerState:
+    """One server process, or one that should run."""
+
+    version: int
+    image: str
+    model: str
+    model_path: str
+    #: backend of the gateway that it is in
+    slot: int
+    weight: int = 0
+    pid: int | None = None
+    port: int | None = None
+    #: False while it is on its way out
+    wanted: bool = True
+    #: the gateway's counters of the slot when it moved in
+    baseline: dict[str, int] = field(default_factory=dict)
+    since: float = 0.0
+
+    @property
+    def url(self) -> str:
+        """Where this server alone answers."""
+        return f"http://127.0.0.1:{self.port}" if self.port else ""
+
+
+@dataclass(eq=False)
+class State:
+    """One endpoint."""
+
+    name: str
+    host: str = "127.0.0.1"
+    port: int | None = None
+    stable: int | None = None
+    gateway_pid: int | None = None
+    servers: list[ServerState] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> list[ServerState]:
+        """Servers that are to stay, by version."""
+        return sorted((server for server in self.servers if server.wanted), key=lambda server: server.version)
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "*") else self.host
+        return f"http://{host}:{self.port}"
+
+    def stable_server(self) -> ServerState | None:
+        """Return the server of the stable version."""
+        return next((server for server in self.wanted if server.version == self.stable), None)
+
+    def free_slot(self) -> int:
+        """Return a backend that no server is in.
+
+        :raises EndpointNotReady: when changes that were cut short have left servers in all of them
+        """
+        taken = {server.slot for server in self.servers}
+        for slot in range(SLOTS):
+            if slot not in taken:
+                return slot
+        raise EndpointNotReady(
+            f"all {SLOTS} places for versions are in use",
+            where=f"endpoint {self.name}",
+            do="Apply it once as it was before, so that old versions end",
+        )
+
+
+def read_state(folder: Path) -> State | None:
+    """Return the state kept in ``folder``, None when there is none.
+
+    :raises DigestMismatch: when the file is not what :func:`write_state` wrote
+    """
+    path = folder / "state.json"
+    try:
+        document = json.loads(path.read_text())
+        servers = [ServerState(**server) for server in document.pop("servers")]
+        return State(**document, servers=servers)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DigestMismatch(
+            "is not the state of an endpoint", where=str(path), do="Remove the file and apply the endpoint again"
+        ) from error
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Keep the state.
+
+    :raises NotWritable: when the folder cannot be written
+    """
+    with writing(folder):
+        replace_file(path=folder / "state.json", data=json.dumps(asdict(state), indent=1).encode())
+
+
+@contextlib.contextmanager
+def locked(root: Path, name: str, *, patience: float = 600) -> Iterator[None]:
+    """Hold the endpoint's lock; it ends with the process that holds it.
+
+    :raises NotWritable: when the lock's folder cannot be written
+    :raises EndpointNotReady: when another change holds it for more than ``patience`` seconds
+    """
+    path = root / ".locks" / f"{name}.lock"
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise EndpointNotReady("another change of it is still going on", where=f"endpoint {name}") from None
+                time.sleep(0.05)
+        yield

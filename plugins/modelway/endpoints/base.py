@@ -1,0 +1,205 @@
+"""The port of an endpoint: some versions of one model behind one URL, each with a share of the requests.
+
+A file of this room is an endpoint, its name is the YAML value; files that start with ``_`` are parts of one.
+An endpoint's file has a function ``open_endpoint(*, root: Path, **options) -> Endpoint``.
+"""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from modelway.errors import CapabilityMissing, InvalidSpec, UnknownVersion
+from modelway.names import NAME_PATTERN
+
+#: shares are counted in this many buckets, so a weight is exact to 0.01 %
+BUCKETS = 10_000
+#: versions behind one endpoint at a time
+MAX_PREDICTORS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """One version behind an endpoint."""
+
+    version: int
+    #: reference of the model's image, by digest
+    image: str
+    #: share of the requests, in proportion to the sum of all weights
+    weight: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSpec:
+    """What an endpoint is to look like."""
+
+    name: str
+    #: name of the model in the URLs
+    model: str
+    predictors: tuple[Predictor, ...]
+    #: version that answers when another one cannot, and whose share keeps its users while others grow
+    stable: int | None = None
+    host: str = "127.0.0.1"
+    #: None takes a free port and keeps it
+    port: int | None = None
+    #: folder of the model in the image
+    model_path: str = "/models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorStatus:
+    """One version behind an endpoint, as it is."""
+
+    version: int
+    image: str
+    weight: int
+    ready: bool
+    #: where this version alone answers
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointStatus:
+    """An endpoint, as it is; ready when the gateway runs and every version with a weight is ready."""
+
+    name: str
+    url: str
+    predictors: tuple[PredictorStatus, ...]
+    ready: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorMetrics:
+    """Counts of the requests that were assigned to one version, whoever answered them in the end."""
+
+    requests: int
+    #: answers with status 4xx
+    client_errors: int
+    #: answers with status 5xx, by the version or by the gateway in its place
+    server_errors: int
+    #: connections to the version that failed or broke off before an answer
+    connection_errors: int
+    #: requests that the stable version answered instead
+    rerouted: int
+    #: seconds since the epoch when counting began; another value than before means that the counts restarted
+    since: float
+
+    @property
+    def errors(self) -> int:
+        """Requests that the version did not answer well; one that was rerouted after a lost connection counts once."""
+        return self.server_errors + max(self.connection_errors, self.rerouted)
+
+
+class Endpoint(Protocol):
+    """What every endpoint can do; ``name`` is that of an endpoint, as in its spec."""
+
+    def apply(self, spec: EndpointSpec) -> EndpointStatus:
+        """Make the endpoint what ``spec`` says, whatever state it is in; can be run again after a crash at any point.
+
+        :raises InvalidSpec: for a spec that cannot be (see :func:`check_spec`)
+        :raises PortTaken: when another program holds the port that the spec names
+        :raises NotWritable: when its folder cannot be written
+        :raises EndpointNotReady: when a version or the gateway does not become ready in time; the old split stays
+        :raises ImageInvalid: when an image is damaged or a version's model cannot be loaded; the old split stays
+        """
+        ...
+
+    def status(self, name: str) -> EndpointStatus | None:
+        """Return the endpoint as it is, None when there is none of this name."""
+        ...
+
+    def set_weights(self, name: str, weights: Mapping[int, int]) -> EndpointStatus:
+        """Change the split in one step; versions that ``weights`` leaves out get nothing.
+
+        :raises UnknownVersion: for a version that is not there
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises InvalidSpec: for a negative weight, or when all are zero
+        :raises EndpointNotReady: when a version that is to get requests is not ready; the old split stays
+        """
+        ...
+
+    def metrics(self, name: str) -> Mapping[int, PredictorMetrics]:
+        """Return the counts by version.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises EndpointNotReady: when the gateway does not answer
+        """
+        ...
+
+    def delete(self, name: str) -> None:
+        """Stop everything of the endpoint and forget it; nothing happens when there is none."""
+        ...
+
+
+def known_endpoints() -> tuple[str, ...]:
+    """Return the names of the endpoints of this room."""
+    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+
+
+def load_endpoint(name: str, *, root: Path, **options: Any) -> Endpoint:
+    """Return the endpoint called ``name``.
+
+    :param root: folder that it may keep files in
+    :param options: settings of that endpoint alone
+    :raises CapabilityMissing: when there is none of this name
+    """
+    if name not in known_endpoints():
+        raise CapabilityMissing(f"'{name}' is not an endpoint", known=known_endpoints(), given=name)
+    module = importlib.import_module(f"modelway.endpoints.{name}")
+    return cast(Endpoint, module.open_endpoint(root=root, **options))
+
+
+def check_spec(spec: EndpointSpec) -> None:
+    """Refuse a spec that no endpoint can have.
+
+    :raises InvalidSpec: for names, number of versions, a version twice, an unknown stable version, weights, port
+    """
+    where = f"endpoint {spec.name}"
+    for name in (spec.name, spec.model):
+        if not re.match(NAME_PATTERN, name):
+            raise InvalidSpec(f"'{name}' is not a name: small letters, digits and '-', 40 at most", where=where)
+    versions = [predictor.version for predictor in spec.predictors]
+    if not 1 <= len(versions) <= MAX_PREDICTORS:
+        raise InvalidSpec(f"{len(versions)} predictors, an endpoint has 1 to {MAX_PREDICTORS}", where=where)
+    if len(set(versions)) != len(versions):
+        raise InvalidSpec(f"a version is listed twice: {versions}", where=where)
+    if spec.stable is not None and spec.stable not in versions:
+        raise InvalidSpec(f"the stable version {spec.stable} is not a predictor", where=where, known=map(str, versions))
+    if spec.port is not None and not 1 <= spec.port <= 65535:
+        raise InvalidSpec(f"port {spec.port} is not a port", where=where, do="Give 1 to 65535, or none for a free one")
+    check_weights({predictor.version: predictor.weight for predictor in spec.predictors}, versions, where=where)
+
+
+def check_weights(weights: Mapping[int, int], versions: list[int], *, where: str) -> None:
+    """Refuse weights that cannot be.
+
+    :raises UnknownVersion: for a version that is not in ``versions``
+    :raises InvalidSpec: for a weight that is negative or no integer, or when all are zero
+    """
+    for version, weight in weights.items():
+        if version not in versions:
+            raise UnknownVersion(f"version {version} is not behind it", where=where, known=map(str, versions))
+        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
+            raise InvalidSpec(f"the weight of version {version} must be an integer >= 0, got {weight!r}", where=where)
+    if not any(weights.values()):
+        raise InvalidSpec("all weights are zero", where=where, do="Give at least one version a weight above zero")
+
+
+def shares(weights: Mapping[int, int]) -> dict[int, int]:
+    """Return how many of the :data:`BUCKETS` each version gets: by largest remainder, so that they add up exactly.
+
+    A version with a weight above zero gets at least one bucket, one with zero gets none.
+    """
+    total = sum(weights.values())
+    result = {version: max(weight * BUCKETS // total, int(weight > 0)) for version, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda version: (-(weights[version] * BUCKETS % total), version))
+    left = BUCKETS - sum(result.values())
+    for version in [version for version in by_remainder if weights[version]][: max(left, 0)]:
+        result[version] += 1
+    while sum(result.values()) > BUCKETS:
+        result[max(result, key=lambda version: result[version])] -= 1
+    return result

@@ -1,0 +1,443 @@
+"""Every endpoint keeps these promises, with real images, processes, sockets and gateway."""
+
+import os
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pytest
+from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.endpoints.base import (
+    Endpoint,
+    EndpointSpec,
+    EndpointStatus,
+    Predictor,
+    known_endpoints,
+    load_endpoint,
+    shares,
+)
+from modelway.errors import (
+    CapabilityMissing,
+    EndpointNotReady,
+    ImageInvalid,
+    InvalidSpec,
+    NotWritable,
+    PortTaken,
+    UnknownEndpoint,
+    UnknownVersion,
+)
+
+from tests.endpoint_clients import ask, eventually, listener, load, pid_at, processes_of
+from tests.tiny_model import write_model
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[int | str, str]:
+    """Images of three versions that answer with their number, and one with a broken model."""
+    folder = tmp_path_factory.mktemp("images")
+    layout = folder / "layout"
+    references: dict[int | str, str] = {
+        version: build_image(write_model(folder / str(version), scale=version), layout) for version in (1, 2, 3)
+    }
+    broken = write_model(folder / "broken", scale=1)
+    (broken / "model" / "model.onnx").write_bytes(b"not a model")
+    references["broken"] = build_image(broken, layout)
+    return references
+
+
+@pytest.fixture(params=known_endpoints())
+def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoint]:
+    """An endpoint in a folder of its own, of which nothing may be left."""
+    root = tmp_path / "home folder" / "endpoints"
+    found = load_endpoint(request.param, root=root)
+    yield found
+    found.delete("tiny")
+    assert processes_of(root) == []
+
+
+@pytest.fixture
+def spec(images: dict[int | str, str]) -> Callable[..., EndpointSpec]:
+    def make(weights: dict[int, int], stable: int | None = 1, port: int | None = None) -> EndpointSpec:
+        predictors = tuple(
+            Predictor(version=version, image=images[version], weight=weight) for version, weight in weights.items()
+        )
+        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=stable, port=port)
+
+    return make
+
+
+def test_split_is_exact(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
+    """Pearson's chi-square, 2 degrees of freedom: 27.6 is passed by chance once in a million."""
+    status = endpoint.apply(spec({1: 6, 2: 3, 3: 1}))
+    total = 3000
+    counts = Counter(version for code, version, _ in ask(status.url, total) if code == 200)
+    assert sum(counts.values()) == total
+    expected = {"1": 0.6 * total, "2": 0.3 * total, "3": 0.1 * total}
+    assert sum((counts[version] - n) ** 2 / n for version, n in expected.items()) < 27.6
+    metrics = endpoint.metrics("tiny")
+    assert {str(version): one.requests for version, one in metrics.items()} == counts
+    assert [one.errors for one in metrics.values()] == [0, 0, 0]
+
+
+def test_answers_come_from_the_version_that_the_header_names(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    status = endpoint.apply(spec({1: 1, 2: 1}))
+    assert {(version, value) for _, version, value in ask(status.url, 100)} == {("1", 1.0), ("2", 2.0)}
+    assert [{value for _, _, value in ask(one.url, 3)} for one in status.predictors] == [{1.0}, {2.0}]
+
+
+def test_a_user_stays_with_a_version_while_it_grows(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
+    status = endpoint.apply(spec({1: 80, 2: 20}))
+    users = [f"user-{number}" for number in range(200)]
+    before = {user: ask(status.url, 1, user=user)[0][1] for user in users}
+    assert before == {user: ask(status.url, 1, user=user)[0][1] for user in users}
+    assert 10 < sum(version == "2" for version in before.values()) < 80
+    endpoint.set_weights("tiny", {1: 50, 2: 50})
+    after = {user: ask(status.url, 1, user=user)[0][1] for user in users}
+    assert all(after[user] == "2" for user in users if before[user] == "2")
+    assert 60 < sum(version == "2" for version in after.values()) < 140
+
+
+def test_weights_change_under_load_without_one_failed_request(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    status = endpoint.apply(spec({1: 100, 2: 0}))
+    gateway = pid_at(status.url)
+    with load(status.url) as answers:
+        for weight in (10, 50, 100):
+            answers.wait_for(100)
+            endpoint.set_weights("tiny", {1: 100 - weight, 2: weight})
+            changed = len(answers.all)
+            answers.wait_for(300)
+            share = [version for _, version, _ in answers.all[changed + 20 :]].count("2") / (
+                len(answers.all) - changed - 20
+            )
+            assert abs(share - weight / 100) < 0.15
+        promoted = endpoint.apply(spec({2: 100}, stable=2))
+        answers.wait_for(100)
+    assert answers.failures == []
+    assert {code for code, _, _ in answers.all} == {200}
+    assert [one.version for one in promoted.predictors] == [2]
+    assert (promoted.url, pid_at(promoted.url)) == (status.url, gateway)
+
+
+def test_a_new_version_comes_and_goes_many_times_under_load(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    status = endpoint.apply(spec({1: 100}))
+    gateway = pid_at(status.url)
+    with load(status.url) as answers:
+        for _ in range(3):
+            endpoint.apply(spec({1: 50, 3: 50}))
+            answers.wait_for(50)
+            endpoint.apply(spec({1: 100}))
+    assert answers.failures == []
+    assert {code for code, _, _ in answers.all} == {200}
+    assert {version for _, version, _ in answers.all} == {"1", "3"}
+    assert pid_at(status.url) == gateway
+
+
+def test_a_killed_canary_costs_no_request_and_apply_heals_it(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    wanted = spec({1: 50, 2: 50})
+    status = endpoint.apply(wanted)
+    stable, canary = (pid_at(one.url) for one in status.predictors)
+    with load(status.url) as answers:
+        answers.wait_for(200)
+        os.kill(canary, signal.SIGKILL)
+        answers.wait_for(400)
+        seen = endpoint.status("tiny")
+        assert seen is not None
+        assert [one.ready for one in seen.predictors] == [True, False]
+        assert not seen.ready
+        healed = endpoint.apply(wanted)
+        mark = len(answers.all)
+        answers.wait_for(200)
+    assert answers.failures == []
+    assert {code for code, _, _ in answers.all} == {200}
+    assert healed.ready
+    assert {version for _, version, _ in answers.all[mark:]} == {"1", "2"}
+    assert pid_at(healed.predictors[0].url) == stable
+    metrics = endpoint.metrics("tiny")
+    assert metrics[2].errors > 0
+    assert metrics[1].errors == 0
+
+
+def test_a_server_that_is_told_to_end_under_load_loses_no_request(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    status = endpoint.apply(spec({1: 50, 2: 50}))
+    canary = psutil.Process(pid_at(status.predictors[1].url))
+    with load(status.url) as answers:
+        answers.wait_for(200)
+        canary.terminate()
+        eventually(lambda: not canary.is_running() or canary.status() == psutil.STATUS_ZOMBIE)
+        answers.wait_for(100)
+    assert answers.failures == []
+    assert {code for code, _, _ in answers.all} == {200}
+    assert {version for _, version, _ in answers.all[-50:]} == {"1"}
+
+
+def test_apply_twice_changes_nothing(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
+    first = endpoint.apply(spec({1: 90, 2: 10}))
+    before = [pid_at(url) for url in (first.url, *(one.url for one in first.predictors))]
+    second = endpoint.apply(spec({1: 90, 2: 10}))
+    assert second == first
+    assert endpoint.status("tiny") == first
+    assert [pid_at(url) for url in (second.url, *(one.url for one in second.predictors))] == before
+
+
+def test_two_applies_at_once_come_one_after_the_other(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
+) -> None:
+    results: list[EndpointStatus] = []
+    threads = [threading.Thread(target=lambda: results.append(endpoint.apply(spec({1: 90, 2: 10})))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1]
+    assert len(processes_of(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("state", ["kept", "lost"])
+def test_after_everything_was_killed_apply_restores_it(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path, state: str
+) -> None:
+    wanted = spec({1: 70, 2: 30})
+    before = endpoint.apply(wanted)
+    if state == "kept":
+        for process in processes_of(tmp_path):
+            process.kill()
+        psutil.wait_procs(processes_of(tmp_path), timeout=10)
+        down = endpoint.status("tiny")
+        assert down is not None
+        assert not down.ready
+    else:
+        # the processes are still there, but nobody remembers them: they must not be left beside new ones
+        (path,) = tmp_path.glob("**/state.json")
+        path.unlink()
+    after = endpoint.apply(wanted)
+    assert after.ready
+    assert [(one.version, one.weight) for one in after.predictors] == [(1, 70), (2, 30)]
+    assert state == "lost" or after.url == before.url
+    assert {version for _, version, _ in ask(after.url, 100)} == {"1", "2"}
+    assert len(processes_of(tmp_path)) == 3
+
+
+def test_a_killed_gateway_comes_back_with_its_weights(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
+    status = endpoint.apply(spec({1: 100, 2: 0}))
+    servers = [pid_at(one.url) for one in status.predictors]
+    os.kill(pid_at(status.url), signal.SIGKILL)
+    with pytest.raises(EndpointNotReady, match="does not answer"):
+        endpoint.metrics("tiny")
+    changed = endpoint.set_weights("tiny", {2: 1})
+    assert changed.ready
+    assert changed.url == status.url
+    assert {version for _, version, _ in ask(changed.url, 50)} == {"2"}
+    assert [pid_at(one.url) for one in changed.predictors] == servers
+
+
+def test_apply_finishes_what_a_killed_apply_began(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
+) -> None:
+    status = endpoint.apply(spec({1: 100}))
+    child = os.fork()
+    if child == 0:
+        endpoint.apply(spec({1: 50, 2: 50}))
+        os._exit(0)
+    eventually(lambda: len(processes_of(tmp_path)) >= 3)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert {version for _, version, _ in ask(status.url, 20)} <= {"1", "2"}
+    healed = endpoint.apply(spec({1: 50, 2: 50}))
+    assert healed.ready
+    assert {version for _, version, _ in ask(healed.url, 100)} == {"1", "2"}
+    assert len(processes_of(tmp_path)) == 3
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], images: dict[int | str, str], tmp_path: Path
+) -> None:
+    before = endpoint.apply(spec({1: 100}))
+    broken = Predictor(version=4, image=images["broken"], weight=50)
+    bad = EndpointSpec(name="tiny", model="tiny", predictors=(*spec({1: 50}).predictors, broken), stable=1)
+    with pytest.raises(ImageInvalid, match=r"(?s)version 4 cannot be served.*ONNX Runtime cannot load it"):
+        endpoint.apply(bad)
+    assert endpoint.status("tiny") == before
+    assert {version for _, version, _ in ask(before.url, 20)} == {"1"}
+    assert len(processes_of(tmp_path)) == 2
+
+
+def test_same_version_from_another_image_is_replaced_without_a_gap(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], images: dict[int | str, str]
+) -> None:
+    status = endpoint.apply(spec({1: 100}))
+    other = EndpointSpec(
+        name="tiny", model="tiny", predictors=(Predictor(version=1, image=images[3], weight=100),), stable=1
+    )
+    with load(status.url) as answers:
+        answers.wait_for(50)
+        endpoint.apply(other)
+        mark = len(answers.all)
+        answers.wait_for(50)
+    assert answers.failures == []
+    assert {value for _, _, value in answers.all[:mark]} <= {1.0, 3.0}
+    assert answers.all[-1] == (200, "1", 3.0)
+
+
+def test_port_of_another_program_is_refused_and_nothing_is_left(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=rf"port {port} of 127.0.0.1 is held by .*process {os.getpid()}"):
+            endpoint.apply(spec({1: 1}, port=port))
+    assert processes_of(tmp_path) == []
+    status = endpoint.apply(spec({1: 1}, port=port))
+    assert status.url == f"http://127.0.0.1:{port}"
+
+
+def test_a_remembered_port_that_is_lost_is_replaced_unless_it_was_named(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    before = endpoint.apply(spec({1: 1}))
+    port = int(before.url.rpartition(":")[2])
+    os.kill(pid_at(before.url), signal.SIGKILL)
+    with listener(port):
+        with pytest.raises(PortTaken):
+            endpoint.apply(spec({1: 1}, port=port))
+        after = endpoint.apply(spec({1: 1}))
+    assert after.ready
+    assert after.url != before.url
+
+
+def test_folder_that_cannot_be_written_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
+    kind = type(endpoint).__module__.rpartition(".")[2]
+    with pytest.raises(NotWritable, match="/proc/none"):
+        load_endpoint(kind, root=Path("/proc/none")).apply(spec({1: 1}))
+
+
+def test_image_without_the_model_folder_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
+    wrong = EndpointSpec(name="tiny", model="tiny", predictors=spec({1: 1}).predictors, model_path="/elsewhere")
+    with pytest.raises(ImageInvalid, match="there is no folder /elsewhere"):
+        endpoint.apply(wrong)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error"),
+    [
+        ({1: 1, 9: 1}, UnknownVersion),
+        ({1: -1, 2: 2}, InvalidSpec),
+        ({1: 0, 2: 0}, InvalidSpec),
+        ({}, InvalidSpec),
+        ({1: 0.5}, InvalidSpec),
+    ],
+)
+def test_bad_weights_are_refused(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], weights: dict[int, int], error: type[Exception]
+) -> None:
+    before = endpoint.apply(spec({1: 3, 2: 1}))
+    with pytest.raises(error):
+        endpoint.set_weights("tiny", weights)
+    assert endpoint.status("tiny") == before
+
+
+def test_endpoint_that_is_not_there(endpoint: Endpoint) -> None:
+    assert endpoint.status("tiny") is None
+    endpoint.delete("tiny")
+    with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
+        endpoint.set_weights("tiny", {1: 1})
+    with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
+        endpoint.metrics("tiny")
+
+
+def test_delete_leaves_no_process(endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path) -> None:
+    status = endpoint.apply(spec({1: 1, 2: 1}))
+    assert len(processes_of(tmp_path)) == 3
+    endpoint.delete("tiny")
+    assert processes_of(tmp_path) == []
+    assert endpoint.status("tiny") is None
+    with pytest.raises(OSError, match="refused"):
+        ask(status.url, 1)
+    assert endpoint.apply(spec({1: 1})).ready
+
+
+def test_servers_see_none_of_the_starters_secrets(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
+    monkeypatch.setenv("SOME_TOKEN", "secret")
+    endpoint.apply(spec({1: 1}))
+    for process in processes_of(tmp_path):
+        assert not [name for name, value in process.environ().items() if "AIRFLOW" in name or value == "secret"]
+        assert process.pid == os.getsid(process.pid)
+
+
+def test_misspelt_endpoint_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(CapabilityMissing, match="'locl' is not an endpoint.*Did you mean 'local'"):
+        load_endpoint("locl", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ({1: 100}, {1: 10_000}),
+        ({1: 1, 2: 1, 3: 1}, {1: 3334, 2: 3333, 3: 3333}),
+        ({1: 995, 2: 5}, {1: 9950, 2: 50}),
+        ({1: 90, 2: 10, 3: 0}, {1: 9000, 2: 1000, 3: 0}),
+        ({1: 10**9, 2: 1}, {1: 9999, 2: 1}),
+        ({1: 10**9, 2: 1, 3: 1, 4: 0}, {1: 9998, 2: 1, 3: 1, 4: 0}),
+        ({7: 2, 8: 1}, {7: 6667, 8: 3333}),
+    ],
+)
+def test_shares_add_up_by_largest_remainder(weights: dict[int, int], expected: dict[int, int]) -> None:
+    assert shares(weights) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "Tiny"}, "'Tiny' is not a name"),
+        ({"name": "../up"}, "is not a name"),
+        ({"predictors": ()}, "0 predictors"),
+        ({"stable": 5}, "stable version 5 is not a predictor"),
+        ({"port": 70000}, "port 70000 is not a port"),
+        (
+            {"predictors": (Predictor(version=1, image="a", weight=1), Predictor(version=1, image="b", weight=1))},
+            "twice",
+        ),
+        ({"predictors": (Predictor(version=1, image="a", weight=0),)}, "all weights are zero"),
+        ({"predictors": (Predictor(version=1, image="a", weight=-1),)}, "integer >= 0, got -1"),
+    ],
+)
+def test_specs_that_cannot_be_are_refused(endpoint: Endpoint, change: dict[str, object], message: str) -> None:
+    good = EndpointSpec(name="tiny", model="tiny", predictors=(Predictor(version=1, image="a", weight=1),))
+    with pytest.raises(InvalidSpec, match=message):
+        endpoint.apply(replace(good, **change))  # type: ignore[arg-type]
+
+
+def build_image(model: Path, layout: Path) -> str:
+    files = tuple(
+        LayerFile(
+            path_in_image=f"/models/{path.relative_to(model)}",
+            source=path,
+            size=path.stat().st_size,
+            digest=f"sha256:{sha256(path.read_bytes()).hexdigest()}",
+        )
+        for path in sorted(model.glob("**/*"))
+        if path.is_file()
+    )
+    builder = load_builder("oci")
+    built = builder.build(
+        layers=(Layer(files=files),), base="scratch", options=BuildOptions(name="tiny", layout=layout)
+    )
+    return built.reference

@@ -1,0 +1,323 @@
+"""The server as a process: its URLs, its metrics, how it refuses and how it ends."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tiny_model import WIDTH, infer_body, write_model
+
+INFER = "/v2/models/tiny/infer"
+
+
+@dataclass
+class Server:
+    process: "subprocess.Popen[str]"
+    port: int
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Mapping[str, str], Any]:
+        connection = self.connect()
+        connection.request(method, path, body if isinstance(body, bytes | None) else json.dumps(body))
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        found = json.loads(content) if response.getheader("content-type") == "application/json" else content
+        return response.status, dict(response.getheaders()), found
+
+
+def start(folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    plugins = Path(__file__).parents[2] / "plugins"
+    return subprocess.Popen(
+        [sys.executable, "-m", "modelway.server", "--run-file", str(folder / "run.json"), *options],
+        env={"PYTHONPATH": str(plugins), "PATH": os.environ["PATH"], **(environ or {})},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def serving(folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
+    run_file = folder / "run.json"
+    process = start(folder, *options, environ=environ)
+    try:
+        end = time.monotonic() + 20
+        while not run_file.exists():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        document = json.loads(run_file.read_text())
+        assert document["pid"] == process.pid
+        yield Server(process, document["port"])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    model = write_model(folder / "model", scale=2.0)
+    options = ("--model-dir", str(model), "--version", "2", "--port", "0", "--max-body-mib", "1")
+    with serving(folder, *options, environ={"AIP_PREDICT_ROUTE": "/predict", "AIP_HEALTH_ROUTE": "/ping"}) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v2", {"name": "modelway", "version": "1", "extensions": ["binary_tensor_data"]}),
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        ("/ping", {"ready": True}),
+        ("/v2/models/tiny/ready", {"name": "tiny", "ready": True}),
+        ("/v2/models/tiny/versions/2/ready", {"name": "tiny", "ready": True}),
+    ],
+)
+def test_health_and_server_metadata(server: Server, path: str, expected: dict[str, Any]) -> None:
+    status, headers, document = server.ask("GET", path)
+    assert (status, document) == (200, expected)
+    assert headers["x-model-version"] == "2"
+
+
+@pytest.mark.parametrize("path", ["/v2/models/tiny", "/v2/models/tiny/versions/2"])
+def test_model_metadata(server: Server, path: str) -> None:
+    tensor = {"datatype": "FP32", "shape": [-1, WIDTH]}
+    expected = {
+        "name": "tiny",
+        "versions": ["2"],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "x", **tensor}],
+        "outputs": [{"name": "y", **tensor}],
+    }
+    assert server.ask("GET", path)[::2] == (200, expected)
+
+
+@pytest.mark.parametrize("path", [INFER, "/v2/models/tiny/versions/2/infer", "/predict"])
+def test_infer(server: Server, path: str) -> None:
+    status, headers, document = server.ask("POST", path, infer_body(rows=2, value=1.5))
+    assert status == 200
+    assert headers["x-model-version"] == "2"
+    assert document == {
+        "model_name": "tiny",
+        "model_version": "2",
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2, WIDTH], "data": [3.0] * (2 * WIDTH)}],
+    }
+
+
+def test_binary_in_and_out(server: Server) -> None:
+    array = np.arange(2 * WIDTH, dtype="<f4").reshape(2, WIDTH)
+    entry = {"name": "x", "datatype": "FP32", "shape": [2, WIDTH], "parameters": {"binary_data_size": array.nbytes}}
+    head = json.dumps({"id": "7", "parameters": {"binary_data_output": True}, "inputs": [entry]}).encode()
+    connection = server.connect()
+    connection.request("POST", INFER, head + array.tobytes(), {"Inference-Header-Content-Length": str(len(head))})
+    response = connection.getresponse()
+    body = response.read()
+    length = int(response.getheader("Inference-Header-Content-Length") or 0)
+    connection.close()
+    assert json.loads(body[:length])["id"] == "7"
+    assert np.array_equal(np.frombuffer(body[length:], dtype="<f4").reshape(2, WIDTH), array * 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/v2/models/other", 404, "there is no model 'other' here, this server has 'tiny'"),
+        ("GET", "/v2/models/tiny/versions/3", 404, "there is no version '3' of 'tiny' here, this server has '2'"),
+        ("POST", "/v2/models/other/infer", 404, "there is no model 'other' here"),
+        ("POST", "/v2/models/tiny/versions/3/infer", 404, "there is no version '3'"),
+        ("GET", "/elsewhere", 404, "GET /elsewhere: Not Found"),
+        ("GET", INFER, 405, "Method Not Allowed"),
+        ("POST", INFER, 400, "the body is not JSON"),
+    ],
+)
+def test_refusals_are_json_with_one_sentence(server: Server, method: str, path: str, status: int, message: str) -> None:
+    code, _, document = server.ask(method, path, b"" if method == "POST" else None)
+    assert code == status
+    assert message in document["error"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_body_over_the_limit_is_413(server: Server, chunked: bool) -> None:
+    parts = (b"x" * 65536 for _ in range(40))
+    connection = server.connect()
+    try:
+        if chunked:
+            connection.request("POST", INFER, parts, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+        else:
+            connection.request("POST", INFER, b"x" * (1 << 20) + b"x")
+    except (BrokenPipeError, ConnectionResetError):
+        # the server may close while the client still sends; its answer is there to be read nevertheless
+        pass
+    response = connection.getresponse()
+    assert response.status == 413
+    assert "limit of 1048576 bytes" in json.loads(response.read())["error"]
+    connection.close()
+
+
+def test_metrics_carry_model_and_version(server: Server) -> None:
+    def value(name: str, extra: str = "") -> float:
+        text = server.ask("GET", "/metrics")[2].decode()
+        found = re.search(rf'^{name}{{{extra}model="tiny",model_version="2"}} (\S+)$', text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    names = [
+        ("modelway_requests_total", 'code="200",'),
+        ("modelway_requests_total", 'code="400",'),
+        ("modelway_request_seconds_count", ""),
+    ]
+    before = [value(*name) for name in names]
+    for _ in range(3):
+        server.ask("POST", INFER, infer_body())
+    server.ask("POST", INFER, b"{}")
+    assert [value(*name) - old for name, old in zip(names, before, strict=True)] == [3, 1, 4]
+    assert value("modelway_requests_in_flight") == 0
+    assert value("modelway_batch_rows_count") >= 3
+
+
+def test_many_clients_get_their_own_answers(server: Server) -> None:
+    wrong: list[object] = []
+
+    def client(number: int) -> None:
+        connection = server.connect()
+        for at in range(40):
+            value = float(number * 100 + at)
+            connection.request("POST", INFER, json.dumps(infer_body(rows=1 + at % 3, value=value)))
+            document = json.loads(connection.getresponse().read())
+            if document["outputs"][0]["data"] != [2 * value] * (WIDTH * (1 + at % 3)):
+                wrong.append(document)
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_drain_answers_what_is_in_flight_and_what_still_comes(tmp_path: Path) -> None:
+    """One slow request runs at SIGTERM; open connections and a new one send more; all are answered, then status 0."""
+    model = write_model(tmp_path / "model", scale=3.0, work=8)
+    with serving(tmp_path, "--model-dir", str(model), "--port", "0") as server:
+        open_before = [server.connect() for _ in range(3)]
+        for connection in open_before:
+            connection.request("GET", "/v2/health/ready")
+            assert json.loads(connection.getresponse().read()) == {"ready": True}
+        slow = server.connect()
+        slow.request("POST", INFER, json.dumps(infer_body()))
+        while not re.search(rb"in_flight{.*} 1.0", server.ask("GET", "/metrics")[2]):
+            time.sleep(0.005)
+        server.process.send_signal(signal.SIGTERM)
+        while server.ask("GET", "/v2/health/ready")[0] != 503:
+            time.sleep(0.005)
+        assert server.ask("GET", "/v2/health/live")[0] == 200
+        late = [*open_before, server.connect()]
+        for connection in late:
+            connection.request("POST", INFER, json.dumps(infer_body()))
+        for connection in (slow, *late):
+            response = connection.getresponse()
+            assert response.status == 200
+            assert response.getheader("connection") == "close"
+            assert json.loads(response.read())["outputs"][0]["data"] == [3.0] * WIDTH
+            connection.close()
+        assert server.process.wait(10) == 0
+
+
+def test_drain_is_limited(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=3.0, work=40)
+    with serving(tmp_path, "--model-dir", str(model), "--port", "0", "--drain-limit", "0.5") as server:
+        connection = server.connect()
+        connection.request("POST", INFER, json.dumps(infer_body()))
+        while not re.search(rb"in_flight{.*} 1.0", server.ask("GET", "/metrics")[2]):
+            time.sleep(0.005)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 1
+        assert time.monotonic() - began < 5
+        connection.close()
+
+
+def test_idle_server_ends_soon_with_status_0(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=1.0)
+    with serving(tmp_path, "--model-dir", str(model), "--port", "0") as server:
+        idle = server.connect()
+        idle.connect()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
+        idle.close()
+
+
+def test_settings_come_from_the_environment(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=1.0)
+    environ = {
+        "MODELWAY_MODEL_DIR": str(model),
+        "MODELWAY_MODEL_NAME": "other",
+        "MODELWAY_MODEL_VERSION": "9",
+        "PORT": "0",
+    }
+    with serving(tmp_path, environ=environ) as server:
+        assert server.ask("GET", "/v2/models/other")[2]["versions"] == ["9"]
+
+
+def damage(model: Path, kind: str) -> None:
+    if kind == "broken":
+        (model / "model" / "model.onnx").write_bytes(b"not a model")
+    elif kind == "no model":
+        (model / "model" / "model.onnx").unlink()
+    elif kind == "no weights":
+        (model / "model" / "model.safetensors").unlink()
+    elif kind == "no signature":
+        (model / "outputs" / "model.yml").unlink()
+    elif kind == "other signature":
+        path = model / "outputs" / "model.yml"
+        path.write_text(path.read_text().replace("FP32", "FP64"))
+    elif kind == "unknown datatype":
+        path = model / "outputs" / "model.yml"
+        path.write_text(path.read_text().replace("FP32", "FLOAT"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("broken", "model.onnx: ONNX Runtime cannot load it"),
+        ("no model", "model.onnx: there is no such file"),
+        ("no weights", "model.onnx: ONNX Runtime cannot load it.*model.safetensors"),
+        ("no signature", "model.yml: cannot be read"),
+        ("other signature", "model.yml says"),
+        ("unknown datatype", "datatype 'FLOAT' is not one of BOOL"),
+    ],
+)
+def test_model_that_cannot_be_served_ends_with_one_clear_line(tmp_path: Path, kind: str, message: str) -> None:
+    model = write_model(tmp_path / "model", scale=1.0)
+    damage(model, kind)
+    process = start(tmp_path, "--model-dir", str(model), "--port", "0")
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert len(errors.strip().splitlines()) == 1
+    assert re.search(message, errors)
+
+
+def test_port_that_is_taken_ends_the_server(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=1.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start(tmp_path, "--model-dir", str(model), "--port", str(taken.getsockname()[1]))
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert "address already in use" in errors

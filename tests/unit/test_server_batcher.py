@@ -1,0 +1,122 @@
+"""Idle-first batching: what runs alone, what runs together, and in which order."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from modelway.server.batcher import Batcher
+from modelway.server.tensors import Array
+
+
+class Model:
+    """Doubles x; the first call waits until it is let go, so that requests pile up behind it."""
+
+    def __init__(self, *, hold: bool = True) -> None:
+        self.calls: list[tuple[int, ...]] = []
+        self.threads: set[int] = set()
+        self.go = threading.Event()
+        if not hold:
+            self.go.set()
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self.threads.add(threading.get_ident())
+        self.calls.append(inputs["x"].shape)
+        assert self.go.wait(10)
+        if (inputs["x"] < 0).any():
+            raise ValueError("negative")
+        return {"y": inputs["x"] * 2}
+
+
+def rows(number: int, width: int = 3, value: float = 1) -> dict[str, Array]:
+    return {"x": np.full((number, width), value, dtype=np.float32)}
+
+
+def answer_all(model: Model, requests: list[dict[str, Array]], *, limit: int = 8) -> list[object]:
+    """Send the first request, the others while it runs, and return what came back."""
+
+    async def main() -> list[object]:
+        batcher = Batcher(model.run, limit=limit)
+        tasks = [asyncio.create_task(batcher.infer(request)) for request in requests[:1]]
+        while not model.calls:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(batcher.infer(request)) for request in requests[1:]]
+        await asyncio.sleep(0)
+        model.go.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        batcher.close()
+        return list(results)
+
+    return asyncio.run(main())
+
+
+def test_first_runs_at_once_and_the_rest_is_gathered() -> None:
+    model = Model()
+    answers = answer_all(model, [rows(1, value=value) for value in range(6)])
+    assert model.calls == [(1, 3), (5, 3)]
+    assert [answer["y"].tolist() for answer in answers] == [[[2.0 * value] * 3] for value in range(6)]  # type: ignore[index]
+    assert len(model.threads) == 1
+    assert threading.get_ident() not in model.threads
+
+
+def test_limit_caps_a_call_but_not_a_request() -> None:
+    model = Model()
+    answers = answer_all(model, [rows(1), rows(2), rows(2), rows(9), rows(1)], limit=4)
+    assert model.calls == [(1, 3), (4, 3), (9, 3), (1, 3)]
+    assert [len(answer["y"]) for answer in answers] == [1, 2, 2, 9, 1]  # type: ignore[index]
+
+
+def test_other_shapes_are_not_mixed_and_nobody_starves() -> None:
+    model = Model()
+    answer_all(model, [rows(1), rows(1, 3), rows(1, 5), rows(1, 3), rows(1, 5)])
+    assert model.calls == [(1, 3), (2, 3), (2, 5)]
+
+
+def test_limit_of_one_gathers_nothing() -> None:
+    model = Model()
+    answer_all(model, [rows(1)] * 4, limit=1)
+    assert model.calls == [(1, 3)] * 4
+
+
+def test_one_bad_request_fails_alone() -> None:
+    model = Model()
+    answers = answer_all(model, [rows(1), rows(1, value=1), rows(1, value=-1), rows(1, value=2)])
+    assert model.calls == [(1, 3), (3, 3), (1, 3), (1, 3), (1, 3)]
+    assert isinstance(answers[2], ValueError)
+    assert [answers[at]["y"][0, 0] for at in (1, 3)] == [2.0, 4.0]  # type: ignore[index]
+
+
+def test_outputs_without_rows_are_not_cut_up() -> None:
+    def total(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        model.run(inputs)
+        return {"y": np.array(inputs["x"].sum())}
+
+    model = Model()
+
+    async def main() -> list[dict[str, Array]]:
+        batcher = Batcher(total, limit=8)
+        first = asyncio.create_task(batcher.infer(rows(1)))
+        while not model.calls:
+            await asyncio.sleep(0.001)
+        rest = [asyncio.create_task(batcher.infer(rows(1, value=value))) for value in (2, 3)]
+        await asyncio.sleep(0)
+        model.go.set()
+        return await asyncio.gather(first, *rest)
+
+    assert [float(answer["y"]) for answer in asyncio.run(main())] == [3.0, 6.0, 9.0]
+
+
+def test_a_lone_request_does_not_wait() -> None:
+    async def main() -> float:
+        batcher = Batcher(Model(hold=False).run, limit=8)
+        await batcher.infer(rows(1))
+        clock = asyncio.get_running_loop().time
+        times = []
+        for _ in range(50):
+            began = clock()
+            await batcher.infer(rows(1))
+            times.append(clock() - began)
+        return sorted(times)[len(times) // 2]
+
+    assert asyncio.run(main()) == pytest.approx(0, abs=0.002)

@@ -1,0 +1,180 @@
+"""Bodies of infer requests and answers."""
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from modelway.server.codec import JSON_LENGTH, Inference, decode, encode
+from modelway.server.refusal import Refusal
+from modelway.server.signature import DATATYPES, Signature, TensorSpec
+
+
+def signature(datatype: str = "FP32", shape: tuple[int, ...] = (-1, 2)) -> Signature:
+    return Signature("m", "onnxruntime_onnx", (TensorSpec("x", datatype, shape),), (TensorSpec("y", datatype, shape),))
+
+
+def body(**changes: Any) -> bytes:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2], **changes}
+    return json.dumps({"inputs": [{name: value for name, value in tensor.items() if value is not None}]}).encode()
+
+
+@pytest.mark.parametrize("data", [[1, 2, 3, 4], [[1, 2], [3, 4]], [1.0, 2, 3, 4.0]])
+def test_data_may_be_flat_or_nested(data: list[Any]) -> None:
+    array = decode(body(shape=[2, 2], data=data), None, signature()).inputs["x"]
+    assert array.dtype == np.float32
+    assert array.tolist() == [[1, 2], [3, 4]]
+
+
+def test_id_is_optional_and_comes_back() -> None:
+    assert decode(body(), None, signature()).id is None
+    named = decode(json.dumps({"id": "a", **json.loads(body())}).encode(), None, signature())
+    outputs = {"y": np.zeros((1, 2), dtype=np.float32)}
+    assert json.loads(encode(named, outputs, name="m", version="3").body)["id"] == "a"
+    anonymous = Inference(None, {}, named.outputs)
+    assert "id" not in json.loads(encode(anonymous, outputs, name="m", version="3").body)
+
+
+SAMPLES: dict[str, list[Any]] = {
+    "BOOL": [True, False],
+    "BYTES": ["Zürich", ""],
+    **{f"UINT{bits}": [0, 2**bits - 1] for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": [-0.5, 1024.0] for bits in (16, 32, 64)},
+}
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_each_datatype_survives_json_and_binary(datatype: str) -> None:
+    model, values = signature(datatype), SAMPLES[datatype]
+    array = decode(body(datatype=datatype, data=values), None, model).inputs["x"]
+    assert array.dtype == DATATYPES[datatype]
+    assert array.tolist() == [values]
+    text = encode(Inference(None, {}, ((model.outputs[0], False),)), {"y": array}, name="m", version="1")
+    assert json.loads(text.body)["outputs"][0]["data"] == values
+
+    answer = encode(Inference(None, {}, ((model.outputs[0], True),)), {"y": array}, name="m", version="1")
+    length = int(answer.headers[JSON_LENGTH])
+    block = answer.body[length:]
+    assert json.loads(answer.body[:length])["outputs"][0]["parameters"] == {"binary_data_size": len(block)}
+    head = body(datatype=datatype, data=None, parameters={"binary_data_size": len(block)})
+    again = decode(head + block, str(len(head)), model).inputs["x"]
+    assert again.tolist() == array.tolist()
+
+
+def test_strings_are_prefixed_with_their_length_in_binary() -> None:
+    model = signature("BYTES", (2,))
+    answer = encode(
+        Inference(None, {}, ((model.outputs[0], True),)),
+        {"y": np.array(["a", "bc"], dtype=object)},
+        name="m",
+        version="1",
+    )
+    assert answer.body.endswith(struct.pack("<I", 1) + b"a" + struct.pack("<I", 2) + b"bc")
+
+
+@pytest.mark.parametrize(
+    ("request_flag", "output_flag", "binary"),
+    [(True, None, True), (True, False, False), (None, True, True), (None, None, False)],
+)
+def test_binary_outputs_are_asked_for_per_request_or_per_output(
+    request_flag: bool | None, output_flag: bool | None, binary: bool
+) -> None:
+    document = json.loads(body())
+    if request_flag is not None:
+        document["parameters"] = {"binary_data_output": request_flag}
+    document["outputs"] = [
+        {"name": "y"} if output_flag is None else {"name": "y", "parameters": {"binary_data": output_flag}}
+    ]
+    assert decode(json.dumps(document).encode(), None, signature()).outputs == ((signature().outputs[0], binary),)
+
+
+def test_not_a_number_in_an_answer_is_null() -> None:
+    arrays = {"y": np.array([[np.nan, np.inf]], dtype=np.float32)}
+    answer = encode(Inference(None, {}, ((signature().outputs[0], False),)), arrays, name="m", version="1")
+    assert json.loads(answer.body)["outputs"][0]["data"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "the body is not JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"{}", r"inputs must be a list of tensors: 'x' \(FP32 \[-1, 2\]\)"),
+        (b'{"inputs": []}', "missing from inputs: 'x'"),
+        (b'{"inputs": [1]}', "None is not an input"),
+        (b'{"id": 5, "inputs": []}', "id must be a string"),
+        (b'{"parameters": 5, "inputs": []}', None),
+        (body(name="z"), r"'z' is not an input of this model, expected 'x' \(FP32 \[-1, 2\]\)"),
+        (body(datatype="INT64"), "datatype 'INT64', expected 'FP32'"),
+        (body(shape=[1, 3]), r"shape \[1, 3\] does not fit, expected \[-1, 2\]"),
+        (body(shape=[2]), r"shape \[2\] does not fit"),
+        (body(shape=[-1, 2]), "must be a list of whole numbers"),
+        (body(shape=[True, 2]), "must be a list of whole numbers"),
+        (body(shape="1,2"), "must be a list of whole numbers"),
+        (body(data=[1]), r"data holds 1 values .*shape \[1, 2\] needs 2"),
+        (body(data=[[1], [2]]), r"nested as \[2, 1\]"),
+        (body(data=[[1, 2], [3]]), "nested unevenly"),
+        (body(data=["1", "2"]), "FP32 data must be numbers"),
+        (body(data=[None, 1]), "FP32 data must be numbers"),
+        (body(data=[True, False]), "FP32 data must be numbers"),
+        (body(data=[1e300, 1]), "out of the range of FP32"),
+        (body(data=None), "data must be a list"),
+        (body(parameters={"binary_data_size": 8}), "exclude one another"),
+        (body(data=None, parameters={"binary_data_size": 8}), "0 bytes are left"),
+        (body(data=None, parameters={"binary_data_size": -1}), "binary_data_size is -1"),
+        (body(parameters=[]), None),
+    ],
+)
+def test_bad_bodies_are_refused_with_what_is_expected(content: bytes, message: str | None) -> None:
+    if message is None:
+        message = "must be an object|missing from inputs"
+    with pytest.raises(Refusal, match=message) as refused:
+        decode(content, None, signature())
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "message"),
+    [
+        ("INT8", [1, 128], "out of the range of INT8"),
+        ("UINT8", [-1, 1], "out of the range of UINT8"),
+        ("INT64", [1.5, 2], "INT64 data must be whole numbers"),
+        ("INT64", [2**63, 1], "out of the range of INT64"),
+        ("BOOL", [0, 1], "BOOL data must be true or false"),
+        ("BYTES", [1, 2], "BYTES data must be strings"),
+        ("FP16", [70000, 1], "out of the range of FP16"),
+    ],
+)
+def test_values_of_another_type_are_refused(datatype: str, data: list[Any], message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        decode(body(datatype=datatype, data=data), None, signature(datatype))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "block", "message"),
+    [
+        ("FP32", b"\0" * 7, "7 bytes of binary data, FP32 of shape .* needs 8"),
+        ("BOOL", b"\0\2", "bytes of 0 and 1"),
+        ("BYTES", b"\1\0\0\0a", "1 strings, shape"),
+        ("BYTES", b"\1\0", "ends inside a length"),
+        ("BYTES", b"\5\0\0\0a", "ends inside a string"),
+        ("BYTES", b"\1\0\0\0\xff\0\0\0\0", "must be UTF-8"),
+    ],
+)
+def test_bad_binary_blocks_are_refused(datatype: str, block: bytes, message: str) -> None:
+    head = body(datatype=datatype, data=None, parameters={"binary_data_size": len(block)})
+    with pytest.raises(Refusal, match=message):
+        decode(head + block, str(len(head)), signature(datatype))
+
+
+def test_bytes_after_the_last_tensor_are_refused() -> None:
+    with pytest.raises(Refusal, match="3 bytes follow the last tensor"):
+        decode(body() + b"abc", str(len(body())), signature())
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "99999", "²"])
+def test_bad_json_length_is_refused(length: str) -> None:
+    with pytest.raises(Refusal, match=JSON_LENGTH):
+        decode(body(), length, signature())
