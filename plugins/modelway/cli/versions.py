@@ -1,0 +1,163 @@
+"""``modelway versions MODEL`` and ``modelway show MODEL VERSION``: what the lineage knows, as text or JSON."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from modelway.errors import UnknownModel
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from modelway.lineage.record import VersionDetail, VersionSummary
+    from modelway.lineage.store import LineageStore
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the two commands."""
+    versions = subparsers.add_parser("versions", help="list the versions of a model, newest first")
+    versions.add_argument("model", metavar="MODEL")
+    versions.add_argument("--json", action="store_true", help="print JSON")
+    versions.set_defaults(run=list_versions)
+    show = subparsers.add_parser("show", help="show the whole record of a version")
+    show.add_argument("model", metavar="MODEL")
+    show.add_argument("version", metavar="VERSION", help="a number, v3, an alias such as champion, or latest")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    show.set_defaults(run=show_version)
+
+
+def list_versions(args: argparse.Namespace) -> int:
+    """Print the versions of a model.
+
+    :raises UnknownModel: nothing was ever registered for it
+    """
+    found = _store(args.model).versions(args.model)
+    if args.json:
+        _print_json(found)
+        return 0
+    table = _table("VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN")
+    for version in found:
+        table.add_row(*_row(version))
+    _print(table)
+    return 0
+
+
+def show_version(args: argparse.Namespace) -> int:
+    """Print the record of a version.
+
+    :raises UnknownModel: nothing was ever registered for it
+    :raises UnknownVersion: the model has no such version or alias
+    """
+    store = _store(args.model)
+    found = store.version(args.model, store.find(args.model, args.version))
+    if args.json:
+        _print_json(found)
+        return 0
+    _print_facts(found)
+    _print_tables(found)
+    return 0
+
+
+def _store(model: str) -> "LineageStore":
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.store import open_store, store_exists
+
+    url = load_settings().lineage_url
+    if not store_exists(url):
+        raise UnknownModel(
+            f"there is no version of '{model}': nothing was registered yet",
+            do="Run the model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was registered",
+        )
+    return open_store(url)
+
+
+def _row(version: "VersionSummary") -> list[str]:
+    weights = [f"{weight} % {endpoint}" for endpoint, weight in version.weights.items() if weight]
+    return [
+        f"v{version.number}",
+        " ".join(version.aliases) or "-",
+        ", ".join(weights) or "-",
+        "  ".join(f"{name} {_number(value)}" for name, value in sorted(version.metrics.items())) or "-",
+        version.checkpoint,
+        version.image.digest.removeprefix("sha256:")[:12] if version.image else "-",
+        f"{version.created_at:%Y-%m-%d %H:%M}Z",
+        version.created_by,
+        version.run_id,
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _print_facts(detail: "VersionDetail") -> None:
+    version, run = detail.summary, detail.run
+    commit = f"{run.commit or '-'}{f' ({run.branch})' if run.branch else ''}{' with changes' if run.dirty else ''}"
+    facts = {
+        "Model": f"{version.model} v{version.number}",
+        "Description": version.description or "-",
+        "Aliases": " ".join(version.aliases) or "-",
+        "Weights": ", ".join(f"{weight} % of {endpoint}" for endpoint, weight in version.weights.items()) or "-",
+        "Created": f"{version.created_at:%Y-%m-%d %H:%M:%S}Z by {version.created_by}",
+        "Run": f"{run.dag_id} {run.run_id} ({run.run_type})",
+        "Checkpoint": f"{version.checkpoint} {version.checkpoint_digest}",
+        "Model digest": version.model_digest,
+        "Archive": f"{version.archive_digest} {version.archive_size} bytes",
+        "": version.archive_uri,
+        "Image": version.image.reference if version.image else "-",
+        "Code": run.code_digest or "-",
+        "Commit": commit,
+        "Seed": "-" if run.seed is None else str(run.seed),
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def _print_tables(detail: "VersionDetail") -> None:
+    chosen = detail.summary.checkpoint
+    evaluations = _table("EVALUATION", "METRICS", "")
+    for each in detail.evaluations:
+        numbers = "  ".join(f"{name} {_number(value)}" for name, value in sorted(each.metrics.items()))
+        evaluations.add_row(each.checkpoint, numbers, "chosen" if each.checkpoint == chosen else each.note)
+    params = _table("STAGE", "PARAMETER", "VALUE")
+    for stage, values in detail.params.items():
+        for name, value in values.items():
+            params.add_row(stage, name, json.dumps(value, ensure_ascii=False))
+    files = _table("FILE", "BYTES", "SHA256")
+    for file in detail.files:
+        files.add_row(file.path, str(file.size), file.digest.removeprefix("sha256:"))
+    events = _table("EVENT", "AT", "BY")
+    for event in detail.events:
+        events.add_row(event.kind, f"{event.at:%Y-%m-%d %H:%M:%S}Z", event.actor)
+    for table in (evaluations, params, files, events):
+        if table.row_count:
+            print()
+            _print(table)
+
+
+def _table(*columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _print(table: "Table") -> None:
+    """Print aligned text as wide as it is: a terminal wraps it, a pipe gets whole lines."""
+    import io
+    import sys
+
+    from rich.console import Console
+
+    text = io.StringIO()
+    Console(file=text, width=10_000, color_system=None, markup=False, emoji=False, highlight=False).print(table)
+    sys.stdout.writelines(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+
+
+def _print_json(value: Any) -> None:
+    from modelway.lineage.values import plain
+
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False))

@@ -1,0 +1,167 @@
+"""Connections to the lineage database, and its failures in words."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from modelway.errors import LineageUnavailable, ModelwayError, NotWritable
+
+#: how long a writer waits for the others
+WAIT_SECONDS = 30
+_WRITES = "modelway_writes"
+_DO_WRITE = "Make the folder writable and give it space, or set MODELWAY_LINEAGE_URL to a database elsewhere"
+
+
+def parse_url(text: str) -> URL:
+    """Return the database URL in SQLAlchemy's form; Airflow writes ``postgres://`` where SQLAlchemy has ``postgresql://``.
+
+    :raises ModelwayError: it is not the URL of a database that can keep the lineage
+    """
+    do = "Write sqlite:////absolute/path/lineage.db or postgresql://user:password@host/database"
+    try:
+        url = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", text))
+    except ArgumentError as error:
+        # The text is not shown: it may hold a password.
+        raise ModelwayError("the lineage database's URL cannot be read", do=do) from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ModelwayError(
+            f"'{url.get_backend_name()}' is not a database for the lineage", known=("postgresql", "sqlite"), do=do
+        )
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ModelwayError("the lineage database's URL names no file", do=do)
+    return url
+
+
+def place_of(url: URL) -> str:
+    """Return where the database is, for messages: never with a password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.render_as_string(hide_password=True)
+
+
+def connect_engine(url: URL) -> Engine:
+    """Return an engine whose transactions are real ones on both databases.
+
+    :raises ModelwayError: the database's driver is not installed
+    """
+    if url.get_backend_name() == "sqlite":
+        # Opening a file is cheap, and no connection is carried over a fork or to a file that was replaced.
+        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": WAIT_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise ModelwayError(
+            f"the driver of {url.drivername} is not installed",
+            where=place_of(url),
+            do="pip install 'psycopg[binary]', or name an installed driver: postgresql+<driver>://…",
+        ) from error
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver must not begin or commit by itself: it would do so around DDL and too late for a writer.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reader that turns writer can be refused without waiting; a writer therefore says so at once.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
+
+
+def use_write_ahead_log(engine: Engine) -> None:
+    """Let readers and the writer of an SQLite file not wait for one another; the file keeps this."""
+    if engine.dialect.name != "sqlite":
+        return
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        deadline = time.monotonic() + WAIT_SECONDS
+        while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                # This pragma does not wait for another process's lock.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+    finally:
+        connection.close()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that sees one state of the database."""
+    with in_words(engine), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that is written whole or not at all."""
+    with in_words(engine), engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def in_words(engine: Engine) -> Iterator[None]:
+    """Turn what a user can mend into one clear message; anything else passes as it is.
+
+    :raises NotWritable: the file, its folder or the disk takes no writes
+    :raises ModelwayError: the file is something else than a database, or it is damaged
+    :raises LineageUnavailable: the database does not answer or stays locked
+    """
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        where = place_of(engine.url)
+        if re.search("readonly|unable to open|disk is full|permission denied|disk I/O", reason, re.IGNORECASE):
+            raise NotWritable(
+                f"the lineage database cannot be written ({reason})", where=where, do=_DO_WRITE
+            ) from error
+        if re.search("not a database|malformed", reason):
+            raise ModelwayError(
+                f"the file is not a usable lineage database ({reason})",
+                where=where,
+                do="Put the backup of the lineage there, or move the file away to begin a new one",
+            ) from error
+        if isinstance(error, OperationalError):
+            raise LineageUnavailable(
+                f"the lineage database does not answer ({reason})", where=where, do="Check that it runs, then try again"
+            ) from error
+        raise
+
+
+def make_folder(url: URL) -> None:
+    """Make the folder of an SQLite file.
+
+    :raises NotWritable: it cannot be made
+    """
+    if url.get_backend_name() != "sqlite":
+        return
+    folder = Path(str(url.database)).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotWritable(
+            f"the folder of the lineage database cannot be made ({error.strerror})", where=str(folder), do=_DO_WRITE
+        ) from error
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert the rows that are not there yet, by the table's unique keys."""
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)

@@ -1,0 +1,203 @@
+"""The records that go into the lineage and come out of it: frozen dataclasses, standard library only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+RolloutState = str
+#: the states of a rollout: it is going on, every step was taken, or traffic went back to the stable version
+ROLLOUT_STATES: tuple[RolloutState, ...] = ("running", "done", "aborted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One DAG run that trained a model. Times are aware; ``seed`` and the code's origin may be unknown."""
+
+    dag_id: str
+    run_id: str
+    actor: str = "airflow"
+    run_type: str = "manual"
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    code_digest: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    dirty: bool | None = None
+    """Whether the working tree differed from ``commit``; None: unknown."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """The model spec that the run used."""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord:
+    """What the evaluation of one checkpoint found; NaN and infinity are kept, None means that no value was given."""
+
+    checkpoint: str
+    metrics: Mapping[str, float | None]
+    digest: str | None = None
+    stage: str | None = None
+    step: int | None = None
+    note: str = ""
+    """Why there are no metrics, for an evaluation that failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricPoint:
+    """One value that training logged."""
+
+    stage: str
+    name: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSeries:
+    """All values of one metric of one stage, by rising step."""
+
+    stage: str
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file of a version: its path within the version, its digest (``sha256:<hex>``), bytes, and what it is for."""
+
+    path: str
+    digest: str
+    size: int
+    role: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """An image made of a version."""
+
+    builder: str
+    digest: str
+    reference: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRecord:
+    """Everything that registering a version writes; params by stage, digests ``sha256:<hex>``, sizes in bytes."""
+
+    model: str
+    run: RunRecord
+    archive_uri: str
+    archive_digest: str
+    archive_size: int
+    model_digest: str
+    checkpoint: str
+    checkpoint_digest: str
+    description: str = ""
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    """The chosen checkpoint's evaluation metrics."""
+    evaluations: Sequence[EvaluationRecord] = ()
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    points: Sequence[MetricPoint] = ()
+    files: Sequence[FileRecord] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """A model, its newest version's number (0: none) and its aliases."""
+
+    name: str
+    description: str
+    created_at: datetime
+    latest: int
+    aliases: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionSummary:
+    """One row of a list of versions. ``weights`` are the current percentages by endpoint, zero included."""
+
+    model: str
+    number: int
+    description: str
+    created_at: datetime
+    created_by: str
+    dag_id: str
+    run_id: str
+    archive_uri: str
+    archive_digest: str
+    archive_size: int
+    model_digest: str
+    checkpoint: str
+    checkpoint_digest: str
+    metrics: Mapping[str, float | None]
+    aliases: tuple[str, ...]
+    image: ImageRecord | None
+    weights: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasChange:
+    """An alias was pointed at a version; ``version`` is None when it was taken away."""
+
+    alias: str
+    version: int | None
+    at: datetime
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightChange:
+    """A version's share of an endpoint's traffic became ``weight`` per cent."""
+
+    endpoint: str
+    version: int
+    weight: int
+    at: datetime
+    actor: str
+    run_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A line of the append-only log."""
+
+    at: datetime
+    actor: str
+    kind: str
+    model: str | None
+    version: int | None
+    run_id: str | None
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionDetail:
+    """The whole record of a version; histories and events are newest first."""
+
+    summary: VersionSummary
+    run: RunRecord
+    params: Mapping[str, Mapping[str, Any]]
+    evaluations: tuple[EvaluationRecord, ...]
+    series: tuple[MetricSeries, ...]
+    files: tuple[FileRecord, ...]
+    images: tuple[ImageRecord, ...]
+    alias_history: tuple[AliasChange, ...]
+    weight_history: tuple[WeightChange, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutRecord:
+    """How far a run has rolled a version out: ``step`` is the index of the last step taken, -1 before the first."""
+
+    endpoint: str
+    run_id: str
+    model: str
+    version: int
+    state: RolloutState
+    step: int = -1
+    detail: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,313 @@
+"""The lineage: one database with every model, version, run, image, alias, weight and event.
+
+Every write is one transaction and can be repeated: what is there already is not written again.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+
+from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
+from modelway.lineage import queries, tables
+from modelway.lineage.engine import connect_engine, insert_new, make_folder, parse_url, reading, writing
+from modelway.lineage.migrate import migrate
+from modelway.lineage.record import (
+    ROLLOUT_STATES,
+    AliasChange,
+    Event,
+    ModelSummary,
+    RolloutRecord,
+    VersionDetail,
+    VersionRecord,
+    VersionSummary,
+    WeightChange,
+)
+from modelway.lineage.register import register_version
+from modelway.lineage.values import plain
+
+
+def open_store(url: str) -> "LineageStore":
+    """Open the lineage database at an SQLAlchemy URL, making or migrating it if needed.
+
+    :raises NotWritable: the file or its folder cannot be written
+    :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
+    """
+    parsed = parse_url(url)
+    make_folder(parsed)
+    engine = connect_engine(parsed)
+    migrate(engine)
+    return LineageStore(engine)
+
+
+def store_exists(url: str) -> bool:
+    """Say whether the lineage was ever written; a PostgreSQL database is taken to be there."""
+    parsed = parse_url(url)
+    return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
+
+
+class LineageStore:
+    """Reads and writes of the lineage; made by ``open_store``. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use an engine whose schema is current."""
+        self._engine = engine
+
+    def register(self, record: VersionRecord) -> int:
+        """Write a version in one transaction and return its number.
+
+        A second call for the same (model, DAG run) returns the first number and changes nothing.
+        """
+        with writing(self._engine) as connection:
+            return register_version(connection, record)
+
+    def models(self) -> list[ModelSummary]:
+        """Return every model, by name."""
+        with reading(self._engine) as connection:
+            return queries.read_models(connection)
+
+    def versions(self, model: str, *, limit: int | None = None) -> list[VersionSummary]:
+        """Return the model's versions, newest first.
+
+        :raises UnknownModel: nothing was ever registered for it
+        """
+        with reading(self._engine) as connection:
+            key = _model_key(connection, model)
+            return queries.read_versions(connection, name=model, model=key, limit=limit)
+
+    def version(self, model: str, number: int) -> VersionDetail:
+        """Return the whole record of a version.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        :raises UnknownVersion: the model has no such version
+        """
+        with reading(self._engine) as connection:
+            key = _model_key(connection, model)
+            found = queries.read_version(connection, name=model, model=key, number=number)
+            if found is None:
+                raise _unknown_version(connection, model, key, str(number))
+            return found
+
+    def find(self, model: str, wanted: str) -> int:
+        """Return the number of the version that ``3``, ``v3``, an alias such as ``champion``, or ``latest`` means.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        :raises UnknownVersion: the model has no such version or alias
+        """
+        with reading(self._engine) as connection:
+            key = _model_key(connection, model)
+            pointers = queries.read_aliases(connection, key) | {"latest": _latest(connection, key)}
+            number = int(wanted.lstrip("v")) if re.fullmatch(r"v?\d{1,9}", wanted) else pointers.get(wanted, 0)
+            if not 1 <= number <= pointers["latest"]:
+                raise _unknown_version(connection, model, key, wanted)
+            return number
+
+    def version_of_run(self, model: str, *, dag_id: str, run_id: str) -> int | None:
+        """Return the number of the version that a run made, None when it made none."""
+        query = select(tables.versions.c.number).join(tables.runs, tables.versions.c.run == tables.runs.c.id)
+        query = query.join(tables.models, tables.versions.c.model == tables.models.c.id)
+        with reading(self._engine) as connection:
+            number: int | None = connection.execute(
+                query.where(
+                    tables.models.c.name == model, tables.runs.c.dag_id == dag_id, tables.runs.c.run_id == run_id
+                )
+            ).scalar()
+            return number
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """Return the version that each of the model's aliases points at."""
+        with reading(self._engine) as connection:
+            return queries.read_aliases(connection, _model_key(connection, model))
+
+    def alias_history(self, model: str) -> list[AliasChange]:
+        """Return every move of the model's aliases, newest first."""
+        with reading(self._engine) as connection:
+            which = tables.alias_history.c.model == _model_key(connection, model)
+            return queries.read_alias_history(connection, which)
+
+    def set_alias(self, *, model: str, alias: str, version: int, actor: str = "airflow", reason: str = "") -> bool:
+        """Point an alias at a version and say whether it moved; the move goes into its history and the events.
+
+        :raises ModelwayError: the alias reads like a version number, or is ``latest``
+        """
+        if alias == "latest" or not re.fullmatch(r"(?!v?\d+$)[a-z0-9]([-a-z0-9_.]{0,62}[a-z0-9])?", alias):
+            raise ModelwayError(
+                f"'{alias}' cannot be an alias",
+                do="Use lower-case letters, digits and dashes, such as champion; numbers, v3 and latest name versions",
+            )
+        with self._writing_to(model, version) as (connection, keys):
+            if queries.read_aliases(connection, keys["model"]).get(alias) == version:
+                return False
+            now, row = datetime.now(UTC), keys | {"name": alias}
+            insert_new(connection, tables.aliases, [row])
+            is_it = (tables.aliases.c.model == keys["model"]) & (tables.aliases.c.name == alias)
+            connection.execute(update(tables.aliases).where(is_it).values(version=keys["version"]))
+            connection.execute(insert(tables.alias_history), row | {"at": now, "actor": actor, "reason": reason})
+            detail = {"alias": alias, "reason": reason}
+            _add_event(connection, keys, kind="alias-set", actor=actor, run_id=None, detail=detail)
+            return True
+
+    def record_image(
+        self, *, model: str, version: int, builder: str, digest: str, reference: str, actor: str = "airflow"
+    ) -> None:
+        """Record an image made of a version; the same image again changes nothing."""
+        with self._writing_to(model, version) as (connection, keys):
+            image = {"builder": builder, "digest": digest, "reference": reference}
+            row = {"version": keys["version"], **image}
+            if connection.execute(select(tables.images.c.id).filter_by(**row)).first() is None:
+                connection.execute(insert(tables.images), row | {"created_at": datetime.now(UTC)})
+                _add_event(connection, keys, kind="image-built", actor=actor, run_id=None, detail=image)
+
+    def weights(self, endpoint: str) -> dict[int, int]:
+        """Return the current percentage of each version that the endpoint has had, by version number."""
+        query = select(tables.versions.c.number, tables.deployments.c.weight).join(tables.deployments)
+        query = query.where(tables.deployments.c.endpoint == endpoint).order_by(tables.versions.c.number)
+        with reading(self._engine) as connection:
+            return {number: weight for number, weight in connection.execute(query)}
+
+    def weight_history(self, endpoint: str) -> list[WeightChange]:
+        """Return every change of the endpoint's weights, newest first."""
+        with reading(self._engine) as connection:
+            return queries.read_weight_history(connection, tables.weight_history.c.endpoint == endpoint)
+
+    def record_weights(
+        self,
+        *,
+        endpoint: str,
+        model: str,
+        weights: Mapping[int, int],
+        actor: str = "airflow",
+        run_id: str | None = None,
+    ) -> bool:
+        """Record an endpoint's weights (per cent by version) and say whether any changed.
+
+        A version that is left out goes to 0; only changes go into the history.
+
+        :raises ModelwayError: a weight is not within 0 to 100
+        """
+        if any(not 0 <= weight <= 100 for weight in weights.values()):
+            raise ModelwayError(f"weights must lie within 0 and 100, got {dict(weights)}", where=f"endpoint {endpoint}")
+        with writing(self._engine) as connection:
+            model_key = _model_key(connection, model, lock=True)
+            wanted = {_version_key(connection, model, model_key, number): w for number, w in weights.items()}
+            query = select(tables.deployments.c.version, tables.deployments.c.weight)
+            query = query.where(tables.deployments.c.endpoint == endpoint)
+            current: dict[int, int] = {version: weight for version, weight in connection.execute(query)}
+            target = dict.fromkeys(current, 0) | wanted
+            changed = [(version, weight) for version, weight in target.items() if current.get(version) != weight]
+            now = datetime.now(UTC)
+            for version, weight in changed:
+                row = {"endpoint": endpoint, "version": version}
+                connection.execute(delete(tables.deployments).filter_by(**row))
+                connection.execute(insert(tables.deployments), row | {"weight": weight, "since": now})
+                line = row | {"weight": weight, "at": now, "actor": actor, "run_id": run_id}
+                connection.execute(insert(tables.weight_history), line)
+            if changed:
+                detail = {"endpoint": endpoint, "weights": dict(weights)}
+                keys = {"model": model_key}
+                _add_event(connection, keys, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
+            return bool(changed)
+
+    def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
+        """Return how far a run's rollout at an endpoint has come, None before it began."""
+        with reading(self._engine) as connection:
+            return queries.read_rollout(connection, endpoint=endpoint, run_id=run_id)
+
+    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> None:
+        """Write how far a rollout has come; a change of its state is an event.
+
+        :raises ModelwayError: the state is not one of ``ROLLOUT_STATES``
+        """
+        if record.state not in ROLLOUT_STATES:
+            raise ModelwayError(
+                f"'{record.state}' is not a state of a rollout", known=ROLLOUT_STATES, given=record.state
+            )
+        with self._writing_to(record.model, record.version) as (connection, keys):
+            before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
+            if before == record:
+                return
+            now, row = datetime.now(UTC), {"endpoint": record.endpoint, "run_id": record.run_id}
+            news = {"version": keys["version"], "state": record.state, "step": record.step}
+            news |= {"detail": plain(record.detail), "updated_at": now}
+            insert_new(connection, tables.rollouts, [row | news | {"started_at": now}])
+            connection.execute(update(tables.rollouts).filter_by(**row).values(news))
+            if before is None or before.state != record.state:
+                detail = {"endpoint": record.endpoint, "step": record.step, **record.detail}
+                kind = f"rollout-{record.state}"
+                _add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
+
+    def add_event(
+        self,
+        *,
+        kind: str,
+        model: str,
+        version: int | None = None,
+        run_id: str | None = None,
+        actor: str = "airflow",
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append a line to the log of a model."""
+        with self._writing_to(model, version) as (connection, keys):
+            _add_event(connection, keys, kind=kind, actor=actor, run_id=run_id, detail=detail or {})
+
+    def events(self, model: str, *, limit: int = 100) -> list[Event]:
+        """Return the model's newest events, newest first."""
+        with reading(self._engine) as connection:
+            which = tables.events.c.model == _model_key(connection, model)
+            return queries.read_events(connection, which, limit=limit)
+
+    @contextmanager
+    def _writing_to(self, model: str, version: int | None) -> Iterator[tuple[Connection, dict[str, int]]]:
+        """One write transaction about a model or version; the model's row is locked: its writers take turns."""
+        with writing(self._engine) as connection:
+            keys = {"model": _model_key(connection, model, lock=True)}
+            if version is not None:
+                keys["version"] = _version_key(connection, model, keys["model"], version)
+            yield connection, keys
+
+
+def _model_key(connection: Connection, name: str, *, lock: bool = False) -> int:
+    query = select(tables.models.c.id).where(tables.models.c.name == name)
+    key: int | None = connection.execute(query.with_for_update() if lock else query).scalar()
+    if key is None:
+        known = connection.execute(select(tables.models.c.name).order_by(tables.models.c.name)).scalars().all()
+        raise UnknownModel(f"the lineage has no model '{name}'", known=known, given=name, do=_DO_RUN)
+    return key
+
+
+_DO_RUN = "A model appears here when its DAG has registered a version"
+
+
+def _latest(connection: Connection, model: int) -> int:
+    latest: int = connection.execute(select(tables.models.c.latest).where(tables.models.c.id == model)).scalar_one()
+    return latest
+
+
+def _version_key(connection: Connection, name: str, model: int, number: int) -> int:
+    key: int | None = connection.execute(select(tables.versions.c.id).filter_by(model=model, number=number)).scalar()
+    if key is None:
+        raise _unknown_version(connection, name, model, str(number))
+    return key
+
+
+def _unknown_version(connection: Connection, name: str, model: int, wanted: str) -> UnknownVersion:
+    latest = _latest(connection, model)
+    known = ["1" if latest == 1 else f"1 to {latest}", "latest", *queries.read_aliases(connection, model)]
+    return UnknownVersion(f"model '{name}' has no version '{wanted}'", known=known, given=wanted)
+
+
+def _add_event(
+    connection: Connection,
+    keys: Mapping[str, int],
+    *,
+    kind: str,
+    actor: str,
+    run_id: str | None,
+    detail: Mapping[str, Any],
+) -> None:
+    row = {"version": None, **keys, "at": datetime.now(UTC), "actor": actor, "kind": kind, "run_id": run_id}
+    connection.execute(insert(tables.events), row | {"detail": plain(detail)})

@@ -1,0 +1,130 @@
+"""The pages "Models" and their JSON twins as one FastAPI application."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
+from modelway.lineage.record import ModelSummary, VersionDetail, VersionSummary
+from modelway.lineage.store import LineageStore, open_store, store_exists
+from modelway.lineage.values import plain
+from modelway.ui.page import page
+
+#: versions of a model that the list shows
+LISTED = 50
+
+
+def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., frozenset[str]]) -> FastAPI:
+    """Return the application.
+
+    :param store_url: gives the SQLAlchemy URL of the lineage database
+    :param readable_dags: a FastAPI dependency that answers 401 when nobody is signed in, and else gives the ids of the
+        DAGs that the user may read; a model is shown to those who may read the DAG of its name
+    """
+    # No openapi.json and no docs: they would lie outside the dependencies, open to everyone.
+    app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
+    opened = lru_cache(maxsize=1)(open_store)
+
+    def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:
+        url = store_url()
+        return ReadableLineage(opened(url) if store_exists(url) else None, dags)
+
+    _add_pages(app, lineage)
+    _add_api(app, lineage)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(ModelwayError, _refuse)
+    return app
+
+
+class ReadableLineage:
+    """What one user may read of the lineage; models beyond that do not exist for them."""
+
+    def __init__(self, store: LineageStore | None, dags: frozenset[str]) -> None:
+        """Show the models of ``dags``; no store: nothing was registered yet."""
+        self._store = store
+        self._dags = dags
+
+    def models(self) -> list[ModelSummary]:
+        """Return the readable models, by name."""
+        found = self._store.models() if self._store else []
+        return [model for model in found if model.name in self._dags]
+
+    def versions(self, model: str) -> list[VersionSummary]:
+        """Return the newest versions of a model, newest first.
+
+        :raises UnknownModel: there is none that the user may read
+        """
+        return self._of(model).versions(model, limit=LISTED)
+
+    def version(self, model: str, wanted: str) -> VersionDetail:
+        """Return the record of a version given by number, ``v3``, alias or ``latest``.
+
+        :raises UnknownModel: there is no such model that the user may read
+        :raises UnknownVersion: the model has no such version
+        """
+        store = self._of(model)
+        return store.version(model, store.find(model, wanted))
+
+    def _of(self, model: str) -> LineageStore:
+        known = [found.name for found in self.models()]
+        if self._store is None or model not in known:
+            raise UnknownModel(f"there is no model '{model}' that you may read", known=known, given=model)
+        return self._store
+
+
+def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
+    Lineage = Annotated[ReadableLineage, Depends(lineage)]
+
+    @app.get("/")
+    def start(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope['root_path']}/models")
+
+    @app.get("/models")
+    def models(request: Request, readable: Lineage) -> Response:
+        shown = [(model, readable.versions(model.name)) for model in readable.models()]
+        return page(request, "models.html", models=shown, listed=LISTED)
+
+    @app.get("/models/{model}")
+    def versions(request: Request, readable: Lineage, model: str) -> Response:
+        found = readable.versions(model)
+        summary = next(each for each in readable.models() if each.name == model)
+        return page(request, "models.html", models=[(summary, found)], listed=LISTED, only=model)
+
+    @app.get("/models/{model}/versions/{version}")
+    def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
+        return page(request, "version.html", detail=readable.version(model, version))
+
+
+def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
+    Lineage = Annotated[ReadableLineage, Depends(lineage)]
+
+    @app.get("/api/models")
+    def models(readable: Lineage) -> JSONResponse:
+        return JSONResponse({"models": plain(readable.models())})
+
+    @app.get("/api/models/{model}")
+    def versions(readable: Lineage, model: str) -> JSONResponse:
+        return JSONResponse({"model": model, "versions": plain(readable.versions(model))})
+
+    @app.get("/api/models/{model}/versions/{version}")
+    def version(readable: Lineage, model: str, version: str) -> JSONResponse:
+        return JSONResponse(plain(readable.version(model, version)))
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    """Answer an error with one sentence: as a page for a browser, as JSON for a program."""
+    status, headers = 503, None
+    if isinstance(error, HTTPException):
+        status, sentence, headers = error.status_code, str(error.detail), error.headers
+    else:
+        sentence = str(error)
+        if isinstance(error, UnknownModel | UnknownVersion):
+            status = 404
+    route = getattr(request.scope.get("route"), "path", "")
+    if route.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"detail": sentence}, status_code=status, headers=headers)
+    return page(request, "message.html", status=status, headers=headers, sentence=sentence)

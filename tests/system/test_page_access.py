@@ -1,0 +1,161 @@
+"""The pages on a real Airflow api-server: its login guards them, its navigation shows them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from modelway.lineage.record import RunRecord, VersionRecord
+from modelway.lineage.store import open_store
+
+pytestmark = pytest.mark.system
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+DAG = "from airflow.sdk import DAG\n\ndag = DAG('digits', schedule=None)\n"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(home: Path, port: int) -> dict[str, str]:
+    settings = {
+        "API__PORT": port,
+        "API__HOST": "127.0.0.1",
+        "API__BASE_URL": f"http://127.0.0.1:{port}/team",
+        "API__WORKERS": 1,
+        "API_AUTH__JWT_SECRET": "a secret of this test alone, long enough for a signature",
+        "CORE__DAGS_FOLDER": home / "dags",
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__PLUGINS_FOLDER": PLUGINS,
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": "ada:admin,vic:viewer",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
+    }
+    variables = {f"AIRFLOW__{name}": str(value) for name, value in settings.items()}
+    # As installed by `pip install`, the library is on the path; in a checkout Airflow adds plugins/ by itself.
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return kept | variables | {"AIRFLOW_HOME": str(home), "MODELWAY_HOME": str(home / "modelway")}
+
+
+def _register(home: Path, *models: str) -> None:
+    store = open_store(f"sqlite:///{home}/modelway/lineage.db")
+    digest = "sha256:" + "0" * 64
+    for model in models:
+        record = VersionRecord(
+            model=model,
+            run=RunRecord(dag_id=model, run_id="manual__1"),
+            archive_uri="file:///a.zip",
+            archive_digest=digest,
+            archive_size=1,
+            model_digest=digest,
+            checkpoint="c-1",
+            checkpoint_digest=digest,
+            metrics={"loss": 0.25},
+        )
+        assert store.register(record) == 1
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an api-server whose only DAG is ``digits``, while the lineage also has ``secret``."""
+    home, port = tmp_path_factory.mktemp("airflow"), _free_port()
+    (home / "dags").mkdir()
+    (home / "dags" / "digits.py").write_text(DAG)
+    (home / "passwords.json").write_text(json.dumps({"ada": "ada-s", "vic": "vic-s"}))
+    _register(home, "digits", "secret")
+    environment, command = _environment(home, port), [sys.executable, "-m", "airflow"]
+    for arguments in (["db", "migrate"], ["dags", "reserialize"]):
+        subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True, timeout=180)
+    url = f"http://127.0.0.1:{port}/team"
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "api-server"], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            _wait(url, server, home / "server.log")
+            yield url
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(20)
+            finally:
+                if server.poll() is None:
+                    os.killpg(server.pid, signal.SIGKILL)
+
+
+def _wait(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(f"{url}/api/v2/monitor/health", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    pytest.fail(f"the api-server did not come up:\n{log.read_text()[-3000:]}")
+
+
+def _token(url: str, user: str) -> str:
+    answer = httpx.post(f"{url}/auth/token", json={"username": user, "password": f"{user}-s"}, timeout=60)
+    answer.raise_for_status()
+    token: str = answer.json()["access_token"]
+    return token
+
+
+def _get(url: str, path: str, **headers: str) -> httpx.Response:
+    return httpx.get(f"{url}{path}", headers=headers, timeout=60)
+
+
+PATHS = ["/models", "/models/digits", "/models/digits/versions/1", "/api/models", "/api/models/digits/versions/1"]
+
+
+def test_nobody_gets_in_without_airflows_login(airflow: str) -> None:
+    for path in PATHS:
+        assert _get(airflow, f"/modelway{path}").status_code == 401
+        assert _get(airflow, f"/modelway{path}", authorization="Bearer nonsense").status_code in (401, 403)
+    page = _get(airflow, "/modelway/models", accept="text/html")
+    assert page.status_code == 401
+    assert "/team/api/v2/auth/login?next=/team/modelway/models" in page.text
+
+
+@pytest.mark.parametrize("user", ["ada", "vic"])
+def test_who_is_signed_in_reads_the_models_of_their_dags(airflow: str, user: str) -> None:
+    token = _token(airflow, user)
+    for path in PATHS:
+        answer = _get(airflow, f"/modelway{path}", authorization=f"Bearer {token}")
+        assert answer.status_code == 200, path
+        assert "digits" in answer.text
+        assert "secret" not in answer.text
+    by_cookie = _get(airflow, "/modelway/models", cookie=f"_token={token}")
+    assert by_cookie.status_code == 200
+    assert _get(airflow, "/modelway/models/secret", authorization=f"Bearer {token}").status_code == 404
+
+
+def test_the_page_is_in_airflows_navigation(airflow: str) -> None:
+    headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
+    plugins = _get(airflow, "/api/v2/plugins", **headers).json()["plugins"]
+    (ours,) = [plugin for plugin in plugins if plugin["name"] == "modelway"]
+    (view,) = ours["external_views"]
+    assert (view["name"], view["destination"], view["url_route"]) == ("Models", "nav", "models")
+    assert view["href"] == "/team/modelway/models"
+    assert _get(airflow.removesuffix("/team"), view["href"], **headers).status_code == 200
+    assert _get(airflow, "/api/v2/plugins/importErrors", **headers).json()["import_errors"] == []
+
+
+def test_a_process_that_loads_the_plugin_loads_no_server(tmp_path: Path) -> None:
+    code = (
+        "import sys; from airflow.plugins_manager import get_plugin_info; before = set(sys.modules); "
+        "names = [plugin['name'] for plugin in get_plugin_info()]; "
+        "print(names, [m for m in sys.modules if m.startswith('modelway.') and m != 'modelway.get_provider_info'])"
+    )
+    environment = _environment(tmp_path, 0)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "['modelway'] []"

@@ -1,0 +1,53 @@
+"""Records that the lineage, page and command tests write."""
+
+import hashlib
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from modelway.lineage.record import EvaluationRecord, FileRecord, MetricPoint, RunRecord, VersionRecord
+
+
+def digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_record(run_id: str = "manual__1", *, model: str = "digits", **changes: Any) -> VersionRecord:
+    run = RunRecord(
+        dag_id=model,
+        run_id=run_id,
+        actor="mia",
+        started_at=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
+        code_digest=digest("code"),
+        commit="c0ffee",
+        branch="main",
+        dirty=True,
+        spec={"name": model, "train": {"backend": "local"}},
+        seed=7,
+    )
+    fields: dict[str, Any] = {
+        "model": model,
+        "run": run,
+        "description": "handwritten digits",
+        "archive_uri": "file:///artifacts/a.zip",
+        "archive_digest": digest("archive" + run_id),
+        "archive_size": 4321,
+        "model_digest": digest("model" + run_id),
+        "checkpoint": "fine-3",
+        "checkpoint_digest": digest("checkpoint" + run_id),
+        "metrics": {"loss": 0.125, "accuracy": 0.97},
+        "evaluations": (
+            EvaluationRecord(
+                checkpoint="coarse-1", metrics={"loss": 0.5}, stage="coarse", step=10, digest=digest("c1")
+            ),
+            EvaluationRecord(checkpoint="fine-2", metrics={"loss": math.nan}, stage="fine", step=20, note="diverged"),
+            EvaluationRecord(checkpoint="fine-3", metrics={"loss": 0.125, "accuracy": 0.97}, stage="fine", step=30),
+        ),
+        "params": {"coarse": {"lr": 0.01, "layers": [8, 16]}, "fine": {"lr": 0.001, "schedule": None}},
+        "points": tuple(MetricPoint(stage="fine", name="loss", step=step, value=1.0 / step) for step in (3, 1, 2)),
+        "files": (
+            FileRecord(path="model/model.onnx", digest=digest("onnx"), size=100, role="model"),
+            FileRecord(path="outputs/meta.yml", digest=digest("meta" + run_id), size=10),
+        ),
+    }
+    return VersionRecord(**fields | changes)

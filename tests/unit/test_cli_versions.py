@@ -1,0 +1,104 @@
+"""``modelway versions`` and ``modelway show`` over a real lineage database."""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lineage_samples import digest, make_record
+from modelway.cli import versions
+from modelway.errors import UnknownModel, UnknownVersion
+from modelway.lineage.store import open_store
+
+
+def call(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    versions.add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args(arguments)
+    status: int = args.run(args)
+    return status
+
+
+@pytest.fixture
+def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    store.register(make_record("manual__1"))
+    store.register(make_record("manual__2", metrics={"loss": math.nan}))
+    store.set_alias(model="digits", alias="champion", version=1)
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    store.record_image(model="digits", version=1, builder="oci", digest=digest("image"), reference="oci-layout:/i@x")
+
+
+@pytest.mark.usefixtures("lineage")
+def test_versions_are_listed_newest_first_in_aligned_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("versions", "digits") == 0
+    head, second, first = capsys.readouterr().out.splitlines()
+    assert head.split()[:5] == ["VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT"]
+    assert second.split()[:6] == ["v2", "-", "10", "%", "digits", "loss"]
+    assert "nan" in second
+    assert first.startswith("v1")
+    assert first.index("champion") == head.index("ALIASES")
+    assert first.index("fine-3") == second.index("fine-3") == head.index("CHECKPOINT")
+    assert digest("image")[7:19] in first
+    assert "accuracy 0.97  loss 0.125" in first
+
+
+@pytest.mark.usefixtures("lineage")
+def test_versions_as_json_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("versions", "digits", "--json") == 0
+    second, first = json.loads(capsys.readouterr().out)
+    assert (second["number"], second["metrics"]) == (2, {"loss": "NaN"})
+    assert (first["aliases"], first["weights"]) == (["champion"], {"digits": 90})
+
+
+@pytest.mark.usefixtures("lineage")
+@pytest.mark.parametrize("wanted", ["1", "v1", "champion"])
+def test_a_version_is_shown_whole(wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("show", "digits", wanted) == 0
+    out = capsys.readouterr().out
+    for part in ("digits v1", "champion", "c0ffee (main) with changes", "90 % of digits", "diverged", "[8, 16]"):
+        assert part in out
+    for file in make_record("manual__1").files:
+        assert f"{file.path}" in out
+        assert file.digest.removeprefix("sha256:") in out
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("fine-3")] == ["chosen"]
+
+
+@pytest.mark.usefixtures("lineage")
+def test_the_latest_version_as_json_has_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("show", "digits", "latest", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["summary"]["number"] == 2
+    assert shown["params"]["fine"] == {"lr": 0.001, "schedule": None}
+    assert shown["run"]["started_at"] == "2026-03-01T12:00:00+00:00"
+
+
+@pytest.mark.usefixtures("lineage")
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(UnknownModel, match="Did you mean 'digits'"):
+        call("versions", "digit")
+    with pytest.raises(UnknownVersion, match="no version 'v9'.*Known: 1 to 2, latest, champion"):
+        call("show", "digits", "v9")
+
+
+def test_a_lineage_that_was_never_written_is_not_made_by_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "none"))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    with pytest.raises(UnknownModel, match="nothing was registered yet"):
+        call("versions", "digits")
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_commands_are_there_without_loading_a_database_library() -> None:
+    code = (
+        "import sys, modelway.cli.versions; print([m for m in ('sqlalchemy', 'rich', 'airflow') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,207 @@
+"""What is written into the lineage comes out of it again, once."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lineage_samples import digest, make_record
+from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
+from modelway.lineage.record import MetricPoint, RolloutRecord
+from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.values import plain
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LineageStore:
+    return open_store(f"sqlite:///{tmp_path}/lineage.db")
+
+
+def test_everything_that_was_registered_is_read_back(store: LineageStore) -> None:
+    record = make_record()
+    assert store.register(record) == 1
+    found = store.version("digits", 1)
+    assert found.run == record.run
+    assert found.params == record.params
+    assert found.files == record.files
+    assert found.summary.metrics == record.metrics
+    assert found.summary.created_by == "mia"
+    assert found.summary.archive_digest == record.archive_digest
+    assert found.summary.description == "handwritten digits"
+    assert [e.checkpoint for e in found.evaluations] == ["coarse-1", "fine-2", "fine-3"]
+    assert found.evaluations[1].note == "diverged"
+    assert [(s.stage, s.name, s.steps, s.values) for s in found.series] == [
+        ("fine", "loss", (1, 2, 3), (1.0, 0.5, 1 / 3))
+    ]
+    assert [event.kind for event in found.events] == ["version-registered"]
+
+
+def test_registering_a_run_again_returns_the_first_number_and_changes_nothing(store: LineageStore) -> None:
+    assert store.register(make_record("run-a")) == 1
+    assert store.register(make_record("run-b")) == 2
+    before = store.version("digits", 1)
+    assert store.register(make_record("run-a", metrics={"loss": 9.0}, description="other")) == 1
+    assert store.version("digits", 1) == before
+    assert [version.number for version in store.versions("digits")] == [2, 1]
+    assert store.version_of_run("digits", dag_id="digits", run_id="run-b") == 2
+    assert store.version_of_run("digits", dag_id="digits", run_id="run-c") is None
+
+
+def test_two_models_count_by_themselves_and_share_files(store: LineageStore) -> None:
+    assert store.register(make_record("r", model="digits")) == 1
+    assert store.register(make_record("r", model="letters")) == 1
+    assert [(model.name, model.latest) for model in store.models()] == [("digits", 1), ("letters", 1)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_numbers_that_json_lacks_are_kept(store: LineageStore, value: float | None) -> None:
+    points = () if value is None else (MetricPoint(stage="s", name="loss", step=1, value=value),)
+    store.register(make_record(metrics={"loss": value}, points=points, params={"s": {"limit": value}}))
+    found = store.version("digits", 1)
+    assert repr(found.summary.metrics["loss"]) == repr(value)
+    if value is not None:
+        assert repr(found.series[0].values[0]) == repr(value)
+    json.dumps(plain(found), allow_nan=False)
+
+
+def test_two_values_at_one_step_are_both_kept(store: LineageStore) -> None:
+    points = [MetricPoint(stage="s", name="loss", step=1, value=value) for value in (0.5, 0.25)]
+    store.register(make_record(points=points))
+    assert store.version("digits", 1).series[0].values == (0.5, 0.25)
+
+
+def test_an_unknown_model_is_named_with_the_known_ones(store: LineageStore) -> None:
+    store.register(make_record())
+    with pytest.raises(UnknownModel, match=r"no model 'digts'.*Known: digits\. Did you mean 'digits'\?"):
+        store.versions("digts")
+
+
+def test_an_unknown_version_is_named_with_the_known_ones(store: LineageStore) -> None:
+    store.register(make_record("a"))
+    store.register(make_record("b"))
+    with pytest.raises(UnknownVersion, match=r"'digits' has no version '3'.*Known: 1 to 2, latest"):
+        store.version("digits", 3)
+    with pytest.raises(UnknownVersion):
+        store.set_alias(model="digits", alias="champion", version=3)
+
+
+@pytest.mark.parametrize(("wanted", "number"), [("1", 1), ("v2", 2), ("latest", 2), ("champion", 1)])
+def test_a_version_is_found_by_number_tag_alias_or_latest(store: LineageStore, wanted: str, number: int) -> None:
+    store.register(make_record("a"))
+    store.register(make_record("b"))
+    store.set_alias(model="digits", alias="champion", version=1)
+    assert store.find("digits", wanted) == number
+
+
+@pytest.mark.parametrize("wanted", ["0", "3", "v3", "challenger", "", "1;--", "champoin"])
+def test_what_names_no_version_is_refused(store: LineageStore, wanted: str) -> None:
+    store.register(make_record())
+    store.set_alias(model="digits", alias="champion", version=1)
+    with pytest.raises(UnknownVersion, match="Known: 1, latest, champion"):
+        store.find("digits", wanted)
+
+
+def test_an_alias_moves_and_remembers_where_it_was(store: LineageStore) -> None:
+    store.register(make_record("a"))
+    store.register(make_record("b"))
+    assert store.set_alias(model="digits", alias="champion", version=1, actor="mia", reason="first")
+    assert store.set_alias(model="digits", alias="champion", version=2, actor="tom", reason="better")
+    assert not store.set_alias(model="digits", alias="champion", version=2, actor="tom", reason="better")
+    assert store.aliases("digits") == {"champion": 2}
+    assert [(c.version, c.actor, c.reason) for c in store.alias_history("digits")] == [
+        (2, "tom", "better"),
+        (1, "mia", "first"),
+    ]
+    assert [v.aliases for v in store.versions("digits")] == [("champion",), ()]
+    assert [e.kind for e in store.events("digits", limit=2)] == ["alias-set", "alias-set"]
+
+
+@pytest.mark.parametrize("alias", ["latest", "3", "v3", "", "a b", "x" * 65])
+def test_an_alias_that_could_mean_a_version_is_refused(store: LineageStore, alias: str) -> None:
+    store.register(make_record())
+    with pytest.raises(ModelwayError, match="cannot be an alias"):
+        store.set_alias(model="digits", alias=alias, version=1)
+
+
+def test_weights_are_current_and_historic(store: LineageStore) -> None:
+    store.register(make_record("a"))
+    store.register(make_record("b"))
+    assert store.record_weights(endpoint="digits", model="digits", weights={1: 100})
+    assert store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10}, run_id="b")
+    assert not store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10}, run_id="b")
+    assert store.record_weights(endpoint="digits", model="digits", weights={2: 100}, run_id="b")
+    assert store.weights("digits") == {1: 0, 2: 100}
+    assert [(c.version, c.weight) for c in store.weight_history("digits")] == [
+        (2, 100),
+        (1, 0),
+        (2, 10),
+        (1, 90),
+        (1, 100),
+    ]
+    assert store.versions("digits")[0].weights == {"digits": 100}
+    assert store.weights("elsewhere") == {}
+    with pytest.raises(ModelwayError, match="within 0 and 100"):
+        store.record_weights(endpoint="digits", model="digits", weights={1: 101})
+
+
+def test_the_same_image_is_recorded_once(store: LineageStore) -> None:
+    store.register(make_record())
+    for content in ("one", "one", "two"):
+        image = digest(content)
+        store.record_image(model="digits", version=1, builder="oci", digest=image, reference=f"r@{image}")
+    found = store.version("digits", 1)
+    assert [image.digest for image in found.images] == [digest("two"), digest("one")]
+    assert found.summary.image is not None
+    assert found.summary.image.digest == digest("two")
+
+
+def test_a_rollout_is_found_again_where_it_stopped(store: LineageStore) -> None:
+    store.register(make_record())
+    assert store.rollout("digits", "manual__1") is None
+    begun = RolloutRecord(
+        endpoint="digits", run_id="manual__1", model="digits", version=1, state="running", detail={"steps": [10, 100]}
+    )
+    for record in (begun, replace(begun, step=0), replace(begun, step=0), replace(begun, step=1, state="done")):
+        store.save_rollout(record)
+        assert store.rollout("digits", "manual__1") == record
+    assert [event.kind for event in store.events("digits")][:2] == ["rollout-done", "rollout-running"]
+    with pytest.raises(ModelwayError, match="'finished' is not a state"):
+        store.save_rollout(replace(begun, state="finished"))
+
+
+def test_events_are_appended(store: LineageStore) -> None:
+    store.register(make_record())
+    store.add_event(kind="gate-passed", model="digits", version=1, run_id="r", actor="mia", detail={"loss": math.nan})
+    event = store.events("digits", limit=1)[0]
+    assert (event.kind, event.model, event.version, event.actor) == ("gate-passed", "digits", 1, "mia")
+    assert event.detail == {"loss": "NaN"}
+
+
+@pytest.mark.parametrize("field", ["archive_digest", "model_digest", "checkpoint_digest"])
+def test_what_is_no_digest_is_refused_and_nothing_is_written(store: LineageStore, field: str) -> None:
+    with pytest.raises(ModelwayError, match="'md5:1' is not a digest"):
+        store.register(make_record(**{field: "md5:1"}))
+    assert store.models() == []
+
+
+def test_a_file_path_that_comes_twice_is_refused(store: LineageStore) -> None:
+    file = make_record().files[0]
+    with pytest.raises(ModelwayError, match="'model/model.onnx' twice"):
+        store.register(make_record(files=(file, file)))
+
+
+def test_names_beyond_ascii_and_many_params_are_kept(store: LineageStore) -> None:
+    params = {
+        "ступень/🚀": {f"p{number}": number for number in range(20_000)} | {"x" * 10_000: "'; DROP TABLE runs; --"}
+    }
+    store.register(make_record(params=params, metrics={"loss/val 🎯": 1.0}))
+    found = store.version("digits", 1)
+    assert found.params == params
+    assert found.summary.metrics == {"loss/val 🎯": 1.0}
+
+
+def test_two_dags_with_the_same_run_id_make_two_versions(store: LineageStore) -> None:
+    first = make_record()
+    other = replace(first, run=replace(first.run, dag_id="another-dag"))
+    assert [store.register(first), store.register(other), store.register(first)] == [1, 2, 1]

@@ -1,0 +1,218 @@
+"""The pages over a real lineage database, mounted as Airflow mounts them; tests/system tests the login itself."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from fastapi import Header, HTTPException
+from lineage_samples import digest, make_record
+from modelway.lineage.store import open_store
+from modelway.ui.app import create_app
+from modelway.ui.page import curve, show_bytes, show_number
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+HTML = {"accept": "text/html", "reader": "digits,letters"}
+
+
+def reader_dags(reader: Annotated[str | None, Header()] = None) -> frozenset[str]:
+    if reader is None:
+        raise HTTPException(401, "Not authenticated")
+    return frozenset(reader.split(","))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/lineage.db"
+
+
+@pytest.fixture
+def client(url: str) -> TestClient:
+    pages = create_app(store_url=lambda: url, readable_dags=reader_dags)
+    app = Starlette(routes=[Mount("/modelway", pages)])
+    return TestClient(app, base_url="http://testserver/team", headers=HTML, root_path="/team")
+
+
+@pytest.fixture
+def _lineage(url: str) -> None:
+    store = open_store(url)
+    store.register(make_record("manual__2026-03-01T12:00:00+00:00"))
+    store.register(make_record("manual__2", metrics={"loss": float("nan")}))
+    store.register(make_record("r", model="letters", description="<script>alert(1)</script>"))
+    store.register(make_record("r", model="secret"))
+    store.set_alias(model="digits", alias="champion", version=1, actor="mia", reason="a & b")
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    store.record_image(model="digits", version=1, builder="oci", digest=digest("image"), reference="registry/digits")
+
+
+PATHS = [
+    "",
+    "/models",
+    "/models/digits",
+    "/models/digits/versions/1",
+    "/api/models",
+    "/api/models/digits",
+    "/api/models/digits/versions/latest",
+]
+
+
+@pytest.mark.usefixtures("_lineage")
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_is_shown_without_a_login(client: TestClient, path: str) -> None:
+    client.headers.pop("reader")
+    assert client.get(f"/modelway{path}", follow_redirects=True).status_code == 401
+    assert client.get("/modelway/openapi.json").status_code == 404
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_a_browser_without_a_login_is_led_to_it(client: TestClient) -> None:
+    client.headers.pop("reader")
+    text = client.get("/modelway/models/digits").text
+    assert 'href="/team/api/v2/auth/login?next=/team/modelway/models/digits"' in text
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_the_page_lists_versions_with_aliases_metrics_image_and_weight(client: TestClient) -> None:
+    text = client.get("/modelway/models").text
+    first, second = text.index("<strong>v2</strong>"), text.index("<strong>v1</strong>")
+    assert first < second
+    row = text[second : text.index("</tr>", second)]
+    assert '<span class="tag good">champion</span>' in row
+    assert '<progress max="100" value="90">' in row
+    assert ">0.125</td>" in row
+    assert f'title="{digest("image")}">{digest("image")[7:19]}</code>' in row
+    assert 'href="/team/dags/digits/runs/manual__2026-03-01T12%3A00%3A00%2B00%3A00"' in row
+    assert ">nan</td>" in text[first:second]
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_text_from_a_spec_is_never_markup(client: TestClient) -> None:
+    text = client.get("/modelway/models").text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script>alert" not in text
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_the_record_of_a_version_has_every_part(client: TestClient) -> None:
+    text = client.get("/modelway/models/digits/versions/champion").text
+    record = make_record("manual__2026-03-01T12:00:00+00:00")
+    for file in record.files:
+        assert file.path in text
+        assert file.digest.removeprefix("sha256:") in text
+    parts = [digest("image"), "registry/digits", "c0ffee", "diverged", "[8, 16]", "alias-set", "a &amp; b", "<polyline"]
+    for part in [*parts, record.archive_digest, record.model_digest, "90 % of digits by airflow"]:
+        assert part in text
+    chosen = re.findall(r'<tr class="chosen">\s*<td><code>([^<]*)', text)
+    assert chosen == ["fine-3"]
+
+
+class _Sources(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.others: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("src", "href", "style") or name.startswith("on"):
+                (self.links if (tag, name) == ("a", "href") else self.others).append(str(value))
+
+
+@pytest.mark.usefixtures("_lineage")
+@pytest.mark.parametrize("path", ["/models", "/models/digits", "/models/digits/versions/1", "/models/nothing"])
+def test_a_page_loads_nothing_and_its_links_stay_behind_the_base_url(client: TestClient, path: str) -> None:
+    answer = client.get(f"/modelway{path}")
+    sources = _Sources()
+    sources.feed(answer.text)
+    assert sources.others == []
+    assert sources.links
+    assert [link for link in sources.links if not link.startswith(("/team/modelway/", "/team/dags/"))] == []
+    nonce = re.search(r"script-src 'nonce-([^']+)'", answer.headers["content-security-policy"])
+    assert nonce
+    assert answer.text.count(f'nonce="{nonce[1]}"') == 2
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_a_model_whose_dag_one_may_not_read_does_not_exist(client: TestClient) -> None:
+    assert "secret" not in client.get("/modelway/models").text
+    assert [m["name"] for m in client.get("/modelway/api/models").json()["models"]] == ["digits", "letters"]
+    for path in ("/models/secret", "/models/secret/versions/1", "/api/models/secret", "/api/models/secret/versions/1"):
+        answer = client.get(f"/modelway{path}")
+        assert answer.status_code == 404
+        assert "Known: digits, letters" in answer.text
+
+
+@pytest.mark.usefixtures("_lineage")
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        (
+            "/models/digts",
+            "there is no model 'digts' that you may read. Known: digits, letters. Did you mean 'digits'?",
+        ),
+        ("/models/digits/versions/9", "model 'digits' has no version '9'. Known: 1 to 2, latest, champion."),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_sentence(client: TestClient, path: str, sentence: str) -> None:
+    page = client.get(f"/modelway{path}")
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert sentence.replace("'", "&#39;") in page.text
+    twin = client.get(f"/modelway/api{path}")
+    assert (twin.status_code, twin.json()) == (404, {"detail": sentence})
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_the_json_twins_say_what_the_pages_say(client: TestClient) -> None:
+    versions = client.get("/modelway/api/models/digits").json()["versions"]
+    assert [version["number"] for version in versions] == [2, 1]
+    assert versions[0]["metrics"] == {"loss": "NaN"}
+    detail = client.get("/modelway/api/models/digits/versions/1").json()
+    assert detail["summary"]["weights"] == {"digits": 90}
+    assert len(detail["evaluations"]) == 3
+
+
+def test_before_the_first_version_the_page_says_so_and_makes_no_database(client: TestClient, tmp_path: Path) -> None:
+    answer = client.get("/modelway/models")
+    assert answer.status_code == 200
+    assert "No model version is registered yet" in answer.text
+    assert client.get("/modelway/models/digits").status_code == 404
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lineage_that_cannot_be_read_is_said_in_one_sentence(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "lineage.db").write_text("not a database" * 1000)
+    answer = client.get("/modelway/models")
+    assert answer.status_code == 503
+    assert "not a usable lineage database" in answer.text
+
+
+def test_the_list_stops_at_fifty_and_says_so(client: TestClient, url: str) -> None:
+    store = open_store(url)
+    for number in range(51):
+        store.register(make_record(f"run-{number}"))
+    text = client.get("/modelway/models").text
+    assert "The newest 50 of 51 versions." in text
+    assert text.count("<strong>v") == 50
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.1234567, "0.1235"), (3.0, "3"), (float("nan"), "nan"), (float("-inf"), "-inf")]
+)
+def test_numbers_are_written_short(value: float | None, text: str) -> None:
+    assert show_number(value) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
+def test_sizes_are_written_short(size: int, text: str) -> None:
+    assert show_bytes(size) == text
+
+
+def test_a_curve_leaves_out_what_is_not_finite() -> None:
+    from modelway.lineage.record import MetricSeries
+
+    series = MetricSeries(stage="s", name="loss", steps=(0, 1, 2, 3), values=(4.0, float("nan"), float("inf"), 0.0))
+    assert curve(series) == "2.0,2.0 178.0,34.0"
