@@ -1,0 +1,130 @@
+"""What all operators share: how an error of ours becomes a task's failure, and how jobs are followed."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, load_backend
+from modelway.errors import JobFailed, JobLost, ModelwayError
+from modelway.hooks.connection import settings_from_airflow
+
+#: how many of a failed job's last lines its error repeats
+LAST_LINES = 20
+
+
+class ModelwayOperator(BaseOperator):
+    """An operator whose work is in ``run``; a terminal error of ours fails the task without further tries."""
+
+    def execute(self, context: Context) -> Any:
+        """Run the operator."""
+        with failures_told(self, context):
+            return self.run(context)
+
+    @abstractmethod
+    def run(self, context: Context) -> Any:
+        """Do the work and return what goes to XCom: ids, URIs, digests and a few numbers."""
+
+
+@contextmanager
+def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
+    """Log an error of ours in plain words, leave it as XCom ``failure``, and fail the task the way the error asks."""
+    try:
+        yield
+    except ModelwayError as error:
+        context["ti"].xcom_push(key="failure", value=str(error))
+        operator.log.error("%s", error)
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from None
+
+
+class JobOperator(ModelwayOperator):
+    """An operator whose work is one job: submit it (or find it again), wait deferred, collect what it made."""
+
+    template_fields: Sequence[str] = ("backend", "options")
+
+    def __init__(self, *, backend: str = "local", options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Run on ``backend`` with ``options`` (see ``modelway.backends.base.Options``)."""
+        super().__init__(**kwargs)
+        self.backend = backend
+        self.options = dict(options or {})
+
+    @abstractmethod
+    def job(self, context: Context) -> Job:
+        """Return the job to run."""
+
+    @abstractmethod
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
+        """Store what the succeeded job left in its folder and return what goes to XCom."""
+
+    def run(self, context: Context) -> Any:
+        """Submit the job and wait for it deferred."""
+        home = settings_from_airflow().home
+        backend = load_backend(self.backend, home=home)
+        handle = backend.submit(backend.build_request(self.job(context), Options(**self.options)))
+        self.log.info("job %s in %s", handle.name, handle.place)
+        status = backend.describe(handle)
+        if status.state.is_terminal:
+            return self._conclude(context, handle, status)
+        from modelway.triggers.job import JobTrigger
+
+        self.defer(trigger=JobTrigger(handle=handle.to_dict(), home=str(home)), method_name="resume")
+
+    def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on when the trigger has seen the job end."""
+        with failures_told(self, context):
+            handle, status = Handle.from_dict(event["handle"]), JobStatus.from_dict(event["status"])
+            return self._conclude(context, handle, status)
+
+    def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
+        backend = load_backend(self.backend, home=settings_from_airflow().home)
+        if status.state is not JobState.SUCCEEDED:
+            text, _ = backend.logs(handle, offset=0)
+            raise _failure(self.job(context).stage, handle, status, text)
+        return self.collect(context, job=self.job(context), folder=backend.folder(handle), status=status)
+
+    def on_kill(self) -> None:
+        """Nothing runs in the worker while a job does: a deferred task's job is stopped by the trigger."""
+
+
+def _failure(stage: str, handle: Handle, status: JobStatus, log: str) -> ModelwayError:
+    lines = "\n".join(f"  | {line}" for line in log.splitlines()[-LAST_LINES:])
+    reason = status.reason or f"the job ended as {status.state.value}"
+    told = f"stage '{stage}' failed: {reason}"
+    kind = JobLost if status.retryable else JobFailed
+    return kind(
+        told, do=f"Read the job's last lines, or all of them in {handle.place}/try-{handle.attempt}/log.txt:\n{lines}"
+    )
+
+
+def run_key(context: Context) -> str:
+    """Return what names this DAG run among all runs of all DAGs."""
+    dag_run = context["dag_run"]
+    return f"{dag_run.dag_id}/{dag_run.run_id}"
+
+
+def job_key(context: Context, *, item: str | None = None) -> str:
+    """Return what names a task's job within its run; mapped tasks give the ``item`` they work on, never their index."""
+    task_id = context["ti"].task_id
+    return f"{task_id}/{item}" if item else task_id
+
+
+def clear_number(context: Context) -> int:
+    """Return how often the DAG run was cleared."""
+    return context["dag_run"].clear_number or 0
+
+
+def store_from(settings: Any) -> ArtifactStore:
+    """Return the artifact store of a deployment."""
+    return ArtifactStore(settings.artifact_root)
+
+
+def code_of(code: Mapping[str, Any]) -> Artifact:
+    """Return the code package that PackageCodeOperator gave."""
+    return Artifact.from_dict(code)

@@ -1,0 +1,117 @@
+"""Freeze the selected checkpoint."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+
+from modelway.artifacts.archive import write_archive
+from modelway.artifacts.store import Artifact
+from modelway.backends.base import Job, JobStatus
+from modelway.hooks.connection import settings_from_airflow
+from modelway.job.contract import read_events
+from modelway.operators._base import JobOperator, clear_number, code_of, job_key, run_key, store_from
+
+
+class FreezeModelOperator(JobOperator):
+    """Run ``export(job, checkpoint)`` as one job and store the frozen model as an archive.
+
+    The archive loads without the training code, torch or pickle: an ONNX program, safetensors weights, golden inputs
+    and outputs, and what it was made of. The same code, parameters and checkpoint give the same bytes.
+
+    :param code: what PackageCodeOperator returned
+    :param selected: what SelectCheckpointOperator returned
+    :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
+    :param seed: makes the golden inputs repeatable
+    :param backend: where the job runs
+    :param options: what it may use, see ``modelway.backends.base.Options``
+
+    Returns ``{uri, digest, size, model_digest, files: [{path, size, sha256, role}]}``.
+    """
+
+    template_fields: Sequence[str] = (*JobOperator.template_fields, "code", "selected", "training", "seed")
+
+    def __init__(self, *, code: Any, selected: Any, training: Any = (), seed: Any = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.code = code
+        self.selected = selected
+        self.training = training
+        self.seed = seed
+
+    def job(self, context: Context) -> Job:
+        """Return the freezing job."""
+        return Job(
+            model=self.code["model"],
+            run=run_key(context),
+            key=job_key(context),
+            stage="freeze",
+            action="freeze",
+            clear_number=clear_number(context),
+            module=self.code["module"],
+            seed=int(self.seed),
+            code=code_of(self.code),
+            inputs={"checkpoint": Artifact.from_dict(self.selected["checkpoint"])},
+        )
+
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
+        """Write and store the archive."""
+        store = store_from(settings_from_airflow())
+        with tempfile.TemporaryDirectory() as scratch:
+            frozen = Path(scratch) / "frozen"
+            shutil.copytree(folder / "output" / "archive", frozen)
+            datasets = [event for stage in self.training for event in _datasets(store, stage, Path(scratch))]
+            documents = archive_documents(
+                code=self.code, selected=self.selected, training=list(self.training), datasets=datasets
+            )
+            manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")
+            artifact = store.put(Path(scratch) / "archive.zip", model=job.model)
+        self.log.info("frozen as %s (%d bytes), model %s", artifact.digest, artifact.size, manifest.model_digest)
+        files = [vars(member) for member in manifest.members]
+        return {**artifact.to_dict(), "model_digest": manifest.model_digest, "files": files}
+
+
+def archive_documents(
+    *,
+    code: Mapping[str, Any],
+    selected: Mapping[str, Any],
+    training: Sequence[Mapping[str, Any]],
+    datasets: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the archive's documents by member name; nothing in them differs between two equal runs."""
+    checkpoint = selected["checkpoint"]
+    return {
+        "inputs/git_commit.yml": {
+            **code["commit"],
+            "code_digest": code["digest"],
+            "checkpoint": {key: checkpoint[key] for key in ("id", "stage", "step", "digest", "size")},
+        },
+        "inputs/run_config.yml": {
+            "module": code["module"],
+            "stages": [{"name": stage["stage"], "seed": stage["seed"]} for stage in training],
+        },
+        "inputs/training.yml": {
+            "stages": [{"name": stage["stage"], "params": stage["params"]} for stage in training],
+            "datasets": list(datasets),
+        },
+        "outputs/meta.yml": {"name": code["model"], "chosen_by": selected["rule"]},
+        "outputs/summary.json": {
+            "chosen": checkpoint["id"],
+            "rule": selected["rule"],
+            "metrics": selected["metrics"],
+            "evaluations": selected["evaluations"],
+        },
+    }
+
+
+def _datasets(store: Any, stage: Mapping[str, Any], scratch: Path) -> list[dict[str, Any]]:
+    events = scratch / stage["stage"]
+    store.fetch(Artifact.from_dict(stage["events"]), to=events / "events.jsonl")
+    kept = ("name", "uri", "digest", "rows")
+    return [
+        {"stage": stage["stage"], **{key: event.get(key) for key in kept}}
+        for event in read_events(events)
+        if event["kind"] == "dataset"
+    ]

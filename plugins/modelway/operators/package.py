@@ -1,0 +1,48 @@
+"""Package a model's code."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+
+from modelway.artifacts.code_package import git_commit, package_files, write_code_package
+from modelway.errors import InvalidModelCode
+from modelway.hooks.connection import settings_from_airflow
+from modelway.operators._base import ModelwayOperator, store_from
+
+
+class PackageCodeOperator(ModelwayOperator):
+    """Store a model's folder as a content-addressed archive; the same tree gives the same digest everywhere.
+
+    :param model: the model's name
+    :param folder: the folder with the model's code
+    :param module: the Python file in it that defines ``train``, ``evaluate`` and ``export``
+
+    Returns ``{model, module, uri, digest, size, commit: {commit, branch, dirty}}``.
+    """
+
+    template_fields: Sequence[str] = ("model", "folder", "module")
+
+    def __init__(self, *, model: str, folder: str, module: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.folder = folder
+        self.module = module
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Package and store the code."""
+        folder = Path(self.folder)
+        names = [file.as_posix() for file in package_files(folder)]
+        if self.module not in names:
+            raise InvalidModelCode(
+                f"there is no file '{self.module}'", where=str(folder), known=names, given=self.module
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            package = Path(scratch) / "code.zip"
+            write_code_package(folder=folder, to=package)
+            artifact = store_from(settings_from_airflow()).put(package, model=self.model)
+        self.log.info("packaged %d files of %s as %s", len(names), folder, artifact.digest)
+        commit = git_commit(folder).to_dict()
+        return {"model": self.model, "module": self.module, **artifact.to_dict(), "commit": commit}

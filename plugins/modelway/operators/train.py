@@ -1,0 +1,110 @@
+"""Train one stage of a model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+
+from modelway.artifacts.store import Artifact
+from modelway.backends.base import Job, JobStatus
+from modelway.errors import DigestMismatch, JobFailed
+from modelway.hooks.connection import settings_from_airflow
+from modelway.job.contract import damage, recorded_checkpoints
+from modelway.operators._base import JobOperator, clear_number, code_of, job_key, run_key, store_from
+
+
+class TrainModelOperator(JobOperator):
+    """Run ``train(job)`` of the model's code, or a command, as one job, and store its checkpoints.
+
+    A try that was killed is followed by one that goes on from the stage's last whole checkpoint.
+
+    :param code: what PackageCodeOperator returned
+    :param stage: the stage's name; checkpoints are called after it
+    :param job_params: the parameters that the code finds in ``job.params``
+    :param seed: makes the stage repeatable
+    :param start_from: the checkpoints that the TrainModelOperator of the stage before returned
+    :param command: a program to run in place of ``train(job)``
+    :param backend: where the job runs
+    :param options: what it may use, see ``modelway.backends.base.Options``
+
+    Returns the checkpoints of the stages before and of this one, ``[{id, stage, step, uri, digest, size}]``; expand an
+    EvaluateCheckpointOperator over it. The XCom ``report`` (``task.output["report"]``) holds
+    ``{stage, params, seed, events, seconds, peak_memory_bytes}``.
+    """
+
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        "code",
+        "job_params",
+        "seed",
+        "start_from",
+        "command",
+    )
+
+    def __init__(
+        self,
+        *,
+        code: Any,
+        stage: str = "train",
+        job_params: Mapping[str, Any] | None = None,
+        seed: Any = 0,
+        start_from: Any = None,
+        command: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.code = code
+        self.stage = stage
+        self.job_params = job_params
+        self.seed = seed
+        self.start_from = start_from
+        self.command = command
+
+    def job(self, context: Context) -> Job:
+        """Return the training job."""
+        before = self.start_from[-1] if self.start_from else None
+        return Job(
+            model=self.code["model"],
+            run=run_key(context),
+            key=job_key(context),
+            stage=self.stage,
+            action="train",
+            clear_number=clear_number(context),
+            module=self.code["module"],
+            command=tuple(self.command) if self.command else None,
+            params=self.job_params or {},
+            seed=int(self.seed),
+            code=code_of(self.code),
+            inputs={"checkpoint": Artifact.from_dict(before)} if before else {},
+        )
+
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> list[dict[str, Any]]:
+        """Store the checkpoints and the events."""
+        store = store_from(settings_from_airflow())
+        made = []
+        for checkpoint in recorded_checkpoints(folder):
+            if problem := damage(checkpoint):
+                self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
+                continue
+            artifact = store.put(checkpoint.path, model=job.model)
+            if artifact.digest != checkpoint.digest:
+                raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
+            made.append({"id": checkpoint.id, "stage": self.stage, "step": checkpoint.step, **artifact.to_dict()})
+        if not made:
+            raise JobFailed(
+                f"stage '{self.stage}' ended without a whole checkpoint",
+                where=str(folder),
+                do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
+            )
+        events = store.put(folder / "events.jsonl", model=job.model)
+        report = {
+            "stage": self.stage,
+            "params": dict(job.params),
+            "seed": job.seed,
+            "events": events.to_dict(),
+            "seconds": status.seconds,
+            "peak_memory_bytes": status.peak_memory_bytes,
+        }
+        context["ti"].xcom_push(key="report", value=report)
+        return [*(self.start_from or []), *made]

@@ -1,0 +1,97 @@
+"""Verify a frozen model."""
+
+import json
+import operator as comparisons
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+
+from modelway.artifacts.store import Artifact
+from modelway.backends.base import Job, JobStatus
+from modelway.errors import VerificationFailed
+from modelway.operators._base import JobOperator, clear_number, job_key, run_key
+
+COMPARISONS = {"<=": comparisons.le, ">=": comparisons.ge, "<": comparisons.lt, ">": comparisons.gt}
+
+
+class VerifyModelOperator(JobOperator):
+    """Load a frozen model in a fresh process and compare it with its checkpoint; then check the gates.
+
+    The process has neither the training code nor torch, and may not unpickle, start programs or open connections.
+
+    :param model: the model's name
+    :param archive: what FreezeModelOperator returned
+    :param selected: what SelectCheckpointOperator returned; its metrics are what the gates look at
+    :param gates: limits, such as ``{"accuracy": [">=", 0.9]}``
+    :param tolerance: ``{"absolute": …, "relative": …}`` between frozen model and checkpoint
+    :param backend: where the job runs
+    :param options: what it may use, see ``modelway.backends.base.Options``
+
+    Returns ``{members, batches, max_abs_difference, tolerance, gates}``.
+    """
+
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        "model",
+        "archive",
+        "selected",
+        "gates",
+        "tolerance",
+    )
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        archive: Any,
+        selected: Any = None,
+        gates: Mapping[str, Sequence[Any]] | None = None,
+        tolerance: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.archive = archive
+        self.selected = selected
+        self.gates = gates
+        self.tolerance = tolerance
+
+    def job(self, context: Context) -> Job:
+        """Return the verifying job: it gets the archive and nothing else."""
+        return Job(
+            model=self.model,
+            run=run_key(context),
+            key=job_key(context),
+            stage="verify",
+            action="verify",
+            clear_number=clear_number(context),
+            params={"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {})},
+            inputs={"archive": Artifact.from_dict(self.archive)},
+        )
+
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
+        """Check the gates and return the report."""
+        report: dict[str, Any] = json.loads((folder / "output" / "verify.json").read_text())
+        check_gates(gates=self.gates or {}, metrics=self.selected["metrics"] if self.selected else {})
+        return {**report, "gates": {name: list(gate) for name, gate in (self.gates or {}).items()}}
+
+
+def check_gates(*, gates: Mapping[str, Sequence[Any]], metrics: Mapping[str, float | None]) -> None:
+    """Compare metrics with their gates.
+
+    :raises VerificationFailed: a metric is missing, not finite or on the wrong side; all of them are named
+    """
+    missed = []
+    for name, (comparison, limit) in gates.items():
+        value = metrics.get(name)
+        if value is None:
+            missed.append(f"{name} has no finite value, must be {comparison} {limit:g}")
+        elif not COMPARISONS[comparison](value, limit):
+            missed.append(f"{name} is {value:.6g}, must be {comparison} {limit:g}")
+    if missed:
+        raise VerificationFailed(
+            f"the model misses {len(missed)} of {len(gates)} gates: {'; '.join(missed)}",
+            do="Train longer or with other parameters, or set verify.gates to what the model must reach",
+        )

@@ -1,0 +1,1 @@
+"""One trigger for every backend."""

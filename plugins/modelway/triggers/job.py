@@ -1,0 +1,55 @@
+"""The trigger that follows a job on any backend: streams its log into the task's log and fires when it is over."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from modelway.backends.base import Backend, Handle, JobStatus, load_backend
+
+
+class JobTrigger(BaseTrigger):
+    """Fires once, with the job's handle and last status."""
+
+    def __init__(self, *, handle: dict[str, Any], home: str, poll_interval: float = 0.5) -> None:
+        """Follow the job of ``handle``; ``home`` is the embedded home folder, ``poll_interval`` is in seconds."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.handle = handle
+        self.home = home
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the triggerer needs to make this trigger again."""
+        return (
+            "modelway.triggers.job.JobTrigger",
+            {"handle": self.handle, "home": self.home, "poll_interval": self.poll_interval},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll the backend in a thread, so that a slow one holds up no other trigger."""
+        handle, backend, offset = self._handle(), self._backend(), 0
+        while True:
+            status: JobStatus = await asyncio.to_thread(backend.describe, handle)
+            while True:
+                text, after = await asyncio.to_thread(backend.logs, handle, offset=offset)
+                if after == offset:
+                    break
+                offset = after
+                for line in text.splitlines():
+                    self.log.info("%s", line)
+            if status.state.is_terminal:
+                break
+            await asyncio.sleep(self.poll_interval)
+        yield TriggerEvent({"handle": self.handle, "status": status.to_dict()})
+
+    async def on_kill(self) -> None:
+        """Stop the job when a user ends the deferred task; a restart of the triggerer comes here not."""
+        await asyncio.to_thread(self._backend().cancel, self._handle())
+
+    def _handle(self) -> Handle:
+        return Handle.from_dict(self.handle)
+
+    def _backend(self) -> Backend:
+        return load_backend(self.handle["backend"], home=Path(self.home))
