@@ -1,0 +1,54 @@
+# The two commands of the README: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: help demo test setup lint types layers unit contract dags docs system services fix lock clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: $(READY) ## take the model digits from code to traffic on a real Airflow (ARGS=--exit ends after the summary)
+	@exec $(BIN)/modelway demo $(ARGS)
+
+test: $(READY) services ## everything that CI runs
+	@$(BIN)/python tests/run_all.py
+
+setup: $(READY) ## make the virtual environment
+
+$(READY): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+services: ## install what the system tests drive: a registry and a browser (Debian, as root)
+	@sh tests/system/install_services.sh
+
+lint: $(READY) ## ruff, format included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict, on the library
+	$(BIN)/mypy
+
+layers: $(READY) ## the floors and rooms
+	$(BIN)/lint-imports --no-logo
+
+unit contract dags docs system: $(READY) ## one kind of tests
+	$(BIN)/python -m pytest tests/$@ $(ARGS)
+
+fix: $(READY) ## rewrite what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY) ## make requirements.txt from pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
+		--allow-unsafe --extra torch --extra dev --output-file requirements.txt pyproject.toml
+	@# The CPU build calls itself 2.13.0+cpu, which only its own index knows.
+	@sed -i 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.txt
+
+clean: ## remove the virtual environment and everything the demo made
+	rm -rf $(VENV) .modelway

@@ -1,0 +1,30 @@
+"""The ``modelway`` command: one file per command group."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+GROUPS = ("demo", "lint", "run", "versions")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 refused or failed with a reason, 2 wrong usage."""
+    from modelway.errors import ModelwayError
+
+    parser = argparse.ArgumentParser(
+        prog="modelway", description="Take a machine-learning model from code to traffic on Apache Airflow."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for group in GROUPS:
+        importlib.import_module(f"modelway.cli.{group}").add_commands(commands)
+    args = parser.parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        return status
+    except ModelwayError as error:
+        print(f"modelway: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("modelway: stopped", file=sys.stderr)
+        return 130

@@ -1,0 +1,124 @@
+"""The few calls of Airflow's public REST API (v2) that the command needs."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskState:
+    """One task instance of a run."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    seconds: float
+    try_number: int
+
+
+class AirflowApi:
+    """A logged-in client of one Airflow."""
+
+    def __init__(self, *, url: str, username: str, password: str) -> None:
+        """Log in.
+
+        :raises EndpointNotReady: Airflow does not answer or refuses the login
+        """
+        import httpx
+
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=60)
+        answer = self._client.post("/auth/token", json={"username": username, "password": password})
+        if answer.status_code >= 300:
+            raise EndpointNotReady(f"Airflow refused the login of '{username}' ({answer.status_code})", where=url)
+        self.token: str = answer.json()["access_token"]
+        self._client.headers["Authorization"] = f"Bearer {self.token}"
+
+    def call(self, method: str, path: str, **request: Any) -> Any:
+        """Make one call and return the JSON answer."""
+        answer = self._client.request(method, f"/api/v2{path}", **request)
+        if answer.status_code >= 300:
+            raise ModelwayError(
+                f"{method} {path} was answered {answer.status_code}: {answer.text[:500]}", where=self.url
+            )
+        return answer.json() if answer.content else None
+
+    def wait_for_dag(self, dag_id: str, *, seconds: float = 120) -> None:
+        """Wait until the DAG was parsed.
+
+        :raises UnknownModel: it is not there in time; the message repeats Airflow's import errors
+        """
+        deadline = time.monotonic() + seconds
+        while self._client.get(f"/api/v2/dags/{dag_id}").status_code != 200:
+            errors = [each["stack_trace"].strip() for each in self.call("GET", "/importErrors")["import_errors"]]
+            if time.monotonic() > deadline:
+                told = ("\n" + "\n".join(errors)) if errors else ""
+                known = [dag["dag_id"] for dag in self.call("GET", "/dags")["dags"]]
+                raise UnknownModel(f"no DAG '{dag_id}' was parsed{told}", known=known, given=dag_id)
+            time.sleep(0.5)
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the DAG run."""
+        self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None) -> str:
+        """Start a run and return its id."""
+        run = self.call("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}})
+        return str(run["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the run's state: queued, running, success or failed."""
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return the run as Airflow tells it."""
+        found: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+        return found
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """Return the run's task instances."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.call("GET", path, params={"limit": 100, "offset": len(found)})
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                break
+        return [
+            TaskState(
+                task_id=each["task_id"],
+                map_index=each["map_index"],
+                state=each["state"],
+                seconds=float(each["duration"] or 0),
+                try_number=each["try_number"],
+            )
+            for each in found
+        ]
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return an XCom value, or ``None`` when there is none."""
+        answer = self._client.get(
+            f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}",
+            params={"map_index": map_index, "deserialize": "false"},
+        )
+        if answer.status_code == 404:
+            return None
+        value = answer.json()["value"]
+        return value
+
+    def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
+        """Return a task's log as text."""
+        answer = self._client.get(
+            f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{try_number}",
+            params={"map_index": map_index, "full_content": "true"},
+            headers={"Accept": "application/json"},
+        )
+        content = answer.json().get("content", [])
+        return "\n".join(each if isinstance(each, str) else str(each.get("event", each)) for each in content)
+
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Clear the whole run, so that every task runs again."""
+        self.call("POST", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/clear", json={"dry_run": False})

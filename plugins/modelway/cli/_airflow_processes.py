@@ -1,0 +1,244 @@
+"""A real Airflow on this machine: its four components as processes that start together and leave nothing behind."""
+
+import base64
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from modelway.errors import EndpointNotReady, NotWritable
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+START_SECONDS = 240.0
+STOP_SECONDS = 20.0
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class LocalAirflow:
+    """Airflow with SQLite and the LocalExecutor on free ports of 127.0.0.1, for one process to start and stop.
+
+    ``with LocalAirflow(home=…, repository=…) as airflow:`` gives a healthy Airflow; afterwards every process that it
+    or one of its tasks started is gone (on Linux also those that left their parents).
+    """
+
+    def __init__(
+        self, *, home: Path, repository: Path, environment: Mapping[str, str] | None = None, name: str = "airflow"
+    ) -> None:
+        """Keep Airflow in ``<home>/<name>``; take ``dags/`` and ``plugins/`` from ``repository``."""
+        self.home = home
+        self.folder = home / name
+        self.repository = repository
+        self.extra = dict(environment or {})
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.url = ""
+        self.password = ""
+
+    def __enter__(self) -> "LocalAirflow":
+        """Start Airflow and wait until it is healthy."""
+        adopt_orphans()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start the components.
+
+        :raises EndpointNotReady: a component ended or did not become healthy; the message has its last lines
+        :raises NotWritable: the home folder cannot be written
+        """
+        self.prepare()
+        for component in COMPONENTS:
+            self._spawn(component)
+        self._wait_until_healthy()
+
+    def prepare(self) -> None:
+        """Make the folder, the settings (``environment``) and the database, without starting anything."""
+        try:
+            (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotWritable(
+                f"the home folder cannot be written ({error.strerror})",
+                where=str(self.home),
+                do="Make it writable, or set MODELWAY_HOME to a folder that is",
+            ) from error
+        self.environment = self._environment()
+        self._migrate()
+
+    def _environment(self) -> dict[str, str]:
+        kept = self._secrets()
+        self.password = kept["password"]
+        api, worker_logs, trigger_logs = free_ports(3)
+        self.url = f"http://127.0.0.1:{api}"
+        (self.folder / "passwords.json").write_text(json.dumps({"admin": self.password}))
+        airflow = {
+            "CORE__DAGS_FOLDER": str(self.repository / "dags"),
+            "CORE__PLUGINS_FOLDER": str(self.repository / "plugins"),
+            "CORE__LOAD_EXAMPLES": "False",
+            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__PARALLELISM": "4",
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "CORE__FERNET_KEY": kept["fernet_key"],
+            "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.folder / "passwords.json"),
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.folder / 'airflow.db'}",
+            "API__HOST": "127.0.0.1",
+            "API__PORT": str(api),
+            "API__BASE_URL": self.url,
+            "API__SECRET_KEY": kept["secret_key"],
+            "API__WORKERS": "1",
+            "API_AUTH__JWT_SECRET": kept["jwt_secret"],
+            "LOGGING__BASE_LOG_FOLDER": str(self.folder / "logs"),
+            "LOGGING__WORKER_LOG_SERVER_HOST": "127.0.0.1",
+            "LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
+            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+            "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+            "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
+        }
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
+            "AIRFLOW_HOME": str(self.folder),
+            **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
+            "MODELWAY_HOME": str(self.home),
+            "PYTHONUNBUFFERED": "1",
+            "NO_COLOR": "1",
+            **self.extra,
+        }
+
+    def _secrets(self) -> dict[str, str]:
+        path = self.folder / "secrets.json"
+        if not path.exists():
+            kept = {name: secrets.token_urlsafe(32) for name in ("secret_key", "jwt_secret")}
+            kept["fernet_key"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
+            kept["password"] = secrets.token_urlsafe(9)
+            beside = path.with_suffix(".part")
+            beside.touch(mode=0o600)
+            beside.write_text(json.dumps(kept))
+            beside.replace(path)
+        read: dict[str, str] = json.loads(path.read_text())
+        return read
+
+    def _migrate(self) -> None:
+        """Bring Airflow's database to this version, once."""
+        from importlib.metadata import version
+
+        marker = self.folder / "migrated"
+        if marker.exists() and marker.read_text() == version("apache-airflow"):
+            return
+        log = self.folder / "logs" / "migrate.txt"
+        with log.open("wb") as output:
+            done = subprocess.run(
+                self._command("db", "migrate"), env=self.environment, stdout=output, stderr=output, cwd=self.folder
+            )
+        if done.returncode:
+            raise EndpointNotReady(f"airflow db migrate failed:\n{log.read_text()[-2000:]}", where=str(log))
+        marker.write_text(version("apache-airflow"))
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "airflow", *words]
+
+    def _spawn(self, component: str) -> None:
+        with self._log(component).open("ab") as output:
+            self.processes[component] = subprocess.Popen(
+                self._command(component),
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # A session of its own: Ctrl-C reaches this process alone, which then stops them in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    def _log(self, component: str) -> Path:
+        return self.folder / "logs" / f"{component}.txt"
+
+    def _wait_until_healthy(self) -> None:
+        import httpx
+
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for component, process in self.processes.items():
+                if process.poll() is not None:
+                    text = self._log(component).read_text(errors="replace")[-2000:]
+                    raise EndpointNotReady(f"airflow {component} ended with {process.returncode}:\n{text}")
+            try:
+                health: dict[str, Any] = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+                if all(part.get("status") == "healthy" for part in health.values()) and len(health) >= 4:
+                    return
+            except (httpx.HTTPError, ValueError):
+                pass
+            time.sleep(0.5)
+        raise EndpointNotReady(
+            f"Airflow was not healthy within {START_SECONDS:g} seconds", where=str(self.folder / "logs")
+        )
+
+    def stop(self) -> None:
+        """Stop the components, then whatever they or their tasks left."""
+        running = [process for process in self.processes.values() if process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in running:
+            try:
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+        stop_descendants()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on now."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in held]
+    finally:
+        for each in held:
+            each.close()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below that loses its own, so that none can be forgotten (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def stop_descendants() -> None:
+    """End every process below this one: SIGTERM, which servers drain on, then SIGKILL."""
+    for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
+        left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+        for child in left:
+            try:
+                child.send_signal(number)
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(left, timeout=patience)

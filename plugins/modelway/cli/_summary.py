@@ -1,0 +1,81 @@
+"""The summary of a run: what was made, where it is, and what answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+#: (task id, XCom key) → value or None
+Xcom = Callable[[str, str], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What the summary tells besides the run's own results."""
+
+    prediction: str | None = None
+    split: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    """percentage of the new version → answers counted by version"""
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def print_summary(console: Console, *, xcom: Xcom, extras: Extras) -> None:
+    """Print the summary of a run that succeeded."""
+    version = xcom("freeze.register", "return_value")
+    console.print()
+    console.rule(f"{version['model']} version {version['version']}", align="left")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _rows(xcom, version, extras):
+        table.add_row(f"  {name}", text)
+    console.print(table, soft_wrap=True)
+
+
+def _rows(xcom: Xcom, version: Mapping[str, Any], extras: Extras) -> list[tuple[str, str]]:
+    selected = xcom("evaluate.select", "return_value")
+    verified = xcom("freeze.verify", "return_value")
+    code = xcom("package", "return_value")
+    image = xcom("serve.build_image", "return_value")
+    served = xcom("serve.promote", "return_value")
+    commit = code["commit"]["commit"]
+    origin = f"commit {commit[:12]}{' and changes' if code['commit']['dirty'] else ''}" if commit else "not in git"
+    weights = ", ".join(f"version {number} {weight} %" for number, weight in served["weights"].items())
+    rows = [
+        ("checkpoint", f"{selected['checkpoint']['id']} ({selected['rule']})"),
+        ("metrics", ", ".join(f"{name} {_number(value)}" for name, value in selected["metrics"].items())),
+        ("code", f"{code['digest']} ({origin})"),
+        ("model", version["model_digest"]),
+        ("archive", f"{version['archive']['digest']} ({version['archive']['size']:,} bytes)"),
+        (
+            "verified",
+            f"{len(verified['batches'])} batch sizes, differs by at most {verified['max_abs_difference']:.1e}",
+        ),
+        ("image", f"{image['reference']} ({image['tag']})"),
+        ("endpoint", f"{served['url']}/v2/models/{version['model']}/infer ({weights})"),
+    ]
+    if extras.prediction:
+        rows.append(("prediction", extras.prediction))
+    for weight, counts in sorted(extras.split.items()):
+        rows.append((f"split at {weight} %", _split(counts)))
+    return [*rows, *extras.links.items()]
+
+
+def _split(counts: Mapping[int, int]) -> str:
+    total = sum(counts.values())
+    parts = [f"version {number}: {count} ({count / total:.1%})" for number, count in sorted(counts.items())]
+    return f"{', '.join(parts)} of {total} answers"
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
+
+
+def print_failure(console: Console, *, failures: Mapping[str, str]) -> None:
+    """Print why a run failed: each failed task with its reason."""
+    console.print()
+    for task, reason in failures.items():
+        console.print(f"[bold red]{task} failed[/]")
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)
