@@ -21,7 +21,7 @@ def slug(text: str, *, limit: int = 40) -> str:
     A digest of the whole text ends the word whenever anything was changed or cut, so that two texts never share a slug.
     """
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    if plain == text and len(plain) <= limit:
+    if plain and plain == text and len(plain) <= limit:
         return plain
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{plain[: limit - 9].strip('-')}-{digest}".lstrip("-")

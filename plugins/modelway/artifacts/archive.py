@@ -88,13 +88,12 @@ def read_manifest(archive: Path) -> Manifest:
     try:
         with zipfile.ZipFile(archive) as zipped:
             document = json.loads(zipped.read("MANIFEST.json"))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        members = tuple(Member(**entry) for entry in document["files"])
+        return Manifest(members=members, model_digest=document["model_digest"])
+    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError) as error:
         raise DigestMismatch(
             f"not a whole model archive ({error})", where=str(archive), do="Run the freeze stage again"
         ) from error
-    return Manifest(
-        members=tuple(Member(**entry) for entry in document["files"]), model_digest=document["model_digest"]
-    )
 
 
 def unpack_archive(*, archive: Path, to: Path) -> Manifest:
@@ -117,5 +116,5 @@ def unpack_archive(*, archive: Path, to: Path) -> Manifest:
             target = to / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-    (to / "MANIFEST.json").write_text(zipfile.ZipFile(archive).read("MANIFEST.json").decode())
+        (to / "MANIFEST.json").write_bytes(zipped.read("MANIFEST.json"))
     return manifest

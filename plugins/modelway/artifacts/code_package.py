@@ -32,26 +32,41 @@ def package_files(folder: Path) -> tuple[Path, ...]:
     """Return the files of a model's folder that are packaged, sorted by name: all but hidden ones, Python's caches
     and the model spec, whose values reach the job as parameters.
 
-    :raises InvalidModelCode: the folder is missing or empty, or holds a link that leaves it
+    :raises InvalidModelCode: the folder is missing or empty, or holds what cannot be packaged: a link that leaves it
+        or goes nowhere, a link to a folder, a pipe, something unreadable
     """
     if not folder.is_dir():
         raise InvalidModelCode("there is no such folder", where=str(folder), do="Name the folder of the model's code")
     files = []
-    for base, folders, names in os.walk(folder):
+    for base, folders, names in os.walk(folder, onerror=_refuse_unreadable):
         here = Path(base).relative_to(folder)
         folders[:] = sorted(name for name in folders if not SKIPPED.search((here / name).as_posix()))
-        files += [here / name for name in names if not SKIPPED.search((here / name).as_posix())]
+        links = [here / name for name in folders if (folder / here / name).is_symlink()]
+        files += links + [here / name for name in names if not SKIPPED.search((here / name).as_posix())]
     if not files:
         raise InvalidModelCode(
             "the folder holds no file to package", where=str(folder), do="Put the model's code there"
         )
-    root = folder.resolve()
     for file in files:
-        if not (folder / file).resolve().is_relative_to(root):
-            raise InvalidModelCode(
-                f"'{file.as_posix()}' links out of the folder", where=str(folder), do="Copy the file into the folder"
-            )
+        _check_packable(folder, file)
     return tuple(sorted(files, key=lambda file: PurePosixPath(file).as_posix()))
+
+
+def _check_packable(folder: Path, file: Path) -> None:
+    path, name = folder / file, file.as_posix()
+    # realpath, unlike Path.resolve, puts up with a link to itself.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise InvalidModelCode(f"'{name}' links out of the folder", where=str(folder), do="Copy it into the folder")
+    if not path.is_file():
+        # A link to a folder, a link to nothing, a pipe or a socket.
+        what = "links to no file" if path.is_symlink() else "is no regular file"
+        raise InvalidModelCode(f"'{name}' {what}", where=str(folder), do="Remove it, or put a file in its place")
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InvalidModelCode(
+        f"the folder cannot be read ({error.strerror})", where=error.filename, do="Give the Airflow worker access to it"
+    ) from error
 
 
 def write_code_package(*, folder: Path, to: Path) -> None:
@@ -87,7 +102,7 @@ def unpack_code_package(*, package: Path, to: Path) -> None:
 
 
 def git_commit(folder: Path) -> Commit:
-    """Return commit, branch and whether ``folder`` differs from the commit."""
+    """Return commit, branch (none where HEAD is detached) and whether ``folder`` differs from the commit."""
 
     def git(*words: str) -> str | None:
         try:
@@ -99,8 +114,9 @@ def git_commit(folder: Path) -> Commit:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return Commit()
+    branch, changes = git("rev-parse", "--abbrev-ref", "HEAD"), git("status", "--porcelain", "--", ".")
     return Commit(
         commit=commit,
-        branch=git("rev-parse", "--abbrev-ref", "HEAD"),
-        dirty=bool(git("status", "--porcelain", "--", ".")),
+        branch=None if branch == "HEAD" else branch,
+        dirty=None if changes is None else bool(changes),
     )

@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import DigestMismatch, ModelwayError, NotWritable
 
 BLOCK = 4 * 1024 * 1024
@@ -60,9 +60,9 @@ class ArtifactStore:
         uri = self._uri(model, digest)
         fs, place = _filesystem(uri)
         try:
-            if not (fs.exists(place) and fs.size(place) == size):
+            if not _holds(fs, place, size, digest):
                 self._write(fs, place, path, digest)
-        except (PermissionError, NotADirectoryError, FileExistsError, OSError) as error:
+        except OSError as error:
             raise NotWritable(
                 f"the artifact store cannot be written ({error.__class__.__name__}: {error})",
                 where=self.root,
@@ -87,6 +87,8 @@ class ArtifactStore:
             if copied != digest:
                 raise DigestMismatch(f"the file changed while it was stored: {digest} became {copied}", where=str(path))
             fs.mv(beside, place)
+            if _is_local(fs):
+                sync_folder(Path(folder))
         finally:
             if fs.exists(beside):
                 fs.rm(beside)
@@ -119,6 +121,13 @@ class ArtifactStore:
         return to
 
 
+def _holds(fs: Any, place: str, size: int, digest: str) -> bool:
+    """Whether the bytes are stored already; on this machine they are read again, so that a damaged file is mended."""
+    if not fs.exists(place) or fs.size(place) != size:
+        return False
+    return not _is_local(fs) or file_digest(Path(place)) == digest
+
+
 def _copy(source: BinaryIO, target: BinaryIO) -> str:
     digest = hashlib.sha256()
     while block := source.read(BLOCK):
@@ -137,13 +146,3 @@ def _filesystem(uri: str) -> tuple[Any, str]:
 def _is_local(fs: Any) -> bool:
     protocol = fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,)
     return "file" in protocol
-
-
-def replace_folder(*, beside: Path, final: Path) -> None:
-    """Put the finished folder ``beside`` at ``final``, unless another process was first."""
-    try:
-        beside.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise
-        shutil.rmtree(beside)

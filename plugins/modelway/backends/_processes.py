@@ -8,9 +8,23 @@ import time
 from pathlib import Path
 
 
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU that a process can open."""
-    return Path("/dev/nvidia0").exists()
+def gpu_count() -> int:
+    """Return how many NVIDIA GPUs of this machine a process can open."""
+    return sum(1 for device in Path("/dev").glob("nvidia*") if device.name.removeprefix("nvidia").isdigit())
+
+
+def core_count() -> int:
+    """Return how many CPU cores this process, and so a job that it starts, may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none gets out of sight (Linux only)."""
+    import ctypes
+
+    set_child_subreaper = 36
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
 
 
 def claim(attempt: Path, word: str) -> bool:
@@ -54,17 +68,16 @@ def alive(attempt: Path) -> bool:
 
 
 def stop(attempt: Path, *, grace_seconds: float) -> None:
-    """End every process of the try's session: SIGTERM, and SIGKILL for what is left after the grace time.
+    """End every process of the try: SIGTERM, and SIGKILL for what is left after the grace time.
 
     A session's id is not used again while one of its processes lives, so this cannot hit a stranger.
     """
     for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
-        members = session_members(attempt)
-        for pid in members:
+        for pid in members(attempt):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        while session_members(attempt):
+        while members(attempt):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -72,23 +85,30 @@ def stop(attempt: Path, *, grace_seconds: float) -> None:
             return
 
 
-def session_members(attempt: Path) -> list[int]:
-    """Return the living processes of the try's session."""
+def members(attempt: Path) -> list[int]:
+    """Return the living processes of the try: those of its session and their descendants in sessions of their own."""
     import psutil
 
     recorded = _recorded(attempt)
     if recorded is None:
         return []
     leader, created = recorded
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) != leader or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            if process.pid == leader and abs(process.create_time() - created) >= 1:
-                return []
-            members.append(process.pid)
-    return members
+    seen = {process.pid: process.info for process in psutil.process_iter(["ppid", "status", "create_time"])}
+    if leader in seen and abs(seen[leader]["create_time"] - created) >= 1:
+        return []
+    found: set[int] = set()
+    newest = {pid for pid in seen if _session(pid) == leader}
+    while newest:
+        found |= newest
+        newest = {pid for pid, info in seen.items() if info["ppid"] in newest} - found
+    return sorted(pid for pid in found if seen[pid]["status"] != psutil.STATUS_ZOMBIE)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 def _recorded(attempt: Path) -> tuple[int, float] | None:

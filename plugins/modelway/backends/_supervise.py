@@ -1,7 +1,7 @@
 """``python -m modelway.backends._supervise TRY``: run one try of a local job and write down how it ended.
 
 It leads the job's session, outlives the Airflow worker that started it, keeps the job within its memory and time,
-and ignores SIGTERM, which a cancel sends to the whole session, so that it can still write ``exit.json``.
+and lives through the SIGTERM that a cancel sends to all of the job, so that it can still write ``exit.json``.
 """
 
 import contextlib
@@ -21,18 +21,23 @@ from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
 
 WATCH_SECONDS = 0.25
+STOP_SECONDS = 5.0
 
 
 def main(attempt: Path) -> int:
     """Run the try in the folder ``attempt``."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A handler, since what is ignored here would be ignored by every process that is started from here.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     if not processes.claim(attempt, "supervisor"):
         return 1
     processes.record_self(attempt)
+    processes.adopt_orphans()
     request = json.loads((attempt / "request.json").read_text())
     started = time.monotonic()
     with (attempt / "log.txt").open("ab") as log:
         outcome = _run(attempt, request, log)
+    if (attempt / "cancelled").exists():
+        outcome = {"state": "cancelled", "reason": "the job was cancelled"}
     _stop_the_rest(attempt)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     outcome |= {"peak_memory_bytes": usage.ru_maxrss * 1024, "seconds": round(time.monotonic() - started, 3)}
@@ -50,21 +55,18 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
     except environment.EnvironmentFailed as error:
         return {"state": "failed", "reason": str(error), "retryable": error.retryable}
     _limit_cores(request["cpu"], request["name"])
+    # What an earlier try told is not this one's reason.
+    (attempt.parent / "error.json").unlink(missing_ok=True)
     child = subprocess.Popen(
-        [python, "-m", "modelway.job", request["folder"]],
+        [python, "-P", "-m", "modelway.job", request["folder"]],
         cwd=request["folder"],
         env=request["environment"],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        preexec_fn=_restore_signals,
     )
     stopped = _watch(child, memory_bytes=request["memory_bytes"], timeout_seconds=request["timeout_seconds"])
     return _outcome(attempt, child.returncode, stopped)
-
-
-def _restore_signals() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _limit_cores(cpu: float | None, name: str) -> None:
@@ -127,8 +129,6 @@ def _kill_tree(pid: int) -> None:
 
 
 def _outcome(attempt: Path, returncode: int, stopped: str | None) -> dict[str, Any]:
-    if (attempt / "cancelled").exists():
-        return {"state": "cancelled", "reason": "the job was cancelled"}
     if stopped:
         return {"state": "failed", "reason": stopped, "retryable": False}
     if returncode == 0:
@@ -138,17 +138,19 @@ def _outcome(attempt: Path, returncode: int, stopped: str | None) -> dict[str, A
         return {"state": "failed", "reason": f"the job's process was killed by {name}", "retryable": True}
     try:
         reason = json.loads((attempt.parent / "error.json").read_text())["reason"]
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError):
         reason = f"the job's process ended with exit status {returncode}"
     return {"state": "failed", "reason": reason, "retryable": False}
 
 
 def _stop_the_rest(attempt: Path) -> None:
-    """End what the job left running in its session, such as data loader workers."""
-    for pid in processes.session_members(attempt):
-        if pid != os.getpid():
+    """End what the job left running, such as data loader workers."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (left := [pid for pid in processes.members(attempt) if pid != os.getpid()]) and time.monotonic() < deadline:
+        for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def _write_exit(attempt: Path, outcome: dict[str, Any]) -> None:

@@ -9,11 +9,13 @@ Folder of a job, below ``<home>/jobs/<model>/<run>/<key>/``:
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -24,14 +26,18 @@ from typing import Any
 from modelway import names
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.artifacts.whole_files import replace_file
 from modelway.backends import _processes as processes
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.errors import CapabilityMissing, JobLost, NotWritable
 
 #: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
-ALLOWED = ("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
-ALLOWED_PREFIXES = ("PIP_", "NVIDIA_")
+ALLOWED = (
+    *("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH"),
+    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
+)
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+LOG_BLOCK = 1 << 20
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 
@@ -51,21 +57,21 @@ class LocalBackend:
     """Starts, finds again, follows and stops processes of this machine."""
 
     capabilities = frozenset(
-        {"cancel", "logs", "memory_limit", "cpu_limit"} | ({"gpu"} if processes.has_gpu() else set())
+        {"cancel", "logs", "memory_limit", "cpu_limit"} | ({"gpu"} if processes.gpu_count() else set())
     )
 
     def __init__(self, *, home: Path) -> None:
         """Keep jobs under ``<home>/jobs`` and virtual environments under ``<home>/venvs``."""
-        self.home = home
+        self.home = home.absolute()
 
     def build_request(self, job: Job, options: Options) -> LocalRequest:
         """Return what would be started; see the port."""
-        if options.gpu and "gpu" not in self.capabilities:
+        if options.gpu > (gpus := processes.gpu_count()):
             raise CapabilityMissing(
-                f"{options.gpu} GPU asked for, the backend 'local' has none on this machine",
+                f"{options.gpu} GPU asked for, the backend 'local' has {gpus or 'none'} on this machine",
                 do="Set resources.gpu to 0, or choose a backend or machine with a GPU",
             )
-        cores = os.cpu_count() or 1
+        cores = processes.core_count()
         if options.cpu and options.cpu > cores:
             raise CapabilityMissing(
                 f"{options.cpu:g} CPU cores asked for, this machine has {cores}",
@@ -102,9 +108,10 @@ class LocalBackend:
         last = _last_try(newest)
         succeeded = last is not None and _status(last).state is JobState.SUCCEEDED
         cleared = succeeded and begun.get("clear_number") != request.job.clear_number
-        if begun.get("contract") == json.loads(json.dumps(request.contract)) and not cleared:
+        if _text(begun.get("contract")) == _text(request.contract) and not cleared:
             return newest
         if last:
+            processes.abandon(last)
             processes.stop(last, grace_seconds=GRACE_SECONDS)
         return request.folder / f"g{_number(newest) + 1}"
 
@@ -120,16 +127,16 @@ class LocalBackend:
         """Put code and inputs in their places; what is there from an earlier try is taken again from the store."""
         store = ArtifactStore("")
         generation.mkdir(parents=True, exist_ok=True)
+        _write(
+            generation / "generation.json",
+            {"contract": request.contract, "clear_number": request.job.clear_number},
+        )
         _write(generation / "job.json", request.contract)
         if request.job.code:
             _unpack(store, request.job.code, generation / "code")
         for name, artifact in request.job.inputs.items():
             (generation / "inputs" / name).unlink(missing_ok=True)
             store.fetch(artifact, to=generation / "inputs" / name)
-        _write(
-            generation / "generation.json",
-            {"contract": request.contract, "clear_number": request.job.clear_number},
-        )
 
     def _start(self, request: LocalRequest, attempt: Path) -> None:
         attempt.mkdir()
@@ -150,14 +157,17 @@ class LocalBackend:
         )
         plugins = Path(__file__).resolve().parents[2]
         with (attempt / "supervisor.txt").open("ab") as output:
-            subprocess.Popen(
-                [sys.executable, "-m", "modelway.backends._supervise", str(attempt)],
+            supervisor = subprocess.Popen(
+                [sys.executable, "-P", "-m", "modelway.backends._supervise", str(attempt)],
+                cwd=attempt,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**request.environment, "PYTHONPATH": str(plugins)},
+                env={**request.environment, **_pip_settings(), "PYTHONPATH": str(plugins)},
             )
+        # Whoever submitted may live long: the ended supervisor must not stay as a zombie.
+        threading.Thread(target=supervisor.wait, daemon=True).start()
         deadline = time.monotonic() + START_SECONDS
         while not (attempt / "process.json").exists():
             if time.monotonic() > deadline:
@@ -178,9 +188,11 @@ class LocalBackend:
         over = _status(_attempt(handle)).state.is_terminal
         with path.open("rb") as file:
             file.seek(offset)
-            data = file.read(1 << 20)
-        if not (over and len(data) < 1 << 20):
-            data = data[: data.rfind(b"\n") + 1]
+            data = file.read(LOG_BLOCK)
+        whole = data.rfind(b"\n") + 1
+        # A line longer than a block, such as a progress bar's, is given in pieces.
+        if whole and len(data) == LOG_BLOCK or not over and len(data) < LOG_BLOCK:
+            data = data[:whole]
         return data.decode(errors="replace"), offset + len(data)
 
     def cancel(self, handle: Handle) -> None:
@@ -200,13 +212,14 @@ BACKEND = LocalBackend
 
 
 def _environment(job: Job, options: Options) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in ALLOWED or (name.startswith(ALLOWED_PREFIXES) and not name.endswith(("_TOKEN", "_PASSWORD")))
-    }
+    kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
     threads = {name: str(max(1, int(options.cpu))) for name in THREADS} if options.cpu else {}
     return {**kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
+
+
+def _pip_settings() -> dict[str, str]:
+    """Return pip's settings, for the supervisor alone: an index's URL may hold a password."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
 
 
 def _handle(request: LocalRequest, attempt: Path) -> Handle:
@@ -248,6 +261,8 @@ def _number(path: Path) -> int:
 
 def _unpack(store: ArtifactStore, code: Artifact, to: Path) -> None:
     beside = to.with_name(f"code.{uuid.uuid4().hex}")
+    for left in to.parent.glob(f"{to.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
     package = store.fetch(code, to=beside / "package.zip")
     unpack_code_package(package=package, to=beside / "code")
     shutil.rmtree(to, ignore_errors=True)
@@ -259,8 +274,6 @@ def _runner(jobs: Path) -> Path:
     """Return a folder that holds ``modelway.job`` and nothing else of ours, copied once per content."""
     source = Path(__file__).resolve().parents[1]
     files = [source / "__init__.py", *sorted((source / "job").glob("*.py"))]
-    import hashlib
-
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     folder = jobs / ".runner" / digest
     if not folder.is_dir():
@@ -301,6 +314,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(value, sort_keys=True))
-    beside.replace(path)
+    replace_file(path=path, data=_text(value).encode())
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -111,13 +111,13 @@ class AirflowApi:
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
         """Return a task's log as text."""
-        answer = self._client.get(
-            f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{try_number}",
+        answer = self.call(
+            "GET",
+            f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{try_number}",
             params={"map_index": map_index, "full_content": "true"},
             headers={"Accept": "application/json"},
         )
-        content = answer.json().get("content", [])
-        return "\n".join(each if isinstance(each, str) else str(each.get("event", each)) for each in content)
+        return "\n".join(str(each.get("event", each)) if isinstance(each, dict) else each for each in answer["content"])
 
     def clear(self, dag_id: str, run_id: str) -> None:
         """Clear the whole run, so that every task runs again."""

@@ -68,7 +68,7 @@ class LocalAirflow:
         """
         self.prepare()
         for component in COMPONENTS:
-            self._spawn(component)
+            self.start_component(component)
         self._wait_until_healthy()
 
     def prepare(self) -> None:
@@ -157,7 +157,8 @@ class LocalAirflow:
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *words]
 
-    def _spawn(self, component: str) -> None:
+    def start_component(self, component: str) -> None:
+        """Start one of ``COMPONENTS``."""
         with self._log(component).open("ab") as output:
             self.processes[component] = subprocess.Popen(
                 self._command(component),

@@ -53,12 +53,17 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
     console.print(f"log in as admin with the password {airflow.password}", highlight=False)
     api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
     api.wait_for_dag(MODEL)
+    _end_unfinished(console, api)
     api.unpause(MODEL)
     number = _next_version(settings)
     _restore(console, settings)
     run_id = api.trigger(MODEL, conf={"seed": number})
     console.print(f"DAG {MODEL}, run {run_id}, seed {number}", highlight=False)
-    state, split, failures = _follow(console, settings, api, run_id, number)
+    try:
+        state, split, failures = _follow(console, settings, api, run_id, number)
+    except KeyboardInterrupt:
+        _end_unfinished(console, api)
+        raise
     if state != "success":
         return _tell_failure(console, api, run_id)
     _summarise(console, settings, api, run_id, split)
@@ -70,6 +75,15 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
         console.print("serving until Ctrl-C", highlight=False)
         threading.Event().wait()
     return 0
+
+
+def _end_unfinished(console: Any, api: AirflowApi) -> None:
+    """Fail the run of a demo that was stopped on its way: a new run would wait for it."""
+    for state in ("running", "queued"):
+        for run in api.call("GET", f"/dags/{MODEL}/dagRuns", params={"state": state})["dag_runs"]:
+            run_id = run["dag_run_id"]
+            api.call("PATCH", f"/dags/{MODEL}/dagRuns/{quote(run_id, safe='')}", json={"state": "failed"})
+            console.print(f"run {run_id} was stopped on its way and is marked failed", highlight=False)
 
 
 def _next_version(settings: Settings) -> int:

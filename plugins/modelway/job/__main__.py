@@ -1,9 +1,11 @@
 """``python -m modelway.job FOLDER``: do what the folder's job.json says; exit 0, or 1 with the reason in error.json."""
 
+import contextlib
 import importlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import traceback
@@ -16,13 +18,13 @@ from modelway.job.contract import Job, json_number, record_unreported_checkpoint
 
 def main(folder: Path) -> int:
     """Run the job in ``folder``."""
-    job = Job(folder)
-    job.output.mkdir(exist_ok=True)
     (folder / "error.json").unlink(missing_ok=True)
     try:
+        job = Job(folder)
+        job.output.mkdir(exist_ok=True)
         {"train": _train, "evaluate": _evaluate, "freeze": _freeze, "verify": _verify}[job.spec["action"]](job)
     except BaseException as error:
-        _tell(job, error)
+        _tell(folder, error)
         return 1
     return 0
 
@@ -37,8 +39,9 @@ def _train(job: Job) -> None:
 
 def _evaluate(job: Job) -> None:
     if job.spec["command"]:
-        _run_command(job)
         path = job.output / "metrics.json"
+        path.unlink(missing_ok=True)
+        _run_command(job)
         if not path.is_file():
             raise FileNotFoundError('the evaluate command wrote no output/metrics.json, such as {"loss": 0.1}')
         metrics = json.loads(path.read_text())
@@ -46,9 +49,16 @@ def _evaluate(job: Job) -> None:
         metrics = _model_function(job, "evaluate")(job, job.input("checkpoint"))
     if not isinstance(metrics, dict) or not metrics:
         raise TypeError(f"evaluate must give a mapping from metric names to numbers, got {metrics!r:.100}")
-    plain = {str(name): json_number(value) for name, value in metrics.items()}
+    plain = {str(name): _metric(str(name), value) for name, value in metrics.items()}
     print("metrics: " + json.dumps(plain), flush=True)
     (job.output / "metrics.json").write_text(json.dumps(plain))
+
+
+def _metric(name: str, value: Any) -> float | str:
+    try:
+        return json_number(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"evaluate must give a number as the metric '{name}', got {value!r:.100}") from None
 
 
 def _freeze(job: Job) -> None:
@@ -83,7 +93,10 @@ def _model_function(job: Job, name: str) -> Any:
 def _import_model(job: Job) -> ModuleType:
     sys.path.insert(0, str(job.code))
     os.chdir(job.code)
-    return importlib.import_module(Path(job.spec["module"]).stem)
+    module = importlib.import_module(Path(job.spec["module"]).stem)
+    if module.__file__ is None or not Path(module.__file__).is_relative_to(job.code):
+        raise ImportError(f"{job.spec['module']} has the name of another module; give the file another name")
+    return module
 
 
 def _seed_libraries(seed: int) -> None:
@@ -100,6 +113,8 @@ def _run_command(job: Job) -> None:
     resumed = job.resume_from() if job.spec["action"] == "train" else None
     environment = {
         **os.environ,
+        # The `python` of a command is this one, which has the model's requirements.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "MODELWAY_JOB_FOLDER": str(job.folder),
         "MODELWAY_OUTPUT": str(job.output),
         "MODELWAY_PARAMS": json.dumps(job.params),
@@ -108,21 +123,31 @@ def _run_command(job: Job) -> None:
         "MODELWAY_RESUME_FROM": str(resumed.path if resumed else ""),
     }
     done = subprocess.run(job.spec["command"], cwd=job.code, env=environment)
+    if done.returncode < 0:
+        _end_like(done.returncode)
     if done.returncode:
         raise RuntimeError(f"the command {job.spec['command']} ended with exit status {done.returncode}")
 
 
-def _tell(job: Job, error: BaseException) -> None:
+def _end_like(returncode: int) -> None:
+    """End by the signal that ended the command, so that whoever watches sees a killed job and not a failed one."""
+    print(f"the command was killed by signal {-returncode}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        signal.signal(-returncode, signal.SIG_DFL)
+    os.kill(os.getpid(), -returncode)
+
+
+def _tell(folder: Path, error: BaseException) -> None:
     """Print the traceback for the log and leave the reason in one line for whoever asks why."""
     traceback.print_exception(error)
     sys.stderr.flush()
-    where = ""
+    where, code = "", folder / "code"
     for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename).is_relative_to(job.code):
-            where = f" ({Path(frame.filename).relative_to(job.code)}:{frame.lineno} in {frame.name})"
+        if Path(frame.filename).is_relative_to(code):
+            where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
     text = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"
-    (job.folder / "error.json").write_text(json.dumps({"reason": reason[:1000]}))
+    (folder / "error.json").write_text(json.dumps({"reason": reason[:1000]}))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class Job:
         """
         self.folder = folder
         self.spec: dict[str, Any] = json.loads((folder / "job.json").read_text())
-        if self.spec["format"] != FORMAT:
-            raise ValueError(f"{folder}/job.json has format {self.spec['format']}, this code knows {FORMAT}")
+        if (found := self.spec.get("format")) != FORMAT:
+            raise ValueError(f"{folder}/job.json has format {found}, this code knows {FORMAT}")
 
     @classmethod
     def from_environment(cls) -> "Job":
@@ -118,9 +118,12 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f".{name}.part"
         yield beside
+        if not beside.is_file():
+            raise FileNotFoundError(f"checkpoint(step={step}): no file was written to the path that it gave, {beside}")
         digest, size = sync_and_digest(beside)
         final = folder / name
         beside.replace(final)
+        _sync_folder(folder)
         self.event("checkpoint", id=name, step=step, path=f"output/checkpoints/{name}", sha256=digest, size=size)
 
     def dataset(self, *, name: str, uri: str, digest: str | None = None, rows: int | None = None) -> None:
@@ -158,7 +161,8 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     """Return the events of a job's folder in order; a half-written line is passed over."""
     path = folder / "events.jsonl"
     events = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+    # Not splitlines(): a text may hold other characters that end a line, such as U+2028.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
         with contextlib.suppress(json.JSONDecodeError):
             event = json.loads(line)
             if isinstance(event, dict) and "kind" in event:
@@ -170,7 +174,7 @@ def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints that a job recorded, by step; one written again counts once, as last written."""
     last: dict[str, Checkpoint] = {}
     for event in read_events(folder):
-        if event["kind"] == "checkpoint":
+        if event["kind"] == "checkpoint" and event.keys() >= {"id", "step", "path", "sha256", "size"}:
             last[event["id"]] = Checkpoint(
                 id=event["id"],
                 step=event["step"],
@@ -184,11 +188,12 @@ def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
 def record_unreported_checkpoints(folder: Path, stage: str) -> None:
     """Record the files under ``output/checkpoints`` that a command wrote without reporting them."""
     known = {checkpoint.path for checkpoint in recorded_checkpoints(folder)}
-    files = sorted(path for path in (folder / "output" / "checkpoints").glob("*") if path.is_file())
+    files = sorted(path for path in (folder / "output" / "checkpoints").glob("[!.]*") if path.is_file())
     for number, path in enumerate(files, start=1):
-        if path in known or path.name.startswith("."):
+        if path in known:
             continue
-        digits = re.findall(r"\d+", path.name)
+        # The digits of a suffix such as .h5 or .pt2 are no step.
+        digits = re.findall(r"\d+", re.sub(r"\.[A-Za-z]\w*$", "", path.name))
         digest, size = sync_and_digest(path)
         step = int(digits[-1]) if digits else number
         place = path.relative_to(folder).as_posix()
@@ -213,6 +218,14 @@ def sync_and_digest(path: Path) -> tuple[str, int]:
         os.fsync(file.fileno())
         digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
         return digest, file.tell()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def json_number(value: float) -> float | str:

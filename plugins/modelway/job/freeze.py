@@ -30,6 +30,9 @@ DATATYPES = {
     "int32": "INT32",
     "int16": "INT16",
     "int8": "INT8",
+    "uint64": "UINT64",
+    "uint32": "UINT32",
+    "uint16": "UINT16",
     "uint8": "UINT8",
     "bool": "BOOL",
 }
@@ -41,10 +44,13 @@ def freeze(*, module: "torch.nn.Module", example_inputs: Any, name: str, seed: i
     :param module: the model with the checkpoint's weights; it is put into eval mode
     :param example_inputs: a tensor, a tuple of tensors or a mapping from ``forward``'s argument names to tensors;
         the first dimension of each is the batch and becomes dynamic
+    :raises TypeError: the module is none of torch's
     :raises ValueError: the inputs are not such tensors
     """
     import torch
 
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"export must give a torch.nn.Module first, got {type(module).__name__}")
     torch.manual_seed(seed)
     module.eval()
     inputs = _named_inputs(module, example_inputs)
@@ -70,9 +76,14 @@ def _named_inputs(module: "torch.nn.Module", example: Any) -> dict[str, "torch.T
 
     if isinstance(example, torch.Tensor):
         example = (example,)
-    if not isinstance(example, Mapping):
-        arguments = list(inspect.signature(module.forward).parameters)
+    arguments = list(inspect.signature(module.forward).parameters)
+    if isinstance(example, (tuple, list)) and len(example) <= len(arguments):
         example = dict(zip(arguments, example, strict=False))
+    if not isinstance(example, Mapping) or not example or not all(isinstance(argument, str) for argument in example):
+        raise ValueError(
+            f"export: the example inputs must be tensors by the names of forward's arguments ({', '.join(arguments)}), "
+            f"got {type(example).__name__} of {len(example) if hasattr(example, '__len__') else 1}"
+        )
     for argument, tensor in example.items():
         if not isinstance(tensor, torch.Tensor) or tensor.ndim < 1 or not len(tensor):
             raise ValueError(f"export: example input '{argument}' must be a tensor with a batch dimension first")

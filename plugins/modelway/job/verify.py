@@ -14,7 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 FORBIDDEN_MODULES = ("torch", "tensorflow", "jax", "airflow")
-FORBIDDEN_EVENTS = ("pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect")
+FORBIDDEN_EVENTS = (
+    *("pickle.find_class", "socket.connect", "subprocess.Popen"),
+    *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
+)
 
 
 class VerificationError(Exception):
@@ -63,7 +66,7 @@ def unpack_checked(*, archive: Path, to: Path) -> list[str]:
                 raise VerificationError("the archive's members are not those of its MANIFEST.json")
             for entry in manifest:
                 _unpack_member(zipped, entry, to)
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
         raise VerificationError(f"the archive is damaged: {error}") from error
     return names
 

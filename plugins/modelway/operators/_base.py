@@ -1,5 +1,6 @@
 """What all operators share: how an error of ours becomes a task's failure, and how jobs are followed."""
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, load_backend
+from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options, load_backend
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.hooks.connection import settings_from_airflow
 
 #: how many of a failed job's last lines its error repeats
 LAST_LINES = 20
+#: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
+PATIENCE_SECONDS = 15.0
+POLL_SECONDS = 0.5
 
 
 class ModelwayOperator(BaseOperator):
@@ -48,6 +52,7 @@ class JobOperator(ModelwayOperator):
     """An operator whose work is one job: submit it (or find it again), wait deferred, collect what it made."""
 
     template_fields: Sequence[str] = ("backend", "options")
+    _following: tuple[Backend, Handle] | None = None
 
     def __init__(self, *, backend: str = "local", options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Run on ``backend`` with ``options`` (see ``modelway.backends.base.Options``)."""
@@ -64,17 +69,36 @@ class JobOperator(ModelwayOperator):
         """Store what the succeeded job left in its folder and return what goes to XCom."""
 
     def run(self, context: Context) -> Any:
-        """Submit the job and wait for it deferred."""
+        """Submit the job and wait for it, deferred unless it ends soon."""
         home = settings_from_airflow().home
         backend = load_backend(self.backend, home=home)
         handle = backend.submit(backend.build_request(self.job(context), Options(**self.options)))
         self.log.info("job %s in %s", handle.name, handle.place)
-        status = backend.describe(handle)
+        status, offset = self._follow(backend, handle)
         if status.state.is_terminal:
             return self._conclude(context, handle, status)
         from modelway.triggers.job import JobTrigger
 
-        self.defer(trigger=JobTrigger(handle=handle.to_dict(), home=str(home)), method_name="resume")
+        trigger = JobTrigger(handle=handle.to_dict(), home=str(home), offset=offset)
+        self.defer(trigger=trigger, method_name="resume")
+
+    def _follow(self, backend: Backend, handle: Handle) -> tuple[JobStatus, int]:
+        """Stream the job's log for as long as patience lasts; return its status and how far its log was read."""
+        self._following = backend, handle
+        offset, until = 0, time.monotonic() + PATIENCE_SECONDS
+        while True:
+            status = backend.describe(handle)
+            while True:
+                text, after = backend.logs(handle, offset=offset)
+                if after == offset:
+                    break
+                offset = after
+                for line in text.splitlines():
+                    self.log.info("%s", line)
+            if status.state.is_terminal or time.monotonic() > until:
+                self._following = None
+                return status, offset
+            time.sleep(POLL_SECONDS)
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the trigger has seen the job end."""
@@ -90,7 +114,10 @@ class JobOperator(ModelwayOperator):
         return self.collect(context, job=self.job(context), folder=backend.folder(handle), status=status)
 
     def on_kill(self) -> None:
-        """Nothing runs in the worker while a job does: a deferred task's job is stopped by the trigger."""
+        """Stop the job when a user ends the task while the worker still follows it; later the trigger does."""
+        if self._following:
+            backend, handle = self._following
+            backend.cancel(handle)
 
 
 def _failure(stage: str, handle: Handle, status: JobStatus, log: str) -> ModelwayError:

@@ -13,7 +13,7 @@ from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
-from modelway.operators._base import ModelwayOperator, failures_told, run_key
+from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, failures_told, run_key
 from modelway.operators._traffic import endpoint_of, rollout_of, weights_of
 from modelway.operators.register import actor
 
@@ -24,9 +24,9 @@ MOST_ERRORS = 0.05
 class PromoteModelOperator(ModelwayOperator):
     """Raise a deployed version's weight through ``steps``; at 100 % move an alias to it and stop the version before.
 
-    Between two steps the task waits deferred; after each the version must be ready and at most 5 % of its requests may
-    have failed, else all traffic goes back and the rollout is aborted. The step reached is kept in the lineage, so that
-    a retry goes on from it, and a finished rollout is never done again.
+    Between two steps the task waits, deferred when it is long. After each the version must be ready and at most 5 % of
+    its requests may have failed, else all traffic goes back and the rollout is aborted. The step reached is kept in the
+    lineage, so that a retry goes on from it, and a finished rollout is never done again.
 
     :param version: what RegisterModelOperator returned
     :param deployment: what DeployModelOperator returned
@@ -57,7 +57,7 @@ class PromoteModelOperator(ModelwayOperator):
         self.alias = alias
 
     def run(self, context: Context) -> Any:
-        """Take the next step when its time has come."""
+        """Take step after step, each when its time has come; a retry goes on from the last one taken."""
         from modelway.lineage.store import open_store
 
         settings = settings_from_airflow()
@@ -69,18 +69,19 @@ class PromoteModelOperator(ModelwayOperator):
             raise RolloutAborted(
                 f"this run's rollout was aborted: {rollout.detail.get('reason')}", do="Trigger a new run to try again"
             )
-        status = self._status(settings)
         if rollout.state == "done":
             self.log.info("this run's rollout is done; no traffic moves")
-            return self._told(status, rollout)
-        if rollout.step >= 0:
-            self._wait(float(rollout.detail["since"]) + int(self.interval_seconds) - time.time())
-            rollout = self._judge(context, settings, store, status, rollout)
-        if rollout.step + 1 < len(self._steps()):
-            status, rollout = self._step(context, settings, store, rollout)
-            if rollout.step + 1 < len(self._steps()) or self._stable() is not None:
-                self._wait(int(self.interval_seconds))
-        status, rollout = self._finish(context, settings, store, status, rollout)
+            return self._told(self._status(settings), rollout)
+        while True:
+            if rollout.step >= 0:
+                self._wait(float(rollout.detail["since"]) + int(self.interval_seconds) - time.time())
+                rollout = self._judge(context, settings, store, rollout)
+            if rollout.step + 1 == len(self._steps()):
+                break
+            rollout = self._step(context, settings, store, rollout)
+            if self._stable() is None:
+                break
+        status, rollout = self._finish(context, settings, store, rollout)
         return self._told(status, rollout)
 
     def resume(self, context: Context, event: Any) -> Any:
@@ -89,8 +90,9 @@ class PromoteModelOperator(ModelwayOperator):
             return self.run(context)
 
     def _wait(self, seconds: float) -> None:
-        """Defer until the time has come; returns at once when it has."""
-        if seconds <= 0:
+        """Wait, deferred unless it is short."""
+        if seconds <= PATIENCE_SECONDS:
+            time.sleep(max(0.0, seconds))
             return
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
@@ -128,27 +130,23 @@ class PromoteModelOperator(ModelwayOperator):
         metrics = endpoint_of(self.deployment["target"], settings).metrics(self.deployment["endpoint"])
         return {str(version): {"requests": each.requests, "errors": each.errors} for version, each in metrics.items()}
 
-    def _step(
-        self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord
-    ) -> tuple[EndpointStatus, RolloutRecord]:
+    def _step(self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord) -> RolloutRecord:
         weight = self._steps()[rollout.step + 1]
         counts = self._counts(settings)
-        status = self._set_weights(context, settings, store, weight)
+        self._set_weights(context, settings, store, weight)
         self.log.info("version %s now gets %d %% of the requests", self.version["version"], weight)
         detail = {"since": time.time(), "counts": counts, "steps": rollout.detail.get("steps", [])}
         rollout = replace(rollout, step=rollout.step + 1, detail=detail)
         store.save_rollout(rollout, actor=actor(context))
-        return status, rollout
+        return rollout
 
-    def _judge(
-        self, context: Context, settings: Settings, store: Any, status: EndpointStatus, rollout: RolloutRecord
-    ) -> RolloutRecord:
+    def _judge(self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord) -> RolloutRecord:
         """Add what was counted during the step, and abort the rollout when the version did badly."""
         counts = difference(self._counts(settings), rollout.detail["counts"])
         mine = counts.get(str(self.version["version"]), {"requests": 0, "errors": 0})
         told = {"weight": self._steps()[rollout.step], "counts": counts}
         self.log.info("step %d %%: %s", told["weight"], counts)
-        ready = {predictor.version: predictor.ready for predictor in status.predictors}
+        ready = {predictor.version: predictor.ready for predictor in self._status(settings).predictors}
         if not ready.get(int(self.version["version"])):
             self._abort(context, settings, store, rollout, "the version is not ready any more")
         if mine["errors"] > MOST_ERRORS * mine["requests"]:
@@ -165,10 +163,11 @@ class PromoteModelOperator(ModelwayOperator):
         raise RolloutAborted(f"the rollout of version {rollout.version} was aborted: {reason}{back}")
 
     def _finish(
-        self, context: Context, settings: Settings, store: Any, status: EndpointStatus, rollout: RolloutRecord
+        self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord
     ) -> tuple[EndpointStatus, RolloutRecord]:
         """Move the alias, stop the version before, and close the rollout."""
         number, model = int(self.version["version"]), self.version["model"]
+        status = self._status(settings)
         store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
         only = next(predictor for predictor in status.predictors if predictor.version == number)
         status = endpoint_of(self.deployment["target"], settings).apply(

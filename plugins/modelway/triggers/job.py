@@ -1,6 +1,7 @@
 """The trigger that follows a job on any backend: streams its log into the task's log and fires when it is over."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,27 +10,37 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from modelway.backends.base import Backend, Handle, JobStatus, load_backend
 
+#: a task that comes back sooner may be taken for lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
+SETTLE_SECONDS = 10.0
+
 
 class JobTrigger(BaseTrigger):
     """Fires once, with the job's handle and last status."""
 
-    def __init__(self, *, handle: dict[str, Any], home: str, poll_interval: float = 0.5) -> None:
-        """Follow the job of ``handle``; ``home`` is the embedded home folder, ``poll_interval`` is in seconds."""
+    def __init__(self, *, handle: dict[str, Any], home: str, offset: int = 0, poll_interval: float = 0.5) -> None:
+        """Follow the job of ``handle``.
+
+        :param home: the embedded home folder
+        :param offset: how many bytes of the job's log are in the task's log already
+        :param poll_interval: seconds between two looks at the job
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.handle = handle
         self.home = home
+        self.offset = offset
         self.poll_interval = poll_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to make this trigger again."""
         return (
             "modelway.triggers.job.JobTrigger",
-            {"handle": self.handle, "home": self.home, "poll_interval": self.poll_interval},
+            {"handle": self.handle, "home": self.home, "offset": self.offset, "poll_interval": self.poll_interval},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll the backend in a thread, so that a slow one holds up no other trigger."""
-        handle, backend, offset = self._handle(), self._backend(), 0
+        handle, backend, offset = self._handle(), self._backend(), self.offset
+        settled = time.monotonic() + SETTLE_SECONDS
         while True:
             status: JobStatus = await asyncio.to_thread(backend.describe, handle)
             while True:
@@ -42,6 +53,7 @@ class JobTrigger(BaseTrigger):
             if status.state.is_terminal:
                 break
             await asyncio.sleep(self.poll_interval)
+        await asyncio.sleep(max(0.0, settled - time.monotonic()))
         yield TriggerEvent({"handle": self.handle, "status": status.to_dict()})
 
     async def on_kill(self) -> None:

@@ -1,0 +1,162 @@
+"""What Airflow sees in dags/: cheap to load, one DAG per good spec, the same bytes every time."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = sorted(path.parent.name for path in (REPOSITORY / "include" / "models").glob("*/model.yaml"))
+
+HEAVY = ("torch", "kubernetes", "google", "docker", "sqlalchemy", "onnx", "onnxruntime", "mlflow", "numpy", "sklearn")
+
+# Every import statement that one of our files executes, also of modules that Airflow has loaded already.
+LOAD = """
+import builtins, importlib, json, sys
+import airflow.sdk, airflow.triggers.base
+heavy, real, asked = {heavy!r}, builtins.__import__, []
+
+def spy(name, globals=None, locals=None, fromlist=(), level=0):
+    importer = (globals or {{}}).get("__file__") or ""
+    if name.partition(".")[0] in heavy and {root!r} in importer and "site-packages" not in importer:
+        asked.append((importer, name))
+    return real(name, globals, locals, fromlist, level)
+
+builtins.__import__ = spy
+sys.path[:0] = [{plugins!r}, {dags!r}]
+import models
+{extra}
+from airflow.sdk import DAG
+dags = sorted(name for name, value in vars(models).items() if isinstance(value, DAG))
+print(json.dumps({{"asked": asked, "dags": dags}}))
+"""
+
+
+def load(tmp_path: Path, *, models: Path | None = None, extra: str = "") -> dict:
+    """Load dags/models.py in a fresh process."""
+    code = LOAD.format(
+        heavy=HEAVY,
+        root=str(REPOSITORY),
+        plugins=str(REPOSITORY / "plugins"),
+        dags=str(REPOSITORY / "dags"),
+        extra=extra,
+    )
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow")}
+    if models:
+        environment["MODELWAY_MODELS"] = str(models)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_loading_imports_nothing_heavy(tmp_path):
+    loaded = load(tmp_path)
+    assert loaded["dags"] == MODELS
+    assert loaded["asked"] == []
+
+
+def test_the_check_of_imports_sees_one(tmp_path):
+    assert load(tmp_path, extra="import modelway.lineage.tables")["asked"]
+
+
+def test_loading_the_plugin_imports_nothing_heavy(tmp_path):
+    assert load(tmp_path, extra="import modelway_plugin")["asked"] == []
+
+
+def bag(folder: Path, tmp_path: Path, models: Path, seed: str = "0") -> dict:
+    """Load a DAGs folder the way Airflow's DAG processor does; return DAGs, serialised, and import errors."""
+    code = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+found = DagBag(dag_folder=sys.argv[1])
+print(json.dumps({
+    "dags": {dag_id: DagSerialization.to_dict(dag) for dag_id, dag in found.dags.items()},
+    "errors": found.import_errors,
+}, sort_keys=True, default=str))
+"""
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "MODELWAY_MODELS": str(models),
+        "PYTHONHASHSEED": seed,
+    }
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The repository's models and one broken beside them."""
+    folder = tmp_path_factory.mktemp("specs") / "models"
+    shutil.copytree(REPOSITORY / "include" / "models", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    broken = folder / "broken"
+    shutil.copytree(folder / MODELS[0], broken)
+    (broken / "model.yaml").write_text("model: broken\ntrian: {}\n")
+    return folder
+
+
+def test_a_broken_spec_takes_down_no_other_dag_and_is_told(tmp_path, models):
+    found = bag(REPOSITORY / "dags", tmp_path, models)
+    assert sorted(found["dags"]) == MODELS
+    ((file, text),) = found["errors"].items()
+    assert file.endswith("model_specs.py")
+    assert "broken/model.yaml:2:1  trian" in text
+    assert "Did you mean 'train'?" in text
+
+
+def test_two_processes_serialise_the_same(tmp_path, models):
+    first = bag(REPOSITORY / "dags", tmp_path, models, seed="1")
+    second = bag(REPOSITORY / "dags", tmp_path, models, seed="2")
+    assert first["dags"] == second["dags"]
+
+
+def test_the_graph_of_digits(tmp_path, models):
+    dag = bag(REPOSITORY / "dags", tmp_path, models)["dags"]["digits"]["dag"]
+    downstream = {
+        task["__var"]["task_id"]: sorted(task["__var"].get("downstream_task_ids", [])) for task in dag["tasks"]
+    }
+    assert downstream == {
+        "package": ["evaluate.checkpoint", "freeze.freeze", "freeze.register", "train.finetune", "train.warmup"],
+        "train.warmup": ["freeze.freeze", "freeze.register", "train.finetune"],
+        "train.finetune": ["evaluate.checkpoint", "evaluate.select", "freeze.freeze", "freeze.register"],
+        "evaluate.checkpoint": ["evaluate.select"],
+        "evaluate.select": ["freeze.freeze", "freeze.register", "freeze.verify"],
+        "freeze.freeze": ["freeze.register", "freeze.verify"],
+        "freeze.verify": ["freeze.register"],
+        "freeze.register": ["serve.build_image", "serve.deploy", "serve.promote"],
+        "serve.build_image": ["serve.deploy"],
+        "serve.deploy": ["serve.promote"],
+        "serve.promote": [],
+    }
+    assert dag["max_active_runs"] == 1
+    assert "modelway" in dag["tags"]
+
+
+def test_dag_files_stay_small():
+    sizes = {path.name: len(path.read_text().splitlines()) for path in (REPOSITORY / "dags").glob("*.py")}
+    assert sizes["models.py"] <= 20
+    assert sizes["model_specs.py"] <= 10
+
+
+def test_the_plugin_loader_runs_one_file(tmp_path):
+    code = (
+        "import sys\n"
+        "from airflow.plugins_manager import _get_plugins\n"
+        "plugins, errors = _get_plugins()[:2]\n"
+        "print([p.name for p in plugins if p.name == 'modelway'], errors, 'backends' in sys.modules, 'local' in sys.modules)"
+    )
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+    }
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1:] == ["['modelway'] {} False False"], done.stdout + done.stderr

@@ -1,0 +1,106 @@
+"""One real Airflow for all system tests: its models, its faults and hand-written DAGs, all triggered at the start."""
+
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from modelway.cli._airflow_api import AirflowApi
+from modelway.cli._airflow_processes import LocalAirflow
+from modelway.endpoints.base import Endpoint, load_endpoint
+from modelway.lineage.store import LineageStore, open_store
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+RUN_SECONDS = 900
+
+
+@dataclass
+class Lab:
+    """The running Airflow and what its deployments keep."""
+
+    airflow: LocalAirflow
+    api: AirflowApi
+    home: Path
+    runs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lineage(self) -> LineageStore:
+        return open_store(f"sqlite:///{self.home / 'lineage.db'}")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return load_endpoint("local", root=self.home / "endpoints")
+
+    def start(self, dag_id: str) -> str:
+        """Trigger the DAG once and return the run's id; the same at the second call."""
+        if dag_id not in self.runs:
+            self.api.wait_for_dag(dag_id)
+            self.api.unpause(dag_id)
+            self.runs[dag_id] = self.api.trigger(dag_id)
+        return self.runs[dag_id]
+
+    def finish(self, dag_id: str) -> str:
+        """Wait until the DAG's run is over and return its state."""
+        run_id = self.start(dag_id)
+        deadline = time.monotonic() + RUN_SECONDS
+        while (state := self.api.run_state(dag_id, run_id)) not in ("success", "failed"):
+            assert time.monotonic() < deadline, f"{dag_id} is still {state}"
+            time.sleep(0.5)
+        return state
+
+    def states(self, dag_id: str) -> dict[str, str | None]:
+        """Return each task's state, mapped ones with their index."""
+        tasks = self.api.tasks(dag_id, self.start(dag_id))
+        return {f"{t.task_id}[{t.map_index}]" if t.map_index >= 0 else t.task_id: t.state for t in tasks}
+
+    def xcom(self, dag_id: str, task_id: str, key: str = "return_value", map_index: int = -1):
+        return self.api.xcom(dag_id, self.start(dag_id), task_id, key=key, map_index=map_index)
+
+    def log(self, dag_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        return self.api.log(dag_id, self.start(dag_id), task_id, try_number=try_number, map_index=map_index)
+
+
+@pytest.fixture(scope="session")
+def taken_port() -> Iterator[int]:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        yield held.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int) -> Iterator[Lab]:
+    root = tmp_path_factory.mktemp("lab")
+    models, dags, home = root / "models", root / "dags", root / "home"
+    shutil.copytree(HERE / "models", models)
+    port_taken = models / "port-taken" / "model.yaml"
+    port_taken.write_text(port_taken.read_text().replace("port: 1}", f"port: {taken_port}}}"))
+    shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    composed = (HERE / "dags" / "composed.py").read_text().replace("CODE_FOLDER", str(HERE / "code"))
+    (dags / "composed.py").write_text(composed)
+    # A file where the folder should be: permissions do not stop root.
+    (home / "jobs").mkdir(parents=True)
+    (home / "jobs" / "unwritable").touch()
+    environment = {"AIRFLOW__CORE__DAGS_FOLDER": str(dags), "MODELWAY_MODELS": str(models)}
+    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+        api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
+        lab = Lab(airflow=airflow, api=api, home=home)
+        # All at once: they run side by side while the tests look at one after another.
+        for dag_id in (
+            "resumes",
+            "port-taken",
+            "raises",
+            "some-nan",
+            "all-nan",
+            "truncated",
+            "unloadable",
+            "unwritable",
+            "slow-30",
+            "slow-122",
+        ):
+            lab.start(dag_id)
+        yield lab

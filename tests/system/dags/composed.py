@@ -1,0 +1,49 @@
+"""An author's own Airflow DAGs, composed of modelway's operators."""
+
+from pathlib import Path
+
+from airflow.sdk import DAG, TriggerRule, task
+from modelway.operators.evaluate import EvaluateCheckpointOperator
+from modelway.operators.package import PackageCodeOperator
+from modelway.operators.select import SelectCheckpointOperator
+from modelway.operators.train import TrainModelOperator
+
+CODE = Path("CODE_FOLDER")
+QUICK = {"retries": 0}
+
+
+def select_only(name: str, *, code: str, params: dict) -> DAG:
+    """Train, evaluate, select; then a task of the author's own."""
+    with DAG(dag_id=name, schedule=None, default_args=QUICK) as dag:
+        package = PackageCodeOperator(task_id="package", model=name, folder=str(CODE / code), module=f"{code}.py")
+        train = TrainModelOperator(task_id="train", code=package.output, job_params=params)
+        evaluate = EvaluateCheckpointOperator.partial(
+            task_id="evaluate", code=package.output, job_params=params
+        ).expand(checkpoint=train.output)
+        select = SelectCheckpointOperator(
+            task_id="select",
+            checkpoints=train.output,
+            evaluations=evaluate.output,
+            trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
+        )
+
+        @task
+        def tell(selected: dict) -> str:
+            return selected["checkpoint"]["id"]
+
+        tell(select.output)
+    return dag
+
+
+some_nan = select_only("some-nan", code="nan", params={"losses": ["nan", 0.5, 0.25, "inf"]})
+all_nan = select_only("all-nan", code="nan", params={"losses": ["nan", "inf"]})
+truncated = select_only("truncated", code="truncated", params={})
+unloadable = select_only("unloadable", code="truncated", params={"refuse": '{"loss": 0.5}'})
+
+for seconds in (30, 121, 122):
+    with DAG(dag_id=f"slow-{seconds}", schedule=None, default_args=QUICK) as slow:
+        code = PackageCodeOperator(
+            task_id="package", model=f"slow-{seconds}", folder=str(CODE / "slow"), module="slow.py"
+        )
+        TrainModelOperator(task_id="train", code=code.output, job_params={"seconds": seconds})
+    globals()[f"slow_{seconds}"] = slow

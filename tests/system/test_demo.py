@@ -1,0 +1,151 @@
+"""The README's main command, as a newcomer runs it: twice, then stopped while it serves."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+MODELWAY = Path(sys.executable).parent / "modelway"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("demo")
+
+
+def environment(home):
+    return {**os.environ, "MODELWAY_HOME": str(home), "COLUMNS": "200"}
+
+
+def modelway(home, *words, timeout=600):
+    return subprocess.run(
+        [MODELWAY, *words],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=timeout,
+    )
+
+
+def left_over(home):
+    """Return the living processes that belong to a home folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ", "status"]):
+        told = " ".join(process.info["cmdline"] or ()) + str((process.info["environ"] or {}).get("MODELWAY_HOME"))
+        if str(home) in told and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+@pytest.fixture(scope="module")
+def first(home):
+    return modelway(home, "demo", "--exit")
+
+
+@pytest.fixture(scope="module")
+def second(home, first):
+    return modelway(home, "demo", "--exit")
+
+
+def test_the_first_run_ends_with_a_summary(home, first):
+    assert first.returncode == 0, first.stdout + first.stderr
+    text = first.stdout
+    assert "digits version 1" in text
+    assert re.search(r"evaluate.checkpoint +done 6/6", text)
+    assert re.search(r"checkpoint +\S+-00000\d \(least loss of 6 checkpoints\)", text)
+    assert re.search(r"prediction +image 1234 shows a 2, version 1 answered \d", text)
+    assert re.search(r"endpoint +http://127.0.0.1:\d+/v2/models/digits/infer \(version 1 100 %\)", text)
+    assert re.search(r"image +oci-layout:\S+@sha256:[0-9a-f]{64} \(v1\)", text)
+    assert re.search(r"DAG run +http://127.0.0.1:\d+/dags/digits/runs/manual", text)
+    assert re.search(r"lineage +http://127.0.0.1:\d+/modelway/models/digits/versions/1", text)
+    assert "split" not in text
+
+
+def test_the_second_run_rolls_out_beside_the_first_by_weights(home, second):
+    assert second.returncode == 0, second.stdout + second.stderr
+    text = second.stdout
+    assert "the endpoint serves again" in text
+    assert "digits version 2" in text
+    counts = {
+        int(weight): {int(version): int(count) for version, count in re.findall(r"version (\d+): (\d+) \(", line)}
+        for weight, line in re.findall(r"split at (\d+) % +(.*)", text)
+    }
+    assert sorted(counts) == [10, 50, 100]
+    assert set(counts[100]) == {2}
+    for weight in (10, 50):
+        total = sum(counts[weight].values())
+        assert total >= 100
+        # Six standard deviations of a fair draw: a wrong split fails, chance does not.
+        margin = 6 * (total * weight / 100 * (1 - weight / 100)) ** 0.5
+        assert abs(counts[weight][2] - total * weight / 100) < margin, counts
+    assert re.search(r"endpoint .*\(version 2 100 %\)", text)
+
+
+def test_nothing_is_left_running(home, second):
+    assert left_over(home) == []
+
+
+def test_the_versions_are_told_on_the_command_line(home, second):
+    versions = modelway(home, "versions", "digits")
+    assert versions.returncode == 0, versions.stderr
+    assert re.search(r"2 .*champion", versions.stdout)
+    shown = modelway(home, "show", "digits", "champion")
+    assert shown.returncode == 0
+    assert "model/model.safetensors" in shown.stdout
+    assert modelway(home, "show", "digits", "1").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("show", "digits", "7"), "no version '7'"),
+        (("versions", "digit"), "Did you mean 'digits'?"),
+        (("run", "digit"), "Did you mean 'digits'?"),
+    ],
+)
+def test_what_is_unknown_is_refused_in_one_message(home, second, words, told):
+    refused = modelway(home, *words)
+    assert refused.returncode == 1
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything(home, second, number):
+    """The demo is stopped while it runs: Airflow, its jobs, the servers and the gateway end with it."""
+    demo = subprocess.Popen(
+        [MODELWAY, "demo"], env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    lines = []
+    for line in demo.stdout:
+        lines.append(line)
+        if "train.warmup" in line:
+            break
+    url = next(found for line in lines if (found := re.search(r"serves again at (\S+)", line))).group(1)
+    assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+    busy = modelway(home, "demo", "--exit", timeout=60)
+    assert busy.returncode == 1
+    assert f"a demo is running already, process {demo.pid}" in busy.stderr
+    time.sleep(3)
+    demo.send_signal(number)
+    demo.communicate(timeout=120)
+    assert demo.returncode == 130
+    assert left_over(home) == []
+
+
+def test_a_home_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    refused = modelway(tmp_path / "file" / "home", "demo", "--exit", timeout=60)
+    assert refused.returncode == 1
+    assert "cannot be written" in refused.stderr
+    assert "MODELWAY_HOME" in refused.stderr
+    assert "Traceback" not in refused.stderr

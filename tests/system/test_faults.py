@@ -1,0 +1,177 @@
+"""Faults on a real Airflow: each is made to happen, and is told in plain words."""
+
+import os
+import time
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+
+def test_training_code_that_raises_tells_its_last_lines_and_registers_nothing(lab):
+    assert lab.finish("raises") == "failed"
+    states = lab.states("raises")
+    assert states["train.train"] == "failed"
+    assert states["freeze.register"] == states["serve.deploy"] == "upstream_failed"
+    failure = lab.xcom("raises", "train.train", "failure")
+    assert "stage 'train' failed: ZeroDivisionError: division by zero (raises.py:3 in train)" in failure
+    assert "about to divide" in failure
+    log = lab.log("raises", "train.train")
+    assert "about to divide" in log
+    assert "ZeroDivisionError" in log
+    tries = {task.task_id: task.try_number for task in lab.api.tasks("raises", lab.runs["raises"])}
+    assert tries["train.train"] == 1, "a retry would meet the same error"
+    assert "raises" not in {model.name for model in lab.lineage.models()}
+    assert lab.endpoint.status("raises") is None
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint_and_the_run_succeeds(lab):
+    assert lab.finish("resumes") == "success", lab.states("resumes")
+    tries = {task.task_id: task.try_number for task in lab.api.tasks("resumes", lab.runs["resumes"])}
+    assert tries["train.train"] == 2
+    first = lab.log("resumes", "train.train", try_number=1)
+    assert "killed by SIGKILL" in first
+    assert "resuming from checkpoint train-000002 (step 2)" in lab.log("resumes", "train.train", try_number=2)
+    assert [each["step"] for each in lab.xcom("resumes", "train.train")] == [1, 2, 3]
+    detail = lab.lineage.version("resumes", 1)
+    (series,) = detail.series
+    assert (series.name, series.steps) == ("train_loss", (1, 2, 3))
+    assert lab.lineage.aliases("resumes") == {"candidate": 1, "champion": 1}
+    assert lab.lineage.weights("resumes") == {1: 100}
+
+
+def test_clearing_the_finished_run_makes_no_second_version_and_moves_no_traffic(lab):
+    assert lab.finish("resumes") == "success"
+    run_id = lab.runs["resumes"]
+    before = lab.endpoint.status("resumes")
+    history = lab.lineage.weight_history("resumes")
+    trained = lab.api.tasks("resumes", run_id)
+    lab.api.clear("resumes", run_id)
+    assert lab.finish("resumes") == "success"
+    again = {task.task_id: task.try_number for task in lab.api.tasks("resumes", run_id)}
+    assert all(again[task.task_id] > task.try_number for task in trained), "every task ran again"
+    assert [version.number for version in lab.lineage.versions("resumes")] == [1]
+    assert lab.endpoint.status("resumes") == before
+    assert lab.lineage.weight_history("resumes") == history
+    assert "no second version" in lab.log("resumes", "freeze.register", try_number=again["freeze.register"])
+    assert "no traffic moves" in lab.log("resumes", "serve.deploy", try_number=again["serve.deploy"])
+
+
+def test_nan_is_never_selected(lab):
+    assert lab.finish("some-nan") == "success", lab.states("some-nan")
+    assert lab.xcom("some-nan", "tell") == "train-000003"
+    evaluations = lab.xcom("some-nan", "select")["evaluations"]
+    assert [each.get("left_out") for each in evaluations] == [
+        "its loss is not a finite number",
+        None,
+        None,
+        "its loss is not a finite number",
+    ]
+
+
+def test_all_nan_fails_with_a_clear_error(lab):
+    assert lab.finish("all-nan") == "failed"
+    assert lab.states("all-nan")["tell"] == "upstream_failed"
+    failure = lab.xcom("all-nan", "select", "failure")
+    assert failure.startswith("no checkpoint can be selected by loss: train-000001: its loss is not a finite number")
+    assert "lower the learning rate" in failure
+
+
+def test_a_truncated_checkpoint_is_left_out(lab):
+    assert lab.finish("truncated") == "success", lab.states("truncated")
+    assert lab.xcom("truncated", "tell") == "train-000002"
+    assert "checkpoint train-000003 is left out: the file has 3 bytes instead of" in lab.log("truncated", "train")
+
+
+def test_a_checkpoint_that_cannot_be_evaluated_fails_alone_and_is_left_out(lab):
+    assert lab.finish("unloadable") == "success", lab.states("unloadable")
+    states = lab.states("unloadable")
+    assert (states["evaluate[0]"], states["evaluate[1]"]) == ("success", "failed")
+    assert lab.xcom("unloadable", "tell") == "train-000001"
+    failure = lab.xcom("unloadable", "evaluate", "failure", map_index=1)
+    assert "ValueError: cannot load this checkpoint" in failure
+
+
+def test_a_port_of_another_program_is_refused_and_nothing_serves(lab, taken_port):
+    assert lab.finish("port-taken") == "failed"
+    states = lab.states("port-taken")
+    assert states["freeze.register"] == "success"
+    assert states["serve.deploy"] == "failed"
+    assert str(taken_port) in lab.xcom("port-taken", "serve.deploy", "failure")
+    assert lab.lineage.aliases("port-taken") == {"candidate": 1}
+    assert not lab.lineage.weights("port-taken")
+
+
+def test_a_folder_that_cannot_be_written_is_told_at_once(lab):
+    assert lab.finish("unwritable") == "failed"
+    failure = lab.xcom("unwritable", "train.train", "failure")
+    assert "cannot be written" in failure
+    assert "MODELWAY_HOME" in failure
+
+
+def test_a_broken_spec_takes_down_its_own_dag_and_no_other(lab):
+    dags = {dag["dag_id"] for dag in lab.api.call("GET", "/dags")["dags"]}
+    assert "broken" not in dags
+    assert {"resumes", "raises", "port-taken"} <= dags
+    (error,) = lab.api.call("GET", "/importErrors")["import_errors"]
+    assert "Did you mean 'train'?" in error["stack_trace"]
+    assert "broken/model.yaml:2:1  trian" in error["stack_trace"]
+    assert "broken/model.yaml:3:18  train.backend: 'locl'" in error["stack_trace"]
+
+
+def job_processes(lab, dag_id):
+    """Return the living processes of a DAG's jobs."""
+    place = str(lab.home / "jobs" / dag_id)
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if place in " ".join(process.info["cmdline"] or ()) or (process.info["cwd"] or "").startswith(place):
+            found.append(process)
+    return found
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("dag_id", "state"), [("slow-121", "running"), ("slow-122", "deferred")])
+def test_marking_the_task_failed_ends_the_job_with_everything_it_started(lab, dag_id, state):
+    run_id = lab.start(dag_id)
+    wait_for(lambda: lab.states(dag_id).get("train") == state)
+    wait_for(lambda: "sleep" in {process.name() for process in job_processes(lab, dag_id)})
+    if state == "deferred":
+        wait_for(lambda: "second 20" in lab.log(dag_id, "train"))
+    lab.api.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/train", json={"new_state": "failed"})
+    wait_for(lambda: not job_processes(lab, dag_id))
+
+
+def test_a_killed_triggerer_loses_no_job_and_starts_none_twice(lab):
+    lab.start("slow-30")
+    wait_for(lambda: lab.states("slow-30").get("train") == "deferred")
+    triggerer = lab.airflow.processes["triggerer"]
+    for process in [*psutil.Process(triggerer.pid).children(recursive=True), triggerer]:
+        process.kill()
+    triggerer.wait()
+    lab.airflow.start_component("triggerer")
+    assert lab.finish("slow-30") == "success"
+    tries = list((lab.home / "jobs" / "slow-30").glob("*/train/g*/try-*"))
+    assert [attempt.name for attempt in tries] == ["try-1"]
+
+
+def test_jobs_see_no_secret_of_airflow(lab):
+    assert lab.finish("resumes") == "success"
+    (request,) = (lab.home / "jobs" / "resumes").glob("*/train*/g0/try-1/request.json")
+    text = request.read_text()
+    assert "AIRFLOW" not in text
+    assert lab.airflow.environment["AIRFLOW__API_AUTH__JWT_SECRET"] not in text
+    assert os.environ["PATH"] in text
+
+
+def test_airflow_took_no_returning_task_for_lost(lab):
+    """See docs/adr/0005: a task that came back too soon from its trigger would be failed by the scheduler."""
+    for dag_id in ("resumes", "some-nan", "truncated", "unloadable"):
+        lab.finish(dag_id)
+    assert "reported that the task instance" not in (lab.airflow.folder / "logs" / "scheduler.txt").read_text()

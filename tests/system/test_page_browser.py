@@ -1,0 +1,35 @@
+"""The page "Models", as a person meets it in Airflow: log in, click, read."""
+
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from selenium.webdriver.common.by import By
+
+sys.path.insert(0, str(Path(__file__).parent))
+from browser import log_in, open_browser, wait
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+
+def test_the_page_is_behind_airflows_login(lab):
+    for path in ("/modelway/models", "/modelway/api/models", "/modelway/models/resumes/versions/1"):
+        assert httpx.get(f"{lab.airflow.url}{path}").status_code == 401
+
+
+def test_a_person_finds_the_versions_in_the_navigation(lab, tmp_path):
+    assert lab.finish("resumes") == "success"
+    digest = lab.lineage.version("resumes", 1).summary.image.digest
+    with open_browser() as browser:
+        log_in(browser, url=lab.airflow.url, password=lab.airflow.password)
+        wait(browser, By.LINK_TEXT, "Models").click()
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+        section = wait(browser, By.XPATH, "//section[.//h2[contains(., 'resumes')]]")
+        text = section.text
+        for told in ("v1", "champion", "candidate", "100 %", "train-00000", digest.removeprefix("sha256:")[:12]):
+            assert told in text, (told, text)
+        section.find_element(By.LINK_TEXT, "v1").click()
+        record = wait(browser, By.XPATH, "//*[contains(., 'model/model.safetensors')]")
+        assert "train_loss" in browser.find_element(By.TAG_NAME, "body").text
+        assert record
