@@ -151,7 +151,8 @@ def test_the_plugin_loader_runs_one_file(tmp_path):
         "import sys\n"
         "from airflow.plugins_manager import _get_plugins\n"
         "plugins, errors = _get_plugins()[:2]\n"
-        "print([p.name for p in plugins if p.name == 'modelway'], errors, 'backends' in sys.modules, 'local' in sys.modules)"
+        "ours = [plugin.name for plugin in plugins if plugin.name == 'modelway']\n"
+        "print(ours, errors, 'backends' in sys.modules, 'local' in sys.modules)"
     )
     environment = {
         **os.environ,

@@ -158,6 +158,17 @@ class Backend(Protocol):
         """Return the job's folder as a local path, with ``output/`` and ``events.jsonl``."""
 
 
+def read_log(backend: Backend, handle: Handle, *, offset: int = 0) -> tuple[list[str], int]:
+    """Return all lines that a job has printed since ``offset`` (bytes), and the new offset."""
+    lines: list[str] = []
+    while True:
+        text, after = backend.logs(handle, offset=offset)
+        if after == offset:
+            return lines, offset
+        lines += text.splitlines()
+        offset = after
+
+
 def known_backends() -> tuple[str, ...]:
     """Return the backends' names: the room's files."""
     folder = str(Path(__file__).parent)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 #: (task id, XCom key) → value or None
 Xcom = Callable[[str, str], Any]
@@ -24,14 +23,10 @@ class Extras:
 def print_summary(console: Console, *, xcom: Xcom, extras: Extras) -> None:
     """Print the summary of a run that succeeded."""
     version = xcom("freeze.register", "return_value")
-    console.print()
-    console.rule(f"{version['model']} version {version['version']}", align="left")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    console.print(f"\n[bold]{version['model']} version {version['version']}[/]", highlight=False)
     for name, text in _rows(xcom, version, extras):
-        table.add_row(f"  {name}", text)
-    console.print(table, soft_wrap=True)
+        # Never folded here: a digest or a link must stay in one piece to be copied.
+        console.print(f"  {name:<14} {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _rows(xcom: Xcom, version: Mapping[str, Any], extras: Extras) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options, load_backend
+from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options, load_backend, read_log
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.hooks.connection import settings_from_airflow
 
@@ -88,13 +88,9 @@ class JobOperator(ModelwayOperator):
         offset, until = 0, time.monotonic() + PATIENCE_SECONDS
         while True:
             status = backend.describe(handle)
-            while True:
-                text, after = backend.logs(handle, offset=offset)
-                if after == offset:
-                    break
-                offset = after
-                for line in text.splitlines():
-                    self.log.info("%s", line)
+            lines, offset = read_log(backend, handle, offset=offset)
+            for line in lines:
+                self.log.info("%s", line)
             if status.state.is_terminal or time.monotonic() > until:
                 self._following = None
                 return status, offset
@@ -109,8 +105,10 @@ class JobOperator(ModelwayOperator):
     def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
         backend = load_backend(self.backend, home=settings_from_airflow().home)
         if status.state is not JobState.SUCCEEDED:
-            text, _ = backend.logs(handle, offset=0)
-            raise _failure(self.job(context).stage, handle, status, text)
+            # Of a job that vanished, parts may live on.
+            backend.cancel(handle)
+            lines, _ = read_log(backend, handle)
+            raise _failure(self.job(context).stage, handle, status, lines[-LAST_LINES:])
         return self.collect(context, job=self.job(context), folder=backend.folder(handle), status=status)
 
     def on_kill(self) -> None:
@@ -120,8 +118,8 @@ class JobOperator(ModelwayOperator):
             backend.cancel(handle)
 
 
-def _failure(stage: str, handle: Handle, status: JobStatus, log: str) -> ModelwayError:
-    lines = "\n".join(f"  | {line}" for line in log.splitlines()[-LAST_LINES:])
+def _failure(stage: str, handle: Handle, status: JobStatus, last: Sequence[str]) -> ModelwayError:
+    lines = "\n".join(f"  | {line}" for line in last)
     reason = status.reason or f"the job ended as {status.state.value}"
     told = f"stage '{stage}' failed: {reason}"
     kind = JobLost if status.retryable else JobFailed

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from modelway.backends.base import Backend, Handle, JobStatus, load_backend
+from modelway.backends.base import Backend, Handle, JobStatus, load_backend, read_log
 
 #: a task that comes back sooner may be taken for lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0
@@ -43,13 +43,9 @@ class JobTrigger(BaseTrigger):
         settled = time.monotonic() + SETTLE_SECONDS
         while True:
             status: JobStatus = await asyncio.to_thread(backend.describe, handle)
-            while True:
-                text, after = await asyncio.to_thread(backend.logs, handle, offset=offset)
-                if after == offset:
-                    break
-                offset = after
-                for line in text.splitlines():
-                    self.log.info("%s", line)
+            lines, offset = await asyncio.to_thread(read_log, backend, handle, offset=offset)
+            for line in lines:
+                self.log.info("%s", line)
             if status.state.is_terminal:
                 break
             await asyncio.sleep(self.poll_interval)

@@ -1,0 +1,78 @@
+"""What keeps a model from being registered, and how a step of a rollout counts requests."""
+
+import pytest
+from modelway.errors import VerificationFailed
+from modelway.operators.promote import difference
+from modelway.operators.verify import check_gates
+
+
+@pytest.mark.parametrize(
+    ("comparison", "value", "passes"),
+    [
+        (">=", 0.9, True),
+        (">=", 0.89, False),
+        (">", 0.9, False),
+        (">", 0.91, True),
+        ("<=", 0.9, True),
+        ("<=", 0.91, False),
+        ("<", 0.9, False),
+        ("<", 0.89, True),
+    ],
+)
+def test_a_gate_compares_with_its_limit(comparison, value, passes):
+    gates = {"accuracy": [comparison, 0.9]}
+    if passes:
+        check_gates(gates=gates, metrics={"accuracy": value})
+    else:
+        with pytest.raises(VerificationFailed, match=f"accuracy is {value}, must be {comparison} 0.9"):
+            check_gates(gates=gates, metrics={"accuracy": value})
+
+
+@pytest.mark.parametrize("metrics", [{}, {"accuracy": None}, {"loss": 0.1}])
+def test_a_metric_without_a_finite_value_misses_its_gate(metrics):
+    with pytest.raises(VerificationFailed, match="accuracy has no finite value, must be >= 0.9"):
+        check_gates(gates={"accuracy": [">=", 0.9]}, metrics=metrics)
+
+
+@pytest.mark.parametrize("comparison", [">=", ">", "<=", "<"])
+def test_nan_misses_every_gate(comparison):
+    with pytest.raises(VerificationFailed, match="loss is nan"):
+        check_gates(gates={"loss": [comparison, 0]}, metrics={"loss": float("nan")})
+
+
+def test_every_missed_gate_is_named():
+    gates = {"accuracy": [">=", 0.9], "loss": ["<", 1], "f1": [">", 0.5]}
+    with pytest.raises(VerificationFailed) as caught:
+        check_gates(gates=gates, metrics={"accuracy": 0.5, "loss": 0.1})
+    assert str(caught.value) == (
+        "the model misses 2 of 3 gates: accuracy is 0.5, must be >= 0.9; f1 has no finite value, must be > 0.5. "
+        "Train longer or with other parameters, or set verify.gates to what the model must reach."
+    )
+    assert not caught.value.retryable
+
+
+def test_without_gates_every_model_passes():
+    check_gates(gates={}, metrics={})
+
+
+def counts(requests, errors):
+    return {"requests": requests, "errors": errors}
+
+
+def test_what_was_counted_since_is_the_difference():
+    before, now = {"1": counts(100, 2)}, {"1": counts(150, 5)}
+    assert difference(now, before) == {"1": counts(50, 3)}
+
+
+def test_a_version_that_is_new_is_counted_from_nothing():
+    assert difference({"2": counts(7, 1)}, {"1": counts(9, 9)}) == {"2": counts(7, 1)}
+
+
+@pytest.mark.parametrize("now", [counts(10, 0), counts(150, 1), counts(0, 0)])
+def test_counting_that_began_anew_counts_all_since_then(now):
+    assert difference({"1": now}, {"1": counts(100, 2)}) == {"1": now}
+
+
+def test_nothing_is_ever_negative():
+    told = difference({"1": counts(3, 1), "2": counts(5, 5)}, {"1": counts(4, 0), "2": counts(5, 5)})
+    assert min(count for each in told.values() for count in each.values()) == 0

@@ -1,0 +1,290 @@
+"""The local backend's own: folders of tries, supervisors that are killed, and what requirements need an environment."""
+
+import json
+import os
+import signal
+import sysconfig
+
+import psutil
+import pytest
+from modelway.backends import _environment as environment
+from modelway.backends import _processes as processes
+from modelway.backends.base import Job, JobState, Options
+from modelway.backends.local import LocalBackend
+from modelway.errors import CapabilityMissing
+
+from tests.job_folders import runs, store_code, wait_for, write_wheel
+
+WAITS = """
+import os, time
+def train(job):
+    job.output.mkdir(exist_ok=True)
+    (job.output / f'pid-{os.getpid()}').touch()
+    print(sorted(os.sched_getaffinity(0)))
+    while not (job.output / 'go').exists():
+        time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def backend(tmp_path):
+    return LocalBackend(home=tmp_path / "home")
+
+
+@pytest.fixture
+def submit(backend, tmp_path):
+    """Submit the waiting job; whatever still runs at the end is cancelled."""
+    handles = []
+
+    def asked(*, code=WAITS, options=None, **fields):
+        package = store_code(tmp_path / "source", code)
+        words = {"model": "tiny", "run": "r1", "key": "train", "stage": "train", "action": "train", **fields}
+        job = Job(**words, module="tiny.py", code=package)
+        handles.append(backend.submit(backend.build_request(job, options or Options())))
+        return handles[-1]
+
+    yield asked
+    for handle in handles:
+        backend.cancel(handle)
+
+
+def attempt(backend, handle):
+    return backend.folder(handle) / f"try-{handle.attempt}"
+
+
+def supervisor(backend, handle):
+    return json.loads((attempt(backend, handle) / "process.json").read_text())["pid"]
+
+
+def pids(backend, handle):
+    return {int(path.name.split("-")[1]) for path in (backend.folder(handle) / "output").glob("pid-*")}
+
+
+def finish(backend, handle):
+    wait_for(lambda: pids(backend, handle), what="the start")
+    (backend.folder(handle) / "output" / "go").touch()
+    wait_for(lambda: backend.describe(handle).state.is_terminal, what="the end")
+    return backend.describe(handle)
+
+
+def lose(backend, handle):
+    """Make an ended try look as if its supervisor had been killed before it could write how it ended."""
+    wait_for(lambda: not processes.alive(attempt(backend, handle)), what="the supervisor's end")
+    (attempt(backend, handle) / "exit.json").unlink()
+
+
+def test_a_jobs_folder_holds_generations_and_tries(backend, submit, tmp_path):
+    handle = submit(model="tiny", run="dag/manual__2026-11-20", key="train_stage.train")
+    folder = backend.folder(handle)
+    assert folder.name == "g0"
+    assert folder.parents[3] == tmp_path / "home" / "jobs"
+    assert finish(backend, handle).state is JobState.SUCCEEDED
+    assert {path.name for path in folder.iterdir()} >= {"job.json", "code", "output", "generation.json", "try-1"}
+    names = {path.name for path in attempt(backend, handle).iterdir()}
+    assert names == {"request.json", "log.txt", "process.json", "exit.json", "claim", "supervisor.txt"}
+    assert (attempt(backend, handle) / "supervisor.txt").read_text() == ""
+    again = submit(run="dag/manual__2026-11-20", key="train_stage.train", clear_number=1)
+    assert backend.folder(again).name == "g1"
+
+
+def test_a_home_that_is_relative_is_the_same_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert LocalBackend(home=type(tmp_path)("home")).home == tmp_path / "home"
+
+
+def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_try(backend, submit):
+    first = submit()
+    (left,) = wait_for(lambda: pids(backend, first), what="the start")
+    os.kill(supervisor(backend, first), signal.SIGKILL)
+    wait_for(lambda: backend.describe(first).state is not JobState.RUNNING, what="the supervisor's end")
+    status = backend.describe(first)
+    assert (status.state, status.retryable) == (JobState.FAILED, True)
+    assert status.reason == "the job vanished: its supervisor was killed or the machine restarted"
+    assert runs(left)
+    second = submit()
+    assert (second.attempt, second.place) == (2, first.place)
+    assert not runs(left)
+    assert finish(backend, second).state is JobState.SUCCEEDED
+
+
+def test_cancel_ends_what_a_killed_supervisor_leaves(backend, submit):
+    handle = submit()
+    (left,) = wait_for(lambda: pids(backend, handle), what="the start")
+    os.kill(supervisor(backend, handle), signal.SIGKILL)
+    wait_for(lambda: backend.describe(handle).state is not JobState.RUNNING, what="the supervisor's end")
+    backend.cancel(handle)
+    assert not runs(left)
+
+
+def test_a_process_with_a_used_pid_is_no_supervisor_and_is_left_alone(tmp_path):
+    me = psutil.Process()
+    (tmp_path / "process.json").write_text(json.dumps({"pid": os.getsid(0), "created": me.create_time() - 1e6}))
+    assert not processes.alive(tmp_path)
+    assert processes.members(tmp_path) == []
+
+
+def test_a_supervisor_that_comes_too_late_does_not_begin(backend, submit):
+    handle = submit()
+    assert not processes.claim(attempt(backend, handle), "another supervisor")
+    fresh = backend.folder(handle) / "try-2"
+    fresh.mkdir()
+    processes.abandon(fresh)
+    assert not processes.claim(fresh, "supervisor")
+
+
+def test_a_try_that_never_began_is_passed_over(backend, submit):
+    handle = submit()
+    finish(backend, handle)
+    dead = backend.folder(handle).parent / "g1"
+    (dead / "try-1").mkdir(parents=True)
+    second = submit(clear_number=1)
+    assert backend.folder(second).name == "g2", "a generation without its record is not trusted"
+    assert finish(backend, second).state is JobState.SUCCEEDED
+
+
+def test_a_killed_try_without_an_exit_is_followed_by_the_next(backend, submit):
+    handle = submit()
+    finish(backend, handle)
+    lose(backend, handle)
+    assert backend.describe(handle).retryable
+    assert submit().attempt == 2
+
+
+def test_a_job_keeps_to_the_cores_that_it_asked_for(backend, submit):
+    handle = submit(options=Options(cpu=1))
+    assert finish(backend, handle).state is JobState.SUCCEEDED
+    cores = json.loads(backend.logs(handle)[0].splitlines()[0])
+    assert len(cores) == 1
+    assert set(cores) <= os.sched_getaffinity(0)
+
+
+def test_cores_that_the_worker_may_not_use_are_refused(backend):
+    allowed = os.sched_getaffinity(0)
+    job = Job(model="tiny", run="r1", key="train", stage="train", action="train")
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        with pytest.raises(CapabilityMissing, match="2 CPU cores asked for, this machine has 1. Set resources.cpu"):
+            backend.build_request(job, Options(cpu=2))
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_a_home_and_a_working_folder_full_of_traps_do_no_harm(backend, submit, tmp_path, monkeypatch):
+    (tmp_path / "home-of-user").write_text("a file in its place")
+    monkeypatch.setenv("HOME", str(tmp_path / "home-of-user"))
+    for name in ("json.py", "psutil.py", "modelway.py", "random.py"):
+        (tmp_path / name).write_text("raise RuntimeError('shadowed')\n")
+    monkeypatch.chdir(tmp_path)
+    assert finish(backend, submit()).state is JobState.SUCCEEDED
+
+
+def test_a_reason_that_cannot_be_read_does_not_lose_the_job(backend, submit):
+    code = "import os\ndef train(job):\n    (job.folder / 'error.json').write_text('{')\n    os._exit(4)\n"
+    handle = submit(code=code)
+    wait_for(lambda: backend.describe(handle).state.is_terminal, what="the end")
+    assert backend.describe(handle).reason == "the job's process ended with exit status 4"
+
+
+def test_a_fetch_that_was_cut_off_leaves_nothing_behind(backend, submit):
+    handle = submit()
+    finish(backend, handle)
+    lose(backend, handle)
+    (backend.folder(handle) / "code.0123").mkdir()
+    submit()
+    assert not list(backend.folder(handle).glob("code.*"))
+
+
+def test_the_jobs_part_of_the_library_is_copied_once(backend, submit, tmp_path):
+    finish(backend, submit())
+    finish(backend, submit(key="other"))
+    (runner,) = (tmp_path / "home" / "jobs" / ".runner").iterdir()
+    modules = sorted(path.relative_to(runner).as_posix() for path in runner.rglob("*.py"))
+    assert modules[0] == "modelway/__init__.py"
+    assert all(name.startswith("modelway/job/") for name in modules[1:])
+
+
+@pytest.fixture
+def requirements(tmp_path):
+    def write(text, name="requirements.txt"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n\n# only a comment\n   # another\n",
+        "numpy",
+        "numpy>=1,<99  # why",
+        "numpy\t# why",
+        "\ufeffnumpy\r\npyyaml\r\n",
+        "NumPy\nPyYAML\nruamel.yaml; python_version < '3'\n",
+        "numpy \\\n  >=1\n",
+        "--index-url https://user:password@example.org/simple\n--extra-index-url=https://example.org\nnumpy\n",
+        "-i https://example.org\n-f wheels\n--find-links wheels\n--no-index\n--pre\n--prefer-binary\nnumpy",
+        "numpy --hash=sha256:abc \\\n  --hash=sha256:def\n",
+        "psutil[]",
+    ],
+)
+def test_what_is_there_is_satisfied(requirements, text):
+    assert environment.unsatisfied(requirements(text)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no-such-library",
+        "numpy<1",
+        "numpy==0.0.1",
+        "this is no requirement",
+        "numpy @ file:///numpy.whl",
+        "./wheels/tinylib-1.0-py3-none-any.whl",
+        "-e ./library",
+        "-c constraints.txt",
+        "-r missing.txt",
+        "httpx[no-such-extra, brotli]",
+    ],
+)
+def test_what_is_missing_is_named(requirements, line):
+    assert environment.unsatisfied(requirements(f"numpy\n{line}  # why\n")) == [line]
+
+
+def test_included_files_are_followed(requirements):
+    requirements("no-such-library\n-r requirements.txt\n-r third.txt", "more.txt")
+    requirements("another-library", "third.txt")
+    found = environment.unsatisfied(requirements("-r more.txt\nnumpy\n"))
+    assert found == ["no-such-library", "-r requirements.txt", "another-library"]
+
+
+def test_the_environment_is_known_by_everything_that_it_is_made_of(requirements, tmp_path):
+    def key():
+        return environment._key(tmp_path / "requirements.txt", "3.11", "/parent")
+
+    wheel = write_wheel(tmp_path, "tinylib", "1.0", value=1)
+    requirements("-r more.txt\n-c limits.txt\n")
+    requirements(f"./{wheel.name}\n", "more.txt")
+    requirements("numpy<9\n", "limits.txt")
+    found = [key()]
+    assert key() == found[0]
+    write_wheel(tmp_path, "tinylib", "1.0", value=2)
+    found.append(key())
+    requirements("numpy<8\n", "limits.txt")
+    found.append(key())
+    requirements(f"./{wheel.name}\nanother\n", "more.txt")
+    found.append(key())
+    assert len(set(found)) == 4
+
+
+def test_a_password_in_a_requirement_is_not_logged(requirements, tmp_path):
+    file = requirements("--no-index\ntinylib @ https://user:s3cret@127.0.0.1:9/tinylib-1.0-py3-none-any.whl\n")
+    (tmp_path / "venvs").mkdir()
+    # A file where the environment would be ends it before anything is installed.
+    (tmp_path / "venvs" / environment._key(file, "3.11", sysconfig.get_paths()["purelib"])).touch()
+    with (tmp_path / "log.txt").open("ab") as log, pytest.raises(environment.EnvironmentFailed, match="exit status 1"):
+        environment.python_for(requirements=file, venvs=tmp_path / "venvs", log=log)
+    text = (tmp_path / "log.txt").read_text()
+    assert "making a virtual environment for tinylib @ https://****@127.0.0.1:9/" in text
+    assert "s3cret" not in text

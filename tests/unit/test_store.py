@@ -1,0 +1,139 @@
+"""The artifact store: by digest, whole or not at all, checked when read."""
+
+import json
+import multiprocessing
+import os
+
+import pytest
+from modelway.artifacts.store import Artifact, ArtifactStore, file_digest
+from modelway.errors import DigestMismatch, ModelwayError, NotWritable
+
+EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtifactStore(f"file://{tmp_path}/store/")
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(bytes(range(256)) * 100)
+    return path
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def stored(artifact):
+    return artifact.uri.removeprefix("file://")
+
+
+def test_what_is_put_is_fetched_again(store, source, tmp_path):
+    artifact = store.put(source, model="digits")
+    assert artifact == Artifact(uri=artifact.uri, digest=file_digest(source), size=25600)
+    hexdigits = artifact.digest.removeprefix("sha256:")
+    assert artifact.uri == f"file://{tmp_path}/store/digits/sha256/{hexdigits[:2]}/{hexdigits[2:]}"
+    copy = store.fetch(artifact, to=tmp_path / "a" / "b" / "copy.bin")
+    assert copy.read_bytes() == source.read_bytes()
+    assert files(tmp_path / "a") == [copy]
+
+
+def test_an_artifact_survives_xcom(store, source):
+    artifact = store.put(source, model="digits")
+    assert Artifact.from_dict(json.loads(json.dumps({**artifact.to_dict(), "more": 1}))) == artifact
+
+
+@pytest.mark.parametrize("data", [{}, {"uri": "x", "digest": "y"}, {"uri": "x", "digest": "y", "size": None}, None])
+def test_what_is_no_artifact_is_told(data):
+    with pytest.raises(ModelwayError, match="is not an artifact. Give a mapping with uri, digest and size"):
+        Artifact.from_dict(data)
+
+
+def test_an_empty_file_is_an_artifact(store, tmp_path):
+    (tmp_path / "empty").touch()
+    artifact = store.put(tmp_path / "empty", model="digits")
+    assert (artifact.digest, artifact.size) == (EMPTY, 0)
+    assert store.fetch(artifact, to=tmp_path / "copy").read_bytes() == b""
+
+
+def test_the_same_bytes_are_written_once(store, source, tmp_path):
+    first = store.put(source, model="digits")
+    before = os.stat(stored(first))
+    other = tmp_path / "other name"
+    other.write_bytes(source.read_bytes())
+    assert store.put(other, model="digits") == first
+    after = os.stat(stored(first))
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert len(files(tmp_path / "store")) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\1" + data[1:], lambda data: b""])
+def test_damaged_bytes_are_refused_when_read_and_mended_when_put_again(store, source, tmp_path, damage):
+    artifact = store.put(source, model="digits")
+    with open(stored(artifact), "wb") as file:
+        file.write(damage(source.read_bytes()))
+    with pytest.raises(DigestMismatch, match="truncated or changed") as caught:
+        store.fetch(artifact, to=tmp_path / "to" / "copy")
+    assert artifact.uri in str(caught.value)
+    assert artifact.digest in str(caught.value)
+    assert files(tmp_path / "to") == []
+    assert store.put(source, model="digits") == artifact
+    assert store.fetch(artifact, to=tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+def test_a_refused_fetch_leaves_the_file_that_was_there(store, source, tmp_path):
+    artifact = store.put(source, model="digits")
+    os.truncate(stored(artifact), 10)
+    (tmp_path / "copy").write_text("old")
+    with pytest.raises(DigestMismatch):
+        store.fetch(artifact, to=tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "old"
+
+
+def test_an_artifact_that_is_gone_is_named(store, source, tmp_path):
+    artifact = store.put(source, model="digits")
+    os.unlink(stored(artifact))
+    with pytest.raises(DigestMismatch, match="is gone. Run the stage that made it again"):
+        store.fetch(artifact, to=tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_root_that_cannot_be_written_is_told(tmp_path, source):
+    (tmp_path / "store").write_text("a file in its place")
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    with pytest.raises(NotWritable, match="MODELWAY_ARTIFACT_ROOT") as caught:
+        store.put(source, model="digits")
+    assert str(caught.value).startswith(f"file://{tmp_path}/store: the artifact store cannot be written")
+
+
+def _put_often(root, path, results):
+    results.put({ArtifactStore(root).put(path, model="digits").uri for _ in range(20)})
+
+
+def test_many_writers_of_the_same_bytes_leave_one_whole_file(tmp_path, source):
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    root = f"file://{tmp_path}/store"
+    writers = [context.Process(target=_put_often, args=(root, source, results)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    uris = set().union(*(results.get(timeout=30) for _ in writers))
+    for writer in writers:
+        writer.join(timeout=30)
+        assert writer.exitcode == 0
+    assert len(uris) == 1
+    (only,) = files(tmp_path / "store")
+    assert only.read_bytes() == source.read_bytes()
+
+
+def test_any_fsspec_root_will_do(source, tmp_path):
+    store = ArtifactStore("memory://bucket")
+    artifact = store.put(source, model="digits")
+    assert artifact.uri.startswith("memory://bucket/digits/sha256/")
+    assert store.put(source, model="digits") == artifact
+    assert store.fetch(artifact, to=tmp_path / "copy").read_bytes() == source.read_bytes()
+    with pytest.raises(DigestMismatch, match="is gone"):
+        store.fetch(Artifact(uri="memory://bucket/none", digest=EMPTY, size=0), to=tmp_path / "none")
