@@ -353,11 +353,49 @@ def test_bad_weights_are_refused(
 
 def test_endpoint_that_is_not_there(endpoint: Endpoint) -> None:
     assert endpoint.status("tiny") is None
+    endpoint.stop("tiny")
     endpoint.delete("tiny")
     with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
         endpoint.set_weights("tiny", {1: 1})
     with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
         endpoint.metrics("tiny")
+
+
+def test_stopped_endpoint_comes_back_as_it_was(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
+) -> None:
+    before = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
+    assert before.stable == 2
+    endpoint.stop("tiny")
+    assert processes_of(tmp_path) == []
+    with pytest.raises(OSError, match="refused"):
+        ask(before.url, 1)
+    stopped = endpoint.status("tiny")
+    assert stopped is not None
+    assert not stopped.ready
+    assert (stopped.url, stopped.stable) == (before.url, 2)
+    assert [(one.version, one.weight, one.ready) for one in stopped.predictors] == [(1, 70, False), (2, 30, False)]
+    endpoint.stop("tiny")
+    assert endpoint.status("tiny") == stopped
+    again = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
+    assert again.ready
+    assert (again.url, again.stable) == (before.url, 2)
+    assert [(one.version, one.image, one.weight) for one in again.predictors] == [
+        (one.version, one.image, one.weight) for one in before.predictors
+    ]
+    assert {version for _, version, _ in ask(again.url, 100)} == {"1", "2"}
+    assert len(processes_of(tmp_path)) == 3
+
+
+def test_port_that_was_taken_while_it_was_stopped_is_replaced(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    before = endpoint.apply(spec({1: 1}))
+    endpoint.stop("tiny")
+    with listener(int(before.url.rpartition(":")[2])):
+        again = endpoint.apply(spec({1: 1}))
+    assert again.ready
+    assert again.url != before.url
 
 
 def test_delete_leaves_no_process(endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One real Airflow for all system tests: its models, its faults and hand-written DAGs, all triggered at the start."""
 
+import os
 import shutil
 import socket
 import time
@@ -12,6 +13,7 @@ from modelway.cli._airflow_api import AirflowApi
 from modelway.cli._airflow_processes import LocalAirflow
 from modelway.endpoints.base import Endpoint, load_endpoint
 from modelway.lineage.store import LineageStore, open_store
+from registry import BINARY, Registry, basic_auth
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -73,7 +75,18 @@ def taken_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int) -> Iterator[Lab]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that asks for a login."""
+    if BINARY is None and os.environ.get("CI") != "true":
+        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
+    folder = tmp_path_factory.mktemp("registry")
+    running = Registry(folder, auth=basic_auth(folder))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Registry) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
     models, dags, home = root / "models", root / "dags", root / "home"
     shutil.copytree(HERE / "models", models)
@@ -85,7 +98,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int) -> Iterator[L
     # A file where the folder should be: permissions do not stop root.
     (home / "jobs").mkdir(parents=True)
     (home / "jobs" / "unwritable").touch()
-    environment = {"AIRFLOW__CORE__DAGS_FOLDER": str(dags), "MODELWAY_MODELS": str(models)}
+    pushed = models / "resumes" / "model.yaml"
+    pushed.write_text(pushed.read_text() + f"image: {{repository: {registry.host}/models/resumes}}\n")
+    environment = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW_CONN_MODELWAY_REGISTRY": "http://me:s3cret@registry",
+        "MODELWAY_MODELS": str(models),
+    }
     with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         lab = Lab(airflow=airflow, api=api, home=home)

@@ -58,6 +58,15 @@ def test_clearing_the_finished_run_makes_no_second_version_and_moves_no_traffic(
     assert "no traffic moves" in lab.log("resumes", "serve.deploy", try_number=again["serve.deploy"])
 
 
+def test_the_image_goes_through_a_registry_that_asks_for_a_login(lab, registry):
+    assert lab.finish("resumes") == "success"
+    image = lab.xcom("resumes", "serve.build_image")
+    assert image["reference"] == f"{registry.host}/models/resumes@{image['digest']}"
+    (predictor,) = lab.endpoint.status("resumes").predictors
+    assert (predictor.image, predictor.ready) == (image["reference"], True)
+    assert "s3cret" not in lab.log("resumes", "serve.build_image") + lab.log("resumes", "serve.deploy")
+
+
 def test_nan_is_never_selected(lab):
     assert lab.finish("some-nan") == "success", lab.states("some-nan")
     assert lab.xcom("some-nan", "tell") == "train-000003"

@@ -1,14 +1,9 @@
 """The page "Models", as a person meets it in Airflow: log in, click, read."""
 
-import sys
-from pathlib import Path
-
 import httpx
 import pytest
-from selenium.webdriver.common.by import By
-
-sys.path.insert(0, str(Path(__file__).parent))
 from browser import log_in, open_browser, wait
+from selenium.webdriver.common.by import By
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 

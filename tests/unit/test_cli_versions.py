@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from lineage_samples import digest, make_record
 from modelway.cli import versions
 from modelway.errors import UnknownModel, UnknownVersion
 from modelway.lineage.store import open_store
+
+from tests.lineage_samples import digest, make_record
 
 
 def call(*arguments: str) -> int:

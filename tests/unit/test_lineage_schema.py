@@ -12,12 +12,13 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from lineage_samples import make_record
 from modelway.errors import ModelwayError, NotWritable
 from modelway.lineage.engine import connect_engine, parse_url, reading
 from modelway.lineage.migrate import MIGRATIONS, migrate
 from modelway.lineage.store import open_store, store_exists
 from modelway.lineage.tables import SCHEMA, metadata
+
+from tests.lineage_samples import make_record
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lineage_samples import digest, make_record
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.record import MetricPoint, RolloutRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.lineage.values import plain
+
+from tests.lineage_samples import digest, make_record
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import pytest
 from fastapi import Header, HTTPException
-from lineage_samples import digest, make_record
 from modelway.lineage.store import open_store
 from modelway.ui.app import create_app
 from modelway.ui.page import curve, show_bytes, show_number
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+
+from tests.lineage_samples import digest, make_record
 
 HTML = {"accept": "text/html", "reader": "digits,letters"}
 

@@ -1,7 +1,7 @@
 """The port of an endpoint: some versions of one model behind one URL, each with a share of the requests.
 
 A file of this room is an endpoint, its name is the YAML value; files that start with ``_`` are parts of one.
-An endpoint's file has a function ``open_endpoint(*, root: Path, **options) -> Endpoint``.
+An endpoint's file has a function ``open_endpoint(*, root, username, password, **options) -> Endpoint``.
 """
 
 import importlib
@@ -68,6 +68,8 @@ class EndpointStatus:
     name: str
     url: str
     predictors: tuple[PredictorStatus, ...]
+    #: version that answers when another one cannot
+    stable: int | None
     ready: bool
 
 
@@ -129,6 +131,13 @@ class Endpoint(Protocol):
         """
         ...
 
+    def stop(self, name: str) -> None:
+        """Stop everything of the endpoint but remember it; nothing happens when it is stopped, or there is none.
+
+        A later :meth:`apply` with the same spec brings it back, at the same URL when its port is still free.
+        """
+        ...
+
     def delete(self, name: str) -> None:
         """Stop everything of the endpoint and forget it; nothing happens when there is none."""
         ...
@@ -140,17 +149,21 @@ def known_endpoints() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
 
 
-def load_endpoint(name: str, *, root: Path, **options: Any) -> Endpoint:
+def load_endpoint(
+    name: str, *, root: Path, username: str | None = None, password: str | None = None, **options: Any
+) -> Endpoint:
     """Return the endpoint called ``name``.
 
     :param root: folder that it may keep files in
+    :param username: login of the registry that images are pulled from
+    :param password: and its password
     :param options: settings of that endpoint alone
     :raises CapabilityMissing: when there is none of this name
     """
     if name not in known_endpoints():
         raise CapabilityMissing(f"'{name}' is not an endpoint", known=known_endpoints(), given=name)
     module = importlib.import_module(f"modelway.endpoints.{name}")
-    return cast(Endpoint, module.open_endpoint(root=root, **options))
+    return cast(Endpoint, module.open_endpoint(root=root, username=username, password=password, **options))
 
 
 def check_spec(spec: EndpointSpec) -> None:

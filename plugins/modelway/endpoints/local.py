@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from modelway.artifacts.oci_layout import unpack_image
@@ -34,11 +35,22 @@ _IMAGES = "images"
 _STUCK = 5.0
 
 
-def open_endpoint(*, root: Path, unpack: Unpack = unpack_image, ready_timeout: float = 60.0) -> "LocalEndpoint":
+def open_endpoint(
+    *,
+    root: Path,
+    username: str | None = None,
+    password: str | None = None,
+    unpack: Unpack = unpack_image,
+    ready_timeout: float = 60.0,
+) -> "LocalEndpoint":
     """Return the endpoint that keeps its files in ``root``.
 
+    :param username: login of the registry that images are pulled from
+    :param password: and its password
     :param ready_timeout: seconds that new servers may take to load their models
     """
+    if username or password:
+        unpack = partial(unpack, username=username, password=password)
     return LocalEndpoint(root=root.absolute(), unpack=unpack, ready_timeout=ready_timeout)
 
 
@@ -105,17 +117,24 @@ class LocalEndpoint:
             result[server.version] = PredictorMetrics(**own, since=server.since)
         return result
 
+    def stop(self, name: str) -> None:
+        """Stop everything of the endpoint but remember it."""
+        folder = self.root / name
+        if not folder.exists():
+            return
+        with locked(self.root, name):
+            state = read_state(folder)
+            _stop_all(folder, state or State(name=name))
+            if state is not None:
+                write_state(folder, state)
+
     def delete(self, name: str) -> None:
         """Stop everything of the endpoint and forget it; unpacked images stay for the next one."""
         folder = self.root / name
         if not folder.exists():
             return
         with locked(self.root, name):
-            state = read_state(folder) or State(name=name)
-            _gateway.stop(folder, state)
-            for server in state.servers:
-                _servers.stop(folder, server)
-            _stop_strays(folder, state)
+            _stop_all(folder, read_state(folder) or State(name=name))
             with writing(folder):
                 shutil.rmtree(folder)
 
@@ -202,6 +221,14 @@ def _retire(folder: Path, state: State) -> None:
         write_state(folder, state)
 
 
+def _stop_all(folder: Path, state: State) -> None:
+    """Stop the gateway, then the servers, so that no request finds a server gone."""
+    _gateway.stop(folder, state)
+    for server in state.servers:
+        _servers.stop(folder, server)
+    _stop_strays(folder, state)
+
+
 def _stop_strays(folder: Path, state: State) -> None:
     gateway = (state.gateway_pid, _gateway.marker(folder)) if state.gateway_pid is not None else None
     _servers.stop_strays(folder, state.servers, gateway=gateway)
@@ -219,4 +246,4 @@ def _status(folder: Path, state: State) -> EndpointStatus:
         for server in state.wanted
     )
     ready = _gateway.is_running(folder, state) and all(one.ready for one in predictors if one.weight)
-    return EndpointStatus(name=state.name, url=state.url, predictors=predictors, ready=ready)
+    return EndpointStatus(name=state.name, url=state.url, predictors=predictors, stable=state.stable, ready=ready)

@@ -10,7 +10,12 @@ from modelway.lineage.record import RolloutRecord
 
 def endpoint_of(target: str, settings: Settings) -> Endpoint:
     """Return the endpoint port of a target."""
-    return load_endpoint(target, root=settings.endpoint_root)
+    return load_endpoint(
+        target,
+        root=settings.endpoint_root,
+        username=settings.registry_login,
+        password=settings.registry_password,
+    )
 
 
 def rollout_of(store: Any, *, endpoint: str, run: str) -> RolloutRecord | None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lineage_samples import make_record
 from modelway.lineage.engine import connect_engine, parse_url, writing
 from modelway.lineage.migrate import migrate
 from modelway.lineage.register import register_version
 from modelway.lineage.store import open_store
+
+from tests.lineage_samples import make_record
 
 FORK = multiprocessing.get_context("fork")
 WRITERS = 8
