@@ -4,7 +4,7 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, get_parsing_context
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, get_parsing_context, literal
 
 from modelway.backends.base import Options
 from modelway.operators.build_image import BuildImageOperator
@@ -17,7 +17,7 @@ from modelway.operators.register import RegisterModelOperator
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
-from modelway.spec.load import load_specs, models_folder
+from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder
 from modelway.spec.model import Evaluation, ModelSpec, Resources, Stage
 
 RETRY_DELAY = timedelta(seconds=10)
@@ -30,8 +30,8 @@ def load_dags() -> dict[str, DAG]:
     A task that starts gets its own DAG alone.
     """
     wanted = get_parsing_context().dag_id
-    specs = load_specs(models_folder()).specs
-    return {name: build_dag(spec) for name, spec in specs.items() if wanted in (None, name)}
+    loaded = load_specs(models_folder()) if wanted is None else load_files([models_folder() / wanted / FILE_NAME])
+    return {name: build_dag(spec) for name, spec in loaded.specs.items()}
 
 
 def build_dag(spec: ModelSpec) -> DAG:
@@ -45,7 +45,9 @@ def build_dag(spec: ModelSpec) -> DAG:
         max_active_runs=1,
         default_args={"owner": spec.owner, "retries": spec.retries, "retry_delay": RETRY_DELAY},
         params={
-            "seed": Param(spec.train.seed, type="integer", minimum=0, description="Makes training repeatable"),
+            "seed": Param(
+                spec.train.seed, type="integer", minimum=0, maximum=2**32 - 1, description="Makes training repeatable"
+            ),
         },
     ) as dag:
         code = PackageCodeOperator(
@@ -68,10 +70,10 @@ def _train(spec: ModelSpec, code: Any) -> list[Any]:
                 task_id=stage.name,
                 code=code,
                 stage=stage.name,
-                job_params=dict(stage.params),
+                job_params=literal(dict(stage.params)),
                 seed="{{ params.seed }}",
                 start_from=tasks[-1].output if tasks else None,
-                command=stage.command,
+                command=literal(stage.command),
                 backend=stage.backend,
                 options=_options(stage.resources, stage),
             )
@@ -86,9 +88,9 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
         evaluations = EvaluateCheckpointOperator.partial(
             task_id="checkpoint",
             code=code,
-            job_params=dict(evaluation.params),
+            job_params=literal(dict(evaluation.params)),
             seed="{{ params.seed }}",
-            command=evaluation.command,
+            command=literal(evaluation.command),
             backend=evaluation.backend,
             options=_options(evaluation.resources, evaluation),
             max_active_tis_per_dagrun=evaluation.parallel,
@@ -106,7 +108,9 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
 
 def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> Any:
     """Return the registered version."""
-    backend = spec.train.backend
+    # Both load one checkpoint, as an evaluation does.
+    like = spec.evaluation()
+    job: dict[str, Any] = {"backend": like.backend, "options": _options(like.resources, like)}
     with TaskGroup("freeze", tooltip="An immutable, verified, registered version"):
         archive = FreezeModelOperator(
             task_id="freeze",
@@ -114,7 +118,7 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             selected=selected,
             training=training,
             seed="{{ params.seed }}",
-            backend=backend,
+            **job,
         ).output
         verified = VerifyModelOperator(
             task_id="verify",
@@ -122,8 +126,8 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             archive=archive,
             selected=selected,
             gates={name: [gate.op, gate.limit] for name, gate in spec.verify.gates.items()},
-            tolerance={"absolute": spec.verify.tolerance.absolute, "relative": spec.verify.tolerance.relative},
-            backend=backend,
+            tolerance=_tolerance(spec),
+            **job,
         ).output
         return RegisterModelOperator(
             task_id="register",
@@ -132,7 +136,7 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             selected=selected,
             archive=archive,
             verified=verified,
-            spec=spec.to_dict(),
+            spec=literal(spec.to_dict()),
         ).output
 
 
@@ -154,6 +158,7 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             host=spec.endpoint.host,
             port=spec.endpoint.port,
             path=spec.image.path,
+            tolerance=_tolerance(spec),
         ).output
         PromoteModelOperator(
             task_id="promote",
@@ -162,6 +167,10 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             steps=list(spec.rollout.steps),
             interval_seconds=spec.rollout.interval_seconds,
         )
+
+
+def _tolerance(spec: ModelSpec) -> dict[str, float]:
+    return {"absolute": spec.verify.tolerance.absolute, "relative": spec.verify.tolerance.relative}
 
 
 def _options(resources: Resources, timed: Stage | Evaluation) -> dict[str, Any]:

@@ -3,11 +3,19 @@
 import importlib
 import inspect
 import pkgutil
+from types import SimpleNamespace
 
 import modelway.operators
 import pytest
 from airflow.sdk import BaseOperator
+from modelway.dag import build_dag
+from modelway.errors import JobFailed
+from modelway.job.contract import Job
 from modelway.operators._base import JobOperator, ModelwayOperator
+from modelway.operators.train import TrainModelOperator
+from modelway.spec.load import load_spec
+
+from tests.job_folders import write_job
 
 OPERATORS = sorted(
     {
@@ -49,6 +57,41 @@ def test_parameters_are_few_keyword_only_templated_and_documented(operator):
     for name, parameter in own.items():
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, name
         assert f":param {name}:" in documented, name
-        if name != "stage":
-            assert name in operator.template_fields, name
+        assert name in operator.template_fields, name
     assert "Returns " in documented
+
+
+def test_text_in_a_spec_that_looks_like_a_template_stays_as_it_is(tmp_path):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "model.yaml").write_text(
+        "model: tiny\ndescription: says {{ hello }}\n"
+        "train: {params: {prompt: 'Hello {{ name }}', block: \"a\\nb\\n\"}}\n"
+        "evaluate: {command: [echo, '{{ ds }}']}\n"
+    )
+    (folder / "tiny.py").write_text("def train(job): ...\ndef export(job, checkpoint): ...\n")
+    dag = build_dag(load_spec(folder))
+    train, register = dag.get_task("train.train"), dag.get_task("freeze.register")
+    for task in (train, register):
+        for name in ("code", "start_from", "training", "selected", "archive", "verified"):
+            if hasattr(task, name):
+                setattr(task, name, None)
+        task.render_template_fields({"params": {"seed": 7}})
+    assert train.job_params == {"prompt": "Hello {{ name }}", "block": "a\nb\n"}
+    assert train.seed == "7"
+    assert register.spec["description"] == "says {{ hello }}"
+    assert register.spec["evaluate"]["command"] == ["echo", "{{ ds }}"]
+
+
+def test_more_checkpoints_than_airflow_maps_are_refused_while_that_can_be_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
+    folder = write_job(tmp_path / "job")
+    job = Job(folder)
+    for step in (1, 2, 3):
+        with job.checkpoint(step=step) as path:
+            path.write_text("x")
+    operator = TrainModelOperator(task_id="train", code={"model": "tiny"})
+    with pytest.raises(JobFailed, match="there are 3 checkpoints now, Airflow maps tasks over at most 2"):
+        operator.collect({}, job=SimpleNamespace(model="tiny", params={}, seed=0), folder=folder, status=None)

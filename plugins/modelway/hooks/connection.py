@@ -4,19 +4,16 @@ from dataclasses import replace
 
 from modelway.hooks.settings import Settings, load_settings
 
-LINEAGE_CONN_ID = "modelway_lineage"
 REGISTRY_CONN_ID = "modelway_registry"
 
 
 def settings_from_airflow() -> Settings:
     """Return the settings a task runs with.
 
-    The connection ``modelway_lineage`` (a database URI) replaces the embedded lineage database, and
-    ``modelway_registry`` gives login and password of the image registry. Both are optional.
+    The optional connection ``modelway_registry`` gives login and password of the image registry. Where the lineage is,
+    the pages and the command must know too, and they are no tasks: it is in the environment alone.
     """
     settings = load_settings()
-    if lineage := _connection(LINEAGE_CONN_ID):
-        settings = replace(settings, lineage_url=lineage.get_uri())
     if registry := _connection(REGISTRY_CONN_ID):
         settings = replace(settings, registry_login=registry.login, registry_password=registry.password)
     return settings

@@ -53,6 +53,7 @@ class JobOperator(ModelwayOperator):
 
     template_fields: Sequence[str] = ("backend", "options")
     _following: tuple[Backend, Handle] | None = None
+    _killed = False
 
     def __init__(self, *, backend: str = "local", options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Run on ``backend`` with ``options`` (see ``modelway.backends.base.Options``)."""
@@ -85,6 +86,8 @@ class JobOperator(ModelwayOperator):
     def _follow(self, backend: Backend, handle: Handle) -> tuple[JobStatus, int]:
         """Stream the job's log for as long as patience lasts; return its status and how far its log was read."""
         self._following = backend, handle
+        if self._killed:
+            backend.cancel(handle)
         offset, until = 0, time.monotonic() + PATIENCE_SECONDS
         while True:
             status = backend.describe(handle)
@@ -112,7 +115,11 @@ class JobOperator(ModelwayOperator):
         return self.collect(context, job=self.job(context), folder=backend.folder(handle), status=status)
 
     def on_kill(self) -> None:
-        """Stop the job when a user ends the task while the worker still follows it; later the trigger does."""
+        """Stop the job when a user ends the task while the worker still follows it; later the trigger does.
+
+        Airflow calls this from a signal handler, and what it interrupted goes on afterwards.
+        """
+        self._killed = True
         if self._following:
             backend, handle = self._following
             backend.cancel(handle)
@@ -138,6 +145,11 @@ def job_key(context: Context, *, item: str | None = None) -> str:
     """Return what names a task's job within its run; mapped tasks give the ``item`` they work on, never their index."""
     task_id = context["ti"].task_id
     return f"{task_id}/{item}" if item else task_id
+
+
+def actor(context: Context) -> str:
+    """Return who triggered the run, or ``airflow`` when its schedule did."""
+    return context["dag_run"].triggering_user_name or "airflow"
 
 
 def clear_number(context: Context) -> int:

@@ -1,11 +1,9 @@
-"""What deploy and promote share: the rollout's place in the lineage and the endpoint it is about."""
+"""What deploy and promote share: the endpoint they are about, and a look at its split."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
 from modelway.hooks.settings import Settings
-from modelway.lineage.record import RolloutRecord
 
 
 def endpoint_of(target: str, settings: Settings) -> Endpoint:
@@ -18,18 +16,15 @@ def endpoint_of(target: str, settings: Settings) -> Endpoint:
     )
 
 
-def rollout_of(store: Any, *, endpoint: str, run: str) -> RolloutRecord | None:
-    """Return this run's rollout at an endpoint, if it began one."""
-    found: RolloutRecord | None = store.rollout(endpoint, run)
-    return found
-
-
-def weights_of(status: EndpointStatus) -> dict[int, int]:
+def weights_of(status: EndpointStatus | None) -> Mapping[int, int]:
     """Return the weight of each version behind an endpoint."""
-    return {predictor.version: predictor.weight for predictor in status.predictors}
+    return {predictor.version: predictor.weight for predictor in status.predictors} if status else {}
 
 
-def stable_of(weights: Mapping[int, int], *, besides: int) -> int | None:
-    """Return the version that has most of the traffic, other than ``besides``; ``None`` when no other has any."""
-    others = {version: weight for version, weight in weights.items() if version != besides and weight > 0}
-    return max(others, key=lambda version: (others[version], -version)) if others else None
+def stable_of(status: EndpointStatus | None) -> int | None:
+    """Return the version that the endpoint relies on: its stable one, else the one with most of the traffic."""
+    if status is None or not status.predictors:
+        return None
+    if status.stable is not None:
+        return status.stable
+    return max(status.predictors, key=lambda predictor: (predictor.weight, -predictor.version)).version

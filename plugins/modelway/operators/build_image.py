@@ -12,8 +12,7 @@ from modelway.artifacts.store import Artifact
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.hooks.connection import settings_from_airflow
 from modelway.names import version_tag
-from modelway.operators._base import ModelwayOperator, store_from
-from modelway.operators.register import actor
+from modelway.operators._base import ModelwayOperator, actor, store_from
 
 #: the archive's members that serving needs; the rest describes one run and would change the image's digest
 SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")

@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,23 @@ from airflow.sdk import Context
 
 from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.store import Artifact
-from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor
-from modelway.errors import VerificationFailed
+from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
+from modelway.errors import EndpointNotReady, ModelwayError, RolloutAborted, VerificationFailed
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
-from modelway.operators._base import ModelwayOperator, run_key, store_from
-from modelway.operators._traffic import endpoint_of, rollout_of, stable_of, weights_of
-from modelway.operators.register import actor
+from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
+from modelway.operators._traffic import endpoint_of, stable_of, weights_of
+
+GOLDEN_BATCH = 2
 
 
 class DeployModelOperator(ModelwayOperator):
-    """Start a predictor of the version behind the model's endpoint and ask it the golden inputs, before any traffic.
+    """Start a predictor of the version behind the model's endpoint, without traffic, and ask it the golden inputs.
 
-    Where nothing serves yet, the version gets all of it. A run that has finished its rollout deploys nothing again:
-    clearing it moves no traffic.
+    Where nothing serves yet, the version gets all the traffic, and is taken down again when its answers are wrong.
+    A run whose rollout is over deploys nothing again, so that clearing it moves no traffic, and a run whose version is
+    older than the one that serves is refused.
 
     :param version: what RegisterModelOperator returned
     :param image: what BuildImageOperator returned
@@ -31,11 +35,12 @@ class DeployModelOperator(ModelwayOperator):
     :param host: address to listen on
     :param port: port to listen on; None takes a free one and keeps it
     :param path: the model's folder in the image
+    :param tolerance: ``{"absolute": …, "relative": …}`` between the predictor's answers and the checkpoint's
 
-    Returns ``{endpoint, target, url, host, port, path, version, stable, weights, finished}``.
+    Returns ``{endpoint, target, url, host, port, path, version, weights}``.
     """
 
-    template_fields: Sequence[str] = ("version", "image", "target", "host", "port", "path")
+    template_fields: Sequence[str] = ("version", "image", "target", "host", "port", "path", "tolerance")
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class DeployModelOperator(ModelwayOperator):
         host: str = "127.0.0.1",
         port: int | None = None,
         path: str = "/models",
+        tolerance: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,6 +61,7 @@ class DeployModelOperator(ModelwayOperator):
         self.host = host
         self.port = port
         self.path = path
+        self.tolerance = tolerance
 
     def run(self, context: Context) -> dict[str, Any]:
         """Bring the version up and check its answers."""
@@ -64,64 +71,96 @@ class DeployModelOperator(ModelwayOperator):
         store = open_store(settings.lineage_url)
         endpoint = endpoint_of(self.target, settings)
         model, number, run = self.version["model"], int(self.version["version"]), run_key(context)
-        rollout = rollout_of(store, endpoint=model, run=run)
+        rollout = store.rollout(model, run)
         current = endpoint.status(model)
         if rollout is not None and rollout.state != "running":
             self.log.info("this run's rollout is %s; nothing is deployed and no traffic moves", rollout.state)
-            return self._told(current, number, stable=None, finished=True)
-        spec = self._spec(model, number, current)
-        status = endpoint.apply(spec)
-        self._ask_golden(settings, status, number)
+            return self._told(current)
+        if rollout is None:
+            rollout = self._begin(current, run)
+        stable = rollout.detail["stable"]
+        status = endpoint.apply(self._spec(current, stable))
+        # Before the check: whatever happens from here on, a retry knows which version was the stable one.
+        store.save_rollout(rollout, actor=actor(context))
+        try:
+            difference = self._ask_golden(settings, status)
+        except ModelwayError:
+            self._take_back(endpoint, status, stable)
+            raise
+        self.log.info("the golden inputs' answers differ by at most %.3g from the checkpoint's", difference)
         weights = weights_of(status)
         store.record_weights(
             endpoint=model, model=model, weights=weights, actor=actor(context), run_id=context["dag_run"].run_id
         )
-        if rollout is None:
-            store.save_rollout(
-                RolloutRecord(endpoint=model, run_id=run, model=model, version=number, state="running"),
-                actor=actor(context),
-            )
-        self.log.info("version %d is ready behind %s, weights %s", number, status.url, weights)
-        return self._told(status, number, stable=stable_of(weights, besides=number), finished=False)
+        self.log.info("version %d is ready behind %s, weights %s", number, status.url, dict(weights))
+        return self._told(status)
 
-    def _spec(self, model: str, number: int, current: EndpointStatus | None) -> EndpointSpec:
+    def _begin(self, current: EndpointStatus | None, run: str) -> RolloutRecord:
+        """Return this run's rollout.
+
+        :raises RolloutAborted: a newer version serves already
+        """
+        model, number = self.version["model"], int(self.version["version"])
+        stable = stable_of(current)
+        if stable is not None and stable > number:
+            raise RolloutAborted(
+                f"version {stable} serves already and is newer than version {number}, which this run made",
+                where=f"endpoint {model}",
+                do="Trigger a new run; clearing an old one moves no traffic back",
+            )
+        detail = {"stable": stable if stable != number else None}
+        return RolloutRecord(endpoint=model, run_id=run, model=model, version=number, state="running", detail=detail)
+
+    def _spec(self, current: EndpointStatus | None, stable: int | None) -> EndpointSpec:
         """Return the endpoint with this version beside the stable one; a canary left by another run goes."""
+        model, number = self.version["model"], int(self.version["version"])
         before = {predictor.version: predictor for predictor in current.predictors} if current else {}
-        weights = weights_of(current) if current else {}
-        stable = stable_of(weights, besides=number)
-        mine = Predictor(version=number, image=self.image["reference"], weight=weights.get(number, 0))
-        if stable is None:
-            predictors: tuple[Predictor, ...] = (Predictor(version=number, image=mine.image, weight=100),)
-        else:
-            kept = Predictor(version=stable, image=before[stable].image, weight=100 - mine.weight)
-            predictors = (kept, mine)
+        weight = before[number].weight if number in before else 0
+        mine = Predictor(version=number, image=self.image["reference"], weight=weight)
+        predictors: tuple[Predictor, ...] = (replace(mine, weight=100),)
+        if stable in before:
+            predictors = (Predictor(version=stable, image=before[stable].image, weight=100 - weight), mine)
         return EndpointSpec(
             name=model,
             model=model,
             predictors=predictors,
-            stable=stable,
+            stable=predictors[0].version,
             host=self.host,
             port=self.port,
             model_path=self.path,
         )
 
-    def _ask_golden(self, settings: Any, status: EndpointStatus, number: int) -> None:
-        """Ask the predictor the golden inputs, past the gateway.
+    def _ask_golden(self, settings: Settings, status: EndpointStatus) -> float:
+        """Ask the predictor one golden batch, past the gateway, and return the largest difference.
 
         :raises VerificationFailed: it answers otherwise than the checkpoint did
+        :raises EndpointNotReady: it does not answer
         """
+        number = int(self.version["version"])
         url = next(predictor.url for predictor in status.predictors if predictor.version == number)
         with tempfile.TemporaryDirectory() as scratch:
             archive = store_from(settings).fetch(
                 Artifact.from_dict(self.version["archive"]), to=Path(scratch) / "archive.zip"
             )
             unpack_archive(archive=archive, to=Path(scratch) / "model")
-            difference = golden_difference(url=url, model=self.version["model"], folder=Path(scratch) / "model")
-        self.log.info("the golden inputs' answers differ by at most %.3g from the checkpoint's", difference)
+            return golden_difference(
+                url=url,
+                model=self.version["model"],
+                folder=Path(scratch) / "model",
+                **{"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {})},
+            )
 
-    def _told(
-        self, status: EndpointStatus | None, number: int, *, stable: int | None, finished: bool
-    ) -> dict[str, Any]:
+    def _take_back(self, endpoint: Endpoint, status: EndpointStatus, stable: int | None) -> None:
+        """Take a version down that answers wrongly; it never had traffic unless nothing else serves."""
+        number = int(self.version["version"])
+        spec = self._spec(status, stable)
+        kept = tuple(predictor for predictor in spec.predictors if predictor.version != number)
+        if not kept:
+            endpoint.delete(status.name)
+        elif not weights_of(status)[number]:
+            endpoint.apply(replace(spec, predictors=kept))
+
+    def _told(self, status: EndpointStatus | None) -> dict[str, Any]:
         return {
             "endpoint": self.version["model"],
             "target": self.target,
@@ -129,17 +168,17 @@ class DeployModelOperator(ModelwayOperator):
             "host": self.host,
             "port": self.port,
             "path": self.path,
-            "version": number,
-            "stable": stable,
-            "weights": {str(version): weight for version, weight in weights_of(status).items()} if status else {},
-            "finished": finished,
+            "version": int(self.version["version"]),
+            "weights": {str(version): weight for version, weight in weights_of(status).items()},
         }
 
 
-def golden_difference(*, url: str, model: str, folder: Path, batch: int = 2) -> float:
+def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
     """Ask a predictor one golden batch over HTTP and return the largest difference from the golden answers.
 
-    :raises VerificationFailed: an answer is missing or too far off
+    :param folder: an unpacked model archive
+    :raises VerificationFailed: an answer is missing, refused or too far off
+    :raises EndpointNotReady: the predictor does not answer
     """
     import httpx
     import numpy
@@ -148,26 +187,32 @@ def golden_difference(*, url: str, model: str, folder: Path, batch: int = 2) -> 
     inputs = load_file(folder / "golden" / "inputs.safetensors")
     expected = load_file(folder / "golden" / "outputs.safetensors")
     described = json.loads((folder / "outputs" / "model.yml").read_text())
+    tensors = [{**each, "array": inputs[f"{GOLDEN_BATCH}/{each['name']}"]} for each in described["inputs"]]
     request = {
         "inputs": [
             {
                 "name": each["name"],
                 "datatype": each["datatype"],
-                "shape": list(inputs[f"{batch}/{each['name']}"].shape),
-                "data": inputs[f"{batch}/{each['name']}"].flatten().tolist(),
+                "shape": list(each["array"].shape),
+                "data": each["array"].flatten().tolist(),
             }
-            for each in described["inputs"]
+            for each in tensors
         ]
     }
-    answer = httpx.post(f"{url}/v2/models/{model}/infer", json=request, timeout=30)
+    try:
+        answer = httpx.post(f"{url}/v2/models/{model}/infer", json=request, timeout=30)
+    except httpx.HTTPError as error:
+        raise EndpointNotReady(f"the predictor does not answer ({type(error).__name__}: {error})", where=url) from error
     if answer.status_code != 200:
         raise VerificationFailed(f"the predictor answered {answer.status_code}: {answer.text[:300]}", where=url)
+    outputs = {each["name"]: each["data"] for each in answer.json()["outputs"]}
     largest = 0.0
-    outputs = {each["name"]: each for each in answer.json()["outputs"]}
     for each in described["outputs"]:
-        golden = expected[f"{batch}/{each['name']}"]
-        given = numpy.array(outputs[each["name"]]["data"], dtype="float64").reshape(golden.shape)
-        if not numpy.allclose(given, golden, atol=1e-3, rtol=1e-2, equal_nan=True):
+        golden = expected[f"{GOLDEN_BATCH}/{each['name']}"].astype("float64")
+        given = numpy.array(outputs.get(each["name"], []), dtype="float64")
+        if given.size != golden.size or not numpy.allclose(
+            given.reshape(golden.shape), golden, atol=absolute, rtol=relative, equal_nan=True
+        ):
             raise VerificationFailed(f"the predictor's output '{each['name']}' is not the checkpoint's", where=url)
-        largest = max(largest, float(numpy.abs(given - golden).max()))
+        largest = max(largest, float(numpy.abs(given.reshape(golden.shape) - golden).max()))
     return largest

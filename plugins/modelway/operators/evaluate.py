@@ -1,7 +1,7 @@
 """Evaluate one checkpoint."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class EvaluateCheckpointOperator(JobOperator):
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
-    Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: [names]}``; NaN and the infinities are None.
+    Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}}``; NaN and the infinities are
+    None among the metrics, since XCom cannot carry them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``.
     """
 
     template_fields: Sequence[str] = (
@@ -44,9 +45,9 @@ class EvaluateCheckpointOperator(JobOperator):
         *,
         code: Any,
         checkpoint: Any,
-        job_params: Mapping[str, Any] | None = None,
+        job_params: Any = None,
         seed: Any = 0,
-        command: Sequence[str] | None = None,
+        command: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,9 +76,10 @@ class EvaluateCheckpointOperator(JobOperator):
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Return the metrics that the job wrote."""
-        metrics = finite_metrics(json.loads((folder / "output" / "metrics.json").read_text()))
+        given = json.loads((folder / "output" / "metrics.json").read_text())
+        metrics = finite_metrics(given)
         return {
             "checkpoint": self.checkpoint["id"],
             "metrics": metrics,
-            "not_finite": sorted(name for name, value in metrics.items() if value is None),
+            "not_finite": {name: str(given[name]) for name, value in metrics.items() if value is None},
         }

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 from airflow.sdk import Context
 
@@ -13,9 +12,8 @@ from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
-from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, failures_told, run_key
-from modelway.operators._traffic import endpoint_of, rollout_of, weights_of
-from modelway.operators.register import actor
+from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
+from modelway.operators._traffic import endpoint_of, weights_of
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -25,19 +23,21 @@ class PromoteModelOperator(ModelwayOperator):
     """Raise a deployed version's weight through ``steps``; at 100 % move an alias to it and stop the version before.
 
     Between two steps the task waits, deferred when it is long. After each the version must be ready and at most 5 % of
-    its requests may have failed, else all traffic goes back and the rollout is aborted. The step reached is kept in the
-    lineage, so that a retry goes on from it, and a finished rollout is never done again.
+    its requests may have failed. The rollout, its steps and the step reached are kept in the lineage: a retry goes on
+    from there, and a finished rollout is never done again. When the version does badly, the last try fails, or a user
+    ends the task, all traffic goes back to the stable version and the rollout is aborted.
 
     :param version: what RegisterModelOperator returned
     :param deployment: what DeployModelOperator returned
-    :param steps: percentages, rising to 100
+    :param steps: percentages, rising to 100; where no other version serves there is one step
     :param interval_seconds: time between two steps
     :param alias: the alias that moves to the version, ``champion`` by default
 
-    Returns ``{endpoint, url, version, weights, steps: [{weight, requests: {version: count}}]}``.
+    Returns ``{endpoint, url, version, weights, steps: [{weight, counts: {version: {requests, errors}}}]}``.
     """
 
     template_fields: Sequence[str] = ("version", "deployment", "steps", "interval_seconds", "alias")
+    _killed = False
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class PromoteModelOperator(ModelwayOperator):
 
         settings = settings_from_airflow()
         store = open_store(settings.lineage_url)
-        rollout = rollout_of(store, endpoint=self.deployment["endpoint"], run=run_key(context))
+        rollout = store.rollout(self.deployment["endpoint"], run_key(context))
         if rollout is None:
             raise RolloutAborted("this run deployed nothing", do="Run DeployModelOperator before it")
         if rollout.state == "aborted":
@@ -72,14 +72,28 @@ class PromoteModelOperator(ModelwayOperator):
         if rollout.state == "done":
             self.log.info("this run's rollout is done; no traffic moves")
             return self._told(self._status(settings), rollout)
+        try:
+            return self._roll_out(context, settings, store, rollout)
+        except Exception as error:
+            ti = context["ti"]
+            if not getattr(error, "retryable", True) or ti.try_number > ti.max_tries:
+                self._abort(context, settings, str(error).splitlines()[0])
+            raise
+
+    def _roll_out(self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord) -> Any:
+        if "steps" not in rollout.detail:
+            one = rollout.detail["stable"] is None
+            plan = [100] if one else [int(step) for step in self.steps]
+            rollout = replace(rollout, detail={**rollout.detail, "steps": plan, "told": []})
+        steps = rollout.detail["steps"]
         while True:
             if rollout.step >= 0:
-                self._wait(float(rollout.detail["since"]) + int(self.interval_seconds) - time.time())
-                rollout = self._judge(context, settings, store, rollout)
-            if rollout.step + 1 == len(self._steps()):
+                self._wait(settings, rollout)
+                rollout = self._judge(settings, rollout)
+            if rollout.step + 1 >= len(steps):
                 break
-            rollout = self._step(context, settings, store, rollout)
-            if self._stable() is None:
+            rollout = self._step(context, settings, store, rollout, weight=steps[rollout.step + 1])
+            if rollout.detail["stable"] is None:
                 break
         status, rollout = self._finish(context, settings, store, rollout)
         return self._told(status, rollout)
@@ -89,21 +103,26 @@ class PromoteModelOperator(ModelwayOperator):
         with failures_told(self, context):
             return self.run(context)
 
-    def _wait(self, seconds: float) -> None:
-        """Wait, deferred unless it is short."""
-        if seconds <= PATIENCE_SECONDS:
-            time.sleep(max(0.0, seconds))
-            return
-        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+    def on_kill(self) -> None:
+        """Let the rollout end as aborted when a user ends the task; while it is deferred, the trigger does."""
+        self._killed = True
 
-        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=seconds)), method_name="resume")
+    def _wait(self, settings: Settings, rollout: RolloutRecord) -> None:
+        """Wait until the step's time is over, deferred unless that is soon."""
+        until = float(rollout.detail["since"]) + int(self.interval_seconds)
+        if until - time.time() > PATIENCE_SECONDS:
+            from modelway.triggers.rollout import RolloutTrigger
 
-    def _stable(self) -> int | None:
-        return None if self.deployment["stable"] is None else int(self.deployment["stable"])
-
-    def _steps(self) -> tuple[int, ...]:
-        """Return the steps; where no other version serves there is nothing to be careful about."""
-        return (100,) if self._stable() is None else tuple(int(step) for step in self.steps)
+            trigger = RolloutTrigger(
+                until=until,
+                endpoint=rollout.endpoint,
+                target=self.deployment["target"],
+                run=rollout.run_id,
+                place=_place(settings),
+            )
+            self.defer(trigger=trigger, method_name="resume")
+        while time.time() < until and not self._killed:
+            time.sleep(min(0.2, max(0.0, until - time.time())))
 
     def _status(self, settings: Settings) -> EndpointStatus:
         status = endpoint_of(self.deployment["target"], settings).status(self.deployment["endpoint"])
@@ -111,12 +130,27 @@ class PromoteModelOperator(ModelwayOperator):
             raise EndpointNotReady("the endpoint is gone", where=self.deployment["endpoint"], do="Trigger a new run")
         return status
 
-    def _set_weights(self, context: Context, settings: Settings, store: Any, weight: int) -> EndpointStatus:
+    def _counts(self, settings: Settings) -> dict[str, Any]:
+        metrics = endpoint_of(self.deployment["target"], settings).metrics(self.deployment["endpoint"])
+        return {str(version): {"requests": each.requests, "errors": each.errors} for version, each in metrics.items()}
+
+    def _step(
+        self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord, *, weight: int
+    ) -> RolloutRecord:
         """Give the version ``weight`` per cent and the stable one the rest; record it."""
-        weights = {int(self.version["version"]): weight}
-        if (stable := self._stable()) is not None:
-            weights[stable] = 100 - weight
-        status = endpoint_of(self.deployment["target"], settings).set_weights(self.deployment["endpoint"], weights)
+        counts = self._counts(settings)
+        weights = {rollout.version: weight}
+        if (stable := rollout.detail["stable"]) is not None:
+            weights[int(stable)] = 100 - weight
+        status = endpoint_of(self.deployment["target"], settings).set_weights(rollout.endpoint, weights)
+        self.log.info("version %d now gets %d %% of the requests", rollout.version, weight)
+        self._record_weights(context, store, status)
+        detail = {**rollout.detail, "since": time.time(), "counts": counts}
+        rollout = replace(rollout, step=rollout.step + 1, detail=detail)
+        store.save_rollout(rollout, actor=actor(context))
+        return rollout
+
+    def _record_weights(self, context: Context, store: Any, status: EndpointStatus) -> None:
         store.record_weights(
             endpoint=status.name,
             model=self.version["model"],
@@ -124,52 +158,47 @@ class PromoteModelOperator(ModelwayOperator):
             actor=actor(context),
             run_id=context["dag_run"].run_id,
         )
-        return status
 
-    def _counts(self, settings: Settings) -> dict[str, Any]:
-        metrics = endpoint_of(self.deployment["target"], settings).metrics(self.deployment["endpoint"])
-        return {str(version): {"requests": each.requests, "errors": each.errors} for version, each in metrics.items()}
+    def _judge(self, settings: Settings, rollout: RolloutRecord) -> RolloutRecord:
+        """Add what was counted during the step.
 
-    def _step(self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord) -> RolloutRecord:
-        weight = self._steps()[rollout.step + 1]
-        counts = self._counts(settings)
-        self._set_weights(context, settings, store, weight)
-        self.log.info("version %s now gets %d %% of the requests", self.version["version"], weight)
-        detail = {"since": time.time(), "counts": counts, "steps": rollout.detail.get("steps", [])}
-        rollout = replace(rollout, step=rollout.step + 1, detail=detail)
-        store.save_rollout(rollout, actor=actor(context))
-        return rollout
-
-    def _judge(self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord) -> RolloutRecord:
-        """Add what was counted during the step, and abort the rollout when the version did badly."""
-        counts = difference(self._counts(settings), rollout.detail["counts"])
-        mine = counts.get(str(self.version["version"]), {"requests": 0, "errors": 0})
-        told = {"weight": self._steps()[rollout.step], "counts": counts}
-        self.log.info("step %d %%: %s", told["weight"], counts)
+        :raises RolloutAborted: the version did badly, or a user ended the task
+        """
+        if self._killed:
+            raise RolloutAborted("a user ended the task")
         ready = {predictor.version: predictor.ready for predictor in self._status(settings).predictors}
-        if not ready.get(int(self.version["version"])):
-            self._abort(context, settings, store, rollout, "the version is not ready any more")
+        if not ready.get(rollout.version):
+            raise RolloutAborted(f"version {rollout.version} is not ready any more")
+        counts = difference(self._counts(settings), rollout.detail["counts"])
+        told = {"weight": rollout.detail["steps"][rollout.step], "counts": counts}
+        self.log.info("step %d %%: %s", told["weight"], counts)
+        mine = counts.get(str(rollout.version), {"requests": 0, "errors": 0})
         if mine["errors"] > MOST_ERRORS * mine["requests"]:
-            reason = f"{mine['errors']} of {mine['requests']} requests to the version failed"
-            self._abort(context, settings, store, rollout, reason)
-        return replace(rollout, detail={**rollout.detail, "steps": [*rollout.detail["steps"], told]})
+            raise RolloutAborted(f"{mine['errors']} of {mine['requests']} requests to version {rollout.version} failed")
+        return replace(rollout, detail={**rollout.detail, "told": [*rollout.detail["told"], told]})
 
-    def _abort(self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord, reason: str) -> NoReturn:
-        if (stable := self._stable()) is not None:
-            self._set_weights(context, settings, store, 0)
-        detail = {**rollout.detail, "reason": reason}
-        store.save_rollout(replace(rollout, state="aborted", detail=detail), actor=actor(context))
-        back = f"; version {stable} has all traffic again" if stable is not None else ""
-        raise RolloutAborted(f"the rollout of version {rollout.version} was aborted: {reason}{back}")
+    def _abort(self, context: Context, settings: Settings, reason: str) -> None:
+        from modelway.triggers.rollout import abort_rollout
+
+        closed = abort_rollout(
+            endpoint=self.deployment["endpoint"],
+            target=self.deployment["target"],
+            run=run_key(context),
+            place=_place(settings),
+            actor=actor(context),
+            reason=reason,
+        )
+        if closed is not None:
+            self.log.error("the rollout of version %d is aborted; its traffic goes back", closed.version)
 
     def _finish(
         self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord
     ) -> tuple[EndpointStatus, RolloutRecord]:
         """Move the alias, stop the version before, and close the rollout."""
-        number, model = int(self.version["version"]), self.version["model"]
+        model, number = self.version["model"], rollout.version
         status = self._status(settings)
-        store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
         only = next(predictor for predictor in status.predictors if predictor.version == number)
+        store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
         status = endpoint_of(self.deployment["target"], settings).apply(
             EndpointSpec(
                 name=status.name,
@@ -181,13 +210,7 @@ class PromoteModelOperator(ModelwayOperator):
                 model_path=self.deployment["path"],
             )
         )
-        store.record_weights(
-            endpoint=status.name,
-            model=model,
-            weights=weights_of(status),
-            actor=actor(context),
-            run_id=context["dag_run"].run_id,
-        )
+        self._record_weights(context, store, status)
         rollout = replace(rollout, state="done")
         store.save_rollout(rollout, actor=actor(context))
         self.log.info("%s is version %d, at %s", self.alias, number, status.url)
@@ -199,8 +222,12 @@ class PromoteModelOperator(ModelwayOperator):
             "url": status.url,
             "version": rollout.version,
             "weights": {str(version): weight for version, weight in weights_of(status).items()},
-            "steps": rollout.detail.get("steps", []),
+            "steps": rollout.detail.get("told", []),
         }
+
+
+def _place(settings: Settings) -> dict[str, str]:
+    return {"endpoint_root": str(settings.endpoint_root), "lineage_url": settings.lineage_url}
 
 
 def difference(now: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

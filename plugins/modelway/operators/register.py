@@ -11,7 +11,7 @@ from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events
 from modelway.lineage.record import EvaluationRecord, FileRecord, MetricPoint, RunRecord, VersionRecord
-from modelway.operators._base import ModelwayOperator, store_from
+from modelway.operators._base import ModelwayOperator, actor, store_from
 
 
 class RegisterModelOperator(ModelwayOperator):
@@ -40,7 +40,7 @@ class RegisterModelOperator(ModelwayOperator):
         selected: Any,
         archive: Any,
         verified: Any,
-        spec: Mapping[str, Any] | None = None,
+        spec: Any = None,
         alias: str = "candidate",
         **kwargs: Any,
     ) -> None:
@@ -65,6 +65,7 @@ class RegisterModelOperator(ModelwayOperator):
             selected=self.selected,
             archive=self.archive,
             store=store_from(settings),
+            alias=self.alias,
         )
         store = open_store(settings.lineage_url)
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
@@ -76,9 +77,6 @@ class RegisterModelOperator(ModelwayOperator):
                 self.log.warning("the archive made now differs from the version's and is not used")
         else:
             self.log.info("registered %s version %d", record.model, number)
-            store.set_alias(
-                model=record.model, alias=self.alias, version=number, actor=record.run.actor, reason="registered"
-            )
         archive = Artifact(uri=known.archive_uri, digest=known.archive_digest, size=known.archive_size)
         return {
             "model": record.model,
@@ -106,11 +104,6 @@ def run_record(
     )
 
 
-def actor(context: Context) -> str:
-    """Return who triggered the run, or ``airflow`` when its schedule did."""
-    return context["dag_run"].triggering_user_name or "airflow"
-
-
 def version_record(
     *,
     run: RunRecord,
@@ -119,6 +112,7 @@ def version_record(
     selected: Mapping[str, Any],
     archive: Mapping[str, Any],
     store: ArtifactStore,
+    alias: str | None,
 ) -> VersionRecord:
     """Return the whole record of a version; the metrics of training are read from the stages' stored events."""
     chosen = selected["checkpoint"]
@@ -132,11 +126,12 @@ def version_record(
         model_digest=archive["model_digest"],
         checkpoint=chosen["id"],
         checkpoint_digest=chosen["digest"],
+        alias=alias,
         metrics=selected["metrics"],
         evaluations=[
             EvaluationRecord(
                 checkpoint=each["checkpoint"],
-                metrics=each["metrics"],
+                metrics=each["metrics"] | {name: float(text) for name, text in each["not_finite"].items()},
                 note=each.get("left_out", ""),
                 **{key: each[key] for key in ("digest", "stage", "step")},
             )

@@ -20,7 +20,8 @@ class SelectCheckpointOperator(ModelwayOperator):
     :param metric: the metric's name
     :param mode: ``min`` or ``max``
 
-    Returns ``{checkpoint, metrics, rule, evaluations: [{checkpoint, stage, step, digest, metrics, left_out?}]}``.
+    Returns ``{checkpoint, metrics, rule, evaluations}``, where an evaluation is
+    ``{checkpoint, stage, step, digest, metrics, not_finite}`` and, for one that cannot be selected, ``left_out``.
     """
 
     template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode")
@@ -64,6 +65,7 @@ def select_checkpoint(
             "checkpoint": checkpoint["id"],
             **{key: checkpoint.get(key) for key in ("stage", "step", "digest")},
             "metrics": evaluation["metrics"] if evaluation else {},
+            "not_finite": evaluation.get("not_finite", {}) if evaluation else {},
         }
         told.append(entry | {"left_out": problem} if problem else entry)
         if problem or evaluation is None:

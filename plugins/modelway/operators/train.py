@@ -1,10 +1,11 @@
 """Train one stage of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Context
+from airflow.sdk.configuration import conf
 
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
@@ -36,6 +37,7 @@ class TrainModelOperator(JobOperator):
     template_fields: Sequence[str] = (
         *JobOperator.template_fields,
         "code",
+        "stage",
         "job_params",
         "seed",
         "start_from",
@@ -47,10 +49,10 @@ class TrainModelOperator(JobOperator):
         *,
         code: Any,
         stage: str = "train",
-        job_params: Mapping[str, Any] | None = None,
+        job_params: Any = None,
         seed: Any = 0,
         start_from: Any = None,
-        command: Sequence[str] | None = None,
+        command: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -97,6 +99,13 @@ class TrainModelOperator(JobOperator):
                 where=str(folder),
                 do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
             )
+        checkpoints = [*(self.start_from or []), *made]
+        most = conf.getint("core", "max_map_length")
+        if len(checkpoints) > most:
+            raise JobFailed(
+                f"there are {len(checkpoints)} checkpoints now, Airflow maps tasks over at most {most}",
+                do="Write fewer checkpoints, or raise [core] max_map_length",
+            )
         events = store.put(folder / "events.jsonl", model=job.model)
         report = {
             "stage": self.stage,
@@ -107,4 +116,4 @@ class TrainModelOperator(JobOperator):
             "peak_memory_bytes": status.peak_memory_bytes,
         }
         context["ti"].xcom_push(key="report", value=report)
-        return [*(self.start_from or []), *made]
+        return checkpoints

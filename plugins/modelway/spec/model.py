@@ -102,7 +102,7 @@ class TrainSection(Section):
 class EvaluateSection(Section):
     """How every checkpoint is evaluated."""
 
-    parallel: int = Field(default=1, ge=1, le=1000, description="Checkpoints evaluated at the same time")
+    parallel: int = Field(default=4, ge=1, le=1000, description="Checkpoints evaluated at the same time")
     backend: Backend | None = Field(default=None, description="Default: train.backend")
     params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
     command: Command | None = Field(default=None, description="Run in place of evaluate(job, checkpoint)")

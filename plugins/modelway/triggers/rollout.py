@@ -1,0 +1,88 @@
+"""The trigger that waits between two steps of a rollout, and the way back that a user's stop takes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from modelway.endpoints.base import load_endpoint
+from modelway.lineage.record import RolloutRecord
+
+
+class RolloutTrigger(BaseTrigger):
+    """Fires when the step's time is over; aborts the rollout when a user ends the task meanwhile."""
+
+    def __init__(self, *, until: float, endpoint: str, target: str, run: str, place: dict[str, str]) -> None:
+        """Wait for the moment ``until`` (seconds since the epoch).
+
+        :param endpoint: the endpoint's name
+        :param target: where it serves, such as ``local``
+        :param run: the key of the DAG run whose rollout it is
+        :param place: ``endpoint_root`` and ``lineage_url``
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.until = until
+        self.endpoint = endpoint
+        self.target = target
+        self.run_key = run
+        self.place = place
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the triggerer needs to make this trigger again."""
+        return (
+            "modelway.triggers.rollout.RolloutTrigger",
+            {
+                "until": self.until,
+                "endpoint": self.endpoint,
+                "target": self.target,
+                "run": self.run_key,
+                "place": self.place,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Sleep until the time has come."""
+        await asyncio.sleep(max(0.0, self.until - time.time()))
+        yield TriggerEvent({"endpoint": self.endpoint})
+
+    async def on_kill(self) -> None:
+        """Give all traffic back to the stable version."""
+        await asyncio.to_thread(
+            abort_rollout,
+            endpoint=self.endpoint,
+            target=self.target,
+            run=self.run_key,
+            place=self.place,
+            actor="airflow",
+            reason="a user ended the task",
+        )
+
+
+def abort_rollout(
+    *, endpoint: str, target: str, run: str, place: dict[str, str], actor: str, reason: str
+) -> RolloutRecord | None:
+    """Close a running rollout as aborted and give all traffic back to its stable version, where that still is.
+
+    Returns the closed rollout; ``None`` when it was not running, in which case nothing is done.
+    """
+    from modelway.lineage.store import open_store
+
+    store = open_store(place["lineage_url"])
+    rollout = store.rollout(endpoint, run)
+    if rollout is None or rollout.state != "running":
+        return None
+    # Closed first: whatever happens to the endpoint below, no retry goes on with it.
+    rollout = replace(rollout, state="aborted", detail={**rollout.detail, "reason": reason})
+    store.save_rollout(rollout, actor=actor)
+    port = load_endpoint(target, root=Path(place["endpoint_root"]))
+    status = port.status(endpoint)
+    stable = rollout.detail.get("stable")
+    if status is not None and stable in {predictor.version for predictor in status.predictors}:
+        status = port.set_weights(endpoint, {int(stable): 100})
+        weights = {predictor.version: predictor.weight for predictor in status.predictors}
+        store.record_weights(endpoint=endpoint, model=rollout.model, weights=weights, actor=actor, run_id=None)
+    return rollout

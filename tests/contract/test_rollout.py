@@ -1,0 +1,352 @@
+"""Deploy and promote with a real endpoint and lineage, cut off at every point a crash or a user can choose."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import httpx
+import numpy
+import pytest
+from modelway.artifacts.archive import write_archive
+from modelway.artifacts.store import ArtifactStore
+from modelway.endpoints.base import load_endpoint
+from modelway.errors import EndpointNotReady, RolloutAborted, VerificationFailed
+from modelway.lineage.record import RunRecord, VersionRecord
+from modelway.lineage.store import LineageStore, open_store
+from modelway.operators.build_image import BuildImageOperator
+from modelway.operators.deploy import DeployModelOperator
+from modelway.operators.promote import PromoteModelOperator
+from modelway.triggers.rollout import RolloutTrigger
+from safetensors.numpy import save
+
+from tests.endpoint_clients import pid_at
+from tests.tiny_model import WIDTH, write_model
+
+
+class Killed(BaseException):
+    """The worker dies here."""
+
+
+class Shop:
+    """Runs that each made a version of the model ``tiny``, and what deploys and promotes them."""
+
+    def __init__(self, home):
+        self.home = home
+        self.lineage = open_store(f"sqlite:///{home / 'lineage.db'}")
+        self.endpoint = load_endpoint("local", root=home / "endpoints")
+        self.versions = {}
+
+    def context(self, number, *, last_try=False):
+        dag_run = SimpleNamespace(dag_id="tiny", run_id=f"run-{number}", triggering_user_name="mia")
+        ti = SimpleNamespace(try_number=3 if last_try else 1, max_tries=2)
+        return {"dag_run": dag_run, "ti": ti}
+
+    def make(self, number, *, wrong=False):
+        """Register a version whose answer is its number, and build its image."""
+        folder = write_model(self.home / f"model-{number}", scale=number)
+        (folder / "golden").mkdir()
+        x = numpy.arange(2 * WIDTH, dtype="float32").reshape(2, WIDTH)
+        (folder / "golden" / "inputs.safetensors").write_bytes(save({"2/x": x}))
+        (folder / "golden" / "outputs.safetensors").write_bytes(save({"2/y": x * number + (0.5 if wrong else 0)}))
+        manifest = write_archive(folder=folder, documents={}, to=self.home / f"{number}.zip")
+        archive = ArtifactStore((self.home / "artifacts").as_uri()).put(self.home / f"{number}.zip", model="tiny")
+        record = VersionRecord(
+            model="tiny",
+            run=RunRecord(dag_id="tiny", run_id=f"run-{number}"),
+            archive_uri=archive.uri,
+            archive_digest=archive.digest,
+            archive_size=archive.size,
+            model_digest=manifest.model_digest,
+            checkpoint="train-1",
+            checkpoint_digest=archive.digest,
+        )
+        assert self.lineage.register(record) == number
+        version = {
+            "model": "tiny",
+            "version": number,
+            "archive": archive.to_dict(),
+            "model_digest": manifest.model_digest,
+        }
+        image = BuildImageOperator(task_id="build", version=version).run(self.context(number))
+        self.versions[number] = (version, image)
+
+    def deploy(self, number):
+        version, image = self.versions[number]
+        return DeployModelOperator(task_id="deploy", version=version, image=image).run(self.context(number))
+
+    def promoter(self, number, deployment, *, steps=(10, 50, 100), interval=0):
+        return PromoteModelOperator(
+            task_id="promote",
+            version=self.versions[number][0],
+            deployment=deployment,
+            steps=steps,
+            interval_seconds=interval,
+        )
+
+    def promote(self, number, deployment, *, last_try=False, **options):
+        return self.promoter(number, deployment, **options).run(self.context(number, last_try=last_try))
+
+    def roll_out(self, number):
+        return self.promote(number, self.deploy(number))
+
+    @property
+    def weights(self):
+        status = self.endpoint.status("tiny")
+        return {predictor.version: predictor.weight for predictor in status.predictors} if status else None
+
+    @property
+    def champion(self):
+        return self.lineage.aliases("tiny").get("champion")
+
+    def rollout(self, number):
+        return self.lineage.rollout("tiny", f"tiny/run-{number}")
+
+    def answering(self):
+        """Return which version answers, by what it answers."""
+        url = self.endpoint.status("tiny").url
+        body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": [1.0] * WIDTH}]}
+        return httpx.post(f"{url}/v2/models/tiny/infer", json=body).json()["outputs"][0]["data"][0]
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    shop = Shop(tmp_path)
+    shop.make(1)
+    yield shop
+    shop.endpoint.delete("tiny")
+
+
+@pytest.fixture
+def serving(shop):
+    """Version 1 serves, version 2 is made."""
+    shop.roll_out(1)
+    shop.make(2)
+    return shop
+
+
+def die_at_wait(monkeypatch, number):
+    """Kill the worker in the wait after the given step (from 1)."""
+    waits = []
+
+    def wait(self, settings, rollout):
+        waits.append(rollout.step)
+        if len(waits) == number:
+            raise Killed
+
+    monkeypatch.setattr(PromoteModelOperator, "_wait", wait)
+
+
+def test_the_first_version_gets_everything(shop):
+    told = shop.roll_out(1)
+    assert told["weights"] == {"1": 100}
+    assert (shop.weights, shop.champion, shop.rollout(1).state) == ({1: 100}, 1, "done")
+    assert shop.answering() == 1.0
+
+
+def test_a_second_version_takes_over_in_steps_and_the_first_is_stopped(serving):
+    deployed = serving.deploy(2)
+    assert deployed["weights"] == {"1": 100, "2": 0}
+    assert serving.answering() == 1.0
+    told = serving.promote(2, deployed)
+    assert [step["weight"] for step in told["steps"]] == [10, 50, 100]
+    assert (serving.weights, serving.champion, serving.answering()) == ({2: 100}, 2, 2.0)
+    changes = [(change.version, change.weight) for change in serving.lineage.weight_history("tiny")]
+    assert [weight for version, weight in reversed(changes) if version == 2] == [0, 10, 50, 100]
+
+
+def test_a_finished_run_that_is_cleared_moves_nothing(serving):
+    serving.roll_out(2)
+    before, history = serving.endpoint.status("tiny"), serving.lineage.weight_history("tiny")
+    serving.roll_out(2)
+    serving.roll_out(1)
+    assert serving.endpoint.status("tiny") == before
+    assert serving.lineage.weight_history("tiny") == history
+
+
+def test_killed_before_the_rollout_is_closed_a_cleared_run_closes_it(serving, monkeypatch):
+    deployed = serving.deploy(2)
+    save_rollout = LineageStore.save_rollout
+
+    def die_when_done(self, record, **options):
+        if record.state == "done":
+            raise Killed
+        save_rollout(self, record, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LineageStore, "save_rollout", die_when_done)
+        with pytest.raises(Killed):
+            serving.promote(2, deployed)
+    assert serving.rollout(2).state == "running"
+    serving.roll_out(2)
+    assert (serving.weights, serving.champion, serving.rollout(2).state) == ({2: 100}, 2, "done")
+
+
+def test_cleared_at_100_percent_the_stable_version_is_still_there(serving, monkeypatch):
+    die_at_wait(monkeypatch, 3)
+    with pytest.raises(Killed):
+        serving.promote(2, serving.deploy(2))
+    assert serving.weights == {1: 0, 2: 100}
+    deployed = serving.deploy(2)
+    assert serving.weights == {1: 0, 2: 100}
+    serving.promote(2, deployed)
+    assert (serving.weights, serving.champion) == ({2: 100}, 2)
+
+
+def test_a_retry_goes_on_from_the_step_reached(serving, monkeypatch):
+    deployed = serving.deploy(2)
+    die_at_wait(monkeypatch, 2)
+    with pytest.raises(Killed):
+        serving.promote(2, deployed)
+    assert serving.weights == {1: 50, 2: 50}
+    told = serving.promote(2, deployed)
+    assert [step["weight"] for step in told["steps"]] == [10, 50, 100]
+    assert serving.champion == 2
+
+
+def test_a_new_run_keeps_the_champion_not_the_unproven_canary(serving, monkeypatch):
+    deployed = serving.deploy(2)
+    die_at_wait(monkeypatch, 2)
+    with pytest.raises(Killed):
+        serving.promote(2, deployed, steps=(10, 90, 100))
+    assert serving.weights == {1: 10, 2: 90}
+    serving.make(3)
+    serving.deploy(3)
+    assert (serving.weights, serving.champion) == ({1: 100, 3: 0}, 1)
+
+
+def test_a_wrong_first_version_is_taken_down(shop):
+    shop.make(2, wrong=True)
+    with pytest.raises(VerificationFailed, match="output 'y' is not the checkpoint's"):
+        shop.deploy(2)
+    assert shop.endpoint.status("tiny") is None
+    shop.deploy(1)
+    assert shop.weights == {1: 100}
+
+
+def test_a_wrong_second_version_gets_no_traffic_and_is_taken_down(serving):
+    serving.make(3, wrong=True)
+    with pytest.raises(VerificationFailed):
+        serving.deploy(3)
+    assert (serving.weights, serving.answering()) == ({1: 100}, 1.0)
+
+
+def test_an_old_failed_run_that_is_cleared_does_not_replace_a_newer_version(serving):
+    serving.make(3)
+    serving.roll_out(3)
+    with pytest.raises(RolloutAborted, match="version 3 serves already and is newer than version 2"):
+        serving.deploy(2)
+    assert (serving.weights, serving.champion) == ({3: 100}, 3)
+
+
+def test_a_canary_that_dies_is_taken_back_and_the_rollout_stays_aborted(serving, monkeypatch):
+    deployed = serving.deploy(2)
+    (canary,) = (each for each in serving.endpoint.status("tiny").predictors if each.version == 2)
+    wait = PromoteModelOperator._wait
+
+    def kill_then_wait(self, settings, rollout):
+        os.kill(pid_at(canary.url), signal.SIGKILL)
+        wait(self, settings, rollout)
+
+    monkeypatch.setattr(PromoteModelOperator, "_wait", kill_then_wait)
+    with pytest.raises(RolloutAborted, match="version 2 is not ready any more"):
+        serving.promote(2, deployed)
+    assert (serving.weights, serving.champion, serving.answering()) == ({1: 100, 2: 0}, 1, 1.0)
+    assert serving.rollout(2).state == "aborted"
+    with pytest.raises(RolloutAborted, match="was aborted: version 2 is not ready any more"):
+        serving.roll_out(2)
+    assert serving.weights == {1: 100, 2: 0}
+
+
+def test_a_canary_whose_requests_fail_is_taken_back(serving, monkeypatch):
+    deployed = serving.deploy(2)
+    looks = iter(range(9))
+
+    def six_of_a_hundred_fail(self, settings):
+        look = next(looks)
+        return {"2": {"requests": 100 * look, "errors": 6 * look}}
+
+    monkeypatch.setattr(PromoteModelOperator, "_counts", six_of_a_hundred_fail)
+    with pytest.raises(RolloutAborted, match="6 of 100 requests to version 2 failed"):
+        serving.promote(2, deployed)
+    assert serving.weights == {1: 100, 2: 0}
+
+
+def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypatch):
+    deployed = serving.deploy(2)
+    die_at_wait(monkeypatch, 1)
+    with pytest.raises(Killed):
+        serving.promote(2, deployed)
+    serving.make(3)
+    serving.deploy(3)
+    with pytest.raises(RolloutAborted, match="version 2 is not ready any more"):
+        serving.promote(2, deployed)
+    assert serving.rollout(2).state == "aborted"
+    assert serving.weights == {1: 100, 3: 0}
+
+
+@pytest.mark.parametrize("last_try", [False, True])
+def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_try):
+    deployed = serving.deploy(2)
+
+    def no_gateway(self, settings):
+        raise EndpointNotReady("the gateway does not answer")
+
+    die_at_wait(monkeypatch, 1)
+    with pytest.raises(Killed):
+        serving.promote(2, deployed)
+    monkeypatch.setattr(PromoteModelOperator, "_counts", no_gateway)
+    with pytest.raises(EndpointNotReady):
+        serving.promote(2, deployed, last_try=last_try)
+    assert serving.rollout(2).state == ("aborted" if last_try else "running")
+    assert serving.weights == ({1: 100, 2: 0} if last_try else {1: 90, 2: 10})
+
+
+def test_a_user_who_ends_the_task_gets_the_traffic_back(serving):
+    promoter = serving.promoter(2, serving.deploy(2), interval=14)
+    signal.signal(signal.SIGALRM, lambda number, frame: promoter.on_kill())
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    began = time.monotonic()
+    with pytest.raises(RolloutAborted, match="a user ended the task"):
+        promoter.run(serving.context(2))
+    assert time.monotonic() - began < 10
+    assert (serving.weights, serving.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
+
+
+def test_a_user_who_ends_the_deferred_task_gets_the_traffic_back(serving, monkeypatch):
+    deployed = serving.deploy(2)
+    die_at_wait(monkeypatch, 2)
+    with pytest.raises(Killed):
+        serving.promote(2, deployed)
+    trigger = RolloutTrigger(
+        until=time.time() + 1000,
+        endpoint="tiny",
+        target="local",
+        run="tiny/run-2",
+        place={
+            "endpoint_root": str(serving.home / "endpoints"),
+            "lineage_url": f"sqlite:///{serving.home / 'lineage.db'}",
+        },
+    )
+    path, arguments = trigger.serialize()
+    assert path == f"{RolloutTrigger.__module__}.{RolloutTrigger.__name__}"
+    again = RolloutTrigger(**json.loads(json.dumps(arguments)))
+    asyncio.run(again.on_kill())
+    assert (serving.weights, serving.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
+    asyncio.run(again.on_kill())
+    assert serving.rollout(2).state == "aborted"
+
+
+def test_the_trigger_fires_when_the_time_has_come():
+    async def first(trigger):
+        async for event in trigger.run():
+            return event.payload
+
+    trigger = RolloutTrigger(until=time.time() + 0.3, endpoint="tiny", target="local", run="r", place={})
+    began = time.monotonic()
+    assert asyncio.run(first(trigger)) == {"endpoint": "tiny"}
+    assert time.monotonic() - began > 0.2
