@@ -46,13 +46,14 @@ def _environment(home: Path, port: int) -> dict[str, str]:
     return kept | variables | {"AIRFLOW_HOME": str(home), "MODELWAY_HOME": str(home / "modelway")}
 
 
-def _register(home: Path, *models: str) -> None:
+def _register(home: Path, **dags: str) -> None:
+    """Register a version of each model by a run of the DAG given for it."""
     store = open_store(f"sqlite:///{home}/modelway/lineage.db")
     digest = "sha256:" + "0" * 64
-    for model in models:
+    for model, dag in dags.items():
         record = VersionRecord(
             model=model,
-            run=RunRecord(dag_id=model, run_id="manual__1"),
+            run=RunRecord(dag_id=dag, run_id="manual__1"),
             archive_uri="file:///a.zip",
             archive_digest=digest,
             archive_size=1,
@@ -66,12 +67,12 @@ def _register(home: Path, *models: str) -> None:
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an api-server whose only DAG is ``digits``, while the lineage also has ``secret``."""
+    """The URL of an api-server whose only DAG is ``digits``, which made two models; another DAG made ``secret``."""
     home, port = tmp_path_factory.mktemp("airflow"), _free_port()
     (home / "dags").mkdir()
     (home / "dags" / "digits.py").write_text(DAG)
     (home / "passwords.json").write_text(json.dumps({"ada": "ada-s", "vic": "vic-s"}))
-    _register(home, "digits", "secret")
+    _register(home, digits="digits", letters="digits", secret="elsewhere")
     environment, command = _environment(home, port), [sys.executable, "-m", "airflow"]
     for arguments in (["db", "migrate"], ["dags", "reserialize"]):
         subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True, timeout=180)
@@ -136,6 +137,8 @@ def test_who_is_signed_in_reads_the_models_of_their_dags(airflow: str, user: str
         assert "secret" not in answer.text
     by_cookie = _get(airflow, "/modelway/models", cookie=f"_token={token}")
     assert by_cookie.status_code == 200
+    models = _get(airflow, "/modelway/api/models", authorization=f"Bearer {token}").json()["models"]
+    assert [(model["name"], model["dags"]) for model in models] == [("digits", ["digits"]), ("letters", ["digits"])]
     assert _get(airflow, "/modelway/models/secret", authorization=f"Bearer {token}").status_code == 404
 
 

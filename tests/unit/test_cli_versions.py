@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from modelway.cli import versions
 from modelway.errors import UnknownModel, UnknownVersion
+from modelway.lineage.record import EvaluationRecord
 from modelway.lineage.store import open_store
 
 from tests.lineage_samples import digest, make_record
@@ -77,6 +78,21 @@ def test_the_latest_version_as_json_has_every_part(capsys: pytest.CaptureFixture
     assert shown["summary"]["number"] == 2
     assert shown["params"]["fine"] == {"lr": 0.001, "schedule": None}
     assert shown["run"]["started_at"] == "2026-03-01T12:00:00+00:00"
+
+
+@pytest.mark.usefixtures("lineage")
+@pytest.mark.parametrize(("value", "name"), [("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")])
+def test_evaluations_that_are_not_finite_are_shown_by_name(
+    value: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = EvaluationRecord(checkpoint="c-1", metrics={"loss": float(value)}, note="loss is not finite")
+    open_store(f"sqlite:///{tmp_path}/lineage.db").register(make_record("wrong", evaluations=[wrong]))
+    assert call("show", "digits", "3") == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("c-1")]
+    assert row.split() == ["c-1", "loss", value, "loss", "is", "not", "finite"]
+    assert call("show", "digits", "3", "--json") == 0
+    shown = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert shown["evaluations"][0]["metrics"] == {"loss": name}
 
 
 @pytest.mark.usefixtures("lineage")

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from alembic.script import ScriptDirectory
 from modelway.errors import ModelwayError, NotWritable
 from modelway.lineage.engine import connect_engine, parse_url, reading
 from modelway.lineage.migrate import MIGRATIONS, migrate
-from modelway.lineage.store import open_store, store_exists
+from modelway.lineage.store import open_store, open_to_read, store_exists
 from modelway.lineage.tables import SCHEMA, metadata
 
 from tests.lineage_samples import make_record
@@ -34,6 +36,14 @@ def test_an_empty_database_is_migrated_once(url: str) -> None:
     assert store_exists(url)
 
 
+def test_reading_makes_nothing(url: str, tmp_path: Path) -> None:
+    assert open_to_read(url) is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "lineage.db").touch()
+    assert open_to_read(url) is None
+    assert (tmp_path / "lineage.db").stat().st_size == 0
+
+
 def test_the_code_knows_the_newest_migration() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [SCHEMA]
 
@@ -50,10 +60,10 @@ def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
             assert {check["name"] for check in found.get_check_constraints(table.name)} == {str(n) for n in in_code}
 
 
-def test_the_database_keeps_a_log_beside_it_and_holds_foreign_keys(url: str) -> None:
+def test_the_database_asks_no_writes_of_readers_and_holds_foreign_keys(url: str) -> None:
     open_store(url)
     with reading(connect_engine(parse_url(url))) as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "delete"
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
 
@@ -79,6 +89,17 @@ def test_what_happened_cannot_be_changed(url: str, tmp_path: Path, statement: st
     connection.close()
 
 
+def test_opening_a_current_database_is_cheap_and_loads_no_migration_tool(url: str) -> None:
+    open_store(url)
+    code = (
+        "import sys, time; from modelway.lineage.store import open_store\n"
+        "def cost(): start = time.perf_counter(); open_store(sys.argv[1]); return time.perf_counter() - start\n"
+        "print(min(cost() for _ in range(20)) < 0.01, 'alembic' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "False"]
+
+
 def test_a_newer_schema_is_refused(url: str, tmp_path: Path) -> None:
     open_store(url)
     connection = sqlite3.connect(tmp_path / "lineage.db")
@@ -87,6 +108,8 @@ def test_a_newer_schema_is_refused(url: str, tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ModelwayError, match=r"lineage\.db: .*schema '9999'.*does not know.*Install the newer modelway"):
         open_store(url)
+    with pytest.raises(ModelwayError, match="schema '9999'"):
+        open_to_read(url)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(url: str, tmp_path: Path) -> None:
@@ -153,6 +176,6 @@ def test_a_folder_that_takes_no_writes_is_refused(open_folder: Path, there_alrea
     open_folder.chmod(0o755)
     assert child.exitcode == 0
     reply = replies.get()
-    assert "the lineage database cannot be written" in reply
+    assert f"the lineage database cannot be {'written' if there_already else 'opened'}" in reply
     assert str(open_folder) in reply
     assert "MODELWAY_LINEAGE_URL" in reply

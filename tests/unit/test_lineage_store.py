@@ -2,14 +2,16 @@
 
 import json
 import math
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage.record import MetricPoint, RolloutRecord
+from modelway.lineage.record import EvaluationRecord, MetricPoint, RolloutRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.lineage.values import plain
+from sqlalchemy.exc import IntegrityError
 
 from tests.lineage_samples import digest, make_record
 
@@ -49,6 +51,49 @@ def test_registering_a_run_again_returns_the_first_number_and_changes_nothing(st
     assert store.version_of_run("digits", dag_id="digits", run_id="run-c") is None
 
 
+def test_a_version_and_its_alias_are_there_together(store: LineageStore) -> None:
+    for run_id in ("a", "b"):
+        store.register(make_record(run_id, alias="candidate"))
+    assert store.aliases("digits") == {"candidate": 2}
+    assert [(c.version, c.actor, c.reason) for c in store.alias_history("digits")] == [
+        (2, "mia", "registered"),
+        (1, "mia", "registered"),
+    ]
+    kinds = [(event.kind, event.version, event.run_id) for event in store.events("digits", limit=2)]
+    assert kinds == [("alias-set", 2, "b"), ("version-registered", 2, "b")]
+
+
+def test_registering_again_leaves_the_alias_where_it_was_moved_to(store: LineageStore) -> None:
+    store.register(make_record("a", alias="candidate"))
+    store.register(make_record("b"))
+    store.set_alias(model="digits", alias="candidate", version=2)
+    history, events = store.alias_history("digits"), store.events("digits")
+    assert store.register(make_record("a", alias="candidate")) == 1
+    assert store.register(make_record("b", alias="another")) == 2
+    assert store.aliases("digits") == {"candidate": 2}
+    assert (store.alias_history("digits"), store.events("digits")) == (history, events)
+
+
+def test_a_version_whose_alias_cannot_be_written_is_not_registered(store: LineageStore, tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "lineage.db")
+    connection.execute("CREATE TRIGGER full BEFORE INSERT ON alias_history BEGIN SELECT RAISE(ABORT, 'no space'); END")
+    connection.commit()
+    with pytest.raises(IntegrityError, match="no space"):
+        store.register(make_record(alias="candidate"))
+    assert store.models() == []
+    connection.execute("DROP TRIGGER full")
+    connection.commit()
+    connection.close()
+    assert store.register(make_record(alias="candidate")) == 1
+    assert store.aliases("digits") == {"candidate": 1}
+
+
+def test_what_cannot_be_an_alias_is_refused_and_nothing_is_registered(store: LineageStore) -> None:
+    with pytest.raises(ModelwayError, match="'latest' cannot be an alias"):
+        store.register(make_record(alias="latest"))
+    assert store.models() == []
+
+
 def test_two_models_count_by_themselves_and_share_files(store: LineageStore) -> None:
     assert store.register(make_record("r", model="digits")) == 1
     assert store.register(make_record("r", model="letters")) == 1
@@ -58,9 +103,12 @@ def test_two_models_count_by_themselves_and_share_files(store: LineageStore) -> 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 def test_numbers_that_json_lacks_are_kept(store: LineageStore, value: float | None) -> None:
     points = () if value is None else (MetricPoint(stage="s", name="loss", step=1, value=value),)
-    store.register(make_record(metrics={"loss": value}, points=points, params={"s": {"limit": value}}))
+    evaluation = EvaluationRecord(checkpoint="c", metrics={"loss": value}, note="not finite: loss")
+    params = {"s": {"limit": value}}
+    store.register(make_record(metrics={"loss": value}, evaluations=[evaluation], points=points, params=params))
     found = store.version("digits", 1)
     assert repr(found.summary.metrics["loss"]) == repr(value)
+    assert repr(found.evaluations) == repr((evaluation,))
     if value is not None:
         assert repr(found.series[0].values[0]) == repr(value)
     json.dumps(plain(found), allow_nan=False)
@@ -171,14 +219,6 @@ def test_a_rollout_is_found_again_where_it_stopped(store: LineageStore) -> None:
         store.save_rollout(replace(begun, state="finished"))
 
 
-def test_events_are_appended(store: LineageStore) -> None:
-    store.register(make_record())
-    store.add_event(kind="gate-passed", model="digits", version=1, run_id="r", actor="mia", detail={"loss": math.nan})
-    event = store.events("digits", limit=1)[0]
-    assert (event.kind, event.model, event.version, event.actor) == ("gate-passed", "digits", 1, "mia")
-    assert event.detail == {"loss": "NaN"}
-
-
 @pytest.mark.parametrize("field", ["archive_digest", "model_digest", "checkpoint_digest"])
 def test_what_is_no_digest_is_refused_and_nothing_is_written(store: LineageStore, field: str) -> None:
     with pytest.raises(ModelwayError, match="'md5:1' is not a digest"):
@@ -206,3 +246,22 @@ def test_two_dags_with_the_same_run_id_make_two_versions(store: LineageStore) ->
     first = make_record()
     other = replace(first, run=replace(first.run, dag_id="another-dag"))
     assert [store.register(first), store.register(other), store.register(first)] == [1, 2, 1]
+
+
+def test_of_a_model_only_the_versions_of_the_named_dags_are_there(store: LineageStore) -> None:
+    for run_id, dag in (("a", "digits"), ("b", "lab"), ("c", "lab"), ("d", "digits"), ("e", "other")):
+        record = make_record(run_id, alias=f"by-{dag}", description=f"of {dag}")
+        store.register(replace(record, run=replace(record.run, dag_id=dag)))
+    (whole,), (part,) = store.models(), store.models(dags={"lab", "digits", "unused"})
+    assert (whole.dags, whole.latest, whole.count, whole.description) == (("digits", "lab", "other"), 5, 5, "of other")
+    assert (part.dags, part.latest, part.count, part.description) == (("digits", "lab"), 4, 4, "of digits")
+    assert part.aliases == {"by-digits": 4, "by-lab": 3}
+    assert store.models(dags=()) == []
+    assert [version.number for version in store.versions("digits", dags=["digits"])] == [4, 1]
+    assert [version.number for version in store.versions("digits", dags=["lab"], limit=1)] == [3]
+    assert store.find("digits", "latest", dags=["lab"]) == 3
+    for wanted in ("v4", "by-other", "5"):
+        with pytest.raises(UnknownVersion, match="Known: 2 to 3, latest, by-lab"):
+            store.find("digits", wanted, dags=["lab"])
+    with pytest.raises(UnknownVersion, match="Known: 1, 4, latest, by-digits"):
+        store.find("digits", "2", dags=["digits"])

@@ -1,12 +1,15 @@
 """The pages over a real lineage database, mounted as Airflow mounts them; tests/system tests the login itself."""
 
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from fastapi import Header, HTTPException
+from modelway.lineage.record import EvaluationRecord, MetricSeries
 from modelway.lineage.store import open_store
 from modelway.ui.app import create_app
 from modelway.ui.page import curve, show_bytes, show_number
@@ -146,6 +149,71 @@ def test_a_model_whose_dag_one_may_not_read_does_not_exist(client: TestClient) -
         assert "Known: digits, letters" in answer.text
 
 
+def _register_by(url: str, dag: str, run_id: str, **changes: Any) -> int:
+    record = make_record(run_id, **changes)
+    return open_store(url).register(replace(record, run=replace(record.run, dag_id=dag)))
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_who_may_read_the_dag_that_made_a_version_sees_it_and_no_other(client: TestClient, url: str) -> None:
+    assert _register_by(url, "lab", "r", alias="candidate", description="from the laboratory") == 3
+    client.headers["reader"] = "lab"
+    text = client.get("/modelway/models").text
+    assert re.findall("<strong>(v.)</strong>", text) == ["v3"]
+    assert 'href="/team/dags/lab"' in text
+    assert 'href="/team/dags/digits"' not in text
+    (model,) = client.get("/modelway/api/models").json()["models"]
+    assert (model["name"], model["dags"], model["count"], model["aliases"]) == ("digits", ["lab"], 1, {"candidate": 3})
+    assert [each["number"] for each in client.get("/modelway/api/models/digits").json()["versions"]] == [3]
+    for prefix in ("", "/api"):
+        for wanted in ("3", "latest", "candidate"):
+            assert "fine-3" in client.get(f"/modelway{prefix}/models/digits/versions/{wanted}").text
+        for wanted in ("1", "v2", "champion"):
+            answer = client.get(f"/modelway{prefix}/models/digits/versions/{wanted}")
+            assert answer.status_code == 404
+            assert "Known: 3, latest, candidate" in answer.text
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_nothing_of_a_version_that_one_may_not_read_is_shown(client: TestClient, url: str) -> None:
+    assert _register_by(url, "laser", "laser-run", alias="laser-alias", description="laser words") == 3
+    for path in ("/models", "/models/digits", "/models/digits/versions/latest"):
+        for prefix in ("", "/api"):
+            text = client.get(f"/modelway{prefix}{path}").text
+            assert "laser" not in text
+            assert "v3" not in text
+    assert client.get("/modelway/models/digits/versions/3").status_code == 404
+    assert client.get("/modelway/api/models/digits/versions/latest").json()["summary"]["number"] == 2
+    assert client.get("/modelway/api/models").json()["models"][0]["description"] == "handwritten digits"
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_who_may_read_both_dags_sees_both_versions_and_links_to_both(client: TestClient, url: str) -> None:
+    _register_by(url, "lab", "r")
+    client.headers["reader"] = "digits,lab"
+    text = client.get("/modelway/models/digits").text
+    assert re.findall("<strong>(v.)</strong>", text) == ["v3", "v2", "v1"]
+    assert 'href="/team/dags/lab">DAG lab<' in text
+    assert 'href="/team/dags/digits">DAG<' in text
+
+
+@pytest.mark.parametrize(
+    ("value", "cell", "text"), [("nan", "nan", "NaN"), ("inf", "inf", "Infinity"), ("-inf", "-inf", "-Infinity")]
+)
+def test_metrics_that_are_not_finite_are_shown_by_name(
+    client: TestClient, url: str, value: str, cell: str, text: str
+) -> None:
+    wrong = EvaluationRecord(checkpoint="c-1", metrics={"loss": float(value)}, note="loss is not finite")
+    open_store(url).register(make_record(evaluations=[wrong], metrics={"loss": float(value)}))
+    assert f"{cell}</td>" in client.get("/modelway/models").text
+    page = client.get("/modelway/models/digits/versions/1").text
+    assert f'<td class="number">{cell}</td>' in page
+    assert "loss is not finite" in page
+    strict = json.loads(client.get("/modelway/api/models/digits/versions/1").text, parse_constant=pytest.fail)
+    assert [each["metrics"] for each in strict["evaluations"]] == [{"loss": text}]
+    assert strict["summary"]["metrics"] == {"loss": text}
+
+
 @pytest.mark.usefixtures("_lineage")
 @pytest.mark.parametrize(
     ("path", "sentence"),
@@ -198,6 +266,11 @@ def test_the_list_stops_at_fifty_and_says_so(client: TestClient, url: str) -> No
     text = client.get("/modelway/models").text
     assert "The newest 50 of 51 versions." in text
     assert text.count("<strong>v") == 50
+    _register_by(url, "lab", "r")
+    client.headers["reader"] = "lab"
+    text = client.get("/modelway/models").text
+    assert "The newest" not in text
+    assert text.count("<strong>v") == 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +286,5 @@ def test_sizes_are_written_short(size: int, text: str) -> None:
 
 
 def test_a_curve_leaves_out_what_is_not_finite() -> None:
-    from modelway.lineage.record import MetricSeries
-
     series = MetricSeries(stage="s", name="loss", steps=(0, 1, 2, 3), values=(4.0, float("nan"), float("inf"), 0.0))
     assert curve(series) == "2.0,2.0 178.0,34.0"

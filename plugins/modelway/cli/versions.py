@@ -60,15 +60,15 @@ def show_version(args: argparse.Namespace) -> int:
 
 def _store(model: str) -> "LineageStore":
     from modelway.hooks.settings import load_settings
-    from modelway.lineage.store import open_store, store_exists
+    from modelway.lineage.store import open_to_read
 
-    url = load_settings().lineage_url
-    if not store_exists(url):
+    store = open_to_read(load_settings().lineage_url)
+    if store is None:
         raise UnknownModel(
             f"there is no version of '{model}': nothing was registered yet",
             do="Run the model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was registered",
         )
-    return open_store(url)
+    return store
 
 
 def _row(version: "VersionSummary") -> list[str]:

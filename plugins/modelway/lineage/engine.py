@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,10 @@ from modelway.errors import LineageUnavailable, ModelwayError, NotWritable
 #: how long a writer waits for the others
 WAIT_SECONDS = 30
 _WRITES = "modelway_writes"
-_DO_WRITE = "Make the folder writable and give it space, or set MODELWAY_LINEAGE_URL to a database elsewhere"
+_DO_ACCESS = (
+    "Let this user read and write the file and its folder and see that the disk has space, "
+    "or set MODELWAY_LINEAGE_URL to a database elsewhere"
+)
 
 
 def parse_url(text: str) -> URL:
@@ -72,31 +74,12 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver must not begin or commit by itself: it would do so around DDL and too late for a writer.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
+    # The journal stays SQLite's default: a write-ahead log asks write access of readers and does not work over NFS.
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A reader that turns writer can be refused without waiting; a writer therefore says so at once.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
-
-
-def use_write_ahead_log(engine: Engine) -> None:
-    """Let readers and the writer of an SQLite file not wait for one another; the file keeps this."""
-    if engine.dialect.name != "sqlite":
-        return
-    connection = engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        deadline = time.monotonic() + WAIT_SECONDS
-        while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                cursor.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                # This pragma does not wait for another process's lock.
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -117,7 +100,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def in_words(engine: Engine) -> Iterator[None]:
     """Turn what a user can mend into one clear message; anything else passes as it is.
 
-    :raises NotWritable: the file, its folder or the disk takes no writes
+    :raises NotWritable: the file cannot be opened, or it, its folder or the disk takes no writes
     :raises ModelwayError: the file is something else than a database, or it is damaged
     :raises LineageUnavailable: the database does not answer or stays locked
     """
@@ -127,8 +110,9 @@ def in_words(engine: Engine) -> Iterator[None]:
         reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         where = place_of(engine.url)
         if re.search("readonly|unable to open|disk is full|permission denied|disk I/O", reason, re.IGNORECASE):
+            verb = "opened" if "unable to open" in reason else "written"
             raise NotWritable(
-                f"the lineage database cannot be written ({reason})", where=where, do=_DO_WRITE
+                f"the lineage database cannot be {verb} ({reason})", where=where, do=_DO_ACCESS
             ) from error
         if re.search("not a database|malformed", reason):
             raise ModelwayError(
@@ -155,7 +139,7 @@ def make_folder(url: URL) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotWritable(
-            f"the folder of the lineage database cannot be made ({error.strerror})", where=str(folder), do=_DO_WRITE
+            f"the folder of the lineage database cannot be made ({error.strerror})", where=str(folder), do=_DO_ACCESS
         ) from error
 
 

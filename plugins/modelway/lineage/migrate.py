@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from modelway.errors import ModelwayError
-from modelway.lineage.engine import place_of, reading, use_write_ahead_log, writing
+from modelway.lineage.engine import place_of, reading, writing
 from modelway.lineage.tables import SCHEMA
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -26,7 +26,6 @@ def migrate(engine: Engine) -> bool:
     with reading(engine) as connection:
         if schema_of(connection) == SCHEMA:
             return False
-    use_write_ahead_log(engine)
     with _ONE_AT_A_TIME, writing(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

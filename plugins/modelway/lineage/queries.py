@@ -1,10 +1,10 @@
 """Reads of the lineage: rows to records. Each function works inside the caller's transaction."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Row, Select, Table, func, select
 
 from modelway.lineage.record import (
     AliasChange,
@@ -43,40 +43,71 @@ from modelway.lineage.values import NON_FINITE, join_number
 
 #: SQLite takes 32,766 bound values in a statement, PostgreSQL's protocol 65,535
 _MANY = 10_000
+_MADE = versions.join(runs, versions.c.run == runs.c.id)
 
 
-def read_models(connection: Connection) -> list[ModelSummary]:
-    """Return every model, by name."""
-    query = select(aliases.c.model, aliases.c.name, versions.c.number).join(
-        versions, aliases.c.version == versions.c.id
-    )
-    pointers: dict[int, dict[str, int]] = defaultdict(dict)
-    for model, alias, number in connection.execute(query.order_by(aliases.c.name)):
-        pointers[model][alias] = number
-    return [
-        ModelSummary(
-            name=row.name,
-            description=row.description,
-            created_at=row.created_at,
-            latest=row.latest,
-            aliases=pointers[row.id],
-        )
-        for row in connection.execute(select(models).order_by(models.c.name))
-    ]
+def read_models(connection: Connection, *, dags: Collection[str] | None = None) -> list[ModelSummary]:
+    """Return every model that has a version, by name; given ``dags``, as if only runs of those DAGs had made any."""
+    query = select(versions.c.model, runs.c.dag_id, func.max(versions.c.number), func.count()).select_from(_MADE)
+    made: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
+    partly = set()
+    for model, dag, latest, count in connection.execute(query.group_by(versions.c.model, runs.c.dag_id)):
+        if dags is None or dag in dags:
+            made[model].append((dag, latest, count))
+        else:
+            partly.add(model)
+    found = []
+    for row in connection.execute(select(models).order_by(models.c.name)):
+        if readable := sorted(made[row.id]):
+            names = tuple(dag for dag, _, _ in readable)
+            only = names if row.id in partly else None
+            summary = ModelSummary(
+                name=row.name,
+                description=_description(connection, row.id, only) if only else row.description,
+                created_at=row.created_at,
+                latest=max(latest for _, latest, _ in readable),
+                count=sum(count for _, _, count in readable),
+                dags=names,
+                aliases=read_aliases(connection, row.id, dags=only),
+            )
+            found.append(summary)
+    return found
 
 
-def read_aliases(connection: Connection, model: int) -> dict[str, int]:
-    """Return the versions that the model's aliases point at."""
+def _description(connection: Connection, model: int, dags: Collection[str]) -> str:
+    query = select(versions.c.description).select_from(_MADE).where(versions.c.description != "")
+    query = query.where(versions.c.model == model, runs.c.dag_id.in_(dags)).order_by(versions.c.number.desc())
+    return connection.execute(query.limit(1)).scalar() or ""
+
+
+def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> list[int]:
+    """Return the numbers of the model's versions, rising; given ``dags``, of those that their runs made."""
+    query = select(versions.c.number).where(versions.c.model == model).order_by(versions.c.number)
+    return list(connection.execute(_of_dags(query.join(runs, versions.c.run == runs.c.id), dags)).scalars())
+
+
+def read_aliases(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> dict[str, int]:
+    """Return the versions that the model's aliases point at; given ``dags``, only those that their runs made."""
     query = select(aliases.c.name, versions.c.number).join(versions, aliases.c.version == versions.c.id)
-    rows = connection.execute(query.where(aliases.c.model == model).order_by(aliases.c.name))
-    return {alias: number for alias, number in rows}
+    query = query.join(runs, versions.c.run == runs.c.id).where(aliases.c.model == model).order_by(aliases.c.name)
+    return {alias: number for alias, number in connection.execute(_of_dags(query, dags))}
+
+
+def _of_dags(query: Select[Any], dags: Collection[str] | None) -> Select[Any]:
+    return query if dags is None else query.where(runs.c.dag_id.in_(dags))
 
 
 def read_versions(
-    connection: Connection, *, name: str, model: int, number: int | None = None, limit: int | None = None
+    connection: Connection,
+    *,
+    name: str,
+    model: int,
+    number: int | None = None,
+    limit: int | None = None,
+    dags: Collection[str] | None = None,
 ) -> list[VersionSummary]:
-    """Return the versions of a model, newest first; only one of them when its number is given."""
-    query = select(versions, runs.c.dag_id, runs.c.run_id).join(runs, versions.c.run == runs.c.id)
+    """Return the versions of a model, newest first: all, that of one number, or those that runs of ``dags`` made."""
+    query = _of_dags(select(versions, runs.c.dag_id, runs.c.run_id).select_from(_MADE), dags)
     query = query.where(versions.c.model == model).order_by(versions.c.number.desc()).limit(limit)
     if number is not None:
         query = query.where(versions.c.number == number)

@@ -19,7 +19,6 @@ class RunRecord:
     actor: str = "airflow"
     run_type: str = "manual"
     started_at: datetime | None = None
-    finished_at: datetime | None = None
     code_digest: str | None = None
     commit: str | None = None
     branch: str | None = None
@@ -102,16 +101,21 @@ class VersionRecord:
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     points: Sequence[MetricPoint] = ()
     files: Sequence[FileRecord] = ()
+    alias: str | None = None
+    """Points at the version from the moment that it is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
-    """A model, its newest version's number (0: none) and its aliases."""
+    """A model as far as somebody may read it: its newest version's number, how many there are, and its aliases."""
 
     name: str
     description: str
     created_at: datetime
     latest: int
+    count: int
+    dags: tuple[str, ...]
+    """The ids of the DAGs whose runs made the versions."""
     aliases: Mapping[str, int]
 
 

@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Table, insert, select, update
 
 from modelway.errors import ModelwayError
 from modelway.lineage import tables
+from modelway.lineage.alias import check_alias, point_alias
 from modelway.lineage.engine import insert_new
+from modelway.lineage.log import add_event
 from modelway.lineage.record import MetricPoint, RunRecord, VersionRecord
 from modelway.lineage.values import plain, split_number
 
@@ -20,10 +22,11 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 def register_version(connection: Connection, record: VersionRecord) -> int:
     """Write a version and everything that belongs to it, and return its number.
 
-    A version of the same model and run that is there already stays as it is, and its number is returned. Numbers have
-    no gaps: the model's row is locked until the transaction ends.
+    A version of the same model and run that is there already stays as it is, and its number is returned: the alias too
+    is left where it is. Numbers have no gaps: the model's row is locked until the transaction ends.
 
-    :raises ModelwayError: a digest is not ``sha256:`` and 64 hexadecimal digits, or the same file path comes twice
+    :raises ModelwayError: a digest is not ``sha256:`` and 64 hexadecimal digits, the same file path comes twice, or
+        the alias could be taken for a version
     """
     _check(record)
     now = datetime.now(UTC)
@@ -38,13 +41,17 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
     run = _write_run(connection, model.id, record)
     version = _write_version(connection, record, model=model.id, run=run, number=number, now=now)
     _write_files(connection, version, record)
-    event = {"at": now, "actor": record.run.actor, "kind": "version-registered", "model": model.id, "version": version}
+    keys, actor, run_id = {"model": model.id, "version": version}, record.run.actor, record.run.run_id
     detail = {"number": number, "archive": record.archive_digest, "checkpoint": record.checkpoint}
-    _insert(connection, tables.events, [event | {"run_id": record.run.run_id, "detail": detail}])
+    add_event(connection, keys, kind="version-registered", actor=actor, run_id=run_id, detail=detail)
+    if record.alias is not None:
+        point_alias(connection, keys, alias=record.alias, actor=actor, reason="registered", run_id=run_id)
     return number
 
 
 def _check(record: VersionRecord) -> None:
+    if record.alias is not None:
+        check_alias(record.alias)
     digests = [record.archive_digest, record.model_digest, record.checkpoint_digest]
     for digest in digests + [file.digest for file in record.files]:
         if not _DIGEST.fullmatch(digest):
@@ -91,7 +98,6 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "actor": run.actor,
         "run_type": run.run_type,
         "started_at": run.started_at,
-        "finished_at": run.finished_at,
         "code_digest": run.code_digest,
         "commit_id": run.commit,
         "branch": run.branch,

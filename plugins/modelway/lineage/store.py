@@ -4,18 +4,19 @@ Every write is one transaction and can be repeated: what is there already is not
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage import queries, tables
+from modelway.lineage.alias import check_alias, point_alias
 from modelway.lineage.engine import connect_engine, insert_new, make_folder, parse_url, reading, writing
-from modelway.lineage.migrate import migrate
+from modelway.lineage.log import add_event
+from modelway.lineage.migrate import migrate, schema_of
 from modelway.lineage.record import (
     ROLLOUT_STATES,
     AliasChange,
@@ -44,8 +45,26 @@ def open_store(url: str) -> "LineageStore":
     return LineageStore(engine)
 
 
+def open_to_read(url: str) -> "LineageStore | None":
+    """Open the lineage database without write access; None, and nothing is made, when it was never written.
+
+    :raises NotWritable: it has an older schema and cannot be migrated
+    :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
+    """
+    if not store_exists(url):
+        return None
+    engine = connect_engine(parse_url(url))
+    with reading(engine) as connection:
+        found = schema_of(connection)
+    if found is None:
+        return None
+    if found != tables.SCHEMA:
+        migrate(engine)
+    return LineageStore(engine)
+
+
 def store_exists(url: str) -> bool:
-    """Say whether the lineage was ever written; a PostgreSQL database is taken to be there."""
+    """Say whether the SQLite file is there; a PostgreSQL database is taken to be."""
     parsed = parse_url(url)
     return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
 
@@ -65,19 +84,21 @@ class LineageStore:
         with writing(self._engine) as connection:
             return register_version(connection, record)
 
-    def models(self) -> list[ModelSummary]:
-        """Return every model, by name."""
+    def models(self, *, dags: Collection[str] | None = None) -> list[ModelSummary]:
+        """Return every model, by name; given ``dags``, as far as runs of those DAGs made its versions."""
         with reading(self._engine) as connection:
-            return queries.read_models(connection)
+            return queries.read_models(connection, dags=dags)
 
-    def versions(self, model: str, *, limit: int | None = None) -> list[VersionSummary]:
-        """Return the model's versions, newest first.
+    def versions(
+        self, model: str, *, limit: int | None = None, dags: Collection[str] | None = None
+    ) -> list[VersionSummary]:
+        """Return the model's versions, newest first; given ``dags``, those that runs of those DAGs made.
 
         :raises UnknownModel: nothing was ever registered for it
         """
         with reading(self._engine) as connection:
             key = _model_key(connection, model)
-            return queries.read_versions(connection, name=model, model=key, limit=limit)
+            return queries.read_versions(connection, name=model, model=key, limit=limit, dags=dags)
 
     def version(self, model: str, number: int) -> VersionDetail:
         """Return the whole record of a version.
@@ -92,18 +113,21 @@ class LineageStore:
                 raise _unknown_version(connection, model, key, str(number))
             return found
 
-    def find(self, model: str, wanted: str) -> int:
+    def find(self, model: str, wanted: str, *, dags: Collection[str] | None = None) -> int:
         """Return the number of the version that ``3``, ``v3``, an alias such as ``champion``, or ``latest`` means.
+
+        Given ``dags``, only the versions that runs of those DAGs made are there.
 
         :raises UnknownModel: nothing was ever registered for the model
         :raises UnknownVersion: the model has no such version or alias
         """
         with reading(self._engine) as connection:
             key = _model_key(connection, model)
-            pointers = queries.read_aliases(connection, key) | {"latest": _latest(connection, key)}
+            numbers = queries.read_numbers(connection, key, dags=dags)
+            pointers = queries.read_aliases(connection, key, dags=dags) | {"latest": max(numbers, default=0)}
             number = int(wanted.lstrip("v")) if re.fullmatch(r"v?\d{1,9}", wanted) else pointers.get(wanted, 0)
-            if not 1 <= number <= pointers["latest"]:
-                raise _unknown_version(connection, model, key, wanted)
+            if number not in numbers:
+                raise _unknown_version(connection, model, key, wanted, dags=dags)
             return number
 
     def version_of_run(self, model: str, *, dag_id: str, run_id: str) -> int | None:
@@ -134,21 +158,11 @@ class LineageStore:
 
         :raises ModelwayError: the alias reads like a version number, or is ``latest``
         """
-        if alias == "latest" or not re.fullmatch(r"(?!v?\d+$)[a-z0-9]([-a-z0-9_.]{0,62}[a-z0-9])?", alias):
-            raise ModelwayError(
-                f"'{alias}' cannot be an alias",
-                do="Use lower-case letters, digits and dashes, such as champion; numbers, v3 and latest name versions",
-            )
+        check_alias(alias)
         with self._writing_to(model, version) as (connection, keys):
             if queries.read_aliases(connection, keys["model"]).get(alias) == version:
                 return False
-            now, row = datetime.now(UTC), keys | {"name": alias}
-            insert_new(connection, tables.aliases, [row])
-            is_it = (tables.aliases.c.model == keys["model"]) & (tables.aliases.c.name == alias)
-            connection.execute(update(tables.aliases).where(is_it).values(version=keys["version"]))
-            connection.execute(insert(tables.alias_history), row | {"at": now, "actor": actor, "reason": reason})
-            detail = {"alias": alias, "reason": reason}
-            _add_event(connection, keys, kind="alias-set", actor=actor, run_id=None, detail=detail)
+            point_alias(connection, keys, alias=alias, actor=actor, reason=reason, run_id=None)
             return True
 
     def record_image(
@@ -160,7 +174,7 @@ class LineageStore:
             row = {"version": keys["version"], **image}
             if connection.execute(select(tables.images.c.id).filter_by(**row)).first() is None:
                 connection.execute(insert(tables.images), row | {"created_at": datetime.now(UTC)})
-                _add_event(connection, keys, kind="image-built", actor=actor, run_id=None, detail=image)
+                add_event(connection, keys, kind="image-built", actor=actor, run_id=None, detail=image)
 
     def weights(self, endpoint: str) -> dict[int, int]:
         """Return the current percentage of each version that the endpoint has had, by version number."""
@@ -209,7 +223,7 @@ class LineageStore:
             if changed:
                 detail = {"endpoint": endpoint, "weights": dict(weights)}
                 keys = {"model": model_key}
-                _add_event(connection, keys, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
+                add_event(connection, keys, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
             return bool(changed)
 
     def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
@@ -238,21 +252,7 @@ class LineageStore:
             if before is None or before.state != record.state:
                 detail = {"endpoint": record.endpoint, "step": record.step, **record.detail}
                 kind = f"rollout-{record.state}"
-                _add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
-
-    def add_event(
-        self,
-        *,
-        kind: str,
-        model: str,
-        version: int | None = None,
-        run_id: str | None = None,
-        actor: str = "airflow",
-        detail: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Append a line to the log of a model."""
-        with self._writing_to(model, version) as (connection, keys):
-            _add_event(connection, keys, kind=kind, actor=actor, run_id=run_id, detail=detail or {})
+                add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
 
     def events(self, model: str, *, limit: int = 100) -> list[Event]:
         """Return the model's newest events, newest first."""
@@ -261,13 +261,11 @@ class LineageStore:
             return queries.read_events(connection, which, limit=limit)
 
     @contextmanager
-    def _writing_to(self, model: str, version: int | None) -> Iterator[tuple[Connection, dict[str, int]]]:
-        """One write transaction about a model or version; the model's row is locked: its writers take turns."""
+    def _writing_to(self, model: str, version: int) -> Iterator[tuple[Connection, dict[str, int]]]:
+        """One write transaction about a version; the model's row is locked: its writers take turns."""
         with writing(self._engine) as connection:
-            keys = {"model": _model_key(connection, model, lock=True)}
-            if version is not None:
-                keys["version"] = _version_key(connection, model, keys["model"], version)
-            yield connection, keys
+            key = _model_key(connection, model, lock=True)
+            yield connection, {"model": key, "version": _version_key(connection, model, key, version)}
 
 
 def _model_key(connection: Connection, name: str, *, lock: bool = False) -> int:
@@ -282,11 +280,6 @@ def _model_key(connection: Connection, name: str, *, lock: bool = False) -> int:
 _DO_RUN = "A model appears here when its DAG has registered a version"
 
 
-def _latest(connection: Connection, model: int) -> int:
-    latest: int = connection.execute(select(tables.models.c.latest).where(tables.models.c.id == model)).scalar_one()
-    return latest
-
-
 def _version_key(connection: Connection, name: str, model: int, number: int) -> int:
     key: int | None = connection.execute(select(tables.versions.c.id).filter_by(model=model, number=number)).scalar()
     if key is None:
@@ -294,20 +287,19 @@ def _version_key(connection: Connection, name: str, model: int, number: int) -> 
     return key
 
 
-def _unknown_version(connection: Connection, name: str, model: int, wanted: str) -> UnknownVersion:
-    latest = _latest(connection, model)
-    known = ["1" if latest == 1 else f"1 to {latest}", "latest", *queries.read_aliases(connection, model)]
+def _unknown_version(
+    connection: Connection, name: str, model: int, wanted: str, *, dags: Collection[str] | None = None
+) -> UnknownVersion:
+    numbers = queries.read_numbers(connection, model, dags=dags)
+    known = [*_in_ranges(numbers), "latest", *queries.read_aliases(connection, model, dags=dags)]
     return UnknownVersion(f"model '{name}' has no version '{wanted}'", known=known, given=wanted)
 
 
-def _add_event(
-    connection: Connection,
-    keys: Mapping[str, int],
-    *,
-    kind: str,
-    actor: str,
-    run_id: str | None,
-    detail: Mapping[str, Any],
-) -> None:
-    row = {"version": None, **keys, "at": datetime.now(UTC), "actor": actor, "kind": kind, "run_id": run_id}
-    connection.execute(insert(tables.events), row | {"detail": plain(detail)})
+def _in_ranges(numbers: Sequence[int]) -> list[str]:
+    """Write rising numbers short: 1 to 3, 7."""
+    ends = [place for place, number in enumerate(numbers) if number + 1 not in numbers[place + 1 : place + 2]]
+    starts = [0, *(end + 1 for end in ends)]
+    return [
+        str(numbers[end]) if start == end else f"{numbers[start]} to {numbers[end]}"
+        for start, end in zip(starts, ends, strict=False)
+    ]

@@ -102,7 +102,6 @@ runs = Table(
     Column("actor", Text, nullable=False),
     Column("run_type", Text, nullable=False),
     Column("started_at", UtcTime),
-    Column("finished_at", UtcTime),
     Column("code_digest", Text),
     Column("commit_id", Text),
     Column("branch", Text),

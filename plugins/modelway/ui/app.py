@@ -1,7 +1,7 @@
 """The pages "Models" and their JSON twins as one FastAPI application."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.record import ModelSummary, VersionDetail, VersionSummary
-from modelway.lineage.store import LineageStore, open_store, store_exists
+from modelway.lineage.store import LineageStore, open_to_read, store_exists
 from modelway.lineage.values import plain
 from modelway.ui.page import page
 
@@ -23,15 +23,18 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
 
     :param store_url: gives the SQLAlchemy URL of the lineage database
     :param readable_dags: a FastAPI dependency that answers 401 when nobody is signed in, and else gives the ids of the
-        DAGs that the user may read; a model is shown to those who may read the DAG of its name
+        DAGs that the user may read; a version is shown to those who may read the DAG whose run made it, a model to
+        those who may read one of its versions
     """
     # No openapi.json and no docs: they would lie outside the dependencies, open to everyone.
     app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
-    opened = lru_cache(maxsize=1)(open_store)
+    stores: dict[str, LineageStore] = {}
 
     def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:
         url = store_url()
-        return ReadableLineage(opened(url) if store_exists(url) else None, dags)
+        if url not in stores and (store := open_to_read(url)):
+            stores[url] = store
+        return ReadableLineage(stores.get(url) if store_exists(url) else None, dags)
 
     _add_pages(app, lineage)
     _add_api(app, lineage)
@@ -41,39 +44,45 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
 
 
 class ReadableLineage:
-    """What one user may read of the lineage; models beyond that do not exist for them."""
+    """What one user may read of the lineage in one request; what is beyond that does not exist for them."""
 
     def __init__(self, store: LineageStore | None, dags: frozenset[str]) -> None:
-        """Show the models of ``dags``; no store: nothing was registered yet."""
+        """Show what runs of ``dags`` made; no store: nothing was registered yet."""
         self._store = store
         self._dags = dags
 
+    @cached_property
     def models(self) -> list[ModelSummary]:
-        """Return the readable models, by name."""
-        found = self._store.models() if self._store else []
-        return [model for model in found if model.name in self._dags]
+        """The models with a readable version, by name."""
+        return self._store.models(dags=self._dags) if self._store else []
+
+    def model(self, name: str) -> ModelSummary:
+        """Return one of the models.
+
+        :raises UnknownModel: the user may read no version of it, or there is none
+        """
+        known = {model.name: model for model in self.models}
+        if name not in known:
+            raise UnknownModel(f"there is no model '{name}' that you may read", known=known, given=name)
+        return known[name]
 
     def versions(self, model: str) -> list[VersionSummary]:
-        """Return the newest versions of a model, newest first.
+        """Return the newest readable versions of a model, newest first.
 
         :raises UnknownModel: there is none that the user may read
         """
-        return self._of(model).versions(model, limit=LISTED)
+        found = self.model(model)
+        return self._store.versions(model, limit=LISTED, dags=found.dags) if self._store else []
 
     def version(self, model: str, wanted: str) -> VersionDetail:
-        """Return the record of a version given by number, ``v3``, alias or ``latest``.
+        """Return the record of a readable version given by number, ``v3``, alias or ``latest``.
 
         :raises UnknownModel: there is no such model that the user may read
-        :raises UnknownVersion: the model has no such version
+        :raises UnknownVersion: the model has no such version that the user may read
         """
-        store = self._of(model)
-        return store.version(model, store.find(model, wanted))
-
-    def _of(self, model: str) -> LineageStore:
-        known = [found.name for found in self.models()]
-        if self._store is None or model not in known:
-            raise UnknownModel(f"there is no model '{model}' that you may read", known=known, given=model)
-        return self._store
+        store, dags = self._store, self.model(model).dags
+        assert store is not None  # else there is no model
+        return store.version(model, store.find(model, wanted, dags=dags))
 
 
 def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
@@ -85,14 +94,13 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/models")
     def models(request: Request, readable: Lineage) -> Response:
-        shown = [(model, readable.versions(model.name)) for model in readable.models()]
+        shown = [(model, readable.versions(model.name)) for model in readable.models]
         return page(request, "models.html", models=shown, listed=LISTED)
 
     @app.get("/models/{model}")
     def versions(request: Request, readable: Lineage, model: str) -> Response:
-        found = readable.versions(model)
-        summary = next(each for each in readable.models() if each.name == model)
-        return page(request, "models.html", models=[(summary, found)], listed=LISTED, only=model)
+        shown = [(readable.model(model), readable.versions(model))]
+        return page(request, "models.html", models=shown, listed=LISTED, only=model)
 
     @app.get("/models/{model}/versions/{version}")
     def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
@@ -104,7 +112,7 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/api/models")
     def models(readable: Lineage) -> JSONResponse:
-        return JSONResponse({"models": plain(readable.models())})
+        return JSONResponse({"models": plain(readable.models)})
 
     @app.get("/api/models/{model}")
     def versions(readable: Lineage, model: str) -> JSONResponse:

@@ -46,7 +46,6 @@ def _models_and_runs() -> None:
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("run_type", sa.Text(), nullable=False),
         sa.Column("started_at", Time),
-        sa.Column("finished_at", Time),
         sa.Column("code_digest", sa.Text()),
         sa.Column("commit_id", sa.Text()),
         sa.Column("branch", sa.Text()),

@@ -1,0 +1,26 @@
+"""The append-only log of what happened."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from modelway.lineage import tables
+from modelway.lineage.values import plain
+
+
+def add_event(
+    connection: Connection,
+    keys: Mapping[str, int],
+    *,
+    kind: str,
+    actor: str,
+    run_id: str | None,
+    detail: Mapping[str, Any],
+) -> datetime:
+    """Append a line about a model, or one version of it (``keys``), and return its time."""
+    now = datetime.now(UTC)
+    row = {"version": None, **keys, "at": now, "actor": actor, "kind": kind, "run_id": run_id}
+    connection.execute(insert(tables.events), row | {"detail": plain(detail)})
+    return now
