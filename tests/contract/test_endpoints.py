@@ -171,6 +171,23 @@ def test_a_killed_canary_costs_no_request_and_apply_heals_it(
     assert metrics[1].errors == 0
 
 
+def test_a_server_that_answers_late_is_still_ready_and_a_stuck_one_is_not(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    status = endpoint.apply(spec({1: 50, 2: 50}))
+    canary = psutil.Process(pid_at(status.predictors[1].url))
+    canary.suspend()
+    late = threading.Timer(2, canary.resume)
+    late.start()
+    assert endpoint.status("tiny") == status
+    late.join()
+    canary.suspend()
+    stuck = endpoint.status("tiny")
+    assert stuck is not None
+    assert [one.ready for one in stuck.predictors] == [True, False]
+    canary.kill()
+
+
 def test_a_server_that_is_told_to_end_under_load_loses_no_request(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec]
 ) -> None:

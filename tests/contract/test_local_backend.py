@@ -1,14 +1,19 @@
 """The local backend's own: folders of tries, supervisors that are killed, and what requirements need an environment."""
 
+import contextlib
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import sysconfig
 
 import psutil
 import pytest
 from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
+from modelway.backends import _supervise as supervise
 from modelway.backends.base import Job, JobState, Options
 from modelway.backends.local import LocalBackend
 from modelway.errors import CapabilityMissing
@@ -36,8 +41,8 @@ def submit(backend, tmp_path):
     """Submit the waiting job; whatever still runs at the end is cancelled."""
     handles = []
 
-    def asked(*, code=WAITS, options=None, **fields):
-        package = store_code(tmp_path / "source", code)
+    def asked(*, code=WAITS, options=None, files=None, **fields):
+        package = store_code(tmp_path / "source", code, **(files or {}))
         words = {"model": "tiny", "run": "r1", "key": "train", "stage": "train", "action": "train", **fields}
         job = Job(**words, module="tiny.py", code=package)
         handles.append(backend.submit(backend.build_request(job, options or Options())))
@@ -117,10 +122,65 @@ def test_cancel_ends_what_a_killed_supervisor_leaves(backend, submit):
 
 
 def test_a_process_with_a_used_pid_is_no_supervisor_and_is_left_alone(tmp_path):
-    me = psutil.Process()
-    (tmp_path / "process.json").write_text(json.dumps({"pid": os.getsid(0), "created": me.create_time() - 1e6}))
+    created = psutil.Process(os.getsid(0)).create_time()
+    record(tmp_path, pid=os.getsid(0), created=created)
+    assert os.getpid() in processes.members(tmp_path)
+    record(tmp_path, pid=os.getsid(0), created=created - 1e6)
     assert not processes.alive(tmp_path)
     assert processes.members(tmp_path) == []
+
+
+def record(attempt, **fields):
+    """Write who supervises a try, as its supervisor does."""
+    (attempt / "process.json").write_text(json.dumps({"created": 0.0, "boot": processes.boot(), **fields}))
+
+
+@pytest.fixture
+def stranger():
+    """A process of another program: its session's leader, whose pid it gives too, is gone."""
+    code = "import subprocess; print(subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL).pid)"
+    leader = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    left = psutil.Process(int(leader.communicate()[0]))
+    yield left, leader.pid
+    with contextlib.suppress(psutil.NoSuchProcess):
+        left.kill()
+
+
+@pytest.mark.parametrize("safe", [False, "ended", "started again"])
+def test_a_stranger_in_a_session_with_a_used_id_is_left_alone(tmp_path, stranger, safe):
+    left, session = stranger
+    record(tmp_path, pid=session, **({"boot": "another"} if safe == "started again" else {}))
+    if safe == "ended":
+        (tmp_path / "exit.json").write_text('{"state": "succeeded"}')
+    processes.stop(tmp_path, grace_seconds=0.5)
+    # Without either sign it is what a killed supervisor leaves, and has to go.
+    assert runs(left.pid) == bool(safe)
+
+
+def test_a_cancel_waits_for_the_supervisor_that_is_about_to_end(backend, submit):
+    handle = submit()
+    wait_for(lambda: pids(backend, handle), what="the start")
+    pid = supervisor(backend, handle)
+    backend.cancel(handle)
+    assert not runs(pid)
+    assert backend.describe(handle).state is JobState.CANCELLED
+
+
+def test_what_stops_the_supervisor_is_told_and_not_tried_again(backend, submit, tmp_path):
+    (tmp_path / "home").mkdir()
+    # A file where the folder should be: permissions do not stop root.
+    (tmp_path / "home" / "venvs").touch()
+    handle = submit(files={"requirements.txt": "no-such-library\n"})
+    wait_for(lambda: backend.describe(handle).state.is_terminal, what="the end")
+    status = backend.describe(handle)
+    assert (status.state, status.retryable) == (JobState.FAILED, False)
+    assert re.match(r"the job could not be run: FileExistsError: .*/home/venvs'", status.reason)
+    assert "FileExistsError" in backend.logs(handle)[0]
+
+
+def test_the_memory_that_was_taken_is_told_in_bytes():
+    assert supervise.peak_bytes(100, platform="darwin") == 100
+    assert supervise.peak_bytes(100, platform="linux") == 100 * 1024
 
 
 def test_a_supervisor_that_comes_too_late_does_not_begin(backend, submit):

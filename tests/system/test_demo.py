@@ -1,5 +1,6 @@
 """The README's main command, as a newcomer runs it: twice, then stopped while it serves."""
 
+import contextlib
 import os
 import re
 import signal
@@ -119,27 +120,69 @@ def test_what_is_unknown_is_refused_in_one_message(home, second, words, told):
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_everything(home, second, number):
-    """The demo is stopped while it runs: Airflow, its jobs, the servers and the gateway end with it."""
+@pytest.fixture(scope="module")
+def ran(home, second):
+    """A run without the demo, whose server and gateway serve on and belong to no command."""
+    done = modelway(home, "run", "digits")
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert "digits version 3" in done.stdout
+    assert "(version 3 100 %)" in done.stdout
+    assert left_over(home) != []
+
+
+@contextlib.contextmanager
+def demo_that_trains(home):
+    """A demo that has come to its training, with the lines that it has printed."""
     demo = subprocess.Popen(
         [MODELWAY, "demo"], env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    lines = []
-    for line in demo.stdout:
-        lines.append(line)
-        if "train.warmup" in line:
-            break
-    url = next(found for line in lines if (found := re.search(r"serves again at (\S+)", line))).group(1)
-    assert httpx.get(f"{url}/v2/health/ready").status_code == 200
-    busy = modelway(home, "demo", "--exit", timeout=60)
-    assert busy.returncode == 1
-    assert f"a demo is running already, process {demo.pid}" in busy.stderr
-    time.sleep(3)
-    demo.send_signal(number)
-    demo.communicate(timeout=120)
-    assert demo.returncode == 130
-    assert left_over(home) == []
+    try:
+        lines = []
+        for line in demo.stdout:
+            lines.append(line)
+            if "train.warmup" in line:
+                break
+        yield demo, lines
+    finally:
+        for process in [demo, *left_over(home)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        demo.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_stop_everything(home, ran, number):
+    """The demo is stopped while it runs: Airflow, its jobs, the servers and the gateway end with it."""
+    with demo_that_trains(home) as (demo, lines):
+        url = next(found for line in lines if (found := re.search(r"serves again at (\S+)", line))).group(1)
+        assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+        for words in (("demo", "--exit"), ("run", "digits")):
+            busy = modelway(home, *words, timeout=60)
+            assert busy.returncode == 1
+            assert f"`modelway demo` (process {demo.pid}) is running already" in busy.stderr
+        time.sleep(3)
+        # Who waits for the end presses Ctrl-C again.
+        deadline = time.monotonic() + 120
+        while demo.poll() is None and time.monotonic() < deadline:
+            demo.send_signal(number)
+            time.sleep(0.3)
+        text = demo.communicate()[0]
+        assert demo.returncode == 130
+        assert "Traceback" not in text
+        assert left_over(home) == []
+
+
+@pytest.mark.parametrize("component", ["scheduler", "api-server"])
+def test_a_component_that_dies_ends_the_demo_which_names_it(home, second, component):
+    with demo_that_trains(home) as (demo, _):
+        # Airflow writes some of its components' names with an underscore.
+        told = {each: " ".join(each.cmdline()).replace("_", "-") for each in psutil.Process(demo.pid).children()}
+        next(each for each, words in told.items() if f"airflow {component}" in words).kill()
+        text = demo.communicate(timeout=120)[0]
+        assert demo.returncode == 1
+        assert f"airflow {component} ended with -9. Read the end of its log:" in text
+        assert "Traceback" not in text
+        assert left_over(home) == []
 
 
 def test_a_home_that_cannot_be_written_is_refused(tmp_path):

@@ -1,10 +1,14 @@
 """`modelway run`: a model's DAG in one process, without any server."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
@@ -17,9 +21,16 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("run")
 
 
+def environment(home, models=MODELS):
+    """Return the environment of a user who has an Airflow of their own."""
+    own = {"AIRFLOW_CONFIG": "/of/another/airflow.cfg", "AIRFLOW__CORE__XCOM_BACKEND": "no.such.Backend"}
+    return {**os.environ, **own, "MODELWAY_HOME": str(home), "MODELWAY_MODELS": str(models)}
+
+
 def modelway(home, *words):
-    environment = {**os.environ, "MODELWAY_HOME": str(home), "MODELWAY_MODELS": str(MODELS)}
-    return subprocess.run([MODELWAY, *words], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [MODELWAY, *words], env=environment(home), capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
 
 
 def test_training_code_that_raises_is_told_with_its_last_lines(home):
@@ -39,7 +50,7 @@ def test_a_run_ends_with_a_registered_version_that_serves(home):
         assert "version 1 100 %" in done.stdout
         shown = modelway(home, "show", "resumes", "1")
         assert shown.returncode == 0
-        assert "Seed" in shown.stdout
+        assert re.search(r"^Seed +5$", shown.stdout, flags=re.MULTILINE)
     finally:
         from modelway.endpoints.base import load_endpoint
 
@@ -51,3 +62,69 @@ def test_a_broken_spec_is_refused_with_its_problems(home):
     assert done.returncode == 1
     assert "Did you mean 'train'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+STUBBORN = """
+import subprocess, time
+
+def train(job):
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    for second in range(600):
+        print("second", second, flush=True)
+        time.sleep(1)
+
+def evaluate(job, checkpoint): ...
+def export(job, checkpoint): ...
+"""
+
+
+@pytest.fixture
+def long(tmp_path):
+    """A folder of models with one that trains for ten minutes."""
+    (tmp_path / "long").mkdir()
+    (tmp_path / "long" / "long.py").write_text(STUBBORN)
+    (tmp_path / "long" / "model.yaml").write_text("model: long\n")
+    return tmp_path
+
+
+def job_processes(home):
+    """Return the living processes of the jobs of a home folder."""
+    place, found = str(home / "jobs"), []
+    for process in psutil.process_iter(["cmdline", "cwd", "status"]):
+        told = [*(process.info["cmdline"] or ()), process.info["cwd"] or ""]
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(word.startswith(place) for word in told):
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [(signal.SIGTERM, "second 2"), (signal.SIGINT, "second 2"), (signal.SIGINT, "running trigger in line")],
+)
+def test_a_signal_ends_the_run_and_its_training(home, long, number, when):
+    """Airflow runs the task: it takes the first two for a failure to try again, and waits through the last."""
+    run = subprocess.Popen(
+        [MODELWAY, "run", "long"],
+        env=environment(home, long),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in run.stdout:
+        lines.append(line)
+        if when in line:
+            break
+    try:
+        assert run.poll() is None, "".join(lines[-50:])
+        assert "sleep" in {process.name() for process in job_processes(home)}
+        run.send_signal(number)
+        began = time.monotonic()
+        run.communicate(timeout=60)
+        assert run.returncode == 130
+        assert job_processes(home) == []
+        assert time.monotonic() - began < 30
+    finally:
+        for process in [run, *job_processes(home)]:
+            process.kill()

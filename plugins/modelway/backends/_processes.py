@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 
 def gpu_count() -> int:
@@ -44,13 +45,24 @@ def abandon(attempt: Path) -> None:
 
 
 def record_self(attempt: Path) -> None:
-    """Write who supervises the try: pid and start time, since a pid alone is used again."""
+    """Write who supervises the try: pid, start time and the machine's boot, since a pid alone is used again."""
     import psutil
 
     me = psutil.Process()
     beside = attempt / ".process.json.part"
-    beside.write_text(json.dumps({"pid": me.pid, "created": me.create_time()}))
+    beside.write_text(json.dumps({"pid": me.pid, "created": me.create_time(), "boot": boot()}))
     beside.replace(attempt / "process.json")
+
+
+def boot() -> str:
+    """Return what tells this start of the machine from every other one."""
+    import psutil
+
+    try:
+        # The boot time that psutil computes moves whenever the clock is set.
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{psutil.boot_time():.0f}"
 
 
 def alive(attempt: Path) -> bool:
@@ -61,8 +73,8 @@ def alive(attempt: Path) -> bool:
     if recorded is None:
         return False
     try:
-        process = psutil.Process(recorded[0])
-        return abs(process.create_time() - recorded[1]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(recorded["pid"])
+        return abs(process.create_time() - recorded["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
@@ -70,14 +82,18 @@ def alive(attempt: Path) -> bool:
 def stop(attempt: Path, *, grace_seconds: float) -> None:
     """End every process of the try: SIGTERM, and SIGKILL for what is left after the grace time.
 
-    A session's id is not used again while one of its processes lives, so this cannot hit a stranger.
+    A session's id is not used again while one of its processes lives, but is afterwards. So nothing is touched once
+    ``exit.json`` tells that all of them have ended, nor when the machine has started again since.
     """
     for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
-        for pid in members(attempt):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        while members(attempt):
+        told: set[int] = set()
+        while left := set(members(attempt)):
+            # Those too that began meanwhile: a supervisor may be about to start the job.
+            for pid in left - told:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            told |= left
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -86,13 +102,18 @@ def stop(attempt: Path, *, grace_seconds: float) -> None:
 
 
 def members(attempt: Path) -> list[int]:
-    """Return the living processes of the try: those of its session and their descendants in sessions of their own."""
+    """Return the living processes of the try: those of its session and their descendants in sessions of their own.
+
+    Once ``exit.json`` is there, only the supervisor can be left: it writes that file when it has ended all the others.
+    """
     import psutil
 
     recorded = _recorded(attempt)
-    if recorded is None:
+    if recorded is None or recorded.get("boot") != boot():
         return []
-    leader, created = recorded
+    leader, created = recorded["pid"], recorded["created"]
+    if (attempt / "exit.json").exists():
+        return [leader] if alive(attempt) else []
     seen = {process.pid: process.info for process in psutil.process_iter(["ppid", "status", "create_time"])}
     if leader in seen and abs(seen[leader]["create_time"] - created) >= 1:
         return []
@@ -111,9 +132,9 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def _recorded(attempt: Path) -> tuple[int, float] | None:
+def _recorded(attempt: Path) -> dict[str, Any] | None:
     try:
-        recorded = json.loads((attempt / "process.json").read_text())
+        recorded: dict[str, Any] = json.loads((attempt / "process.json").read_text())
     except FileNotFoundError:
         return None
-    return recorded["pid"], recorded["created"]
+    return recorded

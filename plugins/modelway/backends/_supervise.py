@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,32 @@ def main(attempt: Path) -> int:
     request = json.loads((attempt / "request.json").read_text())
     started = time.monotonic()
     with (attempt / "log.txt").open("ab") as log:
-        outcome = _run(attempt, request, log)
+        outcome = _told(attempt, request, log)
     if (attempt / "cancelled").exists():
         outcome = {"state": "cancelled", "reason": "the job was cancelled"}
     _stop_the_rest(attempt)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    outcome |= {"peak_memory_bytes": usage.ru_maxrss * 1024, "seconds": round(time.monotonic() - started, 3)}
+    outcome |= {
+        "peak_memory_bytes": peak_bytes(usage.ru_maxrss, platform=sys.platform),
+        "seconds": round(time.monotonic() - started, 3),
+    }
     _write_exit(attempt, outcome)
     return 0
+
+
+def peak_bytes(maxrss: int, *, platform: str) -> int:
+    """Return ``ru_maxrss`` of getrusage(2) in bytes: macOS counts bytes, the others KiB."""
+    return maxrss if platform == "darwin" else maxrss * 1024
+
+
+def _told(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
+    """Run the try; whatever goes wrong here is an outcome too, or the job would count as vanished."""
+    try:
+        return _run(attempt, request, log)
+    except Exception as error:
+        log.write(traceback.format_exc().encode())
+        reason = f"the job could not be run: {type(error).__name__}: {error}"
+        return {"state": "failed", "reason": reason, "retryable": False}
 
 
 def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The few calls of Airflow's public REST API (v2) that the command needs."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -31,20 +33,40 @@ class AirflowApi:
 
         self.url = url
         self._client = httpx.Client(base_url=url, timeout=60)
-        answer = self._client.post("/auth/token", json={"username": username, "password": password})
+        with self._answering():
+            answer = self._client.post("/auth/token", json={"username": username, "password": password})
         if answer.status_code >= 300:
             raise EndpointNotReady(f"Airflow refused the login of '{username}' ({answer.status_code})", where=url)
         self.token: str = answer.json()["access_token"]
         self._client.headers["Authorization"] = f"Bearer {self.token}"
 
     def call(self, method: str, path: str, **request: Any) -> Any:
-        """Make one call and return the JSON answer."""
-        answer = self._client.request(method, f"/api/v2{path}", **request)
+        """Make one call and return the JSON answer.
+
+        :raises EndpointNotReady: Airflow does not answer
+        :raises ModelwayError: it answers with an error
+        """
+        answer = self._request(method, path, **request)
         if answer.status_code >= 300:
-            raise ModelwayError(
-                f"{method} {path} was answered {answer.status_code}: {answer.text[:500]}", where=self.url
-            )
+            raise self._refused(method, path, answer)
         return answer.json() if answer.content else None
+
+    def _request(self, method: str, path: str, **request: Any) -> Any:
+        with self._answering():
+            return self._client.request(method, f"/api/v2{path}", **request)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        import httpx
+
+        try:
+            yield
+        except httpx.HTTPError as error:
+            told = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise EndpointNotReady(f"Airflow's API does not answer ({told})", where=self.url) from error
+
+    def _refused(self, method: str, path: str, answer: Any) -> ModelwayError:
+        return ModelwayError(f"{method} {path} was answered {answer.status_code}: {answer.text[:500]}", where=self.url)
 
     def wait_for_dag(self, dag_id: str, *, seconds: float = 120) -> None:
         """Wait until the DAG was parsed.
@@ -52,7 +74,7 @@ class AirflowApi:
         :raises UnknownModel: it is not there in time; the message repeats Airflow's import errors
         """
         deadline = time.monotonic() + seconds
-        while self._client.get(f"/api/v2/dags/{dag_id}").status_code != 200:
+        while self._request("GET", f"/dags/{dag_id}").status_code != 200:
             errors = [each["stack_trace"].strip() for each in self.call("GET", "/importErrors")["import_errors"]]
             if time.monotonic() > deadline:
                 told = ("\n" + "\n".join(errors)) if errors else ""
@@ -100,14 +122,13 @@ class AirflowApi:
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
         """Return an XCom value, or ``None`` when there is none."""
-        answer = self._client.get(
-            f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}",
-            params={"map_index": map_index, "deserialize": "false"},
-        )
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
+        answer = self._request("GET", path, params={"map_index": map_index, "deserialize": "false"})
         if answer.status_code == 404:
             return None
-        value = answer.json()["value"]
-        return value
+        if answer.status_code >= 300:
+            raise self._refused("GET", path, answer)
+        return answer.json()["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
         """Return a task's log as text."""

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,10 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_SECONDS = 240.0
 STOP_SECONDS = 20.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+#: how much of a component's log an error repeats
+LAST_CHARACTERS = 2000
+#: variables of the user that are data for tasks; all other ones of Airflow are settings of another installation
+KEPT = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 
 
 class LocalAirflow:
@@ -89,7 +94,7 @@ class LocalAirflow:
         self.password = kept["password"]
         api, worker_logs, trigger_logs = free_ports(3)
         self.url = f"http://127.0.0.1:{api}"
-        (self.folder / "passwords.json").write_text(json.dumps({"admin": self.password}))
+        write_private(self.folder / "passwords.json", json.dumps({"admin": self.password}))
         airflow = {
             "CORE__DAGS_FOLDER": str(self.repository / "dags"),
             "CORE__PLUGINS_FOLDER": str(self.repository / "plugins"),
@@ -116,7 +121,11 @@ class LocalAirflow:
             "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
         }
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
+            **{
+                name: os.environ[name]
+                for name in os.environ
+                if name.startswith(KEPT) or not name.startswith("AIRFLOW_")
+            },
             "AIRFLOW_HOME": str(self.folder),
             **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
             "MODELWAY_HOME": str(self.home),
@@ -131,10 +140,7 @@ class LocalAirflow:
             kept = {name: secrets.token_urlsafe(32) for name in ("secret_key", "jwt_secret")}
             kept["fernet_key"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
             kept["password"] = secrets.token_urlsafe(9)
-            beside = path.with_suffix(".part")
-            beside.touch(mode=0o600)
-            beside.write_text(json.dumps(kept))
-            beside.replace(path)
+            write_private(path, json.dumps(kept))
         read: dict[str, str] = json.loads(path.read_text())
         return read
 
@@ -151,7 +157,7 @@ class LocalAirflow:
                 self._command("db", "migrate"), env=self.environment, stdout=output, stderr=output, cwd=self.folder
             )
         if done.returncode:
-            raise EndpointNotReady(f"airflow db migrate failed:\n{log.read_text()[-2000:]}", where=str(log))
+            raise EndpointNotReady(f"airflow db migrate failed:\n{log.read_text()[-LAST_CHARACTERS:]}", where=str(log))
         marker.write_text(version("apache-airflow"))
 
     def _command(self, *words: str) -> list[str]:
@@ -169,21 +175,32 @@ class LocalAirflow:
                 stderr=output,
                 # A session of its own: Ctrl-C reaches this process alone, which then stops them in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=dies_with_parent(signal.SIGTERM),
             )
 
     def _log(self, component: str) -> Path:
         return self.folder / "logs" / f"{component}.txt"
+
+    def check(self) -> None:
+        """See that every component still runs.
+
+        :raises EndpointNotReady: one has ended; the message names it and has its last lines
+        """
+        for component, process in self.processes.items():
+            if process.poll() is not None:
+                text = self._log(component).read_text(errors="replace")[-LAST_CHARACTERS:].strip()
+                raise EndpointNotReady(
+                    f"airflow {component} ended with {process.returncode}",
+                    where=str(self._log(component)),
+                    do=f"Read the end of its log:\n{text}",
+                )
 
     def _wait_until_healthy(self) -> None:
         import httpx
 
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            for component, process in self.processes.items():
-                if process.poll() is not None:
-                    text = self._log(component).read_text(errors="replace")[-2000:]
-                    raise EndpointNotReady(f"airflow {component} ended with {process.returncode}:\n{text}")
+            self.check()
             try:
                 health: dict[str, Any] = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
                 if all(part.get("status") == "healthy" for part in health.values()) and len(health) >= 4:
@@ -229,17 +246,44 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def dies_with_parent(number: signal.Signals) -> Callable[[], Any] | None:
+    """Return what makes a new process get a signal when its parent ends (Linux)."""
+    if sys.platform != "linux":
+        return None
+    return partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def stop_descendants() -> None:
-    """End every process below this one: SIGTERM, which servers drain on, then SIGKILL."""
+def stop_descendants(*, spare: Path | None = None) -> None:
+    """End every process below this one: SIGTERM, which servers drain on, then SIGKILL.
+
+    :param spare: processes with an argument inside this folder go on
+    """
     for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
-        left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+        left = [child for child in psutil.Process().children(recursive=True) if _must_go(child, spare)]
         for child in left:
             try:
                 child.send_signal(number)
             except psutil.NoSuchProcess:
                 continue
         psutil.wait_procs(left, timeout=patience)
+
+
+def _must_go(process: psutil.Process, spare: Path | None) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return spare is None or not any(word.startswith(f"{spare}{os.sep}") for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        # It ended by itself, between the list and this look.
+        return False
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file by one that only its owner can read."""
+    beside = path.with_suffix(".part")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

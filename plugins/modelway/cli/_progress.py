@@ -47,16 +47,16 @@ def follow(
     """Show the run until it ends and return its last state.
 
     :param order: the task ids, in the order of the rows
-    :param each: called at every look
+    :param each: called before every look; what it raises ends the following
     """
     began: dict[str, float] = {}
     if not console.is_terminal:
         return _follow_in_lines(console, run, order, poll_seconds, each)
     with Live(console=console, refresh_per_second=4) as live:
         while True:
+            each()
             state, tasks = run.state(), run.tasks()
             live.update(_table(tasks, order, began))
-            each()
             if state in ("success", "failed"):
                 return state
             time.sleep(poll_seconds)
@@ -68,6 +68,7 @@ def _follow_in_lines(
     """Print a line whenever a row changes, for logs and pipes."""
     told: dict[str, str] = {}
     while True:
+        each()
         state, tasks = run.state(), run.tasks()
         for task_id in order:
             members = [task for task in tasks if task.task_id == task_id]
@@ -78,7 +79,6 @@ def _follow_in_lines(
             if line and told.get(task_id) != line:
                 told[task_id] = line
                 console.print(f"  {task_id:<22} {line:<22} {_seconds(members):6.1f} s", highlight=False)
-        each()
         if state in ("success", "failed"):
             return state
         time.sleep(poll_seconds)

@@ -24,8 +24,9 @@ class Traffic:
         self.new = new
         self.split: dict[int, Counter[int]] = {}
         self.failures: Counter[str] = Counter()
+        self.error: Exception | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Traffic":
         """Begin."""
@@ -41,9 +42,24 @@ class Traffic:
         """Return the answers by the new version's percentage, then by version."""
         return {weight: dict(counts) for weight, counts in self.split.items()}
 
+    def problem(self) -> str | None:
+        """Return why the counts are not what they should be: requests that failed, or the thread itself."""
+        if self.error:
+            return f"the requests during the rollout ended early: {type(self.error).__name__}: {self.error}"
+        if self.failures:
+            return f"{sum(self.failures.values())} requests failed during the rollout: {dict(self.failures)}"
+        return None
+
+    def _run(self) -> None:
+        try:
+            self._ask()
+        except Exception as error:
+            self.error = error
+
     def _weights(self) -> tuple[str, Mapping[int, int]] | None:
         status = self.endpoint.status(self.model)
-        if status is None:
+        # The state of a first version is there before its gateway listens.
+        if status is None or not status.ready:
             return None
         return status.url, {predictor.version: predictor.weight for predictor in status.predictors}
 
@@ -66,6 +82,8 @@ class Traffic:
 
         answers: Counter[int] = Counter()
         for _ in range(20):
+            if self._stop.is_set():
+                break
             try:
                 answer = client.post(f"{url}/v2/models/{self.model}/infer", content=random.choice(self.bodies))
             except httpx.HTTPError as error:

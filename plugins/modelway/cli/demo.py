@@ -1,26 +1,26 @@
 """``modelway demo``: a real Airflow on this machine takes the model ``digits`` from code to weighted traffic."""
 
 import argparse
-import fcntl
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
+from modelway.cli._home_lock import only_one
+from modelway.cli._interrupts import ignore_interrupts, interrupt_once
+from modelway.cli._traffic import Traffic
 from modelway.cli.run import repository
-from modelway.errors import ModelwayError, NotWritable
+from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.hooks.settings import Settings, load_settings
 
 MODEL = "digits"
 #: which of the 1,797 images the prediction is asked for
 IMAGE = 1234
+Answer = TypeVar("Answer")
 
 
 def add_commands(commands: Any) -> None:
@@ -36,16 +36,31 @@ def demo(args: argparse.Namespace) -> int:
 
     console = Console()
     settings = load_settings()
-    with _stops_cleanly(), _only_one(settings.home):
+    interrupt_once()
+    with only_one(settings.home, command="modelway demo"):
         began = time.monotonic()
-        with console.status("starting Airflow (api-server, scheduler, dag-processor, triggerer)"):
-            airflow = LocalAirflow(home=settings.home, repository=repository())
-            airflow.__enter__()
+        airflow = LocalAirflow(home=settings.home, repository=repository())
         try:
-            return _run(console, settings, airflow, began, leave=args.exit)
+            try:
+                with console.status("starting Airflow (api-server, scheduler, dag-processor, triggerer)"):
+                    airflow.__enter__()
+                return _run(console, settings, airflow, began, leave=args.exit)
+            finally:
+                ignore_interrupts()
+        # Its own block: an interrupt in the instant before they are ignored must not pass it by.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
-                airflow.stop()
+                _stop(settings, airflow)
+
+
+def _stop(settings: Settings, airflow: LocalAirflow) -> None:
+    """Stop Airflow and its jobs, then what serves: an earlier ``modelway run`` may have started it."""
+    from modelway.endpoints.base import load_endpoint
+
+    try:
+        airflow.stop()
+    finally:
+        load_endpoint("local", root=settings.endpoint_root).stop(MODEL)
 
 
 def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, *, leave: bool) -> int:
@@ -60,15 +75,17 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
     run_id = api.trigger(MODEL, conf={"seed": number})
     console.print(f"DAG {MODEL}, run {run_id}, seed {number}", highlight=False)
     try:
-        state, split, failures = _follow(console, settings, api, run_id, number)
+        state, traffic = _follow(console, settings, airflow, _Run(airflow, api, run_id), number)
     except KeyboardInterrupt:
-        _end_unfinished(console, api)
+        # Airflow may be on its way out too; the next demo then does this.
+        with suppress(ModelwayError):
+            _end_unfinished(console, api)
         raise
     if state != "success":
         return _tell_failure(console, api, run_id)
-    _summarise(console, settings, api, run_id, split)
-    if failures:
-        console.print(f"[bold red]{sum(failures.values())} requests failed during the rollout: {dict(failures)}[/]")
+    _summarise(console, settings, api, run_id, traffic.counted())
+    if problem := traffic.problem():
+        console.print(problem, style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 1
     console.print(f"\nall of this took {time.monotonic() - began:.0f} s", highlight=False)
     if not leave:
@@ -94,8 +111,9 @@ def _next_version(settings: Settings) -> int:
 
 
 def _restore(console: Any, settings: Settings) -> None:
-    """Bring back what the endpoint served when the demo was last stopped."""
+    """Bring back what the endpoint served when the demo was last stopped, where the model spec says."""
     from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
+    from modelway.spec.load import load_spec, models_folder
 
     endpoint = load_endpoint("local", root=settings.endpoint_root)
     status = endpoint.status(MODEL)
@@ -104,8 +122,18 @@ def _restore(console: Any, settings: Settings) -> None:
     predictors = tuple(
         Predictor(version=each.version, image=each.image, weight=each.weight) for each in status.predictors
     )
-    stable = max(predictors, key=lambda each: each.weight).version
-    status = endpoint.apply(EndpointSpec(name=MODEL, model=MODEL, predictors=predictors, stable=stable))
+    spec = load_spec(models_folder() / MODEL)
+    status = endpoint.apply(
+        EndpointSpec(
+            name=MODEL,
+            model=MODEL,
+            predictors=predictors,
+            stable=status.stable,
+            host=spec.endpoint.host,
+            port=spec.endpoint.port,
+            model_path=spec.image.path,
+        )
+    )
     weights = ", ".join(f"version {each.version} {each.weight} %" for each in predictors)
     console.print(f"the endpoint serves again at {status.url} ({weights})", highlight=False)
 
@@ -113,29 +141,37 @@ def _restore(console: Any, settings: Settings) -> None:
 class _Run:
     """The run, as the progress display asks about it."""
 
-    def __init__(self, api: AirflowApi, run_id: str) -> None:
+    def __init__(self, airflow: LocalAirflow, api: AirflowApi, run_id: str) -> None:
+        self.airflow = airflow
         self.api = api
         self.run_id = run_id
 
     def state(self) -> str:
-        return self.api.run_state(MODEL, self.run_id)
+        return self._asked(lambda: self.api.run_state(MODEL, self.run_id))
 
     def tasks(self) -> list[TaskState]:
-        return self.api.tasks(MODEL, self.run_id)
+        return self._asked(lambda: self.api.tasks(MODEL, self.run_id))
+
+    def _asked(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask; where no answer comes since a component has ended, tell that instead."""
+        try:
+            return ask()
+        except EndpointNotReady:
+            # A process's connections close a moment before its end is seen.
+            time.sleep(1)
+            self.airflow.check()
+            raise
 
 
-def _follow(
-    console: Any, settings: Settings, api: AirflowApi, run_id: str, number: int
-) -> tuple[str, dict[int, dict[int, int]], dict[str, int]]:
-    """Show progress and send traffic meanwhile; return the run's state, the split and failed requests."""
+def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
+    """Show progress and send traffic meanwhile; return the run's state and what the traffic met."""
     from modelway.cli._progress import follow
-    from modelway.cli._traffic import Traffic
     from modelway.endpoints.base import load_endpoint
 
     endpoint = load_endpoint("local", root=settings.endpoint_root)
     with Traffic(endpoint=endpoint, model=MODEL, requests=_requests(), new=number) as traffic:
-        state = follow(console, run=_Run(api, run_id), order=_task_order())
-    return state, traffic.counted(), dict(traffic.failures)
+        state = follow(console, run=run, order=_task_order(), each=airflow.check)
+    return state, traffic
 
 
 def _task_order() -> list[str]:
@@ -206,47 +242,3 @@ def _tell_failure(console: Any, api: AirflowApi, run_id: str) -> int:
             failures[name] = str(reason or f"see its log at {api.url}/dags/{MODEL}/runs/{quote(run_id, safe='')}")
     print_failure(console, failures=failures)
     return 1
-
-
-@contextmanager
-def _stops_cleanly() -> Iterator[None]:
-    """Turn SIGTERM into the same clean end as Ctrl-C."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    # A shell that starts a command in the background makes it ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _only_one(home: Path) -> Iterator[None]:
-    """Hold the home folder: two schedulers on one database would both run the tasks."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = (home / "demo.lock").open("a+")
-    except OSError as error:
-        raise NotWritable(
-            f"the home folder cannot be written ({error.strerror})",
-            where=str(home),
-            do="Make it writable, or set MODELWAY_HOME to a folder that is",
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise ModelwayError(
-                f"a demo is running already, process {lock.read().strip()}",
-                where=str(home),
-                do="Stop it with Ctrl-C first",
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -1,9 +1,13 @@
-"""``modelway run MODEL``: the model's DAG in this process, without any server."""
+"""``modelway run MODEL``: the model's DAG in one process, without any server."""
 
 import argparse
-import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+from modelway.errors import ModelwayError
 
 
 def add_commands(commands: Any) -> None:
@@ -35,16 +39,53 @@ def run_model(args: argparse.Namespace) -> int:
         )
 
     from modelway.cli._airflow_processes import LocalAirflow
+    from modelway.cli._home_lock import only_one
+    from modelway.cli._interrupts import interrupt_once
 
-    # Its own database: a scheduler that shared it would run the tasks a second time.
-    airflow = LocalAirflow(home=load_settings().home, repository=repository(), name="airflow-run")
-    airflow.prepare()
-    os.environ.update(airflow.environment)
-    return _test(args.model, {} if args.seed is None else {"seed": args.seed})
+    settings = load_settings()
+    interrupt_once()
+    with only_one(settings.home, command=f"modelway run {args.model}"):
+        # Its own database: a scheduler that shared it would run the tasks a second time.
+        airflow = LocalAirflow(home=settings.home, repository=repository(), name="airflow-run")
+        airflow.prepare()
+        words = [args.model] if args.seed is None else [args.model, str(args.seed)]
+        return _in_a_process(words, airflow.environment, serving=settings.endpoint_root)
+
+
+def _in_a_process(words: list[str], environment: dict[str, str], *, serving: Path) -> int:
+    """Run this file with ``words``; whatever way that ends, nothing but what serves is left of it.
+
+    Airflow takes an interrupt for a failed task, which it tries again, and puts its own handler in place of ours: only
+    another process than the one that it runs in can end it.
+    """
+    from modelway.cli._airflow_processes import adopt_orphans, dies_with_parent, stop_descendants
+    from modelway.cli._interrupts import ignore_interrupts
+
+    adopt_orphans()
+    process = None
+    try:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "modelway.cli.run", *words],
+                env=environment,
+                start_new_session=True,
+                preexec_fn=dies_with_parent(signal.SIGKILL),
+            )
+            status = process.wait()
+        finally:
+            ignore_interrupts()
+    finally:
+        if process:
+            process.kill()
+            process.wait()
+        stop_descendants(spare=serving)
+    if status < 0:
+        raise ModelwayError(f"the process that ran the DAG was killed by {signal.Signals(-status).name}")
+    return status
 
 
 def _test(model: str, conf: dict[str, Any]) -> int:
-    """Run the DAG; Airflow is imported only now, when its settings are in the environment."""
+    """Run the DAG in this process."""
     from airflow.dag_processing.dagbag import DagBag
     from rich.console import Console
 
@@ -71,3 +112,7 @@ def _xcoms(dag_id: str, run_id: str) -> dict[tuple[str, str], Any]:
     with create_session() as session:
         rows = session.scalars(select(XComModel).where(XComModel.dag_id == dag_id, XComModel.run_id == run_id))
         return {(row.task_id, row.key): XComModel.deserialize_value(row) for row in rows}
+
+
+if __name__ == "__main__":
+    sys.exit(_test(sys.argv[1], {"seed": int(sys.argv[2])} if sys.argv[2:] else {}))

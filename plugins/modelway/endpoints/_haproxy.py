@@ -24,6 +24,12 @@ _NOWHERE = "127.0.0.1:9"
 #: a unix socket's path has at most 107 bytes, and HAProxy binds a longer temporary name first
 _LONGEST_SOCKET_PATH = 85
 
+#: idle connections that the gateway keeps to each server
+_IDLE = 16
+#: A killed server resets its connections one after the other, and the kernel takes new ones for it until the last
+#: moment. So a request may meet each idle one, one just made, and a refusal, before the server counts as down.
+_RETRIES = _IDLE + 4
+
 #: (backend, server) to the row of ``show stat``
 Stats = Mapping[tuple[str, str], Mapping[str, str]]
 
@@ -45,12 +51,13 @@ defaults
     timeout server 300s
     timeout queue 10s
     timeout http-request 30s
-    retries 3
+    retries {retries}
     option redispatch 1
     option http-buffer-request
     retry-on conn-failure empty-response junk-response
-    # one refused connection takes a server out until its next check, so that the retry goes to the other one
-    default-server inter 200ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down
+    # one refused connection takes a server out until its next check, so that the retry goes to the other one;
+    # connections that break off do not, there must be more retries than idle connections
+    default-server inter 200ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down pool-max-conn {idle}
 
 frontend entry
     bind {bind}
@@ -136,7 +143,12 @@ def config(state: State, *, socket_file: Path) -> str:
         f"    use_backend slot{slot} if {{ var(txn.slot) -m str {slot} }}\n" for slot in range(SLOTS)
     )
     text = _CONFIG.format(
-        socket=socket_file, bind=f"{state.host}:{state.port}", buckets=BUCKETS, rules=rules.rstrip("\n")
+        socket=socket_file,
+        bind=f"{state.host}:{state.port}",
+        buckets=BUCKETS,
+        rules=rules.rstrip("\n"),
+        retries=_RETRIES,
+        idle=_IDLE,
     )
     where = addresses(state)
     for slot in range(SLOTS):

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -14,8 +15,8 @@ import modelway
 
 #: variables of the starter that a server may see: none of Airflow's, no credentials
 _PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-#: children of this very process, kept so that they are reaped once they end
-_children: dict[int, subprocess.Popen[bytes]] = {}
+#: (starter, child) by the child's id, kept so that children are reaped once they end
+_children: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
 
 
 def spawn(argv: Sequence[str], *, folder: Path, log: Path) -> int:
@@ -37,7 +38,7 @@ def spawn(argv: Sequence[str], *, folder: Path, log: Path) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _children[child.pid] = child
+    _children[child.pid] = os.getpid(), child
     return child.pid
 
 
@@ -48,7 +49,8 @@ def running(pid: int | None, marker: str) -> bool:
 
 def exit_status(pid: int) -> int | None:
     """Return the exit status of an ended process that this one started, None when it runs or is not known here."""
-    return _children[pid].poll() if pid in _children else None
+    child = _child(pid)
+    return None if child is None else child.poll()
 
 
 def strays(folder: Path, known: Mapping[int, str]) -> Iterator[tuple[int, str]]:
@@ -97,14 +99,21 @@ def tail(log: Path, *, lines: int = 12) -> str:
 
 
 def _process(pid: int, marker: str) -> psutil.Process | None:
-    if pid in _children and _children[pid].poll() is not None:
-        return None
+    child = _child(pid)
+    # a child's own command line is empty for a moment after its start
+    started = child is not None and child.poll() is None and marker in cast(Sequence[str], child.args)
     try:
         process = psutil.Process(pid)
         # a zombie has an empty command line
-        return process if marker in process.cmdline() else None
+        return process if started or marker in process.cmdline() else None
     except psutil.Error:
         return None
+
+
+def _child(pid: int) -> subprocess.Popen[bytes] | None:
+    """Return a child of this very process; a fork has its starter's notes, but cannot ask for them."""
+    starter, child = _children.get(pid, (None, None))
+    return child if starter == os.getpid() else None
 
 
 def _ours(argv: Sequence[str]) -> bool:

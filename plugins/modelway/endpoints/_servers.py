@@ -28,19 +28,28 @@ def is_running(folder: Path, server: ServerState) -> bool:
 
 
 def is_ready(folder: Path, server: ServerState, *, patience: float = 1.0) -> bool:
-    """Return whether the server takes requests, asked over HTTP within ``patience`` seconds; notes its port."""
-    if server.port is None:
-        server.port = _port(folder, server)
-    if server.port is None or not is_running(folder, server):
-        return False
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=patience)
-    try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    """Return whether the server takes requests, asked over HTTP; notes its port.
+
+    :param patience: seconds for the answer of a server that runs; one that refuses or is gone is not waited for
+    """
+    end = time.monotonic() + patience
+    while (left := end - time.monotonic()) > 0:
+        if server.port is None:
+            server.port = _port(folder, server)
+        if server.port is None or not is_running(folder, server):
+            return False
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=left)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == 200
+        except ConnectionRefusedError:
+            return False
+        except (OSError, http.client.HTTPException):
+            # broken off, or out of time: the loop asks whether it still runs
+            time.sleep(0.02)
+        finally:
+            connection.close()
+    return False
 
 
 def start(folder: Path, server: ServerState, *, image_root: Path) -> None:

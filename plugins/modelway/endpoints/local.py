@@ -7,6 +7,7 @@ Per endpoint ``<root>/<name>/`` holds state.json, the gateway's configuration an
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from modelway.endpoints import _gateway, _servers
 from modelway.endpoints._haproxy import find_haproxy
 from modelway.endpoints._state import ServerState, State, locked, read_state, write_state
 from modelway.endpoints.base import (
+    MAX_PREDICTORS,
     EndpointSpec,
     EndpointStatus,
     Predictor,
@@ -235,15 +237,12 @@ def _stop_strays(folder: Path, state: State) -> None:
 
 
 def _status(folder: Path, state: State) -> EndpointStatus:
+    # all at once, so that several stuck ones take no longer than one
+    with ThreadPoolExecutor(MAX_PREDICTORS) as asking:
+        answers = list(asking.map(partial(_servers.is_ready, folder, patience=_STUCK), state.wanted))
     predictors = tuple(
-        PredictorStatus(
-            version=server.version,
-            image=server.image,
-            weight=server.weight,
-            ready=_servers.is_ready(folder, server),
-            url=server.url,
-        )
-        for server in state.wanted
+        PredictorStatus(version=server.version, image=server.image, weight=server.weight, ready=ready, url=server.url)
+        for server, ready in zip(state.wanted, answers, strict=True)
     )
     ready = _gateway.is_running(folder, state) and all(one.ready for one in predictors if one.weight)
     return EndpointStatus(name=state.name, url=state.url, predictors=predictors, stable=state.stable, ready=ready)

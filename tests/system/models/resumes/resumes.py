@@ -10,6 +10,7 @@ def train(job):
         net.load_state_dict(torch.load(resumed.path, weights_only=True))
         start = resumed.step
     job.note(f"begins after step {start}")
+    job.note(f"sees {' '.join(sorted(os.environ))}")
     for step in range(start + 1, 4):
         job.log(step=step, train_loss=1 / step)
         with job.checkpoint(step=step) as path:

@@ -1,0 +1,42 @@
+"""One command at a time works in a home folder."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from modelway.errors import ModelwayError, NotWritable
+
+
+@contextmanager
+def only_one(home: Path, *, command: str) -> Iterator[None]:
+    """Hold the home folder: two schedulers on one database would both run the tasks, and a demo stops what serves.
+
+    :param command: who holds it, as another one is told
+    :raises ModelwayError: another command holds it; the message names it with its process
+    :raises NotWritable: the folder cannot be written
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "home.lock").open("a+")
+    except OSError as error:
+        raise NotWritable(
+            f"the home folder cannot be written ({error.strerror})",
+            where=str(home),
+            do="Make it writable, or set MODELWAY_HOME to a folder that is",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise ModelwayError(
+                f"{lock.read().strip()} is running already",
+                where=str(home),
+                do="Stop it with Ctrl-C or wait for its end, or set MODELWAY_HOME to another folder",
+            ) from None
+        lock.truncate(0)
+        lock.write(f"`{command}` (process {os.getpid()})")
+        lock.flush()
+        yield

@@ -1,0 +1,112 @@
+"""The demo's parts that meet an endpoint: what it brings back, and the requests that it sends meanwhile."""
+
+import json
+import time
+from hashlib import sha256
+
+import pytest
+from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.cli import demo
+from modelway.cli._traffic import Traffic
+from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
+from modelway.hooks.settings import load_settings
+from rich.console import Console
+
+from tests.endpoint_clients import eventually
+from tests.tiny_model import infer_body, write_model
+
+HOST, PATH = "127.0.0.2", "/srv/model"
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
+    return load_settings()
+
+
+@pytest.fixture
+def endpoint(settings):
+    """An endpoint with one version, whose model lies elsewhere in its image than by default."""
+    endpoint = load_endpoint("local", root=settings.endpoint_root)
+    yield endpoint
+    endpoint.delete(demo.MODEL)
+
+
+@pytest.fixture
+def spec(endpoint, tmp_path):
+    folder = write_model(tmp_path / "1", scale=1, name=demo.MODEL)
+    files = tuple(
+        LayerFile(
+            path_in_image=f"{PATH}/{file.relative_to(folder)}",
+            source=file,
+            size=file.stat().st_size,
+            digest=f"sha256:{sha256(file.read_bytes()).hexdigest()}",
+        )
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    )
+    options = BuildOptions(name=demo.MODEL, layout=tmp_path / "layout")
+    image = load_builder("oci").build(layers=(Layer(files=files),), base="scratch", options=options).reference
+    spec = EndpointSpec(
+        name=demo.MODEL,
+        model=demo.MODEL,
+        predictors=(Predictor(version=1, image=image, weight=100),),
+        stable=1,
+        host=HOST,
+        model_path=PATH,
+    )
+    endpoint.apply(spec)
+    return spec
+
+
+def test_what_was_served_comes_back_where_the_model_spec_says(settings, endpoint, spec, tmp_path, monkeypatch):
+    before = endpoint.status(demo.MODEL)
+    port = int(before.url.rsplit(":", 1)[1])
+    model = tmp_path / "models" / demo.MODEL
+    model.mkdir(parents=True)
+    (model / "digits.py").write_text(
+        "def train(job): ...\ndef evaluate(job, checkpoint): ...\ndef export(job, c): ...\n"
+    )
+    document = {"model": demo.MODEL, "endpoint": {"host": HOST, "port": port}, "image": {"path": PATH}}
+    (model / "model.yaml").write_text(json.dumps(document))
+    monkeypatch.setenv("MODELWAY_MODELS", str(tmp_path / "models"))
+    endpoint.stop(demo.MODEL)
+    assert not endpoint.status(demo.MODEL).ready
+    demo._restore(Console(quiet=True), settings)
+    after = endpoint.status(demo.MODEL)
+    assert after.ready
+    assert after.url == before.url == f"http://{HOST}:{port}"
+
+
+def traffic(endpoint, new=1):
+    return Traffic(endpoint=endpoint, model=demo.MODEL, requests=[infer_body()], new=new)
+
+
+def test_requests_wait_for_an_endpoint_that_is_not_ready(endpoint, spec):
+    endpoint.stop(demo.MODEL)
+    with traffic(endpoint) as sent:
+        time.sleep(1)
+        assert endpoint.status(demo.MODEL).predictors[0].weight == 100
+        endpoint.apply(spec)
+        eventually(lambda: sent.counted().get(100, {}).get(1, 0) >= 20)
+    assert sent.problem() is None
+
+
+def test_an_error_in_the_thread_of_the_requests_is_told(settings, endpoint, spec):
+    state = settings.endpoint_root / demo.MODEL / "state.json"
+    text = state.read_text()
+    with traffic(endpoint) as sent:
+        eventually(lambda: sent.counted())
+        state.write_text("{")
+        eventually(lambda: sent.error)
+    state.write_text(text)
+    assert sent.problem().startswith("the requests during the rollout ended early: DigestMismatch: ")
+
+
+def test_requests_that_fail_are_told(endpoint, spec):
+    with traffic(endpoint) as sent:
+        eventually(lambda: sent.counted())
+        sent.model = "another"
+        eventually(lambda: sent.failures)
+        sent.model = demo.MODEL
+    assert "requests failed during the rollout: {'404': " in sent.problem()

@@ -1,0 +1,176 @@
+"""What the commands start and end: Airflow's components, everything below them, and one command per home folder."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import pytest
+from modelway.cli._airflow_api import AirflowApi
+from modelway.cli._airflow_processes import LocalAirflow
+from modelway.cli._home_lock import only_one
+from modelway.errors import EndpointNotReady, ModelwayError
+
+from tests.job_folders import runs
+
+REPOSITORY = Path(__file__).parents[2]
+
+STOPS_WHILE_CHILDREN_END = """
+import os, subprocess, sys, threading
+from modelway.cli import _airflow_processes as processes
+
+def start_and_reap():
+    while True:
+        for each in [subprocess.Popen(["true"]) for _ in range(20)]:
+            each.wait()
+
+for _ in range(2):
+    threading.Thread(target=start_and_reap, daemon=True).start()
+processes.STOP_SECONDS = 0.1
+sleeper = subprocess.Popen(["sleep", "60"])
+for _ in range(30):
+    processes.stop_descendants()
+print("gone" if sleeper.poll() is not None else "lives", flush=True)
+os._exit(0)
+"""
+
+STOPS_ALL_BUT = """
+import subprocess, sys
+from pathlib import Path
+from modelway.cli._airflow_processes import adopt_orphans, stop_descendants
+
+adopt_orphans()
+wait = "import time; time.sleep(60)"
+
+def start(word):
+    command = [sys.executable, "-c", wait, sys.argv[1] + word]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL).pid
+
+spared, other = start("/digits/run.json"), start("-of-another")
+# Its parent is gone at once, as a job's when the process that runs the DAG is killed.
+code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {wait!r}], stdout=2).pid)"
+orphan = int(subprocess.run([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE).stdout)
+stop_descendants(spare=Path(sys.argv[1]))
+print(spared, other, orphan)
+"""
+
+
+def test_children_that_end_by_themselves_meanwhile_do_not_keep_the_others_alive():
+    done = subprocess.run([sys.executable, "-c", STOPS_WHILE_CHILDREN_END], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "gone\n", done.stderr[-2000:]
+
+
+def test_everything_below_ends_but_what_serves(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", STOPS_ALL_BUT, str(tmp_path)], stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    spared, other, orphan = map(int, done.stdout.split())
+    try:
+        assert runs(spared)
+        assert not runs(other)
+        assert not runs(orphan)
+    finally:
+        psutil.Process(spared).kill()
+
+
+@pytest.fixture
+def airflow(tmp_path, monkeypatch):
+    """Airflow with its settings made and nothing started; its database counts as made."""
+    for name, value in {
+        "AIRFLOW_CONFIG": "/of/another/installation.cfg",
+        "AIRFLOW__CORE__XCOM_BACKEND": "no.such.Backend",
+        "AIRFLOW_CONN_MODELWAY_REGISTRY": "http://me:s3cret@registry",
+    }.items():
+        monkeypatch.setenv(name, value)
+    airflow = LocalAirflow(home=tmp_path, repository=REPOSITORY)
+    (airflow.folder / "logs").mkdir(parents=True)
+    (airflow.folder / "migrated").write_text(version("apache-airflow"))
+    (airflow.folder / "passwords.json").write_text("{}")
+    airflow.prepare()
+    return airflow
+
+
+def test_no_other_user_can_read_the_secrets(airflow):
+    for name in ("secrets.json", "passwords.json"):
+        assert (airflow.folder / name).stat().st_mode & 0o777 == 0o600
+    assert json.loads((airflow.folder / "passwords.json").read_text()) == {"admin": airflow.password}
+
+
+def test_the_users_own_airflow_stays_out_but_for_its_connections(airflow):
+    assert "AIRFLOW_CONFIG" not in airflow.environment
+    assert "AIRFLOW__CORE__XCOM_BACKEND" not in airflow.environment
+    assert airflow.environment["AIRFLOW_CONN_MODELWAY_REGISTRY"] == "http://me:s3cret@registry"
+
+
+def test_a_component_that_ended_is_named_with_its_last_lines(airflow):
+    with (airflow.folder / "logs" / "scheduler.txt").open("w") as log:
+        ended = subprocess.Popen(["sh", "-c", "echo the disk is full; exit 3"], stdout=log)
+    airflow.processes = {"triggerer": subprocess.Popen(["sleep", "60"]), "scheduler": ended}
+    ended.wait()
+    try:
+        with pytest.raises(EndpointNotReady) as told:
+            airflow.check()
+    finally:
+        airflow.stop()
+    assert "airflow scheduler ended with 3" in str(told.value)
+    assert "the disk is full" in str(told.value)
+
+
+class OnlyLogin(http.server.BaseHTTPRequestHandler):
+    """Logs in whoever asks, as Airflow does."""
+
+    def do_POST(self):
+        self.send_response(201)
+        self.end_headers()
+        self.wfile.write(b'{"access_token": "t"}')
+
+    def log_message(self, *words):
+        pass
+
+
+def test_an_airflow_that_does_not_answer_is_told_without_a_traceback():
+    server = http.server.HTTPServer(("127.0.0.1", 0), OnlyLogin)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    api = AirflowApi(url=url, username="admin", password="p")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    for call in (
+        lambda: AirflowApi(url=url, username="admin", password="p"),
+        lambda: api.run_state("digits", "r1"),
+        lambda: api.xcom("digits", "r1", "package"),
+        lambda: api.wait_for_dag("digits"),
+    ):
+        with pytest.raises(EndpointNotReady, match=rf"^{url}: Airflow's API does not answer \(ConnectError: "):
+            call()
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from modelway.cli._home_lock import only_one
+with only_one(Path(sys.argv[1]), command="modelway demo"):
+    print("holds", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_home_folder_is_held_by_one_command_for_as_long_as_it_lives(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "holds\n"
+    told = rf"`modelway demo` \(process {holder.pid}\) is running already"
+    with pytest.raises(ModelwayError, match=told), only_one(tmp_path, command="modelway run digits"):
+        pass
+    holder.kill()
+    holder.communicate()
+    with only_one(tmp_path, command="modelway run digits"):
+        assert f"(process {os.getpid()})" in (tmp_path / "home.lock").read_text()
