@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
+DEMO = "tests/system/test_demo.py"
 
 #: two lanes for two cores; within a lane one after another, the cheapest first
 LANES = {
@@ -23,9 +24,10 @@ LANES = {
         "dags": [*PYTEST, "tests/dags"],
         "docs": [*PYTEST, "tests/docs"],
         "contract": [*PYTEST, "tests/contract"],
+        "system": [*PYTEST, "tests/system", "--ignore", DEMO],
     },
-    "system": {
-        "system": [*PYTEST, "tests/system"],
+    "demo": {
+        "demo": [*PYTEST, DEMO],
     },
 }
 
