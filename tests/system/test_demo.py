@@ -147,7 +147,8 @@ def demo_that_trains(home):
         for process in [demo, *left_over(home)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        demo.communicate()
+        demo.wait()
+        demo.stdout.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
