@@ -180,6 +180,19 @@ def test_jobs_see_no_secret_of_airflow(lab):
     assert [name for name in first if "AIRFLOW" in name] == []
 
 
+def test_everything_listens_on_this_machine_alone(lab):
+    assert lab.finish("resumes") == "success"
+    heard = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found = process.net_connections(kind="inet")
+        except psutil.NoSuchProcess:
+            continue
+        heard |= {each.laddr for each in found if each.status == psutil.CONN_LISTEN}
+    assert len(heard) >= 3, "Airflow, a gateway and a server"
+    assert {address.ip for address in heard} == {"127.0.0.1"}
+
+
 def test_airflow_took_no_returning_task_for_lost(lab):
     """See docs/adr/0005: a task that came back too soon from its trigger would be failed by the scheduler."""
     for dag_id in ("resumes", "some-nan", "truncated", "unloadable"):

@@ -20,7 +20,13 @@ import psutil
 
 from modelway.errors import EndpointNotReady, NotWritable
 
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+#: the log servers of two of them listen on every address; here the api-server reads the files itself
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "api-server": (),
+    "scheduler": ("--skip-serve-logs",),
+    "dag-processor": (),
+    "triggerer": ("--skip-serve-logs",),
+}
 START_SECONDS = 240.0
 STOP_SECONDS = 20.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -92,7 +98,7 @@ class LocalAirflow:
     def _environment(self) -> dict[str, str]:
         kept = self._secrets()
         self.password = kept["password"]
-        api, worker_logs, trigger_logs = free_ports(3)
+        api = free_port()
         self.url = f"http://127.0.0.1:{api}"
         write_private(self.folder / "passwords.json", json.dumps({"admin": self.password}))
         airflow = {
@@ -113,9 +119,6 @@ class LocalAirflow:
             "API__WORKERS": "1",
             "API_AUTH__JWT_SECRET": kept["jwt_secret"],
             "LOGGING__BASE_LOG_FOLDER": str(self.folder / "logs"),
-            "LOGGING__WORKER_LOG_SERVER_HOST": "127.0.0.1",
-            "LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
-            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
             "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
             "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
@@ -167,7 +170,7 @@ class LocalAirflow:
         """Start one of ``COMPONENTS``."""
         with self._log(component).open("ab") as output:
             self.processes[component] = subprocess.Popen(
-                self._command(component),
+                self._command(component, *COMPONENTS[component]),
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -228,16 +231,12 @@ class LocalAirflow:
         stop_descendants()
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        return port
 
 
 def adopt_orphans() -> None:
