@@ -28,11 +28,6 @@ class Settings:
         """The folder of the local endpoints' state."""
         return self.home / "endpoints"
 
-    @property
-    def job_root(self) -> Path:
-        """The folder of local jobs."""
-        return self.home / "jobs"
-
 
 def load_settings() -> Settings:
     """Read the settings from the environment.

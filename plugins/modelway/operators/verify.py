@@ -1,7 +1,6 @@
 """Verify a frozen model."""
 
 import json
-import operator as comparisons
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import VerificationFailed
 from modelway.operators._base import JobOperator, clear_number, job_key, run_key
-
-COMPARISONS = {"<=": comparisons.le, ">=": comparisons.ge, "<": comparisons.lt, ">": comparisons.gt}
+from modelway.spec.gates import Gate
 
 
 class VerifyModelOperator(JobOperator):
@@ -88,7 +86,7 @@ def check_gates(*, gates: Mapping[str, Sequence[Any]], metrics: Mapping[str, flo
         value = metrics.get(name)
         if value is None:
             missed.append(f"{name} has no finite value, must be {comparison} {limit:g}")
-        elif not COMPARISONS[comparison](value, limit):
+        elif not Gate(comparison, limit).passes(value):
             missed.append(f"{name} is {value:.6g}, must be {comparison} {limit:g}")
     if missed:
         raise VerificationFailed(
