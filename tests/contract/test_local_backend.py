@@ -122,12 +122,19 @@ def test_cancel_ends_what_a_killed_supervisor_leaves(backend, submit):
 
 
 def test_a_process_with_a_used_pid_is_no_supervisor_and_is_left_alone(tmp_path):
-    created = psutil.Process(os.getsid(0)).create_time()
-    record(tmp_path, pid=os.getsid(0), created=created)
-    assert os.getpid() in processes.members(tmp_path)
-    record(tmp_path, pid=os.getsid(0), created=created - 1e6)
-    assert not processes.alive(tmp_path)
-    assert processes.members(tmp_path) == []
+    # A leader of our own: the test's session may be led by a process outside of its container, id 0.
+    leader = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        created = psutil.Process(leader.pid).create_time()
+        record(tmp_path, pid=leader.pid, created=created)
+        assert processes.alive(tmp_path)
+        assert leader.pid in processes.members(tmp_path)
+        record(tmp_path, pid=leader.pid, created=created - 1e6)
+        assert not processes.alive(tmp_path)
+        assert processes.members(tmp_path) == []
+    finally:
+        leader.kill()
+        leader.wait()
 
 
 def record(attempt, **fields):
