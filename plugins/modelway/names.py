@@ -8,6 +8,13 @@ from collections.abc import Iterable
 #: a model, stage or endpoint name: a DNS label (RFC 1123), valid as a Kubernetes name and in an image repository
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 
+_ALIAS = re.compile(r"(?!v?\d+$)[a-z0-9]([-a-z0-9_.]{0,62}[a-z0-9])?")
+
+
+def is_alias(text: str) -> bool:
+    """Return whether a text can name an alias, and is not taken for a version: a number, ``v3`` or ``latest``."""
+    return text != "latest" and _ALIAS.fullmatch(text) is not None
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that ``word`` was probably meant to be, if one is close."""
@@ -31,8 +38,3 @@ def job_name(*, model: str, run: str, stage: str, attempt: int) -> str:
     """Return a job's name, a DNS label of at most 63 characters: the same for the same (model, run, stage, attempt)."""
     digest = hashlib.sha256(f"{model}\0{run}\0{stage}".encode()).hexdigest()[:10]
     return f"mw-{slug(model, limit=20)}-{slug(stage, limit=20)}-{digest}-{attempt}"
-
-
-def version_tag(number: int) -> str:
-    """Return the image tag of a model version, such as ``v3``."""
-    return f"v{number}"

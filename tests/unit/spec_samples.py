@@ -36,6 +36,64 @@ endpoint: {target: local, host: 127.0.0.1, port: 8080}
 rollout: {steps: [10, 50, 100], interval: 10s}
 """
 
+# Together with DEFAULTS each key of the sections that a run, a schedule and environments have.
+RICH = """\
+extends: ../defaults.yaml
+model: digits
+params:
+  epochs: 4
+  rate: {default: 0.1, minimum: 0, maximum: 1, description: Step size}
+  optimizer: {default: adam, choices: [adam, sgd]}
+  augment: true
+datasets:
+  images: s3://lake/images/{{ data_interval_start | ds }}/{{ params.optimizer }}
+  labels:
+    uri: /data/labels
+    digest: sha256:0000000000000000000000000000000000000000000000000000000000000000
+    version: "{{ partition }}"
+schedule:
+  cron: "0 3 * * *"
+  timezone: Europe/Berlin
+  start: 2026-01-31
+  catchup: true
+  assets: [s3://lake/images, labels]
+  backfill: true
+reuse: same-inputs
+retry_delay: 1m
+deadline: 6h
+pool: gpus
+max_active_runs: 2
+train: {base: champion, params: {width: null}}
+register: {alias: candidate}
+image: {tag: "{version}-digits"}
+rollout: {alias: production}
+monitor: {retrain_on_event: true}
+notifications:
+  on_failure: [{notifier: team.Mail, args: {to: ml@example.com, subject: "{{ dag_run.run_id }} failed"}}]
+  on_success: []
+  on_deadline: [{notifier: team.Mail}]
+environments:
+  dev:
+    schedule: null
+    datasets: {images: /data/images, labels: {version: null, digest: null}}
+    deadline: null
+    notifications: null
+    params: {epochs: {default: 1}}
+  prod:
+    train: {resources: {cpu: 4}, timeout: null}
+    rollout: {steps: [1, 10, 100]}
+"""
+DEFAULTS = """\
+owner: vision-team
+retries: 5
+train: {timeout: 2h, params: {width: 64, depth: 3}}
+rollout: {steps: [50, 100], interval: 1m}
+params: {epochs: {default: 3, minimum: 1}, shared: text}
+environments:
+  staging:
+  prod: {retries: 9, train: {seed: 3}}
+"""
+
 
 def write_model(models: Path, name: str, *, spec: str | bytes | None = None, code: str | None = GOOD_CODE) -> Path:
     """Write ``models/name``, its spec (default: the shortest one) and, unless None, its Python; return the folder."""

@@ -1,9 +1,16 @@
 import argparse
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from modelway.cli import lint
+from modelway.spec.rooms import known_names
 from spec_samples import write_model
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str | Path) -> int:
@@ -80,3 +87,107 @@ def test_a_model_folder_without_a_spec_is_told(models: Path, capsys: pytest.Capt
     (folder / "model.yaml").rename(folder / "model.yml")
     assert run("models") == 1
     assert "models/digits/model.yml  this file is not read. Rename it to model.yaml.\n" in capsys.readouterr().out
+
+
+BAD = "model: one\ntrain:\n  backend: lokal\nowner: ''\n"
+
+
+def test_problems_are_printed_as_json(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "one", spec=BAD)
+    assert run("--format", "json") == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == {
+        "file": "models/one/model.yaml",
+        "line": 3,
+        "column": 12,
+        "where": "train.backend",
+        "what": "'lokal' is not a backend",
+        "known": list(known_names("backends")),
+        "suggestion": "local",
+        "do": None,
+    }
+    assert (second["where"], second["known"]) == ("owner", None)
+
+
+def test_no_problems_are_an_empty_list(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "one")
+    assert run("--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_problems_are_printed_as_annotations(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "a,b%", spec="model: [")
+    write_model(models, "one", spec=BAD)
+    assert run("--format", "github") == 1
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("::error file=models/a%2Cb%25/model.yaml,line=2,col=1,title=model spec::not valid YAML: ")
+    assert second.startswith(
+        "::error file=models/one/model.yaml,line=3,col=12,title=train.backend::train.backend: 'lokal'"
+    )
+    assert third == "::error file=models/one/model.yaml,line=4,col=8,title=owner::owner: must not be empty."
+
+
+def test_each_environment_is_checked_unless_one_is_named(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "one", spec="model: one\nenvironments:\n  dev: {retries: 1}\n  prod: {retries: many}\n")
+    assert run() == 1
+    assert "one/model.yaml:4:19  environments.prod.retries: expected a whole number" in capsys.readouterr().out
+    assert run("--env", "dev") == 0
+    assert run("--env", "prod") == 1
+
+
+def test_an_environment_of_no_model_is_a_problem(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(models, "one", spec="model: one\nenvironments: {prod: {retries: 1}}\n")
+    other = write_model(models, "two")
+    assert run("--env", "prod", other) == 0
+    assert run("--env", "prd", other) == 1
+    assert "'prd' is an environment of no model here. Known: prod. Did you mean 'prod'?" in capsys.readouterr().out
+    monkeypatch.setenv("MODELWAY_ENV", "prd")
+    assert run() == 1
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"new\nline", b"bell\x07", "\u2028".encode()])
+def test_a_folder_of_any_name_is_printed_on_one_line(
+    name: bytes, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = os.fsencode(models) + b"/" + name
+    os.mkdir(folder)
+    with open(folder + b"/model.yaml", "w") as file:
+        file.write("model: one\n")
+    for form in ("text", "json", "github"):
+        assert run("--format", form) == 1
+        printed = capsys.readouterr().out
+        printed.encode()
+        assert "\x07" not in printed
+        if form == "github":
+            assert all(line.startswith("::error ") for line in printed.splitlines())
+
+
+def test_what_the_terminal_cannot_show_is_escaped(models: Path) -> None:
+    write_model(models, "one", spec="model: one\nextends: one.yaml\n")
+    (models / "one" / "one.yaml").write_text("extends: ./one.yaml\n")
+    (models / "one" / "é").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from modelway.cli import main; sys.exit(main(['lint']))"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT / "plugins")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "in a circle: models/one/one.yaml \\u2192 models/one/one.yaml" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socketless", "dangling"])
+def test_a_path_of_no_use_is_wrong_usage(kind: str, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = models / "thing"
+    {"pipe": lambda: os.mkfifo(path), "socketless": path.touch, "dangling": lambda: path.symlink_to("gone")}[kind]()
+    assert run(path) == 2
+    assert capsys.readouterr().err.startswith("modelway lint: ")
+
+
+def test_an_unknown_format_is_wrong_usage(models: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("--format", "xml")
+    assert caught.value.code == 2

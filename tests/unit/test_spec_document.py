@@ -44,10 +44,10 @@ def test_an_alias_stands_for_the_value_of_its_anchor() -> None:
 def test_places_count_lines_and_columns_of_characters_from_one() -> None:
     root, _ = read_document("é: {ü: 1,\n  'ß': [x, 2]}\n", file=FILE)
     assert root is not None
-    assert root.place(("é", "ü")) == (1, 8)
-    assert root.place(("é", "ß"), of_key=True) == (2, 3)
-    assert root.place(("é", "ß", 1)) == (2, 12)
-    assert root.place(("é", "absent", 3)) == (1, 4)
+    assert root.place(("é", "ü")) == (FILE, 1, 8)
+    assert root.place(("é", "ß"), of_key=True) == (FILE, 2, 3)
+    assert root.place(("é", "ß", 1)) == (FILE, 2, 12)
+    assert root.place(("é", "absent", 3)) == (FILE, 1, 4)
 
 
 @pytest.mark.parametrize("word", ["yes", "No", "ON", "off"])

@@ -36,6 +36,8 @@ ALLOWED = (
     *("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH"),
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
+#: what this backend gives where the machine has it; lint reads it without importing this file
+POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu"})
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOG_BLOCK = 1 << 20
 START_SECONDS = 30.0
@@ -56,9 +58,7 @@ class LocalRequest:
 class LocalBackend:
     """Starts, finds again, follows and stops processes of this machine."""
 
-    capabilities = frozenset(
-        {"cancel", "logs", "memory_limit", "cpu_limit"} | ({"gpu"} if processes.gpu_count() else set())
-    )
+    capabilities = POSSIBLE - (set() if processes.gpu_count() else {"gpu"})
 
     def __init__(self, *, home: Path) -> None:
         """Keep jobs under ``<home>/jobs`` and virtual environments under ``<home>/venvs``."""

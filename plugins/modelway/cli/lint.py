@@ -1,12 +1,21 @@
 """``modelway lint``: check model specs, all problems at once."""
 
 import argparse
+import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelway.names import nearest
+
+if TYPE_CHECKING:
+    from modelway.spec.load import LoadedSpecs
+    from modelway.spec.problems import Problem
+
+FORMATS = ("text", "json", "github")
 
 
 def add_commands(subparsers: Any) -> None:
@@ -14,8 +23,8 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "lint",
         help="check model specs",
-        description="Check model specs and the Python beside them. Exit status: 0 no problem, 1 problems, "
-        "2 a path that does not exist.",
+        description="Check model specs, in each of their environments, and the Python beside them. "
+        "Exit status: 0 no problem, 1 problems, 2 a path that does not exist or a wrong use.",
     )
     parser.add_argument(
         "paths",
@@ -24,19 +33,23 @@ def add_commands(subparsers: Any) -> None:
         metavar="PATH",
         help="a folder of models, a model's folder or a model.yaml (default: the folder of the models)",
     )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="json: a list; github: annotations of a workflow's run"
+    )
+    parser.add_argument("--env", metavar="NAME", help="check this environment alone (default: all)")
     parser.set_defaults(run=lint)
 
 
 def lint(args: argparse.Namespace) -> int:
     """Check the specs at ``args.paths``, print what is wrong and return the exit status."""
     from modelway.spec.load import FILE_NAME, find_specs, load_files, models_folder
-    from modelway.spec.problems import Problem, counted, render
+    from modelway.spec.problems import counted
 
     files: list[Path] = []
     problems: list[Problem] = []
     for path in args.paths or [models_folder()]:
         if reason := _unusable(path, FILE_NAME):
-            print(f"modelway lint: {reason}", file=sys.stderr)
+            print(printable(f"modelway lint: {reason}"), file=sys.stderr)
             return 2
         if path.name == FILE_NAME and not path.is_dir():
             files.append(path)
@@ -46,13 +59,63 @@ def lint(args: argparse.Namespace) -> int:
             found, unread = find_specs(path)
             files += found
             problems += unread
-    loaded = load_files(files)
+    loaded = load_files(files, environment=args.env or "", every_environment=True)
     problems += loaded.problems
-    if problems:
-        print(render(problems))
-        return 1
-    print(f"{counted(len(loaded.specs), 'model spec')}, no problems")
-    return 0
+    problems += unknown_to_all(loaded, files, args.env)
+    good = f"{counted(len(loaded.specs), 'model spec')}, no problems"
+    print(printable({"text": _text, "json": _json, "github": _github}[args.format](problems, good)))
+    return 1 if problems else 0
+
+
+def unknown_to_all(loaded: "LoadedSpecs", files: Sequence[Path], environment: str | None) -> tuple["Problem", ...]:
+    """Return the problem of an environment that no model in the folders of these has."""
+    from modelway.spec.load import find_specs, load_files, unknown_environment
+
+    if not files or not unknown_environment(loaded, folder=files[0], environment=environment):
+        return ()
+    folders = list(dict.fromkeys(file.absolute().parent.parent for file in files))
+    everyone = load_files([file for folder in folders for file in find_specs(folder)[0]], environment="")
+    return unknown_environment(everyone, folder=folders[0], environment=environment)
+
+
+def printable(text: str) -> str:
+    """Return the text with what the terminal cannot show, or would obey, written as an escape."""
+    # Control characters of file names, and halves of characters from names that are no UTF-8.
+    plain = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return plain.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _text(problems: Sequence["Problem"], good: str) -> str:
+    from modelway.spec.problems import render
+
+    return render(problems) if problems else good
+
+
+def _json(problems: Sequence["Problem"], good: str) -> str:
+    from modelway.spec.problems import display
+
+    return json.dumps([asdict(problem) | {"file": display(problem.file)} for problem in problems], indent=1)
+
+
+def _github(problems: Sequence["Problem"], good: str) -> str:
+    """Return workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
+    from modelway.spec.problems import display
+
+    lines = []
+    for one in problems:
+        place = {"file": display(one.file), "line": one.line, "col": one.column, "title": one.where or "model spec"}
+        properties = ",".join(f"{key}={_property(str(value))}" for key, value in place.items() if value is not None)
+        lines.append(f"::error {properties}::{_data(one.message)}")
+    return "\n".join(lines) if lines else good
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _unusable(path: Path, file_name: str) -> str | None:
@@ -63,6 +126,6 @@ def _unusable(path: Path, file_name: str) -> str | None:
         except OSError:
             near = None
         return f"{path} does not exist." + (f" Did you mean '{path.parent / near}'?" if near else "")
-    if path.is_file() and path.name != file_name:
+    if not os.path.isdir(path) and path.name != file_name:
         return f"{path} is not a {file_name}. Name a folder or a {file_name}."
     return None

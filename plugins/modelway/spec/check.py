@@ -12,8 +12,11 @@ from pydantic_core import ErrorDetails
 from modelway.names import nearest
 from modelway.spec.code import code_problems
 from modelway.spec.document import Node
-from modelway.spec.model import NAME_REPEATED, ModelSpec, repeated
+from modelway.spec.layers import ENVIRONMENTS, EXTENDS
+from modelway.spec.model import ModelSpec
 from modelway.spec.problems import KeyPath, Problem, Refusal, dotted, shown
+from modelway.spec.rules import findings
+from modelway.spec.sections import NAME_REPEATED, repeated
 
 _KINDS = {
     "int_type": "a whole number",
@@ -36,31 +39,43 @@ _LIMITS = {
 _HOLDS_PARAMS = ("train", "evaluate")
 
 
-def check_spec(root: Node, *, file: Path) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
-    """Return the spec that a file's values make, or None and what is wrong with them and with the model's Python."""
+def check_spec(
+    root: Node, *, file: Path, environment: str | None = None
+) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
+    """Return the spec that a file's values make, or None and what is wrong with them and with the model's Python.
+
+    :param root: the values, those of the files that it extends and of the environment included
+    :param environment: the environment that they are meant for
+    """
     data = root.plain()
     if not isinstance(data, dict):
         what = f"expected a mapping (key: value), got {shown(data)}"
         do = f"Write at least: model: {file.parent.name}"
-        return None, (Problem(file=file, line=root.line, column=root.column, what=what, do=do),)
+        return None, (_at(root, (), Refusal(what, do=do)),)
     spec = None
     problems: list[Problem] = []
     try:
-        spec = ModelSpec.model_validate(data, context={"folder": file.parent})
+        spec = ModelSpec.model_validate(data, context={"folder": file.parent, "environment": environment})
     except ValidationError as error:
         details = error.errors(include_url=False)
         problems += [_problem(detail, root, file) for detail in details]
     if not any(problem.where == "model" for problem in problems) and data["model"] != file.parent.name:
-        line, column = root.place(("model",))
         what = f"{shown(data['model'])} is not the name of its folder, '{file.parent.name}'"
         do = f"Write model: {file.parent.name}, or rename the folder"
-        problems.append(Problem(file=file, line=line, column=column, where="model", what=what, do=do))
-    problems += _repeated_stage(data, root, file, problems)
+        problems.append(_at(root, ("model",), Refusal(what, do=do)))
+    problems += _repeated_stage(data, root, problems)
+    problems += [_at(root, one.path, one.refusal, of_key=one.of_key) for one in findings(data)]
     problems += code_problems(data, folder=file.parent)
     return (None if problems else spec), tuple(problems)
 
 
-def _repeated_stage(data: Mapping[str, Any], root: Node, file: Path, problems: Sequence[Problem]) -> list[Problem]:
+def _at(root: Node, path: KeyPath, refusal: Refusal, *, of_key: bool = False) -> Problem:
+    """Return the refusal of a value as a problem of the file that the value stands in."""
+    place = root.place(path, of_key=of_key)
+    return refusal.problem(file=place.file, where=dotted(path), place=(place.line, place.column))
+
+
+def _repeated_stage(data: Mapping[str, Any], root: Node, problems: Sequence[Problem]) -> list[Problem]:
     """Find a stage name given twice even where other things are wrong with the stages."""
     train = data.get("train")
     stages = train.get("stages") if isinstance(train, dict) else None
@@ -71,7 +86,7 @@ def _repeated_stage(data: Mapping[str, Any], root: Node, file: Path, problems: S
     path: KeyPath = ("train", "stages", index if index is not None else 0, "name")
     if index is None or any(problem.where == dotted(path) for problem in problems):
         return []
-    return [Refusal(NAME_REPEATED).problem(file=file, where=dotted(path), place=root.place(path))]
+    return [_at(root, path, Refusal(NAME_REPEATED))]
 
 
 def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
@@ -82,8 +97,7 @@ def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
     refusal = detail.get("ctx", {}).get("error")
     if not isinstance(refusal, Refusal):
         refusal = _refusal(detail, path, file)
-    path += refusal.at
-    return refusal.problem(file=file, where=dotted(path), place=root.place(path, of_key=of_key))
+    return _at(root, path + refusal.at, refusal, of_key=of_key)
 
 
 def _refusal(detail: ErrorDetails, path: KeyPath, file: Path) -> Refusal:
@@ -114,6 +128,8 @@ def _unknown_key(path: KeyPath) -> Refusal:
     *above, key = path
     section = _section(tuple(above))
     known = _keys(section) if section else ()
+    if not above:
+        known = tuple(sorted((*known, EXTENDS, ENVIRONMENTS)))
     # The right key in the wrong section is a better guess than a similar one in this section.
     homes = [name for name, keys in _homes() if key in keys]
     near = None if homes else nearest(str(key), known)
@@ -139,15 +155,32 @@ def _type_hint(kind: str, given: object, path: KeyPath) -> str | None:
 def _section(path: KeyPath) -> type[BaseModel] | None:
     """Return the class of the section at ``path``."""
     found: type[BaseModel] | None = ModelSpec
-    for part in path:
-        if isinstance(part, str) and found is not None:
-            fields = {field.alias or name: field for name, field in found.model_fields.items()}
-            found = next(_models(fields[part].annotation), None) if part in fields else None
+    parts = list(path)
+    while parts and found is not None:
+        part = parts.pop(0)
+        fields = {field.alias or name: field for name, field in found.model_fields.items()}
+        if part not in fields:
+            return None
+        annotation = fields[str(part)].annotation
+        found = next(_models(annotation), None)
+        # In a list or a mapping of sections, the next part says which of them.
+        if found is not None and parts and not _is_section(annotation):
+            parts.pop(0)
     return found
 
 
+def _is_section(annotation: Any) -> bool:
+    """Return whether a key holds one section itself, or nothing."""
+    kinds = [getattr(kind, "__origin__", kind) for kind in get_args(annotation) or [annotation]]
+    return all(kind is type(None) or _is_model(kind) for kind in kinds)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_model(annotation):
         yield annotation
     for argument in get_args(annotation):
         yield from _models(argument)
@@ -160,9 +193,7 @@ def _keys(section: type[BaseModel]) -> tuple[str, ...]:
 @cache
 def _homes() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the sections with their keys, to say where a misplaced key belongs."""
-    homes: Mapping[str, type[BaseModel] | None] = {
-        name: _section((name,)) for name in ModelSpec.model_fields if _section((name,))
-    }
-    stages = _section(("train", "stages", 0))
-    found = [(name, _keys(section)) for name, section in homes.items() if section]
-    return (*found, *([("train.stages", _keys(stages))] if stages else []))
+    fields = {field.alias or name: field for name, field in ModelSpec.model_fields.items()}
+    names = [name for name, field in fields.items() if _is_section(field.annotation)]
+    homes = {**{name: _section((name,)) for name in names}, "train.stages": _section(("train", "stages", 0))}
+    return tuple((name, _keys(section)) for name, section in homes.items() if section)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from modelway.spec.problems import KeyPath, Problem, dotted, shown
+from modelway.spec.problems import KeyPath, Place, Problem, dotted, shown
 
 MOST_VALUES = 10_000
 MOST_ALIASES = 100
@@ -46,11 +46,12 @@ class Node:
     """One value of a document with the place where it begins, counted from 1."""
 
     value: Any  # a scalar, or the nodes of a list or of a mapping
+    file: Path
     line: int
     column: int
     size: int = 1  # values in it, itself included, aliases written out
     height: int = 0  # levels below it
-    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[str, Place] = field(default_factory=dict)
 
     def plain(self) -> Any:
         """Return the value without places."""
@@ -60,8 +61,8 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
-    def place(self, path: KeyPath, *, of_key: bool = False) -> tuple[int, int]:
-        """Return line and column of the value at ``path``, or of its key, or of the nearest value around it."""
+    def place(self, path: KeyPath, *, of_key: bool = False) -> Place:
+        """Return file, line and column of the value at ``path``, or of its key, or of the nearest value around it."""
         node = self
         for number, part in enumerate(path, start=1):
             if of_key and number == len(path) and part in node.keys:
@@ -70,7 +71,7 @@ class Node:
                 node = node.value[part]
             except (KeyError, IndexError, TypeError):
                 break
-        return node.line, node.column
+        return Place(node.file, node.line, node.column)
 
 
 class _Unreadable(Exception):
@@ -118,7 +119,7 @@ class _Reader:
             self.note(event, path, f"the YAML tag {name} is not used in model specs", "Remove the tag")
         if isinstance(event, yaml.ScalarEvent):
             line, column = _place(event.start_mark)
-            node = Node(self.scalar(event, path), line, column)
+            node = Node(self.scalar(event, path), self.file, line, column)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self.sequence(event, path)
         else:
@@ -153,11 +154,11 @@ class _Reader:
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             items.append(self.node(event, (*path, len(items))))
         line, column = _place(start.start_mark)
-        return Node(items, line, column, *_extent(items))
+        return Node(items, self.file, line, column, *_extent(items))
 
     def mapping(self, start: yaml.Event, path: KeyPath) -> Node:
         items: dict[str, Node] = {}
-        keys: dict[str, tuple[int, int]] = {}
+        keys: dict[str, Place] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self.key(event, path)
             place = _place(event.start_mark)
@@ -165,12 +166,12 @@ class _Reader:
             if key is None:
                 continue
             if key in keys:
-                what = f"the key is given twice, first in line {keys[key][0]}"
+                what = f"the key is given twice, first in line {keys[key].line}"
                 self.note(event, (*path, key), what, "Keep one of the two")
                 continue
-            items[key], keys[key] = value, place
+            items[key], keys[key] = value, Place(self.file, *place)
         line, column = _place(start.start_mark)
-        return Node(items, line, column, *_extent(items.values()), keys)
+        return Node(items, self.file, line, column, *_extent(items.values()), keys)
 
     def key(self, event: yaml.Event, path: KeyPath) -> str | None:
         """Return the text of a key, or None after noting that it is none."""
@@ -225,6 +226,12 @@ def read_document(text: str, *, file: Path) -> tuple[Node | None, tuple[Problem,
         what = "the file holds no value"
         return None, (Problem(file=file, what=what, do=f"Write at least: model: {file.parent.name}"),)
     return root, tuple(reader.problems)
+
+
+def is_plain_text(text: str) -> bool:
+    """Return whether a text without quotes is read as that text, and refused by nobody."""
+    ambiguous = _AMBIGUOUS_WORD.fullmatch(text) or _AMBIGUOUS_NUMBER.fullmatch(text) or text == "<<"
+    return not ambiguous and isinstance(_resolved(text), str)
 
 
 def _extent(items: Collection[Node]) -> tuple[int, int]:

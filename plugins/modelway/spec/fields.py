@@ -93,7 +93,7 @@ def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
 
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
-CodeFile = Annotated[str, AfterValidator(_code)]
+CodeFile = Annotated[str, AfterValidator(_code), WithJsonSchema({"type": "string", "pattern": r"^[^./\\][^/\\]*\.py$"})]
 Backend = Annotated[str, AfterValidator(_known("backends", "a backend"))]
 Builder = Annotated[str, AfterValidator(_known("builders", "a builder"))]
 Target = Annotated[str, AfterValidator(_known("endpoints", "an endpoint target"))]

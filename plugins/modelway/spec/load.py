@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from modelway.artifacts.snapshot import MODELS, snapshot_of
+from modelway.names import nearest
 from modelway.spec.check import check_spec
-from modelway.spec.document import read_document
-from modelway.spec.files import read_text
+from modelway.spec.circles import circles, starting
+from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
-from modelway.spec.problems import Problem, Refusal, display, invalid_spec
+from modelway.spec.problems import Place, Problem, Refusal, display, dotted, invalid_spec, shown
 
 FILE_NAME = "model.yaml"
 
@@ -21,6 +23,12 @@ class LoadedSpecs:
 
     specs: Mapping[str, ModelSpec]
     problems: tuple[Problem, ...]
+    sources: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """by model: its ``model.yaml`` and what that extends, nearest first"""
+    environments: tuple[str, ...] = ()
+    """all that the models have"""
+    unread: int = 0
+    """files that do not tell which environments they have"""
 
 
 def models_folder() -> Path:
@@ -30,43 +38,100 @@ def models_folder() -> Path:
     return Path(__file__).resolve().parents[3] / "include" / "models"
 
 
-def load_spec(path: Path) -> ModelSpec:
+def models_beside(dag_file: Path) -> Path:
+    """Return the folder of the models that belongs to a DAG file: of its own snapshot, or ``models_folder()``."""
+    snapshot = snapshot_of(dag_file)
+    return models_folder() if snapshot is None else snapshot / MODELS
+
+
+def load_spec(path: Path, *, environment: str | None = None) -> ModelSpec:
     """Return the spec of one model.
 
     :param path: the model's folder or its ``model.yaml``
+    :param environment: as for ``load_specs``
     :raises InvalidSpec: the message lists every problem of the spec and of the model's Python
     """
-    spec, problems = _read(_spec_file(path))
-    if spec is None:
-        raise invalid_spec(problems)
-    return spec
+    loaded = load_files([_spec_file(path)], environment=environment)
+    if loaded.problems:
+        raise invalid_spec(loaded.problems)
+    return next(iter(loaded.specs.values()))
 
 
-def load_specs(folder: Path) -> LoadedSpecs:
+def load_specs(folder: Path, *, environment: str | None = None) -> LoadedSpecs:
     """Return all models of a folder of models; never raises for what is in it.
 
     Folders without a ``model.yaml`` and hidden ones are passed over.
+
+    :param environment: whose values to take, default ``MODELWAY_ENV``; a model without it has its own values alone,
+        and one that no model has is a problem. An empty text stands for none.
     """
     files, problems = find_specs(folder)
-    loaded = load_files(files)
-    return LoadedSpecs(specs=loaded.specs, problems=(*problems, *loaded.problems))
+    loaded = load_files(files, environment=environment)
+    unknown = unknown_environment(loaded, folder=folder.absolute(), environment=environment)
+    return replace(loaded, problems=(*problems, *unknown, *loaded.problems))
 
 
-def load_files(files: Iterable[Path]) -> LoadedSpecs:
-    """Return the specs of the given ``model.yaml`` files; of two with one name the second is a problem."""
+def load_files(
+    files: Iterable[Path], *, environment: str | None = None, every_environment: bool = False
+) -> LoadedSpecs:
+    """Return the specs of the given ``model.yaml`` files; of two with one name the second is a problem.
+
+    :param environment: as for ``load_specs``
+    :param every_environment: check each model without an environment and in each that it has
+    """
+    chosen = chosen_environment(environment)
+    reader = LayerReader()
     specs: dict[str, ModelSpec] = {}
+    sources: dict[str, tuple[Path, ...]] = {}
     problems: list[Problem] = []
+    environments: set[str] = set()
+    assets: dict[str, Place] = {}
+    unread = 0
     for file in dict.fromkeys(file.absolute() for file in files):
-        spec, found = _read(file)
-        problems += found
-        if spec is None:
+        read = _read(file, reader, chosen=chosen, every=every_environment)
+        problems += read.problems
+        environments.update(read.environments)
+        unread += read.is_unread
+        if read.spec is None:
             continue
-        if first := specs.get(spec.model):
-            what = f"'{spec.model}' is already the model of {display(first.folder / FILE_NAME)}"
+        if first := specs.get(read.spec.model):
+            what = f"'{read.spec.model}' is already the model of {display(first.folder / FILE_NAME)}"
             problems.append(Problem(file=file, where="model", what=what, do="Rename one of the two, with its folder"))
             continue
-        specs[spec.model] = spec
-    return LoadedSpecs(specs=MappingProxyType(dict(sorted(specs.items()))), problems=tuple(problems))
+        specs[read.spec.model], sources[read.spec.model] = read.spec, read.files
+        if read.assets:
+            assets[read.spec.model] = read.assets
+    for model, way in circles({name: specs[name] for name in assets}).items():
+        what = f"each version would start the next run, without end: {' → '.join(way)}"
+        refusal = Refusal(what, do="Break the circle at one of them")
+        problems.append(refusal.problem(file=assets[model].file, where="schedule.assets", place=assets[model][1:]))
+        del specs[model]
+    return LoadedSpecs(
+        specs=MappingProxyType(dict(sorted(specs.items()))),
+        # What is wrong with a file that many extend is said once.
+        problems=tuple(dict.fromkeys(problems)),
+        sources=MappingProxyType(sources),
+        environments=tuple(sorted(environments)),
+        unread=unread,
+    )
+
+
+def chosen_environment(environment: str | None) -> str | None:
+    """Return the given environment, else that of ``MODELWAY_ENV``, else None; an empty text stands for none."""
+    return (os.environ.get("MODELWAY_ENV", "") if environment is None else environment) or None
+
+
+def unknown_environment(loaded: LoadedSpecs, *, folder: Path, environment: str | None) -> tuple[Problem, ...]:
+    """Return the problem of an environment that no model of a folder has."""
+    chosen = chosen_environment(environment)
+    if chosen is None or chosen in loaded.environments or loaded.unread:
+        return ()
+    what = f"{shown(chosen)} is an environment of no model here"
+    known = loaded.environments
+    suggestion = nearest(chosen, known)
+    by = "Unset MODELWAY_ENV" if environment is None else "Name another"
+    do = f"{by}, or write it under environments of a model"
+    return (Problem(file=folder, what=what, known=known, suggestion=suggestion, do=do),)
 
 
 def find_specs(folder: Path) -> tuple[tuple[Path, ...], tuple[Problem, ...]]:
@@ -106,19 +171,68 @@ def _spec_file(path: Path) -> Path:
     return path if path.name == FILE_NAME and not path.is_dir() else path / FILE_NAME
 
 
-def _read(file: Path) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    spec: ModelSpec | None
+    problems: tuple[Problem, ...]
+    files: tuple[Path, ...] = ()
+    environments: tuple[str, ...] = ()
+    assets: Place | None = None
+    """where the models stand that start this one"""
+    is_unread: bool = False
+
+
+def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool) -> _Read:
     """Return the spec of a file, or None and its problems in the order of the file."""
     try:
-        text = read_text(file)
+        layers = reader.read(file)
     except Refusal as refusal:
-        return None, (refusal.problem(file=file),)
-    root, problems = read_document(text, file=file)
-    if root is None:
-        return None, problems
+        return _Read(spec=None, problems=(refusal.problem(file=file),), is_unread=True)
+    if layers.root is None:
+        return _Read(spec=None, problems=layers.problems, is_unread=True)
+    here = chosen if chosen in layers.environments else None
+    spec, found = _checked(layers, file, here)
+    if every and chosen is None:
+        for environment in layers.environments:
+            other, more = _checked(layers, file, environment)
+            spec = spec if other else None
+            found += _only_there(more, known=found, environment=environment)
     # What is wrong as YAML is said once: a value that was refused there is not refused again for its type.
-    places = {(problem.line, problem.column, problem.where) for problem in problems}
-    spec, more = check_spec(root, file=file)
-    more = tuple(one for one in more if one.file != file or (one.line, one.column, one.where) not in places)
-    found = (*problems, *more)
-    in_order = sorted(found, key=lambda one: (one.file != file, one.line or 0, one.column or 0, one.where))
-    return (None if found else spec), tuple(in_order)
+    places = {(one.file, one.line, one.column, one.where) for one in layers.problems}
+    found = [one for one in found if (one.file, one.line, one.column, one.where) not in places]
+    problems = dict.fromkeys((*layers.problems, *found))
+    in_order = sorted(
+        problems, key=lambda one: (one.file != file, str(one.file), one.line or 0, one.column or 0, one.where)
+    )
+    starts = spec is not None and not problems and bool(starting(spec))
+    return _Read(
+        spec=None if problems else spec,
+        assets=layers.at(here).place(("schedule", "assets")) if starts else None,
+        problems=tuple(in_order),
+        files=layers.files,
+        environments=tuple(layers.environments),
+    )
+
+
+def _checked(layers: Layers, file: Path, environment: str | None) -> tuple[ModelSpec | None, list[Problem]]:
+    """Check what a file says in an environment; problems of the overlay's own values are named as it writes them."""
+    spec, problems = check_spec(layers.at(environment), file=file, environment=environment)
+    if environment is None or not problems:
+        return spec, list(problems)
+    overlay = places(layers.environments[environment])
+    above = dotted((ENVIRONMENTS, environment))
+    return None, [
+        replace(one, where=f"{above}.{one.where}") if (one.file, one.line, one.column) in overlay else one
+        for one in problems
+    ]
+
+
+def _only_there(problems: Iterable[Problem], *, known: Iterable[Problem], environment: str) -> list[Problem]:
+    """Return the problems that an environment adds, and say so where they stand elsewhere."""
+    known = set(known)
+    above = dotted((ENVIRONMENTS, environment))
+    return [
+        one if one.where.startswith(above) else replace(one, what=f"in the environment {environment}, {one.what}")
+        for one in problems
+        if one not in known
+    ]

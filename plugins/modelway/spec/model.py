@@ -1,164 +1,34 @@
-"""The model spec: one frozen class per section of ``model.yaml``, named and keyed like the YAML."""
+"""The model spec as a whole: its sections, and what applies to each job once defaults are filled in."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    model_validator,
+from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
+
+from modelway.spec.fields import CodeFile, Duration, Name, Tags, Text
+from modelway.spec.references import Pool
+from modelway.spec.sections import (
+    Datasets,
+    EndpointSection,
+    EvaluateSection,
+    FreezeSection,
+    ImageSection,
+    MonitorSection,
+    NotificationsSection,
+    Params,
+    RegisterSection,
+    Resources,
+    RolloutSection,
+    RunParams,
+    Schedule,
+    Section,
+    SelectSection,
+    TrainSection,
+    VerifySection,
 )
-
-from modelway.spec.fields import (
-    Backend,
-    BaseImage,
-    Builder,
-    CodeFile,
-    Command,
-    Duration,
-    GateText,
-    Host,
-    ImagePath,
-    Name,
-    Repository,
-    Size,
-    Steps,
-    Tags,
-    Target,
-    Text,
-)
-from modelway.spec.problems import Refusal
-
-Params = Mapping[str, Any]
-
-MOST_STAGES = 50
-NAME_REPEATED = "an earlier stage has the same name"
-
-
-class Section(BaseModel):
-    """What every section shares: frozen, no unknown keys, no guessing of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Resources(Section):
-    """What a job may use; a key that is left out sets no limit (for ``gpu``: asks for none)."""
-
-    cpu: float | None = Field(default=None, gt=0, le=1024, description="CPU cores; 0.5 is half of one")
-    memory_bytes: Size | None = Field(default=None, alias="memory", description="Memory, such as 2Gi")
-    gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs")
-
-
-class StageSection(Section):
-    """One stage of training; it starts from the last checkpoint of the stage before it."""
-
-    name: Name = Field(description="The stage's name, once per model")
-    params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
-    command: Command | None = Field(default=None, description="Run in place of the function train(job)")
-    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Default: train.timeout")
-    resources: Resources | None = Field(default=None, description="Default: train.resources as a whole")
-
-
-def repeated(names: Sequence[object]) -> int | None:
-    """Return the index of the first name that an earlier one has too."""
-    return next((index for index, name in enumerate(names) if name in names[:index]), None)
-
-
-def _stages(stages: tuple[StageSection, ...]) -> tuple[StageSection, ...]:
-    if not stages:
-        raise Refusal("must not be empty")
-    if len(stages) > MOST_STAGES:
-        raise Refusal(f"has more than {MOST_STAGES} stages")
-    index = repeated([stage.name for stage in stages])
-    if index is not None:
-        raise Refusal(NAME_REPEATED, at=(index, "name"))
-    return stages
-
-
-Stages = Annotated[tuple[StageSection, ...], Field(strict=False), AfterValidator(_stages)]
-
-
-class TrainSection(Section):
-    """How the model is trained."""
-
-    backend: Backend = Field(default="local", description="Where the jobs run")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random generator")
-    params: Params = Field(default_factory=dict, description="Given to the model's code in every stage")
-    resources: Resources = Field(default_factory=Resources, description="What each stage may use")
-    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of one stage")
-    stages: Stages = Field(
-        default=(StageSection(name="train"),), description="Run in this order, each from the one before"
-    )
-
-
-class EvaluateSection(Section):
-    """How every checkpoint is evaluated."""
-
-    parallel: int = Field(default=4, ge=1, le=1000, description="Checkpoints evaluated at the same time")
-    backend: Backend | None = Field(default=None, description="Default: train.backend")
-    params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
-    command: Command | None = Field(default=None, description="Run in place of evaluate(job, checkpoint)")
-    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of one job")
-    resources: Resources = Field(default_factory=Resources, description="What each job may use")
-
-
-class SelectSection(Section):
-    """Which checkpoint becomes the version."""
-
-    metric: Text = Field(default="loss", description="A metric that evaluate gives")
-    mode: Literal["min", "max"] = Field(default="min", description="Whether less or more is better")
-
-
-class FreezeSection(Section):
-    """The form in which the model is served."""
-
-    format: Literal["onnx"] = Field(default="onnx", description="The frozen model's format")
-
-
-class Tolerance(Section):
-    """How far the frozen model's outputs may lie from the checkpoint's: ``absolute + relative * |expected|``."""
-
-    absolute: float = Field(default=1e-4, ge=0, description="Largest absolute difference")
-    relative: float = Field(default=1e-3, ge=0, description="Largest difference relative to the expected value")
-
-
-class VerifySection(Section):
-    """What the frozen model must pass before it is registered."""
-
-    tolerance: Tolerance = Field(default_factory=Tolerance, description="Frozen model against checkpoint")
-    gates: Mapping[Text, GateText] = Field(default_factory=dict, description='Metric to limit, such as ">= 0.9"')
-
-
-class ImageSection(Section):
-    """The image of a model version."""
-
-    builder: Builder = Field(default="oci", description="How the image is made")
-    base: BaseImage = Field(default="scratch", description="The image below the model's layer")
-    repository: Repository | None = Field(default=None, description="Where to push; left out: kept on this machine")
-    path: ImagePath = Field(default="/models", description="Where the model lies in the image")
-
-
-class EndpointSection(Section):
-    """Where versions are served."""
-
-    target: Target = Field(default="local", description="What runs the predictors")
-    host: Host = Field(default="127.0.0.1", description="Address to listen on")
-    port: int | None = Field(default=None, ge=1, le=65535, description="Left out: a free one")
-
-
-class RolloutSection(Section):
-    """How traffic moves to a new version."""
-
-    steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
-    interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,17 +69,35 @@ class ModelSpec(Section):
     owner: Text = Field(default="modelway", description="Who answers for the model")
     tags: Tags = Field(default=(), description="Words to find the model by")
     code: CodeFile = Field(default="", description="The model's Python file; default: <model>.py with '-' as '_'")
+    params: RunParams = Field(default_factory=dict, description="Parameters of a run, shown in the trigger form")
+    datasets: Datasets = Field(default_factory=dict, description="Data that training reads, by name")
+    schedule: Schedule | None = Field(default=None, description="When to train; left out: when somebody asks")
+    reuse: Literal["never", "same-inputs"] = Field(
+        default="never", description="Whether a run whose inputs gave a version before takes that one"
+    )
     retries: int = Field(default=2, ge=0, le=100, description="Further tries of a task that failed")
+    retry_delay_seconds: Duration = Field(default=10, alias="retry_delay", description="Time before a further try")
+    deadline_seconds: Duration | None = Field(
+        default=None, alias="deadline", description="A run not done in this time is told to notifications.on_deadline"
+    )
+    pool: Pool | None = Field(default=None, description="Airflow pool of the jobs' tasks; default: Airflow's default")
+    max_active_runs: int = Field(default=1, ge=1, le=100, description="Runs of the model at the same time")
     train: TrainSection = Field(default_factory=TrainSection, description="How the model is trained")
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection, description="How checkpoints are evaluated")
     select: SelectSection = Field(default_factory=SelectSection, description="Which checkpoint is taken")
+    register_: RegisterSection = Field(
+        default_factory=RegisterSection, alias="register", description="How the version is recorded"
+    )
     freeze: FreezeSection = Field(default_factory=FreezeSection, description="The form that is served")
     verify: VerifySection = Field(default_factory=VerifySection, description="What it must pass first")
     image: ImageSection = Field(default_factory=ImageSection, description="The image of a version")
     endpoint: EndpointSection = Field(default_factory=EndpointSection, description="Where versions are served")
     rollout: RolloutSection = Field(default_factory=RolloutSection, description="How traffic moves")
+    monitor: MonitorSection = Field(default_factory=MonitorSection, description="What starts a retraining")
+    notifications: NotificationsSection = Field(default_factory=NotificationsSection, description="Who is told")
 
     _folder: Path = PrivateAttr(default=Path())
+    _environment: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -219,14 +107,20 @@ class ModelSpec(Section):
         return data
 
     def model_post_init(self, context: Any) -> None:
-        """Keep the folder that the loader gives."""
+        """Keep the folder and the environment that the loader gives."""
         if isinstance(context, dict) and "folder" in context:
             self._folder = context["folder"]
+            self._environment = context.get("environment")
 
     @property
     def folder(self) -> Path:
         """The folder that holds the spec and the model's code."""
         return self._folder
+
+    @property
+    def environment(self) -> str | None:
+        """The environment whose values these are; None where none was asked for, or the model has no such one."""
+        return self._environment
 
     @property
     def digest(self) -> str:

@@ -4,9 +4,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from modelway.artifacts.snapshot import snapshot_of
 from modelway.errors import InvalidSpec
 from modelway.names import nearest
+
+
+class Place(NamedTuple):
+    """Where something stands; line and column count from 1."""
+
+    file: Path
+    line: int
+    column: int
+
 
 #: the way to a value from the top of a spec: keys of mappings and indexes of lists
 KeyPath = tuple[str | int, ...]
@@ -33,16 +44,21 @@ class Problem:
     suggestion: str | None = None
     do: str | None = None
 
-    def __str__(self) -> str:
-        place = display(self.file)
-        if self.line is not None:
-            place += f":{self.line}:{self.column or 1}"
-        text = f"{place}  {self.where}: {self.what}." if self.where else f"{place}  {self.what}."
+    @property
+    def message(self) -> str:
+        """All but the place, in sentences."""
+        text = f"{self.where}: {self.what}." if self.where else f"{self.what}."
         if self.known is not None:
             text += f" Known: {', '.join(self.known) or 'none'}."
         if self.suggestion:
             text += f" Did you mean '{self.suggestion}'?"
         return f"{text} {self.do.rstrip('.')}." if self.do else text
+
+    def __str__(self) -> str:
+        place = display(self.file)
+        if self.line is not None:
+            place += f":{self.line}:{self.column or 1}"
+        return f"{place}  {self.message}"
 
 
 class Refusal(ValueError):
@@ -88,7 +104,9 @@ class Refusal(ValueError):
 
 
 def display(file: Path) -> str:
-    """Return the path as a user writes it: relative to the current folder when it is below that."""
+    """Return the path as a user writes it: relative to the current folder, or to the snapshot that it lies in."""
+    if snapshot := snapshot_of(file):
+        return str(file.relative_to(snapshot))
     try:
         return str(file.relative_to(Path.cwd()))
     except (ValueError, OSError):

@@ -1,5 +1,6 @@
-"""Which backends, builders and endpoints there are: the files of their rooms, listed without importing them."""
+"""Which backends, builders and endpoints there are: the files of their rooms, read without importing them."""
 
+import ast
 import pkgutil
 from functools import cache
 from pathlib import Path
@@ -13,3 +14,15 @@ def known_names(room: str) -> tuple[str, ...]:
     folders = [str(Path(folder) / room) for folder in modelway.__path__]
     names = {module.name for module in pkgutil.iter_modules(folders)}
     return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+
+
+@cache
+def capabilities(backend: str) -> frozenset[str] | None:
+    """Return what a backend gives on one machine or another: ``POSSIBLE`` of its file. None where nothing tells."""
+    files = [Path(folder) / "backends" / f"{backend}.py" for folder in modelway.__path__]
+    file = next((file for file in files if backend in known_names("backends") and file.is_file()), None)
+    for statement in ast.parse(file.read_bytes()).body if file else ():
+        if isinstance(statement, ast.Assign) and [getattr(one, "id", "") for one in statement.targets] == ["POSSIBLE"]:
+            words = [node.value for node in ast.walk(statement.value) if isinstance(node, ast.Constant)]
+            return frozenset(map(str, words))
+    return None

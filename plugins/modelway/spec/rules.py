@@ -1,0 +1,171 @@
+"""What the keys of a spec must keep between them. It is checked on the values as written, whatever else is wrong."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from modelway.spec.problems import KeyPath, Refusal, shown
+from modelway.spec.references import check_uri
+from modelway.spec.rooms import capabilities
+from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
+
+# What templates are tried with.
+_SAMPLE = {
+    "data_interval_start": datetime(2026, 1, 30, tzinfo=UTC),
+    "data_interval_end": datetime(2026, 1, 31, tzinfo=UTC),
+    "partition": "2026-01-30T00:00:00",
+}
+_RESOURCES = {"gpu": "gpu", "memory": "memory_limit", "cpu": "cpu_limit"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that is broken, at the value or key of ``path``."""
+
+    path: KeyPath
+    refusal: Refusal
+    of_key: bool = False
+
+
+def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Find what does not go together in a spec's values, valid or not."""
+    yield from _params_twice(data)
+    yield from _datasets(data)
+    yield from _own_asset(data)
+    yield from _deadline(data)
+    yield from _aliases(data)
+    yield from _resources(data)
+    yield from _notifier_templates(data)
+
+
+def _inside(data: object, *path: str | int) -> Any:
+    """Return the value at a path, or None."""
+    for part in path:
+        try:
+            data = data[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
+
+
+def _mapping(data: object, *path: str | int) -> dict[str, Any]:
+    value = _inside(data, *path)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(data: object, *path: str | int) -> list[Any]:
+    value = _inside(data, *path)
+    return value if isinstance(value, list) else []
+
+
+def _stage_paths(data: Mapping[str, Any]) -> list[KeyPath]:
+    return [("train", "stages", index) for index in range(len(_list(data, "train", "stages")))]
+
+
+def _params_twice(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """A run's parameter would be hidden by a fixed one of the same name, or hide it."""
+    declared = _mapping(data, "params")
+    for section in (("train",), *_stage_paths(data), ("evaluate",)):
+        for name in _mapping(data, *section, "params"):
+            if name in declared:
+                what = "the run has a parameter of this name (params)"
+                yield Finding((*section, "params", name), Refusal(what, do="Keep one of the two"), of_key=True)
+
+
+def _datasets(data: Mapping[str, Any]) -> Iterator[Finding]:
+    params = {
+        name: _inside(entry, "default") if isinstance(entry, dict) else entry
+        for name, entry in _mapping(data, "params").items()
+    }
+    has_cron = isinstance(data.get("schedule"), str) or _inside(data, "schedule", "cron") is not None
+    for name, entry in _mapping(data, "datasets").items():
+        texts = entry if isinstance(entry, dict) else {"uri": entry}
+        for key in ("uri", "version"):
+            text = texts.get(key)
+            if not isinstance(text, str) or not text:
+                continue
+            path = ("datasets", name, key) if isinstance(entry, dict) else ("datasets", name)
+            try:
+                filled = _filled(text, params, has_cron)
+                if key == "uri":
+                    _check_location(filled)
+                elif not filled.strip() or len(filled) > 250 or not filled.isprintable():
+                    raise Refusal(f"{shown(filled)} cannot be a version", do="Write at most 250 characters in one line")
+            except Refusal as refusal:
+                yield Finding(path, refusal)
+
+
+def _filled(text: str, params: Mapping[str, Any], has_cron: bool) -> str:
+    if not is_template(text):
+        return text
+    used = names_of(text, params=params)
+    if not has_cron and (of_cron := sorted(used.intersection(INTERVAL_NAMES))):
+        what = f"without schedule.cron a run has no {of_cron[0]}"
+        raise Refusal(what, do="Add schedule.cron, or use data_interval_end, which every run has")
+    return fill(text, _SAMPLE | {"params": params})
+
+
+def _check_location(uri: str) -> None:
+    if "://" in uri:
+        check_uri(uri)
+    elif not uri.startswith("/") or not uri.isprintable():
+        do = "Write a URI such as s3://bucket/folder, or an absolute path that the jobs see"
+        raise Refusal(f"{shown(uri)} is neither a URI nor an absolute path", do=do)
+
+
+def _own_asset(data: Mapping[str, Any]) -> Iterator[Finding]:
+    own = f"modelway://{data.get('model')}"
+    for index, asset in enumerate(_list(data, "schedule", "assets")):
+        if asset == own:
+            what = "each version of the model would start the next run, without end"
+            yield Finding(("schedule", "assets", index), Refusal(what, do="Name the assets that it is trained from"))
+
+
+def _deadline(data: Mapping[str, Any]) -> Iterator[Finding]:
+    if _list(data, "notifications", "on_deadline") and data.get("deadline") is None:
+        refusal = Refusal("without a deadline nobody is ever told", do="Add deadline, such as deadline: 6h")
+        yield Finding(("notifications", "on_deadline"), refusal, of_key=True)
+
+
+def _aliases(data: Mapping[str, Any]) -> Iterator[Finding]:
+    registered = _mapping(data, "register").get("alias", "candidate")
+    promoted = _mapping(data, "rollout").get("alias", "champion")
+    if registered == promoted and isinstance(registered, str):
+        path: KeyPath = ("register", "alias") if _inside(data, "register", "alias") else ("rollout", "alias")
+        what = f"{shown(registered)} would move at registration, before any traffic has"
+        yield Finding(path, Refusal(what, do="Give register.alias and rollout.alias different names"))
+
+
+def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the chosen backend gives on no machine."""
+    backend = _mapping(data, "train").get("backend", "local")
+    backends = [(path, backend) for path in (("train",), *_stage_paths(data))]
+    backends.append((("evaluate",), _mapping(data, "evaluate").get("backend") or backend))
+    for section, name in backends:
+        for key, value in _mapping(data, *section, "resources").items():
+            given = capabilities(name) if isinstance(name, str) and value and key in _RESOURCES else None
+            if given is not None and _RESOURCES[key] not in given:
+                known = [one for one, needed in _RESOURCES.items() if needed in given]
+                refusal = Refusal(f"the backend '{name}' cannot give this", known=known, do="Choose another backend")
+                yield Finding((*section, "resources", key), refusal, of_key=True)
+
+
+def _notifier_templates(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Airflow fills these in, with names of its own: that Jinja can read them is all that is known here."""
+    for event in ("on_failure", "on_success", "on_deadline"):
+        for index, _ in enumerate(_list(data, "notifications", event)):
+            path: KeyPath = ("notifications", event, index, "args")
+            for name, value in _mapping(data, *path).items():
+                yield from _unreadable((*path, name), value)
+
+
+def _unreadable(path: KeyPath, value: object) -> Iterator[Finding]:
+    if isinstance(value, str):
+        try:
+            check_syntax(value)
+        except Refusal as refusal:
+            yield Finding(path, Refusal(refusal.what, do="Write values between {{ and }}, such as {{ run_id }}"))
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _unreadable((*path, key), item)

@@ -1,0 +1,150 @@
+"""The JSON schema of ``model.yaml`` as it is written: for editors, which complete and check by it.
+
+Lint knows more than a schema can say: what it takes, the schema takes too, but not the other way round.
+"""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from modelway.names import NAME_PATTERN
+from modelway.spec.layers import ENVIRONMENTS, EXTENDS
+from modelway.spec.model import ModelSpec
+from modelway.spec.rooms import known_names
+from modelway.spec.units import format_duration
+
+_Schema = dict[str, Any]
+
+#: what a section may be written as in place of its mapping: that of the key
+_SHORT = {"ParamSection": "default", "DatasetSection": "uri", "ScheduleSection": "cron"}
+_ROOMS = {"backend": "backends", "builder": "builders", "target": "endpoints"}
+_PART = "Part"
+_EXTENDS: _Schema = {
+    "type": "string",
+    "minLength": 1,
+    "description": "A file of shared values, relative to this one; what stands here goes over them",
+    "examples": ["../defaults.yaml"],
+}
+
+
+def json_schema() -> _Schema:
+    """Return the schema of a model's file: whole, or in part where it extends another."""
+    made = ModelSpec.model_json_schema(by_alias=True)
+    definitions: _Schema = made.pop("$defs")
+    whole = {key: made[key] for key in ("type", "properties", "required", "additionalProperties")}
+    for definition in (whole, *definitions.values()):
+        definition.pop("title", None)
+        for name, value in definition["properties"].items():
+            _tidy(name, value)
+    del whole["properties"]["code"]["default"]
+    definitions["Model"] = whole
+    for definition in list(definitions.values()):
+        _take_short_forms(definition, definitions)
+    parts = {name + _PART: _part(definition) for name, definition in definitions.items()}
+    definitions |= parts
+    environment = _without(parts["Model" + _PART], "model")
+    environment["description"] = "What is different in this environment"
+    own = {EXTENDS: _EXTENDS, ENVIRONMENTS: _environments()}
+    extending = {**parts["Model" + _PART], "required": ["model", EXTENDS]}
+    extending["properties"] = {**extending["properties"], **own, "model": whole["properties"]["model"]}
+    del definitions["Model" + _PART]
+    whole["properties"] = {**whole["properties"], ENVIRONMENTS: own[ENVIRONMENTS]}
+    definitions |= {"ExtendingModel": extending, "Environment": environment}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A model of modelway",
+        "description": "model.yaml: one model, from its training to its traffic",
+        "type": "object",
+        "if": {"required": [EXTENDS]},
+        "then": {"$ref": "#/$defs/ExtendingModel"},
+        "else": {"$ref": "#/$defs/Model"},
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def schema_text() -> str:
+    """Return the schema as the text of its file."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _environments() -> _Schema:
+    return {
+        "type": ["object", "null"],
+        "description": "Environments, such as dev and prod, with what is different there; MODELWAY_ENV chooses one",
+        "propertyNames": {"pattern": NAME_PATTERN},
+        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Environment"}, {"type": "null"}]},
+    }
+
+
+def _tidy(name: str, value: _Schema) -> None:
+    """Take out what only repeats the key, and put in the names that are known."""
+    value.pop("title", None)
+    if (patterns := value.pop("patternProperties", None)) is not None:
+        # Other names are wrong, and not free.
+        ((pattern, item),) = patterns.items()
+        value |= {"propertyNames": {"pattern": pattern}, "additionalProperties": item}
+    if "default" in value and any("pattern" in one for one in _strings(value)) and isinstance(value["default"], int):
+        value["default"] = format_duration(value["default"])
+    for one in _strings(value) if name in _ROOMS else ():
+        one["enum"] = list(known_names(_ROOMS[name]))
+
+
+def _strings(schema: _Schema) -> Iterator[_Schema]:
+    for one in (schema, *schema.get("anyOf", ())):
+        if one.get("type") == "string":
+            yield one
+
+
+def _take_short_forms(schema: Any, definitions: _Schema) -> None:
+    """Let a section be written as one of its values where the loader takes it so."""
+    if isinstance(schema, list):
+        for item in schema:
+            _take_short_forms(item, definitions)
+    if not isinstance(schema, dict):
+        return
+    for value in schema.values():
+        _take_short_forms(value, definitions)
+    section = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    if section in _SHORT:
+        short = deepcopy(definitions[section]["properties"][_SHORT[section]])
+        short.pop("default", None)
+        short = next((one for one in short.get("anyOf", ()) if one.get("type") != "null"), short)
+        short.pop("description", None)
+        reference = schema.pop("$ref")
+        schema["anyOf"] = [short, {"$ref": reference}]
+
+
+def _part(section: _Schema) -> _Schema:
+    """Return a section of which any key may be missing, or be null to take an inherited value away."""
+    part = deepcopy(section)
+    part.pop("required", None)
+    part["properties"] = {name: _or_null(_of_parts(value)) for name, value in part["properties"].items()}
+    return part
+
+
+def _of_parts(schema: _Schema) -> _Schema:
+    """Refer to parts in place of whole sections, but in lists: these are replaced as a whole."""
+    if "$ref" in schema:
+        return {**schema, "$ref": schema["$ref"] + _PART}
+    schema = dict(schema)
+    if "anyOf" in schema:
+        schema["anyOf"] = [_of_parts(one) for one in schema["anyOf"]]
+    if isinstance(schema.get("additionalProperties"), dict):
+        schema["additionalProperties"] = _or_null(_of_parts(schema["additionalProperties"]))
+    return schema
+
+
+def _or_null(schema: _Schema) -> _Schema:
+    schema = {key: value for key, value in schema.items() if key != "default"}
+    if "anyOf" in schema:
+        has_null = {"type": "null"} in schema["anyOf"]
+        return schema if has_null else {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    described = {key: schema.pop(key) for key in ("description",) if key in schema}
+    return {**described, "anyOf": [schema, {"type": "null"}]} if schema else described
+
+
+def _without(section: _Schema, *names: str) -> _Schema:
+    section = deepcopy(section)
+    section["properties"] = {name: value for name, value in section["properties"].items() if name not in names}
+    return section

@@ -1,0 +1,269 @@
+"""The sections of ``model.yaml``: one frozen class each, named and keyed like the YAML."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from modelway.spec.fields import (
+    Backend,
+    BaseImage,
+    Builder,
+    Command,
+    Duration,
+    GateText,
+    Host,
+    ImagePath,
+    Name,
+    Repository,
+    Size,
+    Steps,
+    Target,
+    Text,
+)
+from modelway.spec.problems import Refusal
+from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
+from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_param
+from modelway.spec.times import Cron, Day, Timezone
+
+Params = Mapping[str, Any]
+
+MOST_STAGES = 50
+NAME_REPEATED = "an earlier stage has the same name"
+
+
+class Section(BaseModel):
+    """What every section shares: frozen, no unknown keys, no guessing of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Resources(Section):
+    """What a job may use; a key that is left out sets no limit (for ``gpu``: asks for none)."""
+
+    cpu: float | None = Field(default=None, gt=0, le=1024, description="CPU cores; 0.5 is half of one")
+    memory_bytes: Size | None = Field(default=None, alias="memory", description="Memory, such as 2Gi")
+    gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs")
+
+
+class StageSection(Section):
+    """One stage of training; it starts from the last checkpoint of the stage before it."""
+
+    name: Name = Field(description="The stage's name, once per model")
+    params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
+    command: Command | None = Field(default=None, description="Run in place of the function train(job)")
+    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Default: train.timeout")
+    resources: Resources | None = Field(default=None, description="Default: train.resources as a whole")
+
+
+def repeated(names: Sequence[object]) -> int | None:
+    """Return the index of the first name that an earlier one has too."""
+    return next((index for index, name in enumerate(names) if name in names[:index]), None)
+
+
+def _stages(stages: tuple[StageSection, ...]) -> tuple[StageSection, ...]:
+    if not stages:
+        raise Refusal("must not be empty")
+    if len(stages) > MOST_STAGES:
+        raise Refusal(f"has more than {MOST_STAGES} stages")
+    index = repeated([stage.name for stage in stages])
+    if index is not None:
+        raise Refusal(NAME_REPEATED, at=(index, "name"))
+    return stages
+
+
+Stages = Annotated[tuple[StageSection, ...], Field(strict=False), AfterValidator(_stages)]
+
+
+class TrainSection(Section):
+    """How the model is trained."""
+
+    backend: Backend = Field(default="local", description="Where the jobs run")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random generator")
+    base: VersionReference | None = Field(
+        default=None, description="The version, or alias, that the first stage starts from"
+    )
+    params: Params = Field(default_factory=dict, description="Given to the model's code in every stage")
+    resources: Resources = Field(default_factory=Resources, description="What each stage may use")
+    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of one stage")
+    stages: Stages = Field(
+        default=(StageSection(name="train"),), description="Run in this order, each from the one before"
+    )
+
+
+class EvaluateSection(Section):
+    """How every checkpoint is evaluated."""
+
+    parallel: int = Field(default=4, ge=1, le=1000, description="Checkpoints evaluated at the same time")
+    backend: Backend | None = Field(default=None, description="Default: train.backend")
+    params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
+    command: Command | None = Field(default=None, description="Run in place of evaluate(job, checkpoint)")
+    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of one job")
+    resources: Resources = Field(default_factory=Resources, description="What each job may use")
+
+
+class SelectSection(Section):
+    """Which checkpoint becomes the version."""
+
+    metric: Metric = Field(default="loss", description="A metric that evaluate gives")
+    mode: Literal["min", "max"] = Field(default="min", description="Whether less or more is better")
+
+
+class FreezeSection(Section):
+    """The form in which the model is served."""
+
+    format: Literal["onnx"] = Field(default="onnx", description="The frozen model's format")
+
+
+class Tolerance(Section):
+    """How far the frozen model's outputs may lie from the checkpoint's: ``absolute + relative * |expected|``."""
+
+    absolute: float = Field(default=1e-4, ge=0, description="Largest absolute difference")
+    relative: float = Field(default=1e-3, ge=0, description="Largest difference relative to the expected value")
+
+
+class VerifySection(Section):
+    """What the frozen model must pass before it is registered."""
+
+    tolerance: Tolerance = Field(default_factory=Tolerance, description="Frozen model against checkpoint")
+    gates: Mapping[Metric, GateText] = Field(default_factory=dict, description='Metric to limit, such as ">= 0.9"')
+
+
+class ImageSection(Section):
+    """The image of a model version."""
+
+    builder: Builder = Field(default="oci", description="How the image is made")
+    base: BaseImage = Field(default="scratch", description="The image below the model's layer")
+    repository: Repository | None = Field(default=None, description="Where to push; left out: kept on this machine")
+    path: ImagePath = Field(default="/models", description="Where the model lies in the image")
+    tag: Tag = Field(default="v{version}", description="The image's tag; {version} stands for the version's number")
+
+
+class EndpointSection(Section):
+    """Where versions are served."""
+
+    target: Target = Field(default="local", description="What runs the predictors")
+    host: Host = Field(default="127.0.0.1", description="Address to listen on")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Left out: a free one")
+
+
+class RolloutSection(Section):
+    """How traffic moves to a new version."""
+
+    steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
+    interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
+    alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
+
+
+def _long_param(value: Any) -> Any:
+    """Take ``epochs: 4`` for ``epochs: {default: 4}``."""
+    return value if isinstance(value, dict | ParamSection) else {"default": value}
+
+
+class ParamSection(Section):
+    """A parameter of a run: a field of the trigger form, with a type, that of its default, and bounds."""
+
+    default: Scalar = Field(description="Its value where the run gives none; tells the type too")
+    minimum: Number | None = Field(default=None, description="Least value of a number")
+    maximum: Number | None = Field(default=None, description="Greatest value of a number")
+    choices: Choices | None = Field(default=None, description="The values to choose from")
+    description: str = Field(default="", max_length=500, description="Shown in the form")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_param(self.default, minimum=self.minimum, maximum=self.maximum, choices=self.choices)
+        return self
+
+
+RunParams = Mapping[ParamName, Annotated[ParamSection, BeforeValidator(_long_param)]]
+
+
+def _long_dataset(value: Any) -> Any:
+    """Take ``images: URI`` for ``images: {uri: URI}``."""
+    return value if isinstance(value, dict | DatasetSection) else {"uri": value}
+
+
+class DatasetSection(Section):
+    """A data set that training reads; its digest goes into the record, and a pinned one is checked before training."""
+
+    uri: Text = Field(
+        description="Path or URI; may hold {{ data_interval_start }}, {{ data_interval_end }}, {{ partition }} "
+        "and {{ params.<name> }}"
+    )
+    digest: Digest | None = Field(default=None, description="sha256:<hex> that its content must have")
+    version: Text | None = Field(default=None, description="What its owners call this state of it; may hold templates")
+
+
+Datasets = Mapping[Name, Annotated[DatasetSection, BeforeValidator(_long_dataset)]]
+
+
+def _long_schedule(value: Any) -> Any:
+    """Take ``schedule: "@daily"`` for ``schedule: {cron: "@daily"}``."""
+    return value if isinstance(value, dict | ScheduleSection) else {"cron": value}
+
+
+class ScheduleSection(Section):
+    """When the model is trained without being asked; each scheduled run has its own data interval."""
+
+    cron: Cron | None = Field(default=None, description='Cron expression, such as "0 3 * * *", or @daily')
+    timezone: Timezone = Field(default="UTC", description="Time zone of the cron expression, such as Europe/Berlin")
+    start: Day | None = Field(default=None, description="First day, such as 2026-01-31; runs before it are backfills")
+    catchup: bool = Field(default=False, description="Run every interval since start that has no run yet")
+    assets: Annotated[tuple[Asset, ...], Field(strict=False, max_length=100)] = Field(
+        default=(), description="URIs of assets; an event of one starts a run, too"
+    )
+    backfill: bool | None = Field(default=None, description="Whether past intervals may be run; default: with a cron")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.cron is None and not self.assets:
+            raise Refusal("a schedule needs cron or assets", do="Write one of them, or leave schedule out")
+        if self.backfill and self.cron is None:
+            raise Refusal("without a cron there are no intervals to backfill", at=("backfill",), do="Add schedule.cron")
+        if self.catchup and (self.cron is None or self.start is None):
+            missing = "cron" if self.cron is None else "start"
+            what = f"without {missing} it is not known what to catch up"
+            raise Refusal(what, at=("catchup",), do=f"Add schedule.{missing}")
+        index = repeated(self.assets)
+        if index is not None:
+            raise Refusal("the asset is in the list already", at=("assets", index))
+        return self
+
+
+Schedule = Annotated[ScheduleSection, BeforeValidator(_long_schedule)]
+
+
+class RegisterSection(Section):
+    """How the version is recorded."""
+
+    alias: Alias = Field(default="candidate", description="Moves to the version when it is registered")
+
+
+class NotifierSection(Section):
+    """One notifier of Airflow: a class by its import path, and what it is made with."""
+
+    notifier: ImportPath = Field(
+        description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier"
+    )
+    args: Mapping[Argument, Any] = Field(
+        default_factory=dict, description="Its keyword arguments; texts may hold Airflow templates"
+    )
+
+
+Notifiers = Annotated[tuple[NotifierSection, ...], Field(strict=False, max_length=20)]
+
+
+class NotificationsSection(Section):
+    """Who is told."""
+
+    on_failure: Notifiers = Field(default=(), description="When a run failed")
+    on_success: Notifiers = Field(default=(), description="When a run succeeded")
+    on_deadline: Notifiers = Field(default=(), description="When a run is not done within the deadline")
+
+
+class MonitorSection(Section):
+    """What starts a retraining besides the schedule."""
+
+    retrain_on_event: bool = Field(
+        default=False, description="An event of the asset modelway://<model>/retrain starts a run, its reason recorded"
+    )

@@ -1,0 +1,144 @@
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from modelway.cli import render
+from modelway.errors import UnknownModel
+from modelway.spec.load import load_spec
+from modelway.spec.write import write_document
+from spec_samples import DEFAULTS, FULL, GOOD_CODE, RICH, write_model
+
+TEXTS = ["yes", "1e-4", "0o17", "0755", "1_000", "1:30", "<<", "null", "~", "", " a", "a: b", "# a", "2026-01-31"]
+TEXTS += ["é\u00a0b", "tab\there", "two\nlines\n", ">= 0.9", "'", '"', "\u2028", "9" * 200, ".5", ".nan", "=", "- a"]
+TEXTS += ["@a", "{{ a }}", "1.0e-05", "\U0001f600"]
+
+
+def run(*arguments: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    render.add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args(list(map(str, arguments)))
+    status: int = args.run(args)
+    return status
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("MODELWAY_MODELS", str(folder))
+    monkeypatch.delenv("MODELWAY_ENV", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (folder / "defaults.yaml").write_text(DEFAULTS)
+    return folder
+
+
+def test_the_spec_is_printed_with_its_files_environment_and_digest(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_model(models, "digits", spec=RICH)
+    assert run("render", "digits", "--env", "prod") == 0
+    lines = capsys.readouterr().out.splitlines()
+    digest = load_spec(folder, environment="prod").digest
+    assert lines[:4] == [
+        "# from models/digits/model.yaml over models/defaults.yaml",
+        "# environment prod",
+        f"# {digest}",
+        "model: digits",
+    ]
+    assert "retries: 9" in lines
+    assert load_spec(folder).digest != digest
+
+
+@pytest.mark.parametrize("environment", ["", "dev", "prod", "staging"])
+@pytest.mark.parametrize("text", [FULL, RICH], ids=["full", "rich"])
+def test_what_is_printed_is_the_same_spec_again(
+    text: str, environment: str, models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model(models, "digits", spec=text)
+    (folder / "net.py").write_text(GOOD_CODE)
+    environment = environment if text is RICH else ""
+    assert run("render", "digits", *(["--env", environment] if environment else [])) == 0
+    spec = load_spec(folder, environment=environment)
+    (folder / "model.yaml").write_text(capsys.readouterr().out)
+    again = load_spec(folder, environment="")
+    assert again.digest == spec.digest
+    assert list(again.to_dict()) == list(spec.to_dict())
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_each_text_is_written_so_that_it_is_read_as_that_text(text: str, tmp_path: Path) -> None:
+    from modelway.spec.document import read_document
+
+    data = {"a": text, "b": [text, {text: 1}]}
+    for encoding in ("utf-8", "ascii"):
+        written = write_document(data, encoding=encoding)
+        written.encode(encoding)
+        root, problems = read_document(written, file=tmp_path / "model.yaml")
+        assert not problems
+        assert root is not None
+        assert root.plain() == data
+
+
+@pytest.mark.parametrize("number", [1e-05, 1e22, 0.1, 1.0, -0.0, 10**30, 5e-324])
+def test_each_number_is_written_so_that_it_is_read_as_that_number(number: float, tmp_path: Path) -> None:
+    from modelway.spec.document import read_document
+
+    root, problems = read_document(write_document({"a": number}), file=tmp_path / "model.yaml")
+    assert not problems
+    assert root is not None
+    found = root.plain()["a"]
+    assert (found, type(found)) == (number, type(number))
+
+
+def test_a_spec_with_problems_is_refused_as_lint_refuses_it(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "bad", spec="model: bad\nowner: ''\n")
+    assert run("render", "bad") == 1
+    assert capsys.readouterr().out == (
+        "1 problem in 1 model spec\nmodels/bad/model.yaml:2:8  owner: must not be empty.\n"
+    )
+
+
+def test_a_model_is_named_or_its_folder_or_its_file(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_model(models, "one")
+    printed = set()
+    for argument in ("one", "models/one", folder / "model.yaml"):
+        assert run("render", argument) == 0
+        printed.add(capsys.readouterr().out)
+    assert len(printed) == 1
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(models: Path) -> None:
+    write_model(models, "digits")
+    with pytest.raises(UnknownModel, match=r"no model 'digts'\. Known: digits\. Did you mean 'digits'\?"):
+        run("render", "digts")
+    with pytest.raises(UnknownModel, match=r"there is no model\.yaml"):
+        run("render", "models/nothing")
+
+
+def test_an_environment_of_another_model_changes_nothing(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "digits", spec=RICH)
+    write_model(models, "other")
+    assert run("render", "other", "--env", "prod") == 0
+    assert "# environment prod, of which other has no values of its own\n" in capsys.readouterr().out
+
+
+def test_an_environment_of_no_model_is_refused(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "digits", spec=RICH)
+    write_model(models, "other")
+    assert run("render", "other", "--env", "prud") == 1
+    assert "'prud' is an environment of no model here. Known: dev, prod, staging." in capsys.readouterr().out
+
+
+def test_the_environment_of_the_variable_is_taken(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(models, "digits", spec=RICH)
+    monkeypatch.setenv("MODELWAY_ENV", "dev")
+    assert run("render", "digits") == 0
+    assert "# environment dev\n" in capsys.readouterr().out
+
+
+def test_the_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "A model of modelway"
