@@ -5,7 +5,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from modelway.lineage.record import EvaluationRecord, FileRecord, MetricPoint, RunRecord, VersionRecord
+from modelway.lineage.record import DatasetRecord, EvaluationRecord, FileRecord, MetricPoint, RunRecord, VersionRecord
 
 
 def digest(text: str) -> str:
@@ -24,6 +24,19 @@ def make_record(run_id: str = "manual__1", *, model: str = "digits", **changes: 
         dirty=True,
         spec={"name": model, "train": {"backend": "local"}},
         seed=7,
+        inputs_digest=digest("inputs"),
+        interval_start=datetime(2026, 2, 28, tzinfo=UTC),
+        interval_end=datetime(2026, 3, 1, tzinfo=UTC),
+        partition="2026-02-28T00:00:00",
+        reason="the data of <February> is whole",
+        seconds=120.0,
+        gpu_seconds=240.0,
+        datasets=(
+            DatasetRecord(
+                stage="coarse", name="images", uri="/data/images", digest=digest("images"), version="7", rows=60_000
+            ),
+            DatasetRecord(stage="coarse", name="sales", uri="warehouse://sales"),
+        ),
     )
     fields: dict[str, Any] = {
         "model": model,
@@ -35,6 +48,7 @@ def make_record(run_id: str = "manual__1", *, model: str = "digits", **changes: 
         "model_digest": digest("model" + run_id),
         "checkpoint": "fine-3",
         "checkpoint_digest": digest("checkpoint" + run_id),
+        "checkpoint_uri": "file:///artifacts/fine-3",
         "metrics": {"loss": 0.125, "accuracy": 0.97},
         "evaluations": (
             EvaluationRecord(

@@ -63,6 +63,16 @@ class DigestMismatch(ModelwayError):
     """Bytes that are not the ones their digest names: truncated, changed or another file."""
 
 
+class InvalidDataset(ModelwayError):
+    """A data set that is not there, cannot be read, or has a URI that cannot be used."""
+
+
+class DatasetUnavailable(ModelwayError):
+    """A data set whose store does not answer."""
+
+    retryable = True
+
+
 class NotWritable(ModelwayError):
     """A folder or store that cannot be written."""
 

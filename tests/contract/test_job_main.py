@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from modelway.job.contract import read_events, recorded_checkpoints
+from modelway.job.contract import read_events, recorded_checkpoints, recorded_datasets
 
 from tests.job_folders import write_job
 
@@ -188,6 +188,36 @@ def test_a_command_trains(tmp_path):
     assert seen["MODELWAY_JOB_FOLDER"] == str(folder)
     assert seen["python"] == sys.executable, "the command's python is the one that has the model's requirements"
     assert [(each.id, each.step) for each in recorded_checkpoints(folder)] == [("train-epoch-2.txt", 2)]
+
+
+GIVEN = {
+    "datasets": {"rows": {"uri": "/data/rows", "digest": "sha256:1", "version": "7"}},
+    "interval": {"start": "2026-03-01T00:00:00+00:00", "end": "2026-03-02T00:00:00+00:00"},
+    "partition": "north",
+}
+
+
+def test_the_data_sets_that_training_was_given_are_recorded_once(tmp_path):
+    code = "def train(job):\n    assert job.partition == 'north'\n    job.dataset(name='mine', uri='file:///x')\n"
+    folder = write_job(tmp_path, code=code, **GIVEN)
+    for _ in range(2):
+        assert run(folder).returncode == 0
+    assert recorded_datasets(read_events(folder)) == [
+        {"name": "rows", "uri": "/data/rows", "digest": "sha256:1", "version": "7", "rows": None},
+        {"name": "mine", "uri": "file:///x", "digest": None, "version": None, "rows": None},
+    ]
+    assert [event["name"] for event in read_events(folder)] == ["rows", "mine", "mine"]
+
+
+def test_a_command_is_told_its_data_in_the_environment(tmp_path):
+    names = "MODELWAY_DATASETS MODELWAY_INTERVAL_START MODELWAY_INTERVAL_END MODELWAY_PARTITION"
+    script = f"import json, os; print(json.dumps([os.environ[name] for name in {names.split()!r}]))"
+    done = run(write_job(tmp_path / "given", code="", command=("python", "-c", script), **GIVEN))
+    datasets, *rest = json.loads(done.stdout)
+    assert json.loads(datasets) == GIVEN["datasets"]
+    assert rest == ["2026-03-01T00:00:00+00:00", "2026-03-02T00:00:00+00:00", "north"]
+    done = run(write_job(tmp_path / "none", code="", command=("python", "-c", script)))
+    assert json.loads(done.stdout) == ["{}", "", "", ""]
 
 
 def test_a_command_goes_on_from_its_last_checkpoint(tmp_path):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import httpx
 import numpy
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
@@ -73,9 +74,19 @@ class Shop:
         image = BuildImageOperator(task_id="build", version=version).run(self.context(number))
         self.versions[number] = (version, image)
 
-    def deploy(self, number):
+    def deploy(self, number, *, run=None, **decided):
         version, image = self.versions[number]
-        return DeployModelOperator(task_id="deploy", version=version, image=image).run(self.context(number))
+        operator = DeployModelOperator(task_id="deploy", version={**version, **decided}, image=image)
+        return operator.run(self.context(run or number))
+
+    def take_back(self, number, *, run, **decided):
+        """Roll out a version that another run made."""
+        deployment = self.deploy(number, run=run, **decided)
+        version = {**self.versions[number][0], **decided}
+        operator = PromoteModelOperator(
+            task_id="promote", version=version, deployment=deployment, steps=(50, 100), interval_seconds=0
+        )
+        return operator.run(self.context(run))
 
     def promoter(self, number, deployment, *, steps=(10, 50, 100), interval=0):
         return PromoteModelOperator(
@@ -241,6 +252,38 @@ def test_an_old_failed_run_that_is_cleared_does_not_replace_a_newer_version(serv
     with pytest.raises(RolloutAborted, match="version 3 serves already and is newer than version 2"):
         serving.deploy(2)
     assert (serving.weights, serving.champion) == ({3: 100}, 3)
+
+
+def test_an_older_version_that_somebody_asks_for_takes_over_in_steps(serving):
+    serving.roll_out(2)
+    told = serving.take_back(1, run="back", asked=True, held=None)
+    assert [step["weight"] for step in told["steps"]] == [50, 100]
+    assert (serving.weights, serving.champion, serving.answering()) == ({1: 100}, 1, 1.0)
+    # The run that made version 2, cleared now, moves nothing back.
+    serving.roll_out(2)
+    assert (serving.weights, serving.champion) == ({1: 100}, 1)
+
+
+def test_a_version_that_serves_already_may_be_taken_again(serving):
+    before = serving.endpoint.status("tiny")
+    told = serving.take_back(1, run="again", asked=False, held=None)
+    assert (told["weights"], serving.champion, serving.answering()) == ({"1": 100}, 1, 1.0)
+    assert serving.endpoint.status("tiny") == before
+
+
+def test_a_run_that_is_held_touches_nothing(serving):
+    before = serving.endpoint.status("tiny")
+    for task in (serving.deploy, serving.take_back):
+        with pytest.raises(AirflowSkipException, match="a backfill moves nothing"):
+            task(2, run="backfill", held="a backfill moves nothing")
+    assert (serving.endpoint.status("tiny"), serving.lineage.rollout("tiny", "tiny/run-backfill")) == (before, None)
+
+
+def test_an_image_is_tagged_as_the_spec_says(shop):
+    version, image = shop.versions[1]
+    assert image["tag"] == "v1"
+    operator = BuildImageOperator(task_id="build", version=version, tag="tiny-{version}-rc")
+    assert operator.run(shop.context(1))["tag"] == "tiny-1-rc"
 
 
 def test_a_canary_that_dies_is_taken_back_and_the_rollout_stays_aborted(serving, monkeypatch):

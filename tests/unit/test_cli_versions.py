@@ -5,15 +5,19 @@ import json
 import math
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from modelway.cli import versions
 from modelway.errors import UnknownModel, UnknownVersion
-from modelway.lineage.record import EvaluationRecord
+from modelway.lineage.record import EvaluationRecord, RunRecord
 from modelway.lineage.store import open_store
 
 from tests.lineage_samples import digest, make_record
+
+MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def call(*arguments: str) -> int:
@@ -65,10 +69,53 @@ def test_a_version_is_shown_whole(wanted: str, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     for part in ("digits v1", "champion", "c0ffee (main) with changes", "90 % of digits", "diverged", "[8, 16]"):
         assert part in out
+    for line in (
+        "Reason        the data of <February> is whole",
+        "Data          2026-02-28 00:00Z to 2026-03-01 00:00Z",
+        f"Inputs        {digest('inputs')}",
+        "Training      120.0 s, 0.0667 GPU-hours",
+    ):
+        assert line in out.splitlines()
     for file in make_record("manual__1").files:
         assert f"{file.path}" in out
         assert file.digest.removeprefix("sha256:") in out
     assert [line.split()[-1] for line in out.splitlines() if line.startswith("fine-3")] == ["chosen"]
+
+
+@pytest.mark.usefixtures("lineage")
+def test_data_sets_and_the_runs_that_took_a_version_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    store.record_reuse(model="digits", version=1, dag_id="digits", run_id="manual__9", actor="ann", reason="the same")
+    assert call("show", "digits", "1") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["images", "coarse", "7", digest("images"), "/data/images"] in lines
+    assert ["sales", "coarse", "-", "-", "warehouse://sales"] in lines
+    (event,) = [line for line in lines if line[:1] == ["version-reused"]]
+    assert event[3:] == ["ann", "manual__9", "the", "same"]
+
+
+@pytest.mark.usefixtures("lineage")
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [
+        ({}, "-"),
+        ({"interval_end": MARCH}, "up to 2026-03-01 00:00Z"),
+        ({"interval_end": MARCH, "partition": "north"}, "up to 2026-03-01 00:00Z (north)"),
+        (
+            {"interval_start": MARCH, "interval_end": MARCH, "partition": "north"},
+            "2026-03-01 00:00Z to 2026-03-01 00:00Z (north)",
+        ),
+    ],
+)
+def test_a_runs_data_interval_is_written_as_far_as_it_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], times: dict[str, Any], text: str
+) -> None:
+    run = RunRecord(dag_id="digits", run_id="other", **times)
+    open_store(f"sqlite:///{tmp_path}/lineage.db").register(make_record("other", run=run))
+    assert call("show", "digits", "3") == 0
+    assert f"Data          {text}" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.usefixtures("lineage")

@@ -6,12 +6,11 @@ import zipfile
 
 import pytest
 from modelway.artifacts.code_package import (
-    Commit,
-    git_commit,
     package_files,
     unpack_code_package,
     write_code_package,
 )
+from modelway.artifacts.commits import Commit, git_commit
 from modelway.artifacts.store import file_digest
 from modelway.errors import InvalidModelCode
 

@@ -7,7 +7,7 @@ from modelway import errors
 from modelway.errors import CapabilityMissing, JobLost, ModelwayError
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ModelwayError)]
-RETRYABLE = {"JobLost", "RegistryError", "LineageUnavailable", "EndpointNotReady"}
+RETRYABLE = {"DatasetUnavailable", "JobLost", "RegistryError", "LineageUnavailable", "EndpointNotReady"}
 
 
 def test_a_message_says_everything_in_order():

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 from modelway.job import Job
@@ -14,6 +15,7 @@ from modelway.job.contract import (
     read_events,
     record_unreported_checkpoints,
     recorded_checkpoints,
+    recorded_datasets,
 )
 
 from tests.job_folders import write_job
@@ -38,6 +40,46 @@ def test_a_job_knows_what_it_was_asked(job):
     assert job.start_from == job.folder / "inputs" / "checkpoint"
     assert job.input("archive") is None
     assert (job.code, job.output) == (job.folder / "code", job.folder / "output")
+
+
+def test_a_job_knows_its_data(tmp_path):
+    datasets = {
+        "images": {"uri": "/data/images", "digest": "sha256:1", "version": "7"},
+        "labels": {"uri": "file:///data/all%20labels", "digest": None, "version": None},
+        "sales": {"uri": "s3://bucket/sales", "digest": "etag:1", "version": None},
+    }
+    interval = {"start": "2026-03-01T00:00:00+01:00", "end": "2026-03-02T00:00:00+01:00"}
+    job = Job(write_job(tmp_path, datasets=datasets, interval=interval, partition="north"))
+    assert list(job.datasets) == ["images", "labels", "sales"]
+    images = job.datasets["images"]
+    assert (images.name, images.uri, images.digest, images.version) == ("images", "/data/images", "sha256:1", "7")
+    assert images.path == Path("/data/images")
+    assert job.datasets["labels"].path == Path("/data/all labels")
+    with pytest.raises(ValueError, match="data set 'sales' is not on this machine but at s3://bucket/sales"):
+        _ = job.datasets["sales"].path
+    start, end = job.interval
+    assert (start.isoformat(), (end - start).days) == ("2026-03-01T00:00:00+01:00", 1)
+    assert job.partition == "north"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_job_without_data_of_its_own_has_none(job, older):
+    if older:
+        for name in ("datasets", "interval", "partition"):
+            del job.spec[name]
+    assert (job.datasets, job.interval, job.partition) == ({}, (None, None), None)
+
+
+def test_data_sets_are_told_once_however_often_they_were_recorded(job):
+    for _ in range(2):
+        job.dataset(name="train", uri="file:///data", digest="sha256:1", rows=3)
+    job.event("dataset", name="train", uri="file:///data", version="7")
+    job.note("no data set")
+    known = {"name": "train", "uri": "file:///data"}
+    assert recorded_datasets(read_events(job.folder)) == [
+        {**known, "digest": "sha256:1", "version": None, "rows": 3},
+        {**known, "digest": None, "version": "7", "rows": None},
+    ]
 
 
 def test_a_changed_parameter_does_not_change_the_job(job):

@@ -60,6 +60,29 @@ def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
             assert {check["name"] for check in found.get_check_constraints(table.name)} == {str(n) for n in in_code}
 
 
+def test_a_database_of_the_first_schema_is_migrated_with_all_it_holds(url: str, tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "lineage.db")
+    connection.executescript((Path(__file__).parent / "lineage_0001.sql").read_text())
+    connection.close()
+    # A page that only reads may be the first to come.
+    store = open_to_read(url)
+    assert store is not None
+    second, first = store.versions("digits")
+    assert (first.aliases, first.weights, first.checkpoint_uri) == (("candidate", "champion"), {"digits": 90}, None)
+    detail = store.version("digits", 1)
+    assert (detail.run.run_id, detail.run.seed, detail.run.actor) == ("manual__1", 7, "mia")
+    assert (detail.run.inputs_digest, detail.run.interval_end, detail.run.reason) == (None, None, None)
+    assert (detail.run.datasets, detail.run.seconds) == ((), None)
+    assert detail.images[0].reference == "registry/digits"
+    assert [file.path for file in detail.files] == ["model/model.onnx", "outputs/meta.yml"]
+    assert open_store(url).register(make_record("manual__3")) == 3
+    engine = connect_engine(parse_url(url))
+    with reading(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
+    with pytest.raises(sqlite3.IntegrityError, match="is append-only"):
+        sqlite3.connect(tmp_path / "lineage.db").execute("UPDATE versions SET checkpoint_uri = 'elsewhere'")
+
+
 def test_the_database_asks_no_writes_of_readers_and_holds_foreign_keys(url: str) -> None:
     open_store(url)
     with reading(connect_engine(parse_url(url))) as connection:

@@ -68,7 +68,3 @@ def test_the_nearest_word_is_found_and_a_far_one_is_not():
     assert names.nearest("LOCAL", known) == "local"
     assert names.nearest("spark", known) is None
     assert names.nearest("x", []) is None
-
-
-def test_a_version_is_tagged_with_a_v():
-    assert names.version_tag(3) == "v3"

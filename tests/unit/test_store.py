@@ -41,6 +41,18 @@ def test_what_is_put_is_fetched_again(store, source, tmp_path):
     assert files(tmp_path / "a") == [copy]
 
 
+def test_what_was_put_is_found_by_its_digest(store, source, tmp_path):
+    artifact = store.put(source, model="digits")
+    assert store.find(artifact.digest, model="digits") == artifact
+    assert store.find(artifact.digest, model="digits", uri=f"file://{tmp_path}/gone") == artifact
+    (tmp_path / "moved.bin").write_bytes(source.read_bytes())
+    moved = f"file://{tmp_path}/moved.bin"
+    assert store.find(artifact.digest, model="letters", uri=moved) == Artifact(
+        uri=moved, digest=artifact.digest, size=25600
+    )
+    assert store.find(artifact.digest, model="letters") is None
+
+
 def test_an_artifact_survives_xcom(store, source):
     artifact = store.put(source, model="digits")
     assert Artifact.from_dict(json.loads(json.dumps({**artifact.to_dict(), "more": 1}))) == artifact

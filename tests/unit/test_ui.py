@@ -93,6 +93,20 @@ def test_the_page_lists_versions_with_aliases_metrics_image_and_weight(client: T
 
 
 @pytest.mark.usefixtures("_lineage")
+def test_a_version_tells_its_data_its_reason_and_who_took_it(client: TestClient, url: str) -> None:
+    open_store(url).record_reuse(model="digits", version=1, dag_id="other", run_id="r/1", reason="the <same>")
+    text = client.get("/modelway/models/digits/versions/1").text
+    for part in (
+        "<dt>Reason</dt><dd>the data of &lt;February&gt; is whole</dd>",
+        "<dt>Data</dt><dd>2026-02-28 00:00:00 UTC to 2026-03-01 00:00:00 UTC",
+        f"<dt>Inputs</dt><dd><code>{digest('inputs')}</code></dd>",
+        "<td>images</td><td>coarse</td><td>7</td><td>/data/images</td>",
+        'href="/team/dags/other/runs/r%2F1">r/1</a>: the &lt;same&gt;</p>',
+    ):
+        assert part in text
+
+
+@pytest.mark.usefixtures("_lineage")
 def test_text_from_a_spec_is_never_markup(client: TestClient) -> None:
     text = client.get("/modelway/models").text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text

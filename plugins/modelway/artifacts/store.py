@@ -57,7 +57,7 @@ class ArtifactStore:
         """
         digest = file_digest(path)
         size = path.stat().st_size
-        uri = self._uri(model, digest)
+        uri = self.uri(digest, model=model)
         fs, place = _filesystem(uri)
         try:
             if not _holds(fs, place, size, digest):
@@ -70,7 +70,19 @@ class ArtifactStore:
             ) from error
         return Artifact(uri=uri, digest=digest, size=size)
 
-    def _uri(self, model: str, digest: str) -> str:
+    def find(self, digest: str, *, model: str, uri: str | None = None) -> Artifact | None:
+        """Return a file that was stored under its digest, None when it is not there.
+
+        :param uri: where it was stored, if that is known; the store may lie elsewhere by now
+        """
+        for place in filter(None, (uri, self.uri(digest, model=model))):
+            fs, path = _filesystem(place)
+            if fs.exists(path):
+                return Artifact(uri=place, digest=digest, size=int(fs.size(path)))
+        return None
+
+    def uri(self, digest: str, *, model: str) -> str:
+        """Return where a file with this digest lies, or would lie."""
         hexdigits = digest.removeprefix("sha256:")
         return f"{self.root}/{model}/sha256/{hexdigits[:2]}/{hexdigits[2:]}"
 

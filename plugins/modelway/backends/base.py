@@ -63,6 +63,11 @@ class Job:
     seed: int = 0
     code: Artifact | None = None
     inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """name → ``{uri, digest, version}``"""
+    interval: Mapping[str, str | None] = field(default_factory=dict)
+    """the run's data interval: ``start`` and ``end`` in ISO 8601, None where there is none"""
+    partition: str | None = None
 
     def contract(self) -> dict[str, Any]:
         """Return the content of ``job.json`` (see ``modelway.job.contract``)."""
@@ -76,6 +81,9 @@ class Job:
             "command": list(self.command) if self.command else None,
             "params": dict(self.params),
             "seed": self.seed,
+            "datasets": {name: dict(dataset) for name, dataset in self.datasets.items()},
+            "interval": {side: self.interval.get(side) for side in ("start", "end")},
+            "partition": self.partition,
             "inputs": {name: f"inputs/{name}" for name in self.inputs},
             "digests": {
                 "code": self.code.digest if self.code else None,

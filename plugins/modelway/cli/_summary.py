@@ -30,32 +30,46 @@ def print_summary(console: Console, *, xcom: Xcom, extras: Extras) -> None:
 
 
 def _rows(xcom: Xcom, version: Mapping[str, Any], extras: Extras) -> list[tuple[str, str]]:
-    selected = xcom("evaluate.select", "return_value")
-    verified = xcom("freeze.verify", "return_value")
     code = xcom("package", "return_value")
     image = xcom("serve.build_image", "return_value")
-    served = xcom("serve.promote", "return_value")
     commit = code["commit"]["commit"]
     origin = f"commit {commit[:12]}{' and changes' if code['commit']['dirty'] else ''}" if commit else "not in git"
-    weights = ", ".join(f"version {number} {weight} %" for number, weight in served["weights"].items())
     rows = [
-        ("checkpoint", f"{selected['checkpoint']['id']} ({selected['rule']})"),
-        ("metrics", ", ".join(f"{name} {_number(value)}" for name, value in selected["metrics"].items())),
+        *_selected(xcom),
         ("code", f"{code['digest']} ({origin})"),
         ("model", version["model_digest"]),
         ("archive", f"{version['archive']['digest']} ({version['archive']['size']:,} bytes)"),
-        (
-            "verified",
-            f"{len(verified['batches'])} batch sizes, differs by at most {verified['max_abs_difference']:.1e}",
-        ),
+        *_verified(xcom),
         ("image", f"{image['reference']} ({image['tag']})"),
-        ("endpoint", f"{served['url']}/v2/models/{version['model']}/infer ({weights})"),
+        ("endpoint", _endpoint(xcom, version)),
     ]
     if extras.prediction:
         rows.append(("prediction", extras.prediction))
     for weight, counts in sorted(extras.split.items()):
         rows.append((f"split at {weight} %", _split(counts)))
     return [*rows, *extras.links.items()]
+
+
+def _selected(xcom: Xcom) -> list[tuple[str, str]]:
+    """Return what the version came from: the selection, or the version that was taken in place of training."""
+    if (selected := xcom("evaluate.select", "return_value")) is None:
+        return [("taken", xcom("plan", "return_value")["plan"]["taken"])]
+    metrics = ", ".join(f"{name} {_number(value)}" for name, value in selected["metrics"].items())
+    return [("checkpoint", f"{selected['checkpoint']['id']} ({selected['rule']})"), ("metrics", metrics)]
+
+
+def _verified(xcom: Xcom) -> list[tuple[str, str]]:
+    if (verified := xcom("freeze.verify", "return_value")) is None:
+        return []
+    batches = len(verified["batches"])
+    return [("verified", f"{batches} batch sizes, differs by at most {verified['max_abs_difference']:.1e}")]
+
+
+def _endpoint(xcom: Xcom, version: Mapping[str, Any]) -> str:
+    if (served := xcom("serve.promote", "return_value")) is None:
+        return f"as it was: {version['held']}"
+    weights = ", ".join(f"version {number} {weight} %" for number, weight in served["weights"].items())
+    return f"{served['url']}/v2/models/{version['model']}/infer ({weights})"
 
 
 def _split(counts: Mapping[int, int]) -> str:

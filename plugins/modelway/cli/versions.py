@@ -9,7 +9,7 @@ from modelway.errors import UnknownModel
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from modelway.lineage.record import VersionDetail, VersionSummary
+    from modelway.lineage.record import RunRecord, VersionDetail, VersionSummary
     from modelway.lineage.store import LineageStore
 
 
@@ -108,10 +108,31 @@ def _print_facts(detail: "VersionDetail") -> None:
         "Code": run.code_digest or "-",
         "Commit": commit,
         "Seed": "-" if run.seed is None else str(run.seed),
+        "Reason": run.reason or "-",
+        "Data": _interval(run),
+        "Inputs": run.inputs_digest or "-",
+        "Training": _cost(run),
     }
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:<{width}}  {value}")
+
+
+def _cost(run: "RunRecord") -> str:
+    if run.seconds is None:
+        return "-"
+    return f"{run.seconds:.1f} s, {(run.gpu_seconds or 0) / 3600:.3g} GPU-hours"
+
+
+def _interval(run: "RunRecord") -> str:
+    """Write the data interval of a run and, where it is called otherwise, its partition."""
+    if run.interval_end is None:
+        return "-"
+    end = f"{run.interval_end:%Y-%m-%d %H:%M}Z"
+    if run.interval_start is None:
+        return f"up to {end}" + (f" ({run.partition})" if run.partition else "")
+    named = run.partition and run.partition != f"{run.interval_start:%Y-%m-%dT%H:%M:%S}"
+    return f"{run.interval_start:%Y-%m-%d %H:%M}Z to {end}" + (f" ({run.partition})" if named else "")
 
 
 def _print_tables(detail: "VersionDetail") -> None:
@@ -124,13 +145,17 @@ def _print_tables(detail: "VersionDetail") -> None:
     for stage, values in detail.params.items():
         for name, value in values.items():
             params.add_row(stage, name, json.dumps(value, ensure_ascii=False))
+    datasets = _table("DATA SET", "STAGE", "VERSION", "DIGEST", "URI")
+    for data in detail.run.datasets:
+        datasets.add_row(data.name, data.stage, data.version or "-", data.digest or "-", data.uri)
     files = _table("FILE", "BYTES", "SHA256")
     for file in detail.files:
         files.add_row(file.path, str(file.size), file.digest.removeprefix("sha256:"))
-    events = _table("EVENT", "AT", "BY")
+    events = _table("EVENT", "AT", "BY", "RUN", "")
     for event in detail.events:
-        events.add_row(event.kind, f"{event.at:%Y-%m-%d %H:%M:%S}Z", event.actor)
-    for table in (evaluations, params, files, events):
+        why = str(event.detail.get("reason") or "")
+        events.add_row(event.kind, f"{event.at:%Y-%m-%d %H:%M:%S}Z", event.actor, event.run_id or "-", why)
+    for table in (evaluations, params, datasets, files, events):
         if table.row_count:
             print()
             _print(table)

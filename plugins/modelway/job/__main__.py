@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from modelway.job.contract import Job, json_number, record_unreported_checkpoints
+from modelway.job.contract import Job, json_number, read_events, record_unreported_checkpoints
 
 
 def main(folder: Path) -> int:
@@ -30,11 +30,20 @@ def main(folder: Path) -> int:
 
 
 def _train(job: Job) -> None:
+    _record_datasets(job)
     if job.spec["command"]:
         _run_command(job)
         record_unreported_checkpoints(job.folder, job.stage)
     else:
         _model_function(job, "train")(job)
+
+
+def _record_datasets(job: Job) -> None:
+    """Record the data sets that the job is given, once, however many tries it takes."""
+    known = {(event.get("name"), event.get("uri")) for event in read_events(job.folder) if event["kind"] == "dataset"}
+    for name, given in job.datasets.items():
+        if (name, given.uri) not in known:
+            job.event("dataset", name=name, uri=given.uri, digest=given.digest, version=given.version, rows=None)
 
 
 def _evaluate(job: Job) -> None:
@@ -119,6 +128,10 @@ def _run_command(job: Job) -> None:
         "MODELWAY_OUTPUT": str(job.output),
         "MODELWAY_PARAMS": json.dumps(job.params),
         "MODELWAY_SEED": str(job.seed),
+        "MODELWAY_DATASETS": json.dumps(job.spec.get("datasets", {})),
+        "MODELWAY_INTERVAL_START": job.spec.get("interval", {}).get("start") or "",
+        "MODELWAY_INTERVAL_END": job.spec.get("interval", {}).get("end") or "",
+        "MODELWAY_PARTITION": job.partition or "",
         "MODELWAY_CHECKPOINT": str(checkpoint or ""),
         "MODELWAY_RESUME_FROM": str(resumed.path if resumed else ""),
     }

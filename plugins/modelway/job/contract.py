@@ -11,10 +11,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 FORMAT = 1
 
@@ -28,6 +30,30 @@ class Checkpoint:
     path: Path
     digest: str
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set of the model spec, its templates filled in for this run."""
+
+    name: str
+    uri: str
+    digest: str | None
+    """what tells its content: ``sha256:<hex>``, or what its store says; None: nothing is known"""
+    version: str | None
+
+    @property
+    def path(self) -> Path:
+        """The place of a data set on this machine.
+
+        :raises ValueError: it is elsewhere: open its ``uri`` with what reads that store
+        """
+        parts = urlsplit(self.uri)
+        if self.uri.startswith("/"):
+            return Path(self.uri)
+        if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+            return Path(unquote(parts.path))
+        raise ValueError(f"data set '{self.name}' is not on this machine but at {self.uri}; read it by its uri")
 
 
 class Job:
@@ -67,6 +93,27 @@ class Job:
     def seed(self) -> int:
         """The seed that makes the run repeatable; ``random``, numpy and torch are seeded with it already."""
         return int(self.spec["seed"])
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """The data sets of the model spec by name: ``job.datasets["images"].path``."""
+        return {
+            name: Dataset(name=name, uri=given["uri"], digest=given.get("digest"), version=given.get("version"))
+            for name, given in self.spec.get("datasets", {}).items()
+        }
+
+    @property
+    def interval(self) -> tuple[datetime | None, datetime | None]:
+        """Begin and end of the data that the run is about: no begin where the run has no interval of its own."""
+        given = self.spec.get("interval", {})
+        start, end = (datetime.fromisoformat(given[side]) if given.get(side) else None for side in ("start", "end"))
+        return start, end
+
+    @property
+    def partition(self) -> str | None:
+        """What the run calls its interval, such as ``2026-01-31T00:00:00``; ``None`` where it has none."""
+        partition: str | None = self.spec.get("partition")
+        return partition
 
     @property
     def code(self) -> Path:
@@ -127,7 +174,7 @@ class Job:
         self.event("checkpoint", id=name, step=step, path=f"output/checkpoints/{name}", sha256=digest, size=size)
 
     def dataset(self, *, name: str, uri: str, digest: str | None = None, rows: int | None = None) -> None:
-        """Record a data set that the job read."""
+        """Record a data set that the job read; those of the model spec are recorded already."""
         self.event("dataset", name=name, uri=uri, digest=digest, rows=rows)
 
     def note(self, text: str) -> None:
@@ -183,6 +230,13 @@ def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
                 size=event["size"],
             )
     return sorted(last.values(), key=lambda checkpoint: checkpoint.step)
+
+
+def recorded_datasets(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the data sets among a job's events, each once: a try that goes on may have recorded it again."""
+    kept = ("name", "uri", "digest", "version", "rows")
+    found = [{key: event.get(key) for key in kept} for event in events if event["kind"] == "dataset"]
+    return [dataset for place, dataset in enumerate(found) if dataset not in found[:place]]
 
 
 def record_unreported_checkpoints(folder: Path, stage: str) -> None:

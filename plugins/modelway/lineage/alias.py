@@ -1,6 +1,5 @@
 """Names that move from version to version, such as ``champion``."""
 
-import re
 from collections.abc import Mapping
 
 from sqlalchemy import Connection, insert, update
@@ -9,6 +8,7 @@ from modelway.errors import ModelwayError
 from modelway.lineage import tables
 from modelway.lineage.engine import insert_new
 from modelway.lineage.log import add_event
+from modelway.names import is_alias
 
 
 def check_alias(alias: str) -> None:
@@ -16,7 +16,7 @@ def check_alias(alias: str) -> None:
 
     :raises ModelwayError: the alias reads like a version number, or is ``latest``
     """
-    if alias == "latest" or not re.fullmatch(r"(?!v?\d+$)[a-z0-9]([-a-z0-9_.]{0,62}[a-z0-9])?", alias):
+    if not is_alias(alias):
         raise ModelwayError(
             f"'{alias}' cannot be an alias",
             do="Use lower-case letters, digits and dashes, such as champion; numbers, v3 and latest name versions",

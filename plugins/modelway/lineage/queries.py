@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Select, Table, func, select
 
 from modelway.lineage.record import (
     AliasChange,
+    DatasetRecord,
     EvaluationRecord,
     Event,
     FileRecord,
@@ -23,6 +24,7 @@ from modelway.lineage.record import (
 from modelway.lineage.tables import (
     alias_history,
     aliases,
+    datasets,
     deployments,
     evaluation_metrics,
     evaluations,
@@ -195,7 +197,9 @@ def read_version(connection: Connection, *, name: str, model: int, number: int) 
 
 def _read_run(connection: Connection, run: int) -> RunRecord:
     row = connection.execute(select(runs).where(runs.c.id == run)).one()
-    return RunRecord(commit=row.commit_id, **_shared_columns(row, RunRecord))
+    query = select(datasets).where(datasets.c.run == run).order_by(datasets.c.id)
+    given = tuple(DatasetRecord(**_shared_columns(each, DatasetRecord)) for each in connection.execute(query))
+    return RunRecord(commit=row.commit_id, datasets=given, **_shared_columns(row, RunRecord))
 
 
 def _read_params(connection: Connection, run: int) -> dict[str, dict[str, Any]]:

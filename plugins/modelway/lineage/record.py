@@ -11,6 +11,18 @@ ROLLOUT_STATES: tuple[RolloutState, ...] = ("running", "done", "aborted")
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatasetRecord:
+    """A data set that a stage of a run was given or read; ``digest`` is None where nothing told its content."""
+
+    stage: str
+    name: str
+    uri: str
+    digest: str | None = None
+    version: str | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One DAG run that trained a model. Times are aware; ``seed`` and the code's origin may be unknown."""
 
@@ -27,6 +39,19 @@ class RunRecord:
     spec: Mapping[str, Any] = field(default_factory=dict)
     """The model spec that the run used."""
     seed: int | None = None
+    inputs_digest: str | None = None
+    """The same for two runs that were given the same code, data, parameters and start; None: unknown."""
+    interval_start: datetime | None = None
+    interval_end: datetime | None = None
+    partition: str | None = None
+    run_after: datetime | None = None
+    """When the run was to begin; unlike ``started_at`` the same when it is cleared."""
+    reason: str | None = None
+    """Why the run was started, as whoever did so said."""
+    seconds: float | None = None
+    """How long its training jobs ran, all stages together."""
+    gpu_seconds: float | None = None
+    datasets: tuple[DatasetRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +126,7 @@ class VersionRecord:
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     points: Sequence[MetricPoint] = ()
     files: Sequence[FileRecord] = ()
+    checkpoint_uri: str | None = None
     alias: str | None = None
     """Points at the version from the moment that it is there."""
 
@@ -136,6 +162,7 @@ class VersionSummary:
     model_digest: str
     checkpoint: str
     checkpoint_digest: str
+    checkpoint_uri: str | None
     metrics: Mapping[str, float | None]
     aliases: tuple[str, ...]
     image: ImageRecord | None
@@ -192,6 +219,15 @@ class VersionDetail:
     alias_history: tuple[AliasChange, ...]
     weight_history: tuple[WeightChange, ...]
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCost:
+    """What training took, on the mean of the runs that are known: ``gpu_seconds`` are seconds times GPUs."""
+
+    runs: int
+    seconds: float
+    gpu_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,7 @@ def _write_run(connection: Connection, model: int, record: VersionRecord) -> int
         for name, value in values.items()
     ]
     _insert(connection, tables.params, params)
+    _insert(connection, tables.datasets, [{"run": run, **vars(dataset)} for dataset in record.run.datasets])
     _insert(connection, tables.metrics, _series_rows(run, record.points))
     for evaluation in record.evaluations:
         columns = {
@@ -104,6 +105,14 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "dirty": run.dirty,
         "spec": plain(run.spec),
         "seed": run.seed,
+        "inputs_digest": run.inputs_digest,
+        "interval_start": run.interval_start,
+        "interval_end": run.interval_end,
+        "partition": run.partition,
+        "run_after": run.run_after,
+        "reason": run.reason,
+        "seconds": run.seconds,
+        "gpu_seconds": run.gpu_seconds,
     }
 
 
@@ -146,6 +155,7 @@ def _write_version(
         "checkpoint_digest": record.checkpoint_digest,
         "created_at": now,
         "created_by": record.run.actor,
+        "checkpoint_uri": record.checkpoint_uri,
     }
     version = _insert_one(connection, tables.versions, columns)
     _insert(connection, tables.version_metrics, _number_rows({"version": version}, record.metrics))

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage import queries, tables
+from modelway.lineage import history, queries, tables
 from modelway.lineage.alias import check_alias, point_alias
 from modelway.lineage.engine import connect_engine, insert_new, make_folder, parse_url, reading, writing
 from modelway.lineage.log import add_event
@@ -23,6 +23,7 @@ from modelway.lineage.record import (
     Event,
     ModelSummary,
     RolloutRecord,
+    TrainingCost,
     VersionDetail,
     VersionRecord,
     VersionSummary,
@@ -141,6 +142,58 @@ class LineageStore:
                 )
             ).scalar()
             return number
+
+    def version_of_inputs(self, model: str, digest: str, *, dag_id: str, run_id: str) -> int | None:
+        """Return the newest version that another run than the given one made from these inputs, None without one."""
+        with reading(self._engine) as connection:
+            return history.version_of_inputs(connection, model, digest, dag_id=dag_id, run_id=run_id)
+
+    def later_version(
+        self, model: str, *, end: datetime, run_after: datetime, with_start: bool, dag_id: str, run_id: str
+    ) -> tuple[int, datetime] | None:
+        """Return the version of the latest data interval, and that interval's end, when it is later than a run's.
+
+        :param end: the end of the run's interval
+        :param run_after: when the run was to begin; of two runs of one interval the later one counts as later
+        :param with_start: look only at runs whose interval has a begin, too
+        :param dag_id: with ``run_id``, the run that asks: its own version does not count
+        """
+        with reading(self._engine) as connection:
+            run = {"dag_id": dag_id, "run_id": run_id}
+            return history.later_version(connection, model, end=end, run_after=run_after, with_start=with_start, **run)
+
+    def training_cost(self, model: str) -> TrainingCost | None:
+        """Return what training the model took in its newest runs, on the mean; None without a run that tells."""
+        with reading(self._engine) as connection:
+            return history.training_cost(connection, model)
+
+    def versions_of_schedule(self, model: str) -> dict[datetime, int]:
+        """Return the newest version that a scheduled run or a backfill made, by the begin of its data interval."""
+        with reading(self._engine) as connection:
+            return history.versions_of_schedule(connection, model)
+
+    def record_reuse(
+        self,
+        *,
+        model: str,
+        version: int,
+        dag_id: str,
+        run_id: str,
+        actor: str = "airflow",
+        reason: str = "",
+        alias: str | None = None,
+    ) -> bool:
+        """Record that a run took a version that was there already, and point an alias at it, in one transaction.
+
+        The same again changes nothing: the alias, too, is left where it is.
+
+        :raises ModelwayError: the alias reads like a version number, or is ``latest``
+        """
+        if alias is not None:
+            check_alias(alias)
+        with self._writing_to(model, version) as (connection, keys):
+            run = {"dag_id": dag_id, "run_id": run_id}
+            return history.record_reuse(connection, keys, **run, actor=actor, reason=reason, alias=alias)
 
     def aliases(self, model: str) -> dict[str, int]:
         """Return the version that each of the model's aliases points at."""

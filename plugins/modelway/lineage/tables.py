@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 #: the newest migration; a test holds it against migrations/versions
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 #: tables whose rows are never updated
 APPEND_ONLY = ("versions", "alias_history", "weight_history", "events")
@@ -108,10 +108,19 @@ runs = Table(
     Column("dirty", Boolean),
     Column("spec", JSON, nullable=False),
     Column("seed", BigInteger),
+    Column("inputs_digest", Text),
+    Column("interval_start", UtcTime),
+    Column("interval_end", UtcTime),
+    Column("partition", Text),
+    Column("run_after", UtcTime),
+    Column("reason", Text),
+    Column("seconds", Double),
+    Column("gpu_seconds", Double),
     # Two DAGs may give runs of one model the same run id, such as that of one schedule.
     UniqueConstraint("model", "dag_id", "run_id"),
     Index(None, "code_digest"),
     Index(None, "commit_id"),
+    Index(None, "inputs_digest"),
 )
 
 versions = Table(
@@ -130,6 +139,7 @@ versions = Table(
     Column("checkpoint_digest", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("checkpoint_uri", Text),
     UniqueConstraint("model", "number"),
     CheckConstraint("number >= 1", name="number"),
     Index(None, "archive_digest"),
@@ -144,6 +154,22 @@ params = Table(
     Column("name", Text, nullable=False),
     Column("value", JSON, nullable=False),
     PrimaryKeyConstraint("run", "stage", "name"),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    _id(),
+    _reference("run", "runs"),
+    Column("stage", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("digest", Text),
+    # What its owners call this state of it; no version of a model.
+    Column("version", Text),
+    Column("rows", BigInteger),
+    Index(None, "run"),
+    Index(None, "digest"),
 )
 
 # One row per metric with all its points: a row per point would be 4,000 rows for an ordinary run.

@@ -165,3 +165,22 @@ def store_from(settings: Any) -> ArtifactStore:
 def code_of(code: Mapping[str, Any]) -> Artifact:
     """Return the code package that PackageCodeOperator gave."""
     return Artifact.from_dict(code)
+
+
+def plan_of(code: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what PlanRunOperator decided; nothing in a DAG without one."""
+    plan: Mapping[str, Any] = code.get("plan") or {}
+    return plan
+
+
+def planned_inputs(code: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a plan gives to the jobs of the model's code besides parameters, as fields of ``Job``."""
+    plan = plan_of(code)
+    return {
+        "datasets": {
+            dataset["name"]: {key: dataset[key] for key in ("uri", "digest", "version")}
+            for dataset in plan.get("datasets", ())
+        },
+        "interval": plan.get("interval", {}),
+        "partition": plan.get("partition"),
+    }

@@ -1,9 +1,21 @@
 """What deploy and promote share: the endpoint they are about, and a look at its split."""
 
 from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowSkipException
 
 from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
 from modelway.hooks.settings import Settings
+
+
+def refuse_held(version: Mapping[str, Any]) -> None:
+    """Skip the task when the run may move no traffic; the reason goes into the task's log.
+
+    :raises AirflowSkipException: it may not
+    """
+    if version.get("held"):
+        raise AirflowSkipException(version["held"])
 
 
 def endpoint_of(target: str, settings: Settings) -> Endpoint:

@@ -11,7 +11,6 @@ from modelway.artifacts.archive import Manifest, unpack_archive
 from modelway.artifacts.store import Artifact
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.hooks.connection import settings_from_airflow
-from modelway.names import version_tag
 from modelway.operators._base import ModelwayOperator, actor, store_from
 
 #: the archive's members that serving needs; the rest describes one run and would change the image's digest
@@ -26,11 +25,12 @@ class BuildImageOperator(ModelwayOperator):
     :param repository: where to push, such as ``registry.example.com/models/digits``; None keeps it on this machine
     :param path: the model's folder in the image
     :param builder: how the image is built
+    :param tag: the image's tag; ``{version}`` stands for the version's number
 
     Returns ``{model, version, digest, reference, tag, size}``.
     """
 
-    template_fields: Sequence[str] = ("version", "base", "repository", "path", "builder")
+    template_fields: Sequence[str] = ("version", "base", "repository", "path", "builder", "tag")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class BuildImageOperator(ModelwayOperator):
         repository: str | None = None,
         path: str = "/models",
         builder: str = "oci",
+        tag: str = "v{version}",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -48,6 +49,7 @@ class BuildImageOperator(ModelwayOperator):
         self.repository = repository
         self.path = path
         self.builder = builder
+        self.tag = tag
 
     def run(self, context: Context) -> dict[str, Any]:
         """Build, push when asked to, and record the image."""
@@ -58,7 +60,7 @@ class BuildImageOperator(ModelwayOperator):
         options = BuildOptions(
             name=model,
             layout=settings.image_layout,
-            tag=version_tag(number),
+            tag=self.tag.replace("{version}", str(number)),
             repository=self.repository,
             annotations={
                 "org.opencontainers.image.title": model,

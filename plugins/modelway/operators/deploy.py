@@ -17,7 +17,7 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
-from modelway.operators._traffic import endpoint_of, stable_of, weights_of
+from modelway.operators._traffic import endpoint_of, refuse_held, stable_of, weights_of
 
 GOLDEN_BATCH = 2
 
@@ -27,9 +27,10 @@ class DeployModelOperator(ModelwayOperator):
 
     Where nothing serves yet, the version gets all the traffic, and is taken down again when its answers are wrong.
     A run whose rollout is over deploys nothing again, so that clearing it moves no traffic, and a run whose version is
-    older than the one that serves is refused.
+    older than the one that serves is refused, unless somebody asked for it. A run that may move no traffic, such as one
+    of a backfill, is skipped here.
 
-    :param version: what RegisterModelOperator returned
+    :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param image: what BuildImageOperator returned
     :param target: where versions serve
     :param host: address to listen on
@@ -67,6 +68,7 @@ class DeployModelOperator(ModelwayOperator):
         """Bring the version up and check its answers."""
         from modelway.lineage.store import open_store
 
+        refuse_held(self.version)
         settings = settings_from_airflow()
         store = open_store(settings.lineage_url)
         endpoint = endpoint_of(self.target, settings)
@@ -102,11 +104,12 @@ class DeployModelOperator(ModelwayOperator):
         """
         model, number = self.version["model"], int(self.version["version"])
         stable = stable_of(current)
-        if stable is not None and stable > number:
+        if stable is not None and stable > number and not self.version.get("asked"):
             raise RolloutAborted(
                 f"version {stable} serves already and is newer than version {number}, which this run made",
                 where=f"endpoint {model}",
-                do="Trigger a new run; clearing an old one moves no traffic back",
+                do="Trigger a new run, with its parameter version where an old one is to serve again; clearing a run "
+                "moves no traffic back",
             )
         detail = {"stable": stable if stable != number else None}
         return RolloutRecord(endpoint=model, run_id=run, model=model, version=number, state="running", detail=detail)

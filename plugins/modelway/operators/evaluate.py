@@ -10,7 +10,7 @@ from airflow.sdk import Context
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.job.contract import finite_metrics
-from modelway.operators._base import JobOperator, clear_number, code_of, job_key, run_key
+from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, planned_inputs, run_key
 
 
 class EvaluateCheckpointOperator(JobOperator):
@@ -19,7 +19,7 @@ class EvaluateCheckpointOperator(JobOperator):
     Expand it over the checkpoints of a stage: ``.partial(code=…).expand(checkpoint=train.output)``.
     A checkpoint that is damaged or cannot be loaded fails its own task and no other.
 
-    :param code: what PackageCodeOperator returned
+    :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoint: one of the checkpoints that TrainModelOperator returned
     :param job_params: the parameters that the code finds in ``job.params``
     :param seed: makes the evaluation repeatable
@@ -68,10 +68,11 @@ class EvaluateCheckpointOperator(JobOperator):
             clear_number=clear_number(context),
             module=self.code["module"],
             command=tuple(self.command) if self.command else None,
-            params=self.job_params or {},
+            params={**plan_of(self.code).get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
             inputs={"checkpoint": Artifact.from_dict(self.checkpoint)},
+            **planned_inputs(self.code),
         )
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.hooks.connection import settings_from_airflow
-from modelway.job.contract import read_events
-from modelway.operators._base import JobOperator, clear_number, code_of, job_key, run_key, store_from
+from modelway.job.contract import read_events, recorded_datasets
+from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, run_key, store_from
 
 
 class FreezeModelOperator(JobOperator):
@@ -22,7 +22,7 @@ class FreezeModelOperator(JobOperator):
     The archive loads without the training code, torch or pickle: an ONNX program, safetensors weights, golden inputs
     and outputs, and what it was made of. The same code, parameters and checkpoint give the same bytes.
 
-    :param code: what PackageCodeOperator returned
+    :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param selected: what SelectCheckpointOperator returned
     :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
     :param seed: makes the golden inputs repeatable
@@ -51,6 +51,8 @@ class FreezeModelOperator(JobOperator):
             action="freeze",
             clear_number=clear_number(context),
             module=self.code["module"],
+            # A parameter of the run may shape the network that export makes.
+            params=plan_of(self.code).get("params", {}),
             seed=int(self.seed),
             code=code_of(self.code),
             inputs={"checkpoint": Artifact.from_dict(self.selected["checkpoint"])},
@@ -62,10 +64,9 @@ class FreezeModelOperator(JobOperator):
         with tempfile.TemporaryDirectory() as scratch:
             frozen = Path(scratch) / "frozen"
             shutil.copytree(folder / "output" / "archive", frozen)
-            datasets = [event for stage in self.training for event in _datasets(store, stage, Path(scratch))]
-            documents = archive_documents(
-                code=self.code, selected=self.selected, training=list(self.training), datasets=datasets
-            )
+            training = [stage for stage in self.training if not stage.get("skipped")]
+            datasets = [event for stage in training for event in _datasets(store, stage, Path(scratch))]
+            documents = archive_documents(code=self.code, selected=self.selected, training=training, datasets=datasets)
             manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")
             artifact = store.put(Path(scratch) / "archive.zip", model=job.model)
         self.log.info("frozen as %s (%d bytes), model %s", artifact.digest, artifact.size, manifest.model_digest)
@@ -109,9 +110,4 @@ def archive_documents(
 def _datasets(store: Any, stage: Mapping[str, Any], scratch: Path) -> list[dict[str, Any]]:
     events = scratch / stage["stage"]
     store.fetch(Artifact.from_dict(stage["events"]), to=events / "events.jsonl")
-    kept = ("name", "uri", "digest", "rows")
-    return [
-        {"stage": stage["stage"], **{key: event.get(key) for key in kept}}
-        for event in read_events(events)
-        if event["kind"] == "dataset"
-    ]
+    return [{"stage": stage["stage"], **dataset} for dataset in recorded_datasets(read_events(events))]

@@ -7,25 +7,27 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from modelway.artifacts.code_package import git_commit, package_files, write_code_package
+from modelway.artifacts.code_package import package_files, write_code_package
+from modelway.artifacts.commits import git_commit
 from modelway.errors import InvalidModelCode
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators._base import ModelwayOperator, store_from
+from modelway.spec.load import models_beside
 
 
 class PackageCodeOperator(ModelwayOperator):
     """Store a model's folder as a content-addressed archive; the same tree gives the same digest everywhere.
 
     :param model: the model's name
-    :param folder: the folder with the model's code
-    :param module: the Python file in it that defines ``train``, ``evaluate`` and ``export``
+    :param module: the Python file that defines ``train``, ``evaluate`` and ``export``
+    :param folder: the folder with the model's code; default: the model's own one, as it was when the run started
 
     Returns ``{model, module, uri, digest, size, commit: {commit, branch, dirty}}``.
     """
 
     template_fields: Sequence[str] = ("model", "folder", "module")
 
-    def __init__(self, *, model: str, folder: str, module: str, **kwargs: Any) -> None:
+    def __init__(self, *, model: str, module: str, folder: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.model = model
         self.folder = folder
@@ -33,7 +35,8 @@ class PackageCodeOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Package and store the code."""
-        folder = Path(self.folder)
+        # The DAG file of a run may lie in a snapshot, which holds the models' folders too.
+        folder = Path(self.folder) if self.folder else models_beside(Path(self.dag.fileloc)) / self.model
         names = [file.as_posix() for file in package_files(folder)]
         if self.module not in names:
             raise InvalidModelCode(

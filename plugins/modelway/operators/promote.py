@@ -13,7 +13,7 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
-from modelway.operators._traffic import endpoint_of, weights_of
+from modelway.operators._traffic import endpoint_of, refuse_held, weights_of
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -27,7 +27,7 @@ class PromoteModelOperator(ModelwayOperator):
     from there, and a finished rollout is never done again. When the version does badly, the last try fails, or a user
     ends the task, all traffic goes back to the stable version and the rollout is aborted.
 
-    :param version: what RegisterModelOperator returned
+    :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param deployment: what DeployModelOperator returned
     :param steps: percentages, rising to 100; where no other version serves there is one step
     :param interval_seconds: time between two steps
@@ -60,6 +60,7 @@ class PromoteModelOperator(ModelwayOperator):
         """Take step after step, each when its time has come; a retry goes on from the last one taken."""
         from modelway.lineage.store import open_store
 
+        refuse_held(self.version)
         settings = settings_from_airflow()
         store = open_store(settings.lineage_url)
         rollout = store.rollout(self.deployment["endpoint"], run_key(context))

@@ -2,24 +2,36 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Context
 
 from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.errors import ModelwayError
 from modelway.hooks.connection import settings_from_airflow
-from modelway.job.contract import read_events
-from modelway.lineage.record import EvaluationRecord, FileRecord, MetricPoint, RunRecord, VersionRecord
-from modelway.operators._base import ModelwayOperator, actor, store_from
+from modelway.job.contract import read_events, recorded_datasets
+from modelway.lineage.record import (
+    DatasetRecord,
+    EvaluationRecord,
+    FileRecord,
+    MetricPoint,
+    RunRecord,
+    VersionRecord,
+)
+from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
+from modelway.operators.find import version_told
 
 
 class RegisterModelOperator(ModelwayOperator):
     """Record a model version in the lineage, in one transaction.
 
-    A DAG run makes one version of a model: a retry or a clear finds the version that the run made before.
+    A DAG run makes one version of a model: a retry or a clear finds the version that the run made before. Where the
+    run's plan takes a version that was there already, that one is given on, and the lineage says that the run took it.
+    An outlet's event tells ``{model, version, reused}``.
 
-    :param code: what PackageCodeOperator returned
+    :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param training: the ``report`` of each TrainModelOperator, in order
     :param selected: what SelectCheckpointOperator returned
     :param archive: what FreezeModelOperator returned
@@ -27,7 +39,9 @@ class RegisterModelOperator(ModelwayOperator):
     :param spec: the model spec as plain data
     :param alias: an alias to move to the version, ``candidate`` by default
 
-    Returns ``{model, version, archive: {uri, digest, size}, model_digest}`` as the lineage has them.
+    Returns ``{model, version, archive: {uri, digest, size}, model_digest, held, asked}``, the version as the lineage
+    has it. ``held`` says why the run moves neither alias nor traffic, None when it may; ``asked`` is true when somebody
+    asked for this version, so that it may take over from a newer one.
     """
 
     template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
@@ -53,21 +67,57 @@ class RegisterModelOperator(ModelwayOperator):
         self.spec = spec
         self.alias = alias
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Fill in what the tasks before returned; where training was skipped, its stages left no reports."""
+        if not self.render_template(self.archive, context):
+            self.training = ()
+        super().render_template_fields(context, jinja_env)
+
     def run(self, context: Context) -> dict[str, Any]:
-        """Write the version, or find the one that this run made."""
+        """Write the version, or find the one that this run made or takes."""
         from modelway.lineage.store import open_store
 
         settings = settings_from_airflow()
+        store = open_store(settings.lineage_url)
+        plan = plan_of(self.code)
+        # A training task that was skipped and then cleared by hand trained for real: its version is registered.
+        taken = plan.get("version") if self.archive is None else None
+        number = self._take(context, store, taken) if taken else self._register(context, store, store_from(settings))
+        if self.outlets:
+            extra = {"model": self.code["model"], "version": number, "reused": bool(taken)}
+            for asset in self.outlets:
+                context["outlet_events"][asset].extra.update(extra)
+        known = store.version(self.code["model"], number).summary
+        return version_told(known, held=plan.get("held"), asked=bool(plan.get("asked")))
+
+    def _take(self, context: Context, store: Any, taken: Mapping[str, Any]) -> int:
+        """Give on the version that the plan found, and record that this run took it."""
+        plan, dag_run = plan_of(self.code), context["dag_run"]
+        model, number = taken["model"], int(taken["version"])
+        reason = ": ".join(filter(None, (plan["taken"], plan["reason"])))
+        who = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "actor": actor(context)}
+        alias = self.alias if plan["held"] is None else None
+        store.record_reuse(model=model, version=number, **who, reason=reason, alias=alias)
+        self.log.info("this run takes %s version %d: %s", model, number, reason)
+        return number
+
+    def _register(self, context: Context, store: Any, artifacts: ArtifactStore) -> int:
+        """Write the version, or find the one that this run made."""
+        if self.archive is None:
+            raise ModelwayError(
+                "there is nothing to register: no task froze a model, and the plan takes no version",
+                do="Run FreezeModelOperator before it",
+            )
+        training = [stage for stage in self.training if not stage.get("skipped")]
         record = version_record(
-            run=run_record(context, code=self.code, training=list(self.training), spec=self.spec or {}),
+            run=run_record(context, code=self.code, training=training, spec=self.spec or {}, store=artifacts),
             code=self.code,
-            training=list(self.training),
+            training=training,
             selected=self.selected,
             archive=self.archive,
-            store=store_from(settings),
-            alias=self.alias,
+            store=artifacts,
+            alias=self.alias if plan_of(self.code).get("held") is None else None,
         )
-        store = open_store(settings.lineage_url)
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
         number = store.register(record)
         known = store.version(record.model, number).summary
@@ -75,22 +125,30 @@ class RegisterModelOperator(ModelwayOperator):
             self.log.info("this run made version %d before; no second version is registered", number)
             if known.archive_digest != record.archive_digest:
                 self.log.warning("the archive made now differs from the version's and is not used")
+            # A run that was cleared moves the alias only where it asks for that: one that was held at first may.
+            if record.alias and plan_of(self.code).get("asked") and record.alias not in known.aliases:
+                reason = "the run asks for it"
+                store.set_alias(
+                    model=record.model, alias=record.alias, version=number, actor=actor(context), reason=reason
+                )
         else:
             self.log.info("registered %s version %d", record.model, number)
-        archive = Artifact(uri=known.archive_uri, digest=known.archive_digest, size=known.archive_size)
-        return {
-            "model": record.model,
-            "version": number,
-            "archive": archive.to_dict(),
-            "model_digest": known.model_digest,
-        }
+        return int(number)
 
 
 def run_record(
-    context: Context, *, code: Mapping[str, Any], training: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]
+    context: Context,
+    *,
+    code: Mapping[str, Any],
+    training: Sequence[Mapping[str, Any]],
+    spec: Mapping[str, Any],
+    store: ArtifactStore,
 ) -> RunRecord:
-    """Return who ran what, when and from which code."""
-    dag_run = context["dag_run"]
+    """Return who ran what, when, why, from which code and which data, and what it took."""
+    dag_run, plan = context["dag_run"], plan_of(code)
+    interval = plan.get("interval", {})
+    start, end = (datetime.fromisoformat(interval[side]) if interval.get(side) else None for side in ("start", "end"))
+    known = [stage for stage in training if stage.get("seconds") is not None]
     return RunRecord(
         dag_id=dag_run.dag_id,
         run_id=dag_run.run_id,
@@ -101,6 +159,15 @@ def run_record(
         **code["commit"],
         spec=spec,
         seed=training[0]["seed"] if training else None,
+        inputs_digest=plan.get("inputs"),
+        interval_start=start,
+        interval_end=end,
+        partition=plan.get("partition"),
+        run_after=dag_run.run_after,
+        reason=plan.get("reason"),
+        seconds=sum(stage["seconds"] for stage in known) if known else None,
+        gpu_seconds=sum(stage["seconds"] * stage.get("gpu", 0) for stage in known) if known else None,
+        datasets=tuple(dataset for stage in training for dataset in _datasets(store, stage)),
     )
 
 
@@ -126,6 +193,7 @@ def version_record(
         model_digest=archive["model_digest"],
         checkpoint=chosen["id"],
         checkpoint_digest=chosen["digest"],
+        checkpoint_uri=chosen.get("uri"),
         alias=alias,
         metrics=selected["metrics"],
         evaluations=[
@@ -146,11 +214,20 @@ def version_record(
     )
 
 
-def _points(store: ArtifactStore, stage: Mapping[str, Any]) -> list[MetricPoint]:
-    """Return the metrics a stage logged; one logged again after a resume counts as last logged."""
+def _events(store: ArtifactStore, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         store.fetch(Artifact.from_dict(stage["events"]), to=Path(scratch) / "events.jsonl")
-        events = read_events(Path(scratch))
+        return read_events(Path(scratch))
+
+
+def _datasets(store: ArtifactStore, stage: Mapping[str, Any]) -> list[DatasetRecord]:
+    """Return the data sets that a stage was given or said it read."""
+    return [DatasetRecord(stage=stage["stage"], **each) for each in recorded_datasets(_events(store, stage))]
+
+
+def _points(store: ArtifactStore, stage: Mapping[str, Any]) -> list[MetricPoint]:
+    """Return the metrics a stage logged; one logged again after a resume counts as last logged."""
+    events = _events(store, stage)
     last = {(event["name"], event["step"]): float(event["value"]) for event in events if event["kind"] == "metric"}
     return [
         MetricPoint(stage=stage["stage"], name=name, step=step, value=value) for (name, step), value in last.items()

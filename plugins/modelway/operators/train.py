@@ -12,15 +12,25 @@ from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import damage, recorded_checkpoints
-from modelway.operators._base import JobOperator, clear_number, code_of, job_key, run_key, store_from
+from modelway.operators._base import (
+    JobOperator,
+    clear_number,
+    code_of,
+    job_key,
+    plan_of,
+    planned_inputs,
+    run_key,
+    store_from,
+)
 
 
 class TrainModelOperator(JobOperator):
     """Run ``train(job)`` of the model's code, or a command, as one job, and store its checkpoints.
 
-    A try that was killed is followed by one that goes on from the stage's last whole checkpoint.
+    A try that was killed is followed by one that goes on from the stage's last whole checkpoint. By the plan of the
+    run, the stage gets data sets and more parameters, is skipped, or starts from an earlier version's checkpoint.
 
-    :param code: what PackageCodeOperator returned
+    :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param stage: the stage's name; checkpoints are called after it
     :param job_params: the parameters that the code finds in ``job.params``
     :param seed: makes the stage repeatable
@@ -31,7 +41,7 @@ class TrainModelOperator(JobOperator):
 
     Returns the checkpoints of the stages before and of this one, ``[{id, stage, step, uri, digest, size}]``; expand an
     EvaluateCheckpointOperator over it. The XCom ``report`` (``task.output["report"]``) holds
-    ``{stage, params, seed, events, seconds, peak_memory_bytes}``.
+    ``{stage, params, seed, events, seconds, gpu, peak_memory_bytes, skipped}``.
     """
 
     template_fields: Sequence[str] = (
@@ -63,9 +73,25 @@ class TrainModelOperator(JobOperator):
         self.start_from = start_from
         self.command = command
 
+    def run(self, context: Context) -> Any:
+        """Train, unless the run skips the stage."""
+        if self.stage not in plan_of(self.code).get("skip", ()):
+            return super().run(context)
+        self.log.info("stage '%s' is skipped: the run asks for it", self.stage)
+        self._report(context, params={}, seed=int(self.seed), skipped=True)
+        return list(self.start_from or [])
+
+    def _report(self, context: Context, **known: Any) -> None:
+        """Leave what the operators that follow need to know of the stage."""
+        unknown = {"events": None, "seconds": None, "peak_memory_bytes": None, "skipped": False}
+        gpu = self.options.get("gpu") or 0
+        context["ti"].xcom_push(key="report", value={"stage": self.stage, **unknown, "gpu": gpu, **known})
+
     def job(self, context: Context) -> Job:
         """Return the training job."""
-        before = self.start_from[-1] if self.start_from else None
+        plan = plan_of(self.code)
+        base = plan["base"]["checkpoint"] if plan.get("base") else None
+        before = self.start_from[-1] if self.start_from else base
         return Job(
             model=self.code["model"],
             run=run_key(context),
@@ -75,10 +101,11 @@ class TrainModelOperator(JobOperator):
             clear_number=clear_number(context),
             module=self.code["module"],
             command=tuple(self.command) if self.command else None,
-            params=self.job_params or {},
+            params={**plan.get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
             inputs={"checkpoint": Artifact.from_dict(before)} if before else {},
+            **planned_inputs(self.code),
         )
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> list[dict[str, Any]]:
@@ -107,13 +134,12 @@ class TrainModelOperator(JobOperator):
                 do="Write fewer checkpoints, or raise [core] max_map_length",
             )
         events = store.put(folder / "events.jsonl", model=job.model)
-        report = {
-            "stage": self.stage,
-            "params": dict(job.params),
-            "seed": job.seed,
-            "events": events.to_dict(),
-            "seconds": status.seconds,
-            "peak_memory_bytes": status.peak_memory_bytes,
-        }
-        context["ti"].xcom_push(key="report", value=report)
+        self._report(
+            context,
+            params=dict(job.params),
+            seed=job.seed,
+            events=events.to_dict(),
+            seconds=status.seconds,
+            peak_memory_bytes=status.peak_memory_bytes,
+        )
         return checkpoints

@@ -1,0 +1,289 @@
+"""``modelway backfill plan``: what a backfill would run, what it would take over, and what it may cost."""
+
+import argparse
+import json
+import logging
+import shlex
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.errors import InvalidSpec, ModelwayError, UnknownModel
+
+if TYPE_CHECKING:
+    from modelway.lineage.record import TrainingCost
+    from modelway.lineage.store import LineageStore
+    from modelway.operators._inputs import Interval
+    from modelway.spec.model import ModelSpec
+
+#: more intervals than anybody reads, or runs
+MOST = 3_000
+#: what happens to an interval, in the order in which they are told
+OUTCOMES = {"train": "to train", "reuse": "to reuse", "done": "with a run already", "fail": "that cannot run"}
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add ``backfill plan`` to the command line."""
+    parser = subparsers.add_parser("backfill", help="plan runs of past intervals")
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    plan = actions.add_parser(
+        "plan",
+        help="show what a backfill would do",
+        description="List the data intervals of a model's cron that begin within a range, both ends included, and what "
+        "a backfill would do with each: train, or take a version that the same inputs gave before. Nothing is run.",
+    )
+    plan.add_argument("model", metavar="MODEL")
+    plan.add_argument("--from", dest="first", required=True, metavar="DATE", help="such as 2026-01-01, in UTC")
+    plan.add_argument("--to", dest="last", required=True, metavar="DATE", help="such as 2026-01-08, in UTC")
+    plan.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    plan.set_defaults(run=plan_backfill)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """What a backfill would do with one interval."""
+
+    start: str
+    end: str
+    outcome: str
+    why: str
+
+
+def plan_backfill(args: argparse.Namespace) -> int:
+    """Print the plan.
+
+    :raises ModelwayError: the model is not there, or has no past intervals that could be run
+    """
+    first, last = _time(args.first, "--from"), _time(args.last, "--to")
+    if first > last:
+        raise ModelwayError(f"--from {args.first} is later than --to {args.last}", do="Swap them")
+    spec = _spec(args.model)
+    intervals = _intervals(spec, first, last)
+    store = _store()
+    planned = list(_plan(spec, intervals, store))
+    cost = store.training_cost(spec.model) if store and _is_known(store, spec.model) else None
+    told = _told(spec, planned, cost, first, last)
+    if args.format == "json":
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        _print_text(told)
+    return 0
+
+
+def _time(text: str, option: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ModelwayError(
+            f"{option} '{text}' is no date", do="Write it like 2026-01-31 or 2026-01-31T06:00+01:00"
+        ) from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _spec(model: str) -> "ModelSpec":
+    from modelway.spec.load import load_specs, models_folder
+
+    loaded = load_specs(models_folder())
+    if model in loaded.specs:
+        return loaded.specs[model]
+    if broken := [problem for problem in loaded.problems if Path(problem.file).parent.name == model]:
+        raise InvalidSpec("\n".join(map(str, broken)))
+    raise UnknownModel(f"there is no model '{model}'", where=str(models_folder()), known=loaded.specs, given=model)
+
+
+def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Interval"]:
+    """Return the intervals that begin within the range and are over.
+
+    :raises ModelwayError: the model cannot be backfilled, or there is no such interval, or there are too many
+    """
+    from modelway.operators._inputs import Interval
+    from modelway.operators._interval import intervals_between
+
+    where = str(spec.folder / "model.yaml")
+    schedule = spec.schedule
+    if schedule is None or schedule.cron is None:
+        raise ModelwayError(
+            f"'{spec.model}' has no cron, so its runs have no intervals that could be run again",
+            where=where,
+            do='Give it one, such as schedule: "@daily"',
+        )
+    if schedule.backfill is False:
+        raise ModelwayError(f"'{spec.model}' allows no backfill", where=where, do="Remove schedule.backfill: false")
+    now, found = datetime.now(UTC), []
+    for start, end in intervals_between(schedule.cron, schedule.timezone, first=first, last=last):
+        if end >= now:
+            break
+        found.append(Interval.of(start, end))
+        if len(found) > MOST:
+            raise ModelwayError(f"there are more than {MOST:,} intervals", do="Choose a shorter range")
+    if not found:
+        raise ModelwayError(
+            f"no interval of '{schedule.cron}' ({schedule.timezone}) begins within "
+            f"{first:%Y-%m-%d %H:%M}Z and {last:%Y-%m-%d %H:%M}Z and is over",
+            do="Choose another range",
+        )
+    return found
+
+
+def _store() -> "LineageStore | None":
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.store import open_to_read
+
+    return open_to_read(load_settings().lineage_url)
+
+
+def _is_known(store: "LineageStore", model: str) -> bool:
+    return any(known.name == model for known in store.models())
+
+
+def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "LineageStore | None") -> Iterator[PlannedRun]:
+    """Yield what happens to each interval, in order: a later one may take the version of an earlier one."""
+    inputs = _Inputs(spec, store)
+    done = store.versions_of_schedule(spec.model) if store else {}
+    made: dict[str, str] = {}
+    for interval in intervals:
+        assert interval.start is not None  # a cron's intervals have both ends
+        times = {"start": interval.start.isoformat(), "end": interval.end.isoformat()}
+        if (number := done.get(interval.start)) is not None:
+            yield PlannedRun(**times, outcome="done", why=f"version {number}; runs again with --reprocess-behavior")
+            continue
+        try:
+            digest = inputs.digest(interval)
+        except ModelwayError as error:
+            yield PlannedRun(**times, outcome="fail", why=str(error))
+            continue
+        if digest and (number := inputs.version(digest)):
+            yield PlannedRun(**times, outcome="reuse", why=f"version {number} has the same inputs")
+        elif digest and digest in made:
+            yield PlannedRun(**times, outcome="reuse", why=f"the version of {made[digest]}, when that run is over")
+        else:
+            yield PlannedRun(**times, outcome="train", why=inputs.unknown(digest))
+            if digest:
+                made[digest] = times["start"]
+
+
+class _Inputs:
+    """What the runs would be given: the code and the data as they are now, the parameters' defaults."""
+
+    def __init__(self, spec: "ModelSpec", store: "LineageStore | None") -> None:
+        self._spec, self._store = spec.to_dict(), store
+        self._reuses = spec.reuse == "same-inputs"
+        self._known: dict[str, Any] = {}
+        if self._reuses:
+            self._code = {"digest": _code_digest(spec.folder), "module": spec.code}
+            self._base = self._base_digest(spec)
+
+    def digest(self, interval: "Interval") -> str | None:
+        """Return the digest of an interval's inputs, None where nothing is reused or the data cannot be told.
+
+        :raises ModelwayError: a data set is not there, or not the pinned one
+        """
+        from modelway.operators._inputs import declared_params, inputs_digest, read_datasets, rendered_datasets
+
+        params = declared_params(self._spec, {})
+        rendered = rendered_datasets(self._spec, interval=interval, params=params)
+        if not self._reuses:
+            return None
+        datasets = []
+        for name, about in rendered.items():
+            key = json.dumps([name, about])
+            if key not in self._known:
+                self._known[key] = read_datasets({name: about})
+            datasets += self._known[key]
+        return inputs_digest(
+            spec=self._spec,
+            code=self._code,
+            datasets=datasets,
+            interval=interval,
+            params=params,
+            seed=self._spec["train"]["seed"],
+            base=self._base,
+        )
+
+    def version(self, digest: str) -> int | None:
+        """Return the version of these inputs."""
+        if self._store is None:
+            return None
+        return self._store.version_of_inputs(self._spec["model"], digest, dag_id="", run_id="")
+
+    def unknown(self, digest: str | None) -> str:
+        """Return why nothing is known of a version of the same inputs, an empty text where that is known."""
+        return "a data set has neither digest nor version" if self._reuses and digest is None else ""
+
+    def _base_digest(self, spec: "ModelSpec") -> str | None:
+        from modelway.hooks.settings import load_settings
+        from modelway.operators._versions import KnownVersions
+
+        if self._store is None:
+            return None
+        known = KnownVersions(self._store, load_settings(), model=spec.model, dag_id="", run_id="")
+        base = known.base("", spec.train.base, log=logging.getLogger(__name__))
+        return base["checkpoint"]["digest"] if base else None
+
+
+def _code_digest(folder: Path) -> str:
+    from modelway.artifacts.code_package import write_code_package
+    from modelway.artifacts.store import file_digest
+
+    with tempfile.TemporaryDirectory() as scratch:
+        write_code_package(folder=folder, to=Path(scratch) / "code.zip")
+        return file_digest(Path(scratch) / "code.zip")
+
+
+def _told(
+    spec: "ModelSpec", planned: Sequence[PlannedRun], cost: "TrainingCost | None", first: datetime, last: datetime
+) -> dict[str, Any]:
+    """Return the plan as plain data."""
+    counts = Counter(run.outcome for run in planned)
+    command = ["airflow", "backfill", "create", "--dag-id", spec.model]
+    command += ["--from-date", first.isoformat(), "--to-date", last.isoformat()]
+    expected = None
+    if cost:
+        trained = counts["train"]
+        hours = round(trained * cost.gpu_seconds / 3600, 3)
+        expected = {"seconds": round(trained * cost.seconds, 1), "gpu_hours": hours, "from_runs": cost.runs}
+    assert spec.schedule is not None
+    return {
+        "model": spec.model,
+        "cron": spec.schedule.cron,
+        "timezone": spec.schedule.timezone,
+        "reuse": spec.reuse,
+        "intervals": [asdict(run) for run in planned],
+        "counts": {outcome: counts[outcome] for outcome in OUTCOMES},
+        "expected_training": expected,
+        "command": command,
+        "command_that_moves_traffic": [*command, "--dag-run-conf", '{"rollout": "yes"}'],
+    }
+
+
+def _print_text(told: Mapping[str, Any]) -> None:
+    print(f"{told['model']}: intervals of '{told['cron']}' ({told['timezone']})\n")
+    for run in told["intervals"]:
+        print(f"{run['start'][:16]}Z to {run['end'][:16]}Z  {run['outcome']:<5}  {run['why']}".rstrip())
+    counts = [f"{count:,} {OUTCOMES[outcome]}" for outcome, count in told["counts"].items() if count]
+    total = len(told["intervals"])
+    print(f"\n{total:,} interval{'' if total == 1 else 's'}: {', '.join(counts)}")
+    if expected := told["expected_training"]:
+        seconds = _duration(expected["seconds"])
+        of = f"by the mean of the {expected['from_runs']} newest runs" if expected["from_runs"] > 1 else "by one run"
+        print(f"Expected training: {seconds}, {expected['gpu_hours']:g} GPU-hours, {of}")
+    else:
+        print("Expected training: unknown, no run has told yet what training takes")
+    print("An interval of which Airflow has a run already is passed over, unless --reprocess-behavior says otherwise.")
+    print(f"\nStart it with\n  {shlex.join(told['command'])}")
+    print(
+        "It registers versions and moves neither alias nor traffic. That each version takes over in turn, ask for with"
+    )
+    print(f"  {shlex.join(told['command_that_moves_traffic'])}")
+
+
+def _duration(seconds: float) -> str:
+    """Write a duration in its largest unit."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

@@ -1,0 +1,50 @@
+"""The summary of a run: of one that trained, of one that took a version, of one that moved nothing."""
+
+import io
+from typing import Any
+
+from modelway.cli._summary import Extras, print_summary
+from rich.console import Console
+
+VERSION = {"model": "digits", "version": 3, "model_digest": "m", "archive": {"digest": "a", "size": 1000}, "held": None}
+VALUES: dict[str, Any] = {
+    "package": {"digest": "c", "commit": {"commit": None}},
+    "plan": {"plan": {"taken": None}},
+    "evaluate.select": {"checkpoint": {"id": "fine-3"}, "rule": "least loss", "metrics": {"loss": 0.5, "worst": None}},
+    "freeze.verify": {"batches": [1, 2], "max_abs_difference": 1e-7},
+    "freeze.register": VERSION,
+    "serve.build_image": {"reference": "r@d", "tag": "v3"},
+    "serve.promote": {"url": "http://here", "weights": {"3": 100}},
+}
+
+
+def summary(**changes: Any) -> list[str]:
+    values = {**VALUES, **{task.replace("__", "."): value for task, value in changes.items()}}
+    text = io.StringIO()
+    print_summary(Console(file=text), xcom=lambda task, key: values.get(task), extras=Extras())
+    return text.getvalue().splitlines()
+
+
+def test_a_run_that_trained() -> None:
+    assert summary() == [
+        "",
+        "digits version 3",
+        "  checkpoint     fine-3 (least loss)",
+        "  metrics        loss 0.5, worst not finite",
+        "  code           c (not in git)",
+        "  model          m",
+        "  archive        a (1,000 bytes)",
+        "  verified       2 batch sizes, differs by at most 1.0e-07",
+        "  image          r@d (v3)",
+        "  endpoint       http://here/v2/models/digits/infer (version 3 100 %)",
+    ]
+
+
+def test_a_run_that_took_a_version() -> None:
+    told = summary(plan={"plan": {"taken": "the run asks for it"}}, evaluate__select=None, freeze__verify=None)
+    assert told[2:4] == ["  taken          the run asks for it", "  code           c (not in git)"]
+
+
+def test_a_run_that_moved_nothing() -> None:
+    told = summary(serve__promote=None, freeze__register={**VERSION, "held": "the run's parameter rollout is no"})
+    assert told[-1] == "  endpoint       as it was: the run's parameter rollout is no"

@@ -1,0 +1,340 @@
+"""What the operators after a plan make of it: jobs, stages left out, versions taken, and nothing moved."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, Asset
+from airflow.sdk.exceptions import AirflowSkipException
+from modelway.artifacts.archive import unpack_archive
+from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.backends.base import Job as AskedJob
+from modelway.backends.base import JobStatus
+from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
+from modelway.job.contract import Job
+from modelway.lineage.record import DatasetRecord
+from modelway.lineage.store import LineageStore, open_store
+from modelway.operators.deploy import DeployModelOperator
+from modelway.operators.evaluate import EvaluateCheckpointOperator
+from modelway.operators.find import FindVersionOperator
+from modelway.operators.freeze import FreezeModelOperator
+from modelway.operators.promote import PromoteModelOperator
+from modelway.operators.register import RegisterModelOperator
+from modelway.operators.train import TrainModelOperator
+
+from tests.job_folders import write_job
+from tests.lineage_samples import digest, make_record
+
+CODE = {
+    "model": "digits",
+    "module": "digits.py",
+    "uri": "file:///code.zip",
+    "digest": digest("code"),
+    "size": 10,
+    "commit": {"commit": None, "branch": None, "dirty": None},
+}
+DATASET = {"name": "rows", "uri": "/data/rows", "digest": digest("rows"), "version": None}
+PLAN: dict[str, Any] = {
+    "inputs": digest("inputs"),
+    "interval": {"start": "2026-03-01T00:00:00+00:00", "end": "2026-03-02T00:00:00+00:00"},
+    "partition": "2026-03-01T00:00:00",
+    "reason": "because",
+    "params": {"epochs": 4, "lr": 0.5},
+    "datasets": [DATASET],
+    "base": None,
+    "skip": [],
+    "version": None,
+    "taken": None,
+    "held": None,
+    "asked": False,
+}
+FIRST = {"id": "warmup-000001", "uri": "file:///c1", "digest": digest("c1"), "size": 1}
+
+
+class Ti(SimpleNamespace):
+    """Keeps what a task pushes."""
+
+    def __init__(self) -> None:
+        super().__init__(task_id="train.fine", pushed={})
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def context(run_id: str = "now", **more: Any) -> Any:
+    dag_run = SimpleNamespace(
+        dag_id="digits",
+        run_id=run_id,
+        run_type=SimpleNamespace(value="manual"),
+        start_date=None,
+        run_after=datetime(2026, 3, 10, tzinfo=UTC),
+        clear_number=0,
+        triggering_user_name="mia",
+    )
+    return {"dag_run": dag_run, "ti": Ti(), **more}
+
+
+def planned(**changes: Any) -> dict[str, Any]:
+    return {**CODE, "plan": {**PLAN, **changes}}
+
+
+def trainer(code: Any, **more: Any) -> TrainModelOperator:
+    return TrainModelOperator(task_id="train", code=code, stage="fine", job_params={"lr": 0.1}, **more)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    monkeypatch.delenv("MODELWAY_ARTIFACT_ROOT", raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    return tmp_path
+
+
+@pytest.fixture
+def lineage(home: Path) -> LineageStore:
+    return open_store(f"sqlite:///{home}/lineage.db")
+
+
+def test_jobs_are_given_the_plans_data_and_parameters_under_their_own() -> None:
+    evaluator = EvaluateCheckpointOperator(task_id="e", code=planned(), checkpoint=FIRST, job_params={"lr": 0.1})
+    for job in (trainer(planned()).job(context()), evaluator.job(context())):
+        assert job.params == {"epochs": 4, "lr": 0.1}
+        contract = job.contract()
+        assert contract["datasets"] == {"rows": {"uri": "/data/rows", "digest": digest("rows"), "version": None}}
+        assert contract["interval"] == PLAN["interval"]
+        assert contract["partition"] == "2026-03-01T00:00:00"
+
+
+def test_export_sees_the_runs_parameters() -> None:
+    freeze = FreezeModelOperator(task_id="f", code=planned(), selected=SELECTED)
+    assert freeze.job(context()).params == {"epochs": 4, "lr": 0.5}
+    assert FreezeModelOperator(task_id="f", code=CODE, selected=SELECTED).job(context()).params == {}
+
+
+def test_without_a_plan_a_job_is_what_it_was() -> None:
+    job = trainer(CODE).job(context())
+    assert job == AskedJob(
+        model="digits",
+        run="digits/now",
+        key="train.fine",
+        stage="fine",
+        action="train",
+        module="digits.py",
+        params={"lr": 0.1},
+        code=job.code,
+    )
+    assert job.contract()["interval"] == {"start": None, "end": None}
+
+
+def test_the_first_stage_that_runs_starts_from_the_base_and_no_other_does() -> None:
+    base = {"version": 3, "checkpoint": {"id": "old", "uri": "file:///old", "digest": digest("old"), "size": 3}}
+    assert trainer(planned(base=base)).job(context()).inputs["checkpoint"].uri == "file:///old"
+    assert trainer(planned(base=base), start_from=[]).job(context()).inputs["checkpoint"].uri == "file:///old"
+    later = trainer(planned(base=base), start_from=[FIRST]).job(context())
+    assert later.inputs["checkpoint"].uri == "file:///c1"
+    assert trainer(planned()).job(context()).inputs == {}
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, []), ([FIRST], [FIRST])])
+def test_a_stage_that_the_run_skips_gives_on_what_was_there_and_starts_no_job(before: Any, after: Any) -> None:
+    now = context()
+    assert trainer(planned(skip=["fine"]), start_from=before, seed="7").run(now) == after
+    report = now["ti"].pushed["report"]
+    assert (report["stage"], report["skipped"], report["events"], report["seed"]) == ("fine", True, None, 7)
+
+
+def stored_report(home: Path, **changes: Any) -> dict[str, Any]:
+    """Return the report of a stage that logged one metric and was given one data set."""
+    folder = write_job(home / "job")
+    job = Job(folder)
+    job.event("dataset", **DATASET, rows=None)
+    job.log(step=1, train_loss=0.5)
+    events = ArtifactStore((home / "artifacts").as_uri()).put(folder / "events.jsonl", model="digits")
+    report = {"stage": "fine", "params": {"lr": 0.1}, "seed": 7, "events": events.to_dict(), "seconds": 30.0, "gpu": 2}
+    return {**report, "peak_memory_bytes": 1, "skipped": False, **changes}
+
+
+SKIPPED = {"stage": "warmup", "params": {}, "seed": 7, "events": None, "seconds": None, "gpu": 0, "skipped": True}
+ARCHIVE = {
+    "uri": "file:///a.zip",
+    "digest": digest("archive"),
+    "size": 5,
+    "model_digest": digest("model"),
+    "files": [{"path": "model/model.onnx", "size": 1, "sha256": digest("onnx")[7:], "role": "model"}],
+}
+SELECTED = {"checkpoint": FIRST, "metrics": {"loss": 0.5}, "rule": "least loss", "evaluations": []}
+
+
+def register(code: Any, *, training: Any = (), archive: Any = ARCHIVE, now: Any = None, **more: Any) -> Any:
+    needs: dict[str, Any] = {"training": training, "selected": SELECTED, "verified": {}, "spec": {}}
+    operator = RegisterModelOperator(task_id="r", code=code, archive=archive, **needs, **more)
+    return operator.run(now or context())
+
+
+def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, lineage: LineageStore) -> None:
+    told = register(planned(), training=[SKIPPED, stored_report(home)])
+    assert told == {
+        "model": "digits",
+        "version": 1,
+        "archive": {"uri": "file:///a.zip", "digest": digest("archive"), "size": 5},
+        "model_digest": digest("model"),
+        "held": None,
+        "asked": False,
+    }
+    detail = lineage.version("digits", 1)
+    run = detail.run
+    assert (run.inputs_digest, run.partition, run.reason) == (digest("inputs"), "2026-03-01T00:00:00", "because")
+    assert run.interval_start is not None
+    assert run.interval_end is not None
+    assert (run.interval_start.isoformat(), run.interval_end.isoformat()) == tuple(PLAN["interval"].values())
+    assert run.run_after == datetime(2026, 3, 10, tzinfo=UTC)
+    assert (run.seconds, run.gpu_seconds, run.seed) == (30.0, 60.0, 7)
+    assert run.datasets == (DatasetRecord(stage="fine", name="rows", uri="/data/rows", digest=digest("rows")),)
+    assert detail.params == {"fine": {"lr": 0.1}}
+    assert [series.name for series in detail.series] == ["train_loss"]
+    assert (detail.summary.checkpoint_uri, detail.summary.aliases) == ("file:///c1", ("candidate",))
+
+
+def test_without_a_plan_a_version_is_registered_as_ever(home: Path, lineage: LineageStore) -> None:
+    told = register(CODE, training=[stored_report(home)])
+    assert (told["version"], told["held"], told["asked"]) == (1, None, False)
+    run = lineage.version("digits", 1).run
+    assert (run.inputs_digest, run.interval_end, run.reason) == (None, None, None)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_that_is_held_moves_no_alias(lineage: LineageStore) -> None:
+    told = register(planned(held="a backfill moves nothing"))
+    assert told["held"] == "a backfill moves nothing"
+    assert lineage.aliases("digits") == {}
+
+
+TAKEN = {"model": "digits", "version": 1, "archive": {}, "model_digest": "x"}
+
+
+def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: LineageStore) -> None:
+    lineage.register(make_record("earlier"))
+    lineage.register(make_record("other", alias="candidate"))
+    plan = planned(version=TAKEN, taken="the inputs are those of version 1 (run earlier)")
+    for _ in range(2):
+        told = register(plan, archive=None)
+        assert (told["version"], told["model_digest"]) == (1, digest("modelearlier"))
+    assert len(lineage.versions("digits")) == 2
+    assert lineage.aliases("digits") == {"candidate": 1}
+    # Cleared when the alias has moved on, the run leaves it there.
+    lineage.set_alias(model="digits", alias="candidate", version=2)
+    register(plan, archive=None)
+    assert lineage.aliases("digits") == {"candidate": 2}
+    (event,) = [event for event in lineage.events("digits") if event.kind == "version-reused"]
+    assert (event.version, event.run_id, event.actor) == (1, "now", "mia")
+    assert event.detail["reason"] == "the inputs are those of version 1 (run earlier): because"
+
+
+def test_a_version_that_is_taken_by_a_run_that_is_held_gets_no_alias(lineage: LineageStore) -> None:
+    lineage.register(make_record("earlier"))
+    assert register(planned(version=TAKEN, taken="…", held="no"), archive=None)["held"] == "no"
+    assert lineage.aliases("digits") == {}
+
+
+def test_training_that_was_skipped_and_then_cleared_by_hand_registers_what_it_made(lineage: LineageStore) -> None:
+    lineage.register(make_record("earlier"))
+    assert register(planned(version=TAKEN, taken="…"))["version"] == 2
+
+
+@pytest.mark.usefixtures("home")
+def test_nothing_frozen_and_nothing_taken_is_refused() -> None:
+    with pytest.raises(
+        ModelwayError, match="nothing to register: no task froze a model, and the plan takes no version"
+    ):
+        register(planned(), archive=None)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_outlets_event_tells_the_version(lineage: LineageStore, taken: bool) -> None:
+    lineage.register(make_record("earlier"))
+    asset = Asset(uri="modelway://digits")
+    events = {asset: SimpleNamespace(extra={})}
+    now = context(outlet_events=events)
+    plan = planned(version=TAKEN, taken="…") if taken else planned()
+    register(plan, archive=None if taken else ARCHIVE, now=now, outlets=[asset])
+    assert events[asset].extra == {"model": "digits", "version": 1 if taken else 2, "reused": taken}
+
+
+def test_reports_that_skipped_stages_never_left_are_not_asked_for() -> None:
+    with DAG("digits", schedule=None):
+        train = TrainModelOperator(task_id="train", code=CODE)
+        freeze = FreezeModelOperator(task_id="freeze", code=CODE, selected={})
+        needs: dict[str, Any] = {"code": CODE, "selected": {}, "verified": {}, "archive": freeze.output}
+        operator = RegisterModelOperator(task_id="register", training=[train.output["report"]], **needs)
+    given: dict[tuple[str, str], Any] = {}
+
+    def pull(*, task_ids: str, key: str, default: Any, **_: Any) -> Any:
+        return given.get((task_ids, key), default)
+
+    ti: Any = SimpleNamespace(xcom_pull=pull, dag_id="digits")
+    operator.render_template_fields({"ti": ti})
+    assert (operator.archive, operator.training) == (None, ())
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        DeployModelOperator(task_id="d", version={"held": "a backfill moves nothing"}, image={}),
+        PromoteModelOperator(task_id="p", version={"held": "a backfill moves nothing"}, deployment=None),
+    ],
+)
+def test_a_run_that_is_held_is_skipped_where_traffic_would_move(operator: Any) -> None:
+    with pytest.raises(AirflowSkipException, match="a backfill moves nothing"):
+        operator.run(context())
+
+
+def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
+    current: Any = SimpleNamespace(predictors=[SimpleNamespace(version=5, weight=100)], stable=5)
+    version = {"model": "digits", "version": 3}
+    with pytest.raises(RolloutAborted, match="version 5 serves already and is newer than version 3.*parameter version"):
+        DeployModelOperator(task_id="d", version={**version, "asked": False}, image={})._begin(current, "run")
+    rollout = DeployModelOperator(task_id="d", version={**version, "asked": True}, image={})._begin(current, "run")
+    assert (rollout.version, rollout.detail["stable"]) == (3, 5)
+
+
+def test_a_version_is_found_by_number_or_alias(lineage: LineageStore) -> None:
+    lineage.register(make_record("a", alias="champion"))
+    lineage.register(make_record("b"))
+    for wanted, number in (("champion", 1), ("2", 2), ("v1", 1), (2, 2), ("latest", 2)):
+        told = FindVersionOperator(task_id="f", model="digits", version=wanted).run(context())
+        assert (told["version"], told["held"], told["asked"]) == (number, None, True)
+        assert told["archive"]["uri"] == "file:///artifacts/a.zip"
+    with pytest.raises(UnknownVersion, match="no version 'best'. Known: 1 to 2, latest, champion"):
+        FindVersionOperator(task_id="f", model="digits", version="best").run(context())
+
+
+def test_a_stages_report_tells_its_gpus(home: Path) -> None:
+    folder = write_job(home / "job")
+    with Job(folder).checkpoint(step=1) as path:
+        path.write_text("x")
+    operator, now = trainer(planned(), options={"gpu": 2}), context()
+    job: Any = SimpleNamespace(model="digits", params={}, seed=0)
+    operator.collect(now, job=job, folder=folder, status=JobStatus.from_dict({"state": "succeeded", "seconds": 9.0}))
+    report = now["ti"].pushed["report"]
+    assert (report["gpu"], report["seconds"], report["skipped"]) == (2, 9.0, False)
+
+
+def test_an_archive_tells_the_data_sets_and_the_stages_that_ran(home: Path) -> None:
+    report = stored_report(home)
+    (home / "job" / "output" / "archive" / "model").mkdir(parents=True)
+    (home / "job" / "output" / "archive" / "model" / "model.onnx").write_text("onnx")
+    selected = {**SELECTED, "checkpoint": {**FIRST, "stage": "fine", "step": 1}}
+    freeze = FreezeModelOperator(task_id="f", code=planned(), selected=selected, training=[SKIPPED, report])
+    job: Any = SimpleNamespace(model="digits")
+    told = freeze.collect(context(), job=job, folder=home / "job", status=JobStatus.from_dict({"state": "succeeded"}))
+    archive = ArtifactStore("").fetch(Artifact.from_dict(told), to=home / "archive.zip")
+    unpack_archive(archive=archive, to=home / "unpacked")
+    training = json.loads((home / "unpacked" / "inputs" / "training.yml").read_text())
+    assert training == {
+        "stages": [{"name": "fine", "params": {"lr": 0.1}}],
+        "datasets": [{"stage": "fine", **DATASET, "rows": None}],
+    }
