@@ -1,7 +1,9 @@
 """Shows all problems of model specs as one import error in Airflow; makes no DAG."""
 
-from modelway.spec.load import load_specs, models_folder
+from pathlib import Path
+
+from modelway.spec.load import load_specs, models_beside
 from modelway.spec.problems import invalid_spec
 
-if problems := load_specs(models_folder()).problems:
+if problems := load_specs(models_beside(Path(__file__))).problems:
     raise invalid_spec(problems)

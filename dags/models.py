@@ -1,5 +1,8 @@
 """One Airflow DAG per model spec in include/models; those that do not load are told by dags/model_specs.py."""
 
-from modelway.dag import load_dags
+from pathlib import Path
 
-globals().update(load_dags())
+from modelway.dag import load_dags
+from modelway.spec.load import models_beside
+
+globals().update(load_dags(models_beside(Path(__file__))))

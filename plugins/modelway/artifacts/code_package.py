@@ -3,29 +3,13 @@
 import os
 import re
 import stat
-import subprocess
 import zipfile
-from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from modelway.errors import InvalidModelCode
 
 SKIPPED = re.compile(r"(^|/)(\.[^/]+|__pycache__|[^/]+\.py[co]|[^/]+\.egg-info)(/|$)|^model\.yaml$")
 EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Commit:
-    """The git state that the code was packaged from; ``None`` where the folder is not in a git checkout."""
-
-    commit: str | None = None
-    branch: str | None = None
-    dirty: bool | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the commit as plain data."""
-        return asdict(self)
 
 
 def package_files(folder: Path) -> tuple[Path, ...]:
@@ -99,24 +83,3 @@ def unpack_code_package(*, package: Path, to: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(info))
             target.chmod((info.external_attr >> 16) & 0o777 or 0o644)
-
-
-def git_commit(folder: Path) -> Commit:
-    """Return commit, branch (none where HEAD is detached) and whether ``folder`` differs from the commit."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return Commit()
-    branch, changes = git("rev-parse", "--abbrev-ref", "HEAD"), git("status", "--porcelain", "--", ".")
-    return Commit(
-        commit=commit,
-        branch=None if branch == "HEAD" else branch,
-        dirty=None if changes is None else bool(changes),
-    )

@@ -9,6 +9,10 @@ from urllib.parse import quote
 
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 
+#: of a call that met a locked database
+TRIES = 10
+PAUSE_SECONDS = 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskState:
@@ -52,8 +56,18 @@ class AirflowApi:
         return answer.json() if answer.content else None
 
     def _request(self, method: str, path: str, **request: Any) -> Any:
-        with self._answering():
-            return self._client.request(method, f"/api/v2{path}", **request)
+        """Make one call; where Airflow's database was locked nothing was done, and it is made again.
+
+        In Airflow 3.3.2 the log of users' actions is written on the event loop, where with SQLite it can wait for
+        another request that waits for the event loop: after SQLite's five seconds the call is answered 500.
+        """
+        for _ in range(TRIES):
+            with self._answering():
+                answer = self._client.request(method, f"/api/v2{path}", **request)
+            if answer.status_code != 500 or "Database error" not in answer.text:
+                break
+            time.sleep(PAUSE_SECONDS)
+        return answer
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ STOP_SECONDS = 20.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 #: how much of a component's log an error repeats
 LAST_CHARACTERS = 2000
+BUNDLES = [{"name": "modelway", "classpath": "modelway.bundle.SnapshotDagBundle", "kwargs": {}}]
 #: variables of the user that are data for tasks; all other ones of Airflow are settings of another installation
 KEPT = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 
@@ -119,6 +120,11 @@ class LocalAirflow:
             "API__WORKERS": "1",
             "API_AUTH__JWT_SECRET": kept["jwt_secret"],
             "LOGGING__BASE_LOG_FOLDER": str(self.folder / "logs"),
+            # A run ends with the DAG files and specs that it started with, see docs/adr/0008.
+            "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(BUNDLES),
+            "DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.folder / "bundles"),
+            # A new version of the files and the DAGs in them appear together.
+            "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
             "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
@@ -168,10 +174,15 @@ class LocalAirflow:
 
     def start_component(self, component: str) -> None:
         """Start one of ``COMPONENTS``."""
+        environment = dict(self.environment)
+        if component != "api-server":
+            # They end when the database is locked for SQLite's 5 seconds, as the api-server locks it on a busy machine;
+            # that one must not wait longer itself: two of its own requests may wait for each other.
+            environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] += "?timeout=60"
         with self._log(component).open("ab") as output:
             self.processes[component] = subprocess.Popen(
                 self._command(component, *COMPONENTS[component]),
-                env=self.environment,
+                env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
