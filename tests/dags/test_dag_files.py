@@ -124,7 +124,8 @@ def test_the_graph_of_digits(tmp_path, models):
         task["__var"]["task_id"]: sorted(task["__var"].get("downstream_task_ids", [])) for task in dag["tasks"]
     }
     assert downstream == {
-        "package": ["evaluate.checkpoint", "freeze.freeze", "freeze.register", "train.finetune", "train.warmup"],
+        "package": ["plan"],
+        "plan": ["evaluate.checkpoint", "freeze.freeze", "freeze.register", "train.finetune", "train.warmup"],
         "train.warmup": ["freeze.freeze", "freeze.register", "train.finetune"],
         "train.finetune": ["evaluate.checkpoint", "evaluate.select", "freeze.freeze", "freeze.register"],
         "evaluate.checkpoint": ["evaluate.select"],

@@ -1,71 +1,95 @@
-"""ModelSpec → DAG: the order of the stages, and only that."""
+"""The order of a model's stages, as a DAG."""
 
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, get_parsing_context, literal
+from airflow.sdk import DAG, TaskGroup, TriggerRule, get_parsing_context, literal
+from airflow.sdk.definitions.param import ParamsDict
 
 from modelway.backends.base import Options
+from modelway.dag.documentation import model_page, stage_page
+from modelway.dag.form import run_form
+from modelway.dag.notify import callbacks, tell_task_failure
+from modelway.dag.schedule import run_dates, schedule_of, version_asset
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.package import PackageCodeOperator
+from modelway.operators.plan import PlanRunOperator
 from modelway.operators.promote import PromoteModelOperator
 from modelway.operators.register import RegisterModelOperator
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder
-from modelway.spec.model import Evaluation, ModelSpec, Resources, Stage
+from modelway.spec.model import Evaluation, ModelSpec, Stage
+from modelway.spec.sections import Resources
 
-RETRY_DELAY = timedelta(seconds=10)
+#: two runs of a model share its endpoint: what moves it goes one at a time
+_ALONE = {"max_active_tis_per_dag": 1}
 
 
-def load_dags() -> dict[str, DAG]:
-    """Return the DAG of every model spec that loads, by its id, the model's name.
+def load_dags(folder: Path | None = None) -> dict[str, DAG]:
+    """Return the DAG of every model spec in a folder of models that loads, by its id, the model's name.
 
     A spec that does not load is told by ``dags/model_specs.py``; here it is left out, so that it takes down no other.
     A task that starts gets its own DAG alone.
     """
+    folder = folder or models_folder()
     wanted = get_parsing_context().dag_id
-    loaded = load_specs(models_folder()) if wanted is None else load_files([models_folder() / wanted / FILE_NAME])
+    loaded = load_specs(folder) if wanted is None else load_files([folder / wanted / FILE_NAME])
     return {name: build_dag(spec) for name, spec in loaded.specs.items()}
 
 
 def build_dag(spec: ModelSpec) -> DAG:
-    """Return the DAG of one model: package, train, evaluate, freeze, serve."""
+    """Return the DAG of one model: package, plan, train, evaluate, freeze, serve."""
     with DAG(
         dag_id=spec.model,
         description=spec.description or None,
-        schedule=None,
         tags={"modelway", *spec.tags},
-        # One run at a time: two rollouts of one endpoint would move each other's traffic.
-        max_active_runs=1,
-        default_args={"owner": spec.owner, "retries": spec.retries, "retry_delay": RETRY_DELAY},
-        params={
-            "seed": Param(
-                spec.train.seed, type="integer", minimum=0, maximum=2**32 - 1, description="Makes training repeatable"
-            ),
+        max_active_runs=spec.max_active_runs,
+        default_args={
+            "owner": spec.owner,
+            "retries": spec.retries,
+            "retry_delay": timedelta(seconds=spec.retry_delay_seconds),
+            "on_failure_callback": tell_task_failure,
         },
+        doc_md=model_page(spec),
+        schedule=schedule_of(spec),
+        **run_dates(spec),
+        **callbacks(spec),
     ) as dag:
-        code = PackageCodeOperator(
-            task_id="package", model=spec.model, folder=str(spec.folder), module=spec.code
+        package = PackageCodeOperator(
+            task_id="package",
+            model=spec.model,
+            module=spec.code,
+            doc_md="Stores the model's folder by its content; its digest goes into the record",
+        )
+        code = PlanRunOperator(
+            task_id="plan",
+            code=package.output,
+            spec=literal(spec.to_dict()),
+            doc_md="Decides what this run does: its interval, its data sets, and whether a version is there already",
         ).output
         stages = _train(spec, code)
         training = [stage.output["report"] for stage in stages]
         selected = _evaluate(spec, code, stages[-1].output)
         version = _freeze(spec, code, training, selected)
         _serve(spec, version)
+    # Given now, since each task of a DAG with parameters copies them, checks them and serialises them.
+    dag.params = ParamsDict(run_form(spec))
     return dag
 
 
 def _train(spec: ModelSpec, code: Any) -> list[Any]:
     """Return the stages' tasks; each starts from the one before."""
     tasks: list[Any] = []
+    stages = spec.stages()
     with TaskGroup("train", tooltip="One job per stage, each from the last checkpoint of the one before"):
-        for stage in spec.stages():
+        for stage in stages:
             task = TrainModelOperator(
                 task_id=stage.name,
                 code=code,
@@ -74,8 +98,8 @@ def _train(spec: ModelSpec, code: Any) -> list[Any]:
                 seed="{{ params.seed }}",
                 start_from=tasks[-1].output if tasks else None,
                 command=literal(stage.command),
-                backend=stage.backend,
-                options=_options(stage.resources, stage),
+                doc_md=stage_page(stage, stages=len(stages)),
+                **_job(spec, stage),
             )
             tasks.append(task)
     return tasks
@@ -91,10 +115,10 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             job_params=literal(dict(evaluation.params)),
             seed="{{ params.seed }}",
             command=literal(evaluation.command),
-            backend=evaluation.backend,
-            options=_options(evaluation.resources, evaluation),
             max_active_tis_per_dagrun=evaluation.parallel,
             map_index_template="{{ task.checkpoint['id'] }}",
+            doc_md="Evaluates one checkpoint as one job",
+            **_job(spec, evaluation),
         ).expand(checkpoint=checkpoints)
         return SelectCheckpointOperator(
             task_id="select",
@@ -103,14 +127,14 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             metric=spec.select.metric,
             mode=spec.select.mode,
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
+            doc_md="Takes the best checkpoint of those that were evaluated",
         ).output
 
 
 def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> Any:
     """Return the registered version."""
     # Both load one checkpoint, as an evaluation does.
-    like = spec.evaluation()
-    job: dict[str, Any] = {"backend": like.backend, "options": _options(like.resources, like)}
+    job = _job(spec, spec.evaluation())
     with TaskGroup("freeze", tooltip="An immutable, verified, registered version"):
         archive = FreezeModelOperator(
             task_id="freeze",
@@ -118,6 +142,7 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             selected=selected,
             training=training,
             seed="{{ params.seed }}",
+            doc_md="Makes the archive: the model in the form that is served, with what it was made from",
             **job,
         ).output
         verified = VerifyModelOperator(
@@ -127,6 +152,7 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             selected=selected,
             gates={name: [gate.op, gate.limit] for name, gate in spec.verify.gates.items()},
             tolerance=_tolerance(spec),
+            doc_md="Compares the frozen model with its checkpoint and checks the gates",
             **job,
         ).output
         return RegisterModelOperator(
@@ -137,6 +163,11 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             archive=archive,
             verified=verified,
             spec=literal(spec.to_dict()),
+            alias=spec.register_.alias,
+            # A run that takes a version that is there skips everything between the plan and this task.
+            trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+            outlets=[version_asset(spec.model)],
+            doc_md="Writes the version into the lineage, in one transaction, and moves its alias",
         ).output
 
 
@@ -149,6 +180,9 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             repository=spec.image.repository,
             path=spec.image.path,
             builder=spec.image.builder,
+            tag=spec.image.tag,
+            doc_md="Puts the version's model on its base image",
+            **_ALONE,
         ).output
         deployment = DeployModelOperator(
             task_id="deploy",
@@ -159,6 +193,8 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             port=spec.endpoint.port,
             path=spec.image.path,
             tolerance=_tolerance(spec),
+            doc_md="Starts a predictor of the version, without traffic",
+            **_ALONE,
         ).output
         PromoteModelOperator(
             task_id="promote",
@@ -166,11 +202,20 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             deployment=deployment,
             steps=list(spec.rollout.steps),
             interval_seconds=spec.rollout.interval_seconds,
+            alias=spec.rollout.alias,
+            doc_md="Moves the traffic in steps, and back when the version does worse",
+            **_ALONE,
         )
 
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:
     return {"absolute": spec.verify.tolerance.absolute, "relative": spec.verify.tolerance.relative}
+
+
+def _job(spec: ModelSpec, timed: Stage | Evaluation) -> dict[str, Any]:
+    """Return where a task's job runs and what it may use."""
+    pool = {} if spec.pool is None else {"pool": spec.pool}
+    return {"backend": timed.backend, "options": _options(timed.resources, timed), **pool}
 
 
 def _options(resources: Resources, timed: Stage | Evaluation) -> dict[str, Any]:

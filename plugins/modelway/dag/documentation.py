@@ -1,0 +1,172 @@
+"""What the pages of a DAG and its tasks say about the model, in Markdown; the same text for the same spec."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from airflow.sdk.configuration import conf
+
+from modelway.spec.model import Evaluation, ModelSpec, Stage
+from modelway.spec.sections import ScheduleSection
+from modelway.spec.units import format_duration, format_size
+
+#: what has a meaning in Markdown or HTML: anywhere, and at the beginning of a paragraph
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#!$])")
+_AT_THE_BEGINNING = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")
+_PRESETS = {
+    "@hourly": "every hour",
+    "@daily": "every day at midnight",
+    "@midnight": "every day at midnight",
+    "@weekly": "every Sunday at midnight",
+    "@monthly": "on the first of every month",
+    "@quarterly": "on the first day of every quarter",
+    "@yearly": "on 1 January",
+    "@annually": "on 1 January",
+}
+_WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def model_page(spec: ModelSpec) -> str:
+    """Return the summary of a model: what is trained on what, what it must pass, how it goes live, where to look."""
+    parts = [
+        *([prose(spec.description)] if spec.description.strip() else []),
+        _sentence(spec),
+        _table(("Setting", "Value"), _settings(spec)),
+        "### Stages\n\n" + _table(("Stage", "Backend", "Parameters", "Resources", "Timeout"), _stages(spec)),
+    ]
+    if spec.datasets:
+        rows = [(code(name), code(each.uri), _pinned(each)) for name, each in spec.datasets.items()]
+        parts.append("### Data sets\n\n" + _table(("Name", "URI", "State"), rows))
+    if spec.verify.gates:
+        gates = [(code(name), code(f"{gate.op} {gate.limit:.12g}")) for name, gate in spec.verify.gates.items()]
+        parts.append("### Gates\n\n" + _table(("Metric", "Must be"), gates))
+    parts.append(_links(spec.model))
+    return "\n\n".join(parts) + "\n"
+
+
+def stage_page(stage: Stage, *, stages: int) -> str:
+    """Return one line about a training task."""
+    return f"Trains stage {code(stage.name)}, {stage.index + 1} of {stages}, as one job on {code(stage.backend)}"
+
+
+def prose(text: str) -> str:
+    """Return text as itself: what means something in Markdown or HTML is escaped, line ends are spaces.
+
+    A bare web address stays one, and the page shows it as a link to itself.
+    """
+    return _AT_THE_BEGINNING.sub(r"\1\\", _SPECIAL.sub(r"\\\1", " ".join(_printable(text).split())))
+
+
+def code(text: str) -> str:
+    """Return text as code that holds in a table cell, too, whatever is in it."""
+    text = " ".join(_printable(text).split()).replace("|", "\\|")
+    if not text:
+        return ""
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    pad = " " if text[0] == "`" or text[-1] == "`" else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def schedule_words(schedule: ScheduleSection | None, *, on_event: bool) -> str:
+    """Return when runs start, in words where the cron expression has some."""
+    whens = []
+    if schedule is not None and schedule.cron is not None:
+        words = _cron_words(schedule.cron)
+        zone = prose(schedule.timezone)
+        whens.append(f"{words}, {zone} ({code(schedule.cron)})" if words else f"cron {code(schedule.cron)}, {zone}")
+    whens += [f"an event of {code(uri)}" for uri in (schedule.assets if schedule else ())]
+    if on_event:
+        whens.append("an event that asks for a retraining")
+    return "; ".join(whens) or "when somebody asks"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _cron_words(cron: str) -> str | None:
+    if cron in _PRESETS:
+        return _PRESETS[cron]
+    match = re.fullmatch(r"([0-9]{1,2}) ([0-9]{1,2}|\*) \* \* ([0-7]|\*)", cron)
+    if match is None or (match[2] == "*" and match[3] != "*"):
+        return None
+    minute, hour, weekday = int(match[1]), match[2], match[3]
+    if hour == "*":
+        return f"every hour at minute {minute}"
+    day = "every day" if weekday == "*" else f"every {_WEEKDAYS[int(weekday)]}"
+    return f"{day} at {int(hour):02}:{minute:02}"
+
+
+def _sentence(spec: ModelSpec) -> str:
+    count = len(spec.train.stages)
+    best = "least" if spec.select.mode == "min" else "greatest"
+    stages = "one stage" if count == 1 else f"{count} stages"
+    return (
+        f"Trains **{prose(spec.model)}** in {stages}, evaluates every checkpoint, takes the one with the {best} "
+        f"{code(spec.select.metric)}, freezes and verifies it, registers it as {code(spec.register_.alias)}, "
+        "and serves it."
+    )
+
+
+def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
+    yield "Owner", prose(spec.owner)
+    yield "Starts", schedule_words(spec.schedule, on_event=spec.monitor.retrain_on_event)
+    if spec.schedule is not None and spec.schedule.start is not None:
+        yield "First interval", prose(spec.schedule.start)
+    if spec.train.base is not None:
+        yield "Trains on from", f"version {code(spec.train.base)}"
+    if spec.reuse == "same-inputs":
+        yield "Same inputs as before", "takes the version that they gave"
+    steps = " → ".join(f"{step} %" for step in spec.rollout.steps)
+    yield "Traffic", f"{steps}, {format_duration(spec.rollout.interval_seconds)} each, then {code(spec.rollout.alias)}"
+    yield "Served by", f"{code(spec.endpoint.target)} on {code(spec.endpoint.host)}"
+    yield "Tries", f"{spec.retries + 1}, {format_duration(spec.retry_delay_seconds)} apart"
+    if spec.deadline_seconds is not None:
+        yield "Deadline", format_duration(spec.deadline_seconds)
+    if spec.pool is not None:
+        yield "Pool of the jobs", f"{code(spec.pool)}, made under Admin → Pools"
+
+
+def _stages(spec: ModelSpec) -> Iterable[Sequence[str]]:
+    for stage in spec.stages():
+        yield (code(stage.name), code(stage.backend), _params(stage.params), _resources(stage), _timeout(stage))
+    evaluation = spec.evaluation()
+    own = (_params(spec.evaluate.params), _resources(evaluation), _timeout(evaluation))
+    yield (f"*each evaluation, {evaluation.parallel} at a time*", code(evaluation.backend), *own)
+
+
+def _params(params: Mapping[str, Any]) -> str:
+    return ", ".join(code(f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in params.items())
+
+
+def _resources(job: Stage | Evaluation) -> str:
+    given = job.resources
+    words = [
+        f"{given.cpu:g} CPU" if given.cpu else "",
+        format_size(given.memory_bytes) if given.memory_bytes else "",
+        f"{given.gpu} GPU" if given.gpu else "",
+    ]
+    return ", ".join(filter(None, words))
+
+
+def _timeout(job: Stage | Evaluation) -> str:
+    return format_duration(job.timeout_seconds) if job.timeout_seconds else ""
+
+
+def _pinned(dataset: Any) -> str:
+    return code(dataset.digest or dataset.version or "")
+
+
+def _links(model: str) -> str:
+    base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    return (
+        f"[Its versions]({base}/modelway/models/{quote(model)}) · [All models]({base}/plugin/models) · "
+        f"in a terminal: `modelway versions {model}`"
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,0 +1,87 @@
+"""The form with which a run is triggered: what a person or a program may choose for one run."""
+
+from typing import Any
+
+from airflow.sdk import Param
+
+from modelway.spec.model import ModelSpec
+from modelway.spec.sections import ParamSection
+
+_RUN = "Run"
+_OWN = "Model parameters"
+#: a version's number or an alias, as modelway.lineage.alias takes them; not all blanks
+_VERSION = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_ROLLOUTS = {
+    "auto": "auto: yes, unless this is a backfill or an old run",
+    "yes": "yes: move the alias and the traffic",
+    "no": "no: register the version, leave alias and traffic alone",
+}
+
+
+def run_form(spec: ModelSpec) -> dict[str, Param]:
+    """Return the parameters of a run; Airflow refuses a value that does not fit before anything runs."""
+    stages = [stage.name for stage in spec.stages()]
+    form = {
+        "skip": Param(
+            [],
+            "Training stages to leave out; the next one starts from where the one before them ended",
+            type=["array", "null"],
+            items={"type": "string", "enum": stages},
+            uniqueItems=True,
+            examples=stages,
+            title="Skip stages",
+            section=_RUN,
+        ),
+        "version": _text(
+            "Take this version in place of training: its number, or an alias such as champion",
+            title="Take a version",
+            pattern=_VERSION,
+            maxLength=200,
+        ),
+        # Its default stays empty: an alias that the spec names may not be there yet, one that a person names must.
+        "base": _text(
+            "Start the first stage from this version's checkpoint: its number, or an alias; none: from scratch; "
+            f"empty: {spec.train.base or 'from scratch'}",
+            title="Start from a version",
+            pattern=_VERSION,
+            maxLength=200,
+        ),
+        "rollout": Param(
+            "auto",
+            "Whether the version gets its alias and the traffic",
+            type="string",
+            enum=list(_ROLLOUTS),
+            values_display=_ROLLOUTS,
+            title="Roll out",
+            section=_RUN,
+        ),
+        "seed": Param(
+            spec.train.seed,
+            "Makes training repeatable",
+            type="integer",
+            minimum=0,
+            maximum=2**32 - 1,
+            title="Seed",
+            section=_RUN,
+        ),
+        "reason": _text("Why this run is started; kept in its record", title="Reason", maxLength=500),
+    }
+    return form | {name: _declared(name, param) for name, param in spec.params.items()}
+
+
+def _text(description: str, **schema: Any) -> Param:
+    """Return a field that is empty, and may stay so."""
+    return Param(None, description, type=["string", "null"], section=_RUN, **schema)
+
+
+def _declared(name: str, param: ParamSection) -> Param:
+    """Return the field of a parameter that the spec declares; its type is that of its default."""
+    schema: dict[str, Any] = {"type": _TYPES[type(param.default)]}
+    if param.choices is not None:
+        schema["enum"] = list(param.choices)
+    if param.minimum is not None:
+        schema["minimum"] = param.minimum
+    if param.maximum is not None:
+        schema["maximum"] = param.maximum
+    return Param(param.default, param.description or None, title=name, section=_OWN, **schema)

@@ -1,0 +1,138 @@
+"""What people are told of a run, in one line: in the failed task's log, and by the notifiers that the spec names.
+
+Airflow calls these outside of a task's work: for a failed task in its worker, for a run that ended in the DAG
+processor, for a deadline in the executor. A notifier that cannot be imported or raises is logged and stops no other.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+from modelway.spec.model import ModelSpec
+from modelway.spec.sections import NotifierSection
+from modelway.spec.units import format_duration
+
+_log = logging.getLogger(__name__)
+#: the line's name in a notifier's templates
+MESSAGE = "modelway_message"
+_LONGEST = 500
+#: what Airflow calls the reasons that are no task's failure
+_REASONS = {
+    "all_tasks_deadlocked": "no task can start and none is running; look at the tasks that are waiting",
+    "timed_out": "the run took longer than it may",
+}
+
+
+def tell_task_failure(context: Mapping[str, Any]) -> None:
+    """Log what failed as the last line of the task's log, and leave it to the run's notifiers."""
+    ti = context["ti"]
+    cause = _left(ti)
+    if cause is None and (error := context.get("exception")) is not None:
+        cause = f"{type(error).__name__}: {error}"
+        try:
+            ti.xcom_push(key="failure", value=cause)
+        except Exception as refused:
+            _log.debug("the cause cannot be left for the notifiers: %s", refused)
+    _log.error("%s", _failed_in(ti, cause))
+
+
+class RunEnded:
+    """A callback of a DAG: calls the notifiers with what became of the run."""
+
+    def __init__(self, notifiers: Sequence[NotifierSection]) -> None:
+        """Keep the notifiers; they are imported when there is something to tell."""
+        self.notifiers = notifiers
+
+    def __call__(self, context: Mapping[str, Any]) -> None:
+        """Tell that the run failed or succeeded."""
+        call_notifiers(((each.notifier, each.args) for each in self.notifiers), context, run_line(context))
+
+
+def run_line(context: Mapping[str, Any]) -> str:
+    """Return in one line what became of a run."""
+    dag_id, reason = context["dag"].dag_id, str(context.get("reason"))
+    if reason == "success":
+        return f"{dag_id} succeeded: run {context['run_id']}"
+    ti = context.get("ti")
+    if ti is None or reason in _REASONS:
+        return f"{dag_id} failed: {_REASONS.get(reason, reason)} (run {context['run_id']})"
+    return _failed_in(ti, _left(ti))
+
+
+def deadline_alert(spec: ModelSpec) -> Any:
+    """Return what Airflow does when a run is not done in time, if it should do anything."""
+    if spec.deadline_seconds is None:
+        return None
+    # Airflow's stub file leaves them out.
+    from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback  # type: ignore[attr-defined]
+
+    notifiers = [{"notifier": each.notifier, "args": dict(each.args)} for each in spec.notifications.on_deadline]
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(seconds=spec.deadline_seconds),
+        callback=SyncCallback(
+            f"{__name__}.deadline_missed",
+            kwargs={"model": spec.model, "deadline": format_duration(spec.deadline_seconds), "notifiers": notifiers},
+        ),
+    )
+
+
+def deadline_missed(
+    *, model: str, deadline: str, notifiers: Sequence[Mapping[str, Any]], context: Mapping[str, Any]
+) -> None:
+    """Tell that a run is not done in time; Airflow calls this in an executor."""
+    run = context["dag_run"]
+    line = f"{model} is not done within {deadline}: run {run['dag_run_id']} is {run['state']}"
+    call_notifiers(((each["notifier"], each["args"]) for each in notifiers), context, line)
+
+
+def call_notifiers(
+    notifiers: Iterable[tuple[str, Mapping[str, Any]]], context: Mapping[str, Any], message: str
+) -> None:
+    """Call each notifier with the line under ``modelway_message``; one that fails is logged."""
+    _log.info("%s", message)
+    for path, args in notifiers:
+        try:
+            module, _, name = path.rpartition(".")
+            notifier = getattr(import_module(module), name)(**args)
+            notifier({**context, MESSAGE: message})
+        except Exception as error:
+            _log.error("the notifier %s failed: %s: %s", path, type(error).__name__, error)
+
+
+def callbacks(spec: ModelSpec) -> dict[str, Any]:
+    """Return the callbacks of the spec's DAG; those that would tell nobody are left out."""
+    told = spec.notifications
+    return {
+        "on_failure_callback": RunEnded(told.on_failure) if told.on_failure else None,
+        "on_success_callback": RunEnded(told.on_success) if told.on_success else None,
+        "deadline": deadline_alert(spec),
+    }
+
+
+def _failed_in(ti: Any, cause: str | None) -> str:
+    item = f"[{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
+    told = one_line(cause) if cause else "it left no cause; read its log"
+    return f"{ti.dag_id} failed in {ti.task_id}{item} (try {ti.try_number}): {told}"
+
+
+def _left(ti: Any) -> str | None:
+    """Return the cause that the task left, if it did."""
+    try:
+        found = ti.xcom_pull(task_ids=ti.task_id, key="failure", map_indexes=ti.map_index)
+    except Exception as error:
+        _log.warning("the cause that %s left cannot be read: %s", ti.task_id, error)
+        return None
+    return str(found) if found else None
+
+
+def one_line(cause: str) -> str:
+    """Return an error in one line: its sentences and, where it repeats a job's log, the last line of that."""
+    first, *lines = [line.strip() for line in cause.splitlines() if line.strip()] or [""]
+    quoted = [line.removeprefix("|").strip().rstrip(".") for line in lines if line.startswith("|")]
+    last = next((line for line in reversed(quoted) if line), None)
+    told = f"{first} {last}" if last else first
+    told = "".join(letter if letter.isprintable() else " " for letter in told)
+    return told if len(told) <= _LONGEST else told[: _LONGEST - 1] + "…"

@@ -1,0 +1,132 @@
+"""The form of a run: what a person sees, and which values Airflow takes."""
+
+import jsonschema
+import pytest
+from airflow.sdk import TriggerRule
+
+PARAMS = """\
+params:
+  epochs: {default: 4, minimum: 1, maximum: 100, description: How often}
+  rate: {default: 0.1, minimum: 0}
+  augment: true
+  optimizer: {default: adam, choices: [adam, sgd]}
+  width: {default: 8, choices: [8, 16]}
+train: {seed: 3, base: champion, stages: [{name: warmup}, {name: finetune}]}
+"""
+
+
+@pytest.fixture
+def form(dag_of):
+    dag = dag_of(PARAMS)
+    return {name: dag.params.get_param(name) for name in dag.params}
+
+
+def test_every_field_says_what_it_is_and_where_it_stands(form):
+    assert list(form) == [
+        *("skip", "version", "base", "rollout", "seed", "reason"),
+        *("epochs", "rate", "augment", "optimizer", "width"),
+    ]
+    for name, param in form.items():
+        assert param.schema["title"], name
+        assert param.schema["section"] == (
+            "Model parameters" if name in ("epochs", "rate", "augment", "optimizer", "width") else "Run"
+        )
+    assert all(form[name].description for name in ("skip", "version", "base", "rollout", "seed", "reason", "epochs"))
+
+
+def test_the_defaults_are_the_specs_and_fit(form):
+    assert {name: param.value for name, param in form.items()} == {
+        "skip": [],
+        "version": None,
+        "base": None,
+        "rollout": "auto",
+        "seed": 3,
+        "reason": None,
+        "epochs": 4,
+        "rate": 0.1,
+        "augment": True,
+        "optimizer": "adam",
+        "width": 8,
+    }
+    for param in form.values():
+        jsonschema.Draft202012Validator.check_schema(param.schema)
+        param.resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("skip", ["warmup"]),
+        ("skip", ["finetune", "warmup"]),
+        ("skip", None),
+        ("version", "3"),
+        ("version", "champion"),
+        ("base", None),
+        ("base", "none"),
+        ("rollout", "no"),
+        ("seed", 2**32 - 1),
+        ("reason", "drift in `x` <b>"),
+        ("epochs", 100),
+        ("rate", 1),
+        ("augment", False),
+        ("optimizer", "sgd"),
+        ("width", 16),
+    ],
+)
+def test_a_good_value_is_taken(form, name, value):
+    assert form[name].resolve(value) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("skip", ["nonsense"]),
+        ("skip", "warmup"),
+        ("skip", ["warmup", "warmup"]),
+        ("version", 3),
+        ("version", ""),
+        ("version", "../x"),
+        ("rollout", "maybe"),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("seed", None),
+        ("seed", float("nan")),
+        ("reason", "x" * 501),
+        ("epochs", 0),
+        ("epochs", 101),
+        ("epochs", 1.5),
+        ("epochs", "4"),
+        ("rate", -0.1),
+        ("augment", "yes"),
+        ("optimizer", "adagrad"),
+        ("width", 9),
+    ],
+)
+def test_a_bad_value_is_refused(form, name, value):
+    with pytest.raises(Exception, match="is not|does not match|too long|less than|greater than|non-unique"):
+        form[name].resolve(value)
+
+
+def test_the_spec_reaches_the_dag_and_its_tasks(dag_of):
+    dag = dag_of(
+        "owner: vision\ntags: [demo]\nretries: 1\nretry_delay: 90s\npool: gpus\nmax_active_runs: 3\n"
+        "register: {alias: staging}\nrollout: {alias: live}\n"
+    )
+    assert dag.max_active_runs == 3
+    assert dag.tags == {"modelway", "demo"}
+    jobs = {"train.train", "evaluate.checkpoint", "freeze.freeze", "freeze.verify"}
+    for task in dag.tasks:
+        assert task.pool == ("gpus" if task.task_id in jobs else "default_pool"), task.task_id
+        assert (task.owner, task.retries, task.retry_delay.total_seconds()) == ("vision", 1, 90)
+        assert task.max_active_tis_per_dag == (1 if task.task_id.startswith("serve.") else None)
+        assert task.doc_md, task.task_id
+        assert "\n" not in task.doc_md
+    assert dag.get_task("freeze.register").alias == "staging"
+    assert dag.get_task("serve.promote").alias == "live"
+
+
+def test_a_run_that_takes_a_version_reaches_register(dag_of):
+    dag = dag_of()
+    assert dag.get_task("freeze.register").trigger_rule == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    assert dag.get_task("plan").upstream_task_ids == {"package"}
+    assert "package" not in dag.get_task("freeze.register").upstream_task_ids

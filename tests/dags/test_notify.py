@@ -1,0 +1,159 @@
+"""What people are told of a run that failed, succeeded or is late."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+from modelway.dag.notify import call_notifiers, deadline_missed, one_line, run_line, tell_task_failure
+
+HERE = "tests.dags.sample_notifiers"
+
+
+class Task(SimpleNamespace):
+    """A task instance as the callbacks meet it, in the worker or in the DAG processor."""
+
+    def __init__(self, left=None, **given):
+        defaults = {"dag_id": "digits", "task_id": "train.warmup", "try_number": 3, "map_index": -1}
+        super().__init__(**{**defaults, **given})
+        self.pushed = {} if left is None else {"failure": left}
+
+    def xcom_pull(self, *, task_ids, key, map_indexes):
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.pushed.get(key)
+
+    def xcom_push(self, *, key, value):
+        self.pushed[key] = value
+
+
+def ended(ti=None, reason="task_failure"):
+    context = {"dag": DAG(dag_id="digits", schedule=None), "run_id": "manual__1", "reason": reason}
+    return {**context, "ti": ti} if ti else context
+
+
+JOB_FAILED = (
+    "stage 'warmup' failed: the job ended with exit status 1. Read the job's last lines, or all of them in "
+    '/home/jobs/x/try-1/log.txt:\n  | Traceback (most recent call last):\n  |   File "x.py"\n  | ValueError: no luck.'
+)
+
+
+def test_a_failed_job_is_one_line_with_its_last_words():
+    assert run_line(ended(Task(JOB_FAILED))) == (
+        "digits failed in train.warmup (try 3): stage 'warmup' failed: the job ended with exit status 1. Read the "
+        "job's last lines, or all of them in /home/jobs/x/try-1/log.txt: ValueError: no luck"
+    )
+
+
+def test_a_mapped_task_is_named_with_its_index():
+    task = Task("no metric 'loss'", task_id="evaluate.checkpoint", map_index=2, try_number=1)
+    assert run_line(ended(task)) == "digits failed in evaluate.checkpoint[2] (try 1): no metric 'loss'"
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("all_tasks_deadlocked", "no task can start and none is running; look at the tasks that are waiting"),
+        ("timed_out", "the run took longer than it may"),
+        ("something new", "something new"),
+    ],
+)
+def test_a_run_that_failed_without_a_task(reason, line):
+    assert run_line(ended(reason=reason)) == f"digits failed: {line} (run manual__1)"
+
+
+def test_a_task_that_left_nothing():
+    assert run_line(ended(Task())).endswith("train.warmup (try 3): it left no cause; read its log")
+
+
+def test_what_cannot_be_read_stops_nothing(caplog):
+    task = Task()
+    task.xcom_pull = lambda **_: 1 / 0
+    assert "it left no cause" in run_line(ended(task))
+    assert "cannot be read: division by zero" in caplog.text
+
+
+def test_a_run_that_succeeded():
+    assert run_line(ended(Task(), reason="success")) == "digits succeeded: run manual__1"
+
+
+def test_one_line_is_short_and_has_no_control_characters():
+    assert one_line("a\x1b[31m\tb\r\nsecond") == "a [31m b"
+    assert len(one_line("x" * 10_000)) == 500
+    assert one_line("") == ""
+
+
+def test_the_failed_tasks_log_ends_with_the_line_and_keeps_the_cause(caplog):
+    task = Task()
+    tell_task_failure({"ti": task, "exception": ValueError("boom")})
+    assert caplog.messages == ["digits failed in train.warmup (try 3): ValueError: boom"]
+    assert task.pushed == {"failure": "ValueError: boom"}
+
+
+def test_an_error_of_ours_is_told_as_it_was_left(caplog):
+    tell_task_failure({"ti": Task("the digest differs. Fetch it again."), "exception": ValueError("boom")})
+    assert caplog.messages == ["digits failed in train.warmup (try 3): the digest differs. Fetch it again."]
+
+
+def test_a_bad_notifier_is_logged_and_the_next_one_called(caplog, tmp_path):
+    file = tmp_path / "told"
+    notifiers = [
+        ("no.such.module.Notifier", {}),
+        (f"{HERE}.NoSuchNotifier", {}),
+        ("nodots", {}),
+        (f"{HERE}.FileNotifier", {"nonsense": 1}),
+        (f"{HERE}.RaisingNotifier", {}),
+        (f"{HERE}.FileNotifier", {"path": str(file), "text": "{{ run_id }}: {{ modelway_message }}"}),
+        (f"{HERE}.tell", {"path": str(tmp_path / "called")}),
+    ]
+    with caplog.at_level(logging.ERROR, logger="modelway"):
+        call_notifiers(notifiers, ended(), "digits failed")
+    assert file.read_text() == "manual__1: digits failed\n"
+    assert (tmp_path / "called").read_text() == "digits failed"
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("modelway")]
+    assert [line.split(" failed: ")[0] for line in told] == [f"the notifier {path}" for path, _ in notifiers[:5]]
+    assert "RuntimeError: the mail server is away" in told[-1]
+
+
+def test_a_late_run_is_told(tmp_path):
+    file = tmp_path / "told"
+    deadline_missed(
+        model="digits",
+        deadline="2h",
+        notifiers=[{"notifier": f"{HERE}.FileNotifier", "args": {"path": str(file)}}],
+        context={"dag_run": {"dag_run_id": "manual__1", "state": "running"}, "deadline": {}},
+    )
+    assert file.read_text() == "digits is not done within 2h: run manual__1 is running\n"
+
+
+NOTIFIED = """\
+deadline: 1h
+notifications:
+  on_failure: [{{notifier: no.such.module.Notifier}}, {{notifier: {0}.FileNotifier, args: {{path: "{1}"}}}}]
+  on_success: [{{notifier: {0}.FileNotifier, args: {{path: "{1}"}}}}]
+  on_deadline: [{{notifier: {0}.FileNotifier, args: {{path: "{1}"}}}}]
+"""
+
+
+def test_the_spec_reaches_the_callbacks(dag_of, tmp_path):
+    file = tmp_path / "told"
+    dag = dag_of(NOTIFIED.format(HERE, file))
+    dag.on_failure_callback(ended(Task("boom")))
+    dag.on_success_callback(ended(reason="success"))
+    (alert,) = dag.deadline
+    assert alert.interval.total_seconds() == 3600
+    assert alert.callback.path == "modelway.dag.notify.deadline_missed"
+    deadline_missed(**alert.callback.kwargs, context={"dag_run": {"dag_run_id": "r", "state": "queued"}})
+    assert Path(file).read_text().splitlines() == [
+        "digits failed in train.warmup (try 3): boom",
+        "digits succeeded: run manual__1",
+        "tiny is not done within 1h: run r is queued",
+    ]
+    assert DagSerialization.to_dict(dag)["dag"]["has_on_failure_callback"] is True
+
+
+def test_a_spec_without_notifiers_has_no_callbacks_of_its_dag(dag_of):
+    dag = dag_of()
+    assert (dag.on_failure_callback, dag.on_success_callback, dag.deadline) == (None, None, None)
+    assert all(task.on_failure_callback for task in dag.tasks)
