@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help demo test setup lint types layers unit contract dags docs system services fix lock clean
+.PHONY: help demo test setup lint types layers unit contract dags docs system services bench fix lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +39,9 @@ layers: $(READY) ## the floors and rooms
 
 unit contract dags docs system: $(READY) ## one kind of tests
 	$(BIN)/python -m pytest tests/$@ $(ARGS)
+
+bench: $(READY) ## what one DAG per model costs Airflow (ARGS="--sizes 1 100")
+	$(BIN)/python bench/parse/run.py $(ARGS)
 
 fix: $(READY) ## rewrite what ruff can
 	$(BIN)/ruff check --fix .

@@ -90,6 +90,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Reg
     root = tmp_path_factory.mktemp("lab")
     models, dags, home = root / "models", root / "dags", root / "home"
     shutil.copytree(HERE / "models", models)
+    # The model of dags/examples.
+    shutil.copytree(REPOSITORY / "include" / "models" / "digits", models / "digits")
     port_taken = models / "port-taken" / "model.yaml"
     port_taken.write_text(port_taken.read_text().replace("port: 1}", f"port: {taken_port}}}"))
     shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
@@ -103,6 +105,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Reg
     environment = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": "http://me:s3cret@registry",
+        "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),
     }
     with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-GROUPS = ("demo", "lint", "run", "versions")
+GROUPS = ("backfill", "demo", "lint", "new", "render", "run", "versions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

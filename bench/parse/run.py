@@ -1,0 +1,165 @@
+"""What one DAG per model costs Airflow: N = 1, 100, 1,000 models against the same tasks written by hand.
+
+``python bench/parse/run.py [--sizes 1 100 1000] [--repeat 3]`` prints a table of ratios, then all as JSON. Every number
+is CPU seconds of processes started for it alone, the median of ``--repeat`` rounds; the contestants take turns within
+each round. The floor is a DAG file of EmptyOperators with the same tasks. dag-factory and airflow-blueprint are
+installed beside, into bench/parse/.peers, without their dependencies (Airflow has them).
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from contestants import CONTESTANTS
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE / ".peers"
+PINS = ("dag-factory==1.1.0", "airflow-blueprint==0.5.0", "pathspec==0.12.1")
+
+
+def main() -> int:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000])
+    parser.add_argument("--repeat", type=int, default=3)
+    args = parser.parse_args()
+    install_peers()
+    with tempfile.TemporaryDirectory(prefix="bench-parse-") as scratch:
+        results = compare(Path(scratch), sizes=args.sizes, repeat=args.repeat)
+    show(results)
+    print(json.dumps(results))
+    return 0
+
+
+def install_peers() -> None:
+    """Install the peers once."""
+    if not (PEERS / ".ready").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(PEERS), *PINS]
+        subprocess.run(pip, check=True)
+        (PEERS / ".ready").touch()
+
+
+def compare(scratch: Path, *, sizes: list[int], repeat: int) -> dict[str, Any]:
+    """Return the medians and their ratios."""
+    tasks = child(scratch, "tasks")[0]
+    folders = {}
+    for size in sizes:
+        for name, write in CONTESTANTS.items():
+            folders[name, size] = scratch / f"{name}-{size}"
+            folders[name, size].mkdir()
+            write(folders[name, size], size=size, tasks=tasks)
+    samples: dict[tuple[str, str, int], list[float]] = {}
+
+    def note(what: str, name: str, size: int, value: float) -> None:
+        samples.setdefault((what, name, size), []).append(value)
+
+    for _ in range(repeat):
+        for what, name in (("sdk", "airflow.sdk"), ("import", "modelway.dag")):
+            words = [what] if what == "sdk" else [what, name]
+            note("import", name, 0, child(scratch, *words)[0]["whole"])
+        for (name, size), folder in folders.items():
+            found, _ = child(scratch, "load", str(folder), models=folder / "models")
+            if found["dags"] != size or found["tasks"] < size * len(tasks):
+                raise SystemExit(f"{name} made {found['dags']} DAGs with {found['tasks']} tasks of {size}")
+            note("parse", name, size, found["parse"])
+            note("serialise", name, size, found["serialise"])
+            note("dag-processor", name, size, dag_processor(scratch / f"home-{name}-{size}", folder))
+        for size in sizes:
+            folder = folders["modelway", size]
+            context = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": "model-0000", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "package"}
+            found, _ = child(scratch, "start", str(folder), models=folder / "models", **context)
+            if found["dags"] != 1:
+                raise SystemExit(f"a task start built {found['dags']} DAGs")
+            note("task start", "modelway", size, found["whole"])
+    seconds = [
+        {"what": what, "contestant": name, "models": size, "cpu_seconds": round(statistics.median(values), 4)}
+        for (what, name, size), values in samples.items()
+    ]
+    return {"repeat": repeat, "tasks": len(tasks), "ratios": ratios(seconds, sizes), "seconds": seconds}
+
+
+def ratios(seconds: list[dict[str, Any]], sizes: list[int]) -> list[dict[str, Any]]:
+    """Return each number by its floor: the hand-written file, ``airflow.sdk``, or the start with the fewest models."""
+    by = {(row["what"], row["contestant"], row["models"]): row["cpu_seconds"] for row in seconds}
+    found = []
+    for (what, name, size), value in by.items():
+        floor = {"import": "airflow.sdk", "task start": "modelway"}.get(what, "floor")
+        against = by[what, floor, sizes[0] if what == "task start" else size]
+        if (name, size) != (floor, sizes[0]) and name != floor or (what == "task start" and size != sizes[0]):
+            found.append({"what": what, "contestant": name, "models": size, "ratio": round(value / against, 2)})
+    return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the variables of every measurement: nothing of the caller's Airflow."""
+    ours = ("AIRFLOW", "MODELWAY", "_AIRFLOW")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {
+        **kept,
+        "PYTHONPATH": str(PEERS),
+        "PYTHONHASHSEED": "0",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "900",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        "DO_NOT_TRACK": "1",
+        **more,
+    }
+
+
+def child(scratch: Path, *words: str, models: Path | None = None, **more: str) -> tuple[Any, float]:
+    """Run a measurement; return what it printed and its CPU seconds as a whole."""
+    variables = environment(AIRFLOW_HOME=str(scratch / "home"), **more)
+    if models and models.exists():
+        variables["MODELWAY_MODELS"] = str(models)
+    before = cpu_of_children()
+    done = subprocess.run(
+        [sys.executable, str(HERE / "measure.py"), *words], env=variables, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1]), cpu_of_children() - before
+
+
+def dag_processor(home: Path, folder: Path) -> float:
+    """Return the CPU seconds of one pass of a real dag-processor over a folder, its database new at the first."""
+    variables = environment(
+        AIRFLOW_HOME=str(home),
+        AIRFLOW__CORE__DAGS_FOLDER=str(folder),
+        AIRFLOW__CORE__PLUGINS_FOLDER=str(home / "plugins"),
+        MODELWAY_MODELS=str(folder / "models"),
+    )
+    quiet: dict[str, Any] = {
+        "env": variables,
+        "check": True,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    if not (home / "airflow.db").exists():
+        home.mkdir(exist_ok=True)
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], **quiet)
+    before = cpu_of_children()
+    subprocess.run([sys.executable, "-m", "airflow", "dag-processor", "--num-runs", "1"], **quiet)
+    return cpu_of_children() - before
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the ratios as a table."""
+    for row in sorted(results["ratios"], key=lambda row: (row["what"], row["models"], row["contestant"])):
+        models = f"{row['models']:>5} models" if row["models"] else " " * 12
+        print(f"{row['what']:<14} {models}  {row['contestant']:<18} {row['ratio']:6.2f} x")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
