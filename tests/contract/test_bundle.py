@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.dag_processing.bundles import base
 from modelway import bundle as bundle_module
+from modelway.artifacts.commits import git_commit
 from modelway.bundle import SnapshotDagBundle
 from modelway.errors import ModelwayError, NotWritable
 from modelway.operators.package import PackageCodeOperator
@@ -295,3 +296,13 @@ def test_airflow_finds_the_bundle_in_the_plugins_folder_alone(site, tmp_path):
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
     assert f"{plugins}/modelway/bundle.py SnapshotDagBundle(name=modelway)" in done.stdout, done.stdout + done.stderr
+
+
+def test_each_model_has_its_commit_whatever_its_name(site):
+    site.write("dags", "model: dags\n")
+    git = ["git", "-C", str(site.models), "-c", "user.name=me", "-c", "user.email=me@example.com"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    models = site.bundle().path.parent / "include" / "models"
+    for name in ("first", "dags"):
+        assert git_commit(models / name).commit

@@ -7,6 +7,7 @@ from modelway.cli._airflow_api import AirflowApi
 from modelway.errors import ModelwayError
 
 LOCKED = {"detail": {"reason": "Database error", "statement": "hidden"}}
+LOCKED_BACKFILL = {"detail": "Database is locked. Backfill creation is not supported on SQLite."}
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def api(monkeypatch):
 
 
 def test_a_call_that_met_a_locked_database_is_made_again(api):
-    api.answers = [(500, LOCKED), (500, LOCKED), (200, {"dag_run_id": "manual__1"})]
+    api.answers = [(500, LOCKED), (503, LOCKED_BACKFILL), (200, {"dag_run_id": "manual__1"})]
     assert api.trigger("digits") == "manual__1"
     assert api.asked == [("POST", "/api/v2/dags/digits/dagRuns")] * 3
 
@@ -42,7 +43,7 @@ def test_a_database_that_stays_locked_is_told(api):
     assert len(api.asked) == _airflow_api.TRIES
 
 
-@pytest.mark.parametrize("status", [500, 404, 409])
+@pytest.mark.parametrize("status", [500, 503, 404, 409])
 def test_another_refusal_is_told_at_once(api, status):
     api.answers = [(status, {"detail": "no"})]
     with pytest.raises(ModelwayError, match=f"was answered {status}"):

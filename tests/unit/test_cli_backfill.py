@@ -155,12 +155,23 @@ def test_a_start_from_a_version_counts(desk: Desk, capsys: pytest.CaptureFixture
     assert "the checkpoint of version 1 is gone" in capsys.readouterr().err
 
 
+def test_where_each_run_starts_from_the_newest_version_none_is_reused_after_the_first_that_trains(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.model(SPEC + "train: {base: latest}\n")
+    first, second, *_ = told(capsys)["intervals"]
+    assert (first["outcome"], first["why"]) == ("train", "")
+    # The same data as the day before, and another start.
+    assert (second["outcome"], second["why"]) == ("train", "starts from the version before it")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("2026-01-05", "2026-01-01"), "--from 2026-01-05 is later than --to 2026-01-01. Swap them."),
         (("yesterday", "2026-01-01"), "--from 'yesterday' is no date. Write it like 2026-01-31"),
         (("2026-01-01", "2026-13-01"), "--to '2026-13-01' is no date"),
+        (("0001-01-01T00:00+01:00", "2026-01-01"), "--from '0001-01-01T00:00+01:00' is no date"),
         (("2026-01-01T01:00", "2026-01-01T02:00"), "no interval of '@daily' (UTC) begins within 2026-01-01 01:00Z"),
         (("2126-01-01", "2126-01-09"), "and is over. Choose another range."),
         (("1970-01-01", "2026-01-01"), "there are more than 3,000 intervals. Choose a shorter range."),

@@ -86,7 +86,10 @@ def test_a_model_folder_without_a_spec_is_told(models: Path, capsys: pytest.Capt
     folder = write_model(models, "digits")
     (folder / "model.yaml").rename(folder / "model.yml")
     assert run("models") == 1
-    assert "models/digits/model.yml  this file is not read. Rename it to model.yaml.\n" in capsys.readouterr().out
+    told = "models/digits/model.yml  this file is not read. Rename it to model.yaml.\n"
+    assert told in capsys.readouterr().out
+    assert run("models/digits") == 1
+    assert told in capsys.readouterr().out
 
 
 BAD = "model: one\ntrain:\n  backend: lokal\nowner: ''\n"

@@ -120,7 +120,25 @@ def test_elsewhere_what_the_store_says_tells_a_change_and_is_called_so(monkeypat
     there.rm("/told", recursive=True)
 
 
+@pytest.mark.parametrize("known", [{}, {"size": 1}, {"size": 1, "mtime": None}])
+def test_a_store_that_tells_no_more_than_a_size_tells_no_content(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, object]
+) -> None:
+    there = fsspec.filesystem("memory")
+    there.pipe({"/bare/a": b"1", "/bare/b": b"2"})
+    one = {"name": "/bare/a", "type": "file", **known}
+    monkeypatch.setattr(type(there), "info", lambda self, path, **rest: one)
+    assert fingerprint("memory://bare/a", name="d") is None
+    monkeypatch.undo()
+    full = there.info("/bare/b")
+    monkeypatch.setattr(type(there), "find", lambda self, path, **rest: {"/bare/a": one, "/bare/b": full})
+    assert fingerprint("memory://bare", name="d") is None
+    monkeypatch.undo()
+    there.rm("/bare", recursive=True)
+
+
 def test_what_nothing_here_can_ask_has_no_digest_and_cannot_be_pinned() -> None:
+    assert fingerprint("s3://[bucket/sales", name="d") is None
     assert read_dataset(name="d", uri="warehouse://sales/2026", version="7") == Dataset(
         name="d", uri="warehouse://sales/2026", version="7"
     )

@@ -125,6 +125,16 @@ def test_a_run_by_hand_of_a_scheduled_model_gets_the_last_interval_that_is_over(
     assert plan["interval"] == {"start": "2026-03-09T02:00:00+00:00", "end": "2026-03-10T02:00:00+00:00"}
 
 
+@pytest.mark.parametrize("end", [10, 9])
+def test_an_interval_that_does_not_last_is_none(shop, end):
+    # The form dates a run by hand, and a model without a cron gets an interval from that date to itself.
+    plan = shop.plan(interval=(day(10), day(end)))
+    assert plan["interval"] == {"start": None, "end": "2026-03-10T12:00:00+00:00"}
+    assert plan["partition"] is None
+    plan = shop.plan(spec={"schedule": DAILY}, interval=(day(10), day(end)))
+    assert plan["interval"] == {"start": "2026-03-09T00:00:00+00:00", "end": "2026-03-10T00:00:00+00:00"}
+
+
 def test_a_partition_key_names_the_partition(shop):
     assert shop.plan(partition_key="north")["partition"] == "north"
 
@@ -216,6 +226,14 @@ def test_without_data_sets_the_interval_stands_for_the_data(shop):
     first = shop.plan(spec=spec, interval=(day(1), day(2)))["inputs"]
     assert shop.plan(spec=spec, interval=(day(1), day(2)), run_after=day(20))["inputs"] == first
     assert shop.plan(spec=spec, interval=(day(2), day(3)))["inputs"] != first
+
+
+def test_without_data_sets_the_partition_stands_for_the_data(shop, images):
+    north, south = ({"partition_key": key} for key in ("north", "south"))
+    assert shop.plan(**north)["inputs"] == shop.plan(**north, run_after=day(20))["inputs"]
+    assert shop.plan(**north)["inputs"] != shop.plan(**south)["inputs"]
+    spec = {"datasets": {"images": str(images)}}
+    assert shop.plan(**north, spec=spec)["inputs"] == shop.plan(**south, spec=spec)["inputs"]
 
 
 def test_the_same_inputs_take_the_version_that_is_there(shop):
@@ -366,6 +384,33 @@ def test_the_reason_is_the_persons_else_the_events(shop):
         "event of modelway://digits/retrain: drift of 0.3; event of modelway://digits/retrain"
     )
     assert shop.plan(events=events, params={"reason": "because"})["reason"] == "because"
+
+
+def test_what_skipped_tasks_returned_before_the_run_was_cleared_is_dropped(shop, monkeypatch):
+    from airflow.sdk.execution_time.xcom import XCom
+    from modelway.operators.register import RegisterModelOperator
+
+    shop.register(plan=shop.plan(run="earlier", spec=REUSE))
+    left = {"freeze": {"uri": "an archive that failed its gates"}, "deploy": {"version": 7}}
+
+    def delete(*, key, task_id, dag_id, run_id):
+        assert (key, dag_id, run_id) == ("return_value", "digits", "now")
+        del left[task_id]
+
+    monkeypatch.setattr(XCom, "delete", delete)
+    with DAG("digits", schedule=None):
+        plan = PlanRunOperator(task_id="plan", code=CODE, spec=full(**REUSE))
+        train, freeze = BaseOperator(task_id="train"), BaseOperator(task_id="freeze")
+        needs = dict.fromkeys(("code", "training", "selected", "archive", "verified"))
+        plan >> train >> freeze >> RegisterModelOperator(task_id="r", **needs) >> BaseOperator(task_id="deploy")
+    ti = SimpleNamespace(xcom_push=shop.xcom_push, xcom_pull=lambda *, task_ids: left.get(task_ids))
+    dag_run = SimpleNamespace(
+        dag_id="digits", run_id="now", run_type=SimpleNamespace(value="manual"), run_after=day(10, 12)
+    )
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        plan.run({"dag_run": dag_run, "ti": ti, "params": {}})
+    assert skipped.value.tasks == ["freeze", "train"]
+    assert left == {"deploy": {"version": 7}}
 
 
 def test_all_tasks_up_to_registering_are_skipped_and_no_other():

@@ -15,7 +15,7 @@ from modelway.backends.base import Job as AskedJob
 from modelway.backends.base import JobStatus
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 from modelway.job.contract import Job
-from modelway.lineage.record import DatasetRecord
+from modelway.lineage.record import DatasetRecord, RunRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
@@ -213,20 +213,74 @@ def test_a_run_that_is_held_moves_no_alias(lineage: LineageStore) -> None:
     assert lineage.aliases("digits") == {}
 
 
+@pytest.mark.usefixtures("home")
+def test_a_run_that_was_held_and_is_cleared_with_rollout_moves_its_alias(lineage: LineageStore) -> None:
+    # As a backfill that is done again with other parameters.
+    register(planned(held="a backfill moves nothing"))
+    lineage.register(make_record("other", alias="candidate"))
+    register(planned())
+    assert lineage.aliases("digits") == {"candidate": 2}
+    told = register(planned(asked=True))
+    assert (told["version"], told["held"], len(lineage.versions("digits"))) == (1, None, 2)
+    assert lineage.aliases("digits") == {"candidate": 1}
+    moves = len(lineage.events("digits"))
+    register(planned(asked=True))
+    assert len(lineage.events("digits")) == moves
+
+
+def test_a_run_that_took_a_version_when_it_was_held_moves_its_alias_when_it_is_cleared_with_rollout(
+    lineage: LineageStore,
+) -> None:
+    lineage.register(make_record("earlier"))
+    lineage.register(make_record("other", alias="candidate"))
+    register(planned(version=TAKEN, taken="…", held="a backfill moves nothing"), archive=None)
+    assert lineage.aliases("digits") == {"candidate": 2}
+    register(planned(version=TAKEN, taken="…", asked=True), archive=None)
+    assert lineage.aliases("digits") == {"candidate": 1}
+
+
+def later(run_id: str, **fields: Any) -> Any:
+    """Return the record of a run of the day after that of PLAN."""
+    ends = datetime(2026, 3, 3, tzinfo=UTC)
+    run = RunRecord(dag_id="digits", run_id=run_id, interval_end=ends, interval_start=ends, run_after=ends)
+    return make_record(run_id, run=run, **fields)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_that_a_later_one_passed_since_its_plan_moves_nothing(lineage: LineageStore) -> None:
+    # As when its failed training is cleared, which does not clear the plan, or when the later run is faster.
+    lineage.register(later("passed", alias="candidate"))
+    told = register(planned())
+    assert (told["version"], told["held"]) == (
+        2,
+        "version 1 is of later data (up to 2026-03-03 00:00Z): nothing moves unless the run's parameter rollout is yes",
+    )
+    assert lineage.aliases("digits") == {"candidate": 1}
+    assert register(planned(asked=True), now=context("wanted"))["held"] is None
+    assert lineage.aliases("digits") == {"candidate": 3}
+
+
+def test_a_version_that_is_taken_when_a_newer_one_has_come_since_moves_nothing(lineage: LineageStore) -> None:
+    lineage.register(make_record("earlier"))
+    lineage.register(make_record("other", alias="candidate"))
+    told = register(planned(version=TAKEN, taken="…"), archive=None)
+    assert told["held"].startswith("version 2 is newer than version 1, which is taken: nothing moves unless")
+    assert lineage.aliases("digits") == {"candidate": 2}
+
+
 TAKEN = {"model": "digits", "version": 1, "archive": {}, "model_digest": "x"}
 
 
 def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: LineageStore) -> None:
     lineage.register(make_record("earlier"))
-    lineage.register(make_record("other", alias="candidate"))
     plan = planned(version=TAKEN, taken="the inputs are those of version 1 (run earlier)")
     for _ in range(2):
         told = register(plan, archive=None)
         assert (told["version"], told["model_digest"]) == (1, digest("modelearlier"))
-    assert len(lineage.versions("digits")) == 2
+    assert len(lineage.versions("digits")) == 1
     assert lineage.aliases("digits") == {"candidate": 1}
     # Cleared when the alias has moved on, the run leaves it there.
-    lineage.set_alias(model="digits", alias="candidate", version=2)
+    lineage.register(make_record("other", alias="candidate"))
     register(plan, archive=None)
     assert lineage.aliases("digits") == {"candidate": 2}
     (event,) = [event for event in lineage.events("digits") if event.kind == "version-reused"]

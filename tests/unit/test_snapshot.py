@@ -131,6 +131,10 @@ def pipe_for_the_spec(models: Path) -> None:
     os.mkfifo(models / "first" / "model.yaml")
 
 
+def link_that_cannot_be_followed(models: Path) -> None:
+    (models / "third").symlink_to("x" * 300)
+
+
 def file_for_the_models(models: Path) -> None:
     models.rename(models.with_name("moved"))
     models.touch()
@@ -162,7 +166,7 @@ def name_of_another(models: Path) -> None:
 
 
 FAULTS = [broken_link, link_to_itself, folder_for_the_spec, pipe_for_the_spec, file_for_the_models, no_models]
-FAULTS += [huge, wrong_key, no_code, code_is_a_broken_link, name_of_another]
+FAULTS += [link_that_cannot_be_followed, huge, wrong_key, no_code, code_is_a_broken_link, name_of_another]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

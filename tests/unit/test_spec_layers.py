@@ -165,3 +165,24 @@ def test_the_digest_is_that_of_the_values_wherever_they_are_written(tmp_path: Pa
     digests = {load_spec(extending).digest, load_spec(overlaid, environment="prod").digest, load_spec(plain).digest}
     assert len(digests) == 1
     assert load_spec(overlaid).digest not in digests
+
+
+def test_what_the_model_lacks_is_not_asked_of_its_environments(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "m", spec="owner: me\nenvironments:\n  prod: {owner: you}\n")
+    (problem,) = linted(folder)
+    assert (problem.where, problem.line, problem.column) == ("model", 1, 1)
+
+
+@pytest.mark.parametrize(("long", "short"), [("a", "b"), ("b", "a")])
+def test_how_many_files_extend_one_another_is_counted_from_each_model(long: str, short: str, tmp_path: Path) -> None:
+    for number in range(1, 12):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
+    (tmp_path / "12.yaml").write_text("owner: me\n")
+    folders = {
+        name: write_model(tmp_path, name, spec=f"model: {name}\nextends: ../{first}.yaml\n")
+        for name, first in ((long, 1), (short, 5))
+    }
+    loaded = load_files([folders[name] / "model.yaml" for name in "ab"])
+    assert list(loaded.specs) == [short]
+    (problem,) = loaded.problems
+    assert "more than 10 files" in problem.what

@@ -141,3 +141,17 @@ def test_models_that_start_each_other_in_a_circle_are_refused_and_the_others_are
     assert loaded.problems[0].what == "each version would start the next run, without end: a → c → b → a"
     # A run that is under way finds its own spec still.
     assert load_spec(tmp_path / "a").model == "a"
+
+
+def test_a_circle_in_one_environment_alone_is_found(tmp_path: Path) -> None:
+    write_model(
+        tmp_path, "a", spec="model: a\nenvironments:\n  dev: {}\n  prod: {schedule: {assets: ['modelway://b']}}\n"
+    )
+    write_model(tmp_path, "b", spec="model: b\nschedule: {assets: ['modelway://a']}\n")
+    write_model(tmp_path, "c", spec="model: c\nschedule: {assets: ['modelway://a']}\n")
+    linted = load_files([tmp_path / name / "model.yaml" for name in "abc"], environment="", every_environment=True)
+    assert list(linted.specs) == ["c"]
+    assert [(one.file.parent.name, one.line, one.column) for one in linted.problems] == [("a", 4, 29), ("b", 2, 20)]
+    assert linted.problems[0].what.startswith("in the environment prod, each version would start the next run")
+    assert list(load_specs(tmp_path, environment="").specs) == ["a", "b", "c"]
+    assert list(load_specs(tmp_path, environment="prod").specs) == ["c"]

@@ -14,6 +14,8 @@ from modelway.errors import DatasetUnavailable, DigestMismatch, InvalidDataset
 
 #: what object stores say of an object's content, best first
 _SAID = ("sha256", "md5Hash", "ETag", "etag", "e_tag", "crc32c", "checksum", "content_md5")
+#: what stores call the time of an object's last change
+_TIMES = ("mtime", "created", "LastModified", "last_modified")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,9 @@ def fingerprint(uri: str, *, name: str) -> str | None:
     found = _remote(uri, name=name)
     if found is None:
         return None
-    said = {place: _said(info) for place, info in found.items()}
+    said = {place: told for place, info in found.items() if (told := _said(info))}
+    if len(said) < len(found):
+        return None
     kinds = {kind for kind, _ in said.values()}
     if len(said) == 1:
         kind, value = next(iter(said.values()))
@@ -104,7 +108,11 @@ def local_path(uri: str) -> Path | None:
     """Return the path of a data set on this machine, None when it is elsewhere."""
     if uri.startswith("/"):
         return Path(uri)
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        # A bracket in a bucket's name; whoever opens it tells what is wrong.
+        return None
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path))
     return None
@@ -201,13 +209,14 @@ def _remote(uri: str, *, name: str) -> dict[str, dict[str, Any]] | None:
     return {str(place): info for place, info in found.items()}
 
 
-def _said(info: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the name and value of what a store says of a file's content; else of its size and time."""
+def _said(info: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the name and value of what a store says of a file's content; else of its size and time, if it tells when.
+
+    None where it tells no time: another content can have the same size.
+    """
     for key in _SAID:
         if value := info.get(key):
             kind = "etag" if key in ("ETag", "etag", "e_tag") else key.lower()
             return kind, str(value).strip('"')
-    known = {
-        key: str(info[key]) for key in ("size", "mtime", "created", "LastModified", "last_modified") if key in info
-    }
-    return "state", _digest_of_lines(known)
+    known = {key: str(info[key]) for key in ("size", *_TIMES) if info.get(key) is not None}
+    return ("state", _digest_of_lines(known)) if any(key in known for key in _TIMES) else None

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,10 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         status: int = args.run(args)
+        sys.stdout.flush()
         return status
     except ModelwayError as error:
         print(f"modelway: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read the output has enough of it; what is still buffered must not fail at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("modelway: stopped", file=sys.stderr)
         return 130

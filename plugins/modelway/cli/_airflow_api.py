@@ -25,6 +25,10 @@ class TaskState:
     try_number: int
 
 
+#: how Airflow answers when its database was locked
+LOCKED = ((500, "Database error"), (503, "Database is locked"))
+
+
 class AirflowApi:
     """A logged-in client of one Airflow."""
 
@@ -59,12 +63,13 @@ class AirflowApi:
         """Make one call; where Airflow's database was locked nothing was done, and it is made again.
 
         In Airflow 3.3.2 the log of users' actions is written on the event loop, where with SQLite it can wait for
-        another request that waits for the event loop: after SQLite's five seconds the call is answered 500.
+        another request that waits for the event loop: after SQLite's five seconds the call is answered 500. A backfill
+        that cannot be written is answered 503.
         """
         for _ in range(TRIES):
             with self._answering():
                 answer = self._client.request(method, f"/api/v2{path}", **request)
-            if answer.status_code != 500 or "Database error" not in answer.text:
+            if not any(answer.status_code == status and told in answer.text for status, told in LOCKED):
                 break
             time.sleep(PAUSE_SECONDS)
         return answer

@@ -77,11 +77,11 @@ def plan_backfill(args: argparse.Namespace) -> int:
 def _time(text: str, option: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (OverflowError, ValueError):
         raise ModelwayError(
             f"{option} '{text}' is no date", do="Write it like 2026-01-31 or 2026-01-31T06:00+01:00"
         ) from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _spec(model: str) -> "ModelSpec":
@@ -162,6 +162,7 @@ def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "LineageSto
             yield PlannedRun(**times, outcome="reuse", why=f"the version of {made[digest]}, when that run is over")
         else:
             yield PlannedRun(**times, outcome="train", why=inputs.unknown(digest))
+            inputs.trained()
             if digest:
                 made[digest] = times["start"]
 
@@ -173,12 +174,13 @@ class _Inputs:
         self._spec, self._store = spec.to_dict(), store
         self._reuses = spec.reuse == "same-inputs"
         self._known: dict[str, Any] = {}
+        self._moved = False
         if self._reuses:
             self._code = {"digest": _code_digest(spec.folder), "module": spec.code}
             self._base = self._base_digest(spec)
 
     def digest(self, interval: "Interval") -> str | None:
-        """Return the digest of an interval's inputs, None where nothing is reused or the data cannot be told.
+        """Return the digest of an interval's inputs, None where nothing is reused or they cannot be told.
 
         :raises ModelwayError: a data set is not there, or not the pinned one
         """
@@ -194,6 +196,8 @@ class _Inputs:
             if key not in self._known:
                 self._known[key] = read_datasets({name: about})
             datasets += self._known[key]
+        if self._moved:
+            return None
         return inputs_digest(
             spec=self._spec,
             code=self._code,
@@ -212,7 +216,13 @@ class _Inputs:
 
     def unknown(self, digest: str | None) -> str:
         """Return why nothing is known of a version of the same inputs, an empty text where that is known."""
-        return "a data set has neither digest nor version" if self._reuses and digest is None else ""
+        if not self._reuses or digest is not None:
+            return ""
+        return "starts from the version before it" if self._moved else "a data set has neither digest nor version"
+
+    def trained(self) -> None:
+        """Note that a run makes a version: the runs after it start from that one where the spec says ``latest``."""
+        self._moved = self._spec["train"]["base"] == "latest"
 
     def _base_digest(self, spec: "ModelSpec") -> str | None:
         from modelway.hooks.settings import load_settings

@@ -35,6 +35,13 @@ class Interval:
         """Return the interval as a plan has it."""
         return {"start": self.start.isoformat() if self.start else None, "end": self.end.isoformat()}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, str | None]) -> "Interval":
+        """Read an interval from a plan."""
+        start, end = data["start"], data["end"]
+        assert end is not None  # every plan has one
+        return cls.of(datetime.fromisoformat(start) if start else None, datetime.fromisoformat(end))
+
 
 def declared_params(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the run's value of each parameter that the spec declares."""
@@ -102,8 +109,8 @@ def inputs_digest(
 ) -> str | None:
     """Return ``sha256:<hex>`` of all that a version depends on; None when it cannot be told.
 
-    Without data sets, the run's own data interval stands for them: it is all that the code knows of its data. A data
-    set of which neither content nor version is known may be any, so nothing can be said.
+    Without data sets, the run's own data interval and partition stand for them: they are all that the code knows of its
+    data. A data set of which neither content nor version is known may be any, so nothing can be said.
 
     :param base: digest of the checkpoint that the first stage starts from
     """
@@ -118,6 +125,7 @@ def inputs_digest(
             for dataset in sorted(datasets, key=lambda dataset: dataset.name)
         ],
         "interval": None if datasets or interval.start is None else interval.to_dict(),
+        "partition": None if datasets else interval.partition,
         "params": dict(params),
         "stages": [
             {"name": stage["name"], "params": {**train["params"], **stage["params"]}, "command": stage["command"]}

@@ -1,6 +1,7 @@
 """Plan a run: its data interval, its data sets, what it starts from, and whether it trains at all."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from modelway.operators._versions import KnownVersions
 
 ROLLOUTS = ("auto", "no", "yes")
+_UNLESS = "unless the run's parameter rollout is yes"
 
 
 class PlanRunOperator(ModelwayOperator):
@@ -54,9 +56,11 @@ class PlanRunOperator(ModelwayOperator):
         planned = {**self.code, "plan": self._plan(context)}
         if planned["plan"]["version"] is None:
             return planned
+        skipped = self._training_tasks()
+        _forget(context, skipped)
         # A task that ends by this exception returns nothing.
         context["ti"].xcom_push(key="return_value", value=planned)
-        raise DownstreamTasksSkipped(tasks=self._training_tasks())
+        raise DownstreamTasksSkipped(tasks=skipped)
 
     def _plan(self, context: Context) -> dict[str, Any]:
         given = dict(context.get("params") or {})
@@ -167,6 +171,19 @@ class PlanRunOperator(ModelwayOperator):
         return sorted(before & reached.keys() - registering.keys())
 
 
+def _forget(context: Context, tasks: Iterable[str]) -> None:
+    """Drop what the tasks returned before the run was cleared.
+
+    Airflow does so for a task that starts, and these do not: an archive of then would be taken for one of now.
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+
+    ti, dag_run = context["ti"], context["dag_run"]
+    for task in tasks:
+        if ti.xcom_pull(task_ids=task) is not None:
+            XCom.delete(key="return_value", task_id=task, dag_id=dag_run.dag_id, run_id=dag_run.run_id)
+
+
 def interval_of(context: Context, spec: Mapping[str, Any]) -> Interval:
     """Return the data interval of a run: its own, else the last one of the spec's cron, else all data up to the run."""
     from modelway.operators._interval import last_interval
@@ -193,18 +210,27 @@ def held_reason(
         return None
     if rollout == "no":
         return "the run's parameter rollout is no"
-    unless = "unless the run's parameter rollout is yes"
     if dag_run.run_type.value == "backfill":
-        return f"a backfill moves neither alias nor traffic {unless}"
+        return f"a backfill moves neither alias nor traffic {_UNLESS}"
     if plan["asked"]:
         return None
-    if later := lineage.later(interval, run_after=dag_run.run_after):
+    taken = plan["version"]["version"] if plan["version"] else None
+    return outdated_reason(lineage, interval=interval, run_after=dag_run.run_after, taken=taken)
+
+
+def outdated_reason(
+    lineage: "KnownVersions", *, interval: Interval, run_after: datetime, taken: int | None
+) -> str | None:
+    """Return why a run is too old to move anything of its own accord, None when it is not.
+
+    :param taken: the version that it takes in place of training
+    """
+    if later := lineage.later(interval, run_after=run_after):
         number, end = later
         is_it = f"of later data (up to {end:%Y-%m-%d %H:%M}Z)" if end > interval.end else "of a later run"
-        return f"version {number} is {is_it}: nothing moves {unless}"
-    taken = plan["version"]
-    if taken and (newest := lineage.newest()) > taken["version"]:
-        return f"version {newest} is newer than version {taken['version']}, which is taken: nothing moves {unless}"
+        return f"version {number} is {is_it}: nothing moves {_UNLESS}"
+    if taken is not None and (newest := lineage.newest()) > taken:
+        return f"version {newest} is newer than version {taken}, which is taken: nothing moves {_UNLESS}"
     return None
 
 

@@ -21,7 +21,9 @@ from modelway.lineage.record import (
     VersionRecord,
 )
 from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
+from modelway.operators._inputs import Interval
 from modelway.operators.find import version_told
+from modelway.operators.plan import outdated_reason
 
 
 class RegisterModelOperator(ModelwayOperator):
@@ -40,8 +42,9 @@ class RegisterModelOperator(ModelwayOperator):
     :param alias: an alias to move to the version, ``candidate`` by default
 
     Returns ``{model, version, archive: {uri, digest, size}, model_digest, held, asked}``, the version as the lineage
-    has it. ``held`` says why the run moves neither alias nor traffic, None when it may; ``asked`` is true when somebody
-    asked for this version, so that it may take over from a newer one.
+    has it. ``held`` says why the run moves neither alias nor traffic, None when it may: by its plan, or because a later
+    run has registered a version since. ``asked`` is true when somebody asked for this version, so that it may take over
+    from a newer one.
     """
 
     template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
@@ -82,26 +85,55 @@ class RegisterModelOperator(ModelwayOperator):
         plan = plan_of(self.code)
         # A training task that was skipped and then cleared by hand trained for real: its version is registered.
         taken = plan.get("version") if self.archive is None else None
-        number = self._take(context, store, taken) if taken else self._register(context, store, store_from(settings))
+        held = plan.get("held") or self._outdated(context, settings, store, taken)
+        alias = self.alias if held is None else None
+        if taken:
+            number = self._take(context, store, taken, alias=alias)
+        else:
+            number = self._register(context, store, store_from(settings), alias=alias)
         if self.outlets:
             extra = {"model": self.code["model"], "version": number, "reused": bool(taken)}
             for asset in self.outlets:
                 context["outlet_events"][asset].extra.update(extra)
         known = store.version(self.code["model"], number).summary
-        return version_told(known, held=plan.get("held"), asked=bool(plan.get("asked")))
+        return version_told(known, held=held, asked=bool(plan.get("asked")))
 
-    def _take(self, context: Context, store: Any, taken: Mapping[str, Any]) -> int:
+    def _outdated(self, context: Context, settings: Any, store: Any, taken: Mapping[str, Any] | None) -> str | None:
+        """Return why the run moves nothing although its plan let it: a later run has registered a version since."""
+        from modelway.operators._versions import KnownVersions
+
+        plan, dag_run = plan_of(self.code), context["dag_run"]
+        if not plan or plan["asked"]:
+            return None
+        run = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
+        reason = outdated_reason(
+            KnownVersions(store, settings, model=self.code["model"], **run),
+            interval=Interval.from_dict(plan["interval"]),
+            run_after=dag_run.run_after,
+            taken=int(taken["version"]) if taken else None,
+        )
+        if reason:
+            self.log.info("%s", reason)
+        return reason
+
+    def _take(self, context: Context, store: Any, taken: Mapping[str, Any], *, alias: str | None) -> int:
         """Give on the version that the plan found, and record that this run took it."""
         plan, dag_run = plan_of(self.code), context["dag_run"]
         model, number = taken["model"], int(taken["version"])
         reason = ": ".join(filter(None, (plan["taken"], plan["reason"])))
         who = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "actor": actor(context)}
-        alias = self.alias if plan["held"] is None else None
-        store.record_reuse(model=model, version=number, **who, reason=reason, alias=alias)
+        if not store.record_reuse(model=model, version=number, **who, reason=reason, alias=alias):
+            self._move_again(context, store, model, number, alias=alias)
         self.log.info("this run takes %s version %d: %s", model, number, reason)
         return number
 
-    def _register(self, context: Context, store: Any, artifacts: ArtifactStore) -> int:
+    def _move_again(self, context: Context, store: Any, model: str, number: int, *, alias: str | None) -> None:
+        """Move the alias for a run that was cleared, only where it asks for that: one that was held at first may."""
+        if alias and plan_of(self.code).get("asked"):
+            reason = "the run asks for it"
+            store.set_alias(model=model, alias=alias, version=number, actor=actor(context), reason=reason)
+
+    def _register(self, context: Context, store: Any, artifacts: ArtifactStore, *, alias: str | None) -> int:
         """Write the version, or find the one that this run made."""
         if self.archive is None:
             raise ModelwayError(
@@ -116,21 +148,15 @@ class RegisterModelOperator(ModelwayOperator):
             selected=self.selected,
             archive=self.archive,
             store=artifacts,
-            alias=self.alias if plan_of(self.code).get("held") is None else None,
+            alias=alias,
         )
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
         number = store.register(record)
-        known = store.version(record.model, number).summary
         if before is not None:
             self.log.info("this run made version %d before; no second version is registered", number)
-            if known.archive_digest != record.archive_digest:
+            if store.version(record.model, number).summary.archive_digest != record.archive_digest:
                 self.log.warning("the archive made now differs from the version's and is not used")
-            # A run that was cleared moves the alias only where it asks for that: one that was held at first may.
-            if record.alias and plan_of(self.code).get("asked") and record.alias not in known.aliases:
-                reason = "the run asks for it"
-                store.set_alias(
-                    model=record.model, alias=record.alias, version=number, actor=actor(context), reason=reason
-                )
+            self._move_again(context, store, record.model, number, alias=alias)
         else:
             self.log.info("registered %s version %d", record.model, number)
         return int(number)
