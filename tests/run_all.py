@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 DEMO = "tests/system/test_demo.py"
+#: those that start an Airflow of their own, to edit and break the specs that it sees
+AUTHORING = ("tests/system/test_authoring.py", "tests/system/test_spec_faults.py")
 
 #: two lanes for two cores; within a lane one after another, the cheapest first
 LANES = {
@@ -24,10 +26,11 @@ LANES = {
         "dags": [*PYTEST, "tests/dags"],
         "docs": [*PYTEST, "tests/docs"],
         "contract": [*PYTEST, "tests/contract"],
-        "system": [*PYTEST, "tests/system", "--ignore", DEMO],
+        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING))],
     },
     "demo": {
         "demo": [*PYTEST, DEMO],
+        "authoring": [*PYTEST, *AUTHORING],
     },
 }
 

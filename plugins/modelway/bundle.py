@@ -149,8 +149,8 @@ class SnapshotDagBundle(BaseDagBundle):
         from modelway.artifacts.commits import git_commits
 
         entries = find_entries(dags=self._dags, models=self._models)
-        inside = [entry.name.removeprefix(f"{MODELS}/") for entry in entries if stat.S_ISDIR(entry.kind)]
-        names = [name for name in inside if "/" not in name and name != DAGS]
+        folders = [entry.name for entry in entries if stat.S_ISDIR(entry.kind) and entry.name.startswith(f"{MODELS}/")]
+        names = [name for folder in folders if "/" not in (name := folder.removeprefix(f"{MODELS}/"))]
         commits = git_commits(self._models, names=names)
         return entries, {name: commits[name].to_dict() for name in sorted(commits)}
 

@@ -23,7 +23,18 @@ SPECS = [spec.folder / FILE_NAME for spec in load_files(FILES, environment="").s
 # Refused for what a schema cannot say: what lies in files, one key's meaning for another, counts of values.
 BEYOND_A_SCHEMA = {
     *("alias-bomb", "alias-in-itself", "alias-names", "alias-latest", "alias-same", "ambiguous", "assets", "asset-own"),
-    *("asset-twice", "base-version", "code-broken", "code-elsewhere", "code-lacks", "code-missing", "cron-syntax"),
+    *(
+        "asset-spelling",
+        "nul-character",
+        "schedule-far",
+        "asset-twice",
+        "base-version",
+        "code-broken",
+        "code-elsewhere",
+        "code-lacks",
+        "code-missing",
+        "cron-syntax",
+    ),
     *("cron-never", "cron-random", "dataset-uri", "deadline-missing", "duplicate-key", "environment-of-defaults"),
     *("environment-takes-away", "extends-broken", "extends-circle", "extends-folder", "extends-itself", "extends-list"),
     *(
@@ -81,6 +92,16 @@ def test_all_keys_and_short_forms_are_taken(validator: Any) -> None:
 
 def test_a_spec_written_in_full_is_taken(validator: Any) -> None:
     validator.validate(load_spec(ROOT / "include" / "models" / "digits", environment="").to_dict())
+
+
+def test_names_in_any_alphabet_are_taken_as_lint_takes_them(validator: Any) -> None:
+    good = {"model": "m", "params": {"größe": 1, "_x1": 1, "名前": 1}, "schedule": " 0 3 * * * "}
+    assert ModelSpec.model_validate(good).params.keys() == good["params"].keys()
+    validator.validate(good)
+    # As editors read it: JavaScript's \w and \d are of ASCII alone.
+    pattern = json_schema()["$defs"]["Model"]["properties"]["params"]["propertyNames"]["pattern"]
+    assert all(re.search(pattern, name, re.ASCII) for name in good["params"])
+    assert not any(re.search(pattern, name, re.ASCII) for name in ("", "1x", "a b", "a-b", "a.b", "x" * 101))
 
 
 @pytest.mark.parametrize(

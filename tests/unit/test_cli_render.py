@@ -154,3 +154,12 @@ def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_a_model_that_cannot_be_looked_into_is_not_called_unknown(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (models / "closed").symlink_to("x" * 300)
+    for name in ("closed", "models/closed", "models/closed/model.yaml"):
+        assert run("render", name) == 1
+        assert "models/closed/model.yaml  the file cannot be read: file name too long." in capsys.readouterr().out

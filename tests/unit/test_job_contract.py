@@ -285,3 +285,10 @@ def test_checkpoints_that_a_command_reported_are_not_recorded_twice(job):
 def test_a_command_without_checkpoints_has_none_to_record(job):
     record_unreported_checkpoints(job.folder, "train")
     assert read_events(job.folder) == []
+
+
+def test_a_data_set_that_a_program_told_in_part_is_kept_as_far_as_it_goes():
+    events = [{"kind": "dataset", "name": "points", "rows": 3}, {"kind": "dataset", "uri": "s3://bucket/unnamed"}]
+    assert recorded_datasets(events) == [
+        {"name": "points", "uri": "", "digest": None, "version": None, "rows": 3},
+    ]

@@ -223,9 +223,24 @@ def test_a_run_that_was_held_and_is_cleared_with_rollout_moves_its_alias(lineage
     told = register(planned(asked=True))
     assert (told["version"], told["held"], len(lineage.versions("digits"))) == (1, None, 2)
     assert lineage.aliases("digits") == {"candidate": 1}
-    moves = len(lineage.events("digits"))
+    # Once: cleared again it moves nothing, as its rollout, which is done by then.
+    lineage.set_alias(model="digits", alias="candidate", version=2)
     register(planned(asked=True))
-    assert len(lineage.events("digits")) == moves
+    assert lineage.aliases("digits") == {"candidate": 2}
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_run_that_asked_for_its_rollout_and_is_cleared_moves_no_alias_again(
+    home: Path, lineage: LineageStore, taken: bool
+) -> None:
+    if taken:
+        lineage.register(make_record("earlier"))
+    plan = planned(version=TAKEN, taken="the run asks for it", asked=True) if taken else planned(asked=True)
+    register(plan, archive=None if taken else ARCHIVE)
+    assert lineage.aliases("digits") == {"candidate": 1}
+    lineage.register(make_record("other", alias="candidate"))
+    register(plan, archive=None if taken else ARCHIVE)
+    assert lineage.aliases("digits") == {"candidate": 2}
 
 
 def test_a_run_that_took_a_version_when_it_was_held_moves_its_alias_when_it_is_cleared_with_rollout(

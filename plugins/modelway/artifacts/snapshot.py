@@ -44,7 +44,8 @@ class Entry:
 def snapshot_of(path: Path) -> Path | None:
     """Return the folder of the snapshot that ``path`` lies in, if it lies in one."""
     for folder in path.parents:
-        if (folder / MARKER).is_file() and (folder / DAGS).is_dir():
+        # Path.is_file raises where the folder may not be looked into.
+        if os.path.isfile(folder / MARKER) and os.path.isdir(folder / DAGS):
             return folder
     return None
 
@@ -82,7 +83,7 @@ def _models(models: Path) -> Iterator[Entry]:
     for name in names:
         if not SKIPPED.search(name):
             path = models / name
-            inside = os.path.realpath(path) if path.is_dir() else None
+            inside = os.path.realpath(path) if os.path.isdir(path) else None
             yield from _entry(path, f"{MODELS}/{name}", inside=inside, is_model=True)
 
 
@@ -139,10 +140,10 @@ def _is_followed(path: Path, itself: os.stat_result, inside: str | None) -> bool
     if not stat.S_ISLNK(itself.st_mode):
         return False
     if inside is None:
-        return path.exists()
+        return os.path.exists(path)
     real = os.path.realpath(path)
     # The model's folder itself may be a link; a link to a folder within is refused by the code package.
-    return real == inside or (path.is_file() and (path.name == SPEC or Path(real).is_relative_to(inside)))
+    return real == inside or (os.path.isfile(path) and (path.name == SPEC or Path(real).is_relative_to(inside)))
 
 
 def signature(entries: tuple[Entry, ...], commits: Mapping[str, Any]) -> str:

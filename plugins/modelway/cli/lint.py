@@ -42,7 +42,7 @@ def add_commands(subparsers: Any) -> None:
 
 def lint(args: argparse.Namespace) -> int:
     """Check the specs at ``args.paths``, print what is wrong and return the exit status."""
-    from modelway.spec.load import FILE_NAME, find_specs, load_files, models_folder
+    from modelway.spec.load import FILE_NAME, find_specs, load_files, misnamed, models_folder
     from modelway.spec.problems import counted
 
     files: list[Path] = []
@@ -51,14 +51,14 @@ def lint(args: argparse.Namespace) -> int:
         if reason := _unusable(path, FILE_NAME):
             print(printable(f"modelway lint: {reason}"), file=sys.stderr)
             return 2
-        if path.name == FILE_NAME and not path.is_dir():
+        if path.name == FILE_NAME and not os.path.isdir(path):
             files.append(path)
         elif os.path.lexists(path / FILE_NAME):
             files.append(path / FILE_NAME)
         else:
             found, unread = find_specs(path)
             files += found
-            problems += unread
+            problems += (*misnamed(path.absolute() / FILE_NAME), *unread)
     loaded = load_files(files, environment=args.env or "", every_environment=True)
     problems += loaded.problems
     problems += unknown_to_all(loaded, files, args.env)

@@ -69,16 +69,16 @@ def print_schema(args: argparse.Namespace) -> int:
 
 
 def _spec_file(model: str, file_name: str) -> Path:
-    from modelway.spec.load import find_specs, models_folder
+    from modelway.spec.load import find_specs, is_there, models_folder
 
     if os.sep in model or model in (".", file_name):
         path = Path(model).absolute()
-        file = path if path.name == file_name and not path.is_dir() else path / file_name
-        if not os.path.lexists(file):
+        file = path if path.name == file_name and not os.path.isdir(path) else path / file_name
+        if not is_there(file):
             raise UnknownModel(f"there is no {file_name}", where=str(file.parent))
         return file
     file = models_folder() / model / file_name
-    if not os.path.lexists(file):
+    if not is_there(file):
         known = [one.parent.name for one in find_specs(models_folder())[0]]
         raise UnknownModel(f"there is no model '{model}'", where=str(models_folder()), known=known, given=model)
     return file

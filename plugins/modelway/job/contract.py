@@ -233,9 +233,13 @@ def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 def recorded_datasets(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the data sets among a job's events, each once: a try that goes on may have recorded it again."""
+    """Return the data sets among a job's events, each once: a try that goes on may have recorded it again.
+
+    One without a name says nothing and is passed over; one without a URI is kept, its URI empty.
+    """
     kept = ("name", "uri", "digest", "version", "rows")
-    found = [{key: event.get(key) for key in kept} for event in events if event["kind"] == "dataset"]
+    named = [event for event in events if event["kind"] == "dataset" and event.get("name")]
+    found = [{key: event.get(key) for key in kept} | {"uri": event.get("uri") or ""} for event in named]
     return [dataset for place, dataset in enumerate(found) if dataset not in found[:place]]
 
 

@@ -206,7 +206,16 @@ class LineageStore:
             which = tables.alias_history.c.model == _model_key(connection, model)
             return queries.read_alias_history(connection, which)
 
-    def set_alias(self, *, model: str, alias: str, version: int, actor: str = "airflow", reason: str = "") -> bool:
+    def set_alias(
+        self,
+        *,
+        model: str,
+        alias: str,
+        version: int,
+        actor: str = "airflow",
+        reason: str = "",
+        run_id: str | None = None,
+    ) -> bool:
         """Point an alias at a version and say whether it moved; the move goes into its history and the events.
 
         :raises ModelwayError: the alias reads like a version number, or is ``latest``
@@ -215,7 +224,7 @@ class LineageStore:
         with self._writing_to(model, version) as (connection, keys):
             if queries.read_aliases(connection, keys["model"]).get(alias) == version:
                 return False
-            point_alias(connection, keys, alias=alias, actor=actor, reason=reason, run_id=None)
+            point_alias(connection, keys, alias=alias, actor=actor, reason=reason, run_id=run_id)
             return True
 
     def record_image(

@@ -123,15 +123,19 @@ class RegisterModelOperator(ModelwayOperator):
         reason = ": ".join(filter(None, (plan["taken"], plan["reason"])))
         who = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "actor": actor(context)}
         if not store.record_reuse(model=model, version=number, **who, reason=reason, alias=alias):
-            self._move_again(context, store, model, number, alias=alias)
+            self._move_when_cleared(context, store, model, number, alias=alias)
         self.log.info("this run takes %s version %d: %s", model, number, reason)
         return number
 
-    def _move_again(self, context: Context, store: Any, model: str, number: int, *, alias: str | None) -> None:
-        """Move the alias for a run that was cleared, only where it asks for that: one that was held at first may."""
-        if alias and plan_of(self.code).get("asked"):
-            reason = "the run asks for it"
-            store.set_alias(model=model, alias=alias, version=number, actor=actor(context), reason=reason)
+    def _move_when_cleared(self, context: Context, store: Any, model: str, number: int, *, alias: str | None) -> None:
+        """Move the alias for a run that was cleared: once, and where it asks, as one that was held at first may."""
+        run_id = context["dag_run"].run_id
+        if alias is None or not plan_of(self.code).get("asked"):
+            return
+        moves = [event for event in store.version(model, number).events if event.kind == "alias-set"]
+        if not any(event.run_id == run_id and event.detail["alias"] == alias for event in moves):
+            who = {"actor": actor(context), "reason": "the run asks for it", "run_id": run_id}
+            store.set_alias(model=model, alias=alias, version=number, **who)
 
     def _register(self, context: Context, store: Any, artifacts: ArtifactStore, *, alias: str | None) -> int:
         """Write the version, or find the one that this run made."""
@@ -156,7 +160,7 @@ class RegisterModelOperator(ModelwayOperator):
             self.log.info("this run made version %d before; no second version is registered", number)
             if store.version(record.model, number).summary.archive_digest != record.archive_digest:
                 self.log.warning("the archive made now differs from the version's and is not used")
-            self._move_again(context, store, record.model, number, alias=alias)
+            self._move_when_cleared(context, store, record.model, number, alias=alias)
         else:
             self.log.info("registered %s version %d", record.model, number)
         return int(number)

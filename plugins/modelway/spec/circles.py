@@ -1,10 +1,19 @@
 """Models that start each other by their assets: in a circle, they would train without end."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from modelway.spec.model import ModelSpec
+from modelway.spec.problems import Place, Problem, Refusal
 
 _OWN = "modelway://"
+
+
+class Started(NamedTuple):
+    """The models whose versions start a run of another one, and where that one says so."""
+
+    by: tuple[str, ...]
+    place: Place
 
 
 def starting(spec: ModelSpec) -> tuple[str, ...]:
@@ -13,9 +22,26 @@ def starting(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(asset.removeprefix(_OWN) for asset in assets if asset.startswith(_OWN))
 
 
-def circles(specs: Mapping[str, ModelSpec]) -> dict[str, tuple[str, ...]]:
+def circle_problems(started: Mapping[str, Mapping[str | None, Started | None]]) -> dict[str, Problem]:
+    """Return the problems of the models that start themselves through others, in one of the environments or without.
+
+    :param started: by model and by environment, of which each model may have others; each has None
+    """
+    found: dict[str, Problem] = {}
+    for environment in (None, *sorted({name for of in started.values() for name in of if name})):
+        here = {model: one for model, of in started.items() if (one := of.get(environment, of[None]))}
+        for model, way in _circles({model: one.by for model, one in here.items()}).items():
+            place = here[model].place
+            what = f"each version would start the next run, without end: {' → '.join(way)}"
+            what = f"in the environment {environment}, {what}" if environment else what
+            refusal = Refusal(what, do="Break the circle at one of them")
+            # One that is there without any environment is in most of them.
+            found.setdefault(model, refusal.problem(file=place.file, where="schedule.assets", place=place[1:]))
+    return found
+
+
+def _circles(above: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Return the models that start themselves through others, each with the way back to it."""
-    above = {name: found for name, spec in specs.items() if (found := starting(spec))}
     ways = {name: _way(name, above) for name in above}
     return {name: way for name, way in ways.items() if way}
 

@@ -180,6 +180,9 @@ class _Reader:
             self.note(event, path, "a key must be plain text")
             return None
         text = str(event.value)
+        if "\0" in text:
+            self.note(event, path, "the key holds the character NUL", "Remove it")
+            return None
         if event.implicit[0] and text == "<<":
             self.note(event, path, "'<<' (a YAML merge) is not used in model specs", "Write the keys out")
             return None
@@ -190,6 +193,9 @@ class _Reader:
 
     def scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:
         text = str(event.value)
+        if "\0" in text:
+            # PostgreSQL keeps no such text.
+            self.note(event, path, "the text holds the character NUL", "Remove it")
         if not event.implicit[0]:
             return text
         if _AMBIGUOUS_WORD.fullmatch(text):

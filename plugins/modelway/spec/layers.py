@@ -6,7 +6,7 @@ Mappings are merged key by key, everything else is replaced. A key that is null 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelway.names import NAME_PATTERN, nearest
@@ -17,6 +17,7 @@ from modelway.spec.problems import KeyPath, Place, Problem, Refusal, display, do
 EXTENDS = "extends"
 ENVIRONMENTS = "environments"
 MOST_FILES = 10
+LONGEST_PATH = 1000
 #: what only the model itself says
 _OF_THE_MODEL = ("model", EXTENDS, ENVIRONMENTS)
 
@@ -34,14 +35,19 @@ class Layers:
         """Return the values in an environment; one that the file does not have changes nothing."""
         assert self.root is not None
         above = self.environments.get(environment or "")
-        return merged(self.root, above) if above else self.root
+        if above is None:
+            return self.root
+        node = merged(self.root, above)
+        # The whole begins where the model does: what it lacks is not the overlay's to say.
+        return replace(node, file=self.root.file, line=self.root.line, column=self.root.column)
 
 
 class LayerReader:
     """Reads the files of models, each shared one once."""
 
     def __init__(self) -> None:
-        self._shared: dict[Path, Layers] = {}
+        # What a file may extend depends on how many came to it.
+        self._shared: dict[tuple[Path, int], Layers] = {}
 
     def read(self, file: Path, *, above: tuple[Path, ...] = ()) -> Layers:
         """Return a file's values over those of the files that it extends.
@@ -78,9 +84,10 @@ class LayerReader:
         file = extends.file
         try:
             file = _extended(extends, above)
-            if file not in self._shared:
-                self._shared[file] = self.read(file, above=above)
-            return self._shared[file]
+            key = (file, len(above))
+            if key not in self._shared:
+                self._shared[key] = self.read(file, above=above)
+            return self._shared[key]
         except Refusal as refusal:
             if refusal.place:
                 problem = refusal.problem(file=file)
@@ -131,7 +138,7 @@ def _extended(extends: Node, above: tuple[Path, ...]) -> Path:
     :raises Refusal: it names none, or one that leads back here
     """
     given = extends.value
-    if not isinstance(given, str) or not given or "\0" in given:
+    if not isinstance(given, str) or not 0 < len(given) <= LONGEST_PATH or "\0" in given:
         raise Refusal(f"expected the path of a file, got {shown(extends.plain())}", do="Write such as ../defaults.yaml")
     file = Path(os.path.normpath(above[-1].parent / given))
     chain = [os.path.realpath(one) for one in above]

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from modelway.artifacts.snapshot import MODELS, snapshot_of
 from modelway.names import nearest
 from modelway.spec.check import check_spec
-from modelway.spec.circles import circles, starting
+from modelway.spec.circles import Started, circle_problems, starting
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
-from modelway.spec.problems import Place, Problem, Refusal, display, dotted, invalid_spec, shown
+from modelway.spec.problems import Problem, Refusal, display, dotted, invalid_spec, shown
 
 FILE_NAME = "model.yaml"
 
@@ -85,7 +85,7 @@ def load_files(
     sources: dict[str, tuple[Path, ...]] = {}
     problems: list[Problem] = []
     environments: set[str] = set()
-    assets: dict[str, Place] = {}
+    started: dict[str, Mapping[str | None, Started | None]] = {}
     unread = 0
     for file in dict.fromkeys(file.absolute() for file in files):
         read = _read(file, reader, chosen=chosen, every=every_environment)
@@ -99,12 +99,9 @@ def load_files(
             problems.append(Problem(file=file, where="model", what=what, do="Rename one of the two, with its folder"))
             continue
         specs[read.spec.model], sources[read.spec.model] = read.spec, read.files
-        if read.assets:
-            assets[read.spec.model] = read.assets
-    for model, way in circles({name: specs[name] for name in assets}).items():
-        what = f"each version would start the next run, without end: {' → '.join(way)}"
-        refusal = Refusal(what, do="Break the circle at one of them")
-        problems.append(refusal.problem(file=assets[model].file, where="schedule.assets", place=assets[model][1:]))
+        started[read.spec.model] = read.started
+    for model, problem in circle_problems(started).items():
+        problems.append(problem)
         del specs[model]
     return LoadedSpecs(
         specs=MappingProxyType(dict(sorted(specs.items()))),
@@ -148,14 +145,21 @@ def find_specs(folder: Path) -> tuple[tuple[Path, ...], tuple[Problem, ...]]:
         file = folder / name / FILE_NAME
         if name.startswith(".") or name == "__pycache__":
             continue
-        if _is_there(file):
+        if is_there(file):
             files.append(file)
-        elif os.path.exists(other := file.with_suffix(".yml")):
-            problems.append(Problem(file=other, what="this file is not read", do=f"Rename it to {FILE_NAME}"))
+        else:
+            problems += misnamed(file)
     return tuple(files), tuple(problems)
 
 
-def _is_there(file: Path) -> bool:
+def misnamed(file: Path) -> tuple[Problem, ...]:
+    """Return the problem of a ``model.yml`` in place of a ``model.yaml``."""
+    if not os.path.exists(other := file.with_suffix(".yml")):
+        return ()
+    return (Problem(file=other, what="this file is not read", do=f"Rename it to {FILE_NAME}"),)
+
+
+def is_there(file: Path) -> bool:
     """Return whether there is such a file, or none can be told: reading it then says why."""
     try:
         file.lstat()
@@ -177,8 +181,8 @@ class _Read:
     problems: tuple[Problem, ...]
     files: tuple[Path, ...] = ()
     environments: tuple[str, ...] = ()
-    assets: Place | None = None
-    """where the models stand that start this one"""
+    started: Mapping[str | None, Started | None] = field(default_factory=dict)
+    """by environment, of those that were checked; None stands for the chosen one"""
     is_unread: bool = False
 
 
@@ -192,10 +196,11 @@ def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool) -
         return _Read(spec=None, problems=layers.problems, is_unread=True)
     here = chosen if chosen in layers.environments else None
     spec, found = _checked(layers, file, here)
+    started: dict[str | None, Started | None] = {None: _started(layers, spec, here)}
     if every and chosen is None:
         for environment in layers.environments:
             other, more = _checked(layers, file, environment)
-            spec = spec if other else None
+            started[environment] = _started(layers, other, environment)
             found += _only_there(more, known=found, environment=environment)
     # What is wrong as YAML is said once: a value that was refused there is not refused again for its type.
     places = {(one.file, one.line, one.column, one.where) for one in layers.problems}
@@ -204,14 +209,18 @@ def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool) -
     in_order = sorted(
         problems, key=lambda one: (one.file != file, str(one.file), one.line or 0, one.column or 0, one.where)
     )
-    starts = spec is not None and not problems and bool(starting(spec))
     return _Read(
         spec=None if problems else spec,
-        assets=layers.at(here).place(("schedule", "assets")) if starts else None,
+        started=started,
         problems=tuple(in_order),
         files=layers.files,
         environments=tuple(layers.environments),
     )
+
+
+def _started(layers: Layers, spec: ModelSpec | None, environment: str | None) -> Started | None:
+    models = starting(spec) if spec else ()
+    return Started(models, layers.at(environment).place(("schedule", "assets"))) if models else None
 
 
 def _checked(layers: Layers, file: Path, environment: str | None) -> tuple[ModelSpec | None, list[Problem]]:

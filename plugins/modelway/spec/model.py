@@ -66,7 +66,8 @@ class ModelSpec(Section):
 
     model: Name = Field(description="The model's name, equal to the folder's")
     description: str = Field(default="", max_length=2000, description="One sentence for people")
-    owner: Text = Field(default="modelway", description="Who answers for the model")
+    # The width of Airflow's narrowest column for it.
+    owner: Text = Field(default="modelway", max_length=500, description="Who answers for the model")
     tags: Tags = Field(default=(), description="Words to find the model by")
     code: CodeFile = Field(default="", description="The model's Python file; default: <model>.py with '-' as '_'")
     params: RunParams = Field(default_factory=dict, description="Parameters of a run, shown in the trigger form")

@@ -22,7 +22,8 @@ class Place(NamedTuple):
 #: the way to a value from the top of a spec: keys of mappings and indexes of lists
 KeyPath = tuple[str | int, ...]
 
-_CREDENTIALS = re.compile(r"[^\s/@:]+:[^\s/@]+@")
+# The login of a URL, or user:password@ without its scheme; looked for only from where a word begins: texts may be long.
+_LOGIN = re.compile(r"(?<=//)[^\s/]+@|(?<![^\s/@])(?=[^\s/@]*:)[^\s/@]+@")
 _LONGEST_SHOWN = 60
 _PLAIN_KEY = re.compile(r"[\w-]{1,60}")
 
@@ -130,7 +131,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        text = _CREDENTIALS.sub("***@", value)
+        text = _LOGIN.sub("***@", value)
         return repr(text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…")
     if isinstance(value, Mapping):
         return "a mapping"

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from modelway.names import is_alias
+from modelway.names import NAME_PATTERN, is_alias
 from modelway.spec.problems import Refusal, shown
 
 _ALIAS_HINT = "Use lower-case letters, digits, '-', '_' and '.', such as champion; numbers, v3 and latest name versions"
@@ -15,6 +15,8 @@ _ALIAS_HINT = "Use lower-case letters, digits, '-', '_' and '.', such as champio
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 _LONGEST_NUMBER = "9" * 9
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: Airflow takes each other spelling for the same URI, but for an asset of another name
+_OF_A_MODEL = re.compile(rf"modelway://{NAME_PATTERN.strip('^$')}(/[\w.-]+)*", re.ASCII)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 
 
@@ -100,6 +102,8 @@ def _asset(value: str) -> str:
         raise Refusal("has more than 1500 characters")
     if value.lower().startswith("airflow:"):
         raise Refusal("assets of the scheme 'airflow' are Airflow's own", do="Write the URI of the data")
+    if value.lower().startswith("modelway:") and not _OF_A_MODEL.fullmatch(value):
+        raise Refusal(f"{shown(value)} is not an asset of a model", do="Write modelway:// and the model's name")
     if ":" not in value and re.fullmatch(r"[\w./-]+", value, re.ASCII):
         return value
     return check_uri(value)

@@ -95,8 +95,12 @@ def _check_choices(default: object, choices: tuple[object, ...]) -> None:
         raise Refusal(f"{shown(default)} is not a choice", known=map(str, choices), given=str(default), at=("default",))
 
 
+# Without \w: in the regular expressions of editors, which are JavaScript's, it stands for ASCII letters alone.
+_SIGNS = r"\s!-/:-@\[-^`{-~"
 ParamName = Annotated[
-    str, AfterValidator(_param_name), WithJsonSchema({"type": "string", "pattern": r"^[^\W\d]\w{0,99}$"})
+    str,
+    AfterValidator(_param_name),
+    WithJsonSchema({"type": "string", "pattern": rf"^[^\d{_SIGNS}][^{_SIGNS}]{{0,99}}$"}),
 ]
 Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["boolean", "integer", "number", "string"]})]
 Number = Annotated[Any, BeforeValidator(_number), WithJsonSchema({"type": ["integer", "number"]})]

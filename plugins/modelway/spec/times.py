@@ -78,11 +78,12 @@ def check_timezone(value: str) -> str:
 def _day(value: str) -> str:
     try:
         # fromisoformat alone would take 20260131 and 2026-W05-6 too.
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII) and date.fromisoformat(value).year >= 1970:
+        # Near Python's last year Airflow fails to reckon the next run, and with it every DAG of the file.
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII) and 1970 <= date.fromisoformat(value).year < 2200:
             return value
     except ValueError:
         pass
-    raise Refusal(f"{shown(value)} is not a day", do="Write year-month-day from 1970 on, such as 2026-01-31")
+    raise Refusal(f"{shown(value)} is not a day", do="Write year-month-day from 1970 to 2199, such as 2026-01-31")
 
 
 Cron = Annotated[
@@ -90,7 +91,7 @@ Cron = Annotated[
     Field(min_length=1),
     AfterValidator(check_cron),
     WithJsonSchema(
-        {"type": "string", "pattern": rf"^({'|'.join(PRESETS)}|\S+( +\S+){{4}})$", "examples": ["0 3 * * *"]}
+        {"type": "string", "pattern": rf"^({'|'.join(PRESETS)}| *\S+( +\S+){{4}} *)$", "examples": ["0 3 * * *"]}
     ),
 ]
 Timezone = Annotated[
