@@ -121,7 +121,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Reg
             "truncated",
             "unloadable",
             "unwritable",
-            "slow-122",
         ):
             lab.start(dag_id)
         yield lab
