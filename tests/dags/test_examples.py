@@ -44,7 +44,9 @@ print(json.dumps({{
     "dags": {{dag_id: DagSerialization.to_dict(dag) for dag_id, dag in found.dags.items()}},
     "errors": found.import_errors,
     "asked": asked,
-    "warned": [str(each.message) for each in warned if "modelway" in each.filename or "examples" in each.filename],
+    "warned": [
+        str(each.message) for each in warned if {root!r} in each.filename and "site-packages" not in each.filename
+    ],
 }}, sort_keys=True, default=str))
 """
 
