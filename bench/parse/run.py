@@ -70,6 +70,7 @@ def compare(scratch: Path, *, sizes: list[int], repeat: int) -> dict[str, Any]:
                 raise SystemExit(f"{name} made {found['dags']} DAGs with {found['tasks']} tasks of {size}")
             note("parse", name, size, found["parse"])
             note("serialise", name, size, found["serialise"])
+            note("both", name, size, found["parse"] + found["serialise"])
             note("dag-processor", name, size, dag_processor(scratch / f"home-{name}-{size}", folder))
         for size in sizes:
             folder = folders["modelway", size]

@@ -49,6 +49,8 @@ BEYOND_A_SCHEMA = {
     ),
     *(
         "metric-names",
+        "Folder",
+        "image-base",
         "other-folder",
         "param-bounds",
         "param-bounds-and-choices",

@@ -207,6 +207,15 @@ def test_an_unknown_model_is_refused_with_the_known_ones(desk: Desk, capsys: pyt
     assert "there is no model 'digit'. Known: digits. Did you mean 'digits'?" in capsys.readouterr().err
 
 
+def test_an_environment_of_no_model_is_refused(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.model()
+    monkeypatch.setenv("MODELWAY_ENV", "prd")
+    assert call() == 1
+    assert "'prd' is an environment of no model here" in capsys.readouterr().err
+
+
 def test_many_intervals_are_planned_soon(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.model(SPEC.replace('"@daily"', '"@hourly"').replace("{{ data_interval_start | ds }}", "2026-01-01"))
     began = time.process_time()

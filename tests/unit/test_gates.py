@@ -28,9 +28,20 @@ def test_a_gate_compares_with_its_limit(comparison, value, passes):
             check_gates(gates=gates, metrics={"accuracy": value})
 
 
-@pytest.mark.parametrize("metrics", [{}, {"accuracy": None}, {"loss": 0.1}])
-def test_a_metric_without_a_finite_value_misses_its_gate(metrics):
+def test_a_metric_without_a_finite_value_misses_its_gate():
     with pytest.raises(VerificationFailed, match="accuracy has no finite value, must be >= 0.9"):
+        check_gates(gates={"accuracy": [">=", 0.9]}, metrics={"accuracy": None})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ({}, "evaluate returned no 'accuracy', only nothing"),
+        ({"loss": 0.1, "acuracy": 0.9}, "evaluate returned no 'accuracy', only loss, acuracy, did you mean 'acuracy'"),
+    ],
+)
+def test_a_metric_that_evaluate_does_not_return_is_told_with_those_it_does(metrics, told):
+    with pytest.raises(VerificationFailed, match=told):
         check_gates(gates={"accuracy": [">=", 0.9]}, metrics=metrics)
 
 
@@ -45,8 +56,9 @@ def test_every_missed_gate_is_named():
     with pytest.raises(VerificationFailed) as caught:
         check_gates(gates=gates, metrics={"accuracy": 0.5, "loss": 0.1})
     assert str(caught.value) == (
-        "the model misses 2 of 3 gates: accuracy is 0.5, must be >= 0.9; f1 has no finite value, must be > 0.5. "
-        "Train longer or with other parameters, or set verify.gates to what the model must reach."
+        "the model misses 2 of 3 gates: accuracy is 0.5, must be >= 0.9; "
+        "evaluate returned no 'f1', only accuracy, loss. "
+        "Set verify.gates to metrics that evaluate returns and to what the model must reach, or train otherwise."
     )
     assert not caught.value.retryable
 

@@ -110,3 +110,8 @@ def test_every_evaluation_failed():
 def test_there_are_no_checkpoints():
     with pytest.raises(NothingToSelect, match="by loss: there are no checkpoints"):
         select()
+
+
+def test_a_mode_that_is_none_is_refused():
+    with pytest.raises(NothingToSelect, match=r"'minimum' is not a mode. Known: max, min. Did you mean 'min'\?"):
+        select_checkpoint(checkpoints=checkpoints(1), evaluations=evaluated(0.5), metric="loss", mode="minimum")

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.errors import InvalidSpec, ModelwayError, UnknownModel
+from modelway.cli._model_spec import model_spec
+from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
     from modelway.lineage.record import TrainingCost
@@ -61,7 +62,7 @@ def plan_backfill(args: argparse.Namespace) -> int:
     first, last = _time(args.first, "--from"), _time(args.last, "--to")
     if first > last:
         raise ModelwayError(f"--from {args.first} is later than --to {args.last}", do="Swap them")
-    spec = _spec(args.model)
+    spec = model_spec(args.model)
     intervals = _intervals(spec, first, last)
     store = _store()
     planned = list(_plan(spec, intervals, store))
@@ -82,17 +83,6 @@ def _time(text: str, option: str) -> datetime:
         raise ModelwayError(
             f"{option} '{text}' is no date", do="Write it like 2026-01-31 or 2026-01-31T06:00+01:00"
         ) from None
-
-
-def _spec(model: str) -> "ModelSpec":
-    from modelway.spec.load import load_specs, models_folder
-
-    loaded = load_specs(models_folder())
-    if model in loaded.specs:
-        return loaded.specs[model]
-    if broken := [problem for problem in loaded.problems if Path(problem.file).parent.name == model]:
-        raise InvalidSpec("\n".join(map(str, broken)))
-    raise UnknownModel(f"there is no model '{model}'", where=str(models_folder()), known=loaded.specs, given=model)
 
 
 def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Interval"]:

@@ -25,18 +25,10 @@ def repository() -> Path:
 
 def run_model(args: argparse.Namespace) -> int:
     """Run the DAG through Airflow's ``dag.test()`` and print the summary, or why it failed."""
-    from modelway.errors import InvalidSpec, UnknownModel
+    from modelway.cli._model_spec import model_spec
     from modelway.hooks.settings import load_settings
-    from modelway.spec.load import load_specs, models_folder
 
-    loaded = load_specs(models_folder())
-    if args.model not in loaded.specs:
-        broken = [problem for problem in loaded.problems if Path(problem.file).parent.name == args.model]
-        if broken:
-            raise InvalidSpec("\n".join(map(str, broken)))
-        raise UnknownModel(
-            f"there is no model '{args.model}'", where=str(models_folder()), known=loaded.specs, given=args.model
-        )
+    model_spec(args.model)
 
     from modelway.cli._airflow_processes import LocalAirflow
     from modelway.cli._home_lock import only_one

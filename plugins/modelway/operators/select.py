@@ -52,8 +52,10 @@ def select_checkpoint(
 ) -> dict[str, Any]:
     """Return the selection, see the operator.
 
-    :raises NothingToSelect: no checkpoint has a finite value of the metric
+    :raises NothingToSelect: no checkpoint has a finite value of the metric, or the mode is none
     """
+    if mode not in ("min", "max"):
+        raise NothingToSelect(f"'{mode}' is not a mode", known=("max", "min"), given=mode)
     by_id = {evaluation["checkpoint"]: evaluation for evaluation in evaluations if evaluation}
     told: list[dict[str, Any]] = []
     best: Mapping[str, Any] | None = None

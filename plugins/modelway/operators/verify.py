@@ -10,6 +10,7 @@ from airflow.sdk import Context
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import VerificationFailed
+from modelway.names import nearest
 from modelway.operators._base import JobOperator, clear_number, job_key, run_key
 from modelway.spec.gates import Gate
 
@@ -84,12 +85,16 @@ def check_gates(*, gates: Mapping[str, Sequence[Any]], metrics: Mapping[str, flo
     missed = []
     for name, (comparison, limit) in gates.items():
         value = metrics.get(name)
-        if value is None:
+        if name not in metrics:
+            near = nearest(name, metrics)
+            meant = f", did you mean '{near}'?" if near else ""
+            missed.append(f"evaluate returned no '{name}', only {', '.join(metrics) or 'nothing'}{meant}")
+        elif value is None:
             missed.append(f"{name} has no finite value, must be {comparison} {limit:g}")
         elif not Gate(comparison, limit).passes(value):
             missed.append(f"{name} is {value:.6g}, must be {comparison} {limit:g}")
     if missed:
         raise VerificationFailed(
             f"the model misses {len(missed)} of {len(gates)} gates: {'; '.join(missed)}",
-            do="Train longer or with other parameters, or set verify.gates to what the model must reach",
+            do="Set verify.gates to metrics that evaluate returns and to what the model must reach, or train otherwise",
         )

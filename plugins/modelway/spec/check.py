@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from modelway.names import nearest
+from modelway.names import NAME_PATTERN, nearest
 from modelway.spec.code import code_problems
 from modelway.spec.document import Node
 from modelway.spec.layers import ENVIRONMENTS, EXTENDS
@@ -36,6 +36,8 @@ _LIMITS = {
     "less_than": ("less than", "lt"),
     "less_than_equal": ("at most", "le"),
 }
+#: sections of which other sections hold no key by mistake
+_OF_FREE_NAMES = ("datasets", "notifications", "params")
 _HOLDS_PARAMS = ("train", "evaluate")
 
 
@@ -62,6 +64,8 @@ def check_spec(
     if not any(problem.where == "model" for problem in problems) and data["model"] != file.parent.name:
         what = f"{shown(data['model'])} is not the name of its folder, '{file.parent.name}'"
         do = f"Write model: {file.parent.name}, or rename the folder"
+        if not re.fullmatch(NAME_PATTERN, file.parent.name):
+            do = f"Rename the folder to {data['model']}"
         problems.append(_at(root, ("model",), Refusal(what, do=do)))
     problems += _repeated_stage(data, root, problems)
     problems += [_at(root, one.path, one.refusal, of_key=one.of_key) for one in findings(data)]
@@ -131,7 +135,8 @@ def _unknown_key(path: KeyPath) -> Refusal:
     if not above:
         known = tuple(sorted((*known, EXTENDS, ENVIRONMENTS)))
     # The right key in the wrong section is a better guess than a similar one in this section.
-    homes = [name for name, keys in _homes() if key in keys]
+    free = bool(above) and above[0] in _OF_FREE_NAMES
+    homes = [] if free else [name for name, keys in _homes() if key in keys]
     near = None if homes else nearest(str(key), known)
     do = None
     if homes:

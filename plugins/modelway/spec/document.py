@@ -34,6 +34,7 @@ _AMBIGUOUS_NUMBER = re.compile(r"[-+]?(0[0-9]+|[0-9]+(_[0-9]+)+(\.[0-9]*)?|[0-9]
 
 # By words of the messages of libyaml and, after it, of PyYAML's own parser.
 _SYNTAX_HINTS = {
+    "alphabetic or numeric character": "Put a value that begins with '*' or '&', such as a cron, in quotes",
     "comment or line break": "Put a value that begins with '>' or '|' in quotes",
     "indentation indicators": "Put a value that begins with '>' or '|' in quotes",
     "cannot start any token": "Indent with spaces, and put a value that begins with '@', '`' or '%' in quotes",

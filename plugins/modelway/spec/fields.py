@@ -19,7 +19,7 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?/)?"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_HOST}{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _BASE = re.compile(
-    rf"(?:oci-layout:/\S+|{_HOST}{_COMPONENT}(?:/{_COMPONENT})*(?::[\w.-]{{1,128}})?(?:@sha256:[0-9a-f]{{64}})?)",
+    rf"(?:oci-layout:/\S+|{_HOST[:-1]}{_COMPONENT}(?:/{_COMPONENT})*)@sha256:[0-9a-f]{{64}}",
     re.ASCII,
 )
 
@@ -55,8 +55,9 @@ def _repository(value: str) -> str:
 
 
 def _base(value: str) -> str:
-    if not _BASE.fullmatch(value):
-        raise Refusal(f"{shown(value)} is not an image reference", do="Write scratch, or such as python:3.11-slim")
+    if value != "scratch" and not _BASE.fullmatch(value):
+        do = "Write scratch, <host>/<repository>@sha256:<64 hex digits>, or oci-layout:/<folder>@sha256:<64 hex digits>"
+        raise Refusal(f"{shown(value)} does not pin an image by its digest", do=do)
     return value
 
 

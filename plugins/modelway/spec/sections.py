@@ -133,7 +133,7 @@ class ImageSection(Section):
     """The image of a model version."""
 
     builder: Builder = Field(default="oci", description="How the image is made")
-    base: BaseImage = Field(default="scratch", description="The image below the model's layer")
+    base: BaseImage = Field(default="scratch", description="The image below the model's layer, by its digest")
     repository: Repository | None = Field(default=None, description="Where to push; left out: kept on this machine")
     path: ImagePath = Field(default="/models", description="Where the model lies in the image")
     tag: Tag = Field(default="v{version}", description="The image's tag; {version} stands for the version's number")
