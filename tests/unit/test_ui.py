@@ -95,7 +95,8 @@ def test_the_page_lists_versions_with_aliases_metrics_image_and_weight(client: T
 @pytest.mark.usefixtures("_lineage")
 def test_a_version_tells_its_data_its_reason_and_who_took_it(client: TestClient, url: str) -> None:
     open_store(url).record_reuse(model="digits", version=1, dag_id="other", run_id="r/1", reason="the <same>")
-    text = client.get("/modelway/models/digits/versions/1").text
+    both = {"reader": "digits,other"}
+    text = client.get("/modelway/models/digits/versions/1", headers=both).text
     for part in (
         "<dt>Reason</dt><dd>the data of &lt;February&gt; is whole</dd>",
         "<dt>Data</dt><dd>2026-02-28 00:00:00 UTC to 2026-03-01 00:00:00 UTC",
@@ -104,6 +105,9 @@ def test_a_version_tells_its_data_its_reason_and_who_took_it(client: TestClient,
         'href="/team/dags/other/runs/r%2F1">r/1</a>: the &lt;same&gt;</p>',
     ):
         assert part in text
+    # Who may not read the other DAG does not learn of its run.
+    for path in ("/modelway/models/digits/versions/1", "/modelway/api/models/digits/versions/1"):
+        assert "the <same>" not in client.get(path).text.replace("&lt;", "<").replace("&gt;", ">")
 
 
 @pytest.mark.usefixtures("_lineage")

@@ -1,6 +1,7 @@
 """The pages "Models" and their JSON twins as one FastAPI application."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated
 
@@ -82,7 +83,10 @@ class ReadableLineage:
         """
         store, dags = self._store, self.model(model).dags
         assert store is not None  # else there is no model
-        return store.version(model, store.find(model, wanted, dags=dags))
+        found = store.version(model, store.find(model, wanted, dags=dags))
+        # A run of another DAG can have taken the version: who may not read that DAG does not learn of its runs.
+        events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
+        return replace(found, events=events)
 
 
 def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
