@@ -50,6 +50,8 @@ BEYOND_A_SCHEMA = {
     *(
         "metric-names",
         "Folder",
+        "template-ds",
+        "torch",
         "image-base",
         "other-folder",
         "param-bounds",

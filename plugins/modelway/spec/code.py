@@ -16,6 +16,9 @@ from modelway.spec.problems import Problem, Refusal, shown
 #: what modelway calls, by function
 PARAMETERS = {"train": ("job",), "evaluate": ("job", "checkpoint"), "export": ("job", "checkpoint")}
 
+#: what our part of a job imports besides the standard library
+IMPORTED_BY_JOBS = ("modelway", "numpy", "onnx", "onnxruntime", "safetensors", "torch")
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -35,8 +38,9 @@ def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
     if not isinstance(name, str) or name != Path(name).name or not name.endswith(".py"):
         return []
     file = folder / name
-    if Path(name).stem in sys.stdlib_module_names:
-        what = f"{shown(name)} would hide Python's own module '{Path(name).stem}'"
+    if (stem := Path(name).stem) in sys.stdlib_module_names or stem in IMPORTED_BY_JOBS:
+        whose = "Python's own module" if stem in sys.stdlib_module_names else "a module that jobs import,"
+        what = f"{shown(name)} would hide {whose} '{stem}'"
         return [Problem(file=file, what=what, do="Give the file another name and write code: <name>.py")]
     try:
         tree = _parse(file)

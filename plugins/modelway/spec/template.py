@@ -176,7 +176,8 @@ def _check(node: "nodes.Node", params: Mapping[str, Any]) -> None:
         raise Refusal(f"templates of specs have no '{kind.lower()}'", do=_HINT)
     name = str(getattr(node, "name", ""))
     if kind == "Name" and name not in NAMES:
-        raise Refusal(f"{shown(name)} is not known in a template", known=NAMES, given=name)
+        do = f"Write data_interval_start | {name}" if name in FILTERS else None
+        raise Refusal(f"{shown(name)} is not known in a template", known=NAMES, given=name, do=do)
     if kind == "Filter" and name not in FILTERS:
         raise Refusal(f"{shown(name)} is not a filter of templates", known=FILTERS, given=name)
     if kind == "Call":
