@@ -299,10 +299,12 @@ def test_a_model_with_a_form_and_a_deadline_runs_without_a_server(tmp_path):
     models = HERE / "authoring"
     environment = {**os.environ, "MODELWAY_HOME": str(tmp_path), "MODELWAY_MODELS": str(models)}
     modelway = Path(sys.executable).parent / "modelway"
-    done = subprocess.run([modelway, "run", "tuned"], env=environment, capture_output=True, text=True)
+    command = [modelway, "run", "tuned", "--set", "epochs=2", "--set", "skip=[first]"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     try:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert "tuned version 1" in done.stdout
+        assert set(open_store(f"sqlite:///{tmp_path}/lineage.db").version("tuned", 1).params) == {"second"}
         assert "notifier" not in done.stdout + done.stderr
     finally:
         load_endpoint("local", root=tmp_path / "endpoints").delete("tuned")

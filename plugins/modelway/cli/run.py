@@ -1,20 +1,36 @@
 """``modelway run MODEL``: the model's DAG in one process, without any server."""
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelway.errors import ModelwayError
+
+if TYPE_CHECKING:
+    from modelway.spec.model import ModelSpec
 
 
 def add_commands(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("run", help="run a model's DAG here, without an Airflow server")
+    parser = commands.add_parser(
+        "run",
+        help="run a model's DAG here, without an Airflow server",
+        description="Run a model's DAG in one process, to a version that serves. Exit status: 0 done, 1 failed.",
+    )
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--seed", type=int, help="seed of this run (default: the model spec's)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field of the run's form, such as epochs=5 or rollout=no; may be given again",
+    )
     parser.set_defaults(run=run_model)
 
 
@@ -28,7 +44,9 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.cli._model_spec import model_spec
     from modelway.hooks.settings import load_settings
 
-    model_spec(args.model)
+    spec = model_spec(args.model)
+    seed = [] if args.seed is None else [f"seed={args.seed}"]
+    conf = run_conf(spec, [*seed, *args.set])
 
     from modelway.cli._airflow_processes import LocalAirflow
     from modelway.cli._home_lock import only_one
@@ -40,8 +58,37 @@ def run_model(args: argparse.Namespace) -> int:
         # Its own database: a scheduler that shared it would run the tasks a second time.
         airflow = LocalAirflow(home=settings.home, repository=repository(), name="airflow-run")
         airflow.prepare()
-        words = [args.model] if args.seed is None else [args.model, str(args.seed)]
+        words = [args.model, json.dumps(conf)]
         return _in_a_process(words, airflow.environment, serving=settings.endpoint_root)
+
+
+def run_conf(spec: "ModelSpec", given: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a run's form from ``NAME=VALUE``, each value read as YAML.
+
+    :raises ModelwayError: one is written otherwise, its name is no field of the form, or its value does not fit
+    """
+    if not given:
+        return {}
+    import yaml
+    from airflow.sdk.exceptions import ParamValidationError
+
+    from modelway.dag.form import run_form
+
+    form, conf = run_form(spec), dict[str, Any]()
+    for word in given:
+        name, sign, text = word.partition("=")
+        if not sign:
+            raise ModelwayError(f"'{word}' is no value of a field", do="Write --set NAME=VALUE")
+        if name not in form:
+            raise ModelwayError(f"the run has no field '{name}'", known=sorted(form), given=name)
+        try:
+            value = yaml.safe_load(text)
+            # A version's number is text all the same.
+            is_text = isinstance(value, int | float) and "string" in form[name].schema["type"]
+            conf[name] = form[name].resolve(text if is_text else value)
+        except (yaml.YAMLError, ParamValidationError) as error:
+            raise ModelwayError(f"'{text}' does not fit the field '{name}': {str(error).splitlines()[0]}") from None
+    return conf
 
 
 def _in_a_process(words: list[str], environment: dict[str, str], *, serving: Path) -> int:
@@ -110,4 +157,4 @@ def _xcoms(dag_id: str, run_id: str) -> dict[tuple[str, str], Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(_test(sys.argv[1], {"seed": int(sys.argv[2])} if sys.argv[2:] else {}))
+    sys.exit(_test(sys.argv[1], json.loads(sys.argv[2])))
