@@ -112,6 +112,14 @@ def test_a_broken_spec_takes_down_no_other_dag_and_is_told(tmp_path, models):
     assert "Did you mean 'train'?" in text
 
 
+def test_an_environment_of_no_model_stops_all_of_them_and_is_told(tmp_path, models, monkeypatch):
+    monkeypatch.setenv("MODELWAY_ENV", "prd")
+    found = bag(REPOSITORY / "dags", tmp_path, models)
+    assert found["dags"] == {}
+    (text,) = [text for file, text in found["errors"].items() if file.endswith("/models.py")]
+    assert "'prd' is an environment of no model here" in text
+
+
 def test_two_processes_serialise_the_same(tmp_path, models):
     first = bag(REPOSITORY / "dags", tmp_path, models, seed="1")
     second = bag(REPOSITORY / "dags", tmp_path, models, seed="2")

@@ -24,8 +24,9 @@ from modelway.operators.register import RegisterModelOperator
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
-from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder
+from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
 from modelway.spec.model import Evaluation, ModelSpec, Stage
+from modelway.spec.problems import invalid_spec
 from modelway.spec.sections import Resources
 
 #: two runs of a model share its endpoint: what moves it goes one at a time
@@ -37,10 +38,14 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
 
     A spec that does not load is told by ``dags/model_specs.py``; here it is left out, so that it takes down no other.
     A task that starts gets its own DAG alone.
+
+    :raises InvalidSpec: ``MODELWAY_ENV`` is an environment of no model: without its values they would be other models
     """
     folder = folder or models_folder()
     wanted = get_parsing_context().dag_id
     loaded = load_specs(folder) if wanted is None else load_files([folder / wanted / FILE_NAME])
+    if wanted is None and (unknown := unknown_environment(loaded, folder=folder, environment=None)):
+        raise invalid_spec(unknown)
     return {name: build_dag(spec) for name, spec in loaded.specs.items()}
 
 
