@@ -149,6 +149,13 @@ def test_the_graph_of_digits(tmp_path, models):
     assert "modelway" in dag["tags"]
 
 
+def test_the_demo_tells_of_every_task(tmp_path, models):
+    from modelway.cli.demo import _task_order
+
+    dag = bag(REPOSITORY / "dags", tmp_path, models)["dags"]["digits"]["dag"]
+    assert sorted(_task_order()) == sorted(task["__var"]["task_id"] for task in dag["tasks"])
+
+
 def test_dag_files_stay_small():
     sizes = {path.name: len(path.read_text().splitlines()) for path in (REPOSITORY / "dags").glob("*.py")}
     assert sizes["models.py"] <= 20

@@ -180,6 +180,7 @@ def _task_order() -> list[str]:
     spec = load_spec(models_folder() / MODEL)
     return [
         "package",
+        "plan",
         *(f"train.{stage.name}" for stage in spec.stages()),
         *("evaluate.checkpoint", "evaluate.select", "freeze.freeze", "freeze.verify", "freeze.register"),
         *("serve.build_image", "serve.deploy", "serve.promote"),
