@@ -1,7 +1,6 @@
 """``modelway run MODEL``: the model's DAG in one process, without any server."""
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
@@ -44,9 +43,7 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.cli._model_spec import model_spec
     from modelway.hooks.settings import load_settings
 
-    spec = model_spec(args.model)
-    seed = [] if args.seed is None else [f"seed={args.seed}"]
-    conf = run_conf(spec, [*seed, *args.set])
+    model_spec(args.model)
 
     from modelway.cli._airflow_processes import LocalAirflow
     from modelway.cli._home_lock import only_one
@@ -58,7 +55,8 @@ def run_model(args: argparse.Namespace) -> int:
         # Its own database: a scheduler that shared it would run the tasks a second time.
         airflow = LocalAirflow(home=settings.home, repository=repository(), name="airflow-run")
         airflow.prepare()
-        words = [args.model, json.dumps(conf)]
+        seed = [] if args.seed is None else [f"seed={args.seed}"]
+        words = [args.model, *seed, *args.set]
         return _in_a_process(words, airflow.environment, serving=settings.endpoint_root)
 
 
@@ -123,6 +121,18 @@ def _in_a_process(words: list[str], environment: dict[str, str], *, serving: Pat
     return status
 
 
+def _main(model: str, given: Sequence[str]) -> int:
+    """Run the DAG with values of its form, which needs an Airflow that has the settings of this home."""
+    from modelway.cli._model_spec import model_spec
+
+    try:
+        conf = run_conf(model_spec(model), given)
+    except ModelwayError as error:
+        print(f"modelway: {error}", file=sys.stderr)
+        return 1
+    return _test(model, conf)
+
+
 def _test(model: str, conf: dict[str, Any]) -> int:
     """Run the DAG in this process."""
     from airflow.dag_processing.dagbag import DagBag
@@ -157,4 +167,4 @@ def _xcoms(dag_id: str, run_id: str) -> dict[tuple[str, str], Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(_test(sys.argv[1], json.loads(sys.argv[2])))
+    sys.exit(_main(sys.argv[1], sys.argv[2:]))
