@@ -12,6 +12,17 @@ def digest(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
+#: what PackageCodeOperator returns
+CODE = {
+    "model": "digits",
+    "module": "digits.py",
+    "uri": "file:///code.zip",
+    "digest": digest("code"),
+    "size": 10,
+    "commit": {"commit": None, "branch": None, "dirty": None},
+}
+
+
 def make_record(run_id: str = "manual__1", *, model: str = "digits", **changes: Any) -> VersionRecord:
     run = RunRecord(
         dag_id=model,

@@ -14,16 +14,8 @@ from modelway.lineage.store import open_store
 from modelway.operators.plan import PlanRunOperator
 from modelway.spec.model import ModelSpec
 
-from tests.lineage_samples import digest, make_record
+from tests.lineage_samples import CODE, digest, make_record
 
-CODE = {
-    "model": "digits",
-    "module": "digits.py",
-    "uri": "file:///code.zip",
-    "digest": digest("code"),
-    "size": 10,
-    "commit": {"commit": None, "branch": None, "dirty": None},
-}
 DAILY = {"cron": "@daily"}
 
 

@@ -26,16 +26,8 @@ from modelway.operators.register import RegisterModelOperator
 from modelway.operators.train import TrainModelOperator
 
 from tests.job_folders import write_job
-from tests.lineage_samples import digest, make_record
+from tests.lineage_samples import CODE, digest, make_record
 
-CODE = {
-    "model": "digits",
-    "module": "digits.py",
-    "uri": "file:///code.zip",
-    "digest": digest("code"),
-    "size": 10,
-    "commit": {"commit": None, "branch": None, "dirty": None},
-}
 DATASET = {"name": "rows", "uri": "/data/rows", "digest": digest("rows"), "version": None}
 PLAN: dict[str, Any] = {
     "inputs": digest("inputs"),
