@@ -20,6 +20,7 @@ from typing import Any
 
 from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
+from modelway.failures import FailureKind, RetryRule
 
 WATCH_SECONDS = 0.25
 STOP_SECONDS = 5.0
@@ -61,7 +62,7 @@ def _told(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
     except Exception as error:
         log.write(traceback.format_exc().encode())
         reason = f"the job could not be run: {type(error).__name__}: {error}"
-        return {"state": "failed", "reason": reason, "retryable": False}
+        return failed(FailureKind.INIT, reason)
 
 
 def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
             log=log,
         )
     except environment.EnvironmentFailed as error:
-        return {"state": "failed", "reason": str(error), "retryable": error.retryable}
+        return {**failed(FailureKind.INIT, str(error)), "retryable": error.retryable}
     _limit_cores(request["cpu"], request["name"])
     # What an earlier try told is not this one's reason.
     (attempt.parent / "error.json").unlink(missing_ok=True)
@@ -98,8 +99,10 @@ def _limit_cores(cpu: float | None, name: str) -> None:
         os.sched_setaffinity(0, random.Random(seed).sample(cores, max(1, round(cpu))))
 
 
-def _watch(child: "subprocess.Popen[bytes]", *, memory_bytes: int | None, timeout_seconds: int | None) -> str | None:
-    """Wait for the child; kill it when it takes too much memory or time, and return why."""
+def _watch(
+    child: "subprocess.Popen[bytes]", *, memory_bytes: int | None, timeout_seconds: int | None
+) -> dict[str, Any] | None:
+    """Wait for the child; kill it when it takes too much memory or time, and return that outcome."""
     deadline = time.monotonic() + timeout_seconds if timeout_seconds else None
     while True:
         try:
@@ -113,12 +116,20 @@ def _watch(child: "subprocess.Popen[bytes]", *, memory_bytes: int | None, timeou
             return reason
 
 
-def _over_limit(pid: int, memory_bytes: int | None, deadline: float | None, timeout_seconds: int | None) -> str | None:
+def _over_limit(
+    pid: int, memory_bytes: int | None, deadline: float | None, timeout_seconds: int | None
+) -> dict[str, Any] | None:
     if deadline and time.monotonic() > deadline:
-        return f"stopped after its timeout of {timeout_seconds} seconds"
+        return failed(FailureKind.DEADLINE, f"stopped after its timeout of {timeout_seconds} seconds")
     if memory_bytes and (used := _memory(pid)) > memory_bytes:
-        return f"out of memory: its processes took {used / 2**20:.0f} MiB, the limit is {memory_bytes / 2**20:.0f} MiB"
+        told = f"out of memory: its processes took {used / 2**20:.0f} MiB, the limit is {memory_bytes / 2**20:.0f} MiB"
+        return failed(FailureKind.OUT_OF_MEMORY, told)
     return None
+
+
+def failed(kind: FailureKind, reason: str) -> dict[str, Any]:
+    """Return how a job failed, as ``exit.json`` has it."""
+    return {"state": "failed", "reason": reason, "failure": kind.value, "retryable": kind.rule is not RetryRule.FAIL}
 
 
 def _tree(pid: int) -> list[Any]:
@@ -147,19 +158,19 @@ def _kill_tree(pid: int) -> None:
             process.kill()
 
 
-def _outcome(attempt: Path, returncode: int, stopped: str | None) -> dict[str, Any]:
+def _outcome(attempt: Path, returncode: int, stopped: dict[str, Any] | None) -> dict[str, Any]:
     if stopped:
-        return {"state": "failed", "reason": stopped, "retryable": False}
+        return stopped
     if returncode == 0:
         return {"state": "succeeded"}
     if returncode < 0:
         name = signal.Signals(-returncode).name
-        return {"state": "failed", "reason": f"the job's process was killed by {name}", "retryable": True}
+        return failed(FailureKind.KILLED, f"the job's process was killed by {name}")
     try:
         reason = json.loads((attempt.parent / "error.json").read_text())["reason"]
     except (FileNotFoundError, ValueError, KeyError):
         reason = f"the job's process ended with exit status {returncode}"
-    return {"state": "failed", "reason": reason, "retryable": False}
+    return failed(FailureKind.BAD_EXIT, reason)
 
 
 def _stop_the_rest(attempt: Path) -> None:

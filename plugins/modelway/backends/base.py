@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from modelway import names
 from modelway.artifacts.store import Artifact
 from modelway.errors import CapabilityMissing
+from modelway.failures import FailureKind, RetryRule
 
 
 class JobState(StrEnum):
@@ -22,6 +23,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
+    """the backend does not answer now; the job may well go on"""
 
     @property
     def is_terminal(self) -> bool:
@@ -35,8 +37,22 @@ class Options:
 
     cpu: float | None = field(default=None, metadata={"help": "CPU cores"})
     memory_bytes: int | None = field(default=None, metadata={"help": "memory of all processes together, in bytes"})
-    gpu: int = field(default=0, metadata={"help": "whole GPUs"})
+    disk_bytes: int | None = field(default=None, metadata={"help": "scratch space on the job's machine, in bytes"})
+    gpu: int = field(default=0, metadata={"help": "whole GPUs of each node"})
+    gpu_type: str = field(default="nvidia.com/gpu", metadata={"help": "the vendor's key of a GPU"})
+    nodes: int = field(default=1, metadata={"help": "machines that work on the job together"})
+    processes_per_node: int = field(default=1, metadata={"help": "processes of each node, as torchrun counts them"})
     timeout_seconds: int | None = field(default=None, metadata={"help": "the job is stopped after this time"})
+    image: str | None = field(default=None, metadata={"help": "the image of a container; default: the house's own"})
+    storage: Mapping[str, Any] | None = field(
+        default=None, metadata={"help": "where jobs keep their folders: the spec's section storage"}
+    )
+    platform: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"help": "what only this backend knows: the spec's section of its name"}
+    )
+    retry_rules: Mapping[str, str] = field(
+        default_factory=dict, metadata={"help": "kind of failure to retry, more-memory or fail, see modelway.failures"}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,25 +140,39 @@ class JobStatus:
     reason: str | None = None
     """one line that says why a job failed"""
     retryable: bool = False
-    """whether another try can succeed"""
+    """whether another try can succeed, unless the spec says otherwise"""
+    failure: FailureKind | None = None
+    """what made a job fail; None for a job that did not"""
+    waiting: str | None = None
+    """why a job does not run yet, in the backend's own words"""
     peak_memory_bytes: int | None = None
     seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as plain data for a trigger's event."""
-        return asdict(self) | {"state": self.state.value}
+        return asdict(self) | {
+            "state": self.state.value,
+            "failure": self.failure.value if self.failure else None,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "JobStatus":
         """Read a status from plain data."""
-        return cls(**{**data, "state": JobState(data["state"])})
+        failure = FailureKind(data["failure"]) if data.get("failure") else None
+        return cls(**{**data, "state": JobState(data["state"]), "failure": failure})
+
+    @classmethod
+    def failed(cls, kind: FailureKind, reason: str, **known: Any) -> "JobStatus":
+        """Return the status of a job that failed; whether it is worth a retry follows from the kind."""
+        retryable = kind.rule is not RetryRule.FAIL
+        return cls(state=JobState.FAILED, failure=kind, reason=reason, retryable=retryable, **known)
 
 
 class Backend(Protocol):
     """Where jobs run. Each file of this room that has no leading underscore holds one class ``BACKEND``."""
 
     capabilities: frozenset[str]
-    """of: gpu, multi_node, cancel, logs, memory_limit, cpu_limit"""
+    """of: gpu, multi_node, multi_process, cancel, logs, memory_limit, cpu_limit, disk_limit, image, storage"""
 
     def build_request(self, job: Job, options: Options) -> Any:
         """Return what would be sent: pure, printable, comparable.
@@ -157,17 +187,26 @@ class Backend(Protocol):
         """Return where the job stands."""
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
-        """Return what the job printed since ``offset`` (bytes), whole lines while it runs, and the new offset."""
+        """Return what the job printed since ``offset``, whole lines while it runs, and the new offset.
+
+        What an offset counts is the backend's own affair: 0 is the begin, and the same job gives the same lines again.
+        """
 
     def cancel(self, handle: Handle) -> None:
         """Stop the job with everything it started; a job that is over is left alone."""
 
     def folder(self, handle: Handle) -> Path:
-        """Return the job's folder as a local path, with ``output/`` and ``events.jsonl``."""
+        """Return the job's folder as a local path, with ``output/`` and ``events.jsonl``.
+
+        Where the worker cannot see the job's own folder, this is a copy of it as it is now.
+        """
+
+    def unfinished(self, *, model: str, run: str) -> list[Handle]:
+        """Return the jobs of a run that are not over, so that none outlives its run."""
 
 
 def read_log(backend: Backend, handle: Handle, *, offset: int = 0) -> tuple[list[str], int]:
-    """Return all lines that a job has printed since ``offset`` (bytes), and the new offset."""
+    """Return all lines that a job has printed since ``offset``, and the new offset."""
     lines: list[str] = []
     while True:
         text, after = backend.logs(handle, offset=offset)
@@ -183,13 +222,15 @@ def known_backends() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules([folder]) if m.name != "base" and m.name[0] != "_"))
 
 
-def load_backend(name: str, *, home: Path) -> Backend:
+def load_backend(name: str, *, home: Path, client: Any = None) -> Backend:
     """Return the backend of that name.
 
     :param home: the embedded home folder, for backends that keep something on this machine
+    :param client: the client of the backend's SDK, where the caller has one; else the backend finds its own
     :raises CapabilityMissing: there is no such backend
     """
     if name not in known_backends():
         raise CapabilityMissing(f"'{name}' is not a backend", known=known_backends(), given=name)
-    backend: Backend = importlib.import_module(f"modelway.backends.{name}").BACKEND(home=home)
+    given = {} if client is None else {"client": client}
+    backend: Backend = importlib.import_module(f"modelway.backends.{name}").BACKEND(home=home, **given)
     return backend

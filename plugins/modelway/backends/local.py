@@ -30,6 +30,7 @@ from modelway.artifacts.whole_files import replace_file
 from modelway.backends import _processes as processes
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.errors import CapabilityMissing, JobLost, NotWritable
+from modelway.failures import FailureKind
 
 #: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
 ALLOWED = (
@@ -207,6 +208,16 @@ class LocalBackend:
         """Return the contract's folder; see the port."""
         return Path(handle.place)
 
+    def unfinished(self, *, model: str, run: str) -> list[Handle]:
+        """Return the jobs of a run that run; see the port."""
+        folder = self.home / "jobs" / names.slug(model) / names.slug(run)
+        found = []
+        for attempt in folder.glob("*/g*/try-*"):
+            if not _status(attempt).state.is_terminal:
+                name = (_read(attempt / "request.json") or {}).get("name", attempt.name)
+                found.append(Handle(backend="local", name=name, place=str(attempt.parent), attempt=_number(attempt)))
+        return found
+
 
 BACKEND = LocalBackend
 
@@ -233,20 +244,18 @@ def _attempt(handle: Handle) -> Path:
 
 def _status(attempt: Path) -> JobStatus:
     if (ended := _read(attempt / "exit.json")) is not None:
-        return JobStatus(**{**ended, "state": JobState(ended["state"])})
+        return JobStatus.from_dict(ended)
     if processes.alive(attempt):
         return JobStatus(state=JobState.RUNNING)
     # It may have ended between the two looks.
     if (ended := _read(attempt / "exit.json")) is not None:
-        return JobStatus(**{**ended, "state": JobState(ended["state"])})
+        return JobStatus.from_dict(ended)
     if (attempt / "cancelled").exists():
         return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
     if not (attempt / "process.json").exists() and not (attempt / "claim").exists() and attempt.is_dir():
         return JobStatus(state=JobState.PENDING)
-    return JobStatus(
-        state=JobState.FAILED,
-        reason="the job vanished: its supervisor was killed or the machine restarted",
-        retryable=True,
+    return JobStatus.failed(
+        FailureKind.VANISHED, "the job vanished: its supervisor was killed or the machine restarted"
     )
 
 

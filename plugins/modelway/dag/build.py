@@ -1,6 +1,6 @@
 """The order of a model's stages, as a DAG."""
 
-from dataclasses import fields
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from modelway.operators.verify import VerifyModelOperator
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.problems import invalid_spec
-from modelway.spec.sections import Resources
 
 #: two runs of a model share its endpoint: what moves it goes one at a time
 _ALONE = {"max_active_tis_per_dag": 1}
+_DEFAULTS = asdict(Options())
 
 
 def load_dags(folder: Path | None = None) -> dict[str, DAG]:
@@ -220,10 +220,16 @@ def _tolerance(spec: ModelSpec) -> dict[str, float]:
 def _job(spec: ModelSpec, timed: Stage | Evaluation) -> dict[str, Any]:
     """Return where a task's job runs and what it may use."""
     pool = {} if spec.pool is None else {"pool": spec.pool}
-    return {"backend": timed.backend, "options": _options(timed.resources, timed), **pool}
+    return {"backend": timed.backend, "options": literal(options_of(spec, timed)), **pool}
 
 
-def _options(resources: Resources, timed: Stage | Evaluation) -> dict[str, Any]:
-    """Return a job's options as plain data."""
-    given = {field.name: getattr(resources, field.name, None) for field in fields(Options)}
-    return {**given, "timeout_seconds": timed.timeout_seconds}
+def options_of(spec: ModelSpec, timed: Stage | Evaluation) -> dict[str, Any]:
+    """Return a job's options (``modelway.backends.base.Options``) as plain data; what has its default is left out."""
+    given = {
+        **timed.resources.model_dump(mode="python"),
+        **{key: getattr(timed, key) for key in ("timeout_seconds", "image", "nodes", "processes_per_node")},
+        "storage": spec.storage.model_dump(mode="python", exclude_none=True) if spec.storage else None,
+        "platform": spec.platform(timed.backend),
+        "retry_rules": dict(spec.retry_rules),
+    }
+    return {name: value for name, value in given.items() if value not in (None, _DEFAULTS[name])}

@@ -14,12 +14,13 @@ def settings_from_airflow() -> Settings:
     the pages and the command must know too, and they are no tasks: it is in the environment alone.
     """
     settings = load_settings()
-    if registry := _connection(REGISTRY_CONN_ID):
+    if registry := connection(REGISTRY_CONN_ID):
         settings = replace(settings, registry_login=registry.login, registry_password=registry.password)
     return settings
 
 
-def _connection(conn_id: str):  # type: ignore[no-untyped-def]
+def connection(conn_id: str):  # type: ignore[no-untyped-def]
+    """Return an Airflow Connection, or None where there is none of that id."""
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 

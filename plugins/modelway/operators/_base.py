@@ -11,8 +11,9 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options, load_backend, read_log
+from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options, read_log
 from modelway.errors import JobFailed, JobLost, ModelwayError
+from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 
 #: how many of a failed job's last lines its error repeats
@@ -55,11 +56,11 @@ class JobOperator(ModelwayOperator):
     _following: tuple[Backend, Handle] | None = None
     _killed = False
 
-    def __init__(self, *, backend: str = "local", options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, backend: str = "local", options: Any = None, **kwargs: Any) -> None:
         """Run on ``backend`` with ``options`` (see ``modelway.backends.base.Options``)."""
         super().__init__(**kwargs)
         self.backend = backend
-        self.options = dict(options or {})
+        self.options = options or {}
 
     @abstractmethod
     def job(self, context: Context) -> Job:
@@ -72,7 +73,7 @@ class JobOperator(ModelwayOperator):
     def run(self, context: Context) -> Any:
         """Submit the job and wait for it, deferred unless it ends soon."""
         home = settings_from_airflow().home
-        backend = load_backend(self.backend, home=home)
+        backend = backend_from_airflow(self.backend, home=home)
         handle = backend.submit(backend.build_request(self.job(context), Options(**self.options)))
         self.log.info("job %s in %s", handle.name, handle.place)
         status, offset = self._follow(backend, handle)
@@ -106,7 +107,7 @@ class JobOperator(ModelwayOperator):
             return self._conclude(context, handle, status)
 
     def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
-        backend = load_backend(self.backend, home=settings_from_airflow().home)
+        backend = backend_from_airflow(self.backend, home=settings_from_airflow().home)
         if status.state is not JobState.SUCCEEDED:
             # Of a job that vanished, parts may live on.
             backend.cancel(handle)

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from modelway.spec.fields import CodeFile, Duration, Name, Tags, Text
+from modelway.spec.places import DockerSection, KubernetesSection, RetryRules, StorageSection
 from modelway.spec.references import Pool
+from modelway.spec.section import Section
 from modelway.spec.sections import (
     Datasets,
     EndpointSection,
@@ -24,7 +26,6 @@ from modelway.spec.sections import (
     RolloutSection,
     RunParams,
     Schedule,
-    Section,
     SelectSection,
     TrainSection,
     VerifySection,
@@ -43,6 +44,9 @@ class Stage:
     command: tuple[str, ...] | None
     timeout_seconds: int | None
     resources: Resources
+    image: str | None
+    nodes: int
+    processes_per_node: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,9 @@ class Evaluation:
     command: tuple[str, ...] | None
     timeout_seconds: int | None
     resources: Resources
+    image: str | None
+    nodes: int = 1
+    processes_per_node: int = 1
 
 
 class ModelSpec(Section):
@@ -78,11 +85,19 @@ class ModelSpec(Section):
     )
     retries: int = Field(default=2, ge=0, le=100, description="Further tries of a task that failed")
     retry_delay_seconds: Duration = Field(default=10, alias="retry_delay", description="Time before a further try")
+    retry_rules: RetryRules = Field(
+        default_factory=dict, description="Kind of failure to retry, more-memory or fail: {image_pull: retry}"
+    )
     deadline_seconds: Duration | None = Field(
         default=None, alias="deadline", description="A run not done in this time is told to notifications.on_deadline"
     )
     pool: Pool | None = Field(default=None, description="Airflow pool of the jobs' tasks; default: Airflow's default")
     max_active_runs: int = Field(default=1, ge=1, le=100, description="Runs of the model at the same time")
+    storage: StorageSection | None = Field(
+        default=None, description="Where jobs of containers keep their folders; the backend kubernetes needs it"
+    )
+    kubernetes: KubernetesSection = Field(default_factory=KubernetesSection, description="What only Kubernetes knows")
+    docker: DockerSection = Field(default_factory=DockerSection, description="What only Docker knows")
     train: TrainSection = Field(default_factory=TrainSection, description="How the model is trained")
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection, description="How checkpoints are evaluated")
     select: SelectSection = Field(default_factory=SelectSection, description="Which checkpoint is taken")
@@ -133,6 +148,11 @@ class ModelSpec(Section):
         """Return the whole spec, defaults included, as plain data in the form of the YAML."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def platform(self, backend: str) -> dict[str, Any]:
+        """Return what only that backend knows: the section of its name, as plain data."""
+        section = {"kubernetes": self.kubernetes, "docker": self.docker}.get(backend)
+        return section.model_dump(mode="python") if section else {}
+
     def stages(self) -> tuple[Stage, ...]:
         """Return the training stages in order, each with what it takes over from ``train``."""
         train = self.train
@@ -146,6 +166,9 @@ class ModelSpec(Section):
                 command=stage.command,
                 timeout_seconds=train.timeout_seconds if stage.timeout_seconds is None else stage.timeout_seconds,
                 resources=stage.resources or train.resources,
+                image=train.image,
+                nodes=stage.nodes or train.nodes,
+                processes_per_node=stage.processes_per_node or train.processes_per_node,
             )
             for index, stage in enumerate(train.stages)
         )
@@ -160,6 +183,7 @@ class ModelSpec(Section):
             command=evaluate.command,
             timeout_seconds=evaluate.timeout_seconds,
             resources=evaluate.resources,
+            image=evaluate.image or self.train.image,
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from modelway.spec.fields import (
     Backend,
@@ -24,6 +24,7 @@ from modelway.spec.fields import (
 from modelway.spec.problems import Refusal
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
 from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_param
+from modelway.spec.section import Section
 from modelway.spec.times import Cron, Day, Timezone
 
 Params = Mapping[str, Any]
@@ -32,18 +33,16 @@ MOST_STAGES = 50
 NAME_REPEATED = "an earlier stage has the same name"
 
 
-class Section(BaseModel):
-    """What every section shares: frozen, no unknown keys, no guessing of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class Resources(Section):
     """What a job may use; a key that is left out sets no limit (for ``gpu``: asks for none)."""
 
     cpu: float | None = Field(default=None, gt=0, le=1024, description="CPU cores; 0.5 is half of one")
     memory_bytes: Size | None = Field(default=None, alias="memory", description="Memory, such as 2Gi")
-    gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs")
+    disk_bytes: Size | None = Field(default=None, alias="disk", description="Scratch space on the node, such as 20Gi")
+    gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs of each node")
+    gpu_type: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9][-A-Za-z0-9_.]*$")] = Field(
+        default="nvidia.com/gpu", description="The vendor's key of a GPU on Kubernetes, such as amd.com/gpu"
+    )
 
 
 class StageSection(Section):
@@ -54,6 +53,8 @@ class StageSection(Section):
     command: Command | None = Field(default=None, description="Run in place of the function train(job)")
     timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Default: train.timeout")
     resources: Resources | None = Field(default=None, description="Default: train.resources as a whole")
+    nodes: int | None = Field(default=None, ge=1, le=1024, description="Default: train.nodes")
+    processes_per_node: int | None = Field(default=None, ge=1, le=64, description="Default: train.processes_per_node")
 
 
 def repeated(names: Sequence[object]) -> int | None:
@@ -86,6 +87,11 @@ class TrainSection(Section):
     params: Params = Field(default_factory=dict, description="Given to the model's code in every stage")
     resources: Resources = Field(default_factory=Resources, description="What each stage may use")
     timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of one stage")
+    image: Text | None = Field(
+        default=None, max_length=500, description="Image of the jobs' containers; default: MODELWAY_JOB_IMAGE"
+    )
+    nodes: int = Field(default=1, ge=1, le=1024, description="Machines that train one stage together (torchrun)")
+    processes_per_node: int = Field(default=1, ge=1, le=64, description="Processes of each node, one per GPU as a rule")
     stages: Stages = Field(
         default=(StageSection(name="train"),), description="Run in this order, each from the one before"
     )
@@ -100,6 +106,7 @@ class EvaluateSection(Section):
     command: Command | None = Field(default=None, description="Run in place of evaluate(job, checkpoint)")
     timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of one job")
     resources: Resources = Field(default_factory=Resources, description="What each job may use")
+    image: Text | None = Field(default=None, max_length=500, description="Default: train.image")
 
 
 class SelectSection(Section):

@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from modelway.backends.base import Backend, Handle, JobStatus, load_backend, read_log
+from modelway.backends.base import Backend, Handle, JobStatus, read_log
+from modelway.hooks.backend import backend_from_airflow
 
 #: a task that comes back sooner may be taken for lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0
@@ -60,4 +61,4 @@ class JobTrigger(BaseTrigger):
         return Handle.from_dict(self.handle)
 
     def _backend(self) -> Backend:
-        return load_backend(self.handle["backend"], home=Path(self.home))
+        return backend_from_airflow(self.handle["backend"], home=Path(self.home))
