@@ -1,7 +1,9 @@
 """One small tree of errors: what is wrong, where, what is known, what to do, and whether a retry can help."""
 
 from collections.abc import Iterable
+from typing import Any
 
+from modelway.failures import FailureKind, RetryRule
 from modelway.names import nearest
 
 
@@ -89,6 +91,20 @@ class JobLost(ModelwayError):
     """A job that was killed or vanished; trying again resumes from its last checkpoint."""
 
     retryable = True
+
+
+class SubmitFailed(ModelwayError):
+    """A backend's API that refused a job, or did not answer; retryable by the kind of failure."""
+
+    def __init__(self, what: str, *, kind: FailureKind, **more: Any) -> None:
+        """Compose the message.
+
+        :param kind: what kind of failure it is
+        :param more: see ``ModelwayError``
+        """
+        super().__init__(what, **more)
+        self.kind = kind
+        self.retryable = kind.rule is not RetryRule.FAIL
 
 
 class NothingToSelect(ModelwayError):

@@ -21,6 +21,7 @@ from typing import Any
 from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
 from modelway.failures import FailureKind, RetryRule
+from modelway.job import launch
 
 WATCH_SECONDS = 0.25
 STOP_SECONDS = 5.0
@@ -78,9 +79,9 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
     # What an earlier try told is not this one's reason.
     (attempt.parent / "error.json").unlink(missing_ok=True)
     child = subprocess.Popen(
-        [python, "-P", "-m", "modelway.job", request["folder"]],
+        launch.command(python=python, folder=Path(request["folder"]), processes=request["processes"]),
         cwd=request["folder"],
-        env=request["environment"],
+        env={**request["environment"], "PYTHONSAFEPATH": "1"},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

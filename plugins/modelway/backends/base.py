@@ -1,6 +1,7 @@
 """The port of the backends: what a job is, how it is asked for, followed and stopped."""
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,9 @@ from modelway import names
 from modelway.artifacts.store import Artifact
 from modelway.errors import CapabilityMissing
 from modelway.failures import FailureKind, RetryRule
+
+#: what `make images` makes
+JOB_IMAGE = "modelway-job:0.1.0"
 
 
 class JobState(StrEnum):
@@ -53,6 +57,11 @@ class Options:
     retry_rules: Mapping[str, str] = field(
         default_factory=dict, metadata={"help": "kind of failure to retry, more-memory or fail, see modelway.failures"}
     )
+
+
+def image_of(options: Options) -> str:
+    """Return the image of a job's containers: the spec's, else ``MODELWAY_JOB_IMAGE``, else the house's own."""
+    return options.image or os.environ.get("MODELWAY_JOB_IMAGE") or JOB_IMAGE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ ALLOWED = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
 #: what this backend gives where the machine has it; lint reads it without importing this file
-POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu"})
+POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"})
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOG_BLOCK = 1 << 20
 START_SECONDS = 30.0
@@ -71,6 +71,11 @@ class LocalBackend:
             raise CapabilityMissing(
                 f"{options.gpu} GPU asked for, the backend 'local' has {gpus or 'none'} on this machine",
                 do="Set resources.gpu to 0, or choose a backend or machine with a GPU",
+            )
+        if options.nodes > 1:
+            raise CapabilityMissing(
+                f"{options.nodes} nodes asked for, the backend 'local' has only this machine",
+                do="Set nodes to 1 (processes_per_node may be more), or choose the backend kubernetes",
             )
         cores = processes.core_count()
         if options.cpu and options.cpu > cores:
@@ -150,6 +155,7 @@ class LocalBackend:
                 "environment": {**request.environment, "PYTHONPATH": str(runner)},
                 "cpu": request.options.cpu,
                 "memory_bytes": request.options.memory_bytes,
+                "processes": request.options.processes_per_node,
                 "timeout_seconds": request.options.timeout_seconds,
                 "requirements": str(requirements) if requirements.is_file() else None,
                 "venvs": str(self.home / "venvs"),

@@ -1,0 +1,166 @@
+"""The folders of a job: generations and tries, on a file system that the worker sees.
+
+``<jobs>/<model>/<run>/<key>/`` holds ``g0``, ``g1``, …: one per generation (a clear after success, or another code,
+parameter or input begins a new one), each the contract's folder; in it ``try-1``, ``try-2``, … are numbered through all
+generations, so that a try's number names a job once and for all.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelway import names
+from modelway.artifacts.code_package import unpack_code_package
+from modelway.artifacts.store import ArtifactStore
+from modelway.artifacts.whole_files import replace_file
+from modelway.backends.base import Job, JobState, JobStatus
+from modelway.errors import NotWritable
+
+RECORD = "result.json"
+CANCELLED = "cancelled"
+
+
+def job_folder(root: Path, job: Job) -> Path:
+    """Return where a job's generations lie below the root of all jobs."""
+    return root / names.slug(job.model) / names.slug(job.run) / names.slug(job.key)
+
+
+def tries(folder: Path) -> list[Path]:
+    """Return the tries of all generations of a job, oldest first."""
+    return sorted(folder.glob("g*/try-*"), key=number)
+
+
+def number(path: Path) -> int:
+    """Return the number of a generation or try."""
+    return int("".join(filter(str.isdigit, path.name)))
+
+
+def generation(
+    folder: Path, *, contract: Mapping[str, Any], clear_number: int, status: Callable[[Path], JobStatus]
+) -> Path:
+    """Return the folder of the generation that goes on, or of the new one that begins.
+
+    :param status: tells where a try stands
+    """
+    existing = sorted(folder.glob("g*"), key=number)
+    if not existing:
+        return folder / "g0"
+    newest = existing[-1]
+    begun = read(newest / "generation.json") or {}
+    last = next(iter(sorted(newest.glob("try-*"), key=number, reverse=True)), None)
+    same = text(begun.get("contract")) == text(contract)
+    cleared = begun.get("clear_number") != clear_number
+    if same and not (cleared and last is not None and status(last).state is JobState.SUCCEEDED):
+        return newest
+    return folder / f"g{number(newest) + 1}"
+
+
+def prepare(
+    folder: Path, *, job: Job, contract: Mapping[str, Any], runner: Path, owner: int | None, keep_outputs: bool = True
+) -> None:
+    """Put code, inputs and our part of the library in their places; what an earlier try left of outputs stays.
+
+    :param runner: the folder that holds ``modelway.job`` alone
+    :param owner: the user that the job runs as, where this process may give files away
+    """
+    store = ArtifactStore("")
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "generation.json", {"contract": contract, "clear_number": job.clear_number})
+    write(folder / "job.json", contract)
+    if job.code:
+        _replace_tree(folder / "code", lambda beside: _unpack(store, job, beside))
+    _replace_tree(folder / "runner", lambda beside: shutil.copytree(runner, beside))
+    for name, artifact in job.inputs.items():
+        (folder / "inputs" / name).unlink(missing_ok=True)
+        store.fetch(artifact, to=folder / "inputs" / name)
+    (folder / "output").mkdir(exist_ok=True)
+    if owner is not None:
+        give(folder, owner)
+
+
+def give(folder: Path, owner: int) -> None:
+    """Give a folder with all that is in it to a user, where this process may."""
+    if os.geteuid() != 0:
+        return
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            os.chown(path, owner, owner, follow_symlinks=False)
+
+
+def cancelled(attempt: Path) -> bool:
+    """Whether somebody asked for the end of a try."""
+    return (attempt / CANCELLED).exists()
+
+
+def recorded(attempt: Path) -> JobStatus | None:
+    """Return how a try ended, where that was written down; it holds when the platform has forgotten the job."""
+    found = read(attempt / RECORD)
+    return JobStatus.from_dict(found) if found else None
+
+
+def record(attempt: Path, status: JobStatus) -> JobStatus:
+    """Write down how a try ended, once, and return it."""
+    if not (attempt / RECORD).exists():
+        write(attempt / RECORD, status.to_dict())
+    return status
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the job's lock, so that two tries of a task cannot both prepare its folder.
+
+    :raises NotWritable: the folder cannot be written
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise NotWritable(
+            f"the folder of the jobs cannot be written ({error.strerror})",
+            where=str(folder),
+            do="Mount the storage where the Airflow worker sees it (storage.worker_path), writable for its user",
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Return a JSON file's object, or None where there is none."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return value
+
+
+def write(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    replace_file(path=path, data=text(value).encode())
+
+
+def text(value: Any) -> str:
+    """Return a value as JSON that is the same for equal values."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _unpack(store: ArtifactStore, job: Job, to: Path) -> None:
+    assert job.code is not None
+    package = store.fetch(job.code, to=to.with_name(f"{to.name}.zip"))
+    unpack_code_package(package=package, to=to)
+    package.unlink()
+
+
+def _replace_tree(place: Path, make: Callable[[Path], Any]) -> None:
+    for left in place.parent.glob(f".{place.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    beside = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+    make(beside)
+    shutil.rmtree(place, ignore_errors=True)
+    beside.rename(place)

@@ -1,0 +1,279 @@
+"""Where a job on Kubernetes stands, told from its objects: a pure function, so that recorded objects can be its test.
+
+Sources: the Kubernetes documentation, "Pod Lifecycle" (conditions, container states), "Node-pressure Eviction",
+"Disruptions" (the condition DisruptionTarget and its reasons), "Jobs".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from modelway.backends.base import JobState, JobStatus
+from modelway.failures import FailureKind
+from modelway.job.ending import decisive
+
+Object = Mapping[str, Any]
+
+#: an image that is not there may be pushed a moment later
+IMAGE_SECONDS = 60.0
+#: what a pod waits for before its code begins, such as a secret that is made at the same time
+INIT_SECONDS = 60.0
+CREATE_SECONDS = 5.0
+_IMAGE_NEVER = ("InvalidImageName", "ErrImageNeverPull")
+_IMAGE_MAYBE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
+_INIT_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
+_CANNOT_RUN = ("ContainerCannotRun", "StartError", "CreateContainerConfigError", "CreateContainerError")
+_DISRUPTIONS = {
+    "PreemptionByScheduler": FailureKind.PREEMPTED,
+    "PreemptionByKubeScheduler": FailureKind.PREEMPTED,
+    "DeletionByTaintManager": FailureKind.NODE_LOST,
+    "DeletionByPodGC": FailureKind.NODE_LOST,
+    "EvictionByEvictionAPI": FailureKind.EVICTED,
+    "TerminationByKubelet": FailureKind.EVICTED,
+}
+#: why a pod that ran is not there any more, by the reasons of its events
+_GONE = {
+    "Preempted": FailureKind.PREEMPTED,
+    "NodeNotReady": FailureKind.NODE_LOST,
+    "TaintManagerEviction": FailureKind.NODE_LOST,
+    "Evicted": FailureKind.EVICTED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What is known of a try: its Jobs and pods, events where they were asked for, what the agents wrote."""
+
+    jobs: Sequence[Object]
+    pods: Sequence[Object]
+    events: Sequence[Object] = ()
+    exits: Sequence[Object] = ()
+    gone: frozenset[str] = field(default_factory=frozenset)
+    """names of pods that ran and are not there any more"""
+    start_within_seconds: float = 3600.0
+
+
+def status_of(seen: Observed, *, now: datetime) -> JobStatus:
+    """Return where the job stands."""
+    known = _known(seen)
+    if seen.jobs and all(_condition(job, "Complete") for job in seen.jobs):
+        return JobStatus(state=JobState.SUCCEEDED, **known)
+    failed = next((job for job in seen.jobs if _condition(job, "Failed")), None)
+    ended = [pod for pod in seen.pods if _phase(pod) == "Failed"]
+    if failed or ended:
+        return _failed(seen, failed, ended, known)
+    if seen.gone:
+        kind, told = _why_gone(seen)
+        return JobStatus.failed(kind, told, **known)
+    return _going_on(seen, now, known)
+
+
+def _known(seen: Observed) -> dict[str, Any]:
+    peaks = [exit["peak_memory_bytes"] for exit in seen.exits if exit.get("peak_memory_bytes")]
+    seconds = [exit["seconds"] for exit in seen.exits if exit.get("seconds") is not None]
+    return {
+        "peak_memory_bytes": max(peaks) if peaks else None,
+        "seconds": max(seconds) if seconds else None,
+    }
+
+
+def _failed(seen: Observed, job: Object | None, ended: Sequence[Object], known: dict[str, Any]) -> JobStatus:
+    """Return how it failed: what the platform did comes first, then what the agents tell, then the exit status."""
+    for pod in ended:
+        if (told := _done_by_platform(pod)) is not None:
+            return JobStatus.failed(*told, **known)
+    if seen.gone:
+        return JobStatus.failed(*_why_gone(seen), **known)
+    if job and (condition := _condition(job, "Failed")) and condition.get("reason") == "DeadlineExceeded":
+        return JobStatus.failed(
+            FailureKind.DEADLINE, "stopped: it was over its timeout by all that it may wait", **known
+        )
+    if (exit := decisive(seen.exits)) and exit.get("kind"):
+        kind = FailureKind(exit["kind"])
+        status = JobStatus.failed(kind, str(exit.get("reason") or "it ended without a word"), **known)
+        if exit.get("retryable") is None:
+            return status
+        return JobStatus(**{**vars(status), "retryable": bool(exit["retryable"])})
+    for pod in ended:
+        if (told := _by_exit_status(pod)) is not None:
+            return JobStatus.failed(*told, **known)
+    message = (_condition(job, "Failed") or {}).get("message") if job else None
+    return JobStatus.failed(FailureKind.VANISHED, f"the job failed: {message or 'its pods are gone'}", **known)
+
+
+def _done_by_platform(pod: Object) -> tuple[FailureKind, str] | None:
+    status = pod.get("status") or {}
+    reason, message = status.get("reason") or "", status.get("message") or ""
+    told = f"{_name(pod)}: {message or reason}"
+    if reason == "Evicted":
+        low = "memory" in message.lower()
+        return (FailureKind.NODE_OUT_OF_MEMORY if low else FailureKind.EVICTED), f"evicted: {told}"
+    if reason in ("Preempting", "Preempted"):
+        return FailureKind.PREEMPTED, f"preempted: {told}"
+    if reason in ("NodeLost", "NodeAffinity"):
+        return FailureKind.NODE_LOST, told
+    if reason in ("Shutdown", "NodeShutdown", "Terminated"):
+        return FailureKind.EVICTED, f"the node was shut down: {told}"
+    if reason == "DeadlineExceeded":
+        return FailureKind.DEADLINE, told
+    if reason.startswith(("UnexpectedAdmissionError", "OutOf")):
+        return FailureKind.UNSCHEDULABLE, told
+    if (condition := _condition(pod, "DisruptionTarget")) and condition.get("reason") in _DISRUPTIONS:
+        return _DISRUPTIONS[condition["reason"]], f"{_name(pod)}: {condition.get('message') or condition['reason']}"
+    for container in _containers(pod):
+        if (container.get("state") or {}).get("terminated", {}).get("reason") == "OOMKilled":
+            return FailureKind.OUT_OF_MEMORY, f"out of memory: {_limit(pod)}"
+    return None
+
+
+def _by_exit_status(pod: Object) -> tuple[FailureKind, str] | None:
+    for container in _containers(pod, "initContainerStatuses"):
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            told = _last_line(ended.get("message")) or f"exit status {ended['exitCode']}"
+            return FailureKind.INIT, f"the init container '{container['name']}' failed: {told}"
+    for container in _containers(pod):
+        ended = (container.get("state") or {}).get("terminated") or {}
+        code, message = ended.get("exitCode"), _last_line(ended.get("message"))
+        if ended.get("reason") in _CANNOT_RUN or code in (2, 126, 127, 128):
+            return FailureKind.INIT, f"the job did not begin: {message or ended.get('reason')}"
+        if code == 124:
+            return FailureKind.DEADLINE, "stopped after its timeout"
+        if code and code > 128:
+            return FailureKind.KILLED, f"the job's container was killed by signal {code - 128}"
+        if code:
+            return FailureKind.BAD_EXIT, f"the job's container ended with exit status {code}: {message or 'no word'}"
+    return None
+
+
+def _why_gone(seen: Observed) -> tuple[FailureKind, str]:
+    """Return why a pod that ran is not there any more."""
+    name = sorted(seen.gone)[0]
+    for event in seen.events:
+        if (event.get("involvedObject") or {}).get("name") in seen.gone and event.get("reason") in _GONE:
+            return _GONE[event["reason"]], f"{name}: {event.get('message') or event['reason']}"
+    return FailureKind.EVICTED, f"{name} was deleted while it ran"
+
+
+def _going_on(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
+    if not seen.pods:
+        return _without_pods(seen, now, known)
+    if any(_phase(pod) in ("Running", "Succeeded") and not _waits(pod) for pod in seen.pods) and not any(
+        _phase(pod) == "Pending" for pod in seen.pods
+    ):
+        return JobStatus(state=JobState.RUNNING, **known)
+    for pod in seen.pods:
+        if (failed := _hopeless(pod, seen, now)) is not None:
+            return JobStatus.failed(*failed, **known)
+    waiting = next((told for pod in seen.pods if (told := _why_waiting(pod, seen.events))), None)
+    return JobStatus(state=JobState.PENDING, waiting=waiting or "its pod is being started", **known)
+
+
+def _without_pods(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
+    refused = [event for event in seen.events if event.get("reason") == "FailedCreate"]
+    if refused and seen.jobs and _age(seen.jobs[0], now) > CREATE_SECONDS:
+        message = str(refused[-1].get("message") or "")
+        kind = FailureKind.REFUSED
+        if "exceeded quota" in message or "must specify" in message:
+            kind = FailureKind.QUOTA
+        elif "forbidden" in message or "not found" in message:
+            kind = FailureKind.FORBIDDEN
+        return JobStatus.failed(kind, message.removeprefix("Error creating: "), **known)
+    suspended = any((job.get("spec") or {}).get("suspend") for job in seen.jobs)
+    waiting = "it is suspended until its queue admits it" if suspended else "its pod is being created"
+    return JobStatus(state=JobState.PENDING, waiting=waiting, **known)
+
+
+def _hopeless(pod: Object, seen: Observed, now: datetime) -> tuple[FailureKind, str] | None:
+    """Return why a pod that waits is given up."""
+    waits, age = _waits(pod), _age(pod, now)
+    reason, message = waits.get("reason", ""), waits.get("message") or waits.get("reason", "")
+    since = _age({"metadata": {"creationTimestamp": _started(pod)}}, now) if _started(pod) else age
+    if reason in _IMAGE_NEVER or (reason in _IMAGE_MAYBE and since > IMAGE_SECONDS):
+        return FailureKind.IMAGE_PULL, f"the image cannot be had: {message}"
+    if reason in _INIT_WAITS and since > INIT_SECONDS:
+        return FailureKind.INIT, message
+    mount = _event(seen.events, pod, "FailedMount", "FailedAttachVolume")
+    if mount and since > INIT_SECONDS and _phase(pod) == "Pending":
+        return FailureKind.INIT, str(mount.get("message"))
+    if age > seen.start_within_seconds:
+        scheduled = _condition(pod, "PodScheduled", status="False")
+        if scheduled:
+            return FailureKind.UNSCHEDULABLE, str(scheduled.get("message") or scheduled.get("reason"))
+        return FailureKind.INIT, message or "its container did not start in time"
+    return None
+
+
+def _why_waiting(pod: Object, events: Sequence[Object]) -> str | None:
+    if condition := _condition(pod, "PodScheduled", status="False"):
+        return str(condition.get("message") or condition.get("reason"))
+    if mount := _event(events, pod, "FailedMount", "FailedAttachVolume"):
+        return str(mount.get("message"))
+    waits = _waits(pod)
+    return str(waits.get("message") or waits.get("reason")) if waits else None
+
+
+def needs_events(jobs: Sequence[Object], pods: Sequence[Object], *, gone: bool) -> bool:
+    """Whether events may tell what the objects do not: why there is no pod, or why one is gone or waits."""
+    if any(_condition(job, "Complete") for job in jobs):
+        return False
+    return gone or not pods or any(_phase(pod) == "Pending" for pod in pods)
+
+
+def _event(events: Sequence[Object], pod: Object, *reasons: str) -> Object | None:
+    found = [
+        event
+        for event in events
+        if event.get("reason") in reasons and (event.get("involvedObject") or {}).get("name") == _name(pod)
+    ]
+    return found[-1] if found else None
+
+
+def _condition(found: Object | None, kind: str, *, status: str = "True") -> Object | None:
+    conditions = ((found or {}).get("status") or {}).get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == kind and one.get("status") == status), None)
+
+
+def _phase(pod: Object) -> str:
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def _name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _containers(pod: Object, key: str = "containerStatuses") -> Sequence[Object]:
+    return (pod.get("status") or {}).get(key) or ()
+
+
+def _waits(pod: Object) -> Object:
+    statuses = [*_containers(pod, "initContainerStatuses"), *_containers(pod)]
+    waits = [found for one in statuses if (found := (one.get("state") or {}).get("waiting"))]
+    return next((one for one in waits if one.get("reason") not in ("ContainerCreating", "PodInitializing")), {})
+
+
+def _started(pod: Object) -> Any:
+    return (pod.get("status") or {}).get("startTime")
+
+
+def _age(found: Object, now: datetime) -> float:
+    created = found["metadata"].get("creationTimestamp")
+    if created is None:
+        return 0.0
+    begun = created if isinstance(created, datetime) else datetime.fromisoformat(str(created).replace("Z", "+00:00"))
+    return (now - begun.astimezone(UTC)).total_seconds()
+
+
+def _limit(pod: Object) -> str:
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+        if limit:
+            shown = f"{int(limit) / 2**20:.0f} MiB" if str(limit).isdigit() else str(limit)
+            return f"the kernel killed its container, the limit is {shown}"
+    return "the kernel killed its container"
+
+
+def _last_line(text: Any) -> str | None:
+    lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
+    return lines[-1][:500] if lines else None
