@@ -10,6 +10,8 @@ from modelway.artifacts.code_package import write_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus
 
+from tests.docker_engine import pid_outside, put_text
+
 #: says who it is, then waits until ``go`` appears in its output folder
 WAITS = """
 import os, time
@@ -42,6 +44,7 @@ def store_code(folder: Path, code: str, **files: str):
     tree = folder / "code"
     tree.mkdir(parents=True, exist_ok=True)
     for name, text in {"tiny.py": code, **files}.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
     write_code_package(folder=tree, to=folder / "code.zip")
     return ArtifactStore(f"file://{folder}/store").put(folder / "code.zip", model="tiny")
@@ -89,35 +92,61 @@ def runs(pid: int) -> bool:
     return state != "Z" and os.path.exists(f"/proc/{pid}")
 
 
-def ended(backend: Backend, handle: Handle, *, seconds: float = 20.0) -> JobStatus:
+#: how long a job may take to come and go, where that is more than a process of this machine takes
+SECONDS = {"docker": 60.0, "kubernetes": 90.0}
+
+
+def _patience(handle: Handle) -> float:
+    return SECONDS.get(handle.backend, 20.0)
+
+
+def ended(backend: Backend, handle: Handle, *, seconds: float | None = None) -> JobStatus:
     """Wait for a job's end and return how it ended."""
 
     def over():
         status = backend.describe(handle)
         return status if status.state.is_terminal else None
 
-    return wait_for(over, seconds=seconds, what=f"the end of {handle.name}")
+    return wait_for(over, seconds=seconds or _patience(handle), what=f"the end of {handle.name}")
 
 
-def succeeded(backend: Backend, handle: Handle, *, seconds: float = 20.0) -> JobStatus:
+def succeeded(backend: Backend, handle: Handle, *, seconds: float | None = None) -> JobStatus:
     """Wait for a job's end, which must be a good one."""
     status = ended(backend, handle, seconds=seconds)
     assert status.state is JobState.SUCCEEDED, (status, backend.logs(handle))
     return status
 
 
+def written(backend: Backend, handle: Handle, name: str = "pid") -> str:
+    """Wait until a job has written into its output folder, and return what."""
+
+    def text():
+        path = backend.folder(handle) / "output" / name
+        return path.exists() and path.read_text()
+
+    return wait_for(text, seconds=_patience(handle), what=f"the job's {name}")
+
+
 def pid_of(backend: Backend, handle: Handle, name: str = "pid") -> int:
-    """Return the pid that a job wrote into its output folder."""
-    path = backend.folder(handle) / "output" / name
-    wait_for(lambda: path.exists() and path.read_text(), what=f"the job's {name}")
-    return int(path.read_text())
+    """Return the pid that a job wrote into its output folder, as this machine counts."""
+    pid = int(written(backend, handle, name))
+    return pid_outside(handle, pid) if handle.backend == "docker" else pid
+
+
+def put(backend: Backend, handle: Handle, name: str, text: str = "") -> None:
+    """Write a file into the output folder of a job that runs, whole or not at all."""
+    if handle.backend == "docker":
+        return put_text(handle, f"output/{name}", text)
+    output = backend.folder(handle) / "output"
+    output.mkdir(exist_ok=True)
+    (output / f".{name}").write_text(text)
+    (output / f".{name}").rename(output / name)
+    return None
 
 
 def go(backend: Backend, handle: Handle) -> None:
     """Let a job of ``WAITS`` end."""
-    output = backend.folder(handle) / "output"
-    output.mkdir(exist_ok=True)
-    (output / "go").touch()
+    put(backend, handle, "go")
 
 
 def starts(backend: Backend, handle: Handle) -> int:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from modelway.job import Job
+from modelway.job import Job, Stopped
 from modelway.job.contract import (
     append_event,
     damage,
@@ -292,3 +292,118 @@ def test_a_data_set_that_a_program_told_in_part_is_kept_as_far_as_it_goes():
     assert recorded_datasets(events) == [
         {"name": "points", "uri": "", "digest": None, "version": None, "rows": 3},
     ]
+
+
+def steps(job):
+    return [each.step for each in recorded_checkpoints(job.folder)]
+
+
+def test_all_checkpoints_stay_unless_the_job_says_otherwise(job):
+    for step in range(1, 6):
+        save(job, step, "x")
+    assert steps(job) == [1, 2, 3, 4, 5]
+
+
+def test_only_the_last_checkpoints_stay_and_the_others_are_no_longer_named(job):
+    job.keep_checkpoints(last=2)
+    for step in range(1, 6):
+        save(job, step, "x")
+        assert checkpoint_files(job) == [f"train-{each:06d}" for each in steps(job)]
+    assert steps(job) == [4, 5]
+    removed = [event["id"] for event in read_events(job.folder) if event["kind"] == "checkpoint_removed"]
+    assert removed == ["train-000001", "train-000002", "train-000003"]
+
+
+def test_of_older_checkpoints_one_of_each_stretch_of_time_stays(job, monkeypatch):
+    job.keep_checkpoints(last=2, every="30m")
+    for step in range(12):
+        monkeypatch.setattr("time.time", lambda step=step: 1e9 + 600 * step)
+        save(job, step, "x")
+    assert steps(job) == [0, 3, 6, 9, 10, 11]
+
+
+def test_the_checkpoint_just_written_stays_also_after_ones_of_later_steps(job):
+    job.keep_checkpoints(last=1)
+    save(job, 9, "damaged afterwards")
+    os.truncate(job.output / "checkpoints" / "train-000009", 3)
+    assert job.resume_from() is None
+    save(job, 1, "good")
+    assert steps(job) == [1]
+    assert job.resume_from().step == 1
+
+
+def test_a_checkpoint_removed_and_written_again_is_there(job):
+    job.keep_checkpoints(last=1)
+    for step in (1, 2, 1):
+        save(job, step, "x")
+    assert steps(job) == [1]
+    assert job.resume_from().step == 1
+
+
+def test_a_job_killed_while_it_removes_a_checkpoint_neither_names_it_nor_leaves_it(job):
+    save(job, 1, "x")
+    job.event("checkpoint_removed", id="train-000001", path="output/checkpoints/train-000001")
+    assert steps(job) == []
+    job.keep_checkpoints(last=1)
+    save(job, 2, "x")
+    assert checkpoint_files(job) == ["train-000002"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"last": 0}, "at least the last one must stay"),
+        ({"last": 1, "every": "soon"}, "'soon' is no length of time; write it like 90s, 30m, 2h or 1d"),
+    ],
+)
+def test_keeping_what_cannot_be_kept_is_refused(job, asked, said):
+    with pytest.raises(ValueError, match=said):
+        job.keep_checkpoints(**asked)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [{"step": "3"}, {"step": None}, {"path": 7}, {"size": "3"}, {"id": None}, {"step": True}],
+)
+def test_a_checkpoint_event_of_the_wrong_types_is_no_checkpoint(job, harm):
+    save(job, 1, "one")
+    told = {"id": "mine", "step": 3, "path": "output/mine", "sha256": "sha256:0", "size": 3}
+    job.event("checkpoint", **{**told, **harm})
+    assert steps(job) == [1]
+
+
+def test_a_checkpoint_of_zeroes_is_skipped(job, capsys):
+    save(job, 1, "one")
+    save(job, 2, "two")
+    (job.output / "checkpoints" / "train-000002").write_bytes(bytes(3))
+    assert job.resume_from().step == 1
+    assert "WARNING: checkpoint train-000002 is skipped: the bytes are sha256:" in capsys.readouterr().err
+
+
+def test_a_checkpoint_whose_event_was_cut_off_does_not_exist(job):
+    save(job, 1, "one")
+    save(job, 2, "two")
+    events = job.folder / "events.jsonl"
+    os.truncate(events, events.stat().st_size - 20)
+    assert steps(job) == [1]
+    save(job, 2, "two again")
+    assert steps(job) == [1, 2]
+
+
+def test_a_job_that_is_told_to_leave_stops_once_its_checkpoint_is_durable(job, monkeypatch, tmp_path):
+    monkeypatch.setenv("MODELWAY_NOTICE", str(tmp_path / "notice"))
+    save(job, 1, "one")
+    assert not job.stopping
+    (tmp_path / "notice").touch()
+    assert job.stopping
+    with pytest.raises(Stopped) as stopped:
+        save(job, 2, "two")
+    assert stopped.value.code == 143
+    assert stopped.value.reason == "the job was told to leave and stopped after checkpoint train-000002"
+    assert job.resume_from().step == 2
+
+
+def test_a_job_that_nothing_tells_to_leave_goes_on(job, monkeypatch):
+    monkeypatch.delenv("MODELWAY_NOTICE", raising=False)
+    assert not job.stopping
+    assert (job.rank, job.local_rank, job.world_size, job.is_main) == (0, 0, 1, True)

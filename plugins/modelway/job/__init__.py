@@ -1,5 +1,5 @@
 """What runs inside a job: the contract between modelway and a model's own code. Standard library only."""
 
-from modelway.job.contract import Checkpoint, Job
+from modelway.job.contract import Checkpoint, Job, Stopped
 
-__all__ = ["Checkpoint", "Job"]
+__all__ = ["Checkpoint", "Job", "Stopped"]

@@ -1,4 +1,10 @@
-"""``python -m modelway.job FOLDER``: do what the folder's job.json says; exit 0, or 1 with the reason in error.json."""
+"""``python -m modelway.job FOLDER``: do what the folder's job.json says; exit 0, or 1 with the reason in error.json.
+
+Exit 143 when the job stopped because it was told to leave. Where ``MODELWAY_TRY`` names the folder of a try, the reason
+is in its ``error-<rank>.json`` too: several processes may fail, and the first is the one to blame.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import importlib
@@ -8,21 +14,35 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from modelway.job.contract import Job, json_number, read_events, record_unreported_checkpoints
+from modelway.job.checkpoints import record_unreported_checkpoints
+from modelway.job.contract import STOPPED_STATUS, Job, Stopped
+from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
+from modelway.job.events import read_events
 
 
 def main(folder: Path) -> int:
     """Run the job in ``folder``."""
-    (folder / "error.json").unlink(missing_ok=True)
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if rank == 0:
+        (folder / "error.json").unlink(missing_ok=True)
+    else:
+        _prefix_output(f"[rank {rank}/{processes}] ")
     try:
         job = Job(folder)
         job.output.mkdir(exist_ok=True)
         {"train": _train, "evaluate": _evaluate, "freeze": _freeze, "verify": _verify}[job.spec["action"]](job)
+    except Stopped as stopped:
+        print(stopped.reason, flush=True)
+        _leave_reason(folder, stopped.reason, stopped=True)
+        return STOPPED_STATUS
     except BaseException as error:
         _tell(folder, error)
         return 1
@@ -33,7 +53,8 @@ def _train(job: Job) -> None:
     _record_datasets(job)
     if job.spec["command"]:
         _run_command(job)
-        record_unreported_checkpoints(job.folder, job.stage)
+        if job.is_main:
+            record_unreported_checkpoints(job.folder, job.stage)
     else:
         _model_function(job, "train")(job)
 
@@ -47,27 +68,31 @@ def _record_datasets(job: Job) -> None:
 
 
 def _evaluate(job: Job) -> None:
+    """Evaluate the input ``checkpoint``, or all of ``checkpoint.0001.…`` and on (see ``evaluations``)."""
+    load = partial(_evaluation, job)
+    if several := sorted(name for name in job.spec["inputs"] if name.startswith(PREFIX)):
+        evaluate_several(job, names=several, load=load, reason=partial(_reason, job.folder))
+        return
+    metrics = evaluate_one(job.folder, "checkpoint", load)
+    print("metrics: " + json.dumps(metrics), flush=True)
+    if job.is_main:
+        (job.output / "metrics.json").write_text(json.dumps(metrics))
+
+
+def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
+    """Return what evaluates a checkpoint, with its code imported and every random source seeded."""
     if job.spec["command"]:
-        path = job.output / "metrics.json"
-        path.unlink(missing_ok=True)
-        _run_command(job)
-        if not path.is_file():
-            raise FileNotFoundError('the evaluate command wrote no output/metrics.json, such as {"loss": 0.1}')
-        metrics = json.loads(path.read_text())
-    else:
-        metrics = _model_function(job, "evaluate")(job, job.input("checkpoint"))
-    if not isinstance(metrics, dict) or not metrics:
-        raise TypeError(f"evaluate must give a mapping from metric names to numbers, got {metrics!r:.100}")
-    plain = {str(name): _metric(str(name), value) for name, value in metrics.items()}
-    print("metrics: " + json.dumps(plain), flush=True)
-    (job.output / "metrics.json").write_text(json.dumps(plain))
+        return partial(_evaluate_by_command, job, checkpoint)
+    return partial(_model_function(job, "evaluate"), job, checkpoint)
 
 
-def _metric(name: str, value: Any) -> float | str:
-    try:
-        return json_number(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"evaluate must give a number as the metric '{name}', got {value!r:.100}") from None
+def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
+    path = job.output / "metrics.json"
+    path.unlink(missing_ok=True)
+    _run_command(job, checkpoint=checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError('the evaluate command wrote no output/metrics.json, such as {"loss": 0.1}')
+    return json.loads(path.read_text())
 
 
 def _freeze(job: Job) -> None:
@@ -100,7 +125,8 @@ def _model_function(job: Job, name: str) -> Any:
 
 
 def _import_model(job: Job) -> ModuleType:
-    sys.path.insert(0, str(job.code))
+    if str(job.code) not in sys.path:
+        sys.path.insert(0, str(job.code))
     os.chdir(job.code)
     module = importlib.import_module(Path(job.spec["module"]).stem)
     if module.__file__ is None or not Path(module.__file__).is_relative_to(job.code):
@@ -116,12 +142,13 @@ def _seed_libraries(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _run_command(job: Job) -> None:
+def _run_command(job: Job, *, checkpoint: Path | None = None) -> None:
     """Run the stage's command in the code folder; the environment tells it where everything is."""
-    checkpoint = job.input("checkpoint")
+    checkpoint = checkpoint or job.input("checkpoint")
     resumed = job.resume_from() if job.spec["action"] == "train" else None
     environment = {
-        **os.environ,
+        # A script of the model imports what lies beside it.
+        **{name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
         # The `python` of a command is this one, which has the model's requirements.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "MODELWAY_JOB_FOLDER": str(job.folder),
@@ -136,6 +163,8 @@ def _run_command(job: Job) -> None:
         "MODELWAY_RESUME_FROM": str(resumed.path if resumed else ""),
     }
     done = subprocess.run(job.spec["command"], cwd=job.code, env=environment)
+    if job.stopping and done.returncode == STOPPED_STATUS:
+        raise Stopped("the job was told to leave, and its command did")
     if done.returncode < 0:
         _end_like(done.returncode)
     if done.returncode:
@@ -152,15 +181,55 @@ def _end_like(returncode: int) -> None:
 
 def _tell(folder: Path, error: BaseException) -> None:
     """Print the traceback for the log and leave the reason in one line for whoever asks why."""
-    traceback.print_exception(error)
+    traceback.print_exception(type(error), error, error.__traceback__)
     sys.stderr.flush()
+    _leave_reason(folder, _reason(folder, error), stopped=False)
+
+
+def _reason(folder: Path, error: BaseException) -> str:
+    """Tell an error in one line: its type, its message, and where in the model's own code it arose."""
     where, code = "", folder / "code"
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(code):
             where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
     text = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"
-    (folder / "error.json").write_text(json.dumps({"reason": reason[:1000]}))
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:1000]
+
+
+def _leave_reason(folder: Path, reason: str, *, stopped: bool) -> None:
+    text = json.dumps({"reason": reason, "stopped": stopped, "at": time.time()})
+    # Of several processes the first to fail is to blame: the others lose their connection to it.
+    if os.environ.get("WORLD_SIZE", "1") == "1" or not (folder / "error.json").exists():
+        (folder / "error.json").write_text(text)
+    if attempt := os.environ.get("MODELWAY_TRY"):
+        (Path(attempt) / f"error-{os.environ.get('RANK', '0')}.json").write_text(text)
+
+
+def _prefix_output(prefix: str) -> None:
+    """Begin every line that Python prints with whose it is."""
+    sys.stdout = _Prefixed(sys.stdout, prefix)
+    sys.stderr = _Prefixed(sys.stderr, prefix)
+
+
+class _Prefixed:
+    """A text stream that passes on whole lines, each with a prefix."""
+
+    def __init__(self, stream: Any, prefix: str) -> None:
+        self._stream, self._prefix, self._half = stream, prefix, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._half = (self._half + text).split("\n")
+        if lines:
+            # One write, so that processes do not mix within a line.
+            self._stream.write("".join(f"{self._prefix}{line}\n" for line in lines))
+            self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 if __name__ == "__main__":

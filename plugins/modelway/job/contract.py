@@ -4,35 +4,65 @@ One folder holds everything: ``job.json`` (what to do), ``code/`` (the unpacked 
 ``output/`` (what the job makes) and ``events.jsonl`` (what it reports, append-only, becomes lineage).
 """
 
+from __future__ import annotations
+
 import contextlib
-import hashlib
 import json
 import os
-import re
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from modelway.job import checkpoints
+from modelway.job.checkpoints import (
+    Checkpoint,
+    Keep,
+    damage,
+    record_unreported_checkpoints,
+    recorded_checkpoints,
+    seconds_of,
+    sync_and_digest,
+    sync_folder,
+)
+from modelway.job.events import append_event, finite_metrics, json_number, read_events, recorded_datasets
+from modelway.job.progress import Progress
+
+__all__ = [
+    "Checkpoint",
+    "Dataset",
+    "Job",
+    "Stopped",
+    "append_event",
+    "damage",
+    "finite_metrics",
+    "json_number",
+    "read_events",
+    "record_unreported_checkpoints",
+    "recorded_checkpoints",
+    "recorded_datasets",
+    "sync_and_digest",
+]
+
 FORMAT = 1
+#: what a process ends with that was asked to leave (128 + SIGTERM)
+STOPPED_STATUS = 143
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A checkpoint file that was written whole: its digest is checked before it is handed out again."""
+class Stopped(SystemExit):
+    """The job was told to leave and has written its checkpoint: the next try goes on from it."""
 
-    id: str
-    step: int
-    path: Path
-    digest: str
-    size: int
+    def __init__(self, reason: str) -> None:
+        """End the process with the status of one that left as it was told."""
+        super().__init__(STOPPED_STATUS)
+        self.reason = reason
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Dataset:
     """A data set of the model spec, its templates filled in for this run."""
 
@@ -68,9 +98,11 @@ class Job:
         self.spec: dict[str, Any] = json.loads((folder / "job.json").read_text())
         if (found := self.spec.get("format")) != FORMAT:
             raise ValueError(f"{folder}/job.json has format {found}, this code knows {FORMAT}")
+        self._progress = Progress(folder)
+        self._keep: Keep | None = None
 
     @classmethod
-    def from_environment(cls) -> "Job":
+    def from_environment(cls) -> Job:
         """Open the job that this process runs for; for programs that are started by a ``command``."""
         return cls(Path(os.environ["MODELWAY_JOB_FOLDER"]))
 
@@ -144,22 +176,83 @@ class Job:
             if problem := damage(checkpoint):
                 print(f"WARNING: checkpoint {checkpoint.id} is skipped: {problem}", file=sys.stderr, flush=True)
                 continue
-            print(f"resuming from checkpoint {checkpoint.id} (step {checkpoint.step})", flush=True)
+            if self.is_main:
+                print(f"resuming from checkpoint {checkpoint.id} (step {checkpoint.step})", flush=True)
             return checkpoint
         return None
+
+    @property
+    def rank(self) -> int:
+        """This process's number among all that train together; 0 where there is one."""
+        return int(os.environ.get("RANK", "0"))
+
+    @property
+    def local_rank(self) -> int:
+        """This process's number on its machine: which of the machine's GPUs it takes."""
+        return int(os.environ.get("LOCAL_RANK", "0"))
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train together."""
+        return int(os.environ.get("WORLD_SIZE", "1"))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process reports: what the others log, record or save is dropped."""
+        return self.rank == 0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the platform has told the job to leave; the next ``checkpoint()`` ends it after it is durable.
+
+        With several processes they may see it at different moments: none may decide alone to go another way.
+        """
+        notice = os.environ.get("MODELWAY_NOTICE")
+        return bool(notice) and os.path.exists(notice or "")
 
     def log(self, *, step: int, **metrics: float) -> None:
         """Report metrics at a step: ``job.log(step=epoch, loss=0.3)``."""
         for name, value in metrics.items():
             self.event("metric", name=name, step=step, value=json_number(value))
-        print(f"step {step}: " + " ".join(f"{name}={value:.6g}" for name, value in metrics.items()), flush=True)
+        if self.is_main:
+            print(f"step {step}: " + " ".join(f"{name}={value:.6g}" for name, value in metrics.items()), flush=True)
+
+    def progress(
+        self, *, step: int, total: int | None = None, examples: int | None = None, loss: float | None = None
+    ) -> None:
+        """Tell how far the job is; cheap enough for every step, since only every few seconds something is written.
+
+        :param total: the step that the job ends with
+        :param examples: how many examples were worked on since the last call, by all processes together
+        """
+        if self.is_main:
+            self._progress.tell(step=step, total=total, examples=examples, loss=loss)
+
+    def keep_checkpoints(self, *, last: int, every: str | float | None = None) -> None:
+        """Keep only some of the checkpoints from now on; without this call all of them stay.
+
+        :param last: how many of the newest stay
+        :param every: of the older ones, one of each such stretch of time stays too: ``30m``, ``2h``, or seconds
+        :raises ValueError: none would stay, or ``every`` is no length of time
+        """
+        if last < 1:
+            raise ValueError(f"keep_checkpoints(last={last}): at least the last one must stay")
+        self._keep = Keep(last=last, every_seconds=None if every is None else seconds_of(every))
 
     @contextlib.contextmanager
     def checkpoint(self, *, step: int) -> Iterator[Path]:
         """Give a path to write a checkpoint to; afterwards it is durable and found again by a resumed try.
 
         ``with job.checkpoint(step=epoch) as path: torch.save(state, path)``
+
+        With several processes, each may enter; what others than the main one write is thrown away.
+
+        :raises Stopped: the job was told to leave; the checkpoint is durable
         """
+        if not self.is_main:
+            with tempfile.TemporaryDirectory() as scratch:
+                yield Path(scratch) / "checkpoint"
+            return
         name = f"{self.stage}-{step:06d}"
         folder = self.output / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,8 +263,12 @@ class Job:
         digest, size = sync_and_digest(beside)
         final = folder / name
         beside.replace(final)
-        _sync_folder(folder)
+        sync_folder(folder)
         self.event("checkpoint", id=name, step=step, path=f"output/checkpoints/{name}", sha256=digest, size=size)
+        if self._keep:
+            checkpoints.remove_superfluous(self.folder, self._keep)
+        if self.stopping:
+            raise Stopped(f"the job was told to leave and stopped after checkpoint {name}")
 
     def dataset(self, *, name: str, uri: str, digest: str | None = None, rows: int | None = None) -> None:
         """Record a data set that the job read; those of the model spec are recorded already."""
@@ -183,115 +280,5 @@ class Job:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event; lines are whole or absent, also when the process is killed while it writes."""
-        append_event(self.folder, kind, **fields)
-
-
-def append_event(folder: Path, kind: str, **fields: Any) -> None:
-    """Append one line to ``events.jsonl`` and sync it."""
-    line = json.dumps({"kind": kind, "at": round(time.time(), 3), **fields}, allow_nan=False)
-    with (folder / "events.jsonl").open("ab") as file:
-        # A line that a killed process left half-written must not swallow this one.
-        if file.tell() and not _ends_with_newline(folder / "events.jsonl"):
-            file.write(b"\n")
-        file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def read_events(folder: Path) -> list[dict[str, Any]]:
-    """Return the events of a job's folder in order; a half-written line is passed over."""
-    path = folder / "events.jsonl"
-    events = []
-    # Not splitlines(): a text may hold other characters that end a line, such as U+2028.
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            event = json.loads(line)
-            if isinstance(event, dict) and "kind" in event:
-                events.append(event)
-    return events
-
-
-def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return the checkpoints that a job recorded, by step; one written again counts once, as last written."""
-    last: dict[str, Checkpoint] = {}
-    for event in read_events(folder):
-        if event["kind"] == "checkpoint" and event.keys() >= {"id", "step", "path", "sha256", "size"}:
-            last[event["id"]] = Checkpoint(
-                id=event["id"],
-                step=event["step"],
-                path=folder / event["path"],
-                digest=event["sha256"],
-                size=event["size"],
-            )
-    return sorted(last.values(), key=lambda checkpoint: checkpoint.step)
-
-
-def recorded_datasets(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the data sets among a job's events, each once: a try that goes on may have recorded it again.
-
-    One without a name says nothing and is passed over; one without a URI is kept, its URI empty.
-    """
-    kept = ("name", "uri", "digest", "version", "rows")
-    named = [event for event in events if event["kind"] == "dataset" and event.get("name")]
-    found = [{key: event.get(key) for key in kept} | {"uri": event.get("uri") or ""} for event in named]
-    return [dataset for place, dataset in enumerate(found) if dataset not in found[:place]]
-
-
-def record_unreported_checkpoints(folder: Path, stage: str) -> None:
-    """Record the files under ``output/checkpoints`` that a command wrote without reporting them."""
-    known = {checkpoint.path for checkpoint in recorded_checkpoints(folder)}
-    files = sorted(path for path in (folder / "output" / "checkpoints").glob("[!.]*") if path.is_file())
-    for number, path in enumerate(files, start=1):
-        if path in known:
-            continue
-        # The digits of a suffix such as .h5 or .pt2 are no step.
-        digits = re.findall(r"\d+", re.sub(r"\.[A-Za-z]\w*$", "", path.name))
-        digest, size = sync_and_digest(path)
-        step = int(digits[-1]) if digits else number
-        place = path.relative_to(folder).as_posix()
-        append_event(folder, "checkpoint", id=f"{stage}-{path.name}", step=step, path=place, sha256=digest, size=size)
-
-
-def damage(checkpoint: Checkpoint) -> str | None:
-    """Return what is wrong with a checkpoint's file, or ``None`` when it is the recorded one."""
-    if not checkpoint.path.is_file():
-        return "the file is gone"
-    size = checkpoint.path.stat().st_size
-    if size != checkpoint.size:
-        return f"the file has {size} bytes instead of {checkpoint.size}"
-    with checkpoint.path.open("rb") as file:
-        found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    return None if found == checkpoint.digest else f"the bytes are {found} instead of {checkpoint.digest}"
-
-
-def sync_and_digest(path: Path) -> tuple[str, int]:
-    """Make a file durable and return its digest (``sha256:<hex>``) and size in bytes."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        return digest, file.tell()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def json_number(value: float) -> float | str:
-    """Return a number that JSON can hold: NaN and the infinities as the text that ``float()`` reads back."""
-    number = float(value)
-    return number if number - number == 0 else str(number)
-
-
-def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return metrics with ``None`` in place of NaN and the infinities."""
-    return {name: float(value) if float(value) - float(value) == 0 else None for name, value in metrics.items()}
+        if self.is_main:
+            append_event(self.folder, kind, **fields)

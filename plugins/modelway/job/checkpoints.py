@@ -1,0 +1,163 @@
+"""Checkpoints of a job: files that are durable before they are told of, checked before they are handed out again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from modelway.job.events import append_event, read_events
+
+#: what an event must tell for its checkpoint to be found again
+_TOLD = {"id": str, "step": int, "path": str, "sha256": str, "size": int}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file that was written whole: its digest is checked before it is handed out again."""
+
+    id: str
+    step: int
+    path: Path
+    digest: str
+    size: int
+    at: float = 0.0
+    """when it was written, in seconds since 1970"""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the last ones, and one of each stretch of time."""
+
+    last: int
+    every_seconds: float | None = None
+
+    def superfluous(self, written: Iterable[Checkpoint]) -> list[Checkpoint]:
+        """Return those that need not stay.
+
+        :param written: in the order of their writing: the step of a run that began anew is lower than before
+        """
+        *older, _ = ordered = list(written)
+        last = ordered[-self.last :]
+        kept_at = float("-inf")
+        found = []
+        for each in older:
+            if self.every_seconds is not None and each.at - kept_at >= self.every_seconds:
+                kept_at = each.at
+            elif each not in last:
+                found.append(each)
+        return found
+
+
+def seconds_of(text: str | float) -> float:
+    """Return a length of time such as ``30m`` in seconds; a number is seconds already.
+
+    :raises ValueError: the text is no length of time
+    """
+    if isinstance(text, (int, float)):
+        return float(text)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if found is None:
+        raise ValueError(f"'{text}' is no length of time; write it like 90s, 30m, 2h or 1d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints that a job recorded, by step; one written again counts once, as last written."""
+    return sorted(written_checkpoints(folder), key=lambda checkpoint: checkpoint.step)
+
+
+def written_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints that a job recorded, in the order of their writing; those removed since are left out."""
+    return checkpoints_in(read_events(folder), folder)
+
+
+def checkpoints_in(events: Iterable[Mapping[str, Any]], folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints that events tell of, in the order of their writing."""
+    last: dict[str, Checkpoint] = {}
+    for event in events:
+        if event["kind"] == "checkpoint" and _TOLD.items() <= _types(event).items():
+            last.pop(event["id"], None)
+            last[event["id"]] = Checkpoint(
+                id=event["id"],
+                step=event["step"],
+                path=folder / event["path"],
+                digest=event["sha256"],
+                size=event["size"],
+                at=event.get("at", 0.0),
+            )
+        elif event["kind"] == "checkpoint_removed":
+            last.pop(event.get("id", ""), None)
+    return list(last.values())
+
+
+def _types(event: Mapping[str, Any]) -> dict[str, type]:
+    return {name: type(value) for name, value in event.items()}
+
+
+def remove_superfluous(folder: Path, keep: Keep) -> None:
+    """Remove the checkpoints that need not stay; an event tells of each, first, so that none is named and missing."""
+    written = written_checkpoints(folder)
+    for each in keep.superfluous(written) if written else ():
+        append_event(folder, "checkpoint_removed", id=each.id, path=each.path.relative_to(folder).as_posix())
+    named = {each.path for each in written_checkpoints(folder)}
+    # Those of an earlier try too, that was killed between the event and this.
+    for event in read_events(folder):
+        if event["kind"] == "checkpoint_removed" and (place := event.get("path")) and folder / place not in named:
+            (folder / place).unlink(missing_ok=True)
+
+
+def record_unreported_checkpoints(folder: Path, stage: str) -> None:
+    """Record the files under ``output/checkpoints`` that a command wrote without reporting them."""
+    known = {checkpoint.path for checkpoint in recorded_checkpoints(folder)}
+    files = sorted(path for path in (folder / "output" / "checkpoints").glob("[!.]*") if path.is_file())
+    for number, path in enumerate(files, start=1):
+        if path in known:
+            continue
+        # The digits of a suffix such as .h5 or .pt2 are no step.
+        digits = re.findall(r"\d+", re.sub(r"\.[A-Za-z]\w*$", "", path.name))
+        digest, size = sync_and_digest(path)
+        step = int(digits[-1]) if digits else number
+        place = path.relative_to(folder).as_posix()
+        append_event(folder, "checkpoint", id=f"{stage}-{path.name}", step=step, path=place, sha256=digest, size=size)
+
+
+def damage(checkpoint: Checkpoint) -> str | None:
+    """Return what is wrong with a checkpoint's file, or ``None`` when it is the recorded one."""
+    if not checkpoint.path.is_file():
+        return "the file is gone"
+    size = checkpoint.path.stat().st_size
+    if size != checkpoint.size:
+        return f"the file has {size} bytes instead of {checkpoint.size}"
+    with checkpoint.path.open("rb") as file:
+        found = _digest(file)
+    return None if found == checkpoint.digest else f"the bytes are {found} instead of {checkpoint.digest}"
+
+
+def sync_and_digest(path: Path) -> tuple[str, int]:
+    """Make a file durable and return its digest (``sha256:<hex>``) and size in bytes."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return _digest(file), file.tell()
+
+
+def _digest(file: BinaryIO) -> str:
+    # hashlib.file_digest() is newer than the oldest Python that an image may have.
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return "sha256:" + digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,121 @@
+"""How a try ended, by what its processes left behind: the exit status, the kernel's count, their own last words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+INIT_STATUS = 2
+STOPPED_STATUS = 143
+#: the agent's exit status, by the kind of failure (the values of ``modelway.failures.FailureKind``)
+STATUS_OF_KIND = {"bad_exit": 1, "init": INIT_STATUS, "deadline": 124, "out_of_memory": 137, "killed": 137}
+
+#: how a process may end because another one failed: its library aborts, or torchrun ends it
+_AFTERMATH = (signal.SIGABRT, signal.SIGTERM)
+#: of the machines of one try, what explains the failure best comes first: the others lose their connection to it
+_EXPLAINS = ("out_of_memory", "deadline", "init", "stopped", "killed", "bad_exit")
+
+
+@dataclass
+class Ending:
+    """How a try ended, as ``exit-<node>.json`` has it."""
+
+    returncode: int | None = None
+    signal: str | None = None
+    reason: str | None = None
+    kind: str | None = None
+    out_of_memory: bool = False
+    stopped: bool = False
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    retryable: bool | None = None
+
+    @property
+    def status(self) -> int:
+        """The agent's own exit status."""
+        if self.stopped:
+            return STOPPED_STATUS
+        return STATUS_OF_KIND[self.kind] if self.kind else 0
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        given = vars(self).items()
+        return json.dumps({name: value for name, value in given if name != "retryable" or value is not None})
+
+
+def ending_of(
+    *,
+    attempt: Path,
+    returncode: int,
+    lines: list[str],
+    over_time: float | None,
+    killed_for_memory: bool | None,
+    peak_bytes: int,
+    limit_bytes: int | None,
+    ended_by_force: bool,
+) -> Ending:
+    """Return how the job's code ended.
+
+    :param lines: the last lines that it printed
+    :param over_time: the timeout in seconds when it was killed because of it
+    :param killed_for_memory: whether the kernel killed one of its processes for memory; None: the kernel does not tell
+    :param ended_by_force: it was told to leave, did not, and was ended
+    """
+    ending = Ending(peak_memory_bytes=peak_bytes)
+    ending.returncode = returncode if returncode >= 0 else None
+    ending.signal = signal.Signals(-returncode).name if returncode < 0 else None
+    if returncode == 0:
+        return ending
+    told = _told(attempt)
+    number = returncode if returncode < 0 else _number_of_a_worker(lines)
+    if killed_for_memory is None and limit_bytes:
+        killed_for_memory = number == -signal.SIGKILL and peak_bytes > 0.95 * limit_bytes
+    if over_time is not None:
+        ending.kind, ending.reason = "deadline", f"stopped after its timeout of {over_time:g} seconds"
+    elif killed_for_memory:
+        ending.kind, ending.out_of_memory = "out_of_memory", True
+        limit = f", the limit is {limit_bytes / MIB:.0f} MiB" if limit_bytes else ""
+        ending.reason = f"out of memory: its processes took {peak_bytes / MIB:.0f} MiB{limit}"
+    elif (attempt / "notice").exists() and (ended_by_force or not told or told.get("stopped")):
+        ending.kind, ending.stopped = "killed", True
+        ending.reason = str(told["reason"]) if told else "the job was told to leave and did not end in time"
+    elif number < 0 and not (told and -number in _AFTERMATH):
+        ending.kind, ending.reason = "killed", f"the job's process was killed by {signal.Signals(-number).name}"
+    elif told:
+        ending.kind, ending.reason = "bad_exit", str(told["reason"])
+    else:
+        ending.kind, ending.reason = "bad_exit", f"the job's process ended with exit status {returncode}"
+    return ending
+
+
+def decisive(endings: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return which of the machines' ``exit-<node>.json`` tells how the try ended; None where there is none."""
+
+    def place(ending: Mapping[str, Any]) -> int:
+        kind = "stopped" if ending.get("stopped") else ending.get("kind")
+        return _EXPLAINS.index(kind) if kind in _EXPLAINS else len(_EXPLAINS)
+
+    return min(endings, key=place, default=None)
+
+
+def _told(attempt: Path) -> dict[str, Any] | None:
+    """Return what the job's processes said of why they ended: that they stopped as told, else the first failure."""
+    found = []
+    for path in attempt.glob("error-*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(json.loads(path.read_text()))
+    found.sort(key=lambda told: (not told.get("stopped"), told.get("at", 0)))
+    return found[0] if found else None
+
+
+def _number_of_a_worker(lines: list[str]) -> int:
+    """Return the exit code of the process that failed first by torchrun's report; 0 where there is none."""
+    codes = [match[1] for line in lines if (match := re.search(r"exitcode\s*:\s*(-?\d+) \(pid", line))]
+    return int(codes[-1]) if codes else 0

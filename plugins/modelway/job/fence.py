@@ -1,0 +1,147 @@
+"""One writer at a time: a heartbeat file in the job's folder tells other containers that this one works on it.
+
+``try-<n>/pods/<node>.json`` is ``{"id": host name, "process": random text, "at": unix time}``, renewed every five
+seconds and removed at the end. A container that was paused for so long that another took over finds the other's
+name in its file and gives way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BEAT_SECONDS = 5.0
+STALE_SECONDS = 20.0
+LOOK_SECONDS = 0.5
+
+
+class Fence:
+    """The claim of one container on its place in the job."""
+
+    def __init__(self, *, attempt: Path, node: int | None, nodes: int) -> None:
+        """Stand before the folder of a try.
+
+        :param node: this container's place; None: the first free one after the place 0
+        """
+        self.folder = attempt / "pods"
+        self.node = node
+        self.nodes = nodes
+        self.lost = threading.Event()
+        """set when another container has taken the place"""
+        self._name = {"id": socket.gethostname(), "process": uuid.uuid4().hex}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def enter(self, *, leave: Callable[[], bool], say: Callable[[str], None]) -> bool:
+        """Wait until no other container works at this place, and take it; False when asked to leave meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        told = None
+        while not leave():
+            other = self._older() or self._take()
+            if other is None:
+                self._thread.start()
+                return True
+            if other != told:
+                say(f"waiting for {other}, which still works on this job")
+                told = other
+            time.sleep(LOOK_SECONDS)
+        return False
+
+    def leave(self) -> None:
+        """Give the place free."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=BEAT_SECONDS)
+        if self.node is not None and self._is_mine(self._file(self.node)):
+            self._file(self.node).unlink(missing_ok=True)
+
+    def _file(self, node: int) -> Path:
+        return self.folder / f"{node}.json"
+
+    def _older(self) -> str | None:
+        """Return a container of another try that still works here."""
+        for path in sorted(self.folder.parent.parent.glob("try-*/pods/*.json")):
+            if path.parent != self.folder and self._is_fresh(path):
+                return _who(path)
+        return None
+
+    def _take(self) -> str | None:
+        """Take the place; return who holds it when it cannot be taken."""
+        places = [self.node] if self.node is not None else list(range(1, self.nodes))
+        for node in places:
+            path = self._file(node)
+            if self._create(path) or (not self._is_fresh(path) and self._take_over(path)):
+                self.node = node
+                return None
+        return _who(self._file(places[0]))
+
+    def _create(self, path: Path) -> bool:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w") as file:
+            file.write(self._text())
+        return True
+
+    def _take_over(self, path: Path) -> bool:
+        self._write(path)
+        # Of two that find the same stale place, the one that wrote last has it.
+        time.sleep(2 * LOOK_SECONDS)
+        return self._is_mine(path)
+
+    def _beat(self) -> None:
+        assert self.node is not None
+        path = self._file(self.node)
+        while not self._ended.wait(BEAT_SECONDS):
+            if path.exists() and not self._is_mine(path):
+                self.lost.set()
+                return
+            try:
+                self._write(path)
+            except OSError:
+                # A full disk must not make others believe that nobody is here.
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+    def _write(self, path: Path) -> None:
+        beside = path.with_name(f".{path.name}.{self._name['process']}")
+        beside.write_text(self._text())
+        beside.replace(path)
+
+    def _text(self) -> str:
+        return json.dumps({**self._name, "at": round(time.time(), 3)})
+
+    def _is_mine(self, path: Path) -> bool:
+        return _read(path).get("process") == self._name["process"]
+
+    def _is_fresh(self, path: Path) -> bool:
+        """Whether a heartbeat is recent by the clock of the storage: machines' own clocks may differ."""
+        now = self.folder / f".now.{self._name['process']}"
+        try:
+            now.write_text("")
+            return now.stat().st_mtime - path.stat().st_mtime < STALE_SECONDS
+        except FileNotFoundError:
+            return False
+        finally:
+            now.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _who(path: Path) -> str:
+    return str(_read(path).get("id", "another container"))

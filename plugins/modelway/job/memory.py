@@ -1,0 +1,56 @@
+"""What the kernel tells of this container's memory: its limit, and how often it killed a process for want of it.
+
+Both versions of control groups are read: version 1 keeps one tree for memory, version 2 one tree for everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+#: a limit beyond this is none: version 1 says "no limit" with a huge number
+_NO_LIMIT = 1 << 60
+
+
+def limit_bytes() -> int | None:
+    """Return how much memory this container may take, or None where nothing limits it."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        for folder in _groups():
+            with contextlib.suppress(OSError, ValueError):
+                found = int((folder / name).read_text())
+                return found if found < _NO_LIMIT else None
+    return None
+
+
+def kills() -> int | None:
+    """Return how many processes of this container the kernel has killed for memory; None where it does not tell."""
+    for name in ("memory.events", "memory.oom_control"):
+        for folder in _groups():
+            with contextlib.suppress(OSError, ValueError):
+                lines = (folder / name).read_text().splitlines()
+                counts = dict(line.split() for line in lines if len(line.split()) == 2)
+                if "oom_kill" in counts:
+                    return int(counts["oom_kill"])
+    return None
+
+
+def be_killed_first(pid: int) -> None:
+    """Ask the kernel to choose that process rather than this one when memory runs out."""
+    with contextlib.suppress(OSError, ValueError):
+        mine = int(Path("/proc/self/oom_score_adj").read_text())
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(min(1000, mine + 500)))
+
+
+def _groups() -> list[Path]:
+    """Return the folders that may describe this process's group: its own path where it is seen, else the root."""
+    root = Path("/sys/fs/cgroup")
+    found = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                found.append(root / path.lstrip("/"))
+            elif "memory" in controllers.split(","):
+                found.append(root / "memory" / path.lstrip("/"))
+    # Inside a container the group's own folder is mounted as the root.
+    return [*found, root, root / "memory"]

@@ -1,0 +1,85 @@
+"""The processes below this one, read from ``/proc``: how much memory they hold, and how all of them are ended."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+#: of prctl(2): become the parent of every descendant whose own parent ends
+_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, as process 1 of a container is by itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants() -> list[int]:
+    """Return the processes below this one, zombies left out."""
+    children: dict[int, list[int]] = {}
+    zombies = set()
+    for entry in Path("/proc").iterdir() if os.path.isdir("/proc/1") else ():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The name of the program, in parentheses, may hold anything.
+            state, parent = (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[:2]
+            children.setdefault(int(parent), []).append(int(entry.name))
+            if state == "Z":
+                zombies.add(int(entry.name))
+    found: list[int] = []
+    newest = [os.getpid()]
+    while newest:
+        newest = [child for parent in newest for child in children.get(parent, ())]
+        found += newest
+    return [pid for pid in found if pid not in zombies]
+
+
+def memory_bytes() -> int:
+    """Return the resident memory of all processes below this one."""
+    pages = 0
+    for pid in descendants():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def largest_bytes() -> int:
+    """Return what the largest of this process's ended children took; a process that grew fast is measured so alone."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def send(number: signal.Signals) -> bool:
+    """Send a signal to every process below this one; return whether there was any."""
+    found = descendants()
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+    return bool(found)
+
+
+def reap() -> dict[int, int]:
+    """Take the exit statuses of all children that have ended: pid to what ``subprocess`` calls a return code."""
+    ended: dict[int, int] = {}
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended[pid] = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return ended
+
+
+def end_all(*, within_seconds: float) -> None:
+    """Kill every process below this one and reap it."""
+    deadline = time.monotonic() + within_seconds
+    while send(signal.SIGKILL) and time.monotonic() < deadline:
+        reap()
+        time.sleep(0.01)
+    reap()

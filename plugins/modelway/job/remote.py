@@ -1,0 +1,185 @@
+"""A job's folder on an object store: the container works in a folder of its own and copies to and from the store.
+
+Below the job's URI lie the objects that the worker and the containers share, under the names of the contract's folder:
+
+- ``prepared.tar``: ``job.json``, ``code/``, ``inputs/`` and ``runner/``, written by the worker before the first try
+- ``events.jsonl``, ``progress.json``, ``error.json``, ``output/…``: as in the folder; each checkpoint is there before
+  the event that tells of it
+- ``try-<n>/log-<node>/<offset>``: the log in pieces, since an object cannot be appended to
+- ``try-<n>/exit-<node>.json``: written last, so that whoever sees it finds everything else
+- ``try-<n>/pods/<node>.json``: a heartbeat; a container waits until another's does not change any more
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from modelway.job.checkpoints import checkpoints_in, damage, recorded_checkpoints
+from modelway.job.events import parse_events
+
+SYNC_SECONDS = 3.0
+BEAT_SECONDS = 5.0
+STALE_SECONDS = 20.0
+EVENTS = "events.jsonl"
+#: what is copied as it is whenever it has changed
+SMALL = ("progress.json", "error.json")
+
+
+class Remote:
+    """The copy of one job's folder on an object store, as one container keeps it."""
+
+    def __init__(self, *, uri: str, folder: Path, attempt: int, node: int) -> None:
+        """Know the place of the copy without touching it."""
+        import fsspec
+
+        self._fs, place = fsspec.core.url_to_fs(uri, **({"auto_mkdir": True} if uri.startswith("file:") else {}))
+        self._place = str(place).rstrip("/")
+        self._folder, self._node = folder, node
+        self._try = f"try-{attempt}"
+        self._me = {"id": socket.gethostname(), "process": uuid.uuid4().hex}
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._log_offset = 0
+        self._beaten = float("-inf")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+
+    def enter(self, *, leave: Callable[[], bool], say: Callable[[str], None]) -> bool:
+        """Wait until no other container works on the job; False when told to leave meanwhile."""
+        while not leave():
+            others = self._others()
+            if not others:
+                self._beat()
+                return True
+            say("waiting for another container, which may still work on this job")
+            deadline = time.monotonic() + STALE_SECONDS
+            while time.monotonic() < deadline and not leave():
+                time.sleep(min(0.2, STALE_SECONDS / 10))
+            # One that is alive has renewed its heartbeat meanwhile: wait for it again.
+            for path in [path for path, text in self._others().items() if others.get(path) == text]:
+                with contextlib.suppress(FileNotFoundError):
+                    self._fs.rm_file(path)
+        return False
+
+    def restore(self) -> None:
+        """Fetch what an earlier try reported, and the newest of its checkpoints that is whole."""
+        events = self._folder / EVENTS
+        if not events.exists() and self._fs.exists(f"{self._place}/{EVENTS}"):
+            self._fs.get_file(f"{self._place}/{EVENTS}", str(events))
+        for checkpoint in reversed(recorded_checkpoints(self._folder)):
+            name = checkpoint.path.relative_to(self._folder).as_posix()
+            checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.get_file(f"{self._place}/{name}", str(checkpoint.path))
+                self._note_sent(name)
+            if damage(checkpoint) is None:
+                return
+
+    def start(self) -> None:
+        """Copy from now on what the job reports, every few seconds."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Copy everything that the job made, and last of all how it ended."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._node == 0:
+            for path in sorted((self._folder / "output").rglob("*")):
+                if path.is_file() and not path.name.endswith(".part"):
+                    self._send(path.relative_to(self._folder).as_posix())
+        self.copy()
+        ending = self._folder / self._try / f"exit-{self._node}.json"
+        if ending.exists():
+            self._send(ending.relative_to(self._folder).as_posix())
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._heart)
+
+    def copy(self) -> None:
+        """Copy what is new: checkpoints before the events that tell of them, then the log."""
+        if self._node == 0:
+            self._copy_events()
+            for name in SMALL:
+                self._send(name)
+        log = self._folder / self._try / f"log-{self._node}.txt"
+        if log.exists() and log.stat().st_size > self._log_offset:
+            with log.open("rb") as file:
+                file.seek(self._log_offset)
+                data = file.read()
+            self._fs.pipe_file(f"{self._place}/{self._try}/log-{self._node}/{self._log_offset:012d}", data)
+            self._log_offset += len(data)
+
+    def _copy_events(self) -> None:
+        events = self._folder / EVENTS
+        if not events.exists() or self._stamp(events) == self._sent.get(EVENTS):
+            return
+        stamp, data = self._stamp(events), events.read_bytes()
+        told = checkpoints_in(parse_events(data), self._folder)
+        named = {each.path.relative_to(self._folder).as_posix() for each in told}
+        # A checkpoint that was removed since it was told of: the next round reads of that too.
+        if not all([self._send(name) for name in sorted(named)]):
+            return
+        self._fs.pipe_file(f"{self._place}/{EVENTS}", data)
+        self._sent[EVENTS] = stamp
+        for name in [name for name in self._sent if name.startswith("output/checkpoints/") and name not in named]:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm_file(f"{self._place}/{name}")
+            del self._sent[name]
+
+    def _send(self, name: str) -> bool:
+        """Copy a file unless it is there as it is; return whether it is there."""
+        path = self._folder / name
+        try:
+            stamp = self._stamp(path)
+            if self._sent.get(name) != stamp:
+                self._fs.put_file(str(path), f"{self._place}/{name}")
+                self._sent[name] = stamp
+        except FileNotFoundError:
+            return name in self._sent
+        return True
+
+    def _note_sent(self, name: str) -> None:
+        self._sent[name] = self._stamp(self._folder / name)
+
+    @staticmethod
+    def _stamp(path: Path) -> tuple[int, int]:
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+
+    @property
+    def _heart(self) -> str:
+        return f"{self._place}/{self._try}/pods/{self._node}.json"
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._beaten >= BEAT_SECONDS:
+            text = json.dumps({**self._me, "at": round(time.time(), 3)})
+            self._fs.pipe_file(self._heart, text.encode())
+            self._beaten = time.monotonic()
+
+    def _others(self) -> dict[str, bytes]:
+        """Return the heartbeats of containers that this one must not meet: of its own place, and of other tries."""
+        found: dict[str, bytes] = {}
+        self._fs.invalidate_cache()
+        for path in self._fs.glob(f"{self._place}/try-*/pods/*.json"):
+            same_try = f"/{self._try}/" in path
+            with contextlib.suppress(FileNotFoundError):
+                text = self._fs.cat_file(path)
+                if self._me["process"].encode() not in text and (not same_try or path.endswith(f"/{self._node}.json")):
+                    found[path] = text
+        return found
+
+    def _keep_up(self) -> None:
+        while not self._ended.wait(SYNC_SECONDS):
+            try:
+                self._beat()
+                self.copy()
+            except Exception as error:
+                # The next round tries again; the last one is not forgiven.
+                print(f"the object store cannot be written now: {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,208 @@
+"""A job whose folder lies on an object store: the container is lost, and the next one goes on from what is there."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from modelway.backends import _object_store as object_store
+from modelway.job import remote
+from modelway.job.checkpoints import damage
+from modelway.job.contract import Job, recorded_checkpoints
+
+from tests.job_folders import wait_for, write_job
+
+LIBRARY = Path(__file__).parents[2] / "plugins" / "modelway"
+CHECKPOINTS = """
+import time
+def train(job):
+    begun = resumed.step if (resumed := job.resume_from()) else 0
+    job.keep_checkpoints(last=3)
+    for step in range(begun + 1, job.params['steps'] + 1):
+        print(f'at step {step}')
+        time.sleep(0.05)
+        with job.checkpoint(step=step) as path: path.write_text(f'state {step}')
+    (job.output / 'made.txt').write_text('made')
+"""
+NEEDED = ("moto", "flask", "flask_cors", "s3fs")
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A real S3 interface on this machine: moto's server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+# S3 needs an environment of its own: tests/s3_environment.py
+@pytest.fixture(params=["file"] if MISSING else ["s3"])
+def store(request, tmp_path, monkeypatch):
+    """Return the URI of a new place for jobs."""
+    if request.param == "file":
+        return f"file://{tmp_path}/store/jobs/j1"
+    endpoint = request.getfixturevalue("s3")
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"jobs-{tmp_path.name.replace('_', '-').lower()[-40:].strip('-')}"
+    s3fs.S3FileSystem(endpoint_url=endpoint).mkdir(bucket)
+    return f"s3://{bucket}/jobs/j1"
+
+
+@pytest.fixture
+def published(store, tmp_path):
+    """Publish a job of a few steps; return its URI."""
+    folder = write_job(tmp_path / "prepared", code=CHECKPOINTS, params={"steps": 100})
+    shutil.copytree(LIBRARY / "job", folder / "runner" / "modelway" / "job")
+    shutil.copy(LIBRARY / "__init__.py", folder / "runner" / "modelway")
+    object_store.publish(folder=folder, uri=store)
+    shutil.rmtree(folder)
+    return store
+
+
+@pytest.fixture
+def container(published, tmp_path):
+    """Start what stands for a container: it has nothing but the URI and a scratch folder of its own."""
+    started = []
+
+    def start(attempt, *words):
+        scratch = tmp_path / f"container-{len(started)}"
+        command = object_store.command(
+            uri=published, folder=str(scratch), words=["--attempt", str(attempt), *words], python=sys.executable
+        )
+        aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        process = subprocess.Popen(
+            command,
+            env={"PATH": "/usr/bin:/bin", **aws},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        lose(process)
+        process.stdout.close()
+
+
+def lose(process):
+    """End a container as a lost machine does: all of it at once."""
+    import psutil
+
+    if process.poll() is None:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            each.kill()
+    process.wait(timeout=10)
+
+
+def fetched(uri, tmp_path):
+    folder = tmp_path / "copy"
+    object_store.fetch(uri=uri, folder=folder)
+    return folder
+
+
+def test_a_job_runs_with_nothing_but_its_uri(published, container, tmp_path):
+    process = container(1)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    folder = fetched(published, tmp_path)
+    assert [each.step for each in recorded_checkpoints(folder)] == [98, 99, 100]
+    assert all(damage(each) is None for each in recorded_checkpoints(folder))
+    assert (folder / "output" / "made.txt").read_text() == "made"
+    assert (folder / "try-1" / "log-0.txt").read_text() == "".join(f"at step {step}\n" for step in range(1, 101))
+    assert json.loads(object_store.ending(uri=published, attempt=1))["returncode"] == 0
+    assert object_store.ending(uri=published, attempt=2) is None
+    names = {path.name for path in (folder / "output" / "checkpoints").iterdir()}
+    assert names == {"train-000098", "train-000099", "train-000100"}
+
+
+def test_a_job_whose_container_is_lost_goes_on_from_the_stores_last_checkpoint(published, container, tmp_path):
+    first = container(1)
+    wait_for(lambda: recorded_checkpoints(fetched(published, tmp_path)), seconds=30, what="a checkpoint on the store")
+    lose(first)
+    known = recorded_checkpoints(fetched(published, tmp_path))
+    assert all(damage(each) is None for each in known), "an event is never there before its checkpoint"
+    assert 1 <= known[-1].step < 100
+    second = container(2)
+    output, _ = second.communicate(timeout=90)
+    assert second.returncode == 0, output
+    assert "waiting for another container" in output, "the lost one's heartbeat has to grow old first"
+    assert f"resuming from checkpoint {known[-1].id}" in output
+    folder = fetched(published, tmp_path)
+    assert recorded_checkpoints(folder)[-1].step == 100
+    assert (folder / "try-2" / "log-0.txt").read_text().endswith("at step 100\n")
+
+
+def test_a_job_that_is_told_to_leave_has_left_everything_on_the_store(published, container, tmp_path):
+    first = container(1)
+    assert first.stdout.readline() == "at step 1\n"
+    first.send_signal(signal.SIGTERM)
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 143, output
+    told = json.loads(object_store.ending(uri=published, attempt=1))
+    last = recorded_checkpoints(fetched(published, tmp_path))[-1]
+    assert told["stopped"]
+    assert last.id in told["reason"]
+    second = container(2)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert f"resuming from checkpoint {last.id}" in output
+    assert "waiting" not in output, "a container that left as it should leaves no heartbeat"
+
+
+def test_a_damaged_checkpoint_on_the_store_is_passed_over(store, tmp_path):
+    here, there = (write_job(tmp_path / name) for name in ("here", "there"))
+    for step in (1, 2):
+        with Job(here).checkpoint(step=step) as path:
+            path.write_text(f"state {step}")
+    sender = remote.Remote(uri=store, folder=here, attempt=1, node=0)
+    sender.copy()
+    fs, place = object_store._open(store, None)
+    fs.pipe_file(f"{place}/output/checkpoints/train-000002", b"half")
+    remote.Remote(uri=store, folder=there, attempt=2, node=0).restore()
+    assert Job(there).resume_from().step == 1
+
+
+def test_what_is_told_of_while_it_is_copied_waits_for_the_next_time(store, tmp_path, monkeypatch):
+    folder = write_job(tmp_path / "here")
+    job = Job(folder)
+    job.keep_checkpoints(last=1)
+    sender = remote.Remote(uri=store, folder=folder, attempt=1, node=0)
+    with job.checkpoint(step=1) as path:
+        path.write_text("one")
+    read = remote.parse_events
+
+    def meanwhile(data):
+        monkeypatch.setattr(remote, "parse_events", read)
+        with job.checkpoint(step=2) as path:
+            path.write_text("two")
+        return read(data)
+
+    monkeypatch.setattr(remote, "parse_events", meanwhile)
+    sender.copy()
+    assert recorded_checkpoints(fetched(store, tmp_path)) == [], "the first is gone, of the second nothing was told"
+    sender.copy()
+    (found,) = recorded_checkpoints(fetched(store, tmp_path))
+    assert (found.step, damage(found)) == (2, None)

@@ -1,0 +1,29 @@
+"""Run Python with an S3 emulator and its client: ``python tests/s3_environment.py -m pytest …``.
+
+They ask for older versions of what Airflow brings, so they lie in an environment of their own, in front of this one.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+PLACE = Path(sys.prefix) / "s3"
+NEEDED = ("moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5", "s3fs==2026.9.0")
+
+
+def main() -> None:
+    python = PLACE / "bin" / "python"
+    if not (PLACE / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PLACE)], check=True)
+        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", *NEEDED], check=True)
+        site = PLACE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+        (site / "zz_repository.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+        (PLACE / "complete").touch()
+    os.execv(python, [str(python), *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
