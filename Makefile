@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help demo test setup lint types layers unit contract dags docs system services bench fix lock clean
+.PHONY: help demo test setup lint types layers unit contract dags docs system services cluster images bench fix lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,6 +26,12 @@ $(READY): requirements.txt pyproject.toml
 
 services: ## install what the system tests drive: a registry and a browser (Debian, as root)
 	@sh tests/system/install_services.sh
+
+cluster: ## start the Kubernetes and the Docker engine that tests use, where none answers
+	@sh tests/system/start_cluster.sh
+
+images: $(READY) ## build the image that jobs run in, modelway-job (TORCH_INDEX=... for a build of torch for GPUs)
+	@PYTHON=$(BIN)/python sh include/images/job/build.sh
 
 lint: $(READY) ## ruff, format included
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Run every kind of test, the slow ones side by side, and print what each took: what `make test` and CI do."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +16,13 @@ DEMO = "tests/system/test_demo.py"
 #: those that start an Airflow of their own, to edit and break the specs that it sees
 AUTHORING = ("tests/system/test_authoring.py", "tests/system/test_spec_faults.py")
 
-#: two lanes for two cores; within a lane one after another, the cheapest first
+#: those that need a Docker engine or a Kubernetes cluster, and start an Airflow of their own
+CLUSTER = ("tests/system/test_docker_run.py", "tests/system/test_kubernetes_run.py", "tests/system/test_kill_matrix.py")
+ON_CLUSTER = [file for file in CLUSTER if (ROOT / file).exists()]
+#: the step that starts the cluster and tells where it is; the rest of its lane is nothing without it
+START = "start"
+
+#: side by side; within a lane one after another, the cheapest first
 LANES = {
     "library": {
         "lint": [str(BIN / "ruff"), "check", "."],
@@ -25,12 +32,17 @@ LANES = {
         "unit": [*PYTEST, "tests/unit"],
         "dags": [*PYTEST, "tests/dags"],
         "docs": [*PYTEST, "tests/docs"],
-        "contract": [*PYTEST, "tests/contract"],
-        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING))],
+        "contract": [*PYTEST, "tests/contract", "-m", "not cluster"],
+        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING, *ON_CLUSTER))],
     },
     "demo": {
         "demo": [*PYTEST, DEMO],
         "authoring": [*PYTEST, *AUTHORING],
+    },
+    "cluster": {
+        START: ["sh", "tests/system/start_cluster.sh"],
+        "jobs": [*PYTEST, "tests/contract", "-m", "cluster"],
+        "runs": [*PYTEST, *ON_CLUSTER],
     },
 }
 
@@ -44,22 +56,40 @@ class Outcome:
     seconds: float
     output: str
 
+    @property
+    def word(self) -> str:
+        """How it went; without a cluster its tests are skipped, but never on CI."""
+        if self.status and self.name == START and os.environ.get("CI") != "true":
+            return "skipped"
+        return "FAILED" if self.status else "passed"
 
-def run_step(name: str, command: list[str]) -> Outcome:
+
+def run_step(name: str, command: list[str], environment: dict[str, str]) -> Outcome:
     began = time.monotonic()
     done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     return Outcome(name, done.returncode, time.monotonic() - began, done.stdout)
 
 
 def run_lane(steps: dict[str, list[str]], outcomes: list[Outcome], said: threading.Lock) -> None:
+    told: dict[str, str] = {}
     for name, command in steps.items():
-        outcome = run_step(name, command)
+        outcome = run_step(name, command, told)
         outcomes.append(outcome)
         with said:
-            print(f"\n===== {name}: {'passed' if outcome.status == 0 else 'FAILED'} in {outcome.seconds:.0f} s")
+            print(f"\n===== {name}: {outcome.word} in {outcome.seconds:.0f} s")
             print(outcome.output.rstrip()[-30_000:], flush=True)
+        if name == START:
+            if outcome.status:
+                return
+            told = dict(re.findall(r"^export (\w+)=(.+)$", outcome.output, flags=re.MULTILINE))
 
 
 def main() -> int:
@@ -72,12 +102,13 @@ def main() -> int:
         thread.start()
     for thread in threads:
         thread.join()
-    failed = [outcome.name for outcome in outcomes if outcome.status]
+    failed = [outcome.name for outcome in outcomes if outcome.word == "FAILED"]
     print("\n===== summary")
     for outcome in outcomes:
-        print(f"{outcome.name:<10} {'passed' if outcome.status == 0 else 'FAILED':<7} {outcome.seconds:6.0f} s")
+        print(f"{outcome.name:<10} {outcome.word:<7} {outcome.seconds:6.0f} s")
     print(f"wall time {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}")
-    print(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
+    passed = [outcome for outcome in outcomes if outcome.word == "passed"]
+    print(f"{len(passed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 

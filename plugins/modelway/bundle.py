@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import stat
 import tempfile
 import time
@@ -107,8 +108,9 @@ class SnapshotDagBundle(BaseDagBundle):
     def refresh(self) -> None:
         """Take a snapshot if anything changed.
 
-        :raises ModelwayError: the folder of the DAG files cannot be read, or the artifact store cannot be written:
-            Airflow logs it, tries again at the next refresh and goes on with the snapshot that it has
+        :raises ModelwayError: the folder of the DAG files cannot be read, the artifact store cannot be written, or lies
+            in a folder that it would keep: Airflow logs it, tries again at the next refresh and goes on with the
+            snapshot that it has
         """
         if self.version:
             raise ModelwayError(f"version {self.version} of the bundle '{self.name}' is what it is: it has no refresh")
@@ -118,7 +120,23 @@ class SnapshotDagBundle(BaseDagBundle):
         with BundleVersionLock(self.name, _hex(self._current.snapshot)):
             pass
 
+    def _refuse_itself(self) -> None:
+        """A snapshot that is written into the folders that it is made of would grow until the disk is full."""
+        settings = load_settings()
+        places = {"MODELWAY_HOME": settings.home, "Airflow's storage of bundles": Path(self.base_dir)}
+        if settings.artifact_root.startswith(("file://", "/")):
+            places["MODELWAY_ARTIFACT_ROOT"] = Path(settings.artifact_root.removeprefix("file://"))
+        for what, place in places.items():
+            for folder in (self._dags, self._models):
+                inner, outer = Path(os.path.realpath(place)), Path(os.path.realpath(folder))
+                if inner.is_relative_to(outer) and not any(part[0] == "." for part in inner.relative_to(outer).parts):
+                    raise ModelwayError(
+                        f"{what} ({place}) lies in {folder}, of which each change is kept there",
+                        do=f"Move it out of that folder, or into a hidden one, such as {outer / '.modelway'}",
+                    )
+
     def _refreshed(self) -> _Current:
+        self._refuse_itself()
         known = self._remembered()
         entries, commits = self._look()
         if known and known.signature == signature(entries, commits) and self._is_here(_hex(known.snapshot)):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from modelway.failures import FailureKind, RetryRule
+from modelway.failures import Failure, FailureKind, RetryRule
 from modelway.names import nearest
 
 
@@ -15,6 +15,8 @@ class ModelwayError(Exception):
     """
 
     retryable: bool = False
+    failure: Failure | None = None
+    """what is known of the job that failed, where it was one"""
 
     def __init__(
         self,
@@ -55,6 +57,10 @@ class UnknownModel(ModelwayError):
 
 class UnknownVersion(ModelwayError):
     """A model version that was never registered."""
+
+
+class UnknownRun(ModelwayError):
+    """A run that the lineage has never heard of, or a name that several have."""
 
 
 class InvalidModelCode(ModelwayError):

@@ -109,6 +109,8 @@ class Failure:
     """the job's name on its backend"""
     stage: str
     attempt: int
+    advice: str = ""
+    """what to do; empty: the kind's own"""
     last_lines: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -62,15 +62,17 @@ def train(job):
 
 
 def test_requirements_that_are_there_need_no_new_environment(backend, jobs, home):
-    code = "import sys\ndef train(job):\n    (job.output / 'seen.txt').write_text(sys.executable)\n"
+    code = "import sys\ndef train(job):\n    (job.output / 'seen.txt').write_text(sys.prefix)\n"
     handle = jobs(
         code, files={"requirements.txt": "# numbers\nnumpy>=1  # any\n\nno-such-thing; python_version < '3'\n"}
     )
     succeeded(backend, handle)
-    assert (backend.folder(handle) / "output" / "seen.txt").read_text() == sys.executable
+    own = sys.prefix if handle.backend == "local" else "/usr"
+    assert (backend.folder(handle) / "output" / "seen.txt").read_text() in (own, f"{own}/local")
     assert not (home / "venvs").exists()
 
 
+@pytest.mark.parametrize("name", ["local"])
 @pytest.mark.parametrize("line", ["tinylib==1.0", "tinylib @ file://{wheel}"])
 def test_requirements_that_are_missing_are_installed_once(backend, jobs, home, tmp_path, monkeypatch, line):
     wheel = write_wheel(tmp_path / "wheels", "tinylib", "1.0", value=41)
@@ -102,4 +104,4 @@ def test_requirements_that_cannot_be_installed_are_told(backend, jobs, home, lin
     status = ended(backend, handle, seconds=90)
     assert (status.state, status.retryable) == (JobState.FAILED, False)
     assert status.reason.startswith(f"requirements.txt could not be installed: {said}")
-    assert not [path for path in (home / "venvs").iterdir() if path.is_dir()], "half an environment is left"
+    assert not [path for path in home.glob("venvs/*") if path.is_dir()], "half an environment is left"

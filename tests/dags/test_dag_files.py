@@ -133,9 +133,13 @@ def test_the_graph_of_digits(tmp_path, models):
     }
     assert downstream == {
         "package": ["plan"],
-        "plan": ["evaluate.checkpoint", "freeze.freeze", "freeze.register", "train.finetune", "train.warmup"],
+        "plan": [
+            *("evaluate.checkpoint", "evaluate.divide", "freeze.freeze", "freeze.register"),
+            *("train.finetune", "train.warmup"),
+        ],
         "train.warmup": ["freeze.freeze", "freeze.register", "train.finetune"],
-        "train.finetune": ["evaluate.checkpoint", "evaluate.select", "freeze.freeze", "freeze.register"],
+        "train.finetune": ["evaluate.divide", "evaluate.select", "freeze.freeze", "freeze.register"],
+        "evaluate.divide": ["evaluate.checkpoint"],
         "evaluate.checkpoint": ["evaluate.select"],
         "evaluate.select": ["freeze.freeze", "freeze.register", "freeze.verify"],
         "freeze.freeze": ["freeze.register", "freeze.verify"],

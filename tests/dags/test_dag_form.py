@@ -3,6 +3,8 @@
 import jsonschema
 import pytest
 from airflow.sdk import TriggerRule
+from modelway.spec.load import load_spec
+from modelway.spec.options import options_of
 
 PARAMS = """\
 params:
@@ -130,3 +132,20 @@ def test_a_run_that_takes_a_version_reaches_register(dag_of):
     assert dag.get_task("freeze.register").trigger_rule == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assert dag.get_task("plan").upstream_task_ids == {"package"}
     assert "package" not in dag.get_task("freeze.register").upstream_task_ids
+
+
+def test_jobs_are_given_sizes_and_times_as_numbers(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.yaml").write_text(
+        "model: tiny\ntrain: {resources: {memory: 2Gi}, timeout: 10m}\ndocker: {shared_memory: 64Mi}\n"
+    )
+    (tmp_path / "tiny" / "tiny.py").write_text(
+        "def train(job): ...\ndef evaluate(job, c): ...\ndef export(job, c): ...\n"
+    )
+    spec = load_spec(tmp_path / "tiny")
+    assert options_of(spec, spec.stages()[0]) == {
+        "memory_bytes": 2 * 2**30,
+        "timeout_seconds": 600,
+    }
+    assert spec.platform("docker")["shared_memory_bytes"] == 64 * 2**20
+    assert spec.to_dict()["train"]["resources"]["memory"] == "2Gi"

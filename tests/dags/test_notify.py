@@ -34,15 +34,16 @@ def ended(ti=None, reason="task_failure"):
 
 
 JOB_FAILED = (
-    "stage 'warmup' failed: the job ended with exit status 1. Read the job's last lines, or all of them in "
-    '/home/jobs/x/try-1/log.txt:\n  | Traceback (most recent call last):\n  |   File "x.py"\n  | ValueError: no luck.'
+    "stage 'warmup' failed: the job ended with exit status 1. Read the last lines of the job's log. The log ends like "
+    'this, all of it is in /home/jobs/x:\n  | Traceback (most recent call last):\n  |   File "x.py"\n'
+    "  | ValueError: no luck."
 )
 
 
 def test_a_failed_job_is_one_line_with_its_last_words():
     assert run_line(ended(Task(JOB_FAILED))) == (
         "digits failed in train.warmup (try 3): stage 'warmup' failed: the job ended with exit status 1. Read the "
-        "job's last lines, or all of them in /home/jobs/x/try-1/log.txt: ValueError: no luck"
+        "last lines of the job's log. The log ends like this, all of it is in /home/jobs/x: ValueError: no luck"
     )
 
 
@@ -153,7 +154,9 @@ def test_the_spec_reaches_the_callbacks(dag_of, tmp_path):
     assert DagSerialization.to_dict(dag)["dag"]["has_on_failure_callback"] is True
 
 
-def test_a_spec_without_notifiers_has_no_callbacks_of_its_dag(dag_of):
-    dag = dag_of()
-    assert (dag.on_failure_callback, dag.on_success_callback, dag.deadline) == (None, None, None)
+def test_a_spec_without_notifiers_still_looks_for_jobs_that_outlived_the_run(dag_of):
+    dag = dag_of("train: {backend: kubernetes}\nevaluate: {backend: local}\nstorage: {claim: jobs}\n")
+    for callback in (dag.on_failure_callback, dag.on_success_callback):
+        assert (callback.notifiers, callback.model, callback.backends) == ((), "tiny", ["kubernetes", "local"])
+    assert dag.deadline is None
     assert all(task.on_failure_callback for task in dag.tasks)

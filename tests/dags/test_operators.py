@@ -46,7 +46,7 @@ def parameters(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
 
 
 def test_all_operators_are_found():
-    assert len(OPERATORS) == 12
+    assert len(OPERATORS) == 13
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

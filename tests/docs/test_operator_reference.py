@@ -45,7 +45,7 @@ def kind_of(annotation):
     """Return a type as the page writes it."""
     text = inspect.formatannotation(annotation)
     words = {"Any": "any", "Mapping": "mapping", "Sequence": "list"}
-    text = re.sub(r"(?:\w+\.)*(\w+)", r"\1", text).replace(" | None", " or None")
+    text = re.sub(r"(?:\w+\.)*(\w+)", r"\1", text).replace(" | ", " or ")
     text = re.sub(r"Mapping\[[^|]*\](?= or|$)", "Mapping", text)
     return re.sub(r"\w+", lambda word: words.get(word[0], word[0]), text).replace("[", " of ").replace("]", "")
 

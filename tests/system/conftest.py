@@ -120,6 +120,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Reg
             "all-nan",
             "truncated",
             "unloadable",
+            "crashes",
             "unwritable",
         ):
             lab.start(dag_id)

@@ -61,7 +61,7 @@ def test_the_first_run_ends_with_a_summary(home, first):
     assert first.returncode == 0, first.stdout + first.stderr
     text = first.stdout
     assert "digits version 1" in text
-    assert re.search(r"evaluate.checkpoint +done 6/6", text)
+    assert re.search(r"evaluate.checkpoint +done 2/2", text)
     assert re.search(r"checkpoint +\S+-00000\d \(least loss of 6 checkpoints\)", text)
     assert re.search(r"prediction +image 1234 shows a 2, version 1 answered \d", text)
     assert re.search(r"endpoint +http://127.0.0.1:\d+/v2/models/digits/infer \(version 1 100 %\)", text)

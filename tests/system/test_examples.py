@@ -106,7 +106,8 @@ def test_evaluate_only_compares_the_checkpoints_of_a_folder(examples):
     ]
     selected = examples.xcom("evaluate-only", "select")
     left_out = {each["checkpoint"]: each.get("left_out") for each in selected["evaluations"]}
-    assert left_out == {"damaged": "its evaluation failed", "random": None, "three": None}
+    assert left_out.pop("damaged").startswith("its evaluation failed: ")
+    assert left_out == {"random": None, "three": None}
     accuracies = {each["checkpoint"]: each["metrics"].get("accuracy") for each in selected["evaluations"]}
     del accuracies["damaged"]
     assert selected["checkpoint"]["id"] == max(accuracies, key=accuracies.get)

@@ -100,6 +100,23 @@ def test_a_checkpoint_that_cannot_be_evaluated_fails_alone_and_is_left_out(lab):
     assert lab.xcom("unloadable", "tell") == "train-000001"
     failure = lab.xcom("unloadable", "evaluate", "failure", map_index=1)
     assert "ValueError: cannot load this checkpoint" in failure
+    left_out = lab.xcom("unloadable", "select")["evaluations"][1]["left_out"]
+    assert left_out.startswith("its evaluation failed: ValueError: cannot load this checkpoint")
+
+
+def test_an_evaluation_that_kills_its_process_takes_none_of_its_jobs_others_with_it(lab):
+    assert lab.finish("crashes") == "success", lab.states("crashes")
+    states = lab.states("crashes")
+    # Both are red for one of their checkpoints each; the selection has the other four.
+    assert (states["evaluate[0]"], states["evaluate[1]"], states["select"]) == ("failed", "failed", "success")
+    assert lab.xcom("crashes", "tell") == "train-000004"
+    selected = lab.xcom("crashes", "select")
+    assert selected["rule"] == "least loss of 6 checkpoints"
+    crash = "its evaluation failed: its process was killed by SIGSEGV"
+    assert [each.get("left_out") for each in selected["evaluations"]] == [None, crash, None, None, None, crash]
+    assert "checkpoint train-000006 is left out: its evaluation failed" in lab.log("crashes", "select")
+    failure = lab.xcom("crashes", "evaluate", "failure", map_index=0)
+    assert "1 of 3 evaluations failed: train-000002: its process was killed by SIGSEGV" in failure
 
 
 def test_a_port_of_another_program_is_refused_and_nothing_serves(lab, taken_port):

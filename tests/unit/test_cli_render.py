@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from modelway.cli import render
-from modelway.errors import UnknownModel
+from modelway.errors import ModelwayError, UnknownModel
 from modelway.spec.load import load_spec
 from modelway.spec.write import write_document
 from spec_samples import DEFAULTS, FULL, GOOD_CODE, RICH, write_model
@@ -163,3 +164,60 @@ def test_a_model_that_cannot_be_looked_into_is_not_called_unknown(
     for name in ("closed", "models/closed", "models/closed/model.yaml"):
         assert run("render", name) == 1
         assert "models/closed/model.yaml  the file cannot be read: file name too long." in capsys.readouterr().out
+
+
+ON_KUBERNETES = """
+model: digits
+owner: vision
+storage: {path: /data, claim: jobs}
+kubernetes: {namespace: ml, priority_class: high}
+train:
+  backend: kubernetes
+  stages:
+    - {name: one, resources: {cpu: 2}}
+    - {name: two, nodes: 2}
+evaluate: {backend: kubernetes}
+select: {metric: loss}
+"""
+
+
+def manifests(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, object]]:
+    assert run("render", "digits", "--backend", "kubernetes", *words) == 0
+    return [document for document in yaml.safe_load_all(capsys.readouterr().out) if document]
+
+
+def test_what_would_be_sent_to_kubernetes_is_printed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from modelway.backends.base import Job, Options
+    from modelway.backends.kubernetes import KubernetesBackend
+    from modelway.spec.options import options_of
+
+    folder = write_model(models, "digits", spec=ON_KUBERNETES)
+    found = manifests(capsys, "--server", "1.30", "--run", "manual__7")
+    assert [each["kind"] for each in found] == ["Job", "Job", "Service", "Job", "Job", "Job"]
+    spec = load_spec(folder)
+    backend = KubernetesBackend(home=models, version=(1, 30))
+    for stage, start in zip(spec.stages(), (0, 1), strict=True):
+        job = Job(
+            model="digits",
+            run="digits/manual__7",
+            key=f"train.{stage.name}",
+            stage=stage.name,
+            action="train",
+            seed=spec.train.seed,
+        )
+        sent = backend.build_request(job, Options(**options_of(spec, stage))).manifests()
+        assert found[start : start + len(sent)] == json.loads(json.dumps(sent))
+
+
+def test_an_older_server_gets_what_it_knows(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "digits", spec=ON_KUBERNETES)
+    assert [each["kind"] for each in manifests(capsys, "--server", "1.20")].count("Job") == 6
+
+
+def test_a_version_that_is_none_and_a_spec_without_storage_are_refused(models: Path) -> None:
+    write_model(models, "digits", spec=ON_KUBERNETES)
+    with pytest.raises(ModelwayError, match="'new' is no version of Kubernetes"):
+        run("render", "digits", "--backend", "kubernetes", "--server", "new")
+    write_model(models, "bare")
+    with pytest.raises(ModelwayError, match="needs a place for the jobs' folders"):
+        run("render", "bare", "--backend", "kubernetes", "--server", "1.30")

@@ -4,9 +4,14 @@ import inspect
 
 import pytest
 from modelway import errors
-from modelway.errors import CapabilityMissing, JobLost, ModelwayError
+from modelway.errors import CapabilityMissing, JobLost, ModelwayError, SubmitFailed
+from modelway.failures import FailureKind
 
-CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ModelwayError)]
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, ModelwayError) and kind is not SubmitFailed
+]
 RETRYABLE = {"DatasetUnavailable", "JobLost", "RegistryError", "LineageUnavailable", "EndpointNotReady"}
 
 
@@ -48,6 +53,11 @@ def test_whether_a_retry_helps_is_a_property_of_the_class(kind):
     assert kind.retryable is (kind.__name__ in RETRYABLE)
     assert kind("it failed").retryable is kind.retryable
     assert kind.__doc__
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_whether_another_submit_helps_is_said_by_the_kind_of_failure(kind):
+    assert SubmitFailed("no", kind=kind).retryable is (kind.rule != "fail")
 
 
 def test_errors_are_told_apart_by_class():

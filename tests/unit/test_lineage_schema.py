@@ -73,9 +73,11 @@ def test_a_database_of_the_first_schema_is_migrated_with_all_it_holds(url: str, 
     assert (detail.run.run_id, detail.run.seed, detail.run.actor) == ("manual__1", 7, "mia")
     assert (detail.run.inputs_digest, detail.run.interval_end, detail.run.reason) == (None, None, None)
     assert (detail.run.datasets, detail.run.seconds) == ((), None)
+    assert {(each.seconds, each.startup_seconds) for each in detail.evaluations} == {(None, None)}
     assert detail.images[0].reference == "registry/digits"
     assert [file.path for file in detail.files] == ["model/model.onnx", "outputs/meta.yml"]
     assert open_store(url).register(make_record("manual__3")) == 3
+    assert open_store(url).account("manual__1").version == 1
     engine = connect_engine(parse_url(url))
     with reading(engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []

@@ -1,7 +1,7 @@
 """Which checkpoint becomes the model."""
 
 import pytest
-from modelway.errors import NothingToSelect
+from modelway.errors import ModelwayError, NothingToSelect
 from modelway.job.contract import finite_metrics
 from modelway.operators.select import select_checkpoint
 
@@ -80,6 +80,97 @@ def test_none_among_the_evaluations_is_a_failed_one():
     evaluations = [None, *evaluated(None, 0.5)]
     selected = select_checkpoint(checkpoints=checkpoints(2), evaluations=evaluations, metric="loss", mode="min")
     assert selected["checkpoint"]["step"] == 2
+
+
+def test_a_failed_evaluation_is_left_out_with_what_it_failed_of():
+    told = [{"checkpoint": "train-000001", "error": "ValueError: spoilt"}, *evaluated(None, 0.5)]
+    selected = select_checkpoint(checkpoints=checkpoints(2), evaluations=told, metric="loss", mode="min")
+    assert left_out(selected) == {1: "its evaluation failed: ValueError: spoilt"}
+
+
+def test_evaluations_of_several_jobs_are_taken_together():
+    jobs = [evaluated(0.5, 0.3), None, [], evaluated(None, None, 0.4)]
+    selected = select_checkpoint(checkpoints=checkpoints(4), evaluations=jobs, metric="loss", mode="min")
+    assert selected["checkpoint"]["step"] == 2
+    assert [entry["metrics"].get("loss") for entry in selected["evaluations"]] == [0.5, 0.3, 0.4, None]
+    assert left_out(selected) == {4: "its evaluation failed"}
+
+
+def test_what_an_evaluation_took_is_passed_on():
+    told = [evaluated(0.5)[0] | {"seconds": 1.5, "startup_seconds": 4.0}]
+    (entry,) = select_checkpoint(checkpoints=checkpoints(1), evaluations=told, metric="loss", mode="min")["evaluations"]
+    assert (entry["seconds"], entry["startup_seconds"]) == (1.5, 4.0)
+
+
+def measured(*found):
+    """Evaluations with several metrics each."""
+    return [
+        {"checkpoint": f"train-{step:06d}", "metrics": finite_metrics(metrics)}
+        for step, metrics in enumerate(found, start=1)
+    ]
+
+
+def constrained(*found, **constraints):
+    return select_checkpoint(
+        checkpoints=checkpoints(len(found)),
+        evaluations=measured(*found),
+        metric="loss",
+        mode="min",
+        constraints=constraints,
+    )
+
+
+def test_the_best_within_the_constraints_is_selected():
+    selected = constrained(
+        {"loss": 0.1, "accuracy": 0.8, "latency_ms": 5},
+        {"loss": 0.2, "accuracy": 0.95, "latency_ms": 30},
+        {"loss": 0.4, "accuracy": 0.9, "latency_ms": 20},
+        {"loss": 0.3, "accuracy": 0.9, "latency_ms": 20},
+        {"loss": 0.0, "accuracy": 0.85, "latency_ms": 21},
+        accuracy=">= 0.9",
+        latency_ms="<= 20",
+    )
+    assert selected["checkpoint"]["step"] == 4
+    assert selected["rule"] == "least loss of 5 checkpoints with accuracy >= 0.9, latency_ms <= 20.0"
+    assert left_out(selected) == {
+        1: "its accuracy is 0.8, not >= 0.9",
+        2: "its latency_ms is 30, not <= 20.0",
+        5: "its accuracy is 0.85, not >= 0.9 and its latency_ms is 21, not <= 20.0",
+    }
+
+
+def test_the_selected_metric_itself_can_be_limited():
+    assert constrained({"loss": 0.1}, {"loss": 0.3}, loss="> 0.2")["checkpoint"]["step"] == 2
+
+
+@pytest.mark.parametrize("bad", [NAN, float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_within_no_constraint(bad):
+    selected = constrained({"loss": 0.1, "accuracy": bad}, {"loss": 0.5, "accuracy": 0.9}, accuracy=">= 0.5")
+    assert selected["checkpoint"]["step"] == 2
+    assert left_out(selected) == {1: "its accuracy is not a finite number"}
+
+
+def test_a_missing_metric_is_within_no_constraint():
+    selected = constrained({"loss": 0.1}, {"loss": 0.5, "accuracy": 0.9}, accuracy="<= 1")
+    assert left_out(selected) == {1: "evaluate returned no 'accuracy', only loss"}
+
+
+def test_when_none_is_within_the_constraints_each_is_named():
+    with pytest.raises(NothingToSelect) as caught:
+        constrained({"loss": 0.1, "accuracy": 0.8}, {"loss": 0.2}, {"loss": NAN, "accuracy": 1}, accuracy=">= 0.9")
+    assert str(caught.value).startswith(
+        "no checkpoint can be selected by loss with accuracy >= 0.9: "
+        "train-000001: its accuracy is 0.8, not >= 0.9; "
+        "train-000002: evaluate returned no 'accuracy', only loss; "
+        "train-000003: its loss is not a finite number."
+    )
+    assert "loosen select.constraints" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["0.9", "= 0.9", ">= high", ">= nan", "", None, 0.9])
+def test_a_constraint_that_is_none_is_refused(text):
+    with pytest.raises(ModelwayError, match="accuracy"):
+        constrained({"loss": 0.1, "accuracy": 0.8}, accuracy=text)
 
 
 def test_an_evaluation_of_an_unknown_checkpoint_is_not_selected():

@@ -1,6 +1,7 @@
 """What one key asks of another, and what Airflow, Kubernetes and a backend would refuse later."""
 
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from modelway.names import is_alias, job_name
@@ -14,7 +15,7 @@ from spec_samples import DEFAULTS, RICH, write_model
 
 
 def problems(tmp_path: Path, text: str) -> tuple[Problem, ...]:
-    folder = write_model(tmp_path, "m", spec=f"model: m\n{text}")
+    folder = write_model(Path(mkdtemp(dir=tmp_path)), "m", spec=f"model: m\n{text}")
     return load_files([folder / "model.yaml"], environment="", every_environment=True).problems
 
 
@@ -45,6 +46,44 @@ def test_stages_and_evaluation_are_held_to_the_backend_that_they_run_on(monkeypa
         "evaluate": {"backend": "big", "resources": {"gpu": 1}},
     }
     assert [found.path for found in findings(data)] == [("train", "stages", 1, "resources", "gpu")]
+
+
+CLUSTER = """\
+train:
+  backend: kubernetes
+  image: registry/train:1
+  nodes: 2
+  processes_per_node: 4
+  resources: {memory: 2Gi, disk: 20Gi, gpu: 4, gpu_type: amd.com/gpu}
+  stages: [{name: a, nodes: 1}, {name: b}]
+evaluate: {backend: docker, image: registry/evaluate:1, resources: {gpu: 1, gpu_type: nvidia.com/gpu}}
+storage: {claim: models}
+kubernetes:
+  env: {PLAIN: text, TOKEN: {secret: hub, key: token}}
+  files: {/etc/hub: {config_map: hub}}
+retry_rules: {image_pull: retry, out_of_memory: more-memory}
+"""
+
+
+def test_what_the_backends_can_give_is_taken(tmp_path: Path) -> None:
+    assert not problems(tmp_path, CLUSTER)
+    on_a_node = CLUSTER.replace("nodes: 2", "nodes: 1").replace("{claim: models}", "{node: {name: a, path: /data}}")
+    assert not problems(tmp_path, on_a_node)
+
+
+def test_the_last_of_the_backends_that_needs_storage_keeps_it_useful(tmp_path: Path) -> None:
+    mixed = "train: {backend: local}\nevaluate: {backend: kubernetes}\nstorage: {claim: models}\n"
+    assert not problems(tmp_path, mixed)
+    (found,) = problems(tmp_path, mixed.replace("kubernetes", "local"))
+    assert found.where == "storage"
+
+
+def test_an_environment_can_take_storage_and_image_away(tmp_path: Path) -> None:
+    away = "environments: {laptop: {storage: null, train: {backend: local, image: null}}}\n"
+    base = "train: {backend: kubernetes, image: registry/train:1}\nstorage: {claim: models}\n"
+    assert not problems(tmp_path, base + away)
+    kept = base + away.replace(", image: null", "")
+    assert [found.where for found in problems(tmp_path, kept)] == ["train.image"]
 
 
 @pytest.mark.parametrize("backend", rooms.known_names("backends"))

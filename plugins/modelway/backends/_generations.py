@@ -57,6 +57,9 @@ def generation(
     same = text(begun.get("contract")) == text(contract)
     cleared = begun.get("clear_number") != clear_number
     if same and not (cleared and last is not None and status(last).state is JobState.SUCCEEDED):
+        if cleared:
+            # What a clear finds running is its own from now on: once done, it is not done again for the same clear.
+            write(newest / "generation.json", {**begun, "clear_number": clear_number})
         return newest
     return folder / f"g{number(newest) + 1}"
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from modelway.backends._kubernetes_launchers import custom_kind
 from modelway.backends._kubernetes_manifests import GROUP, Manifest
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
@@ -13,6 +15,7 @@ Object = Mapping[str, Any]
 
 #: seconds to connect, and to wait for an answer
 TIMEOUT = (5, 30)
+NOT_FOUND, CONFLICT = 404, 409
 
 
 def find_client() -> Any:
@@ -23,7 +26,9 @@ def find_client() -> Any:
     from kubernetes import client, config
 
     try:
-        config.load_config()
+        # The library's own choice between the two warns where neither is there.
+        inside = "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+        config.load_incluster_config() if inside else config.load_kube_config()
     except (config.ConfigException, OSError) as error:
         raise SubmitFailed(
             f"there is no way to a cluster: {error}",
@@ -55,23 +60,57 @@ class Api:
         """Create an object; None when one of its name is there already."""
         from kubernetes.client.exceptions import ApiException
 
-        group, _, version = manifest["apiVersion"].rpartition("/")
-        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
         kind, namespace = manifest["kind"], manifest["metadata"]["namespace"]
         with told(f"create the {kind} {manifest['metadata']['name']} in namespace {namespace}"):
             try:
-                return self._call("POST", f"{path}/namespaces/{namespace}/{plural(kind)}", manifest)
+                return self._call("POST", _path(manifest), manifest)
             except ApiException as error:
-                if error.status == 409:
+                if error.status == CONFLICT and _answer(error).get("reason") == "AlreadyExists":
                     return None
                 raise
 
-    def _call(self, method: str, path: str, body: Any) -> Object:
+    def give(self, manifest: Manifest, *, owner: Mapping[str, Any]) -> None:
+        """Let an object that is there already go with its owner."""
+        with told(f"give the {manifest['kind']} {manifest['metadata']['name']} to its owner"):
+            path = f"{_path(manifest)}/{manifest['metadata']['name']}"
+            body = {"metadata": {"ownerReferences": [dict(owner)]}}
+            self._call("PATCH", path, body, content="application/merge-patch+json")
+
+    def find(self, manifest: Manifest) -> Object:
+        """Return the object that has a manifest's name."""
+        with told(f"read the {manifest['kind']} {manifest['metadata']['name']}"):
+            return self._call("GET", f"{_path(manifest)}/{manifest['metadata']['name']}", None)
+
+    def customs(self, namespace: str | None, selector: str, *, group: str, version: str, kind: str) -> list[Object]:
+        """Return the objects of a controller's kind with these labels; none where the kind is not known."""
+        from kubernetes.client.exceptions import ApiException
+
+        place = f"/namespaces/{namespace}" if namespace else ""
+        path = f"/apis/{group}/{version}{place}/{plural(kind)}"
+        with told(f"list the {plural(kind)} of {f'namespace {namespace}' if namespace else 'all namespaces'}"):
+            try:
+                items: list[Object] = self._call("GET", path, None, query=[("labelSelector", selector)])["items"]
+            except ApiException as error:
+                if error.status == NOT_FOUND:
+                    return []
+                raise
+        return items
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        content: str = "application/json",
+        query: Sequence[tuple[str, str]] = (),
+    ) -> Object:
         # The generated classes drop fields that are newer than they are; plain data goes as it is.
         answer = self.client.call_api(
             path,
             method,
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            query_params=list(query),
+            header_params={"Accept": "application/json", "Content-Type": content},
             body=body,
             auth_settings=["BearerToken"],
             _preload_content=False,
@@ -98,13 +137,12 @@ class Api:
             found = self._core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=TIMEOUT)
         return [self.client.sanitize_for_serialization(each) for each in found.items]
 
-    def events(self, namespace: str, name: str) -> list[Object]:
-        """Return the events of the objects whose names begin with ``name``, oldest first."""
+    def events(self, namespace: str) -> list[Object]:
+        """Return the events of a namespace, oldest first."""
         with told(f"list the events of namespace {namespace}"):
             found = self._core.list_namespaced_event(namespace, _request_timeout=TIMEOUT)
         plain = [self.client.sanitize_for_serialization(each) for each in found.items]
-        own = [each for each in plain if str(each["involvedObject"].get("name", "")).startswith(name)]
-        return sorted(own, key=lambda each: str(each.get("lastTimestamp") or each["metadata"]["creationTimestamp"]))
+        return sorted(plain, key=lambda each: str(each.get("lastTimestamp") or each["metadata"]["creationTimestamp"]))
 
     def pod_log(self, namespace: str, name: str, *, lines: int) -> str:
         """Return a pod's last lines, or nothing when it has none."""
@@ -115,10 +153,12 @@ class Api:
         except ApiException:
             return ""
 
-    def delete(self, namespace: str, name: str, *, grace_seconds: int) -> None:
+    def delete(self, namespace: str, name: str, *, launcher: str, grace_seconds: int) -> None:
         """Delete a try's Jobs with whatever they own, and its pods at once; what is gone is fine."""
         selector = f"{GROUP}/try={name}"
-        with told(f"delete the Jobs of {name}"):
+        with told(f"delete the jobs of {name}"):
+            if launcher != "job":
+                self._delete_customs(namespace, selector, launcher)
             for job in self.jobs(namespace, selector):
                 with _unless_gone():
                     self._batch.delete_namespaced_job(
@@ -127,14 +167,35 @@ class Api:
                         propagation_policy="Background",
                         _request_timeout=TIMEOUT,
                     )
-            for pod in self.pods(namespace, selector):
-                with _unless_gone():
+            self.delete_pods(namespace, selector, grace_seconds)
+
+    def _delete_customs(self, namespace: str, selector: str, launcher: str) -> None:
+        group, version, kind = custom_kind(launcher)
+        for one in self.customs(namespace, selector, group=group, version=version, kind=kind):
+            path = f"/apis/{group}/{version}/namespaces/{namespace}/{plural(kind)}/{one['metadata']['name']}"
+            with _unless_gone():
+                self._call("DELETE", path, {"propagationPolicy": "Background"})
+
+    def delete_pods(self, namespace: str, selector: str, grace_seconds: int) -> list[Object]:
+        """Delete pods that are not being deleted so quickly already; return those that were still there."""
+        found = self.pods(namespace, selector)
+        for pod in found:
+            left = pod["metadata"].get("deletionGracePeriodSeconds")
+            if left is None or left > grace_seconds:
+                with told(f"delete the pod {pod['metadata']['name']}"), _unless_gone():
                     self._core.delete_namespaced_pod(
                         pod["metadata"]["name"],
                         namespace,
                         grace_period_seconds=grace_seconds,
                         _request_timeout=TIMEOUT,
                     )
+        return found
+
+
+def _path(manifest: Manifest) -> str:
+    group, _, version = manifest["apiVersion"].rpartition("/")
+    start = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    return f"{start}/namespaces/{manifest['metadata']['namespace']}/{plural(manifest['kind'])}"
 
 
 def plural(kind: str) -> str:
@@ -149,7 +210,7 @@ def _unless_gone() -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        if error.status != 404:
+        if error.status != NOT_FOUND:
             raise
 
 
@@ -175,15 +236,21 @@ def told(doing: str) -> Iterator[None]:
         ) from error
 
 
-def _kind_of(error: Any) -> tuple[FailureKind, str]:
+def _answer(error: Any) -> Mapping[str, Any]:
     try:
-        words = str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        words = str(error.reason)
+        found = json.loads(error.body)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _kind_of(error: Any) -> tuple[FailureKind, str]:
+    words = str(_answer(error).get("message") or error.reason)
     if error.status == 403:
         return (FailureKind.QUOTA if "exceeded quota" in words else FailureKind.FORBIDDEN), words
     if error.status == 401:
         return FailureKind.FORBIDDEN, words
-    if error.status == 429 or error.status >= 500 or not error.status:
+    # A conflict is two writers at once, such as of a quota's count.
+    if error.status in (CONFLICT, 429) or not error.status or error.status >= 500:
         return FailureKind.UNREACHABLE, f"{error.status} {words}"
     return FailureKind.REFUSED, words

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelway import names
+from modelway.backends._kubernetes_launchers import PORT, launched
 from modelway.backends._kubernetes_patch import strategic_merge
 from modelway.backends.base import Job, Options
 
@@ -18,7 +19,6 @@ Manifest = dict[str, Any]
 GROUP = "modelway.dev"
 MANAGED = {"app.kubernetes.io/managed-by": "modelway"}
 CONTAINER = "job"
-RENDEZVOUS_PORT = 29400
 INDEXED_SINCE, FAILURE_POLICY_SINCE, REPLACEMENT_SINCE = (1, 24), (1, 26), (1, 29)
 
 
@@ -36,6 +36,8 @@ class Try:
     """the try's folder as the worker sees it"""
     attempt: int
     version: tuple[int, int]
+    token: str | None = None
+    """tells this try from one of the same name that another Airflow made"""
 
     @property
     def name(self) -> str:
@@ -70,21 +72,40 @@ def labels_of(one: Try) -> dict[str, str]:
 def manifests(one: Try) -> list[Manifest]:
     """Return the objects of a try; the first one owns the others and is created first."""
     platform = one.options.platform
-    if one.options.nodes == 1:
+    if (launcher := platform.get("launcher", "job")) != "job":
+        found = _launched(one, launcher)
+    elif one.options.nodes == 1:
         found = [_job(one, name=one.name, pods=1, arguments=())]
     elif one.indexed:
         host = f"{one.name}-0.{one.name}"
-        arguments = (*_several(one), "--rendezvous", f"{host}:{RENDEZVOUS_PORT}")
+        arguments = (*_several(one), "--rendezvous", f"{host}:{PORT}")
         found = [_indexed(_job(one, name=one.name, pods=one.options.nodes, arguments=arguments)), _service(one)]
     else:
-        arguments = (*_several(one), "--rendezvous", f"node-0.{one.name}:{RENDEZVOUS_PORT}")
+        arguments = (*_several(one), "--rendezvous", f"node-0.{one.name}:{PORT}")
         first = _job(one, name=one.name, pods=1, arguments=(*arguments, "--node", "0"))
         first["spec"]["template"]["spec"]["hostname"] = "node-0"
         others = _job(one, name=f"{one.name}-w", pods=one.options.nodes - 1, arguments=(*arguments, "--node", "any"))
         found = [first, others, _service(one)]
     if patch := platform.get("patch"):
-        found = [strategic_merge(each, patch) if each["kind"] == "Job" else each for each in found]
+        # A Service is no work: what a patch says is about what runs.
+        found = [each if each["kind"] == "Service" else strategic_merge(each, patch) for each in found]
     return found
+
+
+def _launched(one: Try, launcher: str) -> list[Manifest]:
+    # These controllers make longer names of it: of pods, of services, each of at most 63 characters.
+    short = f"mw-{names.slug(one.job.model, limit=12)}-{digest(one.name)[:12]}"
+    limits = _job(one, name=short, pods=one.options.nodes, arguments=())
+
+    def pod(container: str, arguments: tuple[str, ...]) -> Manifest:
+        spec = pod_spec(one, arguments=arguments)
+        spec["containers"][0]["name"] = container
+        # The controller's service gives the names, and the pod's is its own affair.
+        spec.pop("subdomain", None)
+        return {"metadata": {"labels": labels_of(one)}, "spec": spec}
+
+    spec = {key: value for key, value in limits["spec"].items() if key != "template"}
+    return launched(launcher, metadata=limits["metadata"], nodes=one.options.nodes, job_spec=spec, pod=pod)
 
 
 def _several(one: Try) -> tuple[str, ...]:
@@ -93,6 +114,8 @@ def _several(one: Try) -> tuple[str, ...]:
 
 def _metadata(one: Try, name: str) -> Manifest:
     told = {"model": one.job.model, "run": one.job.run, "stage": one.job.stage, "folder": one.seen_at}
+    if one.token:
+        told["token"] = one.token
     return {
         "name": name,
         "namespace": one.options.platform.get("namespace", "default"),
@@ -140,7 +163,7 @@ def _service(one: Try) -> Manifest:
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
             "selector": {f"{GROUP}/try": one.name},
-            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+            "ports": [{"name": "rendezvous", "port": PORT}],
         },
     }
 

@@ -5,7 +5,7 @@ Sources: the Kubernetes documentation, "Pod Lifecycle" (conditions, container st
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,10 @@ IMAGE_SECONDS = 60.0
 #: what a pod waits for before its code begins, such as a secret that is made at the same time
 INIT_SECONDS = 60.0
 CREATE_SECONDS = 5.0
+#: a pod that should be gone for so long lies on a node that does not answer
+LEAVE_SECONDS = 60.0
+#: what the nodes of one try tell of a failure comes in within this time
+SETTLE_SECONDS = 10.0
 _IMAGE_NEVER = ("InvalidImageName", "ErrImageNeverPull")
 _IMAGE_MAYBE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 _INIT_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
@@ -56,22 +60,71 @@ class Observed:
 
 def status_of(seen: Observed, *, now: datetime) -> JobStatus:
     """Return where the job stands."""
-    known = _known(seen)
+    known = _known(seen.exits)
     if seen.jobs and all(_condition(job, "Complete") for job in seen.jobs):
         return JobStatus(state=JobState.SUCCEEDED, **known)
     failed = next((job for job in seen.jobs if _condition(job, "Failed")), None)
     ended = [pod for pod in seen.pods if _phase(pod) == "Failed"]
-    if failed or ended:
+    if (failed or ended) and not _settling(seen, failed, ended, now):
         return _failed(seen, failed, ended, known)
-    if seen.gone:
-        kind, told = _why_gone(seen)
+    if stuck := [pod for pod in seen.pods if is_alive(pod) and _leaving(pod, now) > LEAVE_SECONDS]:
+        told = f"{_name(stuck[0])} was told to leave, and its node does not say that it has"
+        return JobStatus.failed(FailureKind.NODE_LOST, told, **known)
+    if seen.gone and not ended:
+        kind, told = _why_gone(seen.events, seen.gone)
         return JobStatus.failed(kind, told, **known)
     return _going_on(seen, now, known)
 
 
-def _known(seen: Observed) -> dict[str, Any]:
-    peaks = [exit["peak_memory_bytes"] for exit in seen.exits if exit.get("peak_memory_bytes")]
-    seconds = [exit["seconds"] for exit in seen.exits if exit.get("seconds") is not None]
+def status_without_objects(exits: Sequence[Object], *, nodes: int, name: str) -> JobStatus:
+    """Return where a job stands whose objects are gone, such as one that ended long ago: by what its agents wrote."""
+    known = _known(exits)
+    if len(exits) == nodes and not any(exit.get("kind") for exit in exits):
+        return JobStatus(state=JobState.SUCCEEDED, **known)
+    if told := _by_agents(exits, known):
+        return told
+    return JobStatus.failed(FailureKind.VANISHED, f"the Job {name} is not there any more", **known)
+
+
+def is_active(job: Object) -> bool:
+    """Whether a Job is not over."""
+    return not (_condition(job, "Complete") or _condition(job, "Failed"))
+
+
+def is_alive(pod: Object) -> bool:
+    """Whether a pod may run something, now or later."""
+    return _phase(pod) in ("Pending", "Running", "Unknown")
+
+
+def has_running_container(pod: Object) -> bool:
+    """Whether something of a pod runs, as far as its node told; none is started any more in a pod that is deleted."""
+    return any("running" in (one.get("state") or {}) for one in _containers(pod))
+
+
+def _settling(seen: Observed, job: Object | None, ended: Sequence[Object], now: datetime) -> bool:
+    """Whether more may be known in a moment.
+
+    The Job is told of by another watch than its pods; and where a node fails, the others lose their connection to it.
+    """
+    if seen.pods and not any(is_alive(pod) for pod in seen.pods):
+        return False
+    states = [container.get("state") or {} for pod in ended for container in _containers(pod)]
+    times = [state["terminated"].get("finishedAt") for state in states if "terminated" in state]
+    failed = _condition(job, "Failed") or {}
+    if failed.get("reason") != "DeadlineExceeded":
+        times.append(failed.get("lastTransitionTime"))
+    return any(_since(one, now) < SETTLE_SECONDS for one in times if one)
+
+
+def _leaving(pod: Object, now: datetime) -> float:
+    """Return for how many seconds a pod should have been gone."""
+    asked = pod["metadata"].get("deletionTimestamp")
+    return _since(asked, now) if asked else 0.0
+
+
+def _known(exits: Sequence[Object]) -> dict[str, Any]:
+    peaks = [exit["peak_memory_bytes"] for exit in exits if exit.get("peak_memory_bytes")]
+    seconds = [exit["seconds"] for exit in exits if exit.get("seconds") is not None]
     return {
         "peak_memory_bytes": max(peaks) if peaks else None,
         "seconds": max(seconds) if seconds else None,
@@ -84,22 +137,42 @@ def _failed(seen: Observed, job: Object | None, ended: Sequence[Object], known: 
         if (told := _done_by_platform(pod)) is not None:
             return JobStatus.failed(*told, **known)
     if seen.gone:
-        return JobStatus.failed(*_why_gone(seen), **known)
+        return JobStatus.failed(*_why_gone(seen.events, seen.gone), **known)
     if job and (condition := _condition(job, "Failed")) and condition.get("reason") == "DeadlineExceeded":
         return JobStatus.failed(
             FailureKind.DEADLINE, "stopped: it was over its timeout by all that it may wait", **known
         )
-    if (exit := decisive(seen.exits)) and exit.get("kind"):
-        kind = FailureKind(exit["kind"])
-        status = JobStatus.failed(kind, str(exit.get("reason") or "it ended without a word"), **known)
-        if exit.get("retryable") is None:
-            return status
-        return JobStatus(**{**vars(status), "retryable": bool(exit["retryable"])})
+    if sent_away := _sent_away(seen):
+        return JobStatus.failed(*_why_gone(seen.events, sent_away), **known)
+    if told_by_agents := _by_agents(seen.exits, known):
+        return told_by_agents
     for pod in ended:
         if (told := _by_exit_status(pod)) is not None:
             return JobStatus.failed(*told, **known)
     message = (_condition(job, "Failed") or {}).get("message") if job else None
     return JobStatus.failed(FailureKind.VANISHED, f"the job failed: {message or 'its pods are gone'}", **known)
+
+
+def _by_agents(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | None:
+    # A node that was told to leave because another one failed explains nothing.
+    exit = decisive([one for one in exits if one.get("kind") and not one.get("stopped")]) or decisive(exits)
+    if not exit or not exit.get("kind"):
+        return None
+    status = JobStatus.failed(FailureKind(exit["kind"]), str(exit.get("reason") or "it ended without a word"), **known)
+    if exit.get("retryable") is None:
+        return status
+    return replace(status, retryable=bool(exit["retryable"]))
+
+
+def _sent_away(seen: Observed) -> frozenset[str]:
+    """Return the pods that somebody deletes though their own Job goes on."""
+    over = {job["metadata"]["name"] for job in seen.jobs if not is_active(job)}
+    return frozenset(
+        _name(pod)
+        for pod in seen.pods
+        if pod["metadata"].get("deletionTimestamp")
+        and not any(owner.get("name") in over for owner in pod["metadata"].get("ownerReferences") or ())
+    )
 
 
 def _done_by_platform(pod: Object) -> tuple[FailureKind, str] | None:
@@ -147,11 +220,11 @@ def _by_exit_status(pod: Object) -> tuple[FailureKind, str] | None:
     return None
 
 
-def _why_gone(seen: Observed) -> tuple[FailureKind, str]:
+def _why_gone(events: Sequence[Object], gone: frozenset[str]) -> tuple[FailureKind, str]:
     """Return why a pod that ran is not there any more."""
-    name = sorted(seen.gone)[0]
-    for event in seen.events:
-        if (event.get("involvedObject") or {}).get("name") in seen.gone and event.get("reason") in _GONE:
+    name = sorted(gone)[0]
+    for event in events:
+        if (event.get("involvedObject") or {}).get("name") in gone and event.get("reason") in _GONE:
             return _GONE[event["reason"]], f"{name}: {event.get('message') or event['reason']}"
     return FailureKind.EVICTED, f"{name} was deleted while it ran"
 
@@ -189,7 +262,7 @@ def _hopeless(pod: Object, seen: Observed, now: datetime) -> tuple[FailureKind, 
     """Return why a pod that waits is given up."""
     waits, age = _waits(pod), _age(pod, now)
     reason, message = waits.get("reason", ""), waits.get("message") or waits.get("reason", "")
-    since = _age({"metadata": {"creationTimestamp": _started(pod)}}, now) if _started(pod) else age
+    since = _since(_started(pod), now) if _started(pod) else age
     if reason in _IMAGE_NEVER or (reason in _IMAGE_MAYBE and since > IMAGE_SECONDS):
         return FailureKind.IMAGE_PULL, f"the image cannot be had: {message}"
     if reason in _INIT_WAITS and since > INIT_SECONDS:
@@ -259,9 +332,11 @@ def _started(pod: Object) -> Any:
 
 def _age(found: Object, now: datetime) -> float:
     created = found["metadata"].get("creationTimestamp")
-    if created is None:
-        return 0.0
-    begun = created if isinstance(created, datetime) else datetime.fromisoformat(str(created).replace("Z", "+00:00"))
+    return _since(created, now) if created else 0.0
+
+
+def _since(moment: Any, now: datetime) -> float:
+    begun = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
     return (now - begun.astimezone(UTC)).total_seconds()
 
 

@@ -5,6 +5,7 @@ and lives through the SIGTERM that a cancel sends to all of the job, so that it 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
         )
     except environment.EnvironmentFailed as error:
         return {**failed(FailureKind.INIT, str(error)), "retryable": error.retryable}
-    _limit_cores(request["cpu"], request["name"])
+    _limit_cores(request["cpu"], request["name"], lock=Path(request["venvs"]).with_name("jobs") / ".cores.lock")
     # What an earlier try told is not this one's reason.
     (attempt.parent / "error.json").unlink(missing_ok=True)
     child = subprocess.Popen(
@@ -90,14 +92,34 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
     return _outcome(attempt, child.returncode, stopped)
 
 
-def _limit_cores(cpu: float | None, name: str) -> None:
-    """Bind the job to as many cores as it asked for; which ones follows from its name, to spread jobs."""
+def _limit_cores(cpu: float | None, name: str, *, lock: Path) -> None:
+    """Bind the job to as many cores as it asked for: those that the fewest other jobs are bound to."""
     if cpu is None or not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
-    if cpu < len(cores):
-        seed = int(hashlib.sha256(name.encode()).hexdigest(), 16)
-        os.sched_setaffinity(0, random.Random(seed).sample(cores, max(1, round(cpu))))
+    if cpu >= len(cores):
+        return
+    # Among equals the name decides, so that machines are used evenly.
+    order = random.Random(int(hashlib.sha256(name.encode()).hexdigest(), 16)).sample(cores, len(cores))
+    with lock.open("w") as file:
+        # One after another: two that look at the same time would choose the same.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        taken = _bindings(cores)
+        os.sched_setaffinity(0, sorted(order, key=lambda core: taken[core])[: max(1, round(cpu))])
+
+
+def _bindings(cores: list[int]) -> Counter[int]:
+    """Return how many other jobs are bound to each core."""
+    import psutil
+
+    taken: Counter[int] = Counter()
+    for process in psutil.process_iter(["cmdline"]):
+        if process.pid == os.getpid() or "modelway.backends._supervise" not in (process.info["cmdline"] or ()):
+            continue
+        with contextlib.suppress(psutil.Error):
+            if (bound := process.cpu_affinity()) and set(bound) != set(cores):
+                taken.update(bound)
+    return taken
 
 
 def _watch(

@@ -181,7 +181,9 @@ class Backend(Protocol):
     """Where jobs run. Each file of this room that has no leading underscore holds one class ``BACKEND``."""
 
     capabilities: frozenset[str]
-    """of: gpu, multi_node, multi_process, cancel, logs, memory_limit, cpu_limit, disk_limit, image, storage"""
+    """of: cancel, logs, gpu, gpu_type, cpu_limit, memory_limit, disk_limit, multi_node, multi_process,
+    image, storage
+    """
 
     def build_request(self, job: Job, options: Options) -> Any:
         """Return what would be sent: pure, printable, comparable.
@@ -212,17 +214,6 @@ class Backend(Protocol):
 
     def unfinished(self, *, model: str, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over, so that none outlives its run."""
-
-
-def read_log(backend: Backend, handle: Handle, *, offset: int = 0) -> tuple[list[str], int]:
-    """Return all lines that a job has printed since ``offset``, and the new offset."""
-    lines: list[str] = []
-    while True:
-        text, after = backend.logs(handle, offset=offset)
-        if after == offset:
-            return lines, offset
-        lines += text.splitlines()
-        offset = after
 
 
 def known_backends() -> tuple[str, ...]:

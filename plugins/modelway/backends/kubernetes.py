@@ -3,11 +3,14 @@
 See docs/kubernetes.md for users, docs/adr/0012 for why the folder lies on the storage. A try's folder holds
 ``request.json`` (its name, namespace and nodes), ``submitted`` (its objects were created), ``seen.json`` (the pods that
 ran), ``result.json`` (how it ended) and what the agents write (``modelway.job.agent``).
+
+A process may end between any two steps of ``submit``: the next one finds the try by its folder, and its objects by
+their names; ``token`` tells them from those of another Airflow that has a run of the same name.
 """
 
 import os
-import threading
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,15 +21,30 @@ from typing import Any
 from modelway.backends import _generations as generations
 from modelway.backends._kubernetes_api import Api, find_client
 from modelway.backends._kubernetes_manifests import GROUP, Manifest, Try, manifests, run_labels
-from modelway.backends._kubernetes_status import Observed, needs_events, status_of
-from modelway.backends._kubernetes_watch import Watch
+from modelway.backends._kubernetes_objects import Objects
+from modelway.backends._kubernetes_status import (
+    Observed,
+    has_running_container,
+    is_active,
+    is_alive,
+    needs_events,
+    status_of,
+    status_without_objects,
+)
+from modelway.backends._kubernetes_tries import (
+    SUBMITTED,
+    TryRecord,
+    exits_of,
+    folder_of,
+    forget_heartbeats,
+    handle_of,
+    pods_that_are_gone,
+)
 from modelway.backends._merged_log import read_merged
 from modelway.backends._runner import runner_folder
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, image_of
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
-
-Object = Mapping[str, Any]
 
 #: what this backend gives where the cluster has it; lint reads it without importing this file
 POSSIBLE = frozenset(
@@ -37,6 +55,7 @@ POSSIBLE = frozenset(
         "cpu_limit",
         "disk_limit",
         "gpu",
+        "gpu_type",
         "multi_node",
         "multi_process",
         "image",
@@ -45,10 +64,7 @@ POSSIBLE = frozenset(
 )
 CANCEL_SECONDS = 30.0
 GRACE_SECONDS = 1
-#: events tell why a pod waits; they are asked for at most this often for one job
-EVENTS_SECONDS = 15.0
-#: a process that follows more jobs than this watches instead of asking for each
-ASKED_ONE_BY_ONE = 2
+POD_LINES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +84,7 @@ class KubernetesRequest:
         """Return the folder of a generation as the worker sees it."""
         return generations.job_folder(Path(self.root) / "jobs", self.job) / f"g{generation}"
 
-    def manifests(self, *, generation: int = 0, attempt: int = 1) -> list[Manifest]:
+    def manifests(self, *, generation: int = 0, attempt: int = 1, token: str | None = None) -> list[Manifest]:
         """Return the objects of a try, the one that owns the others first."""
         root = Path(_storage(self.options)["path"]) / "jobs"
         return manifests(
@@ -81,6 +97,7 @@ class KubernetesRequest:
                 seen_at=str(self.folder(generation) / f"try-{attempt}"),
                 attempt=attempt,
                 version=self.version,
+                token=token,
             )
         )
 
@@ -97,10 +114,7 @@ class KubernetesBackend:
         """
         self.home = home.absolute()
         self._client, self._version = client, version
-        self._lock = threading.Lock()
-        self._watches: dict[str, Watch] = {}
-        self._followed: dict[str, set[str]] = {}
-        self._asked_events: dict[str, tuple[float, list[Object]]] = {}
+        self._objects = Objects(lambda: self.api)
 
     @cached_property
     def api(self) -> Api:
@@ -127,8 +141,6 @@ class KubernetesBackend:
                 f"jobs on Kubernetes cannot keep their folders at {storage['uri']} yet",
                 do="Use a claim, nfs, or a node's folder as storage",
             )
-        if storage.get("node") and options.nodes > 1 and not storage["node"].get("name"):
-            raise CapabilityMissing("a folder of one node cannot be the storage of several")
         path = storage.get("path", "/modelway")
         root = storage.get("worker_path") or (storage["node"]["path"] if storage.get("node") else path)
         own = os.geteuid() or 1000
@@ -161,190 +173,182 @@ class KubernetesBackend:
                 folder,
                 contract=request.contract,
                 clear_number=request.job.clear_number,
-                status=lambda attempt: self.describe(_handle(attempt)),
+                status=lambda attempt: self._status(attempt, now=True),
             )
-            attempt = self._attempt(folder, generation, request)
-            self._create(request, attempt)
-            return _handle(attempt)
+            last = next(reversed(generations.tries(folder)), None)
+            attempt = self._going_on(last, generation) or self._prepare(request, generation, last)
+            while not self._create(request, attempt):
+                attempt = self._prepare(request, generation, attempt)
+            return handle_of(attempt)
 
-    def _attempt(self, folder: Path, generation: Path, request: KubernetesRequest) -> Path:
-        """Return the try that goes on, or the new one."""
-        every = generations.tries(folder)
-        last = every[-1] if every else None
-        if last and (last / "request.json").exists():
-            if last.parent != generation:
-                self.cancel(_handle(last))
-            elif not (last / "submitted").exists():
-                # The process that began it ended before its objects were all there: they have the same names again.
-                return last
-            else:
-                status = self.describe(_handle(last))
-                if status.state is JobState.UNKNOWN:
-                    raise SubmitFailed(
-                        f"it is not known whether job {last.name} runs: {status.reason}", kind=FailureKind.UNREACHABLE
-                    )
-                if not status.state.is_terminal or status.state is JobState.SUCCEEDED:
-                    return last
-                self.cancel(_handle(last))
+    def _going_on(self, last: Path | None, generation: Path) -> Path | None:
+        """Return the last try when it goes on, has succeeded or has not begun; end what is left of another."""
+        if last is None or (record := TryRecord.read(last)) is None:
+            return None
+        wanted = last.parent == generation and not generations.cancelled(last)
+        if wanted and not (last / SUBMITTED).exists() and not exits_of(last, nodes=record.nodes):
+            # The process that began it ended before its objects were all there: they get the same names again.
+            return last
+        status = self._status(last, now=True)
+        if status.state is JobState.UNKNOWN:
+            raise SubmitFailed(
+                f"it is not known whether job {record.name} runs: {status.reason}", kind=FailureKind.UNREACHABLE
+            )
+        if wanted and (not status.state.is_terminal or status.state is JobState.SUCCEEDED):
+            return last
+        self.cancel(handle_of(last))
+        return None
+
+    def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
+        """Put what the job needs into its folder, and begin a new try."""
         number = generations.number(last) + 1 if last else 1
-        attempt = generation / f"try-{number}"
-        runner = runner_folder(self.home / "jobs")
+        runner = runner_folder(Path(request.root) / "jobs")
         generations.prepare(generation, job=request.job, contract=request.contract, runner=runner, owner=request.run_as)
+        attempt = generation / f"try-{number}"
         attempt.mkdir(exist_ok=True)
         platform = request.options.platform
-        told = {
-            "name": request.job.name(number),
-            "namespace": platform.get("namespace", "default"),
-            "nodes": request.options.nodes,
-            "start_within_seconds": platform.get("start_within_seconds", 3600),
-        }
-        generations.write(attempt / "request.json", told)
+        TryRecord(
+            name=request.job.name(number),
+            namespace=platform.get("namespace", "default"),
+            nodes=request.options.nodes,
+            launcher=platform.get("launcher", "job"),
+            start_within_seconds=platform.get("start_within_seconds", 3600),
+            token=uuid.uuid4().hex,
+        ).write(attempt)
         generations.give(attempt, request.run_as)
         return attempt
 
-    def _create(self, request: KubernetesRequest, attempt: Path) -> None:
-        if (attempt / "submitted").exists():
-            return
+    def _create(self, request: KubernetesRequest, attempt: Path) -> bool:
+        """Create a try's objects; False when its name is taken by a job of another Airflow."""
+        record = TryRecord.read(attempt)
+        if record is None or (attempt / SUBMITTED).exists() or generations.recorded(attempt):
+            return True
         numbers = {"generation": generations.number(attempt.parent), "attempt": generations.number(attempt)}
-        first, *others = request.manifests(**numbers)
-        owner = self.api.create(first) or self._find(first)
-        for manifest in others:
-            manifest["metadata"]["ownerReferences"] = [
-                {
-                    "apiVersion": first["apiVersion"],
-                    "kind": first["kind"],
-                    "name": owner["metadata"]["name"],
-                    "uid": owner["metadata"]["uid"],
-                }
-            ]
-            self.api.create(manifest)
-        (attempt / "submitted").touch()
-
-    def _find(self, manifest: Manifest) -> Object:
-        metadata = manifest["metadata"]
-        found = self.api.jobs(metadata["namespace"], f"{GROUP}/try={metadata['labels'][f'{GROUP}/try']}")
-        for each in found:
-            if each["metadata"]["name"] == metadata["name"]:
-                return each
-        raise SubmitFailed(
-            f"a Job {metadata['name']} is there that is none of ours",
-            kind=FailureKind.REFUSED,
-            do="Delete it, or choose another kubernetes.namespace",
-        )
+        owner: Mapping[str, Any] | None = None
+        waiting: list[Manifest] = []
+        for manifest in request.manifests(token=record.token, **numbers):
+            if owner:
+                manifest["metadata"]["ownerReferences"] = [owner]
+            created = self.api.create(manifest) or self.api.find(manifest)
+            if created["metadata"].get("annotations", {}).get(f"{GROUP}/token") != record.token:
+                return False
+            if owner is None and manifest["kind"] != "TrainingRuntime":
+                own = {key: manifest[key] for key in ("apiVersion", "kind")}
+                owner = {**own, "name": created["metadata"]["name"], "uid": created["metadata"]["uid"]}
+            elif owner is None:
+                waiting.append(manifest)
+        for manifest in waiting:
+            self.api.give(manifest, owner=owner or {})
+        (attempt / SUBMITTED).touch()
+        return True
 
     def describe(self, handle: Handle) -> JobStatus:
         """Return where the job stands; see the port."""
-        attempt = _folder_of(handle)
+        return self._status(folder_of(handle))
+
+    def _status(self, attempt: Path, *, now: bool = False) -> JobStatus:
+        """Return where a try stands; what is decided by it asks for what the cluster says now, not for what it said."""
         if (ended := generations.recorded(attempt)) is not None:
             return ended
-        request = generations.read(attempt / "request.json")
-        if request is None:
+        if (record := TryRecord.read(attempt)) is None:
             return JobStatus.failed(FailureKind.VANISHED, "the folder of the job is gone")
         try:
-            status = self._look(attempt, request)
+            status = self._look(attempt, record, now=now)
         except SubmitFailed as error:
             if error.kind is not FailureKind.UNREACHABLE:
                 return JobStatus.failed(error.kind, error.what)
             return JobStatus(state=JobState.UNKNOWN, reason=error.what)
         return generations.record(attempt, status) if status.state.is_terminal else status
 
-    def _look(self, attempt: Path, request: Mapping[str, Any]) -> JobStatus:
-        name, namespace = request["name"], request["namespace"]
-        jobs, pods = self._objects(namespace, name)
+    def _look(self, attempt: Path, record: TryRecord, *, now: bool) -> JobStatus:
+        ask = self._objects.now if now else self._objects.of_try
+        jobs, pods = ask(record.namespace, record.name, launcher=record.launcher)
         if generations.cancelled(attempt):
-            if any(_active(job) for job in jobs) or any(_runs(pod) for pod in pods):
+            if any(map(is_active, jobs)) or any(map(is_alive, pods)):
                 return JobStatus(state=JobState.RUNNING, waiting="it is being cancelled")
             return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
+        exits = exits_of(attempt, nodes=record.nodes)
+        if not jobs and not exits and not (attempt / SUBMITTED).exists():
+            return JobStatus(state=JobState.PENDING)
         if not jobs:
-            if not (attempt / "submitted").exists():
-                return JobStatus(state=JobState.PENDING)
-            return JobStatus.failed(FailureKind.VANISHED, f"the Job {name} is not in namespace {namespace} any more")
-        gone = _gone_pods(attempt, pods)
+            return status_without_objects(exits, nodes=record.nodes, name=record.name)
+        gone = pods_that_are_gone(attempt, pods)
         asked = needs_events(jobs, pods, gone=bool(gone))
         seen = Observed(
             jobs=jobs,
             pods=pods,
-            events=self._events(namespace, name, now=bool(gone)) if asked else (),
-            exits=_exits(attempt, request["nodes"]),
+            events=self._objects.events(record.namespace, record.name, now=bool(gone)) if asked else (),
+            exits=exits,
             gone=gone,
-            start_within_seconds=request["start_within_seconds"],
+            start_within_seconds=record.start_within_seconds,
         )
         return status_of(seen, now=datetime.now(UTC))
 
-    def _objects(self, namespace: str, name: str) -> tuple[list[Object], list[Object]]:
-        """Return the try's Jobs and pods: as watched where many are followed, else as asked for."""
-        with self._lock:
-            followed = self._followed.setdefault(namespace, set())
-            followed.add(name)
-            if namespace not in self._watches and len(followed) > ASKED_ONE_BY_ONE:
-                self._watches[namespace] = Watch(client=self.api.client, namespace=namespace)
-            watch = self._watches.get(namespace)
-        if watch and (known := watch.objects(name)) is not None:
-            return known
-        selector = f"{GROUP}/try={name}"
-        return self.api.jobs(namespace, selector), self.api.pods(namespace, selector)
-
-    def _events(self, namespace: str, name: str, *, now: bool) -> list[Object]:
-        asked, known = self._asked_events.get(name, (0.0, []))
-        if now or time.monotonic() - asked > EVENTS_SECONDS:
-            known = self.api.events(namespace, name)
-            self._asked_events[name] = time.monotonic(), known
-        return known
-
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""
-        attempt = _folder_of(handle)
-        request = generations.read(attempt / "request.json") or {"nodes": 1}
+        attempt = folder_of(handle)
+        if (record := TryRecord.read(attempt)) is None:
+            return "", offset
         over = (attempt / generations.RECORD).exists()
-        text, after = read_merged(attempt, nodes=request["nodes"], offset=offset, over=over)
-        if after or not over:
-            return text, after
-        return self._without_agent(attempt, request)
+        if over and not any(attempt.glob("log-*.txt")):
+            self._keep_pod_log(attempt, record)
+        return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
 
-    def _without_agent(self, attempt: Path, request: Mapping[str, Any]) -> tuple[str, int]:
-        """Return the pod's own last lines, where no agent ever wrote: the image may lack Python."""
-        path = attempt / "log-0.txt"
-        if not path.exists():
-            text = ""
-            try:
-                for pod in self.api.pods(request["namespace"], f"{GROUP}/try={request['name']}"):
-                    text += self.api.pod_log(request["namespace"], pod["metadata"]["name"], lines=100)
-            except SubmitFailed:
-                return "", 0
-            path.write_text(text)
-        return read_merged(attempt, nodes=1, offset=0, over=True)
+    def _keep_pod_log(self, attempt: Path, record: TryRecord) -> None:
+        """Keep the pods' own last lines where no agent ever wrote: the image may lack Python."""
+        try:
+            pods = self.api.pods(record.namespace, f"{GROUP}/try={record.name}")
+            texts = [self.api.pod_log(record.namespace, pod["metadata"]["name"], lines=POD_LINES) for pod in pods]
+        except SubmitFailed:
+            return
+        (attempt / "log-0.txt").write_text("".join(texts))
 
     def cancel(self, handle: Handle) -> None:
-        """Delete the job with its pods and wait until they are gone; see the port.
+        """Delete the job with its pods and wait until nothing of it runs; see the port.
 
         :raises SubmitFailed: the API refused it or did not answer
         """
-        attempt = _folder_of(handle)
-        request = generations.read(attempt / "request.json")
-        if request is None:
+        attempt = folder_of(handle)
+        if (record := TryRecord.read(attempt)) is None:
             return
-        name, namespace = request["name"], request["namespace"]
-        if not self.describe(handle).state.is_terminal:
+        selector = f"{GROUP}/try={record.name}"
+        if not self._status(attempt, now=True).state.is_terminal:
             (attempt / generations.CANCELLED).touch()
-        elif not any(_runs(pod) for pod in self.api.pods(namespace, f"{GROUP}/try={name}")):
+        elif not self._leaves_something(record):
+            forget_heartbeats(attempt)
             return
-        self.api.delete(namespace, name, grace_seconds=GRACE_SECONDS)
+        else:
+            # Its last words go with its pods.
+            self.logs(handle)
+        self.api.delete(record.namespace, record.name, launcher=record.launcher, grace_seconds=GRACE_SECONDS)
         deadline = time.monotonic() + CANCEL_SECONDS
-        while self.api.pods(namespace, f"{GROUP}/try={name}") and time.monotonic() < deadline:
+        # A controller may have made another one before it was told, so that all are deleted again.
+        while any(map(has_running_container, self.api.delete_pods(record.namespace, selector, GRACE_SECONDS))):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.2)
+        else:
+            forget_heartbeats(attempt)
         if generations.cancelled(attempt):
             generations.record(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
+
+    def _leaves_something(self, record: TryRecord) -> bool:
+        jobs, pods = self._objects.now(record.namespace, record.name, launcher=record.launcher)
+        return any(map(is_active, jobs)) or any(map(is_alive, pods))
 
     def folder(self, handle: Handle) -> Path:
         """Return the contract's folder on the storage; see the port."""
         return Path(handle.place)
 
     def unfinished(self, *, model: str, run: str) -> list[Handle]:
-        """Return the jobs of a run that are not over; see the port."""
+        """Return the jobs of a run that are not over; see the port.
+
+        :raises SubmitFailed: the API refused to list them or did not answer
+        """
         selector = ",".join(f"{key}={value}" for key, value in run_labels(model=model, run=run).items())
         found = {}
-        for job in self.api.jobs(None, selector):
-            if _active(job):
+        for job in self._objects.everywhere(selector):
+            if is_active(job):
                 told = job["metadata"]["annotations"]
                 found[told[f"{GROUP}/folder"]] = job["metadata"]["labels"][f"{GROUP}/try"]
         return [
@@ -359,41 +363,3 @@ BACKEND = KubernetesBackend
 def _storage(options: Options) -> Mapping[str, Any]:
     assert options.storage is not None  # build_request refuses a job without one
     return options.storage
-
-
-def _handle(attempt: Path) -> Handle:
-    request = generations.read(attempt / "request.json") or {}
-    name = str(request.get("name", attempt.name))
-    return Handle(backend="kubernetes", name=name, place=str(attempt.parent), attempt=generations.number(attempt))
-
-
-def _folder_of(handle: Handle) -> Path:
-    return Path(handle.place) / f"try-{handle.attempt}"
-
-
-def _exits(attempt: Path, nodes: int) -> list[Object]:
-    found = (generations.read(attempt / f"exit-{node}.json") for node in range(nodes))
-    return [each for each in found if each]
-
-
-def _active(job: Object) -> bool:
-    conditions = (job.get("status") or {}).get("conditions") or ()
-    return not any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in conditions)
-
-
-def _runs(pod: Object) -> bool:
-    return (pod.get("status") or {}).get("phase") in ("Pending", "Running", "Unknown")
-
-
-def _gone_pods(attempt: Path, pods: list[Object]) -> frozenset[str]:
-    """Return the pods that ran and are not there any more, or are being deleted; remember those that run."""
-    path = attempt / "seen.json"
-    known = set((generations.read(path) or {}).get("pods", ()))
-    there = {pod["metadata"]["name"] for pod in pods}
-    leaving = {
-        pod["metadata"]["name"] for pod in pods if pod["metadata"].get("deletionTimestamp") is not None and _runs(pod)
-    }
-    running = {pod["metadata"]["name"] for pod in pods if (pod.get("status") or {}).get("phase") == "Running"}
-    if new := running - known:
-        generations.write(path, {"pods": sorted(known | new)})
-    return frozenset((known - there) | leaving)

@@ -115,6 +115,8 @@ class LocalBackend:
         succeeded = last is not None and _status(last).state is JobState.SUCCEEDED
         cleared = succeeded and begun.get("clear_number") != request.job.clear_number
         if _text(begun.get("contract")) == _text(request.contract) and not cleared:
+            # What a clear finds running is its own from now on: once done, it is not done again for the same clear.
+            _write(newest / "generation.json", {**begun, "clear_number": request.job.clear_number})
             return newest
         if last:
             processes.abandon(last)

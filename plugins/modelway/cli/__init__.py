@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-GROUPS = ("backfill", "demo", "lint", "new", "render", "run", "versions")
+GROUPS = ("backfill", "demo", "explain", "lint", "new", "render", "run", "versions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -182,7 +182,8 @@ def _task_order() -> list[str]:
         "package",
         "plan",
         *(f"train.{stage.name}" for stage in spec.stages()),
-        *("evaluate.checkpoint", "evaluate.select", "freeze.freeze", "freeze.verify", "freeze.register"),
+        *("evaluate.divide", "evaluate.checkpoint", "evaluate.select"),
+        *("freeze.freeze", "freeze.verify", "freeze.register"),
         *("serve.build_image", "serve.deploy", "serve.promote"),
     ]
 

@@ -1,6 +1,5 @@
 """The order of a model's stages, as a DAG."""
 
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,13 @@ from typing import Any
 from airflow.sdk import DAG, TaskGroup, TriggerRule, get_parsing_context, literal
 from airflow.sdk.definitions.param import ParamsDict
 
-from modelway.backends.base import Options
 from modelway.dag.documentation import model_page, stage_page
 from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, tell_task_failure
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
+from modelway.operators.divide import DivideCheckpointsOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.package import PackageCodeOperator
@@ -26,11 +25,11 @@ from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
 from modelway.spec.model import Evaluation, ModelSpec, Stage
+from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
 
 #: two runs of a model share its endpoint: what moves it goes one at a time
 _ALONE = {"max_active_tis_per_dag": 1}
-_DEFAULTS = asdict(Options())
 
 
 def load_dags(folder: Path | None = None) -> dict[str, DAG]:
@@ -113,7 +112,17 @@ def _train(spec: ModelSpec, code: Any) -> list[Any]:
 def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
     """Return the selection among all checkpoints; a failed evaluation leaves its checkpoint out and shows red."""
     evaluation = spec.evaluation()
-    with TaskGroup("evaluate", tooltip="Every checkpoint in parallel, then the best one"):
+    with TaskGroup("evaluate", tooltip="Every checkpoint, several jobs at a time, then the best one"):
+        shares = checkpoints
+        if evaluation.per_job != 1:
+            shares = DivideCheckpointsOperator(
+                task_id="divide",
+                code=code,
+                checkpoints=checkpoints,
+                parallel=evaluation.parallel,
+                per_job=evaluation.per_job,
+                doc_md="Divides the checkpoints among jobs, so that starting them costs little",
+            ).output
         evaluations = EvaluateCheckpointOperator.partial(
             task_id="checkpoint",
             code=code,
@@ -121,16 +130,17 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             seed="{{ params.seed }}",
             command=literal(evaluation.command),
             max_active_tis_per_dagrun=evaluation.parallel,
-            map_index_template="{{ task.checkpoint['id'] }}",
-            doc_md="Evaluates one checkpoint as one job",
+            map_index_template="{{ task.which }}",
+            doc_md="Evaluates its checkpoints as one job",
             **_job(spec, evaluation),
-        ).expand(checkpoint=checkpoints)
+        ).expand(checkpoint=shares)
         return SelectCheckpointOperator(
             task_id="select",
             checkpoints=checkpoints,
             evaluations=evaluations.output,
             metric=spec.select.metric,
             mode=spec.select.mode,
+            constraints={name: str(gate) for name, gate in spec.select.constraints.items()} or None,
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Takes the best checkpoint of those that were evaluated",
         ).output
@@ -221,15 +231,3 @@ def _job(spec: ModelSpec, timed: Stage | Evaluation) -> dict[str, Any]:
     """Return where a task's job runs and what it may use."""
     pool = {} if spec.pool is None else {"pool": spec.pool}
     return {"backend": timed.backend, "options": literal(options_of(spec, timed)), **pool}
-
-
-def options_of(spec: ModelSpec, timed: Stage | Evaluation) -> dict[str, Any]:
-    """Return a job's options (``modelway.backends.base.Options``) as plain data; what has its default is left out."""
-    given = {
-        **timed.resources.model_dump(mode="python"),
-        **{key: getattr(timed, key) for key in ("timeout_seconds", "image", "nodes", "processes_per_node")},
-        "storage": spec.storage.model_dump(mode="python", exclude_none=True) if spec.storage else None,
-        "platform": spec.platform(timed.backend),
-        "retry_rules": dict(spec.retry_rules),
-    }
-    return {name: value for name, value in given.items() if value not in (None, _DEFAULTS[name])}

@@ -103,9 +103,11 @@ def _sentence(spec: ModelSpec) -> str:
     count = len(spec.train.stages)
     best = "least" if spec.select.mode == "min" else "greatest"
     stages = "one stage" if count == 1 else f"{count} stages"
+    limits = " and ".join(code(f"{name} {gate}") for name, gate in spec.select.constraints.items())
+    within = f" of those with {limits}" if limits else ""
     return (
         f"Trains **{prose(spec.model)}** in {stages}, evaluates every checkpoint, takes the one with the {best} "
-        f"{code(spec.select.metric)}, freezes and verifies it, registers it as {code(spec.register_.alias)}, "
+        f"{code(spec.select.metric)}{within}, freezes and verifies it, registers it as {code(spec.register_.alias)}, "
         "and serves it."
     )
 
@@ -134,7 +136,7 @@ def _stages(spec: ModelSpec) -> Iterable[Sequence[str]]:
         yield (code(stage.name), code(stage.backend), _params(stage.params), _resources(stage), _timeout(stage))
     evaluation = spec.evaluation()
     own = (_params(spec.evaluate.params), _resources(evaluation), _timeout(evaluation))
-    yield (f"*each evaluation, {evaluation.parallel} at a time*", code(evaluation.backend), *own)
+    yield (f"*each evaluation job, {evaluation.parallel} at a time*", code(evaluation.backend), *own)
 
 
 def _params(params: Mapping[str, Any]) -> str:

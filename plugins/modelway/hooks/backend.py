@@ -33,11 +33,9 @@ def _kubernetes_client() -> Any:
 
 
 def _docker_client() -> Any:
-    if (given := connection(DOCKER_CONN_ID)) is None:
-        return None
-    import docker
-
-    return docker.DockerClient(base_url=given.host)
+    # The address alone: the backend connects when it must, and tells of an engine that is away.
+    given = connection(DOCKER_CONN_ID)
+    return given.host if given else None
 
 
 _CLIENTS = {"kubernetes": _kubernetes_client, "docker": _docker_client}

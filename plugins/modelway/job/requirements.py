@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import site
 import subprocess
 import sys
 import sysconfig
@@ -32,9 +33,10 @@ def python_for(*, requirements: Path, scratch: Path, say: Callable[[str], None])
     _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], requirements.parent, say)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     # The image's own packages, also where the image's Python is itself a virtual environment's.
-    own = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
-    site = folder / "lib" / f"python{version}" / "site-packages"
-    (site / "zz_image.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in own))
+    # A distribution's pip lies in a folder of its own.
+    own = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()])
+    packages = folder / "lib" / f"python{version}" / "site-packages"
+    (packages / "zz_image.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in own))
     python = str(folder / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]
     _run([*pip, "-r", str(requirements)], requirements.parent, say)

@@ -65,6 +65,10 @@ class EvaluationRecord:
     step: int | None = None
     note: str = ""
     """Why there are no metrics, for an evaluation that failed."""
+    seconds: float | None = None
+    """How long it took, without what its job took to start."""
+    startup_seconds: float | None = None
+    """How long its job took besides evaluating."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +223,47 @@ class VersionDetail:
     alias_history: tuple[AliasChange, ...]
     weight_history: tuple[WeightChange, ...]
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRecord:
+    """One try of a task that failed."""
+
+    model: str
+    dag_id: str
+    run_id: str
+    key: str
+    """What failed within the run: the task's id and, for a mapped task, what it worked on."""
+    attempt: int
+    """The task's try."""
+    cause: str
+    at: datetime
+    kind: str | None = None
+    """Of ``modelway.failures.FailureKind``; None: no job failed, but the task itself."""
+    stage: str | None = None
+    job: str | None = None
+    """The job's name on its backend."""
+    advice: str = ""
+    rule: str = "fail"
+    last_lines: tuple[str, ...] = ()
+    tried_again: bool = False
+    """Whether the task had a try left and took it."""
+    mended_by: int | None = None
+    """The later try that succeeded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunAccount:
+    """What the lineage knows of how a run went; failures are oldest first."""
+
+    model: str
+    dag_id: str
+    run_id: str
+    version: int | None
+    """The version that it made or took."""
+    failures: tuple[FailureRecord, ...]
+    evaluations: tuple[EvaluationRecord, ...]
+    """Those that something was noted about, such as that they failed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,8 @@ def _write_run(connection: Connection, model: int, record: VersionRecord) -> int
             "stage": evaluation.stage,
             "step": evaluation.step,
             "note": evaluation.note,
+            "seconds": evaluation.seconds,
+            "startup_seconds": evaluation.startup_seconds,
         }
         owner = {"evaluation": _insert_one(connection, tables.evaluations, columns)}
         _insert(connection, tables.evaluation_metrics, _number_rows(owner, evaluation.metrics))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage import history, queries, tables
+from modelway.errors import ModelwayError, UnknownModel, UnknownRun, UnknownVersion
+from modelway.lineage import failures, history, queries, tables
 from modelway.lineage.alias import check_alias, point_alias
 from modelway.lineage.engine import connect_engine, insert_new, make_folder, parse_url, reading, writing
 from modelway.lineage.log import add_event
@@ -21,8 +21,10 @@ from modelway.lineage.record import (
     ROLLOUT_STATES,
     AliasChange,
     Event,
+    FailureRecord,
     ModelSummary,
     RolloutRecord,
+    RunAccount,
     TrainingCost,
     VersionDetail,
     VersionRecord,
@@ -316,6 +318,39 @@ class LineageStore:
                 kind = f"rollout-{record.state}"
                 add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
 
+    def record_failure(self, record: FailureRecord) -> None:
+        """Record that a try of a task failed; the same try again replaces what was known of it."""
+        with writing(self._engine) as connection:
+            failures.write_failure(connection, record)
+
+    def record_mended(self, *, dag_id: str, run_id: str, key: str, attempt: int) -> int:
+        """Record that a try succeeded, and return how many failed tries before it that mends."""
+        with writing(self._engine) as connection:
+            return failures.mend_failures(connection, dag_id=dag_id, run_id=run_id, key=key, attempt=attempt)
+
+    def account(self, wanted: str, *, model: str | None = None) -> RunAccount:
+        """Return how a run went: the run of an id or, given a model's name, the model's last run.
+
+        :param model: whose run is meant, where several models have one of this id
+        :raises UnknownRun: there is no such run, or several
+        """
+        with reading(self._engine) as connection:
+            found = failures.runs_named(connection, wanted)
+            own = [(name, dag_id) for name, dag_id in found if model in (None, name)]
+            if len(own) > 1:
+                raise UnknownRun(
+                    f"several models have a run '{wanted}'",
+                    known=[name for name, _ in own],
+                    do="Name one of them with --model",
+                )
+            if own:
+                return failures.account_of(connection, model=own[0][0], dag_id=own[0][1], run_id=wanted)
+            if model in (None, wanted) and (last := failures.last_run(connection, wanted)):
+                return failures.account_of(connection, model=wanted, dag_id=last[0], run_id=last[1])
+            what = f"model '{model}' has no run '{wanted}'" if model else f"no run and no model is called '{wanted}'"
+            heard_of = failures.models_heard_of(connection)
+            raise UnknownRun(what, known=heard_of, given=model or wanted, do=_DO_FAIL)
+
     def events(self, model: str, *, limit: int = 100) -> list[Event]:
         """Return the model's newest events, newest first."""
         with reading(self._engine) as connection:
@@ -339,6 +374,7 @@ def _model_key(connection: Connection, name: str, *, lock: bool = False) -> int:
     return key
 
 
+_DO_FAIL = "A run is known here when one of its tasks has failed or it has made a version"
 _DO_RUN = "A model appears here when its DAG has registered a version"
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 #: the newest migration; a test holds it against migrations/versions
-SCHEMA = "0002"
+SCHEMA = "0004"
 
 #: tables whose rows are never updated
 APPEND_ONLY = ("versions", "alias_history", "weight_history", "events")
@@ -196,6 +196,8 @@ evaluations = Table(
     Column("stage", Text),
     Column("step", BigInteger),
     Column("note", Text, nullable=False),
+    Column("seconds", Double),
+    Column("startup_seconds", Double),
     UniqueConstraint("run", "checkpoint"),
 )
 
@@ -316,6 +318,34 @@ rollouts = Table(
     PrimaryKeyConstraint("endpoint", "run_id"),
     CheckConstraint("state IN ('running', 'done', 'aborted')", name="state"),
     Index(None, "version"),
+)
+
+# A run may fail before it registers anything: the model and the run are named, not referred to.
+failures = Table(
+    "failures",
+    metadata,
+    _id(),
+    Column("model", Text, nullable=False),
+    Column("dag_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    # The task's try; a job's own number is in its name.
+    Column("attempt", Integer, nullable=False),
+    Column("stage", Text),
+    Column("job", Text),
+    # None: no job failed, but the task itself.
+    Column("kind", Text),
+    Column("cause", Text, nullable=False),
+    Column("advice", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("last_lines", JSON, nullable=False),
+    Column("tried_again", Boolean, nullable=False),
+    # The later try that succeeded.
+    Column("mended_by", Integer),
+    Column("at", UtcTime, nullable=False),
+    UniqueConstraint("dag_id", "run_id", "key", "attempt"),
+    Index(None, "model", "at"),
+    Index(None, "run_id"),
 )
 
 events = Table(

@@ -1,23 +1,31 @@
 """What all operators share: how an error of ours becomes a task's failure, and how jobs are followed."""
 
 import time
+import uuid
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options, read_log
-from modelway.errors import JobFailed, JobLost, ModelwayError
+from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
+from modelway.errors import ModelwayError, SubmitFailed
+from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators._account import record_failure, record_success
+from modelway.operators._failure import failure_of, job_error, last_lines, submit_error
+from modelway.operators._memory import TriedMemory
+from modelway.spec.units import format_size
+from modelway.triggers._deferred import DeferredJob, forget, note
+from modelway.triggers._follower import Follower
+from modelway.triggers._position import LogPosition
 
-#: how many of a failed job's last lines its error repeats
-LAST_LINES = 20
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
 PATIENCE_SECONDS = 15.0
 POLL_SECONDS = 0.5
@@ -38,15 +46,27 @@ class ModelwayOperator(BaseOperator):
 
 @contextmanager
 def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
-    """Log an error of ours in plain words, leave it as XCom ``failure``, and fail the task the way the error asks."""
+    """Log an error of ours in plain words, leave it as XCom ``failure``, and fail the task the way the error asks.
+
+    How the try ended goes into the lineage.
+    """
     try:
         yield
     except ModelwayError as error:
         context["ti"].xcom_push(key="failure", value=str(error))
         operator.log.error("%s", error)
+        record_failure(operator, context, error)
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from None
+    except AirflowException:
+        # Airflow's own words between a task and its runner, such as that it is skipped.
+        raise
+    except Exception as error:
+        record_failure(operator, context, error)
+        raise
+    else:
+        record_success(operator, context)
 
 
 class JobOperator(ModelwayOperator):
@@ -73,47 +93,79 @@ class JobOperator(ModelwayOperator):
     def run(self, context: Context) -> Any:
         """Submit the job and wait for it, deferred unless it ends soon."""
         home = settings_from_airflow().home
-        backend = backend_from_airflow(self.backend, home=home)
-        handle = backend.submit(backend.build_request(self.job(context), Options(**self.options)))
+        backend, handle = self._submit(context, home)
         self.log.info("job %s in %s", handle.name, handle.place)
         status, offset = self._follow(backend, handle)
         if status.state.is_terminal:
             return self._conclude(context, handle, status)
+        self._defer(context, handle, home=home, offset=offset)
+
+    def _defer(self, context: Context, handle: Handle, *, home: Path, offset: int) -> None:
         from modelway.triggers.job import JobTrigger
 
-        trigger = JobTrigger(handle=handle.to_dict(), home=str(home), offset=offset)
+        follower, ti = uuid.uuid4().hex, context["ti"]
+        place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+        index = -1 if ti.map_index is None else ti.map_index
+        note(home, DeferredJob(follower=follower, handle=handle, map_index=index, **place))
+        trigger = JobTrigger(handle=handle.to_dict(), home=str(home), offset=offset, follower=follower)
         self.defer(trigger=trigger, method_name="resume")
+
+    def _submit(self, context: Context, home: Path) -> tuple[Backend, Handle]:
+        """Start the job, or find it again; a try before may have given it more memory than the spec does."""
+        job, options = self.job(context), Options(**self.options)
+        limit = TriedMemory(context=context, job=job, options=options).limit()
+        if limit is not None and limit != options.memory_bytes:
+            self.log.info("the job gets %s of memory: a try before ran out of it", format_size(limit))
+        try:
+            backend = backend_from_airflow(self.backend, home=home)
+            return backend, backend.submit(backend.build_request(job, replace(options, memory_bytes=limit)))
+        except SubmitFailed as error:
+            raise submit_error(error, stage=job.stage, options=options) from error
 
     def _follow(self, backend: Backend, handle: Handle) -> tuple[JobStatus, int]:
         """Stream the job's log for as long as patience lasts; return its status and how far its log was read."""
         self._following = backend, handle
         if self._killed:
             backend.cancel(handle)
-        offset, until = 0, time.monotonic() + PATIENCE_SECONDS
+        follower, until = Follower(backend, handle), time.monotonic() + PATIENCE_SECONDS
         while True:
-            status = backend.describe(handle)
-            lines, offset = read_log(backend, handle, offset=offset)
-            for line in lines:
+            step = follower.step()
+            for line in step.lines:
                 self.log.info("%s", line)
-            if status.state.is_terminal or time.monotonic() > until:
+            if step.over or (time.monotonic() > until and not step.more):
                 self._following = None
-                return status, offset
-            time.sleep(POLL_SECONDS)
+                return step.status, follower.offset
+            if not step.more:
+                time.sleep(POLL_SECONDS)
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the trigger has seen the job end."""
         with failures_told(self, context):
             handle, status = Handle.from_dict(event["handle"]), JobStatus.from_dict(event["status"])
+            home, follower = settings_from_airflow().home, event.get("follower", "")
+            LogPosition(home=home, follower=follower).forget()
+            forget(home, follower)
             return self._conclude(context, handle, status)
 
     def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
         backend = backend_from_airflow(self.backend, home=settings_from_airflow().home)
+        job = self.job(context)
         if status.state is not JobState.SUCCEEDED:
-            # Of a job that vanished, parts may live on.
-            backend.cancel(handle)
-            lines, _ = read_log(backend, handle)
-            raise _failure(self.job(context).stage, handle, status, lines[-LAST_LINES:])
-        return self.collect(context, job=self.job(context), folder=backend.folder(handle), status=status)
+            raise self._failed(context, backend, handle, job, status)
+        return self.collect(context, job=job, folder=backend.folder(handle), status=status)
+
+    def _failed(self, context: Context, backend: Backend, handle: Handle, job: Job, status: JobStatus) -> ModelwayError:
+        """Return the error of a job that did not succeed; of one that vanished, parts may live on and are stopped."""
+        options, last = Options(**self.options), tuple[str, ...]()
+        # What does not answer could not be told to stop, and the next try finds its job again.
+        if status.failure is not FailureKind.UNREACHABLE:
+            try:
+                backend.cancel(handle)
+                last = last_lines(backend, handle)
+            except Exception as error:
+                self.log.warning("the job's end cannot be read: %s: %s", type(error).__name__, error)
+        failure = failure_of(status, handle=handle, stage=job.stage, rules=options.retry_rules, last=last)
+        return job_error(failure, handle=handle, more=TriedMemory(context=context, job=job, options=options).more)
 
     def on_kill(self) -> None:
         """Stop the job when a user ends the task while the worker still follows it; later the trigger does.
@@ -123,17 +175,10 @@ class JobOperator(ModelwayOperator):
         self._killed = True
         if self._following:
             backend, handle = self._following
-            backend.cancel(handle)
-
-
-def _failure(stage: str, handle: Handle, status: JobStatus, last: Sequence[str]) -> ModelwayError:
-    lines = "\n".join(f"  | {line}" for line in last)
-    reason = status.reason or f"the job ended as {status.state.value}"
-    told = f"stage '{stage}' failed: {reason}"
-    kind = JobLost if status.retryable else JobFailed
-    return kind(
-        told, do=f"Read the job's last lines, or all of them in {handle.place}/try-{handle.attempt}/log.txt:\n{lines}"
-    )
+            try:
+                backend.cancel(handle)
+            except Exception as error:
+                self.log.error("job %s could not be stopped: %s: %s", handle.name, type(error).__name__, error)
 
 
 def run_key(context: Context) -> str:

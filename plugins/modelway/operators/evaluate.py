@@ -1,34 +1,45 @@
-"""Evaluate one checkpoint."""
+"""Evaluate one checkpoint, or several in one job."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Context
 
+from modelway import names
 from modelway.artifacts.store import Artifact
-from modelway.backends.base import Job, JobStatus
-from modelway.job.contract import finite_metrics
+from modelway.backends.base import Handle, Job, JobStatus
+from modelway.errors import JobLost, ModelwayError
+from modelway.failures import FailureKind
+from modelway.hooks.backend import backend_from_airflow
+from modelway.hooks.connection import settings_from_airflow
+from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
+from modelway.job.events import append_event, finite_metrics, read_events
 from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, planned_inputs, run_key
+
+#: they end a whole job for what one evaluation does: the next try has the others first
+_OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)
 
 
 class EvaluateCheckpointOperator(JobOperator):
-    """Run ``evaluate(job, checkpoint)`` of the model's code, or a command, as one job.
+    """Run ``evaluate(job, checkpoint)`` of the model's code, or a command, as one job for one checkpoint or several.
 
-    Expand it over the checkpoints of a stage: ``.partial(code=…).expand(checkpoint=train.output)``.
-    A checkpoint that is damaged or cannot be loaded fails its own task and no other.
+    Expand it over the checkpoints of a stage, ``.partial(code=…).expand(checkpoint=train.output)``, or over what
+    DivideCheckpointsOperator made of them. A checkpoint that is damaged, raises or kills its process fails the task,
+    and no evaluation but its own: the task leaves the results of the others, and SelectCheckpointOperator takes them.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
-    :param checkpoint: one of the checkpoints that TrainModelOperator returned
+    :param checkpoint: one of the checkpoints that TrainModelOperator returned, or a list of some
     :param job_params: the parameters that the code finds in ``job.params``
     :param seed: makes the evaluation repeatable
     :param command: a program that writes ``output/metrics.json``, in place of ``evaluate``
     :param backend: where the job runs
-    :param options: what it may use, see ``modelway.backends.base.Options``
+    :param options: what it may use, see ``modelway.backends.base.Options``; ``timeout_seconds`` is for each checkpoint
 
-    Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}}``; NaN and the infinities are
-    None among the metrics, since XCom cannot carry them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``.
+    Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}, seconds, startup_seconds}``, a
+    list of those for a list. NaN and the infinities are None among the metrics, since XCom cannot carry them, and
+    ``nan``, ``inf`` or ``-inf`` in ``not_finite``. A task that fails leaves ``{checkpoint: id, error: text}`` for those
+    that it has no metrics of.
     """
 
     template_fields: Sequence[str] = (
@@ -57,13 +68,30 @@ class EvaluateCheckpointOperator(JobOperator):
         self.seed = seed
         self.command = command
 
+    @property
+    def checkpoints(self) -> list[Mapping[str, Any]]:
+        """The checkpoints that the job evaluates."""
+        return [self.checkpoint] if isinstance(self.checkpoint, Mapping) else list(self.checkpoint)
+
+    @property
+    def which(self) -> str:
+        """What the job evaluates, for people; a ``map_index_template`` can show it: ``{{ task.which }}``."""
+        first, *others = self.checkpoints
+        return f"{first['id']} … {others[-1]['id']} ({len(others) + 1})" if others else str(first["id"])
+
+    def run(self, context: Context) -> Any:
+        """Submit the job, with time for each of its checkpoints, and wait for it."""
+        if seconds := self.options.get("timeout_seconds"):
+            self.options = {**self.options, "timeout_seconds": seconds * len(self.checkpoints)}
+        return super().run(context)
+
     def job(self, context: Context) -> Job:
         """Return the evaluation job."""
         return Job(
             model=self.code["model"],
             run=run_key(context),
-            key=job_key(context, item=self.checkpoint["id"]),
-            stage=f"evaluate {self.checkpoint['id']}",
+            key=job_key(context, item="+".join(str(checkpoint["id"]) for checkpoint in self.checkpoints)),
+            stage=f"evaluate {self.which}",
             action="evaluate",
             clear_number=clear_number(context),
             module=self.code["module"],
@@ -71,16 +99,92 @@ class EvaluateCheckpointOperator(JobOperator):
             params={**plan_of(self.code).get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={"checkpoint": Artifact.from_dict(self.checkpoint)},
+            inputs={name: Artifact.from_dict(checkpoint) for name, checkpoint in self._inputs().items()},
             **planned_inputs(self.code),
         )
 
-    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
-        """Return the metrics that the job wrote."""
-        given = json.loads((folder / "output" / "metrics.json").read_text())
-        metrics = finite_metrics(given)
+    def _inputs(self) -> dict[str, Mapping[str, Any]]:
+        """Return the checkpoints by the names of the job's inputs, see ``modelway.job.evaluations``."""
+        checkpoints = self.checkpoints
+        if len(checkpoints) == 1:
+            return {"checkpoint": checkpoints[0]}
         return {
-            "checkpoint": self.checkpoint["id"],
-            "metrics": metrics,
-            "not_finite": {name: str(given[name]) for name, value in metrics.items() if value is None},
+            f"{PREFIX}{number:04d}.{names.slug(str(checkpoint['id']), limit=100)}": checkpoint
+            for number, checkpoint in enumerate(checkpoints, start=1)
         }
+
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
+        """Return the metrics that the job recorded."""
+        return self._told(self._results(folder, seconds=status.seconds, missing="it left no metrics"))
+
+    def _told(self, results: list[dict[str, Any]]) -> Any:
+        return results[0] if isinstance(self.checkpoint, Mapping) else results
+
+    def _results(self, folder: Path | None, *, seconds: float | None, missing: str) -> list[dict[str, Any]]:
+        """Return the result of each checkpoint, ``missing`` being that of one without any."""
+        outcomes = evaluation_outcomes(read_events(folder)) if folder else {}
+        spent = sum(outcome.get("seconds", 0.0) for outcome in outcomes.values())
+        startup = None if seconds is None else round(max(0.0, seconds - spent), 3)
+        results: list[dict[str, Any]] = []
+        for name, checkpoint in self._inputs().items():
+            outcome = outcomes.get(name, {})
+            if "metrics" not in outcome:
+                results.append({"checkpoint": checkpoint["id"], "error": outcome.get("error", missing)})
+                continue
+            metrics = finite_metrics(outcome["metrics"])
+            results.append(
+                {
+                    "checkpoint": checkpoint["id"],
+                    "metrics": metrics,
+                    "not_finite": {
+                        key: str(outcome["metrics"][key]) for key, value in metrics.items() if value is None
+                    },
+                    "seconds": outcome["seconds"],
+                    "startup_seconds": startup,
+                }
+            )
+        return results
+
+    def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
+        """Collect what the job left; when it failed, leave the results that it has all the same."""
+        try:
+            return super()._conclude(context, handle, status)
+        except ModelwayError as error:
+            folder = self._folder(handle)
+            results = self._results(folder, seconds=None, missing=error.what)
+            context["ti"].xcom_push(key="return_value", value=self._told(results))
+            for result in results:
+                if "error" in result:
+                    self.log.error("checkpoint %s has no metrics: %s", result["checkpoint"], result["error"])
+            if not error.retryable and status.failure in _OF_ONE and (left := _untouched(folder, self._inputs())):
+                _give_up_what_was_at_hand(folder, error.what)
+                raise JobLost(f"{error.what}; {left} more are evaluated by the next try", do=error.do) from error
+            raise
+
+    def _folder(self, handle: Handle) -> Path | None:
+        """Return the folder of a job that failed, where it can be had."""
+        try:
+            return backend_from_airflow(self.backend, home=settings_from_airflow().home).folder(handle)
+        except Exception as error:  # it must not hide why the job failed
+            self.log.warning("the job's results cannot be read: %s: %s", type(error).__name__, error)
+            return None
+
+
+def _untouched(folder: Path | None, inputs: Iterable[str]) -> int:
+    """Return how many inputs wait behind an evaluation that was cut off."""
+    events = read_events(folder) if folder else []
+    outcomes, cut_off = evaluation_outcomes(events), evaluations_cut_off(events)
+    if not any(cut_off.values()):
+        return 0
+    return sum(name not in outcomes and not cut_off.get(name) for name in inputs)
+
+
+def _give_up_what_was_at_hand(folder: Path | None, reason: str) -> None:
+    """Record as failed what took too much, so that no further try takes it up unchanged.
+
+    Where the worker has but a copy of the job's folder this has no effect: the next try takes it up once, alone.
+    """
+    if folder:
+        for name, times in evaluations_cut_off(read_events(folder)).items():
+            if times:
+                append_event(folder, "evaluation", input=name, error=reason)

@@ -231,7 +231,7 @@ def version_record(
                 checkpoint=each["checkpoint"],
                 metrics=each["metrics"] | {name: float(text) for name, text in each["not_finite"].items()},
                 note=each.get("left_out", ""),
-                **{key: each[key] for key in ("digest", "stage", "step")},
+                **{key: each.get(key) for key in ("digest", "stage", "step", "seconds", "startup_seconds")},
             )
             for each in selected["evaluations"]
         ],

@@ -1,44 +1,61 @@
 """Select the checkpoint that becomes the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow.sdk import Context
 
-from modelway.errors import NothingToSelect
+from modelway.errors import ModelwayError, NothingToSelect
 from modelway.operators._base import ModelwayOperator
+from modelway.spec.gates import Gate, parse_gate
+from modelway.spec.problems import Refusal
 
 
 class SelectCheckpointOperator(ModelwayOperator):
-    """Select the checkpoint with the least value of a metric, or the greatest.
+    """Select the checkpoint with the least value of a metric, or the greatest, among those within the constraints.
 
-    NaN and infinite values are never selected; a checkpoint without an evaluation is left out; of equal values the
-    earliest checkpoint wins, since it trained least.
+    NaN and infinite values are never selected and within no constraint; a checkpoint without an evaluation is left out;
+    of equal values the earliest checkpoint wins, since it trained least. Each checkpoint that is left out is told with
+    its reason.
 
     :param checkpoints: the checkpoints that were to be evaluated, in order
     :param evaluations: what EvaluateCheckpointOperator returned for them; failed ones may be missing
     :param metric: the metric's name
     :param mode: ``min`` or ``max``
+    :param constraints: limits of other metrics by their names: ``{"accuracy": ">= 0.9", "latency_ms": "<= 20"}``
 
     Returns ``{checkpoint, metrics, rule, evaluations}``, where an evaluation is
-    ``{checkpoint, stage, step, digest, metrics, not_finite}`` and, for one that cannot be selected, ``left_out``.
+    ``{checkpoint, stage, step, digest, metrics, not_finite, seconds, startup_seconds}`` and, for one that cannot be
+    selected, ``left_out``.
     """
 
-    template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode")
+    template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode", "constraints")
 
     def __init__(
-        self, *, checkpoints: Any, evaluations: Any, metric: str = "loss", mode: str = "min", **kwargs: Any
+        self,
+        *,
+        checkpoints: Any,
+        evaluations: Any,
+        metric: str = "loss",
+        mode: str = "min",
+        constraints: Mapping[str, str] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.checkpoints = checkpoints
         self.evaluations = evaluations
         self.metric = metric
         self.mode = mode
+        self.constraints = constraints
 
     def run(self, context: Context) -> dict[str, Any]:
         """Select the checkpoint."""
         selected = select_checkpoint(
-            checkpoints=list(self.checkpoints), evaluations=list(self.evaluations), metric=self.metric, mode=self.mode
+            checkpoints=list(self.checkpoints),
+            evaluations=list(self.evaluations or ()),
+            metric=self.metric,
+            mode=self.mode,
+            constraints=self.constraints,
         )
         for evaluation in selected["evaluations"]:
             if "left_out" in evaluation:
@@ -48,55 +65,101 @@ class SelectCheckpointOperator(ModelwayOperator):
 
 
 def select_checkpoint(
-    *, checkpoints: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]], metric: str, mode: str
+    *,
+    checkpoints: Sequence[Mapping[str, Any]],
+    evaluations: Sequence[Any],
+    metric: str,
+    mode: str,
+    constraints: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the selection, see the operator.
 
-    :raises NothingToSelect: no checkpoint has a finite value of the metric, or the mode is none
+    :raises NothingToSelect: no checkpoint has a finite value of the metric within the constraints, or the mode is none
+    :raises ModelwayError: a constraint is no comparison with a number
     """
     if mode not in ("min", "max"):
         raise NothingToSelect(f"'{mode}' is not a mode", known=("max", "min"), given=mode)
-    by_id = {evaluation["checkpoint"]: evaluation for evaluation in evaluations if evaluation}
-    told: list[dict[str, Any]] = []
-    best: Mapping[str, Any] | None = None
+    limits = _limits(constraints or {})
+    by_id = {evaluation["checkpoint"]: evaluation for evaluation in _flat(evaluations)}
+    told = [_told(checkpoint, by_id.get(checkpoint["id"]), metric, limits) for checkpoint in checkpoints]
+    # Of equal values min() keeps the first: the earliest checkpoint.
     sign = 1.0 if mode == "min" else -1.0
-    for checkpoint in checkpoints:
-        evaluation = by_id.get(checkpoint["id"])
-        problem = _unusable(evaluation, metric)
-        entry: dict[str, Any] = {
-            "checkpoint": checkpoint["id"],
-            **{key: checkpoint.get(key) for key in ("stage", "step", "digest")},
-            "metrics": evaluation["metrics"] if evaluation else {},
-            "not_finite": evaluation.get("not_finite", {}) if evaluation else {},
-        }
-        told.append(entry | {"left_out": problem} if problem else entry)
-        if problem or evaluation is None:
-            continue
-        if best is None or sign * evaluation["metrics"][metric] < sign * by_id[best["id"]]["metrics"][metric]:
-            best = checkpoint
-    if best is None:
-        reasons = (
-            "; ".join(f"{entry['checkpoint']}: {entry['left_out']}" for entry in told) or "there are no checkpoints"
-        )
-        raise NothingToSelect(
-            f"no checkpoint can be selected by {metric}: {reasons}",
-            do="Look for a diverging loss (lower the learning rate, check the data), or set select.metric to a metric "
-            "that evaluate returns",
-        )
+    usable = [
+        (checkpoint, entry) for checkpoint, entry in zip(checkpoints, told, strict=True) if "left_out" not in entry
+    ]
+    if not usable:
+        raise _nothing(metric, told, limits)
+    best, entry = min(usable, key=lambda pair: sign * pair[1]["metrics"][metric])
+    within = f" with {_shown(limits)}" if limits else ""
     return {
         "checkpoint": dict(best),
-        "metrics": by_id[best["id"]]["metrics"],
-        "rule": f"{'least' if mode == 'min' else 'greatest'} {metric} of {len(checkpoints)} checkpoints",
+        "metrics": entry["metrics"],
+        "rule": f"{'least' if mode == 'min' else 'greatest'} {metric} of {len(checkpoints)} checkpoints{within}",
         "evaluations": told,
     }
 
 
-def _unusable(evaluation: Mapping[str, Any] | None, metric: str) -> str | None:
+def _flat(evaluations: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    """Give the single evaluations: a job of several checkpoints returns a list of them, one that failed maybe none."""
+    for evaluation in evaluations:
+        if isinstance(evaluation, Mapping):
+            yield evaluation
+        elif evaluation:
+            yield from _flat(list(evaluation))
+
+
+def _limits(constraints: Mapping[str, str]) -> dict[str, Gate]:
+    limits = {}
+    for name, text in constraints.items():
+        try:
+            limits[name] = parse_gate(text)
+        except Refusal as refusal:
+            raise ModelwayError(f"the constraint of {name}: {refusal}", do=refusal.do) from None
+    return limits
+
+
+def _shown(limits: Mapping[str, Gate]) -> str:
+    return ", ".join(f"{name} {gate}" for name, gate in limits.items())
+
+
+def _told(
+    checkpoint: Mapping[str, Any], evaluation: Mapping[str, Any] | None, metric: str, limits: Mapping[str, Gate]
+) -> dict[str, Any]:
+    """Return what becomes of a checkpoint: its evaluation, and why it is left out if it is."""
+    given = evaluation or {}
+    entry: dict[str, Any] = {
+        "checkpoint": checkpoint["id"],
+        **{key: checkpoint.get(key) for key in ("stage", "step", "digest")},
+        "metrics": given.get("metrics", {}),
+        "not_finite": given.get("not_finite", {}),
+        **{key: given.get(key) for key in ("seconds", "startup_seconds")},
+    }
+    problem = _unusable(evaluation, metric, limits)
+    return entry | {"left_out": problem} if problem else entry
+
+
+def _unusable(evaluation: Mapping[str, Any] | None, metric: str, limits: Mapping[str, Gate]) -> str | None:
     """Return why a checkpoint cannot be selected, or ``None`` when it can."""
     if evaluation is None:
         return "its evaluation failed"
-    if metric not in evaluation["metrics"]:
-        return f"evaluate returned no '{metric}', only {', '.join(evaluation['metrics'])}"
-    if evaluation["metrics"][metric] is None:
-        return f"its {metric} is not a finite number"
-    return None
+    if "error" in evaluation:
+        return f"its evaluation failed: {evaluation['error']}"
+    metrics = evaluation["metrics"]
+    for name in dict.fromkeys((metric, *limits)):
+        if name not in metrics:
+            return f"evaluate returned no '{name}', only {', '.join(metrics)}"
+        if metrics[name] is None:
+            return f"its {name} is not a finite number"
+    broken = {name: gate for name, gate in limits.items() if not gate.passes(metrics[name])}
+    return " and ".join(f"its {name} is {metrics[name]:.6g}, not {gate}" for name, gate in broken.items()) or None
+
+
+def _nothing(metric: str, told: Sequence[Mapping[str, Any]], limits: Mapping[str, Gate]) -> NothingToSelect:
+    reasons = "; ".join(f"{entry['checkpoint']}: {entry['left_out']}" for entry in told) or "there are no checkpoints"
+    within = f" with {_shown(limits)}" if limits else ""
+    loosen = ", loosen select.constraints" if limits else ""
+    return NothingToSelect(
+        f"no checkpoint can be selected by {metric}{within}: {reasons}",
+        do="Look for a diverging loss (lower the learning rate, check the data)"
+        f"{loosen}, or set select.metric to a metric that evaluate returns",
+    )

@@ -94,7 +94,8 @@ def _repeated_stage(data: Mapping[str, Any], root: Node, problems: Sequence[Prob
 
 
 def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
-    path: KeyPath = detail["loc"]
+    # The last are the two kinds of value that a variable of the environment can have.
+    path: KeyPath = tuple(part for part in detail["loc"] if part not in ("[text]", "[section]"))
     of_key = detail["type"] == "extra_forbidden" or path[-1:] == ("[key]",)
     if path[-1:] == ("[key]",):
         path = path[:-1]
@@ -114,7 +115,8 @@ def _refusal(detail: ErrorDetails, path: KeyPath, file: Path) -> Refusal:
         return Refusal("the key is missing", do=do)
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", limits["expected"])
-        return Refusal(f"{shown(given)} is not a {path[-1]}", known=known, given=str(given))
+        article = "an" if str(path[-1])[0] in "aeiou" else "a"
+        return Refusal(f"{shown(given)} is not {article} {path[-1]}", known=known, given=str(given))
     if kind in _KINDS:
         return Refusal(f"expected {_KINDS[kind]}, got {shown(given)}", do=_type_hint(kind, given, path))
     if kind in _LIMITS:

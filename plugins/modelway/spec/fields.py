@@ -112,14 +112,14 @@ Steps = Annotated[tuple[int, ...], Field(strict=False), AfterValidator(_weights)
 Duration = Annotated[
     int,
     BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$", "examples": ["30m", "1h30m"]}),
 ]
 #: bytes, written as text with units
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    PlainSerializer(format_size, return_type=str),
+    PlainSerializer(format_size, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? ?(B|k|[KMGT]i|[MGT])$", "examples": ["512Mi", "2Gi"]}),
 ]
 GateText = Annotated[

@@ -54,6 +54,7 @@ class Evaluation:
     """The evaluation of checkpoints with everything that applies to it."""
 
     parallel: int
+    per_job: int | Literal["auto"]
     backend: str
     params: Params
     command: tuple[str, ...] | None
@@ -178,6 +179,7 @@ class ModelSpec(Section):
         evaluate = self.evaluate
         return Evaluation(
             parallel=evaluate.parallel,
+            per_job=evaluate.per_job,
             backend=evaluate.backend or self.train.backend,
             params={**self.train.params, **evaluate.params},
             command=evaluate.command,

@@ -1,18 +1,48 @@
 """The sections that say where jobs run and keep their files: ``storage``, ``kubernetes``, ``docker``."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from modelway.failures import FailureKind, RetryRule
 from modelway.spec.fields import Duration, ImagePath, Size, Text
 from modelway.spec.problems import Refusal, shown
 from modelway.spec.section import Section
 
+_LABEL = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+_GPU_TYPE = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9][-A-Za-z0-9_.]*$"
+_ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+
+def _label(value: str) -> str:
+    if not re.fullmatch(_LABEL, value):
+        do = "Write lower-case letters, digits, '-' and '.' inside"
+        raise Refusal(f"{shown(value)} is not a name on Kubernetes", do=do)
+    return value
+
+
+def _environment_name(value: str) -> str:
+    if not re.fullmatch(_ENVIRONMENT_NAME, value):
+        do = "Write letters, digits and '_', no digit first"
+        raise Refusal(f"{shown(value)} cannot name a variable of the environment", do=do)
+    return value
+
+
+def _gpu_type(value: str) -> str:
+    if not re.fullmatch(_GPU_TYPE, value):
+        do = "Write the vendor's key, such as nvidia.com/gpu; kubernetes.node_selector chooses a model of GPU"
+        raise Refusal(f"{shown(value)} is not a key of GPUs", do=do)
+    return value
+
+
 #: a DNS label or subdomain (RFC 1123), as Kubernetes names its objects
-Label = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Label = Annotated[str, AfterValidator(_label), WithJsonSchema({"type": "string", "pattern": _LABEL})]
+GpuType = Annotated[str, AfterValidator(_gpu_type), WithJsonSchema({"type": "string", "pattern": _GPU_TYPE})]
+EnvironmentName = Annotated[
+    str, AfterValidator(_environment_name), WithJsonSchema({"type": "string", "pattern": _ENVIRONMENT_NAME})
+]
 
 
 class NodeStorage(Section):
@@ -66,6 +96,12 @@ class SecretKey(Section):
         return self
 
 
+EnvironmentValue = Annotated[
+    Annotated[str, Tag("[text]")] | Annotated[SecretKey, Tag("[section]")],
+    Discriminator(lambda value: "[section]" if isinstance(value, dict | SecretKey) else "[text]"),
+]
+
+
 class VolumeSection(Section):
     """One more volume of the pod."""
 
@@ -104,7 +140,7 @@ class KubernetesSection(Section):
     run_as: int | None = Field(
         default=None, ge=1, lt=2**31, description="User id of the job; default: the worker's, 1000 where that is root"
     )
-    env: Mapping[EnvironmentName, str | SecretKey] = Field(
+    env: Mapping[EnvironmentName, EnvironmentValue] = Field(
         default_factory=dict, description="Environment: a text, or {secret: name, key: key}"
     )
     files: Mapping[ImagePath, SecretKey] = Field(
@@ -128,6 +164,13 @@ class KubernetesSection(Section):
     patch: Mapping[str, Any] = Field(
         default_factory=dict, description="Merged into the manifest (strategic merge), for what has no key here"
     )
+
+    @model_validator(mode="after")
+    def _keys(self) -> Self:
+        for name, value in self.env.items():
+            if isinstance(value, SecretKey) and value.key is None:
+                raise Refusal("a variable has the value of one key", at=("env", name), do="Add key: the key's name")
+        return self
 
 
 class DockerSection(Section):
@@ -163,4 +206,14 @@ def _rules(rules: Mapping[str, str]) -> Mapping[str, str]:
     return rules
 
 
-RetryRules = Annotated[Mapping[str, str], AfterValidator(_rules)]
+RetryRules = Annotated[
+    Mapping[str, str],
+    AfterValidator(_rules),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"enum": [kind.value for kind in FailureKind]},
+            "additionalProperties": {"enum": [rule.value for rule in RetryRule]},
+        }
+    ),
+]

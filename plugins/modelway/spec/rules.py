@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from modelway.failures import RetryRule
 from modelway.spec.problems import KeyPath, Refusal, shown
 from modelway.spec.references import check_uri
-from modelway.spec.rooms import capabilities
+from modelway.spec.rooms import capabilities, known_names
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
 # What templates are tried with.
@@ -16,7 +17,16 @@ _SAMPLE = {
     "data_interval_end": datetime(2026, 1, 31, tzinfo=UTC),
     "partition": "2026-01-30T00:00:00",
 }
-_RESOURCES = {"gpu": "gpu", "memory": "memory_limit", "cpu": "cpu_limit"}
+# What a backend must be able to give for a key of resources, and for one of a section that has jobs.
+_RESOURCES = {
+    "gpu": "gpu",
+    "gpu_type": "gpu_type",
+    "memory": "memory_limit",
+    "cpu": "cpu_limit",
+    "disk": "disk_limit",
+}
+_GIVEN_BY_ALL = {"gpu_type": "nvidia.com/gpu", "nodes": 1, "processes_per_node": 1}
+_JOBS = {"nodes": "multi_node", "processes_per_node": "multi_process", "image": "image"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _deadline(data)
     yield from _aliases(data)
     yield from _resources(data)
+    yield from _storage(data)
+    yield from _more_memory(data)
     yield from _notifier_templates(data)
 
 
@@ -137,18 +149,66 @@ def _aliases(data: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(path, Refusal(what, do="Give register.alias and rollout.alias different names"))
 
 
+def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Return each section that has jobs, with the backend that they run on."""
+    backend = _mapping(data, "train").get("backend", "local")
+    evaluation = _mapping(data, "evaluate").get("backend") or backend
+    for section in (("train",), *_stage_paths(data)):
+        if isinstance(backend, str):
+            yield section, backend
+    if isinstance(evaluation, str):
+        yield ("evaluate",), evaluation
+
+
 def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:
     """What the chosen backend gives on no machine."""
-    backend = _mapping(data, "train").get("backend", "local")
-    backends = [(path, backend) for path in (("train",), *_stage_paths(data))]
-    backends.append((("evaluate",), _mapping(data, "evaluate").get("backend") or backend))
-    for section, name in backends:
-        for key, value in _mapping(data, *section, "resources").items():
-            given = capabilities(name) if isinstance(name, str) and value and key in _RESOURCES else None
-            if given is not None and _RESOURCES[key] not in given:
-                known = [one for one, needed in _RESOURCES.items() if needed in given]
-                refusal = Refusal(f"the backend '{name}' cannot give this", known=known, do="Choose another backend")
-                yield Finding((*section, "resources", key), refusal, of_key=True)
+    for section, backend in _backends(data):
+        if (given := capabilities(backend)) is None:
+            continue
+        keys = {(*section, "resources", key): needed for key, needed in _RESOURCES.items()}
+        keys |= {(*section, key): needed for key, needed in _JOBS.items()}
+        for path, needed in keys.items():
+            value = _inside(data, *path)
+            if value and value != _GIVEN_BY_ALL.get(str(path[-1])) and needed not in given:
+                yield Finding(path, _cannot(backend, needed), of_key=True)
+
+
+def _cannot(backend: str, needed: str) -> Refusal:
+    able = [name for name in known_names("backends") if needed in (capabilities(name) or ())]
+    do = f"Choose the backend {' or '.join(able)}, or remove the key" if able else "Remove the key"
+    return Refusal(f"the backend '{backend}' cannot give this", do=do)
+
+
+def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """What runs on other machines must be told where its folders are, and what runs on this one has them here."""
+    storage = data.get("storage")
+    given = {backend: capabilities(backend) for _, backend in _backends(data)}
+    if storage is None:
+        for section in ("train", "evaluate"):
+            backend = _inside(data, section, "backend")
+            if isinstance(backend, str) and "storage" in (given.get(backend) or ()):
+                what = f"the backend '{backend}' needs a place for its jobs' folders"
+                do = "Add the section storage: a claim, nfs, uri, or a node's folder"
+                yield Finding((section, "backend"), Refusal(what, do=do))
+    elif given and all(known is not None and "image" not in known for known in given.values()):
+        names = " and ".join(f"'{backend}'" for backend in given)
+        what = f"jobs on {names} keep their folders on Airflow's own machine"
+        yield Finding(("storage",), Refusal(what, do="Remove storage, or choose another backend"), of_key=True)
+    if _inside(storage, "node") is not None:
+        for path in (("train",), *_stage_paths(data)):
+            nodes = _inside(data, *path, "nodes")
+            if isinstance(nodes, int) and nodes > 1:
+                what = f"the folder of one node (storage.node) cannot serve {nodes}"
+                yield Finding((*path, "nodes"), Refusal(what, do="Use a claim or nfs as storage, or one node"))
+
+
+def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """There must be a limit that can be raised."""
+    if _inside(data, "retry_rules", "out_of_memory") == RetryRule.MORE_MEMORY:
+        sections = (("train",), *_stage_paths(data), ("evaluate",))
+        if not any(_inside(data, *section, "resources", "memory") for section in sections):
+            refusal = Refusal("no job has a limit that could be raised", do="Set resources.memory, such as memory: 4Gi")
+            yield Finding(("retry_rules", "out_of_memory"), refusal)
 
 
 def _notifier_templates(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from modelway.spec.fields import (
     Backend,
@@ -21,7 +21,8 @@ from modelway.spec.fields import (
     Target,
     Text,
 )
-from modelway.spec.problems import Refusal
+from modelway.spec.places import GpuType
+from modelway.spec.problems import Refusal, shown
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
 from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_param
 from modelway.spec.section import Section
@@ -40,7 +41,7 @@ class Resources(Section):
     memory_bytes: Size | None = Field(default=None, alias="memory", description="Memory, such as 2Gi")
     disk_bytes: Size | None = Field(default=None, alias="disk", description="Scratch space on the node, such as 20Gi")
     gpu: int = Field(default=0, ge=0, le=64, description="Number of GPUs of each node")
-    gpu_type: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9][-A-Za-z0-9_.]*$")] = Field(
+    gpu_type: GpuType = Field(
         default="nvidia.com/gpu", description="The vendor's key of a GPU on Kubernetes, such as amd.com/gpu"
     )
 
@@ -97,14 +98,32 @@ class TrainSection(Section):
     )
 
 
+def _per_job(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024):
+        return value
+    raise Refusal(f"{shown(value)} is not a number of checkpoints", do="Write auto, or a whole number from 1 to 1024")
+
+
+PerJob = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_per_job),
+    WithJsonSchema({"anyOf": [{"enum": ["auto"]}, {"type": "integer", "minimum": 1, "maximum": 1024}]}),
+]
+
+
 class EvaluateSection(Section):
     """How every checkpoint is evaluated."""
 
-    parallel: int = Field(default=4, ge=1, le=1000, description="Checkpoints evaluated at the same time")
+    parallel: int = Field(default=4, ge=1, le=1000, description="Evaluation jobs at the same time")
+    per_job: PerJob = Field(default="auto", description="Checkpoints that one job evaluates, see evaluation.md")
     backend: Backend | None = Field(default=None, description="Default: train.backend")
     params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
     command: Command | None = Field(default=None, description="Run in place of evaluate(job, checkpoint)")
-    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of one job")
+    timeout_seconds: Duration | None = Field(
+        default=None,
+        alias="timeout",
+        description="Longest time of one checkpoint; a job has as much for each of its own",
+    )
     resources: Resources = Field(default_factory=Resources, description="What each job may use")
     image: Text | None = Field(default=None, max_length=500, description="Default: train.image")
 
@@ -114,6 +133,9 @@ class SelectSection(Section):
 
     metric: Metric = Field(default="loss", description="A metric that evaluate gives")
     mode: Literal["min", "max"] = Field(default="min", description="Whether less or more is better")
+    constraints: Mapping[Metric, GateText] = Field(
+        default_factory=dict, description='Metric to limit, such as ">= 0.9": what a checkpoint must reach to be taken'
+    )
 
 
 class FreezeSection(Section):

@@ -2,63 +2,122 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from modelway.backends.base import Backend, Handle, JobStatus, read_log
+from modelway.backends.base import Backend, Handle
 from modelway.hooks.backend import backend_from_airflow
+from modelway.triggers._deferred import forget, unwanted
+from modelway.triggers._follower import Follower
+from modelway.triggers._position import LogPosition
+from modelway.triggers._task_state import task_goes_on
 
 #: a task that comes back sooner may be taken for lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0
+#: looks at jobs that may wait for an API at once; asyncio's own threads are few, and Airflow needs them
+_LOOKS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="modelway-job")
+
+#: a process looks for jobs that lost their task at most this often
+UNWANTED_SECONDS = 60.0
+_looked_for_unwanted = -UNWANTED_SECONDS
+Found = TypeVar("Found")
 
 
 class JobTrigger(BaseTrigger):
-    """Fires once, with the job's handle and last status."""
+    """Fires once, with the job's handle and last status.
 
-    def __init__(self, *, handle: dict[str, Any], home: str, offset: int = 0, poll_interval: float = 0.5) -> None:
+    What it logged is kept below the home folder: a triggerer that is stopped and started goes on at the very line,
+    one that is killed repeats at most what it read last (a block of up to 1 MiB).
+    """
+
+    def __init__(
+        self, *, handle: dict[str, Any], home: str, offset: int = 0, follower: str = "", poll_interval: float = 2.0
+    ) -> None:
         """Follow the job of ``handle``.
 
         :param home: the embedded home folder
-        :param offset: how many bytes of the job's log are in the task's log already
+        :param offset: how much of the job's log is in the task's log already, as the backend counts it
+        :param follower: a name that no other deferral has; without one a restart begins at ``offset`` again
         :param poll_interval: seconds between two looks at the job
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.handle = handle
         self.home = home
         self.offset = offset
+        self.follower = follower
         self.poll_interval = poll_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to make this trigger again."""
-        return (
-            "modelway.triggers.job.JobTrigger",
-            {"handle": self.handle, "home": self.home, "offset": self.offset, "poll_interval": self.poll_interval},
-        )
+        known = ("handle", "home", "offset", "follower", "poll_interval")
+        return "modelway.triggers.job.JobTrigger", {name: getattr(self, name) for name in known}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll the backend in a thread, so that a slow one holds up no other trigger."""
-        handle, backend, offset = self._handle(), self._backend(), self.offset
+        """Look at the job in a thread, so that a slow backend holds up no other trigger."""
+        await self._stop_unwanted()
+        position = LogPosition(home=Path(self.home), follower=self.follower, first=self.offset)
+        follower = Follower(await self._backend(), self._handle(), offset=position.read())
         settled = time.monotonic() + SETTLE_SECONDS
         while True:
-            status: JobStatus = await asyncio.to_thread(backend.describe, handle)
-            lines, offset = await asyncio.to_thread(read_log, backend, handle, offset=offset)
-            for line in lines:
+            before = follower.offset
+            step = await _in_thread(follower.step)
+            for line in step.lines:
                 self.log.info("%s", line)
-            if status.state.is_terminal:
+            # Nothing is awaited between the lines and their place: a triggerer that stops does so before or after both.
+            if follower.offset != before:
+                position.write(follower.offset)
+            if step.over:
                 break
-            await asyncio.sleep(self.poll_interval)
+            if not step.more:
+                await asyncio.sleep(self.poll_interval)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
-        yield TriggerEvent({"handle": self.handle, "status": status.to_dict()})
+        # The place is kept until the task is back: the event may be lost with the triggerer, and this runs again.
+        yield TriggerEvent({"handle": self.handle, "status": step.status.to_dict(), "follower": self.follower})
 
     async def on_kill(self) -> None:
-        """Stop the job when a user ends the deferred task; a restart of the triggerer comes here not."""
-        await asyncio.to_thread(self._backend().cancel, self._handle())
+        """Stop the job when a user ends the deferred task; a restart of the triggerer comes here not.
+
+        Airflow calls this when the trigger is no longer this triggerer's, so the task is asked whether it goes on.
+        """
+        if await task_goes_on(self.task_instance):
+            self.log.info("the job is left running: its task goes on")
+            return
+        backend = await self._backend()
+        await _in_thread(lambda: backend.cancel(self._handle()))
+        LogPosition(home=Path(self.home), follower=self.follower).forget()
+        forget(Path(self.home), self.follower)
+
+    async def _stop_unwanted(self) -> None:
+        """Stop the jobs that lost their task while no triggerer was there to see it."""
+        global _looked_for_unwanted
+        if time.monotonic() - _looked_for_unwanted < UNWANTED_SECONDS:
+            return
+        _looked_for_unwanted = time.monotonic()
+        from asgiref.sync import sync_to_async
+
+        for job in await sync_to_async(unwanted)(Path(self.home)):
+            try:
+                backend = await sync_to_async(backend_from_airflow)(job.handle.backend, home=Path(self.home))
+                await _in_thread(partial(backend.cancel, job.handle))
+                forget(Path(self.home), job.follower)
+                self.log.info("job %s was stopped: its task in run %s is over", job.handle.name, job.run_id)
+            except Exception as error:
+                self.log.warning("job %s could not be stopped: %s: %s", job.handle.name, type(error).__name__, error)
 
     def _handle(self) -> Handle:
         return Handle.from_dict(self.handle)
 
-    def _backend(self) -> Backend:
-        return backend_from_airflow(self.handle["backend"], home=Path(self.home))
+    async def _backend(self) -> Backend:
+        # Airflow answers for a connection only on this way, and not in the loop's own thread.
+        from asgiref.sync import sync_to_async
+
+        return await sync_to_async(backend_from_airflow)(self.handle["backend"], home=Path(self.home))
+
+
+async def _in_thread(function: Callable[[], Found]) -> Found:
+    return await asyncio.get_running_loop().run_in_executor(_LOOKS, function)

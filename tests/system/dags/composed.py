@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from airflow.sdk import DAG, TriggerRule, task
+from modelway.operators.divide import DivideCheckpointsOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.select import SelectCheckpointOperator
@@ -12,14 +13,19 @@ CODE = Path("CODE_FOLDER")
 QUICK = {"retries": 0}
 
 
-def select_only(name: str, *, code: str, params: dict) -> DAG:
+def select_only(name: str, *, code: str, params: dict, per_job: int = 1) -> DAG:
     """Train, evaluate, select; then a task of the author's own."""
     with DAG(dag_id=name, schedule=None, default_args=QUICK) as dag:
         package = PackageCodeOperator(task_id="package", model=name, folder=str(CODE / code), module=f"{code}.py")
         train = TrainModelOperator(task_id="train", code=package.output, job_params=params)
+        shares = train.output
+        if per_job > 1:
+            shares = DivideCheckpointsOperator(
+                task_id="divide", code=package.output, checkpoints=train.output, per_job=per_job
+            ).output
         evaluate = EvaluateCheckpointOperator.partial(
-            task_id="evaluate", code=package.output, job_params=params
-        ).expand(checkpoint=train.output)
+            task_id="evaluate", code=package.output, job_params=params, map_index_template="{{ task.which }}"
+        ).expand(checkpoint=shares)
         select = SelectCheckpointOperator(
             task_id="select",
             checkpoints=train.output,
@@ -38,6 +44,8 @@ def select_only(name: str, *, code: str, params: dict) -> DAG:
 some_nan = select_only("some-nan", code="nan", params={"losses": ["nan", 0.5, 0.25, "inf"]})
 all_nan = select_only("all-nan", code="nan", params={"losses": ["nan", "inf"]})
 truncated = select_only("truncated", code="truncated", params={})
+#: two jobs of three checkpoints, one of each kills its process
+crashes = select_only("crashes", code="crashes", params={"losses": [4, "crash", 2, 1, 3, "crash"]}, per_job=3)
 unloadable = select_only("unloadable", code="truncated", params={"refuse": '{"loss": 0.5}'})
 
 for seconds in (30, 121, 122):

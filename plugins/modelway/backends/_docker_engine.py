@@ -1,0 +1,251 @@
+"""The engine's API as far as jobs need it: every refusal told apart, no file of the engine's machine touched."""
+
+import base64
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import IO, Any
+
+from modelway.errors import SubmitFailed
+from modelway.failures import FailureKind
+
+Object = Mapping[str, Any]
+READ_SECONDS = 120
+
+
+class Engine:
+    """A Docker engine, here or elsewhere."""
+
+    def __init__(self, client: Any = None) -> None:
+        """Work on the engine of ``client`` (the SDK's DockerClient, or an address), else of DOCKER_HOST, else here."""
+        self._given = client
+
+    @cached_property
+    def api(self) -> Any:
+        """The SDK's low-level client, made at the first use: an engine that is away is only a failed request."""
+        if self._given is not None and not isinstance(self._given, str):
+            return self._given.api
+        import docker
+
+        own = {"DOCKER_HOST": self._given} if self._given else {}
+        with failures_told():
+            return docker.from_env(timeout=READ_SECONDS, use_ssh_client=True, environment={**os.environ, **own}).api
+
+    @cached_property
+    def info(self) -> Object:
+        """What the engine tells of its machine."""
+        with failures_told():
+            found: Object = self.api.info()
+        return found
+
+    def containers(self, labels: Mapping[str, str]) -> list[Object]:
+        """Return all containers with these labels, in the form of the engine's list."""
+        with failures_told():
+            return list(self.api.containers(all=True, filters={"label": [f"{k}={v}" for k, v in labels.items()]}))
+
+    def volumes(self, labels: Mapping[str, str], *, unused: bool = False) -> list[Object]:
+        """Return all volumes with these labels, or those of them that no container has."""
+        with failures_told():
+            asked = {"label": [f"{k}={v}" for k, v in labels.items()], **({"dangling": "true"} if unused else {})}
+            found = self.api.volumes(filters=asked)
+        return list(found.get("Volumes") or ())
+
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        """Create a volume; one of that name is left as it is."""
+        with failures_told():
+            self.api.create_volume(name=name, labels=dict(labels))
+
+    def create(self, body: Mapping[str, Any], name: str) -> str:
+        """Create a container, its image pulled where the engine lacks it; return its id."""
+        from docker.errors import ImageNotFound
+
+        with failures_told():
+            try:
+                return str(self.api.create_container_from_config(dict(body), name)["Id"])
+            except ImageNotFound:
+                self._pull(body["Image"])
+            return str(self.api.create_container_from_config(dict(body), name)["Id"])
+
+    def _pull(self, image: str) -> None:
+        import docker.errors
+
+        name, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else (image, "", "latest")
+        place = {"repository": image} if "@" in image else {"repository": name, "tag": tag}
+        try:
+            for told in self.api.pull(**place, stream=True, decode=True):
+                if "error" in told:
+                    raise _no_image(image, told["error"])
+        except docker.errors.APIError as error:
+            raise _no_image(image, str(error.explanation or error)) from None
+
+    def rename(self, container: str, name: str) -> bool:
+        """Give a container its name; False when another one has it."""
+        import docker.errors
+
+        with failures_told():
+            try:
+                self.api.rename(container, name)
+            except docker.errors.APIError as error:
+                if error.status_code == 409:
+                    return False
+                raise
+        return True
+
+    def start(self, container: str) -> None:
+        """Start a container; one that the engine cannot start tells why in its state."""
+        import docker.errors
+
+        with failures_told():
+            try:
+                self.api.start(container)
+            except docker.errors.APIError:
+                if not self.api.inspect_container(container)["State"]["Error"]:
+                    raise
+
+    def inspect(self, container: str) -> Object | None:
+        """Return what the engine knows of a container; None: there is none."""
+        import docker.errors
+
+        with failures_told():
+            try:
+                found: Object = self.api.inspect_container(container)
+            except docker.errors.NotFound:
+                return None
+        return found
+
+    def stop(self, container: str, *, grace_seconds: int) -> None:
+        """Tell a container to end, kill it after the grace time, and wait for its end."""
+        import docker.errors
+
+        with failures_told(), contextlib.suppress(docker.errors.NotFound):
+            if self.api.inspect_container(container)["State"].get("Paused"):
+                self.api.unpause(container)
+            self.api.stop(container, timeout=grace_seconds)
+
+    def remove(self, container: str) -> None:
+        """Remove a container; one that is gone is gone."""
+        import docker.errors
+
+        with failures_told(), contextlib.suppress(docker.errors.NotFound):
+            self.api.remove_container(container, force=True)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume unless a container has it."""
+        import docker.errors
+
+        with failures_told():
+            try:
+                self.api.remove_volume(name)
+            except docker.errors.APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
+
+    def put(self, container: str, *, path: str, archive: IO[bytes] | bytes) -> None:
+        """Unpack a tar archive in a container."""
+        with failures_told():
+            self.api.put_archive(container, path, archive)
+
+    def get(self, container: str, path: str) -> Iterator[bytes] | None:
+        """Return a file or folder of a container as a tar archive; None: it is not there."""
+        import docker.errors
+
+        with failures_told():
+            try:
+                data, _ = self.api.get_archive(container, path)
+            except docker.errors.NotFound:
+                return None
+        return _failing_told(data)
+
+    def size(self, container: str, path: str) -> int | None:
+        """Return the size of a file of a container in bytes; None: it is not there."""
+        url = f"{self.api.base_url}/v{self.api.api_version}/containers/{container}/archive"
+        with failures_told():
+            answer = self.api.head(url, params={"path": path}, timeout=READ_SECONDS)
+            if answer.status_code == 404:
+                return None
+            answer.raise_for_status()
+            return int(json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"]))["size"])
+
+    def last_lines(self, container: str, *, lines: int) -> bytes:
+        """Return the last lines that a container printed; nothing for one that is gone."""
+        import docker.errors
+
+        with failures_told():
+            try:
+                return bytes(self.api.logs(container, tail=lines))
+            except docker.errors.NotFound:
+                return b""
+
+
+def _failing_told(data: Iterator[bytes]) -> Iterator[bytes]:
+    with failures_told():
+        yield from data
+
+
+def _no_image(image: str, said: str) -> SubmitFailed:
+    return SubmitFailed(
+        f"the engine has no image {image} and could not pull it: {said.strip().rstrip('.')}",
+        kind=FailureKind.IMAGE_PULL,
+        do="Check the image's name, that it is pushed, and that the engine may pull it; `make images` builds our own",
+    )
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Tell a refusal or silence of the engine by its kind.
+
+    :raises SubmitFailed: the engine refused or did not answer
+    """
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise _refused(error) from None
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise _silent(error) from None
+
+
+def _refused(error: Any) -> SubmitFailed:
+    said = str(error.explanation or error)
+    with contextlib.suppress(ValueError, AttributeError, TypeError):
+        said = json.loads(said)["message"]
+    said, status = said.strip().rstrip("."), error.status_code or 0
+    if status in (401, 403):
+        return SubmitFailed(f"the Docker engine does not allow it: {said}", kind=FailureKind.FORBIDDEN)
+    if "no space left on device" in said:
+        return SubmitFailed(
+            f"the Docker engine's disk is full: {said}", kind=FailureKind.QUOTA, do="Make room: docker system df"
+        )
+    if 400 <= status < 500:
+        return SubmitFailed(f"the Docker engine refused the job: {said}", kind=FailureKind.REFUSED)
+    return SubmitFailed(f"the Docker engine failed: {said}", kind=FailureKind.UNREACHABLE)
+
+
+def _silent(error: BaseException) -> SubmitFailed:
+    if _is_permission(error):
+        return SubmitFailed(
+            "this user may not use the Docker engine",
+            kind=FailureKind.FORBIDDEN,
+            do="Add the worker's user to the group of the engine's socket, or set DOCKER_HOST to another engine",
+        )
+    return SubmitFailed(
+        f"the Docker engine does not answer: {error}",
+        kind=FailureKind.UNREACHABLE,
+        do="Start it, or set DOCKER_HOST (or the connection modelway_docker) to where it is",
+    )
+
+
+def _is_permission(error: BaseException | None) -> bool:
+    """Whether a missing permission is behind an error, however often it was wrapped."""
+    if error is None:
+        return False
+    wrapped = [one for one in error.args if isinstance(one, BaseException)]
+    return (
+        isinstance(error, PermissionError)
+        or "PermissionError" in str(error)
+        or any(_is_permission(one) for one in (*wrapped, error.__cause__))
+    )

@@ -1,0 +1,84 @@
+"""The jobs of a model as a backend would send them, without sending them."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelway.backends.base import Job, Options
+from modelway.errors import ModelwayError, SubmitFailed
+
+if TYPE_CHECKING:
+    from modelway.backends.kubernetes import KubernetesRequest
+    from modelway.spec.model import Evaluation, ModelSpec, Stage
+
+#: a server that is not asked is taken for this one
+COMMON_VERSION = (1, 30)
+#: a run's id and a checkpoint's, where only a run would tell
+RUN, CHECKPOINT = "manual__example", "train-000001"
+
+
+class InvalidVersion(ModelwayError):
+    """A server's version that is none."""
+
+
+def read_version(text: str) -> tuple[int, int]:
+    """Return the version that a text such as ``1.30`` names.
+
+    :raises InvalidVersion: it names none
+    """
+    major, _, minor = text.removeprefix("v").partition(".")
+    if not (major.isdigit() and minor.partition(".")[0].isdigit()):
+        raise InvalidVersion(f"'{text}' is no version of Kubernetes", do="Write it as in --server 1.30")
+    return int(major), int(minor.partition(".")[0])
+
+
+def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) -> str:
+    """Return the objects of all jobs of a model's run on Kubernetes, as YAML documents.
+
+    :param run: the run's id, which gives the jobs their names
+    :param server: the server's version; None: the cluster is asked
+    :raises CapabilityMissing: the spec asks for what the backend cannot give
+    """
+    from modelway.spec.write import write_document
+
+    version, asked = _version(server)
+    lines = [f"# for Kubernetes {version[0]}.{version[1]}{asked}"]
+    if run is None:
+        lines.append(f"# the run's id is {RUN}: it gives the names; --run takes another")
+    for told, request in _requests(spec, f"{spec.model}/{run or RUN}", version):
+        lines.append(f"# {told}")
+        lines += [f"---\n{write_document(manifest).rstrip()}" for manifest in request.manifests()]
+    return "\n".join(lines) + "\n"
+
+
+def _version(server: str | None) -> tuple[tuple[int, int], str]:
+    if server is not None:
+        return read_version(server), ""
+    from modelway.backends.kubernetes import KubernetesBackend
+
+    try:
+        return KubernetesBackend(home=Path()).version, ", which answers"
+    except SubmitFailed:
+        return COMMON_VERSION, ": no cluster answers; --server takes another version"
+
+
+def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator[tuple[str, "KubernetesRequest"]]:
+    from modelway.backends.kubernetes import KubernetesBackend
+    from modelway.spec.options import options_of
+
+    backend = KubernetesBackend(home=Path(), version=version)
+    for told, key, action, timed in _tasks(spec):
+        options = Options(**options_of(spec, dataclasses.replace(timed, backend="kubernetes")))
+        seed = 0 if action == "verify" else spec.train.seed
+        job = Job(model=spec.model, run=run, key=key, stage=told, action=action, seed=seed)
+        yield told, backend.build_request(job, options)
+
+
+def _tasks(spec: "ModelSpec") -> Iterator[tuple[str, str, str, "Stage | Evaluation"]]:
+    for stage in spec.stages():
+        yield stage.name, f"train.{stage.name}", "train", stage
+    evaluation = spec.evaluation()
+    yield f"evaluate {CHECKPOINT}", f"evaluate.checkpoint/{CHECKPOINT}", "evaluate", evaluation
+    for name in ("freeze", "verify"):
+        yield name, f"freeze.{name}", name, evaluation

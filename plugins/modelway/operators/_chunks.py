@@ -1,0 +1,62 @@
+"""How many checkpoints one evaluation job takes: few enough to spread them, enough that starting jobs costs little."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from modelway.errors import ModelwayError
+
+Item = TypeVar("Item")
+
+#: with ``auto``, starting may take at most this part of a job's time
+MOST_STARTUP = 0.1
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What was measured: the seconds that a job takes besides evaluating, and those of one evaluation."""
+
+    startup_seconds: float
+    evaluation_seconds: float
+
+
+def divided(
+    items: Sequence[Item], *, parallel: int, per_job: int | str = AUTO, cost: Cost | None = None
+) -> list[list[Item]]:
+    """Return the checkpoints of each job, in their order; the jobs' shares differ by at most one.
+
+    With ``auto`` the jobs are as many as run at the same time, each with one share: nothing starts fewer. Where
+    evaluating is known to take so long that smaller shares start often enough for little, there are more, in whole
+    rounds of ``parallel``: a retry repeats less, and a slow share is made up for.
+
+    :raises ModelwayError: ``parallel`` or ``per_job`` is not a number from 1
+    """
+    if _number(parallel) < 1:
+        raise ModelwayError(f"parallel is {parallel!r}, not a number from 1", do="Set evaluate.parallel to such a one")
+    if per_job != AUTO and _number(per_job) < 1:
+        raise ModelwayError(f"per_job is {per_job!r}", do="Set evaluate.per_job to auto or to a number from 1")
+    if not items:
+        return []
+    count = len(items)
+    jobs = parallel * _rounds(count, parallel, cost) if per_job == AUTO else math.ceil(count / _number(per_job))
+    jobs = min(count, jobs)
+    ends = [round(job * count / jobs) for job in range(jobs + 1)]
+    return [list(items[begin:end]) for begin, end in zip(ends, ends[1:], strict=False)]
+
+
+def _number(value: int | str) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _rounds(count: int, parallel: int, cost: Cost | None) -> int:
+    """Return how many jobs run one after another in each of the ``parallel`` places."""
+    largest = math.ceil(count / parallel)
+    if cost is None:
+        return 1
+    if cost.startup_seconds <= 0:
+        return largest
+    # Of s seconds to start and n evaluations of e seconds each, s / (s + n e) is the part of starting.
+    least = cost.startup_seconds * (1 - MOST_STARTUP) / MOST_STARTUP
+    return max(1, min(largest, int(largest * cost.evaluation_seconds // least)))

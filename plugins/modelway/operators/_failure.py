@@ -1,0 +1,98 @@
+"""How a job's failure becomes a task's: the rule that holds, and the words that say what happened and what to do."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from modelway.backends.base import Backend, Handle, JobState, JobStatus, Options
+from modelway.errors import JobFailed, JobLost, ModelwayError, SubmitFailed
+from modelway.failures import Failure, FailureKind, RetryRule, rule_for
+from modelway.spec.units import format_size
+
+#: how many of a failed job's last lines its error repeats
+LAST_LINES = 20
+_NO_LIMIT = "Set resources.memory: without a limit there is nothing to double"
+
+
+def job_error(
+    failure: Failure,
+    *,
+    handle: Handle | None = None,
+    more: Callable[[], int | None] | None = None,
+    do: str | None = None,
+) -> ModelwayError:
+    """Return the error of a job that failed; ``error.failure`` is what is known of it.
+
+    :param more: keeps for the next try that it gets more memory and returns how much, None where there is no limit
+    :param do: what to do, where that is not the kind's own advice
+    """
+    failure = replace(failure, advice=do or failure.kind.advice)
+    if failure.rule is RetryRule.MORE_MEMORY:
+        failure = _more_memory(failure, more)
+    error = JobFailed if failure.rule is RetryRule.FAIL else JobLost
+    place = f", all of it is in {handle.place}" if handle else ""
+    lines = "".join(f"\n  | {line}" for line in failure.last_lines)
+    do = f"{failure.advice}. The log ends like this{place}:{lines}" if lines else failure.advice
+    made = error(f"stage '{failure.stage}' failed: {failure.cause}", do=do)
+    made.failure = failure
+    return made
+
+
+def _more_memory(failure: Failure, more: Callable[[], int | None] | None) -> Failure:
+    """Let the next try have more memory; where that cannot be, the task fails, since the same would happen again."""
+    try:
+        given = more() if more else None
+    except Exception as error:
+        why = f"the next try's memory cannot be kept ({type(error).__name__}: {error})"
+        return replace(failure, rule=RetryRule.FAIL, cause=f"{failure.cause}; {why}")
+    if given is None:
+        return replace(failure, rule=RetryRule.FAIL, advice=_NO_LIMIT)
+    return replace(
+        failure,
+        advice=f"The next try, if one is left, gets {format_size(given)} of memory; resources.memory can begin with it",
+    )
+
+
+def last_lines(backend: Backend, handle: Handle) -> tuple[str, ...]:
+    """Return the last lines that a job printed; a log may be larger than memory."""
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    offset = 0
+    while True:
+        text, after = backend.logs(handle, offset=offset)
+        if after == offset:
+            return tuple(lines)
+        lines.extend(text.splitlines())
+        offset = after
+
+
+def failure_of(
+    status: JobStatus, *, handle: Handle, stage: str, rules: Mapping[str, str], last: Sequence[str]
+) -> Failure:
+    """Return what is known of a job that did not succeed."""
+    kind = status.failure or FailureKind.VANISHED
+    rule = rule_for(kind, rules)
+    if status.state is JobState.CANCELLED and status.failure is None:
+        # Somebody stopped it on purpose.
+        kind, rule = FailureKind.KILLED, RetryRule.FAIL
+    return Failure(
+        kind=kind,
+        cause=status.reason or f"the job ended as {status.state.value}",
+        rule=rule,
+        job=handle.name,
+        stage=stage,
+        attempt=handle.attempt,
+        last_lines=tuple(last),
+    )
+
+
+def submit_error(error: SubmitFailed, *, stage: str, options: Options) -> ModelwayError:
+    """Return the error of a job that could not be submitted, by the spec's rules."""
+    failure = Failure(
+        kind=error.kind,
+        cause=f"the job could not be submitted: {error.what}",
+        rule=rule_for(error.kind, options.retry_rules),
+        job="",
+        stage=stage,
+        attempt=0,
+    )
+    return job_error(failure, do=error.do)

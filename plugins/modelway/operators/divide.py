@@ -1,0 +1,72 @@
+"""Divide checkpoints among evaluation jobs."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import Context
+
+from modelway.hooks.connection import settings_from_airflow
+from modelway.operators._base import ModelwayOperator
+from modelway.operators._chunks import AUTO, Cost, divided
+
+
+class DivideCheckpointsOperator(ModelwayOperator):
+    """Divide checkpoints among as many evaluation jobs as are worth starting.
+
+    A job imports its libraries once for all of its checkpoints. What starting a job and evaluating a checkpoint take is
+    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs.
+
+    :param code: what PackageCodeOperator returned, or PlanRunOperator
+    :param checkpoints: what TrainModelOperator returned
+    :param parallel: how many jobs run at the same time
+    :param per_job: how many checkpoints one job takes: a number, or ``auto``
+
+    Returns ``[[{id, stage, step, uri, digest, size}]]``; expand an EvaluateCheckpointOperator over it.
+    """
+
+    template_fields: Sequence[str] = ("code", "checkpoints", "parallel", "per_job")
+
+    def __init__(
+        self, *, code: Any, checkpoints: Any, parallel: int = 4, per_job: int | str = AUTO, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.code = code
+        self.checkpoints = checkpoints
+        self.parallel = parallel
+        self.per_job = per_job
+
+    def run(self, context: Context) -> list[list[dict[str, Any]]]:
+        """Divide them."""
+        cost = self._measured() if self.per_job == AUTO else None
+        shares = divided(list(self.checkpoints), parallel=self.parallel, per_job=self.per_job, cost=cost)
+        known = (
+            f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
+            if cost
+            else "nothing is known of what they take"
+        )
+        self.log.info(
+            "%d checkpoints in %d jobs of up to %d: %s",
+            len(self.checkpoints),
+            len(shares),
+            max(map(len, shares), default=0),
+            known if self.per_job == AUTO else "as evaluate.per_job has it",
+        )
+        return shares
+
+    def _measured(self) -> Cost | None:
+        """Return what the evaluations of the model's last version took, as far as anything is known."""
+        from modelway.lineage.store import open_store
+
+        try:
+            store = open_store(settings_from_airflow().lineage_url)
+            model = self.code["model"]
+            evaluations = store.version(model, store.find(model, "latest")).evaluations
+        except Exception as error:  # only a hint: without it the checkpoints are divided too
+            self.log.info("no earlier version tells what evaluations take: %s", error)
+            return None
+        seconds = [each.seconds for each in evaluations if each.seconds is not None]
+        startups = [each.startup_seconds for each in evaluations if each.startup_seconds is not None]
+        if not seconds or not startups:
+            return None
+        return Cost(startup_seconds=statistics.median(startups), evaluation_seconds=statistics.median(seconds))

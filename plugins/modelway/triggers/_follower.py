@@ -1,0 +1,104 @@
+"""How a job is followed, by a worker and by the trigger alike: a look, what is new in its log, and each thing once."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from modelway.backends.base import Backend, Handle, JobState, JobStatus
+from modelway.failures import FailureKind
+
+#: a backend that does not answer for so long is given up; its job goes on and is found again by the next try
+UNREACHABLE_SECONDS = 600.0
+#: a job that is over waits for so long until the rest of its log can be read
+LOG_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one look at a job found."""
+
+    status: JobStatus
+    lines: tuple[str, ...] = ()
+    """for the task's log: what is said of the job, then what the job printed"""
+    more: bool = False
+    """whether the job's log goes on at once"""
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended and nothing of its log is left."""
+        return self.status.state.is_terminal and not self.more
+
+
+class Follower:
+    """Looks at one job again and again; ``offset`` is how far its log was read."""
+
+    def __init__(
+        self, backend: Backend, handle: Handle, *, offset: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with a job that answered and waited for nothing."""
+        self.offset = offset
+        self._backend, self._handle, self._clock = backend, handle, clock
+        self._waiting: str | None = None
+        self._silent_since: float | None = None
+        self._unread_since: float | None = None
+
+    def step(self) -> Step:
+        """Look once; it may take as long as the backend's API does."""
+        status = self._look()
+        told = self._told(status)
+        if status.state is JobState.UNKNOWN:
+            return Step(status=self._given_up(status), lines=tuple(told))
+        try:
+            text, after = self._backend.logs(self._handle, offset=self.offset)
+        except Exception as error:
+            return self._unread(status, told, error)
+        self._unread_since = None
+        more, self.offset = after != self.offset, after
+        return Step(status=status, lines=(*told, *text.splitlines()), more=more)
+
+    def _look(self) -> JobStatus:
+        """Return where the job stands; a look that fails says nothing of the job, which may well go on."""
+        try:
+            return self._backend.describe(self._handle)
+        except Exception as error:
+            return JobStatus(state=JobState.UNKNOWN, reason=f"{type(error).__name__}: {error}")
+
+    def _told(self, status: JobStatus) -> list[str]:
+        told, now = list[str](), self._clock()
+        if status.state is JobState.UNKNOWN:
+            if self._silent_since is None:
+                self._silent_since = now
+                told.append(
+                    f"the backend does not answer ({status.reason or 'it gave no reason'}); the job may go on, "
+                    f"it is looked for for another {UNREACHABLE_SECONDS / 60:g} minutes"
+                )
+            return told
+        if self._silent_since is not None:
+            told.append(f"the backend answers again, after {now - self._silent_since:.0f} seconds")
+            self._silent_since = None
+        if status.waiting and status.waiting != self._waiting:
+            told.append(f"the job waits: {status.waiting}")
+        elif self._waiting and not status.waiting and not status.state.is_terminal:
+            told.append("the job waits no more")
+        self._waiting = status.waiting
+        return told
+
+    def _given_up(self, status: JobStatus) -> JobStatus:
+        if self._silent_since is None or self._clock() - self._silent_since < UNREACHABLE_SECONDS:
+            return status
+        reason = f"the backend did not answer for {UNREACHABLE_SECONDS / 60:g} minutes"
+        return JobStatus.failed(
+            FailureKind.UNREACHABLE, f"{reason}, at last: {status.reason}" if status.reason else reason
+        )
+
+    def _unread(self, status: JobStatus, told: list[str], error: Exception) -> Step:
+        """Go on without the log; a job that is over is still followed for a while, so that the rest is not lost."""
+        now = self._clock()
+        if self._unread_since is None:
+            self._unread_since = now
+            told.append(f"the job's log cannot be read now: {type(error).__name__}: {error}")
+        if status.state.is_terminal and now - self._unread_since < LOG_SECONDS:
+            status = replace(status, state=JobState.RUNNING)
+        elif status.state.is_terminal:
+            told.append("the rest of the job's log could not be read")
+        return Step(status=status, lines=tuple(told))

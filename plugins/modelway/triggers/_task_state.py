@@ -1,0 +1,38 @@
+"""What became of the task that a trigger belongs to."""
+
+from typing import Any
+
+#: a task in one of these states takes its job up again, or follows it still
+GOES_ON = frozenset({None, "deferred", "queued", "restarting", "running", "scheduled", "up_for_retry"})
+
+
+async def task_goes_on(task_instance: Any) -> bool:
+    """Say whether a task still wants its job: it was cleared and starts anew, or another triggerer follows the job now.
+
+    A task that is gone, or that cannot be asked for, wants nothing: a job that nobody follows would cost without end,
+    and one that is stopped by mistake goes on from its last checkpoint.
+    """
+    if task_instance is None:
+        return False
+    from asgiref.sync import sync_to_async
+
+    try:
+        return await sync_to_async(_state)(task_instance) in GOES_ON
+    except Exception:
+        return False
+
+
+def _state(ti: Any) -> str | None:
+    """Ask Airflow for the task's state.
+
+    :raises KeyError: the task or its run is gone
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+    )
+    # A mapped task's key ends with its place.
+    state = states[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
+    return None if state is None else str(getattr(state, "value", state))

@@ -1,0 +1,464 @@
+"""Jobs on a real Docker engine, here and through the network: crashes between steps, lost connections, what is left."""
+
+import contextlib
+import http.server
+import io
+import json
+import socket
+import tarfile
+import threading
+import time
+import uuid
+
+import pytest
+from modelway.backends import docker as docker_backend
+from modelway.backends._docker_engine import Engine
+from modelway.backends.base import JobState, Options
+from modelway.backends.docker import DockerBackend
+from modelway.errors import CapabilityMissing, SubmitFailed
+from modelway.failures import FailureKind
+from modelway.job.contract import recorded_checkpoints
+
+from tests.docker_engine import require_engine
+from tests.job_folders import WAITS, ended, go, put, starts, succeeded, wait_for, write_wheel, written
+
+#: one checkpoint a step; after the second it says so and waits, the first time
+STEPS = """
+import time
+def train(job):
+    found = job.resume_from()
+    for step in range((found.step if found else 0) + 1, 5):
+        with job.checkpoint(step=step) as path: path.write_text(str(step))
+        if step == 2 and not found:
+            (job.output / 'pid').write_text('2')
+            while not job.stopping: time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def engine():
+    return require_engine()
+
+
+@pytest.fixture
+def name():
+    return "docker"
+
+
+def inspected(engine, handle):
+    found = engine.inspect(handle.name)
+    assert found is not None
+    return found
+
+
+def read_log(backend, handle, *, offset=0):
+    """Return all lines that a job has printed since ``offset``, and the new offset."""
+    lines, before = [], None
+    while offset != before:
+        before = offset
+        text, offset = backend.logs(handle, offset=offset)
+        lines += text.splitlines()
+    return lines, offset
+
+
+def containers(engine, run):
+    return engine.containers({"modelway.dev/run": run})
+
+
+STATUS = """
+import os
+def train(job):
+    lines = [line.split(':\\t') for line in open('/proc/self/status').read().splitlines()]
+    told = dict(line for line in lines if len(line) == 2)
+    (job.output / 'seen').write_text(f"{os.getuid()} {told['CapEff']} {told['CapBnd']} {told['NoNewPrivs']}")
+"""
+
+
+def test_a_job_has_no_rights(backend, jobs):
+    handle = jobs(STATUS)
+    succeeded(backend, handle)
+    assert written(backend, handle, "seen") == f"1000 {'0' * 16} {'0' * 16} 1"
+
+
+class Proxy:
+    """Port of this machine that leads to the engine's socket, for as long as it is open."""
+
+    def __init__(self, path):
+        self.path, self.open, self.pairs = path, True, []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                here, _ = self.server.accept()
+            except OSError:
+                return
+            if not self.open:
+                here.close()
+                continue
+            there = socket.socket(socket.AF_UNIX)
+            there.connect(self.path)
+            self.pairs += [here, there]
+            for one, other in ((here, there), (there, here)):
+                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pass(one, other):
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+    def cut(self):
+        """Answer no more, and end the connections that there are."""
+        self.open = False
+        for each in self.pairs:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self.pairs.clear()
+
+    def close(self):
+        self.cut()
+        self.server.close()
+
+
+@pytest.fixture
+def proxy(engine):
+    if not engine.api.base_url.startswith("http+docker"):
+        pytest.fail("this test leads the network to the engine's socket: unset DOCKER_HOST")
+    proxy = Proxy("/var/run/docker.sock")
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def remote(proxy, home):
+    """The engine as one that is reached through the network only."""
+    return DockerBackend(home=home, client=proxy.address)
+
+
+@pytest.fixture
+def remote_jobs(remote, jobs, backend):
+    """Submit jobs to the engine through the network."""
+
+    def submit(code, **asked):
+        backend.engine = remote.engine
+        return jobs(code, **asked)
+
+    yield submit
+    backend.engine = Engine()
+
+
+def test_an_engine_elsewhere_gets_every_file_through_its_api(remote, remote_jobs, engine, tmp_path):
+    handle = remote_jobs(WAITS, options=Options(memory_bytes=200 << 20))
+    put(remote, handle, "go")
+    succeeded(remote, handle)
+    found = inspected(engine, handle)
+    assert not found["HostConfig"]["Binds"]
+    assert [mount["Type"] for mount in found["Mounts"]] == ["volume"]
+    assert str(tmp_path) not in json.dumps(found), "nothing leads to a place of the worker"
+    (checkpoint,) = recorded_checkpoints(remote.folder(handle))
+    assert checkpoint.path.read_text() == "done"
+
+
+def test_an_engine_that_is_away_is_waited_for_and_nothing_is_lost(proxy, remote, remote_jobs):
+    code = (
+        "import time\ndef train(job):\n    (job.output / 'pid').write_text('1')\n    number = 0\n"
+        "    while not (job.output / 'go').exists():\n"
+        "        print('line', number); number += 1; time.sleep(0.01)\n"
+    )
+    handle = remote_jobs(code)
+    lines, offset = wait_for(lambda: (found := read_log(remote, handle)) and found[0] and found, what="the first line")
+    proxy.cut()
+    status = remote.describe(handle)
+    assert (status.state, status.failure) == (JobState.UNKNOWN, None)
+    assert "the Docker engine does not answer" in status.reason
+    assert remote.logs(handle, offset=offset) == ("", offset)
+    with pytest.raises(SubmitFailed, match="does not answer") as told:
+        remote_jobs(code)
+    assert (told.value.kind, told.value.retryable) == (FailureKind.UNREACHABLE, True)
+    proxy.open = True
+    assert remote.describe(handle).state is JobState.RUNNING
+    assert remote_jobs(code) == handle
+    put(remote, handle, "go")
+    succeeded(remote, handle)
+    rest, end = read_log(remote, handle, offset=offset)
+    assert lines + rest == [f"line {number}" for number in range(len(lines + rest))]
+    assert remote.logs(handle, offset=end) == ("", end)
+
+
+def test_an_engine_that_was_never_there_is_told(home, run):
+    away = DockerBackend(home=home, client="tcp://127.0.0.1:1")
+    with pytest.raises(SubmitFailed, match="DOCKER_HOST") as told:
+        away.engine.containers({})
+    assert told.value.kind is FailureKind.UNREACHABLE
+
+
+def test_an_engine_that_forbids_is_told(home, jobs, backend):
+    class Forbids(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path.endswith("/version"):
+                answer, status = b'{"ApiVersion": "1.41"}', 200
+            else:
+                answer, status = b'{"message": "authorization denied by plugin house"}', 403
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forbids) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        backend.engine = Engine(f"tcp://127.0.0.1:{server.server_port}")
+        with pytest.raises(SubmitFailed, match="authorization denied by plugin house") as told:
+            jobs(WAITS)
+        server.shutdown()
+    assert (told.value.kind, told.value.retryable) == (FailureKind.FORBIDDEN, False)
+
+
+class Killed(BaseException):
+    """The worker's end, at an exact step."""
+
+
+@pytest.mark.parametrize("step", ["create_volume", "create", "put", "rename", "start"])
+def test_a_worker_that_dies_at_any_step_leaves_nothing_that_harms(backend, jobs, engine, run, monkeypatch, step):
+    real = getattr(Engine, step)
+
+    def dies(*words, **named):
+        real(*words, **named)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, step, dies)
+        with pytest.raises(Killed):
+            jobs(WAITS)
+    handle = jobs(WAITS)
+    assert handle.attempt == 1
+    go(backend, handle)
+    succeeded(backend, handle)
+    assert starts(backend, handle) == 1
+    ran = [one for one in containers(engine, run) if one["State"] != "created"]
+    assert [one["Names"] for one in ran] == [[f"/{handle.name}"]]
+    assert backend.unfinished(model="tiny", run=run) == []
+
+
+def test_a_named_container_that_nobody_started_can_be_cancelled(backend, jobs, run, monkeypatch):
+    def dies(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "start", dies)
+        with pytest.raises(Killed):
+            jobs(WAITS)
+    (handle,) = backend.unfinished(model="tiny", run=run)
+    assert backend.describe(handle).state is JobState.PENDING
+    backend.cancel(handle)
+    assert backend.describe(handle).state is JobState.CANCELLED
+    assert backend.unfinished(model="tiny", run=run) == []
+    again = jobs(WAITS)
+    assert again.attempt == 2
+    go(backend, again)
+    succeeded(backend, again)
+
+
+def test_the_jobs_of_a_run_that_are_not_over_are_told(backend, jobs, run):
+    first, second = jobs(WAITS), jobs(WAITS, key="train_2")
+    jobs(WAITS, run=f"other-{run}")
+    assert {each.name for each in backend.unfinished(model="tiny", run=run)} == {first.name, second.name}
+    backend.cancel(first)
+    assert backend.unfinished(model="tiny", run=run) == [second]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_job_that_the_engine_ends_goes_on_from_its_last_checkpoint(backend, jobs, engine, force):
+    first = jobs(STEPS)
+    written(backend, first)
+    if force:
+        engine.api.kill(first.name)
+    else:
+        engine.api.stop(first.name, timeout=20)
+    status = ended(backend, first)
+    assert (status.state, status.failure, status.retryable) == (JobState.FAILED, FailureKind.KILLED, True)
+    assert ("was killed by SIGKILL" if force else "told to leave") in status.reason
+    begun = time.monotonic()
+    second = jobs(STEPS)
+    assert second.attempt == 2
+    succeeded(backend, second)
+    assert time.monotonic() - begun < 15, "nobody waits for a heartbeat of a container that is known to be over"
+    # One that is told to leave ends with a checkpoint more.
+    assert f"resuming from checkpoint train-00000{2 if force else 3}" in backend.logs(second)[0]
+    assert [each.step for each in recorded_checkpoints(backend.folder(second))] == [1, 2, 3, 4]
+
+
+def test_a_container_that_is_gone_is_told_and_its_volume_goes_on(backend, jobs, engine):
+    first = jobs(STEPS)
+    written(backend, first)
+    engine.remove(first.name)
+    status = backend.describe(first)
+    assert (status.state, status.failure, status.retryable) == (JobState.FAILED, FailureKind.VANISHED, True)
+    second = jobs(STEPS)
+    succeeded(backend, second)
+    assert [each.step for each in recorded_checkpoints(backend.folder(second))] == [1, 2, 3, 4]
+
+
+def test_how_a_job_ended_is_known_when_its_container_is_gone(backend, jobs, engine):
+    handle = jobs("def train(job):\n    print('hello')\n    (job.output / 'x').write_text('1')\n")
+    before = succeeded(backend, handle)
+    folder, text = backend.folder(handle), backend.logs(handle)
+    engine.remove(handle.name)
+    assert backend.describe(handle) == before
+    assert backend.folder(handle) == folder
+    assert backend.logs(handle) == text
+
+
+def test_an_image_that_cannot_be_had_is_told(backend, jobs, engine, run):
+    with pytest.raises(SubmitFailed, match=r"no image 127\.0\.0\.1:1/no/such:1 and could not pull it") as told:
+        jobs(WAITS, options=Options(image="127.0.0.1:1/no/such:1"))
+    assert (told.value.kind, told.value.retryable) == (FailureKind.IMAGE_PULL, False)
+    assert containers(engine, run) == []
+
+
+def test_an_image_without_python_is_told(backend, jobs, engine):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    tag = f"modelway-test-empty:{uuid.uuid4().hex[:8]}"
+    engine.api.import_image_from_data(packed.getvalue(), repository=tag.split(":")[0], tag=tag.split(":")[1])
+    try:
+        handle = jobs(WAITS, options=Options(image=tag))
+        status = ended(backend, handle)
+        assert (status.state, status.failure) == (JobState.FAILED, FailureKind.INIT)
+        assert 'exec: "python3"' in status.reason
+    finally:
+        engine.remove(handle.name)
+        engine.api.remove_image(tag)
+
+
+def test_what_a_container_said_that_could_not_begin_is_in_the_log(backend, jobs):
+    handle = jobs(WAITS, options=Options(platform={"env": {"PYTHONHOME": "/nowhere"}}))
+    status = ended(backend, handle)
+    assert (status.state, status.failure) == (JobState.FAILED, FailureKind.INIT)
+    assert status.reason == "the container ended with exit status 1 before the job's code began"
+    assert "Fatal Python error" in backend.logs(handle)[0]
+
+
+def test_a_job_that_its_agent_does_not_stop_is_stopped_from_outside(backend, jobs, engine, monkeypatch):
+    handle = jobs(WAITS, options=Options(timeout_seconds=3600))
+    written(backend, handle)
+    monkeypatch.setattr(docker_backend, "BACKSTOP_SECONDS", -3600)
+    status = backend.describe(handle)
+    assert (status.state, status.failure) == (JobState.FAILED, FailureKind.DEADLINE)
+    assert not inspected(engine, handle)["State"]["Running"]
+    assert backend.describe(handle) == status
+
+
+def test_a_paused_container_is_told_and_can_be_cancelled(backend, jobs, engine):
+    handle = jobs(WAITS)
+    written(backend, handle)
+    engine.api.pause(handle.name)
+    status = backend.describe(handle)
+    assert (status.state, status.waiting) == (JobState.RUNNING, "the container is paused")
+    backend.cancel(handle)
+    assert backend.describe(handle).state is JobState.CANCELLED
+
+
+def test_readers_at_any_place_and_pace_get_the_same_lines(backend, jobs, tmp_path):
+    code = (
+        "import time\ndef train(job):\n"
+        "    for number in range(30_000):\n"
+        "        print(number, 'x' * (40_000 if number % 10_000 == 7 else 3))\n"
+        "        if number % 3000 == 0: time.sleep(0.2)\n"
+    )
+    handle = jobs(code)
+    other = DockerBackend(home=tmp_path / "other")
+    pieces, offset = [], 0
+    while not backend.describe(handle).state.is_terminal:
+        text, offset = backend.logs(handle, offset=offset)
+        pieces.append(text)
+    lines, end = read_log(backend, handle, offset=offset)
+    read = "".join(pieces).splitlines() + lines
+    assert [line.split()[0] for line in read] == [str(number) for number in range(30_000)]
+    assert len(read[7]) == 40_002
+    assert len(pieces) > 3, "it was read while it was written"
+    assert other.describe(handle).state is JobState.SUCCEEDED
+    assert read_log(other, handle) == (read, end)
+    assert read_log(other, handle, offset=offset) == (lines, end)
+
+
+def test_the_copy_of_a_folder_follows_what_the_job_makes(backend, jobs):
+    code = (
+        "import os, time\ndef train(job):\n"
+        "    (job.output / 'a').mkdir()\n    (job.output / 'a' / 'old').write_text('x' * 9)\n"
+        "    (job.output / 'link').symlink_to('a/old')\n    (job.output / 'away').symlink_to('/etc/passwd')\n"
+        "    (job.output / 'pid').write_text('1')\n"
+        "    while not (job.output / 'go').exists(): time.sleep(0.02)\n"
+        "    (job.output / 'a' / 'old').rename(job.output / 'a' / 'new')\n"
+    )
+    handle = jobs(code)
+    written(backend, handle)
+    folder = backend.folder(handle)
+    assert (folder / "output" / "link").read_text() == "x" * 9
+    assert not (folder / "output" / "away").is_symlink(), "nothing leads out of the folder"
+    assert not (folder / "code").exists()
+    put(backend, handle, "go")
+    succeeded(backend, handle)
+    assert backend.folder(handle) == folder
+    assert sorted(path.name for path in (folder / "output" / "a").iterdir()) == ["new"]
+
+
+def test_old_jobs_of_other_runs_are_removed_with_their_volumes(backend, jobs, engine, run):
+    at_once = Options(platform={"keep_seconds": 0})
+    code = "def train(job): ...\n"
+    kept, old, own = jobs(code, run=f"kept-{run}"), jobs(WAITS, run=f"old-{run}", options=at_once), jobs(code)
+    assert inspected(engine, old), "it runs"
+    put(backend, old, "go")
+    for handle in (kept, old, own):
+        succeeded(backend, handle)
+    jobs(code, key="train_2")
+    assert engine.inspect(old.name) is None
+    assert engine.volumes({"modelway.dev/run": f"old-{run}"}) == []
+    assert inspected(engine, kept)
+    assert inspected(engine, own), "what this run made is kept as long as it goes on"
+
+
+def test_requirements_are_installed_from_the_code_package(backend, jobs, tmp_path):
+    code = "import numpy, tinylib\ndef train(job):\n    (job.output / 'seen').write_text(str(tinylib.VALUE))\n"
+    write_wheel(tmp_path / "source" / "code" / "wheels", "tinylib", "1.0", value=41)
+    handle = jobs(code, files={"requirements.txt": "--no-index\n--find-links wheels\nnumpy>=1\ntinylib==1.0\n"})
+    succeeded(backend, handle)
+    assert written(backend, handle, "seen") == "41"
+    assert "installing what requirements.txt asks for" in backend.logs(handle)[0]
+
+
+TOGETHER = """
+import torch
+def train(job):
+    torch.distributed.init_process_group("gloo")
+    seen = torch.tensor([job.rank + 1])
+    torch.distributed.all_reduce(seen)
+    with job.checkpoint(step=1) as path: path.write_text(f"{job.world_size} {int(seen)}")
+    torch.distributed.destroy_process_group()
+"""
+
+
+def test_several_processes_of_a_container_work_together(backend, jobs):
+    options = Options(processes_per_node=2, platform={"shared_memory_bytes": 256 << 20})
+    handle = jobs(TOGETHER, options=options)
+    succeeded(backend, handle, seconds=120)
+    (checkpoint,) = recorded_checkpoints(backend.folder(handle))
+    assert checkpoint.path.read_text() == "2 3"
+
+
+def test_gpus_are_refused_where_the_engine_has_none(backend, engine, jobs):
+    if "nvidia" in engine.info["Runtimes"]:
+        succeeded(backend, jobs("def train(job): ...\n", options=Options(gpu=1)))
+        return
+    with pytest.raises(CapabilityMissing, match="its engine has no runtime nvidia"):
+        jobs(WAITS, options=Options(gpu=1))

@@ -1,0 +1,171 @@
+"""EvaluateCheckpointOperator with jobs of several checkpoints on the real local backend."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from modelway.artifacts.store import ArtifactStore
+from modelway.errors import JobLost
+from modelway.operators.evaluate import EvaluateCheckpointOperator
+from modelway.operators.select import select_checkpoint
+
+from tests.job_folders import store_code
+
+#: a checkpoint's text says what its evaluation does
+CODE = """
+import os, random, signal
+def evaluate(job, checkpoint):
+    text = checkpoint.read_text()
+    with open(job.folder / 'calls.txt', 'a') as file: file.write(text + ' ')
+    if text == 'raise': raise ValueError('spoilt')
+    if text == 'kill job': os.kill(os.getppid(), signal.SIGKILL); os.kill(os.getpid(), signal.SIGKILL)
+    if text == 'memory': room = bytearray(400 * 2**20); import time; time.sleep(60)
+    return {'loss': float(text), 'draw': random.random()}
+"""
+
+
+class Ti(SimpleNamespace):
+    """Keeps what a task pushes, as XCom does."""
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+class Store(dict):
+    """Stands for Airflow's store of a task's state."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+def context() -> Any:
+    dag_run = SimpleNamespace(
+        dag_id="tiny",
+        run_id="now",
+        run_type=SimpleNamespace(value="manual"),
+        start_date=None,
+        run_after=datetime(2026, 3, 10, tzinfo=UTC),
+        clear_number=0,
+        triggering_user_name="mia",
+    )
+    ti = Ti(task_id="evaluate", try_number=1, max_tries=2, map_index=0, pushed={})
+    return {"dag_run": dag_run, "ti": ti, "task_state_store": Store()}
+
+
+@pytest.fixture
+def evaluator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that makes the operator for checkpoints of these texts."""
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    monkeypatch.delenv("MODELWAY_ARTIFACT_ROOT", raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    code = {"model": "tiny", "module": "tiny.py", **store_code(tmp_path, CODE).to_dict()}
+    store = ArtifactStore(f"file://{tmp_path}/store")
+
+    def make(*texts: str, single: bool = False, **more: Any) -> EvaluateCheckpointOperator:
+        made = []
+        for step, text in enumerate(texts, start=1):
+            (tmp_path / "checkpoint").write_text(text)
+            artifact = store.put(tmp_path / "checkpoint", model="tiny").to_dict()
+            made.append({"id": f"train-{step:06d}", "stage": "train", "step": step, **artifact})
+        given = made[0] if single else made
+        return EvaluateCheckpointOperator(task_id="evaluate", code=code, checkpoint=given, **more)
+
+    return make
+
+
+def calls(tmp_path: Path) -> str:
+    return " ".join(sorted(path.read_text().strip() for path in tmp_path.glob("home/jobs/tiny/*/*/g0/calls.txt")))
+
+
+def losses(results: list[dict[str, Any]]) -> dict[str, Any]:
+    return {each["checkpoint"][-1]: each.get("error", each.get("metrics", {}).get("loss")) for each in results}
+
+
+def test_a_list_of_checkpoints_is_one_job_and_gives_a_list(evaluator, tmp_path):
+    results = evaluator("0.3", "nan", "0.1").execute(context())
+    assert losses(results) == {"1": 0.3, "2": None, "3": 0.1}
+    assert results[1]["not_finite"] == {"loss": "nan"}
+    assert calls(tmp_path) == "0.3 nan 0.1"
+    assert all(each["seconds"] >= 0 and each["startup_seconds"] > 0 for each in results)
+    assert len({each["startup_seconds"] for each in results}) == 1, "it is the job's"
+
+
+def test_the_metrics_are_those_of_jobs_of_one(evaluator):
+    together = evaluator("0.3", "0.2", seed=4).execute(context())
+    alone = evaluator("0.3", single=True, seed=4).execute(context())
+    assert alone["metrics"] == together[0]["metrics"]
+    assert alone["checkpoint"] == "train-000001"
+
+
+def test_a_failed_task_leaves_what_the_others_gave_for_the_selection(evaluator):
+    now = context()
+    with pytest.raises(AirflowFailException, match="1 of 3 evaluations failed: train-000002: ValueError: spoilt"):
+        evaluator("0.3", "raise", "0.1").execute(now)
+    left = now["ti"].pushed["return_value"]
+    assert losses(left) == {"1": 0.3, "2": "ValueError: spoilt (tiny.py:6 in evaluate)", "3": 0.1}
+    checkpoints = [{"id": each["checkpoint"], "step": 0} for each in left]
+    selected = select_checkpoint(checkpoints=checkpoints, evaluations=[left], metric="loss", mode="min")
+    assert selected["checkpoint"]["id"] == "train-000003"
+    assert selected["evaluations"][1]["left_out"].startswith("its evaluation failed: ValueError: spoilt")
+
+
+def test_a_single_one_that_fails_leaves_its_reason(evaluator):
+    now = context()
+    with pytest.raises(AirflowFailException, match="spoilt"):
+        evaluator("raise", single=True).execute(now)
+    left = now["ti"].pushed["return_value"]
+    assert left == {"checkpoint": "train-000001", "error": left["error"]}
+    assert "ValueError: spoilt" in left["error"]
+
+
+def test_a_job_that_was_killed_is_tried_again_for_what_is_left(evaluator, tmp_path):
+    operator, now = evaluator("0.3", "kill job", "0.1"), context()
+    with pytest.raises(JobLost):
+        operator.execute(now)
+    assert losses(now["ti"].pushed["return_value"])["1"] == 0.3
+    now = context()
+    with pytest.raises(JobLost):
+        operator.execute(now)
+    assert calls(tmp_path) == "0.3 kill job 0.1 kill job"
+    now = context()
+    with pytest.raises(AirflowFailException, match="the job died 2 times while it evaluated this checkpoint"):
+        operator.execute(now)
+    assert calls(tmp_path) == "0.3 kill job 0.1 kill job", "nothing was evaluated that had a result"
+    assert list(losses(now["ti"].pushed["return_value"]).values())[::2] == [0.3, 0.1]
+
+
+def test_one_that_needs_too_much_memory_loses_none_of_the_others(evaluator, tmp_path):
+    limits = {"memory_bytes": 200 * 2**20}
+    operator, now = evaluator("0.3", "memory", "0.1", options=limits), context()
+    with pytest.raises(JobLost, match="out of memory: .*; 1 more are evaluated by the next try"):
+        operator.execute(now)
+    now = context()
+    with pytest.raises(AirflowFailException, match="out of memory"):
+        operator.execute(now)
+    left = losses(now["ti"].pushed["return_value"])
+    assert (left["1"], left["3"]) == (0.3, 0.1)
+    assert "out of memory" in left["2"]
+    assert calls(tmp_path) == "0.3 memory 0.1", "what took too much memory is not tried again with the same"
+
+
+def test_there_is_time_for_each_checkpoint(evaluator):
+    operator = evaluator("0.3", "0.2", "0.1", options={"timeout_seconds": 20})
+    operator.execute(context())
+    assert operator.options["timeout_seconds"] == 60
+
+
+def test_the_jobs_key_is_made_of_its_checkpoints_and_not_of_their_place(evaluator):
+    first, same, other = evaluator("0.3", "0.2"), evaluator("0.3", "0.2"), evaluator("0.3", "0.2", "0.1")
+    assert first.job(context()).key == same.job(context()).key != other.job(context()).key
+
+
+def test_people_see_which_checkpoints_a_job_has(evaluator):
+    assert evaluator("0.3", "0.2", "0.1").which == "train-000001 … train-000003 (3)"
+    assert evaluator("0.3").which == evaluator("0.3", single=True).which == "train-000001"

@@ -1,0 +1,272 @@
+"""What a failed job makes of its task, on real jobs of the local backend: the rule, the words and the record."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from modelway.backends.base import JobState, JobStatus
+from modelway.errors import JobLost, SubmitFailed
+from modelway.failures import FailureKind
+from modelway.hooks.backend import backend_from_airflow
+from modelway.lineage.record import FailureRecord
+from modelway.lineage.store import open_store
+from modelway.operators import _base
+from modelway.operators.train import TrainModelOperator
+
+from tests.job_folders import store_code
+
+MIB = 2**20
+#: counts its tries, and does in each what its number in ``params`` says
+CODE = """
+import os, signal, time
+def train(job):
+    with open(job.folder / 'tries.txt', 'a') as file: file.write('x')
+    does = job.params['does']
+    print('this is', does)
+    if does == 'raise': raise ValueError('spoilt')
+    if does == 'kill': os.kill(os.getpid(), signal.SIGKILL)
+    if does == 'sleep': time.sleep(600)
+    if does.startswith('take'):
+        room = bytearray(int(does.split()[1]) * 2**20)
+        time.sleep(1)
+    with job.checkpoint(step=1) as path: path.write_text('done')
+def evaluate(job, checkpoint): return {}
+def export(job, checkpoint): ...
+"""
+
+
+class Ti(SimpleNamespace):
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+class Store(dict):
+    """Stands for Airflow's store of a task's state, which one task has for all of its tries."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+class Task:
+    """One task of a run: each ``attempt`` executes a fresh operator, as Airflow's workers do."""
+
+    def __init__(self, code: dict[str, Any], *, does: str, retries: int = 2, **options: Any) -> None:
+        self.given = {"code": code, "job_params": {"does": does}, "options": options}
+        self.tries, self.retries, self.store, self.clear_number, self.pushed = 0, retries, Store(), 0, {}
+
+    def context(self) -> Any:
+        run = {"dag_id": "tiny", "run_id": "now", "clear_number": self.clear_number, "triggering_user_name": "mia"}
+        now = datetime(2026, 3, 10, tzinfo=UTC)
+        dag_run = SimpleNamespace(**run, run_type=SimpleNamespace(value="manual"), start_date=now, run_after=now)
+        known = {
+            "dag_id": "tiny",
+            "run_id": "now",
+            "task_id": "train",
+            "try_number": self.tries,
+            "max_tries": self.retries,
+            "map_index": -1,
+        }
+        return {"dag_run": dag_run, "ti": Ti(**known, pushed=self.pushed), "task_state_store": self.store}
+
+    def attempt(self) -> Any:
+        self.tries += 1
+        return TrainModelOperator(task_id="train", **self.given).execute(self.context())
+
+    def resume(self, event: Any) -> Any:
+        return TrainModelOperator(task_id="train", **self.given).resume(self.context(), event)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
+    for name in ("MODELWAY_LINEAGE_URL", "MODELWAY_ARTIFACT_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def task(tmp_path):
+    code = {"model": "tiny", "module": "tiny.py", **store_code(tmp_path, CODE).to_dict()}
+
+    def make(does: str, **more: Any) -> Task:
+        return Task(code, does=does, **more)
+
+    return make
+
+
+@pytest.fixture
+def told(home):
+    """Return a function that gives what the lineage has of the run's failures."""
+
+    def read() -> tuple[FailureRecord, ...]:
+        return open_store(f"sqlite:///{home}/lineage.db").account("now", model="tiny").failures
+
+    return read
+
+
+def test_code_that_raises_fails_the_task_at_once_with_its_last_lines(task, told):
+    failing = task("raise")
+    with pytest.raises(AirflowFailException, match="stage 'train' failed: ValueError: spoilt"):
+        failing.attempt()
+    assert "Read the last lines of the job's log" in failing.pushed["failure"]
+    assert "\n  | this is raise\n" in failing.pushed["failure"]
+    (record,) = told()
+    assert (record.kind, record.rule, record.attempt, record.tried_again) == ("bad_exit", "fail", 1, False)
+    assert record.cause.startswith("ValueError: spoilt")
+    assert "this is raise" in record.last_lines
+
+
+def test_a_killed_job_is_tried_again_and_the_success_is_noted(task, told):
+    failing = task("kill")
+    with pytest.raises(JobLost, match="was killed by SIGKILL"):
+        failing.attempt()
+    assert [(each.kind, each.rule, each.tried_again) for each in told()] == [("killed", "retry", True)]
+    failing.given["job_params"] = {"does": "work"}
+    assert failing.attempt()[0]["id"] == "train-000001"
+    assert [each.mended_by for each in told()] == [2]
+
+
+def test_the_last_try_says_that_none_is_left(task, told):
+    failing = task("kill", retries=0)
+    with pytest.raises(JobLost):
+        failing.attempt()
+    assert [(each.rule, each.tried_again) for each in told()] == [("retry", False)]
+
+
+@pytest.mark.parametrize(
+    ("does", "rules", "error"),
+    [("kill", {"killed": "fail"}, AirflowFailException), ("raise", {"bad_exit": "retry"}, JobLost)],
+)
+def test_the_specs_rule_holds(task, does, rules, error):
+    with pytest.raises(error, match="stage 'train' failed"):
+        task(does, retry_rules=rules).attempt()
+
+
+def test_out_of_memory_fails_unless_the_spec_gives_more(task, told):
+    failing = task("take 400", memory_bytes=150 * MIB)
+    with pytest.raises(AirflowFailException, match=r"out of memory: .* the limit is 150 MiB\. Raise resources\.memory"):
+        failing.attempt()
+    assert failing.store == {}
+    assert [(each.kind, each.rule) for each in told()] == [("out_of_memory", "fail")]
+
+
+def test_out_of_memory_is_tried_again_with_twice_the_memory(task, told, capsys):
+    failing = task("take 200", memory_bytes=150 * MIB, retry_rules={"out_of_memory": "more-memory"})
+    with pytest.raises(JobLost, match="The next try, if one is left, gets 300Mi of memory"):
+        failing.attempt()
+    failing.attempt()
+    assert "the job gets 300Mi of memory: a try before ran out of it" in capsys.readouterr().out
+    (record,) = told()
+    assert (record.kind, record.rule, record.mended_by) == ("out_of_memory", "more-memory", 2)
+
+
+def test_more_memory_is_doubled_with_each_try(task):
+    failing = task("take 700", memory_bytes=100 * MIB, retry_rules={"out_of_memory": "more-memory"})
+    for limit in ("200Mi", "400Mi"):
+        with pytest.raises(JobLost, match=f"The next try, if one is left, gets {limit} of memory"):
+            failing.attempt()
+
+
+def test_a_clear_begins_with_the_specs_memory_again_and_no_other_job_inherits_it(task):
+    failing = task("take 400", memory_bytes=150 * MIB, retry_rules={"out_of_memory": "more-memory"})
+    with pytest.raises(JobLost):
+        failing.attempt()
+    operator, context = TrainModelOperator(task_id="train", **failing.given), failing.context()
+
+    def limit(**changes: Any) -> int | None:
+        job = _base.replace(operator.job(context), **changes)
+        return _base.TriedMemory(context=context, job=job, options=_base.Options(**operator.options)).limit()
+
+    assert limit() == 300 * MIB
+    assert limit(clear_number=1) == 150 * MIB
+    assert limit(key="evaluate/another") == 150 * MIB
+
+
+@pytest.mark.parametrize("broken", ["no store", "store that refuses"])
+def test_out_of_memory_is_never_tried_again_unchanged(task, broken):
+    failing = task("take 400", memory_bytes=150 * MIB, retry_rules={"out_of_memory": "more-memory"})
+    if broken == "no store":
+        context = failing.context
+        failing.context = lambda: {k: v for k, v in context().items() if k != "task_state_store"}
+    else:
+        failing.store.set = lambda key, value: 1 / 0
+    with pytest.raises(AirflowFailException, match="out of memory.*the next try's memory cannot be kept"):
+        failing.attempt()
+
+
+def test_without_a_limit_there_is_nothing_to_double(task):
+    failing = task("work", retry_rules={"out_of_memory": "more-memory"})
+    status = JobStatus.failed(FailureKind.OUT_OF_MEMORY, "the node's kernel killed it")
+    handle = {"backend": "local", "name": "tiny-1", "place": "/nowhere", "attempt": 1}
+    failing.tries = 1
+    with pytest.raises(AirflowFailException, match="Set resources.memory: without a limit there is nothing to double"):
+        failing.resume({"handle": handle, "status": status.to_dict()})
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules", "error", "rule"),
+    [
+        (FailureKind.UNREACHABLE, {}, JobLost, "retry"),
+        (FailureKind.QUOTA, {"quota": "fail"}, AirflowFailException, "fail"),
+        (FailureKind.FORBIDDEN, {}, AirflowFailException, "fail"),
+        (FailureKind.FORBIDDEN, {"forbidden": "retry"}, JobLost, "retry"),
+    ],
+)
+def test_a_refused_submit_is_tried_again_by_its_kind(task, told, home, monkeypatch, kind, rules, error, rule):
+    def refuse(request: Any) -> Any:
+        raise SubmitFailed("the API said no", kind=kind)
+
+    monkeypatch.setattr(backend_from_airflow("local", home=home), "submit", refuse)
+    with pytest.raises(error, match="stage 'train' failed: the job could not be submitted: the API said no"):
+        task("work", retry_rules=rules).attempt()
+    assert [(each.kind, each.rule, each.job) for each in told()] == [(kind.value, rule, None)]
+
+
+def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again(task, home, monkeypatch, told):
+    failing = task("sleep")
+    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 0.5)
+    with pytest.raises(TaskDeferred) as deferred:
+        failing.attempt()
+    handle, follower = deferred.value.trigger.handle, deferred.value.trigger.follower
+    assert [path.stem for path in home.glob("deferred/*.json")] == [follower]
+    status = JobStatus.failed(FailureKind.UNREACHABLE, "the backend did not answer for 10 minutes")
+    with pytest.raises(JobLost, match="the job, if it runs, goes on and is found again"):
+        failing.resume({"handle": handle, "status": status.to_dict(), "follower": follower})
+    assert list(home.glob("deferred/*.json")) == []
+    backend = backend_from_airflow("local", home=home)
+    assert backend.describe(_base.Handle.from_dict(handle)).state is JobState.RUNNING
+    with pytest.raises(TaskDeferred) as again:
+        failing.attempt()
+    assert again.value.trigger.handle == handle
+    assert again.value.trigger.follower != follower
+    backend.cancel(_base.Handle.from_dict(handle))
+    assert [each.kind for each in told()] == ["unreachable"]
+
+
+def test_a_lineage_that_is_away_hides_no_failure(task, home, monkeypatch, capsys):
+    monkeypatch.setenv("MODELWAY_LINEAGE_URL", "sqlite:////proc/no/such/lineage.db")
+    with pytest.raises(AirflowFailException, match="ValueError: spoilt"):
+        task("raise").attempt()
+    assert "the failure is not in the lineage" in capsys.readouterr().out
+
+
+def test_what_no_job_did_is_recorded_too(task, told, monkeypatch):
+    failing = task("work")
+    monkeypatch.setattr(TrainModelOperator, "collect", lambda self, context, **given: {}["no such key"])
+    with pytest.raises(KeyError):
+        failing.attempt()
+    (record,) = told()
+    assert (record.kind, record.cause, record.rule) == (None, "KeyError: 'no such key'", "retry")
+
+
+def test_a_skipped_task_has_not_failed(task, home, monkeypatch):
+    def skip(self: Any, context: Any, **given: Any) -> Any:
+        raise AirflowSkipException("held")
+
+    monkeypatch.setattr(TrainModelOperator, "collect", skip)
+    with pytest.raises(AirflowSkipException):
+        task("work").attempt()
+    assert not (home / "lineage.db").exists()

@@ -1,0 +1,200 @@
+"""What a process leaves that ends between two steps of a submit or a cancel, and what the next one makes of it."""
+
+import json
+
+import pytest
+from modelway.backends.base import Job, JobState, Options
+from modelway.backends.kubernetes import KubernetesBackend
+from modelway.errors import SubmitFailed
+from modelway.failures import FailureKind
+
+from tests.job_folders import store_code
+from tests.kubernetes_in_memory import Cluster
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+@pytest.fixture
+def connect(cluster, tmp_path):
+    """Make a backend, as another process would have it."""
+
+    def made():
+        backend = KubernetesBackend(home=tmp_path / "home", version=(1, 30))
+        backend.__dict__["api"] = cluster
+        return backend
+
+    return made
+
+
+@pytest.fixture
+def submit(connect, tmp_path):
+    def asked(*, backend=None, folder=None, nodes=1, **fields):
+        folder = folder or tmp_path / "storage"
+        folder.mkdir(exist_ok=True)
+        code = store_code(tmp_path / "source", "def train(job): ...\n")
+        words = {"model": "tiny", "run": "r1", "key": "train", "stage": "train", "action": "train", **fields}
+        storage = {"path": "/modelway", "node": {"name": "node", "path": str(folder)}}
+        options = Options(nodes=nodes, storage=storage, image="image")
+        backend = backend or connect()
+        return backend.submit(backend.build_request(Job(**words, module="tiny.py", code=code), options))
+
+    return asked
+
+
+def conclude(cluster, handle, kind):
+    """Let the cluster say how a job ended."""
+    for (found, _), one in cluster.objects.items():
+        if found == "Job" and one["metadata"]["labels"]["modelway.dev/try"] == handle.name:
+            one["status"] = {
+                "conditions": [{"type": kind, "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}]
+            }
+
+
+def jobs(cluster):
+    return sorted(name for kind, name in cluster.objects if kind == "Job")
+
+
+@pytest.mark.parametrize("step", range(1, 5))
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_submit_that_ends_at_any_call_is_finished_by_the_next(cluster, submit, connect, step, after):
+    """Two objects are created for two nodes; the last call is beyond them."""
+    calls = 0
+    create = cluster.create
+
+    def ends(manifest):
+        nonlocal calls
+        calls += 1
+        if calls == step and not after:
+            raise Killed
+        made = create(manifest)
+        if calls == step:
+            raise Killed
+        return made
+
+    cluster.create = ends
+    try:
+        first = submit(nodes=2)
+    except Killed:
+        first = None
+    cluster.create = create
+    handle = submit(nodes=2)
+    assert first in (None, handle)
+    assert handle.attempt == 1
+    assert len(jobs(cluster)) == 1
+    assert len(cluster.objects) == 2
+    assert connect().describe(handle).state is JobState.PENDING
+
+
+def test_an_answer_that_is_lost_on_its_way_makes_no_second_job(cluster, submit):
+    create = cluster.create
+
+    def lost(manifest):
+        create(manifest)
+        raise SubmitFailed("no answer", kind=FailureKind.UNREACHABLE)
+
+    cluster.create = lost
+    with pytest.raises(SubmitFailed):
+        submit()
+    cluster.create = create
+    assert submit().attempt == 1
+    assert len(jobs(cluster)) == 1
+
+
+def test_a_job_that_ended_before_its_submit_was_noted_is_not_done_again(cluster, submit, connect):
+    handle = submit()
+    attempt = connect().folder(handle) / "try-1"
+    (attempt / "submitted").unlink()
+    (attempt / "exit-0.json").write_text(json.dumps({"kind": None, "seconds": 1.0, "peak_memory_bytes": 5}))
+    cluster.objects.clear()
+    assert submit() == handle
+    assert cluster.objects == {}, "nothing is created again"
+    assert connect().describe(handle).state is JobState.SUCCEEDED
+
+
+def test_a_cancel_that_the_cluster_did_not_hear_is_done_by_the_next_submit(cluster, submit, connect):
+    handle = submit()
+    delete = cluster.delete
+
+    def away(*given, **how):
+        raise SubmitFailed("no answer", kind=FailureKind.UNREACHABLE)
+
+    cluster.delete = away
+    with pytest.raises(SubmitFailed):
+        connect().cancel(handle)
+    cluster.delete = delete
+    assert connect().describe(handle).state is JobState.RUNNING
+    second = submit()
+    assert second.attempt == 2
+    assert jobs(cluster) == [second.name]
+    assert connect().describe(handle).state is JobState.CANCELLED
+
+
+def test_a_job_that_is_cancelled_before_it_was_created_is_not_created(cluster, submit, connect):
+    cluster.create, create = lambda manifest: (_ for _ in ()).throw(Killed), cluster.create
+    with pytest.raises(Killed):
+        submit()
+    cluster.create = create
+    (attempt,) = (path.parent for path in (connect().home.parent / "storage").rglob("try-1/request.json"))
+    from modelway.backends._kubernetes_tries import handle_of
+
+    connect().cancel(handle_of(attempt))
+    second = submit()
+    assert second.attempt == 2
+    assert jobs(cluster) == [second.name]
+
+
+def test_an_api_that_is_away_starts_nothing_beside_a_job_that_may_run(cluster, submit, connect):
+    handle = submit()
+
+    def away(*given, **how):
+        raise SubmitFailed("no answer", kind=FailureKind.UNREACHABLE)
+
+    backend = connect()
+    kept, cluster.jobs = cluster.jobs, away
+    assert backend.describe(handle).state is JobState.UNKNOWN
+    with pytest.raises(SubmitFailed, match="it is not known whether job") as refused:
+        submit()
+    assert refused.value.retryable
+    cluster.jobs = kept
+    assert submit() == handle
+
+
+def test_what_ended_is_known_when_the_cluster_has_forgotten_it(cluster, submit, connect):
+    handle = submit()
+    conclude(cluster, handle, "Complete")
+    assert connect().describe(handle).state is JobState.SUCCEEDED
+    cluster.objects.clear()
+    assert connect().describe(handle).state is JobState.SUCCEEDED
+    assert submit() == handle
+    assert submit(clear_number=1).attempt == 2
+
+
+def test_a_job_that_failed_is_removed_before_the_next_try(cluster, submit, connect):
+    handle = submit(nodes=2)
+    conclude(cluster, handle, "Failed")
+    assert connect().describe(handle).state is JobState.FAILED
+    second = submit(nodes=2)
+    assert second.attempt == 2
+    assert second.place == handle.place
+
+
+def test_a_job_that_was_given_up_while_it_waited_does_not_stay(cluster, submit, connect):
+    """Its quota may be free tomorrow: then it would run though nobody waits for it."""
+    handle = submit()
+    (connect().folder(handle) / "try-1" / "result.json").write_text('{"state": "failed", "failure": "quota"}')
+    connect().cancel(handle)
+    assert jobs(cluster) == []
+
+
+def test_a_name_that_another_airflow_has_taken_is_left_alone(cluster, submit, tmp_path):
+    first = submit(folder=tmp_path / "one")
+    second = submit(folder=tmp_path / "another")
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert jobs(cluster) == sorted([first.name, second.name])

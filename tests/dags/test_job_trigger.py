@@ -1,0 +1,215 @@
+"""What the trigger of a job promises: each line once, a job left alone while its task wants it, a light load."""
+
+import asyncio
+import json
+import os
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from modelway.backends.base import Handle, JobState, JobStatus
+from modelway.triggers import job as job_module
+from modelway.triggers._deferred import DeferredJob, note
+from modelway.triggers.job import JobTrigger
+
+HANDLE = Handle(backend="fake", name="job", place="/jobs", attempt=1).to_dict()
+
+
+class Backend:
+    """A job that prints what a test gives and goes on until ``over``."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.over, self.cancelled, self.slow = False, 0, 0.0
+
+    def describe(self, handle: Handle) -> JobStatus:
+        time.sleep(self.slow)
+        return JobStatus(state=JobState.SUCCEEDED if self.over else JobState.RUNNING, seconds=1.5)
+
+    def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
+        return "".join(f"{line}\n" for line in self.lines[offset:]), len(self.lines)
+
+    def cancel(self, handle: Handle) -> None:
+        self.cancelled += 1
+
+
+@pytest.fixture
+def backend(monkeypatch) -> Backend:
+    made = Backend()
+    monkeypatch.setattr(job_module, "backend_from_airflow", lambda name, *, home: made)
+    monkeypatch.setattr(job_module, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(job_module, "_looked_for_unwanted", -job_module.UNWANTED_SECONDS)
+    return made
+
+
+class Log(list):
+    """Stands for the task's log."""
+
+    def info(self, form: str, *words: Any) -> None:
+        self.append(form % words)
+
+
+@pytest.fixture
+def make(tmp_path, backend):
+    """Return a function that makes a trigger as a triggerer does, from what is stored of it."""
+
+    def make(log: Log, **more: Any) -> JobTrigger:
+        trigger = JobTrigger(handle=HANDLE, home=str(tmp_path), poll_interval=0.01, **{"follower": "f", **more})
+        path, kwargs = trigger.serialize()
+        assert path == "modelway.triggers.job.JobTrigger"
+        again = JobTrigger(**json.loads(json.dumps(kwargs)))
+        again._log = log
+        return again
+
+    return make
+
+
+async def events(trigger: JobTrigger) -> list[Any]:
+    return [event.payload async for event in trigger.run()]
+
+
+async def until(condition) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def stopped_in_the_middle(make, backend: Backend, log: Log) -> None:
+    """Follow the job until everything it printed is logged, then stop as a triggerer does that shuts down."""
+
+    async def follow() -> None:
+        task = asyncio.create_task(events(make(log, offset=1)))
+        await asyncio.wait_for(until(lambda: log and log[-1] == backend.lines[-1]), 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(follow())
+
+
+def test_it_fires_once_with_the_handle_and_the_status(make, backend):
+    backend.lines, backend.over, log = ["a", "b"], True, Log()
+    (event,) = asyncio.run(events(make(log)))
+    assert (event["handle"], event["status"]["state"], event["status"]["seconds"]) == (HANDLE, "succeeded", 1.5)
+    assert log == ["a", "b"]
+
+
+def test_a_triggerer_killed_before_its_event_is_stored_fires_again_and_repeats_nothing(make, backend):
+    backend.lines, backend.over, log = ["a", "b"], True, Log()
+    first, second = (asyncio.run(events(make(log))) for _ in range(2))
+    assert first == second
+    assert log == ["a", "b"]
+
+
+def test_a_restarted_triggerer_goes_on_at_the_very_line(make, backend):
+    backend.lines, log = ["the worker had this", "one", "two"], Log()
+    stopped_in_the_middle(make, backend, log)
+    backend.lines += ["three", "four"]
+    stopped_in_the_middle(make, backend, log)
+    backend.lines, backend.over = [*backend.lines, "five"], True
+    asyncio.run(events(make(log, offset=1)))
+    assert log == ["one", "two", "three", "four", "five"]
+
+
+def test_another_deferral_begins_where_its_worker_ended(make, backend):
+    backend.lines, log = ["the worker had this", "one"], Log()
+    stopped_in_the_middle(make, backend, log)
+    backend.over, log = True, Log()
+    asyncio.run(events(make(log, offset=0, follower="g")))
+    assert log == ["the worker had this", "one"]
+
+
+def test_a_killed_triggerer_repeats_at_most_its_last_batch(make, backend, monkeypatch):
+    backend.lines, log = ["the worker had this", "one"], Log()
+    stopped_in_the_middle(make, backend, log)
+    backend.lines.append("two")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: Any, offset: int) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job_module.LogPosition, "write", killed)
+        with pytest.raises(Killed):
+            asyncio.run(events(make(log, offset=1)))
+    backend.over = True
+    asyncio.run(events(make(log, offset=1)))
+    assert log == ["one", "two", "two"]
+
+
+def task(**more: Any) -> Any:
+    return SimpleNamespace(**{"dag_id": "tiny", "task_id": "train.train", "run_id": "r", "map_index": -1, **more})
+
+
+@pytest.mark.parametrize(
+    ("map_index", "states", "cancelled"),
+    [
+        (-1, {"r": {"train.train": "failed"}}, 1),
+        (-1, {"r": {"train.train": "success"}}, 1),
+        (-1, {"r": {"train.train": "skipped"}}, 1),
+        # Another triggerer follows the job now.
+        (-1, {"r": {"train.train": "deferred"}}, 0),
+        # It was cleared, and takes the job up again.
+        (-1, {"r": {"train.train": None}}, 0),
+        (-1, {"r": {"train.train": "running"}}, 0),
+        (3, {"r": {"train.train_3": "deferred", "train.train": "failed"}}, 0),
+        (3, {"r": {"train.train_3": "removed"}}, 1),
+        # The task or the run is gone.
+        (-1, {"r": {}}, 1),
+        (-1, {}, 1),
+    ],
+)
+def test_a_kill_stops_the_job_unless_its_task_goes_on(make, backend, monkeypatch, map_index, states, cancelled):
+    asked = []
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **given: asked.append(given) or states)
+    trigger = make(Log())
+    trigger._task_instance = task(map_index=map_index)
+    asyncio.run(trigger.on_kill())
+    assert backend.cancelled == cancelled
+    assert asked[0]["run_ids"] == ["r"]
+
+
+def test_a_kill_stops_the_job_where_the_task_cannot_be_asked_for(make, backend, monkeypatch):
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **given: 1 / 0)
+    trigger = make(Log())
+    trigger._task_instance = task()
+    asyncio.run(trigger.on_kill())
+    assert backend.cancelled == 1
+
+
+def test_200_jobs_on_a_slow_backend_leave_the_loop_and_its_threads_to_others(make, backend):
+    backend.slow, longest = 0.1, 0.0
+
+    async def follow() -> float:
+        nonlocal longest
+        triggers = [make(Log(), follower=f"f{number}") for number in range(200)]
+        tasks = [asyncio.create_task(events(trigger)) for trigger in triggers]
+        await asyncio.sleep(0.3)
+        for _ in range(10):
+            begun = time.monotonic()
+            await asyncio.to_thread(lambda: None)
+            longest = max(longest, time.monotonic() - begun)
+        backend.over = True
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+        return longest
+
+    asyncio.run(follow())
+    assert longest < 1.0, "asyncio's own threads wait for jobs"
+    assert sum(thread.name.startswith("modelway-job") for thread in threading.enumerate()) <= 32
+
+
+def test_a_triggerer_that_comes_back_stops_the_jobs_that_lost_their_task(make, backend, tmp_path, monkeypatch):
+    handle = Handle.from_dict({**HANDLE, "name": "left"})
+    note(tmp_path, DeferredJob(follower="left", handle=handle, dag_id="tiny", run_id="gone", task_id="train"))
+    os.utime(tmp_path / "deferred" / "left.json", (0, 0))
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **asked: {})
+    backend.over, log = True, Log()
+    asyncio.run(events(make(log)))
+    asyncio.run(events(make(log, follower="g")))
+    assert backend.cancelled == 1
+    assert log == ["job left was stopped: its task in run gone is over"]
+    assert not list(tmp_path.glob("deferred/*"))

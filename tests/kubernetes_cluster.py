@@ -1,0 +1,63 @@
+"""The cluster that tests use: any that KUBECONFIG names; a namespace of their own, gone at the end."""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: an image with nothing but Python, for jobs that need no library
+PYTHON_IMAGE = "python:3.11-slim-bookworm"
+
+
+def require_cluster() -> Any:
+    """Return the SDK's client of the cluster; without one the test is skipped, but never on CI."""
+    from kubernetes import client, config
+
+    try:
+        config.load_kube_config()
+        api = client.ApiClient()
+        client.VersionApi(api).get_code(_request_timeout=(3, 10))
+    except Exception as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no Kubernetes answers: {error} (make cluster starts one)")
+    return api
+
+
+def kubectl(*words: str, given: Any = None) -> str:
+    """Run kubectl and return what it printed."""
+    done = subprocess.run(
+        ["kubectl", *words], input=json.dumps(given) if given is not None else None, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def own_namespace(word: str) -> Iterator[str]:
+    """Make a namespace and remove it with all that is in it."""
+    name = f"modelway-{word}-{uuid.uuid4().hex[:6]}"
+    kubectl("create", "namespace", name)
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+def node_storage(folder: Path) -> dict[str, Any]:
+    """Return a spec's storage section: a folder of the node that this process runs on too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # The job's user is another one than the test's.
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_uid == os.geteuid():
+            parent.chmod(parent.stat().st_mode | 0o055)
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    # Nodes without a kubelet are a benchmark's.
+    (node,) = (each for each in nodes if each["status"]["nodeInfo"]["kubeletVersion"])
+    return {"path": "/modelway", "node": {"name": node["metadata"]["name"], "path": str(folder)}}

@@ -1,0 +1,251 @@
+"""An Airflow for the kill matrix: its tasks and triggers stop at exact steps, its parts can be killed and started."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from matrix_places import Place
+from modelway import names
+from modelway.artifacts.code_package import write_code_package
+from modelway.artifacts.store import ArtifactStore
+from modelway.backends.base import Backend
+from modelway.cli._airflow_api import AirflowApi, TaskState
+from modelway.cli._airflow_processes import LocalAirflow
+from modelway.errors import EndpointNotReady, ModelwayError
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+MATRIX = HERE / "matrix"
+#: what tells Airflow's parts of one another's death, in seconds instead of minutes
+IMPATIENT = {
+    "CORE__PARALLELISM": "16",
+    "CORE__KILLED_TASK_CLEANUP_TIME": "20",
+    "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+    "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+    # A dead api-server is back within this many heartbeats.
+    "WORKERS__MAX_FAILED_HEARTBEATS": "30",
+    "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+}
+PATIENCE_SECONDS = 4
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float, what: Callable[[], str]) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} seconds: {what()}"
+        time.sleep(0.2)
+    return value
+
+
+@dataclass
+class MatrixLab:
+    """The running Airflow, the steps at which it stops, and the folders of its jobs."""
+
+    airflow: LocalAirflow
+    api: AirflowApi
+    seam: Path
+    jobs: Path
+    backend: Backend
+    dag_of: dict[str, str] = field(default_factory=dict)
+
+    def start(self, cell: str, *, hold: str | None = None, dag_id: str = "matrix") -> None:
+        """Start the run of a cell, to be stopped at the step ``hold``."""
+        (self.seam / cell).mkdir()
+        if hold:
+            (self.seam / cell / f"{hold}.hold").touch()
+        self.dag_of[cell] = dag_id
+        self.api.call("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "dag_run_id": cell, "conf": {}})
+
+    def release(self, cell: str, step: str) -> None:
+        (self.seam / cell / f"{step}.go").touch()
+
+    def reached(self, cell: str, step: str) -> int | None:
+        """Return the pid of the process that stopped at the step."""
+        path = self.seam / cell / f"{step}.reached"
+        return int(path.read_text()) if path.exists() else None
+
+    def submits(self, cell: str) -> list[str]:
+        path = self.seam / cell / "submits.txt"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def followers(self, cell: str) -> int:
+        """Return how many processes have followed the job: its worker, then the triggerer."""
+        return len(list((self.seam / cell).glob("*.follows")))
+
+    def run_name(self, cell: str) -> str:
+        return f"{self.dag_of[cell]}/{cell}"
+
+    def folders(self, cell: str) -> list[Path]:
+        """Return the folders of the cell's job, one per generation."""
+        return sorted((self.jobs / "held" / names.slug(self.run_name(cell))).glob("train/g*"))
+
+    def let_end(self, cell: str) -> None:
+        for folder in self.folders(cell):
+            if not (folder / "go").exists():
+                (folder / "go").touch()
+
+    def told(self, cell: str) -> list[str]:
+        """Return the lines that the job's processes have written about themselves."""
+        return [
+            line
+            for folder in self.folders(cell)
+            if (folder / "told.txt").exists()
+            for line in (folder / "told.txt").read_text().splitlines()
+        ]
+
+    def starts(self, cell: str) -> int:
+        return sum(line.startswith("start ") for line in self.told(cell))
+
+    def task(self, cell: str) -> TaskState | None:
+        """Return the task's state; None before there is one, or while Airflow's API is away."""
+        try:
+            found = self.api.tasks(self.dag_of[cell], cell)
+        except ModelwayError:
+            # Airflow's API is away, or the run is deleted.
+            return None
+        return found[0] if found else None
+
+    def state(self, cell: str) -> str | None:
+        task = self.task(cell)
+        return task.state if task else None
+
+    def run_state(self, cell: str) -> str | None:
+        try:
+            return self.api.run_state(self.dag_of[cell], cell)
+        except ModelwayError:
+            return None
+
+    def unfinished(self, cell: str) -> list[str]:
+        """Return what the backend and the machine have left of the cell's job."""
+        left = [handle.name for handle in self.backend.unfinished(model="held", run=self.run_name(cell))]
+        # In a container the folder's path begins elsewhere.
+        place = f"/held/{names.slug(self.run_name(cell))}/"
+        for process in psutil.process_iter(["cmdline"]):
+            if place in " ".join(process.info["cmdline"] or ()):
+                left.append(f"process {process.pid}")
+        return left
+
+    def log(self, cell: str) -> str:
+        """Return what is known of a cell, with the ends of the logs of all tries."""
+        told = [f"run {self.run_state(cell)}, {self.task(cell)}, told {self.told(cell)}, submits {self.submits(cell)}"]
+        folder = self.airflow.folder / "logs" / f"dag_id={self.dag_of[cell]}" / f"run_id={cell}" / "task_id=train"
+        for path in sorted(folder.glob("attempt=*")):
+            told += [f"--- {path.name}", path.read_text(errors="replace")[-3000:]]
+        return "\n".join(told)
+
+    def cancel_left(self, cell: str) -> None:
+        """Stop what a cell has left, so that it is in the way of no other."""
+        for handle in self.backend.unfinished(model="held", run=self.run_name(cell)):
+            self.backend.cancel(handle)
+
+    def logs(self, cells: Iterable[str]) -> str:
+        return "\n".join(f"{cell}: {self.log(cell)}" for cell in cells)
+
+    def xcom(self, cell: str) -> Any:
+        return self.api.xcom(self.dag_of[cell], cell, "train")
+
+    # What users do
+
+    def mark(self, cell: str, state: str) -> None:
+        """Mark the task as failed or success."""
+        path = f"/dags/{self.dag_of[cell]}/dagRuns/{cell}/taskInstances/train"
+        self.api.call("PATCH", path, json={"new_state": state})
+
+    def clear(self, cell: str) -> None:
+        """Clear the task."""
+        given = {"dry_run": False, "dag_run_id": cell, "task_ids": ["train"], "only_failed": False}
+        self.api.call("POST", f"/dags/{self.dag_of[cell]}/clearTaskInstances", json=given)
+
+    def delete(self, cell: str) -> None:
+        """Mark the run as failed and delete it; one that runs cannot be deleted."""
+        path = f"/dags/{self.dag_of[cell]}/dagRuns/{cell}"
+        self.api.call("PATCH", path, json={"state": "failed"})
+        self.api.call("DELETE", f"/dags/{self.dag_of[cell]}/dagRuns/{cell}")
+
+    # Faults
+
+    def kill_component(self, component: str, *, with_children: bool) -> None:
+        """End a part of Airflow with SIGKILL; with its children, but not with tasks' jobs, as a container ends."""
+        process = self.airflow.processes[component]
+        family = psutil.Process(process.pid).children(recursive=True) if with_children else []
+        process.kill()
+        for child in family:
+            if child.is_running() and not child.cwd().startswith(str(self.jobs)):
+                child.kill()
+        process.wait()
+
+    def bring_back(self, component: str) -> None:
+        """Start a killed part again, as whoever runs Airflow would."""
+        self.airflow.start_component(component)
+        if component == "api-server":
+            wait_for(self._answers, seconds=90, what=lambda: "the api-server's answer")
+
+    def _answers(self) -> bool:
+        try:
+            self.api.call("GET", "/monitor/health")
+        except EndpointNotReady:
+            return False
+        return True
+
+
+def kill_worker(runner: int) -> None:
+    """End the process of a task and the worker that watches it."""
+    parent = psutil.Process(runner).parent()
+    assert parent is not None
+    assert "LocalExecutor" in " ".join(parent.cmdline()), parent.cmdline()
+    parent.kill()
+    psutil.Process(runner).kill()
+
+
+def kill_task_process(runner: int) -> None:
+    psutil.Process(runner).kill()
+
+
+@contextmanager
+def matrix_lab(root: Path, *, place: Place) -> Iterator[MatrixLab]:
+    """Start an Airflow whose one task trains at that place."""
+    home, seam = root / "home", root / "seam"
+    seam.mkdir(parents=True)
+    shutil.copytree(MATRIX / "dags", root / "dags")
+    (root / "models").mkdir()
+    package = root / "code.zip"
+    write_code_package(folder=MATRIX / "code" / "held", to=package)
+    code = ArtifactStore((home / "artifacts").as_uri()).put(package, model="held")
+    job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.asked}
+    environment = {
+        **{f"AIRFLOW__{name}": value for name, value in IMPATIENT.items()},
+        "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
+        "MODELWAY_MODELS": str(root / "models"),
+        "MATRIX_SEAM": str(seam),
+        "MATRIX_JOB": json.dumps(job),
+        "MATRIX_PATIENCE": str(PATIENCE_SECONDS),
+        "PYTHONPATH": os.pathsep.join([str(MATRIX / "seam"), str(REPOSITORY / "plugins")]),
+    }
+    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+        api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
+        for dag_id in ("matrix", "matrix-timeout"):
+            api.wait_for_dag(dag_id)
+            api.unpause(dag_id)
+        yield MatrixLab(airflow=airflow, api=api, seam=seam, jobs=place.jobs, backend=place.backend)
+
+
+def restart_kubernetes_api() -> None:
+    """End the cluster's API server with SIGKILL and start it again, as ../shared/cluster does."""
+    pid = Path(os.environ["KUBECONFIG"]).parent / "kube-apiserver.pid"
+    psutil.Process(int(pid.read_text())).kill()
+    pid.unlink()
+    subprocess.run([REPOSITORY.parent / "shared" / "cluster" / "cluster", "up"], check=True, capture_output=True)

@@ -1,0 +1,88 @@
+"""Where the jobs of the kill matrix run: on this machine, or in a namespace of the cluster that KUBECONFIG names."""
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelway.backends.base import Backend, load_backend
+
+IMAGE = "python:3.11-slim-bookworm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A backend, what its jobs are asked with, and where their folders lie for whoever looks on."""
+
+    backend: Backend
+    asked: Mapping[str, Any]
+    jobs: Path
+
+
+def on_this_machine(root: Path) -> Place:
+    home = root / "home"
+    return Place(
+        backend=load_backend("local", home=home), asked={"backend": "local", "options": {}}, jobs=home / "jobs"
+    )
+
+
+@contextmanager
+def on_the_cluster(root: Path) -> Iterator[Place]:
+    """Make a namespace for the jobs, and remove it with whatever is in it."""
+    from kubernetes import client
+
+    node, core = cluster_node(), core_api()
+    storage = root / "storage"
+    namespace = f"matrix-{uuid.uuid4().hex[:8]}"
+    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=namespace)))
+    try:
+        yield Place(
+            backend=load_backend("kubernetes", home=root / "home"),
+            asked={
+                "backend": "kubernetes",
+                "options": cluster_options(storage, node=node, namespace=namespace),
+            },
+            jobs=storage / "jobs",
+        )
+    finally:
+        core.delete_namespace(namespace)
+
+
+def cluster_options(storage: Path, *, node: str, namespace: str) -> dict[str, Any]:
+    """Return the options of a small job that keeps its folder on the cluster's node, which is this machine."""
+    storage.mkdir(parents=True, exist_ok=True)
+    return {
+        "cpu": 0.1,
+        "image": IMAGE,
+        "storage": {"path": "/modelway", "node": {"name": node, "path": str(storage)}},
+        "platform": {"namespace": namespace},
+    }
+
+
+def core_api() -> Any:
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    return client.CoreV1Api()
+
+
+def cluster_node() -> str:
+    """Return the name of the cluster's node; the test is skipped where no cluster answers, on CI it fails."""
+    told = "no cluster answers at KUBECONFIG: ../shared/cluster/cluster up, or kind create cluster"
+    try:
+        nodes = core_api().list_node(_request_timeout=5).items
+    except Exception as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"{told} ({type(error).__name__})")
+    first, *_ = [node for node in nodes if not any(map(_is_others, node.spec.taints or ()))]
+    return str(first.metadata.name)
+
+
+def _is_others(taint: Any) -> bool:
+    """Whether a node is kept for others; what Kubernetes itself says of a node passes."""
+    return not str(taint.key).startswith("node.kubernetes.io/")

@@ -1,0 +1,79 @@
+"""The table of the kill matrix: what was done at which step, and how it ended."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from matrix_lab import MatrixLab
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How one cell ended."""
+
+    fault: str
+    step: str
+    seconds: float
+    tries: int
+    starts: int
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        told = "; ".join(self.problems) or "ok"
+        tries = "" if self.tries == 1 else f", try {self.tries}"
+        starts = "" if self.starts == 1 else f", {self.starts} starts"
+        return f"{told}, {self.seconds:.0f} s{tries}{starts}"
+
+
+def rows(results: Sequence[Result], *, steps: Sequence[str]) -> Iterator[str]:
+    """Return a Markdown table with a line per fault and a column per step."""
+    faults = list(dict.fromkeys(result.fault for result in results))
+    found = {(result.fault, result.step): str(result) for result in results}
+    yield f"| | {' | '.join(steps)} |"
+    yield f"|---|{'---|' * len(steps)}"
+    for fault in faults:
+        yield f"| {fault} | {' | '.join(found.get((fault, step), '–') for step in steps)} |"
+
+
+def finished(lab: MatrixLab, cell: str, *, fault: str, step: str, seconds: float, most_starts: int = 1) -> Result:
+    """Look at what the run of a cell has left: one whole job, a task that knows it, and nothing else."""
+    told, task = lab.told(cell), lab.task(cell)
+    assert task is not None
+    problems = []
+    if task.state != "success":
+        problems.append(f"the task is {task.state}")
+    if told.count("end") != 1:
+        problems.append(f"{told.count('end')} jobs ran to the end")
+    if "overlap" in told:
+        problems.append("two ran at once")
+    if lab.starts(cell) > most_starts:
+        problems.append("it was started again")
+    if left := lab.unfinished(cell):
+        problems.append(f"left: {', '.join(left)}")
+    made = lab.xcom(cell) if task.state == "success" else None
+    if not problems and [each["step"] for each in made or ()] != [1, 2]:
+        problems.append(f"the task returned {made}")
+    return _told(lab, cell, fault, step, seconds, problems)
+
+
+def stopped(lab: MatrixLab, cell: str, *, action: str, step: str, seconds: float) -> Result:
+    """Look at a job that had to go: nothing of it runs, and it did not reach its end."""
+    problems = []
+    if left := lab.unfinished(cell):
+        problems.append(f"left: {', '.join(left)}")
+    if "end" in lab.told(cell):
+        problems.append("it ran to the end")
+    return _told(lab, cell, action, step, seconds, problems)
+
+
+def _told(lab: MatrixLab, cell: str, fault: str, step: str, seconds: float, problems: list[str]) -> Result:
+    task = lab.task(cell)
+    if problems:
+        print(f"\n===== {cell}: {problems}\n{lab.log(cell)}")
+    return Result(
+        fault=fault,
+        step=step,
+        seconds=seconds,
+        tries=task.try_number if task else 1,
+        starts=lab.starts(cell),
+        problems=tuple(problems),
+    )

@@ -1,0 +1,73 @@
+"""The model digits from code to traffic, its jobs in containers of an engine that the worker only talks to."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Lab
+from modelway import names
+from modelway.cli._airflow_api import AirflowApi
+from modelway.cli._airflow_processes import LocalAirflow
+
+from tests.docker_engine import remove_all, require_engine
+
+pytestmark = [pytest.mark.system, pytest.mark.cluster, pytest.mark.timeout(900)]
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+
+
+@pytest.fixture(scope="module")
+def model() -> str:
+    """A model of this test's own name: an engine is shared."""
+    return f"digits-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Lab]:
+    """An Airflow with the model digits, its jobs on Docker."""
+    engine = require_engine()
+    root = tmp_path_factory.mktemp("docker-run")
+    models, home = root / "models", root / "home"
+    shutil.copytree(REPOSITORY / "include" / "models" / "digits", models / "digits")
+    (models / "digits").rename(models / model)
+    (models / model / "digits.py").rename(models / model / f"{model.replace('-', '_')}.py")
+    spec = models / model / "model.yaml"
+    asked = yaml.safe_load(spec.read_text())
+    asked["model"] = model
+    asked["train"]["backend"] = "docker"
+    asked["rollout"] = {"steps": [100]}
+    spec.write_text(yaml.safe_dump(asked))
+    environment = {"AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"), "MODELWAY_MODELS": str(models)}
+    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+        lab = Lab(
+            airflow=airflow, home=home, api=AirflowApi(url=airflow.url, username="admin", password=airflow.password)
+        )
+        yield lab
+        for run in lab.runs.values():
+            remove_all(engine, run=f"{model}/{run}")
+
+
+def test_digits_becomes_a_version_that_serves(lab: Lab, model: str) -> None:
+    assert lab.finish(model) == "success", lab.states(model)
+    (version,) = lab.lineage.versions(model)
+    assert version.number == 1
+
+
+def test_its_jobs_were_containers_without_any_folder_of_this_machine(lab: Lab, model: str) -> None:
+    lab.finish(model)
+    engine = require_engine()
+    listed = engine.containers({"modelway.dev/model": model, "modelway.dev/run": f"{model}/{lab.runs[model]}"})
+    stages = {container["Labels"]["modelway.dev/stage"] for container in listed}
+    assert {names.slug("train.warmup"), names.slug("train.finetune")} <= stages
+    for container in listed:
+        assert container["State"] == "exited"
+        assert {mount["Type"] for mount in container["Mounts"]} == {"volume"}
+
+
+def test_the_log_of_a_container_is_in_the_log_of_its_task(lab: Lab, model: str) -> None:
+    lab.finish(model)
+    told = lab.log(model, "train.warmup")
+    assert "train_loss" in told, told[-3000:]

@@ -1,0 +1,106 @@
+"""The digits model, from code to a registered version, with every job on a real cluster."""
+
+import os
+import shutil
+import subprocess
+import time
+import uuid
+
+import pytest
+import yaml
+from matrix_lab import REPOSITORY
+from matrix_places import cluster_node, core_api
+from modelway.cli._airflow_api import AirflowApi
+from modelway.cli._airflow_processes import LocalAirflow
+from modelway.lineage.store import open_store
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+
+IMAGE = os.environ.get("MODELWAY_JOB_IMAGE", "modelway-job:0.1.0")
+RUN_SECONDS = 600
+#: what has a job
+JOBS = {"train.warmup", "train.finetune", "evaluate.checkpoint", "freeze.freeze", "freeze.verify"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A namespace for the jobs of this file, on a cluster whose node has the image."""
+    from kubernetes import client
+
+    node, core = cluster_node(), core_api()
+    if not has_image() and os.environ.get("CI") != "true":
+        pytest.skip(f"there is no image {IMAGE}: make images")
+    namespace = f"digits-{uuid.uuid4().hex[:8]}"
+    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=namespace)))
+    yield core, node, namespace
+    core.delete_namespace(namespace)
+
+
+def has_image() -> bool:
+    return subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, cluster):
+    """An Airflow that knows the model alone, and its run, which is over."""
+    _, node, namespace = cluster
+    root = tmp_path_factory.mktemp("digits")
+    (root / "storage").mkdir()
+    model = root / "models" / "digits"
+    shutil.copytree(REPOSITORY / "include" / "models" / "digits", model)
+    spec = yaml.safe_load((model / "model.yaml").read_text())
+    spec["train"] |= {"backend": "kubernetes", "image": IMAGE}
+    spec["evaluate"] |= {"image": IMAGE}
+    spec["storage"] = {"node": {"name": node, "path": str(root / "storage")}}
+    spec["kubernetes"] = {"namespace": namespace, "start_within": "5m"}
+    (model / "model.yaml").write_text(yaml.safe_dump(spec))
+    environment = {"MODELWAY_MODELS": str(root / "models"), "PYTHONPATH": str(REPOSITORY / "plugins")}
+    with LocalAirflow(home=root / "home", repository=REPOSITORY, environment=environment) as airflow:
+        api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
+        api.wait_for_dag("digits")
+        api.unpause("digits")
+        run_id = api.trigger("digits")
+        until = time.monotonic() + RUN_SECONDS
+        tasks: dict[str, str | None] = {}
+        while tasks.get("freeze.register") not in ("success", "failed", "upstream_failed", "skipped"):
+            assert time.monotonic() < until, tasks
+            time.sleep(1)
+            tasks = {task.task_id: task.state for task in api.tasks("digits", run_id)}
+        yield api, run_id, root
+        api.call("PATCH", f"/dags/digits/dagRuns/{run_id}", json={"state": "failed"})
+
+
+def test_the_run_comes_to_a_registered_version(lab):
+    api, run_id, root = lab
+    tasks = api.tasks("digits", run_id)
+    told = {f"{task.task_id}[{task.map_index}]": task.state for task in tasks}
+    failed = [task for task in tasks if task.state == "failed"]
+    logs = [api.log("digits", run_id, t.task_id, try_number=t.try_number, map_index=t.map_index) for t in failed]
+    assert told["freeze.register[-1]"] == "success", (told, logs)
+    lineage = open_store(f"sqlite:///{root / 'home' / 'lineage.db'}")
+    (version,) = lineage.versions("digits")
+    assert version.number == 1
+    assert lineage.version("digits", 1).metrics["accuracy"] >= 0.9
+    assert lineage.aliases("digits")["candidate"] == 1
+
+
+def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
+    from kubernetes import client
+
+    _, _, namespace = cluster
+    jobs = client.BatchV1Api().list_namespaced_job(namespace).items
+    stages = {job.metadata.annotations["modelway.dev/key"].partition("/")[0] for job in jobs}
+    assert stages == JOBS
+    assert all(job.status.succeeded == 1 for job in jobs), [(job.metadata.name, job.status) for job in jobs]
+    assert all(job.metadata.name.endswith("-1") for job in jobs), "no job needed a second try"
+
+
+def test_the_jobs_logs_are_in_the_tasks_logs(lab):
+    api, run_id, _ = lab
+    assert "loss" in api.log("digits", run_id, "train.warmup")
+
+
+def test_nothing_is_left_on_the_cluster(lab, cluster):
+    core, _, namespace = cluster
+    left = [pod.metadata.name for pod in core.list_namespaced_pod(namespace).items if pod.status.phase == "Running"]
+    assert left == []

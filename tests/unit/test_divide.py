@@ -1,0 +1,76 @@
+"""The shares that the run's task makes, by what the lineage knows of the model's last version."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelway.lineage.record import EvaluationRecord
+from modelway.lineage.store import LineageStore, open_store
+from modelway.operators.divide import DivideCheckpointsOperator
+
+from tests.lineage_samples import CODE, make_record
+
+CHECKPOINTS = [{"id": f"fine-{step}", "step": step} for step in range(1, 7)]
+
+
+@pytest.fixture
+def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    return open_store(f"sqlite:///{tmp_path}/lineage.db")
+
+
+def shares(**asked: Any) -> list[int]:
+    operator = DivideCheckpointsOperator(task_id="d", code=CODE, checkpoints=CHECKPOINTS, parallel=2, **asked)
+    divided = operator.run({})
+    assert [one for share in divided for one in share] == CHECKPOINTS
+    return [len(share) for share in divided]
+
+
+def took(startup: float | None, *seconds: float | None) -> dict[str, Any]:
+    return {
+        "evaluations": [
+            EvaluationRecord(checkpoint=f"c{place}", metrics={}, seconds=each, startup_seconds=startup)
+            for place, each in enumerate(seconds)
+        ]
+    }
+
+
+def test_a_first_version_is_evaluated_by_as_many_jobs_as_run_at_the_same_time(lineage: LineageStore) -> None:
+    assert shares() == [3, 3]
+
+
+def test_long_evaluations_of_the_last_version_give_each_checkpoint_its_job(lineage: LineageStore) -> None:
+    lineage.register(make_record("first", **took(2.0, 100.0, 90.0, None, 110.0)))
+    assert shares() == [1] * 6
+
+
+def test_short_ones_share_their_jobs(lineage: LineageStore) -> None:
+    lineage.register(make_record("first", **took(2.0, 100.0)))
+    lineage.register(make_record("second", **took(5.0, 0.2)))
+    assert shares() == [3, 3]
+
+
+def test_a_version_of_before_the_times_were_recorded_tells_nothing(lineage: LineageStore) -> None:
+    lineage.register(make_record("first", **took(None, None)))
+    assert shares() == [3, 3]
+
+
+def test_a_number_is_not_second_guessed(lineage: LineageStore) -> None:
+    lineage.register(make_record("first", **took(5.0, 0.2)))
+    assert shares(per_job=1) == [1] * 6
+
+
+def test_a_lineage_that_does_not_answer_stops_nothing(
+    lineage: LineageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.db").mkdir()
+    monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/folder.db")
+    assert shares() == [3, 3]
+
+
+def test_what_the_evaluations_took_is_recorded_with_the_version(lineage: LineageStore) -> None:
+    lineage.register(make_record("first", **took(2.0, 1.5)))
+    (evaluation,) = lineage.version("digits", 1).evaluations
+    assert (evaluation.seconds, evaluation.startup_seconds) == (1.5, 2.0)
