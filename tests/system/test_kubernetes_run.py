@@ -80,7 +80,7 @@ def test_the_run_comes_to_a_registered_version(lab):
     lineage = open_store(f"sqlite:///{root / 'home' / 'lineage.db'}")
     (version,) = lineage.versions("digits")
     assert version.number == 1
-    assert lineage.version("digits", 1).metrics["accuracy"] >= 0.9
+    assert version.metrics["accuracy"] >= 0.9
     assert lineage.aliases("digits")["candidate"] == 1
 
 
