@@ -38,7 +38,14 @@ LANES = {
     "demo": {
         "demo": [*PYTEST, DEMO],
         "authoring": [*PYTEST, *AUTHORING],
-        "s3": [sys.executable, "tests/s3_environment.py", "-m", "pytest", "-q", "tests/contract/test_object_store_job.py"],
+        "s3": [
+            sys.executable,
+            "tests/s3_environment.py",
+            "-m",
+            "pytest",
+            "-q",
+            "tests/contract/test_object_store_job.py",
+        ],
     },
     "cluster": {
         START: ["sh", "tests/system/start_cluster.sh"],
