@@ -403,3 +403,25 @@ def test_a_job_runs_on_the_oldest_python(start, job):
     status, output = finish(start(code, python=oldest_python()))
     assert output.startswith("step 1: loss=0.5\nprogress: step 2/2 (100 %)\n"), output
     assert (status, ended(job)["reason"]) == (1, "ValueError: at the end (tiny.py:7 in train)")
+
+
+def test_a_storage_that_stumbles_takes_nobodys_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(fence, "BEAT_SECONDS", 0.01)
+    mine = fence.Fence(attempt=tmp_path / "try-1", node=0, nodes=1)
+    assert mine.enter(leave=lambda: False, say=print)
+    beat = tmp_path / "try-1" / "pods" / "0.json"
+    read, looks = Path.read_text, []
+
+    def stumbles(path, *given, **how):
+        if path == beat and len(looks) < 3:
+            looks.append(path)
+            raise OSError(5, "Input/output error")
+        return read(path, *given, **how)
+
+    monkeypatch.setattr(Path, "read_text", stumbles)
+    wait_for(lambda: len(looks) == 3, what="three looks that fail")
+    before = beat.stat().st_mtime_ns
+    wait_for(lambda: beat.stat().st_mtime_ns != before, what="another beat")
+    assert not mine.lost.is_set()
+    mine.leave()
+    assert not beat.exists()

@@ -246,7 +246,7 @@ def test_a_worker_that_dies_at_any_step_leaves_nothing_that_harms(backend, jobs,
     assert starts(backend, handle) == 1
     ran = [one for one in containers(engine, run) if one["State"] != "created"]
     assert [one["Names"] for one in ran] == [[f"/{handle.name}"]]
-    assert backend.unfinished(model="tiny", run=run) == []
+    assert backend.unfinished(run=run) == []
 
 
 def test_a_named_container_that_nobody_started_can_be_cancelled(backend, jobs, run, monkeypatch):
@@ -257,11 +257,11 @@ def test_a_named_container_that_nobody_started_can_be_cancelled(backend, jobs, r
         patched.setattr(Engine, "start", dies)
         with pytest.raises(Killed):
             jobs(WAITS)
-    (handle,) = backend.unfinished(model="tiny", run=run)
+    (handle,) = backend.unfinished(run=run)
     assert backend.describe(handle).state is JobState.PENDING
     backend.cancel(handle)
     assert backend.describe(handle).state is JobState.CANCELLED
-    assert backend.unfinished(model="tiny", run=run) == []
+    assert backend.unfinished(run=run) == []
     again = jobs(WAITS)
     assert again.attempt == 2
     go(backend, again)
@@ -271,9 +271,9 @@ def test_a_named_container_that_nobody_started_can_be_cancelled(backend, jobs, r
 def test_the_jobs_of_a_run_that_are_not_over_are_told(backend, jobs, run):
     first, second = jobs(WAITS), jobs(WAITS, key="train_2")
     jobs(WAITS, run=f"other-{run}")
-    assert {each.name for each in backend.unfinished(model="tiny", run=run)} == {first.name, second.name}
+    assert {each.name for each in backend.unfinished(run=run)} == {first.name, second.name}
     backend.cancel(first)
-    assert backend.unfinished(model="tiny", run=run) == [second]
+    assert backend.unfinished(run=run) == [second]
 
 
 @pytest.mark.parametrize("force", [True, False])

@@ -169,3 +169,24 @@ def test_the_jobs_key_is_made_of_its_checkpoints_and_not_of_their_place(evaluato
 def test_people_see_which_checkpoints_a_job_has(evaluator):
     assert evaluator("0.3", "0.2", "0.1").which == "train-000001 … train-000003 (3)"
     assert evaluator("0.3").which == evaluator("0.3", single=True).which == "train-000001"
+
+
+def test_a_rule_that_retries_code_that_raises_brings_back_nothing_that_took_too_much(evaluator, tmp_path):
+    options = {"memory_bytes": 200 * 2**20, "retry_rules": {"bad_exit": "retry"}}
+    operator = evaluator("memory", "raise", options=options)
+    with pytest.raises(JobLost, match="1 more are evaluated by the next try"):
+        operator.execute(context())
+    for _ in range(2):
+        with pytest.raises(JobLost, match="2 of 2 evaluations failed"):
+            operator.execute(context())
+    assert calls(tmp_path) == "memory raise raise", "only the code that raised is tried again"
+
+
+def test_a_task_whose_only_failure_took_too_much_is_not_tried_again(evaluator, tmp_path):
+    options = {"memory_bytes": 200 * 2**20, "retry_rules": {"bad_exit": "retry"}}
+    operator = evaluator("memory", "0.1", options=options)
+    with pytest.raises(JobLost):
+        operator.execute(context())
+    with pytest.raises(AirflowFailException, match="out of memory"):
+        operator.execute(context())
+    assert calls(tmp_path) == "memory 0.1"

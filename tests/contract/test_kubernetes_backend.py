@@ -131,13 +131,13 @@ def test_a_running_job_is_adopted_and_a_finished_one_too(backend, jobs, namespac
     begun(backend, handle)
     other = KubernetesBackend(home=tmp_path / "other", client=client)
     assert jobs(WAITS, backend=other) == handle
-    assert backend.unfinished(model="tiny", run=test_name()) == [handle]
+    assert backend.unfinished(run=test_name()) == [handle]
     go(backend, handle)
     succeeded(backend, handle, seconds=SECONDS)
     kubectl("delete", "job", "-n", namespace, handle.name)
     assert jobs(WAITS, backend=other) == handle, "its end is known when the cluster has forgotten it"
     assert starts(backend, handle) == 1
-    assert backend.unfinished(model="tiny", run=test_name()) == []
+    assert backend.unfinished(run=test_name()) == []
 
 
 def test_name():
@@ -259,7 +259,7 @@ def test_a_damaged_input_is_refused_and_nothing_starts(backend, jobs, namespace,
     with pytest.raises(DigestMismatch, match="(?i)run the stage that made it again"):
         jobs(WAITS, inputs={"checkpoint": given})
     run = test_name()
-    assert backend.unfinished(model="tiny", run=run) == []
+    assert backend.unfinished(run=run) == []
 
 
 def test_a_succeeded_job_is_done_anew_after_a_clear(backend, jobs):

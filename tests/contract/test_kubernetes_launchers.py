@@ -99,13 +99,13 @@ def test_such_a_job_is_found_again_and_cancelled_with_all_that_it_has(backend, c
     handle = backend.submit(request)
     assert backend.describe(handle).state is JobState.PENDING
     assert backend.submit(request) == handle
-    assert backend.unfinished(model="tiny", run="r1") == [handle]
-    assert backend.unfinished(model="tiny", run="r2") == []
+    assert backend.unfinished(run="r1") == [handle]
+    assert backend.unfinished(run="r2") == []
     assert len([one for one in cluster.objects.values() if not owners(one)]) == 1, "one of them owns the others"
     backend.cancel(handle)
     assert backend.describe(handle).state is JobState.CANCELLED
     assert cluster.objects == {}
-    assert backend.unfinished(model="tiny", run="r1") == []
+    assert backend.unfinished(run="r1") == []
 
 
 @pytest.mark.parametrize(
@@ -136,3 +136,13 @@ def kind_of(launcher):
 
 def test_the_launchers_of_a_spec_are_those_that_are_known():
     assert set(get_args(Launcher)) == {"job", *KINDS}
+
+
+def test_the_events_of_such_a_job_are_found_by_its_own_name(backend, cluster, tmp_path):
+    handle = backend.submit(backend.build_request(job_of(tmp_path), options_of(tmp_path / "s", "jobset")))
+    (found,) = cluster.customs(None, f"modelway.dev/try={handle.name}", **kind_of("jobset"))
+    name = f"{found['metadata']['name']}-node-0-0-x1"
+    cluster.pods = lambda namespace, selector: [{"metadata": {"name": name}, "status": {"phase": "Pending"}}]
+    mount = {"reason": "FailedMount", "message": 'secret "x" not found', "involvedObject": {"name": name}}
+    cluster.events = lambda namespace: [{**mount, "involvedObject": {"name": "another"}}, mount]
+    assert backend.describe(handle).waiting == 'secret "x" not found'

@@ -198,3 +198,26 @@ def test_a_name_that_another_airflow_has_taken_is_left_alone(cluster, submit, tm
     second = submit(folder=tmp_path / "another")
     assert (first.attempt, second.attempt) == (1, 2)
     assert jobs(cluster) == sorted([first.name, second.name])
+
+
+def test_a_try_that_failed_before_its_submit_was_noted_is_followed_by_another(cluster, submit, connect):
+    """Its worker was killed after the Job was created, and the job never ran: it left nothing but the record."""
+    handle = submit()
+    (connect().folder(handle) / "try-1" / "submitted").unlink()
+    conclude(cluster, handle, "Failed")
+    assert connect().describe(handle).state is JobState.FAILED
+    assert submit().attempt == 2
+
+
+def test_a_watch_that_is_behind_takes_no_pod_for_gone(cluster, submit, connect):
+    """The worker saw the pod, and the triggerer's watch of the pods hangs without a word."""
+    handle = submit()
+    backend = connect()
+    (job,) = (one for (kind, _), one in cluster.objects.items() if kind == "Job")
+    pod = {"metadata": {"name": f"{handle.name}-x1"}, "status": {"phase": "Running"}}
+    cluster.pods = lambda namespace, selector: [pod]
+    assert backend.describe(handle).state is JobState.RUNNING
+    backend._objects.of_try = lambda *given, **how: ([job], [])
+    assert backend.describe(handle).state is JobState.RUNNING
+    cluster.pods = lambda namespace, selector: []
+    assert backend.describe(handle).state is not JobState.RUNNING, "now it is gone"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from modelway.backends.base import Job, JobState, Options
 from modelway.backends.local import LocalBackend
 from modelway.errors import CapabilityMissing
 
-from tests.job_folders import runs, store_code, wait_for, write_wheel
+from tests.job_folders import runs, store_code, wait_for, write_job, write_wheel
 
 WAITS = """
 import os, time
@@ -355,3 +356,25 @@ def test_a_password_in_a_requirement_is_not_logged(requirements, tmp_path):
     text = (tmp_path / "log.txt").read_text()
     assert "making a virtual environment for tinylib @ https://****@127.0.0.1:9/" in text
     assert "s3cret" not in text
+
+
+def test_a_job_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_killed(tmp_path, monkeypatch):
+    folder = tmp_path / "g0"
+    write_job(folder, code="import os, signal\ndef train(job): os.kill(os.getpid(), signal.SIGKILL)\n")
+    request = {
+        "requirements": None,
+        "venvs": str(tmp_path / "venvs"),
+        "cpu": None,
+        "name": "job",
+        "folder": str(folder),
+        "processes": 1,
+        "environment": {"PATH": os.defpath, "PYTHONPATH": str(Path(supervise.__file__).parents[2])},
+        "memory_bytes": None,
+        "timeout_seconds": None,
+    }
+    for counts, kind in (((3, 3), "killed"), ((3, 4), "out_of_memory"), ((None, None), "killed")):
+        given = iter(counts)
+        monkeypatch.setattr(supervise.memory, "kills", lambda given=given: next(given))
+        with (tmp_path / "log.txt").open("ab") as log:
+            outcome = supervise._run(folder / "try-1", request, log)
+        assert (outcome["failure"], outcome["retryable"]) == (kind, kind == "killed")

@@ -154,9 +154,8 @@ def test_the_spec_reaches_the_callbacks(dag_of, tmp_path):
     assert DagSerialization.to_dict(dag)["dag"]["has_on_failure_callback"] is True
 
 
-def test_a_spec_without_notifiers_still_looks_for_jobs_that_outlived_the_run(dag_of):
-    dag = dag_of("train: {backend: kubernetes}\nevaluate: {backend: local}\nstorage: {claim: jobs}\n")
-    for callback in (dag.on_failure_callback, dag.on_success_callback):
-        assert (callback.notifiers, callback.model, callback.backends) == ((), "tiny", ["kubernetes", "local"])
-    assert dag.deadline is None
+def test_a_spec_without_notifiers_has_no_callbacks_of_the_dag(dag_of):
+    dag = dag_of("")
+    # Airflow 3.3.2 parses a versioned bundle's file again and again once it has called one of its callbacks.
+    assert (dag.on_failure_callback, dag.on_success_callback, dag.deadline) == (None, None, None)
     assert all(task.on_failure_callback for task in dag.tasks)

@@ -131,7 +131,7 @@ class MatrixLab:
 
     def unfinished(self, cell: str) -> list[str]:
         """Return what the backend and the machine have left of the cell's job."""
-        left = [handle.name for handle in self.backend.unfinished(model="held", run=self.run_name(cell))]
+        left = [handle.name for handle in self.backend.unfinished(run=self.run_name(cell))]
         # In a container the folder's path begins elsewhere.
         place = f"/held/{names.slug(self.run_name(cell))}/"
         for process in psutil.process_iter(["cmdline"]):
@@ -149,7 +149,7 @@ class MatrixLab:
 
     def cancel_left(self, cell: str) -> None:
         """Stop what a cell has left, so that it is in the way of no other."""
-        for handle in self.backend.unfinished(model="held", run=self.run_name(cell)):
+        for handle in self.backend.unfinished(run=self.run_name(cell)):
             self.backend.cancel(handle)
 
     def logs(self, cells: Iterable[str]) -> str:

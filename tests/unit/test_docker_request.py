@@ -5,7 +5,7 @@ import json
 import pytest
 from modelway.backends._docker_engine import failures_told
 from modelway.backends._docker_status import moment, status_of
-from modelway.backends.base import Job, JobState, Options
+from modelway.backends.base import Handle, Job, JobState, Options
 from modelway.backends.docker import DockerBackend
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
@@ -236,3 +236,13 @@ def test_a_socket_without_permission_is_told_however_the_sdk_wraps_it(tmp_path):
     with pytest.raises(SubmitFailed, match="this user may not use the Docker engine") as told, failures_told():
         raise wrapped
     assert told.value.kind is FailureKind.FORBIDDEN
+
+
+def test_the_log_of_a_job_that_is_over_is_not_empty_because_the_engine_is_away(tmp_path):
+    """Who follows the job would take an empty answer for the end of the log."""
+    away = DockerBackend(home=tmp_path, client="tcp://127.0.0.1:1")
+    handle = Handle(backend="docker", name="job", place="volume", attempt=1)
+    assert away.logs(handle, offset=7) == ("", 7)
+    (tmp_path / "jobs-docker" / "volume" / "try-1" / "result.json").write_text('{"container": "c", "status": {}}')
+    with pytest.raises(SubmitFailed, match="does not answer"):
+        away.logs(handle, offset=7)

@@ -43,10 +43,11 @@ def test_out_of_memory_is_never_retried_unchanged_whatever_the_rules_say():
     assert rule_for(FailureKind.OUT_OF_MEMORY, {"out_of_memory": "more-memory"}) is RetryRule.MORE_MEMORY
 
 
-def test_a_job_that_somebody_stopped_is_not_started_again():
+def test_a_job_that_was_stopped_although_its_task_goes_on_is_killed_by_the_rules():
     status = JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
-    failure = failure_of(status, handle=HANDLE, stage="warmup", rules={"killed": "retry"}, last=())
-    assert failure.rule is RetryRule.FAIL
+    for rules, rule in (({}, RetryRule.RETRY), ({"killed": "fail"}, RetryRule.FAIL)):
+        failure = failure_of(status, handle=HANDLE, stage="warmup", rules=rules, last=())
+        assert (failure.kind, failure.rule) == (FailureKind.KILLED, rule)
 
 
 def test_a_refused_submit_keeps_what_the_api_advised():
@@ -71,3 +72,14 @@ def test_a_failure_is_plain_data():
         kind=FailureKind.KILLED, cause="c", rule=RetryRule.RETRY, job="j", stage="s", attempt=1, last_lines=("a",)
     )
     assert failure.to_dict()["last_lines"] == ["a"]
+
+
+def test_a_job_that_knows_that_a_retry_helps_is_retried_unless_the_spec_says_otherwise():
+    def rule(kind, rules):
+        status = JobStatus.failed(kind, "pip found no network")
+        told = JobStatus.from_dict(status.to_dict() | {"retryable": True})
+        return failure_of(told, handle=HANDLE, stage="warmup", rules=rules, last=()).rule
+
+    assert rule(FailureKind.INIT, {}) is RetryRule.RETRY
+    assert rule(FailureKind.INIT, {"init": "fail"}) is RetryRule.FAIL
+    assert rule(FailureKind.OUT_OF_MEMORY, {}) is RetryRule.FAIL

@@ -301,6 +301,14 @@ def test_a_node_that_is_sent_away_explains_why_the_other_failed() -> None:
     assert (status.failure, status.retryable) == (FailureKind.EVICTED, True)
 
 
+def test_a_pod_that_is_gone_is_not_judged_before_its_events_can_be_there() -> None:
+    gone = frozenset({f"{NAME}-x1"})
+    assert seen(pods=[], gone=gone, gone_seconds=2.0).state is JobState.PENDING
+    told = seen(pods=[], gone=gone, gone_seconds=2.0, events=[event("Preempted", "by another")])
+    assert told.failure is FailureKind.PREEMPTED
+    assert seen(pods=[], gone=gone, gone_seconds=11.0).failure is FailureKind.EVICTED
+
+
 def test_a_job_whose_objects_are_gone_is_told_by_what_its_agents_wrote() -> None:
     assert status_without_objects([exit_of()], nodes=1, name=NAME).state is JobState.SUCCEEDED
     assert status_without_objects([exit_of()], nodes=2, name=NAME).failure is FailureKind.VANISHED
@@ -314,3 +322,46 @@ def test_events_are_asked_for_only_where_they_tell_something() -> None:
     assert needs_events([job()], [], gone=False)
     assert needs_events([job()], [pod("Pending")], gone=False)
     assert needs_events([job()], [pod("Running", state=RUNS)], gone=True)
+
+
+def test_a_node_that_ran_out_of_memory_is_told_though_the_other_one_is_gone() -> None:
+    """The Job's controller deletes the other pods of a Job that failed: this must not pass for an eviction."""
+    out = exit_of("out_of_memory", reason="out of memory: 300 MiB")
+    over = job(condition("Failed", "BackoffLimitExceeded"))
+    first = pod("Failed", suffix="0", state=ended(137))
+    gone = frozenset({f"{NAME}-1"})
+    for status in (
+        seen([over], [first], exits=[out], gone=gone),
+        seen([over], [], exits=[out], gone=frozenset({f"{NAME}-0"})),
+        seen([job()], [], exits=[out], gone=frozenset({f"{NAME}-0"})),
+        seen(pods=[first, pod("Running", suffix="1", state=RUNS, deleted=5)], exits=[out]),
+    ):
+        assert (status.failure, status.retryable) == (FailureKind.OUT_OF_MEMORY, False)
+
+
+def test_a_pod_that_the_controller_deleted_because_another_failed_was_not_evicted() -> None:
+    exits = [exit_of("bad_exit", reason="ValueError: no"), exit_of("killed", stopped=True, reason="told to leave")]
+    over = job(condition("Failed", "BackoffLimitExceeded"))
+    first, gone = pod("Failed", suffix="0", state=ended(1)), frozenset({f"{NAME}-1"})
+    deleted = event("SuccessfulDelete", f"Deleted pod: {NAME}-1", of=NAME)
+    assert seen([over], [first], exits=exits, gone=gone, events=[deleted]).failure is FailureKind.BAD_EXIT
+    assert seen([over], [first], exits=exits, gone=gone).failure is FailureKind.EVICTED, "somebody else deleted it"
+    late = job(condition("Failed", "DeadlineExceeded"))
+    assert seen([late], [], gone=gone).failure is FailureKind.DEADLINE
+
+
+def test_the_controller_that_ends_the_other_pods_sends_nobody_away() -> None:
+    """Since 1.31 a Job is Failed only when all its pods are gone; before that it says so with FailureTarget."""
+    ending = job(condition("FailureTarget", "BackoffLimitExceeded"))
+    first = pod("Failed", suffix="0", state=ended(1))
+    second = pod("Running", suffix="1", state=RUNS, deleted=-15)
+    status = seen([ending], [first, second], exits=[exit_of("bad_exit", reason="ValueError: no")])
+    assert (status.failure, status.reason) == (FailureKind.BAD_EXIT, "ValueError: no")
+
+
+def test_a_node_that_runs_does_not_hide_why_the_other_cannot() -> None:
+    words = "0/3 nodes are available: 3 Insufficient cpu."
+    scheduled = condition("PodScheduled", "Unschedulable", words, "False")
+    pods = [pod("Running", suffix="0", state=RUNS), pod("Pending", suffix="1", conditions=(scheduled,))]
+    status = seen(pods=pods, start_within_seconds=30)
+    assert (status.failure, status.reason) == (FailureKind.UNSCHEDULABLE, words)

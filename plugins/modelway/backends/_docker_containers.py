@@ -148,12 +148,13 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def run_labels(*, model: str, run: str) -> dict[str, str]:
-    """Return the labels of everything that belongs to one run of a model."""
-    return {MANAGED: "yes", f"{GROUP}/model": model, f"{GROUP}/run": run}
+def run_labels(*, run: str) -> dict[str, str]:
+    """Return the labels of everything that belongs to one run."""
+    return {MANAGED: "yes", f"{GROUP}/run": run}
 
 
 def job_labels(job: Job) -> dict[str, str]:
     """Return the labels of everything that belongs to one job."""
     key = digest("\0".join((job.model, job.run, job.key)))
-    return {**run_labels(model=job.model, run=job.run), f"{GROUP}/stage": names.slug(job.key), f"{GROUP}/job": key}
+    told = {f"{GROUP}/model": job.model, f"{GROUP}/stage": names.slug(job.key), f"{GROUP}/job": key}
+    return {**run_labels(run=job.run), **told}

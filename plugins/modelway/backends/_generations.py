@@ -115,9 +115,10 @@ def record(attempt: Path, status: JobStatus) -> JobStatus:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, do: str) -> Iterator[None]:
     """Hold the job's lock, so that two tries of a task cannot both prepare its folder.
 
+    :param do: what to do when the folder cannot be written
     :raises NotWritable: the folder cannot be written
     """
     try:
@@ -127,7 +128,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise NotWritable(
             f"the folder of the jobs cannot be written ({error.strerror})",
             where=str(folder),
-            do="Mount the storage where the Airflow worker sees it (storage.worker_path), writable for its user",
+            do=do,
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -55,15 +55,16 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def run_labels(*, model: str, run: str) -> dict[str, str]:
-    """Return the labels of everything that belongs to one run of a model."""
-    return {**MANAGED, f"{GROUP}/model": names.slug(model), f"{GROUP}/run": digest(run)}
+def run_labels(*, run: str) -> dict[str, str]:
+    """Return the labels of everything that belongs to one run."""
+    return {**MANAGED, f"{GROUP}/run": digest(run)}
 
 
 def labels_of(one: Try) -> dict[str, str]:
     """Return the labels of a try's objects."""
     return {
-        **run_labels(model=one.job.model, run=one.job.run),
+        **run_labels(run=one.job.run),
+        f"{GROUP}/model": names.slug(one.job.model),
         f"{GROUP}/stage": names.slug(one.job.key),
         f"{GROUP}/try": one.name,
     }

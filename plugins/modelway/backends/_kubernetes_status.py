@@ -43,6 +43,10 @@ _GONE = {
     "TaintManagerEviction": FailureKind.NODE_LOST,
     "Evicted": FailureKind.EVICTED,
 }
+#: what an agent tells that no pod which leaves can be the cause of
+_CERTAIN = ("out_of_memory", "deadline")
+#: a Job with one of these is over, or its controller ends what is left of it
+_ENDING = ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class Observed:
     events: Sequence[Object] = ()
     exits: Sequence[Object] = ()
     gone: frozenset[str] = field(default_factory=frozenset)
+    gone_seconds: float = float("inf")
+    """for how long that is known: the event that tells why may come later"""
     """names of pods that ran and are not there any more"""
     start_within_seconds: float = 3600.0
 
@@ -70,9 +76,8 @@ def status_of(seen: Observed, *, now: datetime) -> JobStatus:
     if stuck := [pod for pod in seen.pods if is_alive(pod) and _leaving(pod, now) > LEAVE_SECONDS]:
         told = f"{_name(stuck[0])} was told to leave, and its node does not say that it has"
         return JobStatus.failed(FailureKind.NODE_LOST, told, **known)
-    if seen.gone and not ended:
-        kind, told = _why_gone(seen.events, seen.gone)
-        return JobStatus.failed(kind, told, **known)
+    if seen.gone and not ended and (seen.gone_seconds >= SETTLE_SECONDS or _telling(seen.events, seen.gone)):
+        return _certain(seen.exits, known) or JobStatus.failed(*_why_gone(seen.events, seen.gone), **known)
     return _going_on(seen, now, known)
 
 
@@ -136,14 +141,14 @@ def _failed(seen: Observed, job: Object | None, ended: Sequence[Object], known: 
     for pod in ended:
         if (told := _done_by_platform(pod)) is not None:
             return JobStatus.failed(*told, **known)
-    if seen.gone:
-        return JobStatus.failed(*_why_gone(seen.events, seen.gone), **known)
+    if certain := _certain(seen.exits, known):
+        return certain
     if job and (condition := _condition(job, "Failed")) and condition.get("reason") == "DeadlineExceeded":
         return JobStatus.failed(
             FailureKind.DEADLINE, "stopped: it was over its timeout by all that it may wait", **known
         )
-    if sent_away := _sent_away(seen):
-        return JobStatus.failed(*_why_gone(seen.events, sent_away), **known)
+    if taken := _taken(seen) | _sent_away(seen):
+        return JobStatus.failed(*_why_gone(seen.events, taken), **known)
     if told_by_agents := _by_agents(seen.exits, known):
         return told_by_agents
     for pod in ended:
@@ -164,9 +169,20 @@ def _by_agents(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | No
     return replace(status, retryable=bool(exit["retryable"]))
 
 
+def _certain(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | None:
+    """Return what an agent knows whatever became of the pods: a try that ran out of memory was not evicted."""
+    return _by_agents([one for one in exits if one.get("kind") in _CERTAIN], known)
+
+
+def _taken(seen: Observed) -> frozenset[str]:
+    """Return the pods that are gone, without those that the Job's own controller deleted when another one failed."""
+    deleted = [str(event.get("message")) for event in seen.events if event.get("reason") == "SuccessfulDelete"]
+    return seen.gone - {message.rpartition(" ")[2] for message in deleted}
+
+
 def _sent_away(seen: Observed) -> frozenset[str]:
     """Return the pods that somebody deletes though their own Job goes on."""
-    over = {job["metadata"]["name"] for job in seen.jobs if not is_active(job)}
+    over = {job["metadata"]["name"] for job in seen.jobs if any(_condition(job, kind) for kind in _ENDING)}
     return frozenset(
         _name(pod)
         for pod in seen.pods
@@ -223,10 +239,15 @@ def _by_exit_status(pod: Object) -> tuple[FailureKind, str] | None:
 def _why_gone(events: Sequence[Object], gone: frozenset[str]) -> tuple[FailureKind, str]:
     """Return why a pod that ran is not there any more."""
     name = sorted(gone)[0]
-    for event in events:
-        if (event.get("involvedObject") or {}).get("name") in gone and event.get("reason") in _GONE:
-            return _GONE[event["reason"]], f"{name}: {event.get('message') or event['reason']}"
+    if event := _telling(events, gone):
+        return _GONE[event["reason"]], f"{name}: {event.get('message') or event['reason']}"
     return FailureKind.EVICTED, f"{name} was deleted while it ran"
+
+
+def _telling(events: Sequence[Object], gone: frozenset[str]) -> Object | None:
+    """Return the event that tells why a pod is gone."""
+    told = (one for one in events if (one.get("involvedObject") or {}).get("name") in gone)
+    return next((one for one in told if one.get("reason") in _GONE), None)
 
 
 def _going_on(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
@@ -237,7 +258,9 @@ def _going_on(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus
     ):
         return JobStatus(state=JobState.RUNNING, **known)
     for pod in seen.pods:
-        if (failed := _hopeless(pod, seen, now)) is not None:
+        # One that runs waits for nothing, even where another node of the try is not there yet.
+        begun = _phase(pod) in ("Running", "Succeeded") and not _waits(pod)
+        if not begun and (failed := _hopeless(pod, seen, now)) is not None:
             return JobStatus.failed(*failed, **known)
     waiting = next((told for pod in seen.pods if (told := _why_waiting(pod, seen.events))), None)
     return JobStatus(state=JobState.PENDING, waiting=waiting or "its pod is being started", **known)

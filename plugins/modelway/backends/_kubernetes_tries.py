@@ -1,5 +1,6 @@
 """What a try's folder on the storage says: who it is, which pods ran, how its nodes ended."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,11 +58,22 @@ def exits_of(attempt: Path, *, nodes: int) -> list[Object]:
 def pods_that_are_gone(attempt: Path, pods: list[Object]) -> frozenset[str]:
     """Return the pods that ran and are not there any more; remember those that run."""
     path = attempt / "seen.json"
-    known = set((generations.read(path) or {}).get("pods", ()))
+    before = generations.read(path) or {}
+    known = set(before.get("pods", ()))
     running = {pod["metadata"]["name"] for pod in pods if (pod.get("status") or {}).get("phase") == "Running"}
     if new := running - known:
-        generations.write(path, {"pods": sorted(known | new)})
+        generations.write(path, {**before, "pods": sorted(known | new)})
     return frozenset(known - {pod["metadata"]["name"] for pod in pods})
+
+
+def seconds_since_gone(attempt: Path, gone: frozenset[str]) -> float:
+    """Return how long it is known that these pods are gone; the first call begins to count."""
+    path = attempt / "seen.json"
+    before = generations.read(path) or {}
+    if before.get("gone") != sorted(gone):
+        generations.write(path, {**before, "gone": sorted(gone), "gone_at": time.time()})
+        return 0.0
+    return time.time() - float(before["gone_at"])
 
 
 def forget_heartbeats(attempt: Path) -> None:

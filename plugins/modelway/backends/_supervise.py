@@ -23,7 +23,7 @@ from typing import Any
 from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
 from modelway.failures import FailureKind, RetryRule
-from modelway.job import launch
+from modelway.job import launch, memory
 
 WATCH_SECONDS = 0.25
 STOP_SECONDS = 5.0
@@ -80,6 +80,7 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
     _limit_cores(request["cpu"], request["name"], lock=Path(request["venvs"]).with_name("jobs") / ".cores.lock")
     # What an earlier try told is not this one's reason.
     (attempt.parent / "error.json").unlink(missing_ok=True)
+    killed_before = memory.kills() or 0
     child = subprocess.Popen(
         launch.command(python=python, folder=Path(request["folder"]), processes=request["processes"]),
         cwd=request["folder"],
@@ -89,6 +90,9 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
         stderr=log,
     )
     stopped = _watch(child, memory_bytes=request["memory_bytes"], timeout_seconds=request["timeout_seconds"])
+    # Where the worker's own container has a limit, the kernel may kill a job long before the job's is reached.
+    if not stopped and child.returncode == -signal.SIGKILL and (memory.kills() or 0) > killed_before:
+        stopped = failed(FailureKind.OUT_OF_MEMORY, "out of memory: the kernel killed the job's process")
     return _outcome(attempt, child.returncode, stopped)
 
 

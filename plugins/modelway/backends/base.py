@@ -212,7 +212,7 @@ class Backend(Protocol):
         Where the worker cannot see the job's own folder, this is a copy of it as it is now.
         """
 
-    def unfinished(self, *, model: str, run: str) -> list[Handle]:
+    def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over, so that none outlives its run."""
 
 

@@ -226,7 +226,8 @@ class DockerBackend:
                     over=ended is not None and ended["container"] == inspected["Id"],
                 )
         except SubmitFailed as error:
-            if error.kind is FailureKind.UNREACHABLE:
+            # Of a job that is over an empty answer would say that nothing of its log is left.
+            if error.kind is FailureKind.UNREACHABLE and not (attempt / generations.RECORD).exists():
                 return "", offset
             raise
 
@@ -265,9 +266,9 @@ class DockerBackend:
                     generations.write(copy / "copied.json", {"container": inspected["Id"]})
         return copy
 
-    def unfinished(self, *, model: str, run: str) -> list[Handle]:
+    def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port."""
-        listed = self.engine.containers(run_labels(model=model, run=run))
+        listed = self.engine.containers(run_labels(run=run))
         running = [one for one in listed if one["State"] in ("created", "running", "paused", "restarting")]
         handles = [_handle(one) for one in map(_try, running) if one]
         return [handle for handle in handles if not self.describe(handle).state.is_terminal]

@@ -39,6 +39,7 @@ from modelway.backends._kubernetes_tries import (
     forget_heartbeats,
     handle_of,
     pods_that_are_gone,
+    seconds_since_gone,
 )
 from modelway.backends._merged_log import read_merged
 from modelway.backends._runner import runner_folder
@@ -65,6 +66,7 @@ POSSIBLE = frozenset(
 CANCEL_SECONDS = 30.0
 GRACE_SECONDS = 1
 POD_LINES = 100
+_WRITABLE = "Mount the storage where the Airflow worker sees it (storage.worker_path), writable for its user"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +170,7 @@ class KubernetesBackend:
                 do="Mount it there for the Airflow workers, or say in storage.worker_path where they see it",
             )
         folder = generations.job_folder(Path(request.root) / "jobs", request.job)
-        with generations.locked(folder):
+        with generations.locked(folder, do=_WRITABLE):
             generation = generations.generation(
                 folder,
                 contract=request.contract,
@@ -186,7 +188,8 @@ class KubernetesBackend:
         if last is None or (record := TryRecord.read(last)) is None:
             return None
         wanted = last.parent == generation and not generations.cancelled(last)
-        if wanted and not (last / SUBMITTED).exists() and not exits_of(last, nodes=record.nodes):
+        ended = generations.recorded(last) or exits_of(last, nodes=record.nodes)
+        if wanted and not (last / SUBMITTED).exists() and not ended:
             # The process that began it ended before its objects were all there: they get the same names again.
             return last
         status = self._status(last, now=True)
@@ -273,13 +276,19 @@ class KubernetesBackend:
         if not jobs:
             return status_without_objects(exits, nodes=record.nodes, name=record.name)
         gone = pods_that_are_gone(attempt, pods)
+        if gone and not now:
+            # The watch of the pods may be behind what another process has seen: only an answer of now tells.
+            return self._look(attempt, record, now=True)
         asked = needs_events(jobs, pods, gone=bool(gone))
+        # A launcher's objects have another name than the try; of two Jobs the workers' is the longer one.
+        name = min((str(job["metadata"]["name"]) for job in jobs), key=len)
         seen = Observed(
             jobs=jobs,
             pods=pods,
-            events=self._objects.events(record.namespace, record.name, now=bool(gone)) if asked else (),
+            events=self._objects.events(record.namespace, name, now=bool(gone)) if asked else (),
             exits=exits,
             gone=gone,
+            gone_seconds=seconds_since_gone(attempt, gone) if gone else 0.0,
             start_within_seconds=record.start_within_seconds,
         )
         return status_of(seen, now=datetime.now(UTC))
@@ -340,12 +349,12 @@ class KubernetesBackend:
         """Return the contract's folder on the storage; see the port."""
         return Path(handle.place)
 
-    def unfinished(self, *, model: str, run: str) -> list[Handle]:
+    def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port.
 
         :raises SubmitFailed: the API refused to list them or did not answer
         """
-        selector = ",".join(f"{key}={value}" for key, value in run_labels(model=model, run=run).items())
+        selector = ",".join(f"{key}={value}" for key, value in run_labels(run=run).items())
         found = {}
         for job in self._objects.everywhere(selector):
             if is_active(job):

@@ -7,10 +7,6 @@ Folder of a job, below ``<home>/jobs/<model>/<run>/<key>/``:
 - ``g0/try-1``, …: one per try: ``request.json``, ``log.txt``, ``process.json`` (who runs), ``exit.json`` (how it ended)
 """
 
-import contextlib
-import fcntl
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +22,11 @@ from typing import Any
 from modelway import names
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.artifacts.whole_files import replace_file
+from modelway.backends import _generations as generations
 from modelway.backends import _processes as processes
+from modelway.backends._runner import runner_folder
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
-from modelway.errors import CapabilityMissing, JobLost, NotWritable
+from modelway.errors import CapabilityMissing, JobLost
 from modelway.failures import FailureKind
 
 #: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
@@ -43,6 +40,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 LOG_BLOCK = 1 << 20
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
+_WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,34 +92,34 @@ class LocalBackend:
         :raises DigestMismatch: the code or an input is damaged
         :raises NotWritable: the jobs' folder cannot be written
         """
-        with _locked(request.folder):
+        with generations.locked(request.folder, do=_WRITABLE):
             generation = self._generation(request)
             last = _last_try(generation)
             if last and self._adoptable(last):
                 return _handle(request, last)
             self._prepare(request, generation)
-            attempt = generation / f"try-{_number(last) + 1 if last else 1}"
+            attempt = generation / f"try-{generations.number(last) + 1 if last else 1}"
             self._start(request, attempt)
             return _handle(request, attempt)
 
     def _generation(self, request: LocalRequest) -> Path:
         """Return the folder of the generation that goes on, or of the new one that begins."""
-        existing = sorted(request.folder.glob("g*"), key=_number)
+        existing = sorted(request.folder.glob("g*"), key=generations.number)
         if not existing:
             return request.folder / "g0"
         newest = existing[-1]
-        begun = _read(newest / "generation.json") or {}
+        begun = generations.read(newest / "generation.json") or {}
         last = _last_try(newest)
         succeeded = last is not None and _status(last).state is JobState.SUCCEEDED
         cleared = succeeded and begun.get("clear_number") != request.job.clear_number
-        if _text(begun.get("contract")) == _text(request.contract) and not cleared:
+        if generations.text(begun.get("contract")) == generations.text(request.contract) and not cleared:
             # What a clear finds running is its own from now on: once done, it is not done again for the same clear.
-            _write(newest / "generation.json", {**begun, "clear_number": request.job.clear_number})
+            generations.write(newest / "generation.json", {**begun, "clear_number": request.job.clear_number})
             return newest
         if last:
             processes.abandon(last)
             processes.stop(last, grace_seconds=GRACE_SECONDS)
-        return request.folder / f"g{_number(newest) + 1}"
+        return request.folder / f"g{generations.number(newest) + 1}"
 
     def _adoptable(self, attempt: Path) -> bool:
         """Whether the try runs or has succeeded; one that died without a word is stopped for good."""
@@ -135,11 +133,11 @@ class LocalBackend:
         """Put code and inputs in their places; what is there from an earlier try is taken again from the store."""
         store = ArtifactStore("")
         generation.mkdir(parents=True, exist_ok=True)
-        _write(
+        generations.write(
             generation / "generation.json",
             {"contract": request.contract, "clear_number": request.job.clear_number},
         )
-        _write(generation / "job.json", request.contract)
+        generations.write(generation / "job.json", request.contract)
         if request.job.code:
             _unpack(store, request.job.code, generation / "code")
         for name, artifact in request.job.inputs.items():
@@ -148,9 +146,9 @@ class LocalBackend:
 
     def _start(self, request: LocalRequest, attempt: Path) -> None:
         attempt.mkdir()
-        runner = _runner(self.home / "jobs")
+        runner = runner_folder(self.home / "jobs")
         requirements = attempt.parent / "code" / "requirements.txt"
-        _write(
+        generations.write(
             attempt / "request.json",
             {
                 "folder": str(attempt.parent),
@@ -161,7 +159,7 @@ class LocalBackend:
                 "timeout_seconds": request.options.timeout_seconds,
                 "requirements": str(requirements) if requirements.is_file() else None,
                 "venvs": str(self.home / "venvs"),
-                "name": request.job.name(_number(attempt)),
+                "name": request.job.name(generations.number(attempt)),
             },
         )
         plugins = Path(__file__).resolve().parents[2]
@@ -216,14 +214,15 @@ class LocalBackend:
         """Return the contract's folder; see the port."""
         return Path(handle.place)
 
-    def unfinished(self, *, model: str, run: str) -> list[Handle]:
+    def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that run; see the port."""
-        folder = self.home / "jobs" / names.slug(model) / names.slug(run)
         found = []
-        for attempt in folder.glob("*/g*/try-*"):
+        for attempt in (self.home / "jobs").glob(f"*/{names.slug(run)}/*/g*/try-*"):
             if not _status(attempt).state.is_terminal:
-                name = (_read(attempt / "request.json") or {}).get("name", attempt.name)
-                found.append(Handle(backend="local", name=name, place=str(attempt.parent), attempt=_number(attempt)))
+                name = (generations.read(attempt / "request.json") or {}).get("name", attempt.name)
+                found.append(
+                    Handle(backend="local", name=name, place=str(attempt.parent), attempt=generations.number(attempt))
+                )
         return found
 
 
@@ -242,7 +241,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _handle(request: LocalRequest, attempt: Path) -> Handle:
-    number = _number(attempt)
+    number = generations.number(attempt)
     return Handle(backend="local", name=request.job.name(number), place=str(attempt.parent), attempt=number)
 
 
@@ -251,12 +250,12 @@ def _attempt(handle: Handle) -> Path:
 
 
 def _status(attempt: Path) -> JobStatus:
-    if (ended := _read(attempt / "exit.json")) is not None:
+    if (ended := generations.read(attempt / "exit.json")) is not None:
         return JobStatus.from_dict(ended)
     if processes.alive(attempt):
         return JobStatus(state=JobState.RUNNING)
     # It may have ended between the two looks.
-    if (ended := _read(attempt / "exit.json")) is not None:
+    if (ended := generations.read(attempt / "exit.json")) is not None:
         return JobStatus.from_dict(ended)
     if (attempt / "cancelled").exists():
         return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
@@ -268,12 +267,8 @@ def _status(attempt: Path) -> JobStatus:
 
 
 def _last_try(generation: Path) -> Path | None:
-    tries = sorted(generation.glob("try-*"), key=_number)
+    tries = sorted(generation.glob("try-*"), key=generations.number)
     return tries[-1] if tries else None
-
-
-def _number(path: Path) -> int:
-    return int("".join(filter(str.isdigit, path.name)))
 
 
 def _unpack(store: ArtifactStore, code: Artifact, to: Path) -> None:
@@ -285,54 +280,3 @@ def _unpack(store: ArtifactStore, code: Artifact, to: Path) -> None:
     shutil.rmtree(to, ignore_errors=True)
     (beside / "code").rename(to)
     shutil.rmtree(beside)
-
-
-def _runner(jobs: Path) -> Path:
-    """Return a folder that holds ``modelway.job`` and nothing else of ours, copied once per content."""
-    source = Path(__file__).resolve().parents[1]
-    files = [source / "__init__.py", *sorted((source / "job").glob("*.py"))]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    folder = jobs / ".runner" / digest
-    if not folder.is_dir():
-        beside = folder.with_name(f"{digest}.{uuid.uuid4().hex}")
-        for file in files:
-            target = beside / "modelway" / file.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, target)
-        with contextlib.suppress(OSError):
-            beside.rename(folder)
-        shutil.rmtree(beside, ignore_errors=True)
-    return folder
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the job's lock, so that two tries of a task cannot both start the job."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise NotWritable(
-            f"the folder of the jobs cannot be written ({error.strerror})",
-            where=str(folder),
-            do="Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is",
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        value: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    return value
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    replace_file(path=path, data=_text(value).encode())
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

@@ -1,67 +1,36 @@
-"""No job outlives its run: what still runs when Airflow has ended a run is stopped.
+"""``python -m modelway.dag.left_jobs RUN BACKEND…``: stop the jobs of a run that Airflow has ended.
 
-Tasks stop their own jobs. This is for those that could not: their worker was killed and they had no try left, or the
-run ended while no triggerer was there. Airflow calls it in the DAG processor, which has little time.
+Tasks stop their own jobs. This is for those that could not: their worker was killed and they had no try left, the run
+took too long, or somebody marked it, while no triggerer was there. The listener of ``modelway_plugin.py`` starts
+it when a run ends, as a process of its own: scheduler and api-server must neither wait for a backend nor hold its SDK.
 """
 
 import logging
+import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 _log = logging.getLogger(__name__)
-#: the DAG processor ends a file's callbacks after 50 seconds
-SECONDS = 20.0
-#: a run with a task in one of these states goes on: it was cleared since it ended
-_ACTIVE = frozenset({"deferred", "queued", "restarting", "running", "scheduled", "up_for_retry"})
+SECONDS = 120.0
 
 
-def stop_left_jobs(context: Mapping[str, Any], *, model: str, backends: Collection[str]) -> None:
-    """Stop the run's jobs that are not over, then those of other runs that lost their task.
+def stop_left_jobs(run: str, backends: Collection[str]) -> None:
+    """Stop the run's jobs that are not over; whatever goes wrong is logged and raises nothing.
 
-    Whatever goes wrong is logged and raises nothing.
+    :param run: ``<DAG id>/<run id>``
     """
     until = time.monotonic() + SECONDS
-    _stop_of_run(context["dag"].dag_id, context["run_id"], model, backends, until)
-    try:
-        _stop_unwanted(until)
-    except Exception as error:
-        _log.warning("jobs that lost their task are not known: %s: %s", type(error).__name__, error)
-
-
-def _stop_of_run(dag_id: str, run_id: str, model: str, backends: Collection[str], until: float) -> None:
-    try:
-        if _goes_on(dag_id, run_id):
-            _log.info("run %s goes on again, its jobs are left alone", run_id)
-            return
-    except Exception as error:
-        _log.debug("the tasks' states are not known: %s", error)
     for name in backends:
         try:
             backend = _backend(name)
         except Exception as error:
             _log.warning("what is left on the backend %s is not known: %s: %s", name, type(error).__name__, error)
             continue
-        _in_time(until, f"look for jobs on {name}", partial(_stop, backend, model, f"{dag_id}/{run_id}", until))
-
-
-def _stop_unwanted(until: float) -> None:
-    """Stop jobs that Airflow told nobody about, such as those of a deleted run."""
-    from modelway.hooks.settings import load_settings
-    from modelway.triggers import _deferred as deferred
-
-    home = load_settings().home
-    for job in deferred.unwanted(home):
-        backend = _backend(job.handle.backend)
-
-        def stop(backend: Any = backend, job: deferred.DeferredJob = job) -> None:
-            backend.cancel(job.handle)
-            deferred.forget(home, job.follower)
-            _log.warning("job %s was stopped: its task in run %s is over", job.handle.name, job.run_id)
-
-        _in_time(until, f"stop job {job.handle.name}", stop)
+        _in_time(until, f"look for jobs on {name}", partial(_stop, backend, run, until))
 
 
 def _backend(name: str) -> Any:
@@ -71,10 +40,9 @@ def _backend(name: str) -> Any:
     return backend_from_airflow(name, home=settings_from_airflow().home)
 
 
-def _stop(backend: Any, model: str, run: str, until: float) -> None:
-    handles = backend.unfinished(model=model, run=run)
+def _stop(backend: Any, run: str, until: float) -> None:
     threads = []
-    for handle in handles:
+    for handle in backend.unfinished(run=run):
         _log.warning("job %s outlived its run and is stopped", handle.name)
         threads.append(_thread(f"stop job {handle.name}", partial(backend.cancel, handle)))
     for thread in threads:
@@ -102,8 +70,8 @@ def _thread(what: str, work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _goes_on(dag_id: str, run_id: str) -> bool:
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    states = RuntimeTaskInstance.get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
-    return any(str(getattr(state, "value", state)) in _ACTIVE for state in states.values())
+if __name__ == "__main__":
+    # Airflow's own processes read connections from its database, tasks ask for them: this is one of the former.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop_left_jobs(sys.argv[1], sys.argv[2:])

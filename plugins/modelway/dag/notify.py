@@ -5,12 +5,11 @@ processor, for a deadline in the executor. A notifier that cannot be imported or
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
-from modelway.dag.left_jobs import stop_left_jobs
 from modelway.spec.model import ModelSpec
 from modelway.spec.sections import NotifierSection
 from modelway.spec.units import format_duration
@@ -40,22 +39,15 @@ def tell_task_failure(context: Mapping[str, Any]) -> None:
 
 
 class RunEnded:
-    """A callback of a DAG: calls the notifiers with what became of the run, and stops the jobs that outlived it."""
+    """A callback of a DAG: calls the notifiers with what became of the run."""
 
-    def __init__(self, notifiers: Sequence[NotifierSection], *, model: str, backends: Collection[str] = ()) -> None:
-        """Keep the notifiers; they are imported when there is something to tell.
-
-        :param backends: where the run's jobs may be
-        """
+    def __init__(self, notifiers: Sequence[NotifierSection]) -> None:
+        """Keep the notifiers; they are imported when there is something to tell."""
         self.notifiers = notifiers
-        self.model = model
-        self.backends = backends
 
     def __call__(self, context: Mapping[str, Any]) -> None:
         """Tell that the run failed or succeeded."""
-        if self.notifiers:
-            call_notifiers(((each.notifier, each.args) for each in self.notifiers), context, run_line(context))
-        stop_left_jobs(context, model=self.model, backends=self.backends)
+        call_notifiers(((each.notifier, each.args) for each in self.notifiers), context, run_line(context))
 
 
 def run_line(context: Mapping[str, Any]) -> str:
@@ -111,12 +103,11 @@ def call_notifiers(
 
 
 def callbacks(spec: ModelSpec) -> dict[str, Any]:
-    """Return the callbacks of the spec's DAG."""
+    """Return the callbacks of the spec's DAG; those that would tell nobody are left out."""
     told = spec.notifications
-    backends = sorted({stage.backend for stage in spec.stages()} | {spec.evaluation().backend})
     return {
-        "on_failure_callback": RunEnded(told.on_failure, model=spec.model, backends=backends),
-        "on_success_callback": RunEnded(told.on_success, model=spec.model, backends=backends),
+        "on_failure_callback": RunEnded(told.on_failure) if told.on_failure else None,
+        "on_success_callback": RunEnded(told.on_success) if told.on_success else None,
         "deadline": deadline_alert(spec),
     }
 

@@ -3,7 +3,8 @@
 What happens goes into ``events.jsonl`` as it happens, so that a try after this one evaluates only what is left:
 
 - ``{"kind": "evaluation-begun", "input": name}``
-- ``{"kind": "evaluation", "input": name, "seconds": …}`` with ``metrics``, or with ``error`` in one line
+- ``{"kind": "evaluation", "input": name, "seconds": …}`` with ``metrics``, or with ``error`` in one line;
+  ``final`` says that the same would happen again
 """
 
 from __future__ import annotations
@@ -81,8 +82,10 @@ def _left(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     outcomes, deaths = evaluation_outcomes(events), evaluations_cut_off(events)
     left = [name for name in names if name not in outcomes]
     if not left:
-        # All were evaluated: this try is here because failed ones are to be tried again.
-        return [name for name in names if "error" in outcomes[name]], []
+        # All were evaluated: this try is here because failed ones are to be tried again; what took too much is so only
+        # when somebody asks for it, with nothing else to do.
+        failed = [name for name in names if "error" in outcomes[name]]
+        return [name for name in failed if not outcomes[name].get("final")] or failed, []
     for name in left:
         if deaths.get(name, 0) >= MOST_DEATHS:
             _fail(folder, name, f"the job died {deaths[name]} times while it evaluated this checkpoint")

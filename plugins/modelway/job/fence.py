@@ -102,7 +102,8 @@ class Fence:
         assert self.node is not None
         path = self._file(self.node)
         while not self._ended.wait(BEAT_SECONDS):
-            if path.exists() and not self._is_mine(path):
+            # What cannot be read now, on a storage that stumbles, does not tell of another.
+            if _read(path).get("process", self._name["process"]) != self._name["process"]:
                 self.lost.set()
                 return
             try:

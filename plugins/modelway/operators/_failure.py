@@ -71,9 +71,12 @@ def failure_of(
     """Return what is known of a job that did not succeed."""
     kind = status.failure or FailureKind.VANISHED
     rule = rule_for(kind, rules)
+    if status.retryable and kind not in rules and kind is not FailureKind.OUT_OF_MEMORY and rule is RetryRule.FAIL:
+        # The job may know better than its kind, such as pip that could not reach its index.
+        rule = RetryRule.RETRY
     if status.state is JobState.CANCELLED and status.failure is None:
-        # Somebody stopped it on purpose.
-        kind, rule = FailureKind.KILLED, RetryRule.FAIL
+        # Who still follows it did not stop it: its run may have been cleared in the moment in which it ended.
+        kind, rule = FailureKind.KILLED, rule_for(FailureKind.KILLED, rules)
     return Failure(
         kind=kind,
         cause=status.reason or f"the job ended as {status.state.value}",

@@ -9,7 +9,7 @@ from airflow.sdk import Context
 from modelway import names
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Handle, Job, JobStatus
-from modelway.errors import JobLost, ModelwayError
+from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
@@ -159,6 +159,8 @@ class EvaluateCheckpointOperator(JobOperator):
             if not error.retryable and status.failure in _OF_ONE and (left := _untouched(folder, self._inputs())):
                 _give_up_what_was_at_hand(folder, error.what)
                 raise JobLost(f"{error.what}; {left} more are evaluated by the next try", do=error.do) from error
+            if error.retryable and status.failure is FailureKind.BAD_EXIT and _all_given_up(folder):
+                raise JobFailed(error.what, do=error.do) from error
             raise
 
     def _folder(self, handle: Handle) -> Path | None:
@@ -187,4 +189,11 @@ def _give_up_what_was_at_hand(folder: Path | None, reason: str) -> None:
     if folder:
         for name, times in evaluations_cut_off(read_events(folder)).items():
             if times:
-                append_event(folder, "evaluation", input=name, error=reason)
+                append_event(folder, "evaluation", input=name, error=reason, final=True)
+
+
+def _all_given_up(folder: Path | None) -> bool:
+    """Whether what failed is only what took too much, which a rule for code that raises must not bring back."""
+    outcomes = evaluation_outcomes(read_events(folder)) if folder else {}
+    failed = [outcome for outcome in outcomes.values() if "error" in outcome]
+    return bool(failed) and all(outcome.get("final") for outcome in failed)

@@ -3,15 +3,11 @@
 import json
 import os
 from datetime import timedelta
-from functools import partial
 
 from airflow.sdk import DAG, literal
-from modelway.dag.left_jobs import stop_left_jobs
 from modelway.operators.train import TrainModelOperator
 
 ASKED = json.loads(os.environ["MATRIX_JOB"])
-#: as the DAG of a model's spec has it
-STOPS = partial(stop_left_jobs, model="held", backends=[ASKED["backend"]])
 
 
 def training(dag_id: str, **limits) -> DAG:
@@ -20,8 +16,6 @@ def training(dag_id: str, **limits) -> DAG:
         schedule=None,
         max_active_runs=64,
         default_args={"retries": 3, "retry_delay": timedelta(seconds=1)},
-        on_success_callback=STOPS,
-        on_failure_callback=STOPS,
         **limits,
     ) as dag:
         TrainModelOperator(
