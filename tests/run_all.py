@@ -17,8 +17,9 @@ DEMO = "tests/system/test_demo.py"
 AUTHORING = ("tests/system/test_authoring.py", "tests/system/test_spec_faults.py")
 
 #: those that need a Docker engine or a Kubernetes cluster, and start an Airflow of their own
-CLUSTER = ("tests/system/test_docker_run.py", "tests/system/test_kubernetes_run.py", "tests/system/test_kill_matrix.py")
-ON_CLUSTER = [file for file in CLUSTER if (ROOT / file).exists()]
+CLUSTER = ("tests/system/test_docker_run.py", "tests/system/test_kubernetes_run.py")
+#: it kills parts of Airflow and of the cluster, and Airflow's timeouts are short in it: at the end, alone
+MATRIX = "tests/system/test_kill_matrix.py"
 #: the step that starts the cluster and tells where it is; the rest of its lane is nothing without it
 START = "start"
 
@@ -33,7 +34,7 @@ LANES = {
         "dags": [*PYTEST, "tests/dags"],
         "docs": [*PYTEST, "tests/docs"],
         "contract": [*PYTEST, "tests/contract", "-m", "not cluster"],
-        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING, *ON_CLUSTER))],
+        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING, *CLUSTER, MATRIX))],
     },
     "demo": {
         "demo": [*PYTEST, DEMO],
@@ -50,9 +51,11 @@ LANES = {
     "cluster": {
         START: ["sh", "tests/system/start_cluster.sh"],
         "jobs": [*PYTEST, "tests/contract", "-m", "cluster"],
-        "runs": [*PYTEST, *ON_CLUSTER],
+        "runs": [*PYTEST, *CLUSTER],
     },
 }
+#: when all lanes have ended
+ALONE = {"matrix": [*PYTEST, "-s", MATRIX]}
 
 
 @dataclass
@@ -86,8 +89,8 @@ def run_step(name: str, command: list[str], environment: dict[str, str]) -> Outc
     return Outcome(name, done.returncode, time.monotonic() - began, done.stdout)
 
 
-def run_lane(steps: dict[str, list[str]], outcomes: list[Outcome], said: threading.Lock) -> None:
-    told: dict[str, str] = {}
+def run_lane(steps: dict[str, list[str]], outcomes: list[Outcome], said: threading.Lock, told: dict[str, str]) -> None:
+    """Run steps one after another; what START tells of the cluster goes into ``told``, for those that follow."""
     for name, command in steps.items():
         outcome = run_step(name, command, told)
         outcomes.append(outcome)
@@ -97,7 +100,7 @@ def run_lane(steps: dict[str, list[str]], outcomes: list[Outcome], said: threadi
         if name == START:
             if outcome.status:
                 return
-            told = dict(re.findall(r"^export (\w+)=(.+)$", outcome.output, flags=re.MULTILINE))
+            told.update(re.findall(r"^export (\w+)=(.+)$", outcome.output, flags=re.MULTILINE))
 
 
 def main() -> int:
@@ -105,11 +108,15 @@ def main() -> int:
     began = time.monotonic()
     outcomes: list[Outcome] = []
     said = threading.Lock()
-    threads = [threading.Thread(target=run_lane, args=(steps, outcomes, said)) for steps in LANES.values()]
+    told: dict[str, dict[str, str]] = {lane: {} for lane in LANES}
+    threads = [
+        threading.Thread(target=run_lane, args=(steps, outcomes, said, told[lane])) for lane, steps in LANES.items()
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    run_lane(ALONE, outcomes, said, told["cluster"])
     failed = [outcome.name for outcome in outcomes if outcome.word == "FAILED"]
     print("\n===== summary")
     for outcome in outcomes:

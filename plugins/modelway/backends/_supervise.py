@@ -41,7 +41,8 @@ def main(attempt: Path) -> int:
     started = time.monotonic()
     with (attempt / "log.txt").open("ab") as log:
         outcome = _told(attempt, request, log)
-    if (attempt / "cancelled").exists():
+    # One that was done before it could be stopped has succeeded.
+    if (attempt / "cancelled").exists() and outcome["state"] != "succeeded":
         outcome = {"state": "cancelled", "reason": "the job was cancelled"}
     _stop_the_rest(attempt)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)

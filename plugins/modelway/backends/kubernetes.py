@@ -269,6 +269,10 @@ class KubernetesBackend:
         if generations.cancelled(attempt):
             if any(map(is_active, jobs)) or any(map(is_alive, pods)):
                 return JobStatus(state=JobState.RUNNING, waiting="it is being cancelled")
+            ended = status_without_objects(exits_of(attempt, nodes=record.nodes), nodes=record.nodes, name=record.name)
+            if ended.state is JobState.SUCCEEDED:
+                # It was done before it could be stopped.
+                return ended
             return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
         exits = exits_of(attempt, nodes=record.nodes)
         if not jobs and not exits and not (attempt / SUBMITTED).exists():

@@ -25,4 +25,4 @@ def training(dag_id: str, **limits) -> DAG:
 
 
 matrix = training("matrix")
-matrix_timeout = training("matrix-timeout", dagrun_timeout=timedelta(seconds=30))
+matrix_timeout = training("matrix-timeout", dagrun_timeout=timedelta(seconds=45))
