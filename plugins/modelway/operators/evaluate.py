@@ -151,13 +151,13 @@ class EvaluateCheckpointOperator(JobOperator):
             return super()._conclude(context, handle, status)
         except ModelwayError as error:
             folder = self._folder(handle)
-            results = self._results(folder, seconds=None, missing=error.what)
+            results = self._results(folder, seconds=None, missing=_cause(error))
             context["ti"].xcom_push(key="return_value", value=self._told(results))
             for result in results:
                 if "error" in result:
                     self.log.error("checkpoint %s has no metrics: %s", result["checkpoint"], result["error"])
             if not error.retryable and status.failure in _OF_ONE and (left := _untouched(folder, self._inputs())):
-                _give_up_what_was_at_hand(folder, error.what)
+                _give_up_what_was_at_hand(folder, _cause(error))
                 raise JobLost(f"{error.what}; {left} more are evaluated by the next try", do=error.do) from error
             if error.retryable and status.failure is FailureKind.BAD_EXIT and _all_given_up(folder):
                 raise JobFailed(error.what, do=error.do) from error
@@ -179,6 +179,11 @@ def _untouched(folder: Path | None, inputs: Iterable[str]) -> int:
     if not any(cut_off.values()):
         return 0
     return sum(name not in outcomes and not cut_off.get(name) for name in inputs)
+
+
+def _cause(error: ModelwayError) -> str:
+    """Return what happened, without the words around it."""
+    return error.failure.cause if error.failure else error.what
 
 
 def _give_up_what_was_at_hand(folder: Path | None, reason: str) -> None:
