@@ -1,5 +1,6 @@
 """What a failed job makes of its task, on real jobs of the local backend: the rule, the words and the record."""
 
+import threading
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from modelway.lineage.store import open_store
 from modelway.operators import _base
 from modelway.operators.train import TrainModelOperator
 
-from tests.job_folders import store_code
+from tests.job_folders import store_code, wait_for
 
 MIB = 2**20
 #: counts its tries, and does in each what its number in ``params`` says
@@ -270,3 +271,27 @@ def test_a_skipped_task_has_not_failed(task, home, monkeypatch):
     with pytest.raises(AirflowSkipException):
         task("work").attempt()
     assert not (home / "lineage.db").exists()
+
+
+def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(task, monkeypatch):
+    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 60.0)
+    one = task("sleep")
+    first, second = (TrainModelOperator(task_id="train", **one.given) for _ in range(2))
+    threads = []
+    for operator in (first, second):
+
+        def follow(each=operator):
+            with pytest.raises(JobLost, match="the job was cancelled"):
+                each.execute(one.context())
+
+        threads.append(threading.Thread(target=follow))
+        threads[-1].start()
+        wait_for(lambda each=operator: each._following, what="the job")
+    (backend, handle, _) = second._following
+    wait_for(lambda: second._following[2]._path.read_text() == second._following[2]._own, what="the later claim")
+    first.on_kill()
+    assert backend.describe(handle).state is JobState.RUNNING
+    second.on_kill()
+    assert backend.describe(handle).state is JobState.CANCELLED
+    for thread in threads:
+        thread.join(timeout=30)

@@ -19,6 +19,7 @@ from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators._account import record_failure, record_success
+from modelway.operators._claim import Claim
 from modelway.operators._failure import failure_of, job_error, last_lines, submit_error
 from modelway.operators._memory import TriedMemory
 from modelway.spec.units import format_size
@@ -73,7 +74,7 @@ class JobOperator(ModelwayOperator):
     """An operator whose work is one job: submit it (or find it again), wait deferred, collect what it made."""
 
     template_fields: Sequence[str] = ("backend", "options")
-    _following: tuple[Backend, Handle] | None = None
+    _following: tuple[Backend, Handle, Claim] | None = None
     _killed = False
 
     def __init__(self, *, backend: str = "local", options: Any = None, **kwargs: Any) -> None:
@@ -95,7 +96,7 @@ class JobOperator(ModelwayOperator):
         home = settings_from_airflow().home
         backend, handle = self._submit(context, home)
         self.log.info("job %s in %s", handle.name, handle.place)
-        status, offset = self._follow(backend, handle)
+        status, offset = self._follow(backend, handle, claim=Claim(home=home, job=handle.name))
         if status.state.is_terminal:
             return self._conclude(context, handle, status)
         self._defer(context, handle, home=home, offset=offset)
@@ -122,11 +123,13 @@ class JobOperator(ModelwayOperator):
         except SubmitFailed as error:
             raise submit_error(error, stage=job.stage, options=options) from error
 
-    def _follow(self, backend: Backend, handle: Handle) -> tuple[JobStatus, int]:
+    def _follow(self, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
         """Stream the job's log for as long as patience lasts; return its status and how far its log was read."""
-        self._following = backend, handle
+        self._following = backend, handle, claim
         if self._killed:
-            backend.cancel(handle)
+            self._stop(backend, handle, claim)
+        else:
+            claim.take()
         follower, until = Follower(backend, handle), time.monotonic() + PATIENCE_SECONDS
         while True:
             step = follower.step()
@@ -134,6 +137,7 @@ class JobOperator(ModelwayOperator):
                 self.log.info("%s", line)
             if step.over or (time.monotonic() > until and not step.more):
                 self._following = None
+                claim.give_up()
                 return step.status, follower.offset
             if not step.more:
                 time.sleep(POLL_SECONDS)
@@ -174,11 +178,16 @@ class JobOperator(ModelwayOperator):
         """
         self._killed = True
         if self._following:
-            backend, handle = self._following
-            try:
-                backend.cancel(handle)
-            except Exception as error:
-                self.log.error("job %s could not be stopped: %s: %s", handle.name, type(error).__name__, error)
+            self._stop(*self._following)
+
+    def _stop(self, backend: Backend, handle: Handle, claim: Claim) -> None:
+        if claim.is_anothers():
+            self.log.info("job %s is left running: a later try of the task follows it", handle.name)
+            return
+        try:
+            backend.cancel(handle)
+        except Exception as error:
+            self.log.error("job %s could not be stopped: %s: %s", handle.name, type(error).__name__, error)
 
 
 def run_key(context: Context) -> str:
