@@ -1,5 +1,6 @@
 """The cluster that tests use: any that KUBECONFIG names; a namespace of their own, gone at the end."""
 
+import base64
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.job_folders import wait_for
 
 #: an image with nothing but Python, for jobs that need no library
 PYTHON_IMAGE = "python:3.11-slim-bookworm"
@@ -61,3 +64,24 @@ def node_storage(folder: Path) -> dict[str, Any]:
     # Nodes without a kubelet are a benchmark's.
     (node,) = (each for each in nodes if each["status"]["nodeInfo"]["kubeletVersion"])
     return {"path": "/modelway", "node": {"name": node["metadata"]["name"], "path": str(folder)}}
+
+
+def token_client(admin: Any, namespace: str, account: str) -> Any:
+    """Return a client with the service account's own token."""
+    from kubernetes import client
+
+    secrets = wait_for(
+        lambda: [
+            each
+            for each in json.loads(kubectl("get", "secrets", "-n", namespace, "-o", "json"))["items"]
+            if each["metadata"].get("annotations", {}).get("kubernetes.io/service-account.name") == account
+        ],
+        what="the account's token",
+    )
+    configuration = client.Configuration()
+    configuration.host = admin.configuration.host
+    configuration.ssl_ca_cert = admin.configuration.ssl_ca_cert
+    token = base64.b64decode(secrets[0]["data"]["token"]).decode()
+    configuration.api_key = {"authorization": f"Bearer {token}"}
+    configuration.api_key_prefix = {}
+    return client.ApiClient(configuration)

@@ -17,7 +17,14 @@ from modelway.failures import FailureKind
 from modelway.job.contract import read_events, recorded_checkpoints
 
 from tests.job_folders import ended, go, starts, store_code, store_text, succeeded, wait_for
-from tests.kubernetes_cluster import PYTHON_IMAGE, kubectl, node_storage, own_namespace, require_cluster
+from tests.kubernetes_cluster import (
+    PYTHON_IMAGE,
+    kubectl,
+    node_storage,
+    own_namespace,
+    require_cluster,
+    token_client,
+)
 
 SECONDS = 90
 MODELS = Path(__file__).parents[2] / "include" / "models"
@@ -361,29 +368,6 @@ def test_what_a_service_account_may_not_do_is_told(client, jobs, options, tmp_pa
             jobs(WAITS, backend=backend, options=on(options, namespace=namespace))
         assert refused.value.kind is FailureKind.FORBIDDEN
         assert not refused.value.retryable
-
-
-def token_client(admin, namespace, account):
-    """Return a client with the service account's own token."""
-    from kubernetes import client
-
-    secrets = wait_for(
-        lambda: [
-            each
-            for each in json.loads(kubectl("get", "secrets", "-n", namespace, "-o", "json"))["items"]
-            if each["metadata"].get("annotations", {}).get("kubernetes.io/service-account.name") == account
-        ],
-        what="the account's token",
-    )
-    import base64
-
-    configuration = client.Configuration()
-    configuration.host = admin.configuration.host
-    configuration.ssl_ca_cert = admin.configuration.ssl_ca_cert
-    token = base64.b64decode(secrets[0]["data"]["token"]).decode()
-    configuration.api_key = {"authorization": f"Bearer {token}"}
-    configuration.api_key_prefix = {}
-    return client.ApiClient(configuration)
 
 
 def test_a_request_that_is_invalid_is_told(jobs, options):
