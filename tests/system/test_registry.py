@@ -231,10 +231,9 @@ class Proxy:
         with connection:
             if fault == "503":
                 connection.recv(65536)
-                connection.sendall(
-                    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                )
+                # Before the answer: who gets it may look at once.
                 self.met.append(fault)
+                connection.sendall(BUSY)
                 return
             with socket.create_connection(("127.0.0.1", self._target_port)) as target:
                 back = threading.Thread(target=self._pump, args=(target, connection, None), daemon=True)
