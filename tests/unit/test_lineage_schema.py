@@ -15,10 +15,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from modelway.errors import ModelwayError, NotWritable
+from modelway.lineage import asset_tables  # noqa: F401 - adds its tables to the metadata
+from modelway.lineage.columns import metadata
 from modelway.lineage.engine import connect_engine, parse_url, reading
 from modelway.lineage.migrate import MIGRATIONS, migrate
 from modelway.lineage.store import open_store, open_to_read, store_exists
-from modelway.lineage.tables import SCHEMA, metadata
+from modelway.lineage.tables import SCHEMA
 
 from tests.lineage_samples import make_record
 

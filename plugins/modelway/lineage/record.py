@@ -20,6 +20,74 @@ class DatasetRecord:
     digest: str | None = None
     version: str | None = None
     rows: int | None = None
+    schema: Mapping[str, str] | None = None
+    """The type of each column, by the column's name."""
+    statistics: Mapping[str, Mapping[str, Any]] | None = None
+    """What the values of each column are like, by the column's name: ``modelway.job.statistics``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentRecord:
+    """What a stage ran in; two with the same digest are the same."""
+
+    digest: str
+    python: str
+    platform: str
+    packages: Mapping[str, str]
+    """The version of each installed package, by its name."""
+    image: str | None = None
+    """The container's image, by digest where it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What one stage of a run was and what it took; None: not known."""
+
+    name: str
+    backend: str | None = None
+    seed: int | None = None
+    skipped: bool = False
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    gpu_seconds: float | None = None
+    """Seconds times GPUs."""
+    peak_memory_bytes: int | None = None
+    environment: EnvironmentRecord | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureRecord:
+    """A chart: ``data`` is what its ``kind`` draws, see ``modelway.job.charts``."""
+
+    name: str
+    kind: str
+    data: Mapping[str, Any]
+    stage: str | None = None
+    checkpoint: str | None = None
+    """The checkpoint whose evaluation drew it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportanceRecord:
+    """By how much a metric of a checkpoint gets worse when the values of one feature are shuffled."""
+
+    checkpoint: str
+    feature: str
+    importance: float | None
+    deviation: float | None = None
+    """The standard deviation over the repetitions."""
+    metric: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureRecord:
+    """What a version has learned: ``{name, type}`` of its layers, ``{name, shape, datatype, count, norm, …}`` of its
+    tensors, and how many parameters it has.
+    """
+
+    parameters: int
+    layers: Sequence[Mapping[str, Any]]
+    tensors: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +104,10 @@ class RunRecord:
     branch: str | None = None
     dirty: bool | None = None
     """Whether the working tree differed from ``commit``; None: unknown."""
+    diff_digest: str | None = None
+    """Of what differed."""
+    repository: str | None = None
+    """Where the commit can be had; holds no credentials."""
     spec: Mapping[str, Any] = field(default_factory=dict)
     """The model spec that the run used."""
     seed: int | None = None
@@ -52,6 +124,10 @@ class RunRecord:
     """How long its training jobs ran, all stages together."""
     gpu_seconds: float | None = None
     datasets: tuple[DatasetRecord, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    """In the order in which they ran."""
+    figures: tuple[FigureRecord, ...] = ()
+    importances: tuple[ImportanceRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +207,9 @@ class VersionRecord:
     points: Sequence[MetricPoint] = ()
     files: Sequence[FileRecord] = ()
     checkpoint_uri: str | None = None
+    architecture: ArchitectureRecord | None = None
+    base: int | None = None
+    """The number of the version that training began from."""
     alias: str | None = None
     """Points at the version from the moment that it is there."""
 
@@ -220,6 +299,9 @@ class VersionDetail:
     series: tuple[MetricSeries, ...]
     files: tuple[FileRecord, ...]
     images: tuple[ImageRecord, ...]
+    architecture: ArchitectureRecord | None
+    base: int | None
+    """The number of the version that training began from."""
     alias_history: tuple[AliasChange, ...]
     weight_history: tuple[WeightChange, ...]
     events: tuple[Event, ...]

@@ -1,10 +1,7 @@
-"""The tables of the lineage database, in types that SQLite and PostgreSQL share.
+"""The tables of models, runs and versions, in types that SQLite and PostgreSQL share; see also ``asset_tables``.
 
 A version, an event and a line of history are never updated: the migrations add triggers that refuse it.
 """
-
-from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -12,79 +9,31 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Double,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 
+from modelway.lineage.columns import Id, UtcTime, key, metadata, reference
+
 #: the newest migration; a test holds it against migrations/versions
-SCHEMA = "0004"
+SCHEMA = "0005"
 
 #: tables whose rows are never updated
-APPEND_ONLY = ("versions", "alias_history", "weight_history", "events")
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware time, kept in UTC; SQLite has no time zones, so it is put back on reading."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Turn an aware time into UTC.
-
-        :raises ValueError: the time has no zone
-        """
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value.isoformat()} has no time zone")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return the time with its zone."""
-        if value is None:
-            return None
-        time: datetime = value
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-#: an identity column: SQLite counts only in a column of type INTEGER, PostgreSQL may need more than 32 bits
-Id = BigInteger().with_variant(Integer(), "sqlite")
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
+APPEND_ONLY = (
+    *("versions", "alias_history", "weight_history", "events"),
+    *("asset_versions", "asset_files", "asset_references", "asset_alias_history"),
 )
-
-
-def _id() -> Column[int]:
-    return Column("id", Id, primary_key=True)
-
-
-def _reference(name: str, table: str, *, nullable: bool = False) -> Column[int]:
-    return Column(name, Id, ForeignKey(f"{table}.id"), nullable=nullable)
-
 
 models = Table(
     "models",
     metadata,
-    _id(),
+    key(),
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False),
     # The number of the newest version; the row is locked while the next number is taken.
@@ -95,8 +44,8 @@ models = Table(
 runs = Table(
     "runs",
     metadata,
-    _id(),
-    _reference("model", "models"),
+    key(),
+    reference("model", "models"),
     Column("dag_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("actor", Text, nullable=False),
@@ -106,6 +55,9 @@ runs = Table(
     Column("commit_id", Text),
     Column("branch", Text),
     Column("dirty", Boolean),
+    # Of what differs from the commit, and where the commit can be had: no credentials.
+    Column("diff_digest", Text),
+    Column("repository", Text),
     Column("spec", JSON, nullable=False),
     Column("seed", BigInteger),
     Column("inputs_digest", Text),
@@ -126,8 +78,8 @@ runs = Table(
 versions = Table(
     "versions",
     metadata,
-    _id(),
-    _reference("model", "models"),
+    key(),
+    reference("model", "models"),
     Column("number", Integer, nullable=False),
     Column("run", Id, ForeignKey("runs.id"), nullable=False, unique=True),
     Column("description", Text, nullable=False),
@@ -140,16 +92,50 @@ versions = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("checkpoint_uri", Text),
+    # The version that training began from.
+    Column("base", Id, ForeignKey("versions.id")),
     UniqueConstraint("model", "number"),
     CheckConstraint("number >= 1", name="number"),
     Index(None, "archive_digest"),
     Index(None, "model_digest"),
+    Index(None, "checkpoint_digest"),
+    Index(None, "base"),
+)
+
+# What one stage of a run ran in: the interpreter, the platform, the image and the packages with their versions.
+environments = Table(
+    "environments",
+    metadata,
+    key(),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("python", Text, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("image", Text),
+    Column("packages", JSON, nullable=False),
+)
+
+stages = Table(
+    "stages",
+    metadata,
+    reference("run", "runs"),
+    Column("name", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("backend", Text),
+    Column("seed", BigInteger),
+    Column("skipped", Boolean, nullable=False),
+    Column("seconds", Double),
+    Column("cpu_seconds", Double),
+    Column("gpu_seconds", Double),
+    Column("peak_memory_bytes", BigInteger),
+    Column("environment", Id, ForeignKey("environments.id")),
+    PrimaryKeyConstraint("run", "name"),
+    Index(None, "environment"),
 )
 
 params = Table(
     "params",
     metadata,
-    _reference("run", "runs"),
+    reference("run", "runs"),
     Column("stage", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("value", JSON, nullable=False),
@@ -159,8 +145,8 @@ params = Table(
 datasets = Table(
     "datasets",
     metadata,
-    _id(),
-    _reference("run", "runs"),
+    key(),
+    reference("run", "runs"),
     Column("stage", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("uri", Text, nullable=False),
@@ -168,6 +154,9 @@ datasets = Table(
     # What its owners call this state of it; no version of a model.
     Column("version", Text),
     Column("rows", BigInteger),
+    # Its columns with their types, and per column a summary of its values.
+    Column("schema", JSON),
+    Column("statistics", JSON),
     Index(None, "run"),
     Index(None, "digest"),
 )
@@ -176,7 +165,7 @@ datasets = Table(
 metrics = Table(
     "metrics",
     metadata,
-    _reference("run", "runs"),
+    reference("run", "runs"),
     Column("stage", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("steps", JSON, nullable=False),
@@ -189,8 +178,8 @@ metrics = Table(
 evaluations = Table(
     "evaluations",
     metadata,
-    _id(),
-    _reference("run", "runs"),
+    key(),
+    reference("run", "runs"),
     Column("checkpoint", Text, nullable=False),
     Column("digest", Text),
     Column("stage", Text),
@@ -204,17 +193,54 @@ evaluations = Table(
 evaluation_metrics = Table(
     "evaluation_metrics",
     metadata,
-    _reference("evaluation", "evaluations"),
+    reference("evaluation", "evaluations"),
     Column("name", Text, nullable=False),
     Column("value", Double),
     Column("flag", Text),
     PrimaryKeyConstraint("evaluation", "name"),
 )
 
+# A chart's points, at most some hundred: what is drawn, not the raw outputs of an evaluation.
+figures = Table(
+    "figures",
+    metadata,
+    key(),
+    reference("run", "runs"),
+    Column("stage", Text),
+    Column("checkpoint", Text),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("data", JSON, nullable=False),
+    Index(None, "run"),
+)
+
+importances = Table(
+    "importances",
+    metadata,
+    reference("run", "runs"),
+    Column("checkpoint", Text, nullable=False),
+    Column("feature", Text, nullable=False),
+    # By how much the metric gets worse when the feature's values are shuffled, and over repeats its deviation.
+    Column("importance", Double),
+    Column("deviation", Double),
+    Column("metric", Text, nullable=False),
+    PrimaryKeyConstraint("run", "checkpoint", "feature"),
+)
+
+# What a version has learned: its layers, and per tensor the shape, type, count and norms.
+architectures = Table(
+    "architectures",
+    metadata,
+    Column("version", Id, ForeignKey("versions.id"), primary_key=True),
+    Column("parameters", BigInteger, nullable=False),
+    Column("layers", JSON, nullable=False),
+    Column("tensors", JSON, nullable=False),
+)
+
 version_metrics = Table(
     "version_metrics",
     metadata,
-    _reference("version", "versions"),
+    reference("version", "versions"),
     Column("name", Text, nullable=False),
     Column("value", Double),
     Column("flag", Text),
@@ -232,7 +258,7 @@ files = Table(
 version_files = Table(
     "version_files",
     metadata,
-    _reference("version", "versions"),
+    reference("version", "versions"),
     Column("path", Text, nullable=False),
     Column("digest", Text, ForeignKey("files.digest"), nullable=False),
     Column("role", Text, nullable=False),
@@ -243,8 +269,8 @@ version_files = Table(
 images = Table(
     "images",
     metadata,
-    _id(),
-    _reference("version", "versions"),
+    key(),
+    reference("version", "versions"),
     Column("builder", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("reference", Text, nullable=False),
@@ -256,9 +282,9 @@ images = Table(
 aliases = Table(
     "aliases",
     metadata,
-    _reference("model", "models"),
+    reference("model", "models"),
     Column("name", Text, nullable=False),
-    _reference("version", "versions"),
+    reference("version", "versions"),
     PrimaryKeyConstraint("model", "name"),
     Index(None, "version"),
 )
@@ -266,10 +292,10 @@ aliases = Table(
 alias_history = Table(
     "alias_history",
     metadata,
-    _id(),
-    _reference("model", "models"),
+    key(),
+    reference("model", "models"),
     Column("name", Text, nullable=False),
-    _reference("version", "versions", nullable=True),
+    reference("version", "versions", nullable=True),
     Column("at", UtcTime, nullable=False),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -281,7 +307,7 @@ deployments = Table(
     "deployments",
     metadata,
     Column("endpoint", Text, nullable=False),
-    _reference("version", "versions"),
+    reference("version", "versions"),
     Column("weight", Integer, nullable=False),
     Column("since", UtcTime, nullable=False),
     PrimaryKeyConstraint("endpoint", "version"),
@@ -292,9 +318,9 @@ deployments = Table(
 weight_history = Table(
     "weight_history",
     metadata,
-    _id(),
+    key(),
     Column("endpoint", Text, nullable=False),
-    _reference("version", "versions"),
+    reference("version", "versions"),
     Column("weight", Integer, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("actor", Text, nullable=False),
@@ -309,7 +335,7 @@ rollouts = Table(
     metadata,
     Column("endpoint", Text, nullable=False),
     Column("run_id", Text, nullable=False),
-    _reference("version", "versions"),
+    reference("version", "versions"),
     Column("state", Text, nullable=False),
     Column("step", Integer, nullable=False),
     Column("detail", JSON, nullable=False),
@@ -324,7 +350,7 @@ rollouts = Table(
 failures = Table(
     "failures",
     metadata,
-    _id(),
+    key(),
     Column("model", Text, nullable=False),
     Column("dag_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
@@ -351,12 +377,12 @@ failures = Table(
 events = Table(
     "events",
     metadata,
-    _id(),
+    key(),
     Column("at", UtcTime, nullable=False),
     Column("actor", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    _reference("model", "models", nullable=True),
-    _reference("version", "versions", nullable=True),
+    reference("model", "models", nullable=True),
+    reference("version", "versions", nullable=True),
     Column("run_id", Text),
     Column("detail", JSON, nullable=False),
     Index(None, "model", "id"),
