@@ -5,7 +5,19 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from modelway.lineage.record import DatasetRecord, EvaluationRecord, FileRecord, MetricPoint, RunRecord, VersionRecord
+from modelway.lineage.record import (
+    ArchitectureRecord,
+    DatasetRecord,
+    EnvironmentRecord,
+    EvaluationRecord,
+    FigureRecord,
+    FileRecord,
+    ImportanceRecord,
+    MetricPoint,
+    RunRecord,
+    StageRecord,
+    VersionRecord,
+)
 
 
 def digest(text: str) -> str:
@@ -21,6 +33,15 @@ CODE = {
     "size": 10,
     "commit": {"commit": None, "branch": None, "dirty": None},
 }
+
+
+ENVIRONMENT = EnvironmentRecord(
+    digest=digest("environment"),
+    python="3.11.7",
+    platform="Linux x86_64",
+    packages={"numpy": "2.3.1", "torch": "2.13.0"},
+    image="registry/train@sha256:" + "0" * 64,
+)
 
 
 def make_record(run_id: str = "manual__1", *, model: str = "digits", **changes: Any) -> VersionRecord:
@@ -44,9 +65,43 @@ def make_record(run_id: str = "manual__1", *, model: str = "digits", **changes: 
         gpu_seconds=240.0,
         datasets=(
             DatasetRecord(
-                stage="coarse", name="images", uri="/data/images", digest=digest("images"), version="7", rows=60_000
+                stage="coarse",
+                name="images",
+                uri="/data/images",
+                digest=digest("images"),
+                version="7",
+                rows=60_000,
+                schema={"pixel": "float", "label": "int"},
+                statistics={"pixel": {"mean": 0.5, "missing": 0}},
             ),
             DatasetRecord(stage="coarse", name="sales", uri="warehouse://sales"),
+        ),
+        diff_digest=digest("diff"),
+        repository="https://example.org/models.git",
+        stages=(
+            StageRecord(
+                name="coarse", backend="local", seed=7, seconds=20.0, cpu_seconds=18.5, environment=ENVIRONMENT
+            ),
+            StageRecord(
+                name="fine",
+                backend="kubernetes",
+                seed=7,
+                seconds=100.0,
+                cpu_seconds=90.0,
+                gpu_seconds=240.0,
+                peak_memory_bytes=2**31,
+                environment=ENVIRONMENT,
+            ),
+            StageRecord(name="polish", skipped=True),
+        ),
+        figures=(
+            FigureRecord(
+                name="roc", kind="roc", data={"x": [0.0, 0.5, 1.0], "y": [0.0, 0.9, 1.0]}, checkpoint="fine-3"
+            ),
+        ),
+        importances=(
+            ImportanceRecord(checkpoint="fine-3", feature="height", importance=0.4, deviation=0.1, metric="loss"),
+            ImportanceRecord(checkpoint="fine-3", feature="age", importance=0.1, deviation=0.05, metric="loss"),
         ),
     )
     fields: dict[str, Any] = {
@@ -60,6 +115,11 @@ def make_record(run_id: str = "manual__1", *, model: str = "digits", **changes: 
         "checkpoint": "fine-3",
         "checkpoint_digest": digest("checkpoint" + run_id),
         "checkpoint_uri": "file:///artifacts/fine-3",
+        "architecture": ArchitectureRecord(
+            parameters=24,
+            layers=[{"name": "dense", "type": "Linear"}],
+            tensors=[{"name": "dense.weight", "shape": [4, 6], "datatype": "FP32", "count": 24, "norm": 1.5}],
+        ),
         "metrics": {"loss": 0.125, "accuracy": 0.97},
         "evaluations": (
             EvaluationRecord(

@@ -1,4 +1,4 @@
-"""A real PostgreSQL of the tests' own: in a folder of its own, reached over a free port, and killed if a test says so."""
+"""A real PostgreSQL of the tests' own: in a folder of its own, over a free port, and killed if a test says so."""
 
 import os
 import shutil

@@ -38,6 +38,11 @@ def test_everything_that_was_registered_is_read_back(store: LineageStore) -> Non
         ("fine", "loss", (1, 2, 3), (1.0, 0.5, 1 / 3))
     ]
     assert [event.kind for event in found.events] == ["version-registered"]
+    assert (found.architecture, found.base) == (record.architecture, None)
+    assert store.register(make_record("later", base=1)) == 2
+    assert store.version("digits", 2).base == 1
+    # Two versions that were trained in one environment name one row.
+    assert store.version("digits", 2).run.stages == record.run.stages
 
 
 def test_registering_a_run_again_returns_the_first_number_and_changes_nothing(store: LineageStore) -> None:

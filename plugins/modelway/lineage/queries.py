@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Select, Table, func, select
 
 from modelway.lineage.record import (
     AliasChange,
+    ArchitectureRecord,
     DatasetRecord,
     EvaluationRecord,
     Event,
@@ -21,9 +22,11 @@ from modelway.lineage.record import (
     VersionSummary,
     WeightChange,
 )
+from modelway.lineage.run_parts import read_figures, read_importances, read_stages
 from modelway.lineage.tables import (
     alias_history,
     aliases,
+    architectures,
     datasets,
     deployments,
     evaluation_metrics,
@@ -179,7 +182,7 @@ def read_version(connection: Connection, *, name: str, model: int, number: int) 
     if not found:
         return None
     is_it = (versions.c.model == model) & (versions.c.number == number)
-    version, run = connection.execute(select(versions.c.id, versions.c.run).where(is_it)).one()
+    version, run, base = connection.execute(select(versions.c.id, versions.c.run, versions.c.base).where(is_it)).one()
     of_version = select(images).where(images.c.version == version).order_by(images.c.id.desc())
     return VersionDetail(
         summary=found[0],
@@ -189,6 +192,8 @@ def read_version(connection: Connection, *, name: str, model: int, number: int) 
         series=_read_series(connection, run),
         files=_read_files(connection, version),
         images=tuple(ImageRecord(**_shared_columns(row, ImageRecord)) for row in connection.execute(of_version)),
+        architecture=_read_architecture(connection, version),
+        base=connection.execute(select(versions.c.number).where(versions.c.id == base)).scalar() if base else None,
         alias_history=tuple(read_alias_history(connection, alias_history.c.version == version)),
         weight_history=tuple(read_weight_history(connection, weight_history.c.version == version)),
         events=tuple(read_events(connection, events.c.version == version)),
@@ -198,8 +203,19 @@ def read_version(connection: Connection, *, name: str, model: int, number: int) 
 def _read_run(connection: Connection, run: int) -> RunRecord:
     row = connection.execute(select(runs).where(runs.c.id == run)).one()
     query = select(datasets).where(datasets.c.run == run).order_by(datasets.c.id)
-    given = tuple(DatasetRecord(**_shared_columns(each, DatasetRecord)) for each in connection.execute(query))
-    return RunRecord(commit=row.commit_id, datasets=given, **_shared_columns(row, RunRecord))
+    return RunRecord(
+        **_shared_columns(row, RunRecord),
+        commit=row.commit_id,
+        datasets=tuple(DatasetRecord(**_shared_columns(each, DatasetRecord)) for each in connection.execute(query)),
+        stages=read_stages(connection, run),
+        figures=read_figures(connection, run),
+        importances=read_importances(connection, run),
+    )
+
+
+def _read_architecture(connection: Connection, version: int) -> ArchitectureRecord | None:
+    row = connection.execute(select(architectures).where(architectures.c.version == version)).first()
+    return ArchitectureRecord(**_shared_columns(row, ArchitectureRecord)) if row else None
 
 
 def _read_params(connection: Connection, run: int) -> dict[str, dict[str, Any]]:

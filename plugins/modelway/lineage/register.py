@@ -13,7 +13,8 @@ from modelway.lineage import tables
 from modelway.lineage.alias import check_alias, point_alias
 from modelway.lineage.engine import insert_new
 from modelway.lineage.log import add_event
-from modelway.lineage.record import MetricPoint, RunRecord, VersionRecord
+from modelway.lineage.record import EvaluationRecord, MetricPoint, RunRecord, VersionRecord
+from modelway.lineage.run_parts import write_run_parts
 from modelway.lineage.values import plain, split_number
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -76,22 +77,31 @@ def _write_run(connection: Connection, model: int, record: VersionRecord) -> int
         for name, value in values.items()
     ]
     _insert(connection, tables.params, params)
-    _insert(connection, tables.datasets, [{"run": run, **vars(dataset)} for dataset in record.run.datasets])
+    _insert(connection, tables.datasets, [{"run": run} | _plain_fields(dataset) for dataset in record.run.datasets])
     _insert(connection, tables.metrics, _series_rows(run, record.points))
-    for evaluation in record.evaluations:
-        columns = {
-            "run": run,
-            "checkpoint": evaluation.checkpoint,
-            "digest": evaluation.digest,
-            "stage": evaluation.stage,
-            "step": evaluation.step,
-            "note": evaluation.note,
-            "seconds": evaluation.seconds,
-            "startup_seconds": evaluation.startup_seconds,
-        }
-        owner = {"evaluation": _insert_one(connection, tables.evaluations, columns)}
-        _insert(connection, tables.evaluation_metrics, _number_rows(owner, evaluation.metrics))
+    _write_evaluations(connection, run, record.evaluations)
+    write_run_parts(connection, run, record.run)
     return run
+
+
+def _write_evaluations(connection: Connection, run: int, evaluations: Sequence[EvaluationRecord]) -> None:
+    rows = [
+        {name: value for name, value in vars(each).items() if name != "metrics"} | {"run": run} for each in evaluations
+    ]
+    if not rows:
+        return
+    into = insert(tables.evaluations).returning(tables.evaluations.c.id, sort_by_parameter_order=True)
+    keys = connection.execute(into, rows).scalars().all()
+    numbers = [
+        row
+        for key, each in zip(keys, evaluations, strict=True)
+        for row in _number_rows({"evaluation": key}, each.metrics)
+    ]
+    _insert(connection, tables.evaluation_metrics, numbers)
+
+
+def _plain_fields(record: Any) -> dict[str, Any]:
+    return {name: plain(value) for name, value in vars(record).items()}
 
 
 def _run_columns(run: RunRecord) -> dict[str, Any]:
@@ -105,6 +115,8 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
         "commit_id": run.commit,
         "branch": run.branch,
         "dirty": run.dirty,
+        "diff_digest": run.diff_digest,
+        "repository": run.repository,
         "spec": plain(run.spec),
         "seed": run.seed,
         "inputs_digest": run.inputs_digest,
@@ -158,10 +170,20 @@ def _write_version(
         "created_at": now,
         "created_by": record.run.actor,
         "checkpoint_uri": record.checkpoint_uri,
+        "base": _base(connection, model, record.base),
     }
     version = _insert_one(connection, tables.versions, columns)
     _insert(connection, tables.version_metrics, _number_rows({"version": version}, record.metrics))
+    if record.architecture:
+        _insert(connection, tables.architectures, [{"version": version} | _plain_fields(record.architecture)])
     return version
+
+
+def _base(connection: Connection, model: int, number: int | None) -> int | None:
+    if number is None:
+        return None
+    base: int | None = connection.execute(select(tables.versions.c.id).filter_by(model=model, number=number)).scalar()
+    return base
 
 
 def _write_files(connection: Connection, version: int, record: VersionRecord) -> None:
