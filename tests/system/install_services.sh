@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the system tests drive for real, where it is missing: an OCI registry, readers of images, a browser.
+# Installs what the system tests drive for real, where it is missing: MLflow, an OCI registry, readers of images, a browser.
 set -eu
+sh "$(dirname "$0")/install_mlflow.sh" || echo "not installed, its tests are skipped: MLflow" >&2
 missing=""
 for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci chromium:chromium chromedriver:chromium-driver; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
