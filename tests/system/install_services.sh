@@ -1,11 +1,13 @@
 #!/bin/sh
-# Installs what the system tests drive for real, where it is missing: MLflow, an OCI registry, readers of images, a browser.
+# Installs what tests drive for real, where it is missing: MLflow, PostgreSQL, an OCI registry, readers of images, a browser.
 set -eu
 sh "$(dirname "$0")/install_mlflow.sh" || echo "not installed, its tests are skipped: MLflow" >&2
 missing=""
 for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci chromium:chromium chromedriver:chromium-driver; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# Its programs are in no folder of PATH.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "not installed, their tests are skipped:$missing" >&2
