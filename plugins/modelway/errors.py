@@ -63,6 +63,10 @@ class UnknownRun(ModelwayError):
     """A run that the lineage has never heard of, or a name that several have."""
 
 
+class UnknownAsset(ModelwayError):
+    """An asset, or a version of one, that was never uploaded."""
+
+
 class InvalidModelCode(ModelwayError):
     """Model code that cannot be packaged or lacks what the contract asks for."""
 
@@ -137,6 +141,16 @@ class LineageUnavailable(ModelwayError):
     """A lineage database that does not answer, or stays locked."""
 
     retryable = True
+
+
+class ExporterUnavailable(ModelwayError):
+    """A service that the lineage is exported to and that does not answer, or lets nobody in; what is sent waits."""
+
+    retryable = True
+
+
+class ExportRefused(ModelwayError):
+    """A fact of the lineage that another service refuses as it is."""
 
 
 class ImageInvalid(ModelwayError):

@@ -19,7 +19,8 @@ from modelway.lineage import asset_tables  # noqa: F401 - adds its tables to the
 from modelway.lineage.columns import metadata
 from modelway.lineage.engine import connect_engine, parse_url, reading
 from modelway.lineage.migrate import MIGRATIONS, migrate
-from modelway.lineage.store import open_store, open_to_read, store_exists
+from modelway.lineage.opened import store_exists
+from modelway.lineage.store import open_store, open_to_read
 from modelway.lineage.tables import SCHEMA
 
 from tests.lineage_samples import make_record

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +14,13 @@ from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import DigestMismatch, ModelwayError, NotWritable
 
 BLOCK = 4 * 1024 * 1024
+#: what an object whose bytes were not those of its digest is called from then on
+QUARANTINE = ".quarantine"
+#: a stored file older than this is made young when it is put again: garbage collection leaves the young alone
+SETTLED = timedelta(days=1)
+#: what object stores and file systems call the time of an object's last change
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+_NAMED = re.compile(r"(?P<folder>[^/]+)/sha256/(?P<start>[0-9a-f]{2})/(?P<rest>[0-9a-f]{62})(?P<ending>\.[.\w]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,19 @@ class Artifact:
             ) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What lies in the store, and since when; ``whole`` is false for what a killed writer or a quarantine left."""
+
+    uri: str
+    folder: str
+    """Whose it is: a model's name, or a place of its own such as ``_assets``."""
+    digest: str
+    size: int
+    modified: datetime
+    whole: bool
+
+
 def file_digest(path: Path) -> str:
     """Return ``sha256:<hex>`` of a file's bytes."""
     with path.open("rb") as file:
@@ -54,13 +76,14 @@ class ArtifactStore:
         """Store the file at ``path`` under its digest and return it; a file that is there already is not sent again.
 
         :raises NotWritable: the root cannot be written
+        :raises DigestMismatch: the file changed meanwhile
         """
         digest = file_digest(path)
         size = path.stat().st_size
         uri = self.uri(digest, model=model)
         fs, place = _filesystem(uri)
         try:
-            if not _holds(fs, place, size, digest):
+            if not (_holds(fs, place, size, digest) and _made_young(fs, place)):
                 self._write(fs, place, path, digest)
         except OSError as error:
             raise NotWritable(
@@ -81,6 +104,50 @@ class ArtifactStore:
                 return Artifact(uri=place, digest=digest, size=int(fs.size(path)))
         return None
 
+    def holds(self, artifact: Artifact) -> bool:
+        """Say whether an artifact's bytes are there to be referred to anew: garbage collection takes them as young.
+
+        :raises NotWritable: the store does not answer or takes no writes
+        """
+        fs, place = _filesystem(artifact.uri)
+        try:
+            return _holds(fs, place, artifact.size, artifact.digest) and _made_young(fs, place)
+        except OSError as error:
+            raise NotWritable(
+                f"the artifact store does not answer ({error.__class__.__name__}: {error})", where=artifact.uri
+            ) from error
+
+    def objects(self) -> Iterator[StoredObject]:
+        """Yield what lies in the store, in no order; what is not named as this store names is passed over."""
+        fs, top = _filesystem(self.root)
+        if not fs.exists(top):
+            return
+        for folder, _, files in fs.walk(top, detail=True):
+            for name, about in files.items():
+                inside = f"{folder}/{name}".removeprefix(top).strip("/")
+                if (named := _NAMED.fullmatch(inside)) and (modified := _modified(about)):
+                    yield StoredObject(
+                        uri=f"{self.root}/{inside}",
+                        folder=named["folder"],
+                        digest=f"sha256:{named['start']}{named['rest']}",
+                        size=int(about.get("size") or 0),
+                        modified=modified,
+                        whole=named["ending"] is None,
+                    )
+
+    def remove(self, uri: str, *, before: datetime) -> bool:
+        """Remove an object unless it was put again since ``before``, and say whether it is gone."""
+        fs, place = _filesystem(uri)
+        try:
+            fs.invalidate_cache()
+            modified = _modified(fs.info(place))
+            if modified is None or modified >= before:
+                return False
+            fs.rm_file(place)
+        except FileNotFoundError:
+            pass
+        return True
+
     def uri(self, digest: str, *, model: str) -> str:
         """Return where a file with this digest lies, or would lie."""
         hexdigits = digest.removeprefix("sha256:")
@@ -97,7 +164,11 @@ class ArtifactStore:
                     target.flush()
                     os.fsync(target.fileno())
             if copied != digest:
-                raise DigestMismatch(f"the file changed while it was stored: {digest} became {copied}", where=str(path))
+                raise DigestMismatch(
+                    f"the file changed while it was stored: {digest} became {copied}",
+                    where=str(path),
+                    do="Store it again when nothing writes to it",
+                )
             fs.mv(beside, place)
             if _is_local(fs):
                 sync_folder(Path(folder))
@@ -108,29 +179,81 @@ class ArtifactStore:
     def fetch(self, artifact: Artifact, *, to: Path) -> Path:
         """Copy the artifact to the file ``to``, checking its digest on the way; ``to`` appears whole or not at all.
 
+        Stored bytes that are twice not what the digest names are moved beside, so that a good copy can be put again.
+
         :raises DigestMismatch: the stored bytes are not the ones the digest names (truncated, changed) or are gone
         """
         fs, place = _filesystem(artifact.uri)
         to.parent.mkdir(parents=True, exist_ok=True)
         beside = to.with_name(f"{to.name}.{uuid.uuid4().hex}.part")
         try:
-            with fs.open(place, "rb") as source, beside.open("wb") as target:
-                found = _copy(source, target)
-            if found != artifact.digest:
-                size = beside.stat().st_size
-                raise DigestMismatch(
-                    f"the stored bytes are {found} ({size} bytes), not {artifact.digest} ({artifact.size} bytes)",
-                    where=artifact.uri,
-                    do="The file was truncated or changed after it was written; run the stage that made it again",
-                )
-            beside.replace(to)
+            # A second look: a connection that breaks off says nothing about what is stored.
+            if (found := _bring(fs, place, beside)) == artifact.digest or _bring(fs, place, beside) == artifact.digest:
+                beside.replace(to)
+                return to
+            raise DigestMismatch(
+                f"the stored bytes are {found} ({beside.stat().st_size} bytes), "
+                f"not {artifact.digest} ({artifact.size} bytes)",
+                where=artifact.uri,
+                do="The file was truncated or changed after it was written; run the stage that made it again"
+                + _quarantined(fs, place, artifact.digest),
+            )
         except FileNotFoundError as error:
             raise DigestMismatch(
                 f"{artifact.digest} is gone", where=artifact.uri, do="Run the stage that made it again"
             ) from error
         finally:
             beside.unlink(missing_ok=True)
-        return to
+
+
+def _bring(fs: Any, place: str, to: Path) -> str:
+    with fs.open(place, "rb") as source, to.open("wb") as target:
+        return _copy(source, target)
+
+
+def _quarantined(fs: Any, place: str, digest: str) -> str:
+    """Move a bad object beside its place and say so; only what this store named by that digest is moved."""
+    named = _NAMED.search("/".join(place.split("/")[-4:]))
+    if not named or named["ending"] or f"sha256:{named['start']}{named['rest']}" != digest:
+        return ""
+    try:
+        fs.mv(place, place + QUARANTINE)
+    except OSError as error:
+        return f". It could not be moved aside ({error.__class__.__name__}: {error})"
+    return f", or put a good copy there again. The bad one lies beside it now, as {place.rsplit('/', 1)[1]}{QUARANTINE}"
+
+
+def _made_young(fs: Any, place: str) -> bool:
+    """Give a stored file today's time and say whether that could be done; one of today is left as it is."""
+    try:
+        modified = _modified(fs.info(place))
+        if modified is None or datetime.now(UTC) - modified < SETTLED:
+            return True
+        if _is_local(fs):
+            os.utime(place)
+        else:
+            beside = f"{place}.{uuid.uuid4().hex}.part"
+            fs.cp_file(place, beside)
+            fs.mv(beside, place)
+        return True
+    except (OSError, NotImplementedError):
+        # Another user's file, or one that went this instant: it is written anew.
+        return False
+
+
+def _modified(about: Mapping[str, Any]) -> datetime | None:
+    """Return when an object was last written as its store tells it, None where it does not."""
+    value = next((about[name] for name in _TIMES if about.get(name)), None)
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _holds(fs: Any, place: str, size: int, digest: str) -> bool:

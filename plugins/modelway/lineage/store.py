@@ -4,19 +4,19 @@ Every write is one transaction and can be repeated: what is there already is not
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage import failures, history, queries, tables
 from modelway.lineage.alias import check_alias, point_alias
-from modelway.lineage.engine import connect_engine, insert_new, make_folder, parse_url, reading, writing
+from modelway.lineage.engine import insert_new, reading, writing
 from modelway.lineage.log import add_event
-from modelway.lineage.migrate import migrate, schema_of
+from modelway.lineage.opened import engine_to_read, engine_to_write
+from modelway.lineage.outbox import with_exporters
 from modelway.lineage.record import (
     ROLLOUT_STATES,
     AliasChange,
@@ -35,17 +35,14 @@ from modelway.lineage.register import register_version
 from modelway.lineage.values import plain
 
 
-def open_store(url: str) -> "LineageStore":
+def open_store(url: str, *, exporters: Iterable[str] = ()) -> "LineageStore":
     """Open the lineage database at an SQLAlchemy URL, making or migrating it if needed.
 
+    :param exporters: names of those who are to be told what is written, see ``outbox``
     :raises NotWritable: the file or its folder cannot be written
     :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
     """
-    parsed = parse_url(url)
-    make_folder(parsed)
-    engine = connect_engine(parsed)
-    migrate(engine)
-    return LineageStore(engine)
+    return LineageStore(with_exporters(engine_to_write(url), exporters))
 
 
 def open_to_read(url: str) -> "LineageStore | None":
@@ -54,22 +51,8 @@ def open_to_read(url: str) -> "LineageStore | None":
     :raises NotWritable: it has an older schema and cannot be migrated
     :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
     """
-    if not store_exists(url):
-        return None
-    engine = connect_engine(parse_url(url))
-    with reading(engine) as connection:
-        found = schema_of(connection)
-    if found is None:
-        return None
-    if found != tables.SCHEMA:
-        migrate(engine)
-    return LineageStore(engine)
-
-
-def store_exists(url: str) -> bool:
-    """Say whether the SQLite file is there; a PostgreSQL database is taken to be."""
-    parsed = parse_url(url)
-    return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
+    engine = engine_to_read(url)
+    return None if engine is None else LineageStore(engine)
 
 
 class LineageStore:
@@ -78,6 +61,11 @@ class LineageStore:
     def __init__(self, engine: Engine) -> None:
         """Use an engine whose schema is current."""
         self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """The connections, for what works on them by itself."""
+        return self._engine
 
     def register(self, record: VersionRecord) -> int:
         """Write a version in one transaction and return its number.

@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
+from modelway.lineage.opened import store_exists
 from modelway.lineage.record import ModelSummary, VersionDetail, VersionSummary
-from modelway.lineage.store import LineageStore, open_to_read, store_exists
+from modelway.lineage.store import LineageStore, open_to_read
 from modelway.lineage.values import plain
 from modelway.ui.page import page
 
