@@ -72,13 +72,14 @@ class ArtifactStore:
         """Open the store at ``root`` (``file:///…``, ``gs://…``, ``s3://…``) without touching it."""
         self.root = root.rstrip("/")
 
-    def put(self, path: Path, *, model: str) -> Artifact:
+    def put(self, path: Path, *, model: str, digest: str | None = None) -> Artifact:
         """Store the file at ``path`` under its digest and return it; a file that is there already is not sent again.
 
+        :param digest: the file's digest, where it was taken before
         :raises NotWritable: the root cannot be written
         :raises DigestMismatch: the file changed meanwhile
         """
-        digest = file_digest(path)
+        digest = digest or file_digest(path)
         size = path.stat().st_size
         uri = self.uri(digest, model=model)
         fs, place = _filesystem(uri)

@@ -2,13 +2,12 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from modelway.cli._tables import print_json, print_table, table
 from modelway.errors import UnknownModel
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from modelway.lineage.record import RunRecord, VersionDetail, VersionSummary
     from modelway.lineage.store import LineageStore
 
@@ -33,12 +32,12 @@ def list_versions(args: argparse.Namespace) -> int:
     """
     found = _store(args.model).versions(args.model)
     if args.json:
-        _print_json(found)
+        print_json(found)
         return 0
-    table = _table("VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN")
+    listed = table("VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN")
     for version in found:
-        table.add_row(*_row(version))
-    _print(table)
+        listed.add_row(*_row(version))
+    print_table(listed)
     return 0
 
 
@@ -51,7 +50,7 @@ def show_version(args: argparse.Namespace) -> int:
     store = _store(args.model)
     found = store.version(args.model, store.find(args.model, args.version))
     if args.json:
-        _print_json(found)
+        print_json(found)
         return 0
     _print_facts(found)
     _print_tables(found)
@@ -137,52 +136,25 @@ def _interval(run: "RunRecord") -> str:
 
 def _print_tables(detail: "VersionDetail") -> None:
     chosen = detail.summary.checkpoint
-    evaluations = _table("EVALUATION", "METRICS", "")
+    evaluations = table("EVALUATION", "METRICS", "")
     for each in detail.evaluations:
         numbers = "  ".join(f"{name} {_number(value)}" for name, value in sorted(each.metrics.items()))
         evaluations.add_row(each.checkpoint, numbers, "chosen" if each.checkpoint == chosen else each.note)
-    params = _table("STAGE", "PARAMETER", "VALUE")
+    params = table("STAGE", "PARAMETER", "VALUE")
     for stage, values in detail.params.items():
         for name, value in values.items():
             params.add_row(stage, name, json.dumps(value, ensure_ascii=False))
-    datasets = _table("DATA SET", "STAGE", "VERSION", "DIGEST", "URI")
+    datasets = table("DATA SET", "STAGE", "VERSION", "DIGEST", "URI")
     for data in detail.run.datasets:
         datasets.add_row(data.name, data.stage, data.version or "-", data.digest or "-", data.uri)
-    files = _table("FILE", "BYTES", "SHA256")
+    files = table("FILE", "BYTES", "SHA256")
     for file in detail.files:
         files.add_row(file.path, str(file.size), file.digest.removeprefix("sha256:"))
-    events = _table("EVENT", "AT", "BY", "RUN", "")
+    events = table("EVENT", "AT", "BY", "RUN", "")
     for event in detail.events:
         why = str(event.detail.get("reason") or "")
         events.add_row(event.kind, f"{event.at:%Y-%m-%d %H:%M:%S}Z", event.actor, event.run_id or "-", why)
-    for table in (evaluations, params, datasets, files, events):
-        if table.row_count:
+    for each_table in (evaluations, params, datasets, files, events):
+        if each_table.row_count:
             print()
-            _print(table)
-
-
-def _table(*columns: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    return table
-
-
-def _print(table: "Table") -> None:
-    """Print aligned text as wide as it is: a terminal wraps it, a pipe gets whole lines."""
-    import io
-    import sys
-
-    from rich.console import Console
-
-    text = io.StringIO()
-    Console(file=text, width=10_000, color_system=None, markup=False, emoji=False, highlight=False).print(table)
-    sys.stdout.writelines(line.rstrip() + "\n" for line in text.getvalue().splitlines())
-
-
-def _print_json(value: Any) -> None:
-    from modelway.lineage.values import plain
-
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+            print_table(each_table)

@@ -100,6 +100,9 @@ class RunRecord:
     run_type: str = "manual"
     started_at: datetime | None = None
     code_digest: str | None = None
+    code_uri: str | None = None
+    """Where the code package lies; written as an asset, not read back."""
+    code_size: int | None = None
     commit: str | None = None
     branch: str | None = None
     dirty: bool | None = None

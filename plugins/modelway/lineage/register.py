@@ -14,6 +14,7 @@ from modelway.lineage.alias import check_alias, point_alias
 from modelway.lineage.engine import insert_new
 from modelway.lineage.log import add_event
 from modelway.lineage.record import EvaluationRecord, MetricPoint, RunRecord, VersionRecord
+from modelway.lineage.run_assets import write_run_assets
 from modelway.lineage.run_parts import write_run_parts
 from modelway.lineage.values import plain, split_number
 
@@ -47,6 +48,7 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
     add_event(connection, keys, kind="version-registered", actor=actor, run_id=run_id, detail=detail)
     if record.alias is not None:
         point_alias(connection, keys, alias=record.alias, actor=actor, reason="registered", run_id=run_id)
+    write_run_assets(connection, record, keys=keys, number=number)
     return number
 
 

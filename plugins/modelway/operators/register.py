@@ -186,6 +186,8 @@ def run_record(
         run_type=dag_run.run_type.value,
         started_at=dag_run.start_date,
         code_digest=code["digest"],
+        code_uri=code["uri"],
+        code_size=code["size"],
         **code["commit"],
         spec=spec,
         seed=training[0]["seed"] if training else None,
