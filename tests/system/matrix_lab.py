@@ -1,5 +1,6 @@
 """An Airflow for the kill matrix: its tasks and triggers stop at exact steps, its parts can be killed and started."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from modelway.artifacts.code_package import write_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import Backend
 from modelway.cli._airflow_api import AirflowApi, TaskState
-from modelway.cli._airflow_processes import LocalAirflow
+from modelway.cli._airflow_processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
 from modelway.errors import EndpointNotReady, ModelwayError
 
 HERE = Path(__file__).parent
@@ -248,4 +249,9 @@ def restart_kubernetes_api() -> None:
     pid = Path(os.environ["KUBECONFIG"]).parent / "kube-apiserver.pid"
     psutil.Process(int(pid.read_text())).kill()
     pid.unlink()
-    subprocess.run([REPOSITORY.parent / "shared" / "cluster" / "cluster", "up"], check=True, capture_output=True)
+    # It must not become this process's child: whoever stops the Airflow stops all that is below, and the cluster stays.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    try:
+        subprocess.run([REPOSITORY.parent / "shared" / "cluster" / "cluster", "up"], check=True, capture_output=True)
+    finally:
+        adopt_orphans()

@@ -1,7 +1,6 @@
 """Where the jobs of the kill matrix run: on this machine, or in a namespace of the cluster that KUBECONFIG names."""
 
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 from modelway.backends.base import Backend, load_backend
 
 IMAGE = "python:3.11-slim-bookworm"
@@ -51,16 +49,7 @@ def on_the_cluster(root: Path) -> Iterator[Place]:
             jobs=storage / "jobs",
         )
     finally:
-        # The API server may be on its way back from what the tests did to it.
-        until = time.monotonic() + 120
-        while True:
-            try:
-                core.delete_namespace(namespace)
-                break
-            except urllib3.exceptions.HTTPError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(2)
+        core.delete_namespace(namespace)
 
 
 def cluster_options(storage: Path, *, node: str, namespace: str) -> dict[str, Any]:

@@ -14,12 +14,6 @@ answers() { command -v "$1" >/dev/null 2>&1 && "$@" >/dev/null 2>&1; }
 if [ -z "${KUBECONFIG:-}" ] && [ -x "$script" ]; then
     "$script" up >&2
     eval "$("$script" env)"
-    # The API server of such an old Kubernetes may crash by itself: as long as the caller lives, it is started again.
-    caller=$PPID away=0
-    while sleep 5 && kill -0 "$caller" 2>/dev/null; do
-        if kubectl get --raw /readyz >/dev/null 2>&1; then away=0; else away=$((away + 1)); fi
-        if [ "$away" -ge 4 ]; then away=0; "$script" up; fi
-    done >/dev/null 2>&1 </dev/null &
 fi
 if ! answers docker info; then
     [ -x "$script" ] && "$script" up >&2 || { echo "no Docker engine answers" >&2; exit 1; }
