@@ -1,0 +1,250 @@
+"""``modelway asset …``: files that belong together under a name, in versions that never change."""
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.cli._tables import print_json
+from modelway.errors import ModelwayError, UnknownAsset
+
+if TYPE_CHECKING:
+    from modelway.artifacts.asset_folder import AssetFolder
+    from modelway.artifacts.store import ArtifactStore
+    from modelway.lineage.assets import AssetStore
+
+_VERSION = "NAME for the latest version, NAME@3, or NAME:alias; NAME:v3 is what the model's version 3 is"
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add ``asset`` and its actions."""
+    asset = subparsers.add_parser("asset", help="keep files under a name, in versions, with references between them")
+    actions = asset.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_folder_actions(actions)
+    _add_store_actions(actions)
+
+
+def _add_folder_actions(actions: Any) -> None:
+    init = _action(actions, "init", init_asset, "make an asset's folder here, or make a folder that is here one")
+    init.add_argument("name", metavar="NAME")
+    init.add_argument("--description", metavar="TEXT")
+    add = _action(actions, "add", add_files, "take files into an asset's folder; of folders, all that is not hidden")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("files", metavar="FILE", nargs="*")
+    add.add_argument("--as", dest="path", metavar="PATH", help="what the file is called within the asset")
+    add.add_argument("--remove", metavar="PATH", action="append", default=[], help="leave a file out again")
+    alias = _action(actions, "alias", point_alias, "point an alias at a version, or at the one uploaded next")
+    alias.add_argument("version", metavar="NAME", help=f"the folder here, for its next upload; or {_VERSION}")
+    alias.add_argument("alias", metavar="ALIAS")
+    alias.add_argument("--reason", default="", metavar="TEXT")
+    ref = _action(actions, "ref", add_reference, "refer to a version of another asset, as it is at the upload")
+    ref.add_argument("name", metavar="NAME")
+    ref.add_argument("target", metavar="OTHER", help=_VERSION)
+    ref.add_argument("--as", dest="reference", metavar="NAME", help="what it is called here; default: as the asset is")
+
+
+def _add_store_actions(actions: Any) -> None:
+    upload = _action(actions, "upload", upload_assets, "store the folders' files and record them as versions")
+    upload.add_argument("names", metavar="NAME", nargs="+", help="in this order: what is referred to comes first")
+    upload.add_argument("--message", default="", metavar="TEXT")
+    download = _action(actions, "download", download_assets, "bring a version into a folder of its name")
+    download.add_argument("version", metavar="VERSION", help=_VERSION)
+    download.add_argument("--refs", action="store_true", help="bring what it refers to as well, into folders beside it")
+    download.add_argument("--to", default=".", metavar="FOLDER", help="where the folders are made; default: here")
+    find = _action(actions, "find", find_content, "tell which assets and models have a content, under any name")
+    find.add_argument("content", metavar="FILE|sha256:…")
+    find.add_argument("--json", action="store_true", help="print JSON")
+    show = _action(actions, "show", show_version, "show a version: files, references, who refers to it")
+    show.add_argument("version", metavar="VERSION", help=_VERSION)
+    show.add_argument("--json", action="store_true", help="print JSON")
+    history = _action(actions, "history", show_history, "list an asset's versions and the moves of its aliases")
+    history.add_argument("name", metavar="NAME")
+    history.add_argument("--json", action="store_true", help="print JSON")
+    diff = _action(actions, "diff", show_diff, "tell how a version differs from another")
+    diff.add_argument("before", metavar="BEFORE", help=_VERSION)
+    diff.add_argument("after", metavar="AFTER")
+    diff.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _action(actions: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def init_asset(args: argparse.Namespace) -> int:
+    """Make an asset's folder."""
+    from modelway.artifacts.asset_folder import init_folder
+
+    folder = init_folder(Path(), args.name, description=args.description)
+    print(f"{folder.place}/ is the folder of asset {args.name}")
+    return 0
+
+
+def add_files(args: argparse.Namespace) -> int:
+    """Take files in, or leave them out."""
+    folder = _folder(args.name)
+    if not args.files and not args.remove:
+        raise ModelwayError("nothing to add was named", do=f"modelway asset add {args.name} FILE")
+    if args.remove:
+        folder.drop(args.remove)
+    added = folder.add([Path(file) for file in args.files], path=args.path) if args.files else []
+    for path in added:
+        print(f"{args.name}: added {path}")
+    for path in args.remove:
+        print(f"{args.name}: left out {path}")
+    return 0
+
+
+def point_alias(args: argparse.Namespace) -> int:
+    """Point an alias at a version, or note it for the next upload."""
+    from modelway.artifacts.asset_name import parse_wanted
+    from modelway.lineage.alias import check_alias
+
+    check_alias(args.alias)
+    wanted = parse_wanted(args.version)
+    if args.version == wanted.name and (folder := _folder(wanted.name)).is_there:
+        draft = folder.read()
+        folder.write(replace(draft, aliases=sorted({*draft.aliases, args.alias})))
+        print(f"{wanted.name}: the version that is uploaded next becomes {wanted.name}:{args.alias}")
+        return 0
+    assets = _assets(args.version)
+    moved = assets.set_alias(args.version, args.alias, actor=_actor(), reason=args.reason)
+    number = assets.version(f"{wanted.name}:{args.alias}").summary.number
+    print(f"{wanted.name}:{args.alias} is {wanted.name}@{number}" + ("" if moved else " already"))
+    return 0
+
+
+def add_reference(args: argparse.Namespace) -> int:
+    """Note a reference for the next upload."""
+    from modelway.artifacts.asset_name import check_asset_name, parse_wanted
+
+    folder, target = _folder(args.name), parse_wanted(args.target)
+    reference = check_asset_name(args.reference or target.name, what="a reference")
+    draft = folder.read()
+    if target.name == draft.name:
+        raise ModelwayError(f"asset '{draft.name}' cannot refer to itself", do="Refer to another asset")
+    folder.write(replace(draft, references={**draft.references, reference: str(target)}))
+    print(f"{args.name}: refers to {target} as {reference}")
+    return 0
+
+
+def upload_assets(args: argparse.Namespace) -> int:
+    """Upload folders, one after another."""
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.asset_transfer import upload_asset
+    from modelway.lineage.assets import open_assets
+
+    folders = [_folder(name) for name in args.names]
+    for folder in folders:
+        folder.read()
+    assets, store = open_assets(load_settings().lineage_url), _store()
+    for folder in folders:
+        done = upload_asset(assets, store, folder, actor=_actor(), message=args.message)
+        print(f"{done.name}@{done.number}" + (" uploaded" if done.is_new else ": nothing new, it is there already"))
+        for alias in done.moved:
+            print(f"{done.name}:{alias} is {done.name}@{done.number}")
+    return 0
+
+
+def download_assets(args: argparse.Namespace) -> int:
+    """Download a version, and what it refers to where that is asked for."""
+    from modelway.lineage.asset_transfer import download_asset
+
+    to, assets = Path(args.to), _assets(args.version)
+    for done in download_asset(assets, _store(), args.version, to=to, with_references=args.refs):
+        kept = len(done.detail.files) - done.brought
+        files = f"{done.brought} file{'' if done.brought == 1 else 's'}" + (f", {kept} there already" if kept else "")
+        print(f"{done.detail.summary.asset}@{done.detail.summary.number} in {done.folder}/: {files}")
+    return 0
+
+
+def find_content(args: argparse.Namespace) -> int:
+    """Tell who has a content."""
+    from modelway.artifacts.store import file_digest
+    from modelway.cli._asset_text import print_holders
+
+    digest = args.content
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        if not Path(digest).is_file():
+            do = "Name a file, or write sha256: and 64 hexadecimal digits"
+            raise ModelwayError(f"'{digest}' is neither a file nor a digest", do=do)
+        digest = file_digest(Path(digest))
+    found = _assets(digest).who_has(digest)
+    if args.json:
+        print_json(found)
+    elif found:
+        print_holders(found)
+    else:
+        print(f"no asset and no model has {digest}")
+    return 0 if found else 1
+
+
+def show_version(args: argparse.Namespace) -> int:
+    """Show a version."""
+    from modelway.cli._asset_text import print_detail
+
+    found = _assets(args.version).version(args.version)
+    (print_json if args.json else print_detail)(found)
+    return 0
+
+
+def show_history(args: argparse.Namespace) -> int:
+    """Show how an asset became what it is."""
+    from modelway.cli._asset_text import print_history
+
+    found = _assets(args.name).history(args.name)
+    (print_json if args.json else print_history)(found)
+    return 0
+
+
+def show_diff(args: argparse.Namespace) -> int:
+    """Show how two versions differ."""
+    from modelway.cli._asset_text import print_diff
+    from modelway.lineage.assets import compare
+
+    assets = _assets(args.before)
+    found = compare(assets.version(args.before), assets.version(args.after))
+    (print_json if args.json else print_diff)(found)
+    return 0
+
+
+def _folder(name: str) -> "AssetFolder":
+    """Return the asset's folder here."""
+    from modelway.artifacts.asset_folder import AssetFolder
+    from modelway.artifacts.asset_name import check_asset_name
+
+    return AssetFolder(Path(check_asset_name(name)))
+
+
+def _store() -> "ArtifactStore":
+    from modelway.artifacts.store import ArtifactStore
+    from modelway.hooks.settings import load_settings
+
+    return ArtifactStore(load_settings().artifact_root)
+
+
+def _assets(wanted: str) -> "AssetStore":
+    """Return the assets in the lineage; where nothing was ever written, ``wanted`` is not there."""
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.assets import open_assets_to_read
+
+    assets = open_assets_to_read(load_settings().lineage_url)
+    if assets is None:
+        raise UnknownAsset(
+            f"nothing is known of '{wanted}': the lineage is empty",
+            do="Upload an asset, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
+        )
+    return assets
+
+
+def _actor() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A user without a name, as in many containers.
+        return "unknown"
