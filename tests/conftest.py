@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["tests.contract.lineage_databases"]
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
