@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from modelway.lineage import tables
+from modelway.lineage import outbox, tables
 from modelway.lineage.values import plain
 
 
@@ -23,4 +23,5 @@ def add_event(
     now = datetime.now(UTC)
     row = {"version": None, **keys, "at": now, "actor": actor, "kind": kind, "run_id": run_id}
     connection.execute(insert(tables.events), row | {"detail": plain(detail)})
+    outbox.put_event(connection, keys, kind=kind, at=now, **{"actor": actor, "run_id": run_id, **detail})
     return now

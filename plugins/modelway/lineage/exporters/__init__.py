@@ -1,0 +1,1 @@
+"""Who else is told the facts of the lineage: one file for each system."""

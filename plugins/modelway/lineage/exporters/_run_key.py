@@ -1,0 +1,13 @@
+"""The one name of a run, the same at each try and in each system."""
+
+import json
+import uuid
+
+from modelway.lineage.record import RunRecord
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:modelway:run")
+
+
+def run_key(model: str, run: RunRecord) -> str:
+    """Return the UUID of a run of a model."""
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([model, run.dag_id, run.run_id])))

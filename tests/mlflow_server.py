@@ -1,0 +1,124 @@
+"""A real MLflow server of the tests' own, and what MLflow's own client reads from it; see system/install_mlflow.sh."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = ROOT / ".venv-mlflow" / "bin" / "python"
+
+#: prints all that MLflow's own client finds of the experiments and registered models of a server
+_READ = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1], sys.argv[1])
+found = {"runs": [], "models": []}
+for experiment in client.search_experiments():
+    for run in client.search_runs([experiment.experiment_id]):
+        history = {
+            key: sorted([p.step, repr(p.value), p.timestamp] for p in client.get_metric_history(run.info.run_id, key))
+            for key in run.data.metrics
+        }
+        inputs = [
+            {"tags": {t.key: t.value for t in each.tags}}
+            | {key: getattr(each.dataset, key) for key in ("name", "digest", "source", "schema", "profile")}
+            for each in run.inputs.dataset_inputs
+        ]
+        found["runs"].append({
+            "experiment": experiment.name, "id": run.info.run_id, "name": run.info.run_name, "status": run.info.status,
+            "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params, "tags": run.data.tags,
+            "last": {key: repr(value) for key, value in run.data.metrics.items()}, "history": history, "inputs": inputs,
+        })
+for model in client.search_registered_models():
+    versions = client.search_model_versions(f"name = '{model.name}'")
+    found["models"].append({
+        "name": model.name, "tags": model.tags, "aliases": client.get_registered_model(model.name).aliases,
+        "versions": [
+            {"number": v.version, "source": v.source, "run": v.run_id, "tags": v.tags, "description": v.description}
+            for v in sorted(versions, key=lambda v: int(v.version))
+        ],
+    })
+print(json.dumps(found))
+"""
+
+
+class MlflowServer:
+    """One server over an SQLite file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        store = f"sqlite:///{self.folder / 'mlflow.db'}"
+        command = [PYTHON, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
+        command += [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--artifacts-destination",
+            self.folder / "artifacts",
+        ]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=_environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        until = time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(f"{self.url}/health", trust_env=False).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            log_text = (self.folder / "server.log").read_text()[-3000:]
+            assert self._process.poll() is None, log_text
+            assert time.monotonic() < until, log_text
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, its workers too."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(timeout=60)
+
+    def read(self) -> dict[str, Any]:
+        """Return all that MLflow's own client finds."""
+        command = [PYTHON, "-c", _READ, self.url]
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120, cwd=self.folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def _environment() -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return ours | {"MLFLOW_DISABLE_TELEMETRY": "true", "NO_PROXY": "127.0.0.1"}
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
+    """Start a server; where none is installed the test is skipped, on CI it fails."""
+    if not (ROOT / ".venv-mlflow" / ".installed").exists():
+        assert os.environ.get("CI") != "true", "MLflow is not installed"
+        pytest.skip("MLflow is not installed: make services")
+    server = MlflowServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
