@@ -35,16 +35,16 @@ class EndOfRuns:
     @hookimpl
     def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
         """Look for jobs of a run that succeeded, such as of a task that was marked."""
-        _stop_left_jobs(dag_run)
+        _stop_left_jobs(dag_run, "success")
 
     @hookimpl
     def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
         """Look for jobs of a run that failed or took too long."""
-        _stop_left_jobs(dag_run)
+        _stop_left_jobs(dag_run, "failed")
 
 
-def _stop_left_jobs(dag_run: Any) -> None:
-    """Start a process that stops what is left of a run; see ``modelway.dag.left_jobs``."""
+def _stop_left_jobs(dag_run: Any, state: str) -> None:
+    """Start a process that stops what is left of a run and tells how it ended; see ``modelway.dag.left_jobs``."""
     backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
     known = {path.stem for path in (Path(__file__).parent / "modelway" / "backends").glob("[!_]*.py")}
     if not (used := sorted(backends & known)):
@@ -52,7 +52,7 @@ def _stop_left_jobs(dag_run: Any) -> None:
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         looking = subprocess.Popen(
-            [sys.executable, "-m", "modelway.dag.left_jobs", f"{dag_run.dag_id}/{dag_run.run_id}", *used],
+            [sys.executable, "-m", "modelway.dag.left_jobs", f"{dag_run.dag_id}/{dag_run.run_id}", state, *used],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,

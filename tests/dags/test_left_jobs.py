@@ -87,7 +87,8 @@ def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(plu
     local, mapped = SimpleNamespace(backend="local"), SimpleNamespace(partial_kwargs={"backend": "kubernetes"})
     for tell in (plugin.EndOfRuns().on_dag_run_failed, plugin.EndOfRuns().on_dag_run_success):
         tell(ended(local, local, mapped, SimpleNamespace(backend="redis"), SimpleNamespace()), "timed_out")
-    assert started == [["-m", "modelway.dag.left_jobs", RUN, "kubernetes", "local"]] * 2
+    words = ["-m", "modelway.dag.left_jobs", RUN]
+    assert started == [[*words, state, "kubernetes", "local"] for state in ("failed", "success")]
     plugin.EndOfRuns().on_dag_run_failed(ended(SimpleNamespace()), "failed")
     assert len(started) == 2, "a DAG without jobs costs nothing"
 

@@ -322,7 +322,11 @@ def test_an_outlets_event_tells_the_version(lineage: LineageStore, taken: bool) 
     now = context(outlet_events=events)
     plan = planned(version=TAKEN, taken="…") if taken else planned()
     register(plan, archive=None if taken else ARCHIVE, now=now, outlets=[asset])
-    assert events[asset].extra == {"model": "digits", "version": 1 if taken else 2, "reused": taken}
+    made = lineage.version("digits", 1 if taken else 2).summary
+    assert events[asset].extra == {
+        **{"model": "digits", "version": made.number, "reused": taken},
+        **{"digest": made.archive_digest, "model_digest": made.model_digest},
+    }
 
 
 def test_reports_that_skipped_stages_never_left_are_not_asked_for() -> None:

@@ -1,8 +1,10 @@
-"""``python -m modelway.dag.left_jobs RUN BACKEND…``: stop the jobs of a run that Airflow has ended.
+"""``python -m modelway.dag.left_jobs RUN STATE BACKEND…``: stop the jobs of a run that Airflow has ended.
 
 Tasks stop their own jobs. This is for those that could not: their worker was killed and they had no try left, the run
 took too long, or somebody marked it, while no triggerer was there. The listener of ``modelway_plugin.py`` starts
 it when a run ends, as a process of its own: scheduler and api-server must neither wait for a backend nor hold its SDK.
+
+Those who are told what the lineage learns get what still waits for them, and hear of a run that failed.
 """
 
 import logging
@@ -16,6 +18,8 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 SECONDS = 120.0
+#: nobody waits for this process
+TELL_SECONDS = 60.0
 
 
 def stop_left_jobs(run: str, backends: Collection[str]) -> None:
@@ -31,6 +35,25 @@ def stop_left_jobs(run: str, backends: Collection[str]) -> None:
             _log.warning("what is left on the backend %s is not known: %s: %s", name, type(error).__name__, error)
             continue
         _in_time(until, f"look for jobs on {name}", partial(_stop, backend, run, until))
+
+
+def tell_end(run: str, state: str) -> None:
+    """Tell the exporters that the run ended; whatever goes wrong is logged and raises nothing.
+
+    :param run: ``<DAG id>/<run id>``
+    :param state: ``failed`` or ``success``
+    """
+    from modelway.hooks.lineage import tell_exporters
+
+    dag_id, _, run_id = run.partition("/")
+
+    def keep(store: Any) -> None:
+        from modelway.lineage.outbox import put_failed
+
+        if state == "failed":
+            put_failed(store.engine, dag_id=dag_id, run_id=run_id)
+
+    tell_exporters(keep=keep, seconds=TELL_SECONDS)
 
 
 def _backend(name: str) -> Any:
@@ -74,4 +97,5 @@ if __name__ == "__main__":
     # Airflow's own processes read connections from its database, tasks ask for them: this is one of the former.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    stop_left_jobs(sys.argv[1], sys.argv[2:])
+    stop_left_jobs(sys.argv[1], sys.argv[3:])
+    tell_end(sys.argv[1], sys.argv[2])

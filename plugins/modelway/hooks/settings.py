@@ -4,6 +4,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment
+from modelway.lineage.exporters.base import Destination, known_exporters
+
+LINEAGE_CONN_ID = "modelway_lineage"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -13,7 +18,7 @@ class Settings:
     """Folder of everything embedded."""
     artifact_root: str
     """fsspec URL under which artifacts lie, such as ``file:///srv/modelway/artifacts``."""
-    lineage_url: str
+    lineage_url: str = field(repr=False)
     """SQLAlchemy URL of the lineage database."""
     registry_login: str | None = None
     registry_password: str | None = field(default=None, repr=False)
@@ -33,12 +38,45 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     ``MODELWAY_HOME`` (default: ``.modelway`` beside ``plugins/``) holds everything that has no address of its own;
-    ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere.
+    ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere. The
+    lineage may also be given as the connection ``modelway_lineage``: ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
+
+    :raises ModelwayError: that connection cannot be read
     """
     beside_plugins = Path(__file__).resolve().parents[3] / ".modelway"
     home = Path(os.environ.get("MODELWAY_HOME") or beside_plugins).absolute()
     return Settings(
         home=home,
         artifact_root=os.environ.get("MODELWAY_ARTIFACT_ROOT") or (home / "artifacts").as_uri(),
-        lineage_url=os.environ.get("MODELWAY_LINEAGE_URL") or f"sqlite:///{home / 'lineage.db'}",
+        lineage_url=os.environ.get("MODELWAY_LINEAGE_URL")
+        or _lineage_connection()
+        or f"sqlite:///{home / 'lineage.db'}",
     )
+
+
+def _lineage_connection() -> str | None:
+    given = fields_from_environment(LINEAGE_CONN_ID)
+    return database_url(given) if given else None
+
+
+def load_exporters() -> tuple[Destination, ...]:
+    """Return who else is told what the lineage learns, by the environment.
+
+    ``MODELWAY_MLFLOW_URL`` and ``MODELWAY_OPENLINEAGE_URL``, or the connections ``modelway_mlflow`` and
+    ``modelway_openlineage`` as ``AIRFLOW_CONN_…``.
+
+    :raises ModelwayError: one of them cannot be read
+    """
+    found = (exporter_of_environment(name) for name in known_exporters())
+    return tuple(each for each in found if each is not None)
+
+
+def exporter_of_environment(name: str) -> Destination | None:
+    """Return where an exporter sends; None where the environment does not say.
+
+    :raises ModelwayError: it cannot be read
+    """
+    if url := os.environ.get(f"MODELWAY_{name.upper()}_URL"):
+        return destination_of_url(name, url)
+    given = fields_from_environment(f"modelway_{name}")
+    return destination(name, given) if given else None

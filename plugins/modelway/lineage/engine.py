@@ -23,13 +23,13 @@ _DO_ACCESS = (
 
 
 def parse_url(text: str) -> URL:
-    """Return the database URL in SQLAlchemy's form; Airflow writes ``postgres://`` where SQLAlchemy has ``postgresql://``.
+    """Return the database URL in SQLAlchemy's form; Airflow and others write ``postgres://``, and name no driver.
 
     :raises ModelwayError: it is not the URL of a database that can keep the lineage
     """
     do = "Write sqlite:////absolute/path/lineage.db or postgresql://user:password@host/database"
     try:
-        url = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", text))
+        url = make_url(re.sub(r"^postgres(?:ql)?(\+\w+)?:", lambda found: f"postgresql{found[1] or '+psycopg'}:", text))
     except ArgumentError as error:
         # The text is not shown: it may hold a password.
         raise ModelwayError("the lineage database's URL cannot be read", do=do) from error

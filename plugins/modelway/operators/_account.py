@@ -36,10 +36,10 @@ def record_success(operator: Any, context: Context) -> None:
 
 
 def _store() -> Any:
-    from modelway.hooks.settings import load_settings
+    from modelway.hooks.connection import lineage_url_from_airflow
     from modelway.lineage.store import open_store
 
-    return open_store(load_settings().lineage_url)
+    return open_store(lineage_url_from_airflow())
 
 
 def _record(operator: Any, context: Context, error: Exception) -> Any:

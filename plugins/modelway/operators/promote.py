@@ -10,6 +10,7 @@ from airflow.sdk import Context
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.lineage import open_lineage
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
@@ -58,11 +59,8 @@ class PromoteModelOperator(ModelwayOperator):
 
     def run(self, context: Context) -> Any:
         """Take step after step, each when its time has come; a retry goes on from the last one taken."""
-        from modelway.lineage.store import open_store
-
         refuse_held(self.version)
-        settings = settings_from_airflow()
-        store = open_store(settings.lineage_url)
+        settings, store = settings_from_airflow(), open_lineage()
         rollout = store.rollout(self.deployment["endpoint"], run_key(context))
         if rollout is None:
             raise RolloutAborted("this run deployed nothing", do="Run DeployModelOperator before it")

@@ -11,6 +11,7 @@ from airflow.sdk import Context
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import ModelwayError
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.lineage import open_lineage, tell_exporters
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.lineage.record import (
     DatasetRecord,
@@ -31,7 +32,8 @@ class RegisterModelOperator(ModelwayOperator):
 
     A DAG run makes one version of a model: a retry or a clear finds the version that the run made before. Where the
     run's plan takes a version that was there already, that one is given on, and the lineage says that the run took it.
-    An outlet's event tells ``{model, version, reused}``.
+    An outlet's event tells ``{model, version, reused, digest, model_digest}``, ``digest`` being that of
+    the archive.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param training: the ``report`` of each TrainModelOperator, in order
@@ -78,10 +80,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Write the version, or find the one that this run made or takes."""
-        from modelway.lineage.store import open_store
-
-        settings = settings_from_airflow()
-        store = open_store(settings.lineage_url)
+        settings, store = settings_from_airflow(), open_lineage()
         plan = plan_of(self.code)
         # A training task that was skipped and then cleared by hand trained for real: its version is registered.
         taken = plan.get("version") if self.archive is None else None
@@ -91,11 +90,13 @@ class RegisterModelOperator(ModelwayOperator):
             number = self._take(context, store, taken, alias=alias)
         else:
             number = self._register(context, store, store_from(settings), alias=alias)
+        known = store.version(self.code["model"], number).summary
         if self.outlets:
             extra = {"model": self.code["model"], "version": number, "reused": bool(taken)}
+            extra |= {"digest": known.archive_digest, "model_digest": known.model_digest}
             for asset in self.outlets:
                 context["outlet_events"][asset].extra.update(extra)
-        known = store.version(self.code["model"], number).summary
+        tell_exporters()
         return version_told(known, held=held, asked=bool(plan.get("asked")))
 
     def _outdated(self, context: Context, settings: Any, store: Any, taken: Mapping[str, Any] | None) -> str | None:

@@ -1,0 +1,111 @@
+"""``modelway exports``: what other systems were told of the lineage, what still waits, and to send it now."""
+
+import argparse
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from modelway.cli._tables import print_json, print_table, table
+from modelway.errors import ModelwayError, UnknownModel
+
+if TYPE_CHECKING:
+    from modelway.lineage.exporters.base import Destination
+    from modelway.lineage.store import LineageStore
+
+#: what sending everything may take
+SECONDS = 600.0
+_DO_CONFIGURE = "Set MODELWAY_MLFLOW_URL or MODELWAY_OPENLINEAGE_URL, or AIRFLOW_CONN_MODELWAY_MLFLOW and its like"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What is told of one exporter."""
+
+    exporter: str
+    url: str | None
+    """Where it sends; None where this environment does not say."""
+    waiting: int
+    sent: int
+    refused: int
+    oldest: datetime | None
+    """When the oldest of those that wait happened."""
+    error: str
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    exports = subparsers.add_parser("exports", help="tell what MLflow and OpenLineage were told of the lineage")
+    exports.add_argument("--flush", action="store_true", help="send what waits, now")
+    exports.add_argument("--again", action="store_true", help="let what was refused wait once more")
+    exports.add_argument("--all", metavar="MODEL", help="tell all versions of a model that were registered before")
+    exports.add_argument("--json", action="store_true", help="print JSON")
+    exports.set_defaults(run=tell_exports)
+
+
+def tell_exports(args: argparse.Namespace) -> int:
+    """Print how far each exporter is; 1 when ``--flush`` could not send everything.
+
+    :raises UnknownModel: nothing was ever registered for the model of ``--all``
+    :raises ModelwayError: there is nobody to tell
+    """
+    from modelway.hooks.settings import load_exporters, load_settings
+    from modelway.lineage.store import open_store, open_to_read
+
+    destinations = load_exporters()
+    if (args.flush or args.all) and not destinations:
+        raise ModelwayError("no exporter is configured here", do=_DO_CONFIGURE)
+    url = load_settings().lineage_url
+    store = open_to_read(url)
+    if store is not None and (args.flush or args.all or args.again):
+        store = open_store(url)
+    failed = _change(args, store, destinations)
+    lines = _lines(store, destinations)
+    if args.json:
+        print_json(lines)
+    else:
+        _print_lines(lines)
+    return 1 if failed else 0
+
+
+def _change(args: argparse.Namespace, store: "LineageStore | None", destinations: "tuple[Destination, ...]") -> bool:
+    """Do what is asked for and say whether something could not be sent."""
+    if store is None:
+        if args.all:
+            raise UnknownModel(f"there is no version of '{args.all}': nothing was registered yet")
+        return False
+    from modelway.lineage import outbox
+    from modelway.lineage.delivery import flush
+
+    if args.again:
+        outbox.unrefuse(store.engine)
+    if args.all:
+        outbox.put_all(store.engine, args.all, exporters=[each.exporter for each in destinations])
+    if not args.flush:
+        return False
+    told = flush(store.engine, destinations, seconds=SECONDS)
+    return any(each.error or each.refused for each in told)
+
+
+def _lines(store: "LineageStore | None", destinations: "tuple[Destination, ...]") -> list[Line]:
+    from modelway.lineage.outbox import ExporterState, states
+
+    found = {state.exporter: state for state in (states(store.engine) if store else ())}
+    urls = {each.exporter: each.url for each in destinations}
+    lines = []
+    for name in sorted(found.keys() | urls.keys()):
+        state = found.get(name) or ExporterState(exporter=name)
+        told = {key: getattr(state, key) for key in ("waiting", "sent", "refused", "oldest", "error")}
+        lines.append(Line(exporter=name, url=urls.get(name), **told))
+    return lines
+
+
+def _print_lines(lines: list[Line]) -> None:
+    if not lines:
+        print(f"Nobody is told what the lineage learns. {_DO_CONFIGURE}.")
+        return
+    found = table("EXPORTER", "WAITING", "SENT", "REFUSED", "OLDEST", "WHERE", "LAST ERROR")
+    for line in lines:
+        oldest = f"{line.oldest:%Y-%m-%d %H:%M}Z" if line.oldest else "-"
+        counts = (str(line.waiting), str(line.sent), str(line.refused))
+        found.add_row(line.exporter, *counts, oldest, line.url or "not configured here", line.error or "-")
+    print_table(found)
