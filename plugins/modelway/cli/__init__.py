@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-GROUPS = ("asset", "backfill", "demo", "explain", "exports", "lint", "new", "render", "run", "versions")
+GROUPS = ("asset", "backfill", "demo", "explain", "exports", "gc", "lint", "new", "render", "run", "versions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -111,7 +111,7 @@ def point_alias(args: argparse.Namespace) -> int:
         print(f"{wanted.name}: the version that is uploaded next becomes {wanted.name}:{args.alias}")
         return 0
     assets = _assets(args.version)
-    moved = assets.set_alias(args.version, args.alias, actor=_actor(), reason=args.reason)
+    moved = assets.set_alias(args.version, args.alias, actor=actor(), reason=args.reason)
     number = assets.version(f"{wanted.name}:{args.alias}").summary.number
     print(f"{wanted.name}:{args.alias} is {wanted.name}@{number}" + ("" if moved else " already"))
     return 0
@@ -142,7 +142,7 @@ def upload_assets(args: argparse.Namespace) -> int:
         folder.read()
     assets, store = open_assets(load_settings().lineage_url), _store()
     for folder in folders:
-        done = upload_asset(assets, store, folder, actor=_actor(), message=args.message)
+        done = upload_asset(assets, store, folder, actor=actor(), message=args.message)
         print(f"{done.name}@{done.number}" + (" uploaded" if done.is_new else ": nothing new, it is there already"))
         for alias in done.moved:
             print(f"{done.name}:{alias} is {done.name}@{done.number}")
@@ -240,7 +240,8 @@ def _assets(wanted: str) -> "AssetStore":
     return assets
 
 
-def _actor() -> str:
+def actor() -> str:
+    """Return who runs the command."""
     import getpass
 
     try:
