@@ -17,12 +17,18 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    column,
+    func,
+    text,
 )
 
 from modelway.lineage.columns import Id, UtcTime, key, metadata, reference
 
 #: the newest migration; a test holds it against migrations/versions
 SCHEMA = "0005"
+
+#: by how many characters of its URI a data set is found
+URI_KEY = 300
 
 #: tables whose rows are never updated
 APPEND_ONLY = (
@@ -159,6 +165,9 @@ datasets = Table(
     Column("statistics", JSON),
     Index(None, "run"),
     Index(None, "digest"),
+    Index(None, "name"),
+    # A URI may be longer than a key of an index.
+    Index("ix_datasets_uri", func.substr(column("uri"), 1, URI_KEY)),
 )
 
 # One row per metric with all its points: a row per point would be 4,000 rows for an ordinary run.
@@ -313,6 +322,8 @@ deployments = Table(
     PrimaryKeyConstraint("endpoint", "version"),
     CheckConstraint("weight BETWEEN 0 AND 100", name="weight"),
     Index(None, "version"),
+    # What serves now: a handful among all that ever did.
+    Index("ix_deployments_serving", "version", postgresql_where=text("weight > 0"), sqlite_where=text("weight > 0")),
 )
 
 weight_history = Table(

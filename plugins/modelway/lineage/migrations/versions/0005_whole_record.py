@@ -12,6 +12,7 @@ Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Time = sa.DateTime(timezone=True)
 
 APPEND_ONLY = ("asset_versions", "asset_files", "asset_references", "asset_alias_history")
+SERVES = sa.text("weight > 0")
 UNSENT = sa.text("sent_at IS NULL AND refused_at IS NULL")
 
 
@@ -30,6 +31,9 @@ def _runs() -> None:
     op.add_column("runs", sa.Column("repository", sa.Text()))
     op.add_column("datasets", sa.Column("schema", sa.JSON()))
     op.add_column("datasets", sa.Column("statistics", sa.JSON()))
+    op.create_index("ix_datasets_name", "datasets", ["name"])
+    op.create_index("ix_datasets_uri", "datasets", [sa.func.substr(sa.column("uri"), 1, 300)])
+    op.create_index("ix_deployments_serving", "deployments", ["version"], postgresql_where=SERVES, sqlite_where=SERVES)
     op.create_table(
         "environments",
         sa.Column("id", Id, nullable=False),
