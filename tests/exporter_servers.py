@@ -100,8 +100,12 @@ class Doorway(RecordingServer):
         self.passed += 1
         number = self.passed
         url = f"{self.target}{request.path}"
-        got = httpx.request(request.command, url, content=data, headers=headers, trust_env=False, timeout=60)
-        if self.lose(number):
+        lost = self.lose(number)
+        try:
+            got = httpx.request(request.command, url, content=data, headers=headers, trust_env=False, timeout=60)
+        except httpx.HTTPError:
+            lost = True
+        if lost:
             request.close_connection = True
             return
         self._send(request, got.status_code, got.content)

@@ -17,13 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-mlflow" / "bin" / "python"
 
-#: prints all that MLflow's own client finds of the experiments and registered models of a server
+#: prints all that MLflow's own client finds of experiments and registered models of these names
 _READ = """
 import json, sys
 from mlflow import MlflowClient
 client = MlflowClient(sys.argv[1], sys.argv[1])
 found = {"runs": [], "models": []}
-for experiment in client.search_experiments():
+names = json.loads(sys.stdin.read())
+for experiment in filter(None, map(client.get_experiment_by_name, names)):
     for run in client.search_runs([experiment.experiment_id]):
         history = {
             key: sorted([p.step, repr(p.value), p.timestamp] for p in client.get_metric_history(run.info.run_id, key))
@@ -39,10 +40,10 @@ for experiment in client.search_experiments():
             "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params, "tags": run.data.tags,
             "last": {key: repr(value) for key, value in run.data.metrics.items()}, "history": history, "inputs": inputs,
         })
-for model in client.search_registered_models():
+for model in map(client.get_registered_model, names):
     versions = client.search_model_versions(f"name = '{model.name}'")
     found["models"].append({
-        "name": model.name, "tags": model.tags, "aliases": client.get_registered_model(model.name).aliases,
+        "name": model.name, "tags": model.tags, "aliases": model.aliases,
         "versions": [
             {"number": v.version, "source": v.source, "run": v.run_id, "tags": v.tags, "description": v.description}
             for v in sorted(versions, key=lambda v: int(v.version))
@@ -96,10 +97,11 @@ class MlflowServer:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=60)
 
-    def read(self) -> dict[str, Any]:
-        """Return all that MLflow's own client finds."""
+    def read(self, *names: str) -> dict[str, Any]:
+        """Return all that MLflow's own client finds of the models."""
         command = [PYTHON, "-c", _READ, self.url]
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120, cwd=self.folder)
+        how: dict[str, Any] = {"env": _environment(), "cwd": self.folder, "timeout": 120}
+        done = subprocess.run(command, input=json.dumps(names), capture_output=True, text=True, **how)
         assert done.returncode == 0, done.stderr[-3000:]
         found: dict[str, Any] = json.loads(done.stdout)
         return found
