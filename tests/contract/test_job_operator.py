@@ -1,12 +1,16 @@
 """What a failed job makes of its task, on real jobs of the local backend: the rule, the words and the record."""
 
+import os
+import signal
 import threading
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.sdk.execution_time.timeout import timeout
 from modelway.backends.base import JobState, JobStatus
 from modelway.errors import JobLost, SubmitFailed
 from modelway.failures import FailureKind
@@ -273,11 +277,120 @@ def test_a_skipped_task_has_not_failed(task, home, monkeypatch):
     assert not (home / "lineage.db").exists()
 
 
-def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(task, monkeypatch):
-    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 60.0)
-    one = task("sleep")
+@pytest.fixture
+def asked(monkeypatch):
+    """Answer as Airflow does when it is asked for the task's state; without one the task is gone."""
+
+    def answer(*states: str | None) -> list[Any]:
+        asks: list[Any] = []
+
+        def get_task_states(**given: Any) -> Any:
+            asks.append(given)
+            if states == ("nobody answers",):
+                raise EOFError
+            return {"now": dict.fromkeys(states and given["task_ids"], *states)}
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
+        return asks
+
+    return answer
+
+
+@pytest.fixture
+def signalled(home):
+    """Return a function that executes a task as its process does, and is sent a signal once its job runs."""
+
+    def execute(one: Task, number: signal.Signals = signal.SIGTERM) -> Any:
+        operator = TrainModelOperator(task_id="train", **one.given)
+        before = signal.signal(signal.SIGTERM, lambda *given: operator.on_kill())
+
+        def strike() -> None:
+            wait_for(lambda: list(home.glob("jobs/**/tries.txt")), what="the job")
+            os.kill(os.getpid(), number)
+
+        thread = threading.Thread(target=strike)
+        thread.start()
+        try:
+            return operator.execute(one.context())
+        finally:
+            thread.join()
+            signal.signal(signal.SIGTERM, before)
+
+    return execute
+
+
+@pytest.fixture
+def the_job(home):
+    """Return a function that says where the only job stands; what still runs at the end is stopped."""
+    backend = backend_from_airflow("local", home=home)
+
+    def jobs() -> list[Any]:
+        return backend.unfinished(run="tiny/now")
+
+    yield lambda: "runs" if jobs() else "is over"
+    for handle in jobs():
+        backend.cancel(handle)
+
+
+def test_a_worker_that_has_to_end_hands_its_job_to_the_triggerer(task, asked, signalled, the_job, monkeypatch):
+    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    asked("running")
+    with pytest.raises(TaskDeferred):
+        signalled(task("sleep"))
+    assert the_job() == "runs"
+
+
+@pytest.mark.parametrize("states", [("failed",), ("success",), ("skipped",), ("removed",), ()])
+def test_the_job_of_a_task_that_is_over_is_stopped(task, asked, signalled, the_job, monkeypatch, states):
+    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    asked(*states)
+    with pytest.raises(JobLost, match="the job was cancelled"):
+        signalled(task("sleep"))
+    assert the_job() == "is over"
+
+
+@pytest.mark.parametrize("state", ["restarting", "queued", None, "nobody answers"])
+def test_the_job_of_a_task_that_starts_anew_or_cannot_be_asked_for_is_left(
+    task, asked, signalled, the_job, monkeypatch, capsys, state
+):
+    asks, step = asked(state), _base.Follower.step
+
+    class Killed(BaseException):
+        """What a worker does to a process that does not end."""
+
+    def killed_after_the_look(self: Any) -> Any:
+        if asks:
+            raise Killed
+        return step(self)
+
+    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(_base.Follower, "step", killed_after_the_look)
+    with pytest.raises(Killed):
+        signalled(task("sleep"))
+    assert the_job() == "runs"
+    assert "is left running" in capsys.readouterr().out
+
+
+def test_a_task_that_takes_too_long_stops_its_job_while_airflow_says_it_runs(
+    task, asked, signalled, the_job, monkeypatch
+):
+    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    asked("running")
+    with pytest.raises(AirflowTaskTimeout), timeout(600):
+        signalled(task("sleep"), signal.SIGALRM)
+    assert the_job() == "is over"
+
+
+def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(task, asked, home, the_job, monkeypatch):
+    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    asked("failed")
+    one, claims = task("sleep"), [""]
     first, second = (TrainModelOperator(task_id="train", **one.given) for _ in range(2))
     threads = []
+
+    def claim() -> str:
+        return "".join(path.read_text() for path in home.glob("followers/*"))
+
     for operator in (first, second):
 
         def follow(each=operator):
@@ -286,12 +399,12 @@ def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(t
 
         threads.append(threading.Thread(target=follow))
         threads[-1].start()
-        wait_for(lambda each=operator: each._following, what="the job")
-    (backend, handle, _) = second._following
-    wait_for(lambda: second._following[2]._path.read_text() == second._following[2]._own, what="the later claim")
+        wait_for(lambda: claim() not in claims, what="the claim")
+        claims.append(claim())
     first.on_kill()
-    assert backend.describe(handle).state is JobState.RUNNING
+    wait_for(lambda: not first._asked_to_end, what="the first one's look at its task")
+    assert the_job() == "runs"
     second.on_kill()
-    assert backend.describe(handle).state is JobState.CANCELLED
     for thread in threads:
         thread.join(timeout=30)
+    assert the_job() == "is over"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
@@ -26,6 +26,7 @@ from modelway.spec.units import format_size
 from modelway.triggers._deferred import DeferredJob, forget, note
 from modelway.triggers._follower import Follower
 from modelway.triggers._position import LogPosition
+from modelway.triggers._task_state import GOES_ON, task_state
 
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
 PATIENCE_SECONDS = 15.0
@@ -74,8 +75,7 @@ class JobOperator(ModelwayOperator):
     """An operator whose work is one job: submit it (or find it again), wait deferred, collect what it made."""
 
     template_fields: Sequence[str] = ("backend", "options")
-    _following: tuple[Backend, Handle, Claim] | None = None
-    _killed = False
+    _asked_to_end = False
 
     def __init__(self, *, backend: str = "local", options: Any = None, **kwargs: Any) -> None:
         """Run on ``backend`` with ``options`` (see ``modelway.backends.base.Options``)."""
@@ -96,7 +96,7 @@ class JobOperator(ModelwayOperator):
         home = settings_from_airflow().home
         backend, handle = self._submit(context, home)
         self.log.info("job %s in %s", handle.name, handle.place)
-        status, offset = self._follow(backend, handle, claim=Claim(home=home, job=handle.name))
+        status, offset = self._follow(context["ti"], backend, handle, claim=Claim(home=home, job=handle.name))
         if status.state.is_terminal:
             return self._conclude(context, handle, status)
         self._defer(context, handle, home=home, offset=offset)
@@ -123,24 +123,27 @@ class JobOperator(ModelwayOperator):
         except SubmitFailed as error:
             raise submit_error(error, stage=job.stage, options=options) from error
 
-    def _follow(self, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
+    def _follow(self, ti: Any, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
         """Stream the job's log for as long as patience lasts; return its status and how far its log was read."""
-        self._following = backend, handle, claim
-        if self._killed:
-            self._stop(backend, handle, claim)
-        else:
+        if not self._asked_to_end:
             claim.take()
         follower, until = Follower(backend, handle), time.monotonic() + PATIENCE_SECONDS
-        while True:
-            step = follower.step()
-            for line in step.lines:
-                self.log.info("%s", line)
-            if step.over or (time.monotonic() > until and not step.more):
-                self._following = None
-                claim.give_up()
-                return step.status, follower.offset
-            if not step.more:
-                time.sleep(POLL_SECONDS)
+        try:
+            while True:
+                if self._asked_to_end and self._hand_over(ti, backend, handle, claim):
+                    until = 0.0
+                step = follower.step()
+                for line in step.lines:
+                    self.log.info("%s", line)
+                if step.over or (time.monotonic() > until and not step.more):
+                    return step.status, follower.offset
+                if not step.more:
+                    time.sleep(POLL_SECONDS)
+        except AirflowTaskTimeout:
+            self._stop(backend, handle, claim)
+            raise
+        finally:
+            claim.give_up()
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the trigger has seen the job end."""
@@ -172,13 +175,29 @@ class JobOperator(ModelwayOperator):
         return job_error(failure, handle=handle, more=TriedMemory(context=context, job=job, options=options).more)
 
     def on_kill(self) -> None:
-        """Stop the job when a user ends the task while the worker still follows it; later the trigger does.
+        """Take note that the worker asks the task to end; ``_follow`` sees to it. Later the trigger does.
 
-        Airflow calls this from a signal handler, and what it interrupted goes on afterwards.
+        Airflow calls this from a signal handler, and what it interrupted goes on afterwards. When the task takes longer
+        than ``execution_timeout``, this is called too, after ``_follow`` has stopped the job.
         """
-        self._killed = True
-        if self._following:
-            self._stop(*self._following)
+        self._asked_to_end = True
+
+    def _hand_over(self, ti: Any, backend: Backend, handle: Handle, claim: Claim) -> bool:
+        """Stop the job if the task is over; say whether the triggerer is to follow it, since only the worker ends."""
+        self._asked_to_end = False
+        try:
+            state = task_state(ti)
+        except KeyError:
+            state = "removed"
+        except Exception as error:
+            # Whoever comes next finds the job, and the end of the run stops it.
+            self.log.warning("job %s is left running: %s: %s", handle.name, type(error).__name__, error)
+            return False
+        if state not in GOES_ON:
+            self._stop(backend, handle, claim)
+            return False
+        self.log.info("job %s is left running: the worker has to end, the task is %s", handle.name, state)
+        return state == "running" and not claim.is_anothers()
 
     def _stop(self, backend: Backend, handle: Handle, claim: Claim) -> None:
         if claim.is_anothers():

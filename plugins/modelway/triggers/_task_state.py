@@ -17,13 +17,13 @@ async def task_goes_on(task_instance: Any) -> bool:
     from asgiref.sync import sync_to_async
 
     try:
-        return await sync_to_async(_state)(task_instance) in GOES_ON
+        return await sync_to_async(task_state)(task_instance) in GOES_ON
     except Exception:
         return False
 
 
-def _state(ti: Any) -> str | None:
-    """Ask Airflow for the task's state.
+def task_state(ti: Any) -> str | None:
+    """Ask Airflow for the task's state, as a task or a trigger does.
 
     :raises KeyError: the task or its run is gone
     """
