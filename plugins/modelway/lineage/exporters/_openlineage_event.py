@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from modelway.lineage.addresses import public_address
 from modelway.lineage.exporters._run_key import run_key
@@ -34,6 +34,8 @@ _TYPES = {
     "version-registered": "COMPLETE",
     "version-reused": "COMPLETE",
 }
+#: what stands in a URI as it is, besides letters and digits
+_OF_URIS = "/:?#[]@!$&'()*+,;=%-._~"
 #: what a column's statistics are called here and there
 _COUNTS = {"missing": "nullCount", "distinct": "distinctCount"}
 _NUMBERS = {"count": "count", "sum": "sum", "min": "min", "max": "max"}
@@ -145,9 +147,17 @@ def _job_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
 def _web_address(repository: str) -> str:
     """Return a repository as a URI; git also writes ``git@host:path``."""
     if "://" in repository:
-        return repository
+        return _as_uri(repository)
     short = re.fullmatch(r"(?:[^@/]+@)?([^:/]+):(.+)", repository)
-    return f"ssh://git@{short[1]}/{short[2]}" if short else f"file://{repository}"
+    return _as_uri(f"ssh://git@{short[1]}/{short[2]}" if short else repository)
+
+
+def _as_uri(text: str) -> str:
+    """Return an address as a URI: a bare path is a file's, and letters that no URI has are escaped."""
+    if text.startswith("ssh://git@"):
+        return quote(text, safe=_OF_URIS)
+    address = quote(public_address(text), safe=_OF_URIS)
+    return address if urlsplit(address).scheme else f"file://{address}"
 
 
 def _inputs(datasets: Iterable[DatasetRecord]) -> list[dict[str, Any]]:
@@ -177,7 +187,7 @@ def dataset_place(uri: str, name: str) -> tuple[str, str]:
 
 
 def _dataset_facets(dataset: DatasetRecord) -> dict[str, Any]:
-    place = {"name": dataset.name, "uri": public_address(dataset.uri)}
+    place = {"name": dataset.name, "uri": _as_uri(dataset.uri)}
     facets = {"dataSource": _facet("DatasourceDatasetFacet", **place)}
     if state := dataset.version or dataset.digest:
         facets["version"] = _facet("DatasetVersionDatasetFacet", datasetVersion=state)
@@ -212,7 +222,7 @@ def _output(version: VersionDetail, namespace: str) -> dict[str, Any]:
         "facets": {
             "version": _facet("DatasetVersionDatasetFacet", datasetVersion=str(summary.number)),
             "datasetType": _facet("DatasetTypeDatasetFacet", datasetType="MODEL"),
-            "dataSource": _facet("DatasourceDatasetFacet", name=summary.model, uri=public_address(summary.archive_uri)),
+            "dataSource": _facet("DatasourceDatasetFacet", name=summary.model, uri=_as_uri(summary.archive_uri)),
         },
         "outputFacets": {
             "outputStatistics": _facet(
