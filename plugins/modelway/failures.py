@@ -59,6 +59,11 @@ class FailureKind(StrEnum):
         return RetryRule.RETRY if self in _RETRIED else RetryRule.FAIL
 
     @property
+    def is_of_memory(self) -> bool:
+        """Whether the same again would run out of memory again: what is never tried again unchanged."""
+        return self in (FailureKind.OUT_OF_MEMORY, FailureKind.NODE_OUT_OF_MEMORY)
+
+    @property
     def advice(self) -> str:
         """One sentence that says what to do."""
         return _ADVICE[self]
@@ -66,7 +71,6 @@ class FailureKind(StrEnum):
 
 _RETRIED = frozenset(
     {
-        FailureKind.NODE_OUT_OF_MEMORY,
         FailureKind.EVICTED,
         FailureKind.PREEMPTED,
         FailureKind.NODE_LOST,
@@ -79,7 +83,8 @@ _RETRIED = frozenset(
 _ADVICE = {
     FailureKind.OUT_OF_MEMORY: "Raise resources.memory, make the batches smaller, or set retry_rules.out_of_memory "
     "to more-memory",
-    FailureKind.NODE_OUT_OF_MEMORY: "Set resources.memory to what the job needs, so that it gets a node that has it",
+    FailureKind.NODE_OUT_OF_MEMORY: "Set resources.memory to what the job needs, so that it gets a node that has it, "
+    "or set retry_rules.node_out_of_memory to more-memory",
     FailureKind.EVICTED: "Set resources.disk to what the job writes; nothing else if the node was drained",
     FailureKind.PREEMPTED: "Nothing, or set kubernetes.priority_class to a higher one",
     FailureKind.NODE_LOST: "Nothing, unless it happens again: then look at the node",
@@ -121,9 +126,9 @@ class Failure:
 def rule_for(kind: FailureKind, rules: Mapping[str, str]) -> RetryRule:
     """Return what is done about a failure by a spec's ``retry_rules``.
 
-    Out of memory is never retried unchanged, whatever the rules say.
+    Out of memory, the job's or the node's, is never retried unchanged, whatever the rules say.
     """
     rule = RetryRule(rules[kind]) if kind in rules else kind.rule
-    if kind is FailureKind.OUT_OF_MEMORY and rule is RetryRule.RETRY:
+    if kind.is_of_memory and rule is RetryRule.RETRY:
         return RetryRule.FAIL
     return rule

@@ -35,9 +35,10 @@ def test_the_example_of_rules_is_a_good_spec(tmp_path):
     assert dict(loaded.specs["tiny"].retry_rules) == yaml.safe_load(text)["retry_rules"]
 
 
-@pytest.mark.parametrize("rule", RetryRule)
-def test_out_of_memory_is_never_tried_again_unchanged(rule):
-    assert rule_for(FailureKind.OUT_OF_MEMORY, {"out_of_memory": rule.value}) is not RetryRule.RETRY
+@pytest.mark.parametrize("rules", [{}, *({"out_of_memory": rule, "node_out_of_memory": rule} for rule in RetryRule)])
+@pytest.mark.parametrize("kind", [FailureKind.OUT_OF_MEMORY, FailureKind.NODE_OUT_OF_MEMORY])
+def test_out_of_memory_is_never_tried_again_unchanged(kind, rules):
+    assert rule_for(kind, rules) is not RetryRule.RETRY
 
 
 def test_the_shown_account_is_what_the_command_prints(tmp_path, monkeypatch, capsys):

@@ -43,6 +43,18 @@ def test_out_of_memory_is_never_retried_unchanged_whatever_the_rules_say():
     assert rule_for(FailureKind.OUT_OF_MEMORY, {"out_of_memory": "more-memory"}) is RetryRule.MORE_MEMORY
 
 
+def test_a_node_that_ran_out_of_memory_gets_the_job_again_with_more_or_not_at_all():
+    status = JobStatus.failed(FailureKind.NODE_OUT_OF_MEMORY, "evicted: The node was low on resource: memory")
+
+    def error(more=lambda: 2**30, **rules):
+        return job_error(failure_of(status, handle=HANDLE, stage="train", rules=rules, last=()), more=more)
+
+    assert type(error()) is JobFailed
+    assert type(error(node_out_of_memory="more-memory")) is JobLost
+    # Without a limit there is nothing to double.
+    assert type(error(more=lambda: None, node_out_of_memory="more-memory")) is JobFailed
+
+
 def test_a_job_that_was_stopped_although_its_task_goes_on_is_killed_by_the_rules():
     status = JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
     for rules, rule in (({}, RetryRule.RETRY), ({"killed": "fail"}, RetryRule.FAIL)):

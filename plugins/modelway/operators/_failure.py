@@ -71,7 +71,7 @@ def failure_of(
     """Return what is known of a job that did not succeed."""
     kind = status.failure or FailureKind.VANISHED
     rule = rule_for(kind, rules)
-    if status.retryable and kind not in rules and kind is not FailureKind.OUT_OF_MEMORY and rule is RetryRule.FAIL:
+    if status.retryable and kind not in rules and not kind.is_of_memory and rule is RetryRule.FAIL:
         # The job may know better than its kind, such as pip that could not reach its index.
         rule = RetryRule.RETRY
     if status.state is JobState.CANCELLED and status.failure is None:

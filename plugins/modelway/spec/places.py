@@ -197,12 +197,12 @@ def _rules(rules: Mapping[str, str]) -> Mapping[str, str]:
         if rule not in list(RetryRule):
             known = [one.value for one in RetryRule]
             raise Refusal(f"{shown(rule)} is no rule", at=(kind,), known=known, given=rule)
-        if kind == FailureKind.OUT_OF_MEMORY and rule == RetryRule.RETRY:
+        if FailureKind(kind).is_of_memory and rule == RetryRule.RETRY:
             do = "Write more-memory, or fail and raise resources.memory"
             raise Refusal("the same again would run out of memory again", at=(kind,), do=do)
-        if kind != FailureKind.OUT_OF_MEMORY and rule == RetryRule.MORE_MEMORY:
+        if not FailureKind(kind).is_of_memory and rule == RetryRule.MORE_MEMORY:
             do = "Write retry or fail"
-            raise Refusal("more memory helps only against out_of_memory", at=(kind,), do=do)
+            raise Refusal("more memory helps only against out_of_memory and node_out_of_memory", at=(kind,), do=do)
     return rules
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from modelway.failures import RetryRule
+from modelway.failures import FailureKind, RetryRule
 from modelway.spec.problems import KeyPath, Refusal, shown
 from modelway.spec.references import check_uri
 from modelway.spec.rooms import capabilities, known_names
@@ -204,11 +204,13 @@ def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:
     """There must be a limit that can be raised."""
-    if _inside(data, "retry_rules", "out_of_memory") == RetryRule.MORE_MEMORY:
-        sections = (("train",), *_stage_paths(data), ("evaluate",))
-        if not any(_inside(data, *section, "resources", "memory") for section in sections):
+    sections = (("train",), *_stage_paths(data), ("evaluate",))
+    if any(_inside(data, *section, "resources", "memory") for section in sections):
+        return
+    for kind, rule in _mapping(data, "retry_rules").items():
+        if rule == RetryRule.MORE_MEMORY and kind in list(FailureKind) and FailureKind(kind).is_of_memory:
             refusal = Refusal("no job has a limit that could be raised", do="Set resources.memory, such as memory: 4Gi")
-            yield Finding(("retry_rules", "out_of_memory"), refusal)
+            yield Finding(("retry_rules", kind), refusal)
 
 
 def _notifier_templates(data: Mapping[str, Any]) -> Iterator[Finding]:
