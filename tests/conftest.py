@@ -9,11 +9,11 @@ pytest_plugins = ["tests.contract.lineage_databases"]
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
-    if os.environ.get("CI") and skipped:
+    if os.environ.get("CI") == "true" and skipped:
         terminalreporter.write_line(f"{len(skipped)} tests were skipped, on CI none may be", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
+    if os.environ.get("CI") == "true" and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
