@@ -201,7 +201,9 @@ class ArtifactStore:
             )
         except FileNotFoundError as error:
             raise DigestMismatch(
-                f"{artifact.digest} is gone", where=artifact.uri, do="Run the stage that made it again"
+                f"{artifact.digest} is gone",
+                where=artifact.uri,
+                do="Run the stage that made it again; if modelway gc removed it, modelway show tells who and when",
             ) from error
         finally:
             beside.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from modelway.cli._asked import add_time, open_asked, time_of
 from modelway.cli._tables import print_json, print_table, table
 from modelway.errors import UnknownModel
 
@@ -21,6 +22,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     show = subparsers.add_parser("show", help="show the whole record of a version")
     show.add_argument("model", metavar="MODEL")
     show.add_argument("version", metavar="VERSION", help="a number, v3, an alias such as champion, or latest")
+    add_time(show)
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(run=show_version)
 
@@ -48,11 +50,14 @@ def show_version(args: argparse.Namespace) -> int:
     :raises UnknownVersion: the model has no such version or alias
     """
     store = _store(args.model)
-    found = store.version(args.model, store.find(args.model, args.version))
+    at = time_of(args.at)
+    number = store.find(args.model, args.version) if at is None else open_asked().find_at(args.model, args.version, at)
+    found = store.version(args.model, number)
     if args.json:
         print_json(found)
         return 0
     _print_facts(found)
+    _print_removed(found)
     _print_tables(found)
     return 0
 
@@ -115,6 +120,19 @@ def _print_facts(detail: "VersionDetail") -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:<{width}}  {value}")
+
+
+def _print_removed(detail: "VersionDetail") -> None:
+    """Say which of the version's files garbage collection took away."""
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.assets import open_assets_to_read
+
+    version = detail.summary
+    places = {version.archive_uri: "archive", version.checkpoint_uri or "": "checkpoint"}
+    assets = open_assets_to_read(load_settings().lineage_url)
+    for uri, gone in (assets.removed(list(places)) if assets else {}).items():
+        when = f"{gone.at:%Y-%m-%d %H:%M}Z"
+        print(f"The {places[uri]} was removed from the artifact store by {gone.actor} at {when} (modelway gc)")
 
 
 def _cost(run: "RunRecord") -> str:

@@ -145,11 +145,13 @@ def _found(store: ArtifactStore, file: AssetFile, *, places: Sequence[str]) -> A
 
 def _gone(detail: AssetDetail, file: AssetFile, removed: Mapping[str, RemovedFile]) -> DigestMismatch:
     named = f"'{file.path}' of {detail.summary.asset}@{detail.summary.number}"
+    do = f"Upload a file with {file.digest} again"
     if gone := removed.get(file.uri):
-        what = f"{named} was removed from the artifact store by {gone.actor} at {gone.at:%Y-%m-%d %H:%M}Z (modelway gc)"
-    else:
-        what = f"{named} is gone from the artifact store"
-    return DigestMismatch(what, where=file.uri, do=f"Upload a file with {file.digest} again")
+        when = f"{gone.at:%Y-%m-%d %H:%M}Z"
+        return DigestMismatch(
+            f"{named} was removed from the artifact store by {gone.actor} at {when} (modelway gc)", do=do
+        )
+    return DigestMismatch(f"{named} is gone from the artifact store", where=file.uri, do=do)
 
 
 def draft_of(detail: AssetDetail) -> AssetDraft:
