@@ -16,6 +16,7 @@ def test_a_skipped_test_fails_on_ci_alone(tmp_path, variables, status):
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('no service')\n")
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | variables
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == status, done.stdout
