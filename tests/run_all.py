@@ -33,7 +33,7 @@ LANES = {
         "unit": [*PYTEST, "tests/unit"],
         "dags": [*PYTEST, "tests/dags"],
         "docs": [*PYTEST, "tests/docs"],
-        "contract": [*PYTEST, "tests/contract", "-m", "not cluster"],
+        "contract": [*PYTEST, "tests/contract", "-m", "not cluster and not database"],
         "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING, *CLUSTER, MATRIX))],
     },
     "demo": {
@@ -49,6 +49,7 @@ LANES = {
         ],
     },
     "cluster": {
+        "lineage": [*PYTEST, "tests/contract", "-m", "database"],
         START: ["sh", "tests/system/start_cluster.sh"],
         "jobs": [*PYTEST, "tests/contract", "-m", "cluster"],
         "runs": [*PYTEST, *CLUSTER],

@@ -24,3 +24,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'lineage.db'}"
     server: PostgresServer = request.getfixturevalue("lineage_server")
     return server.new_database()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the databases; `make test` runs those of the contracts in another lane."""
+    for item in items:
+        if {"url", "lineage_server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.database)
