@@ -121,16 +121,44 @@ def test_another_deferral_begins_where_its_worker_ended(make, backend):
     assert log == ["the worker had this", "one"]
 
 
-def test_a_killed_triggerer_repeats_at_most_its_last_batch(make, backend, monkeypatch):
-    backend.lines, log = ["the worker had this", "one"], Log()
-    stopped_in_the_middle(make, backend, log)
-    backend.lines.append("two")
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the trigger runs after it."""
 
-    class Killed(BaseException):
-        pass
 
-    def killed(self: Any, offset: int) -> None:
-        raise Killed
+@pytest.mark.parametrize("logged", range(5))
+def test_a_triggerer_killed_between_two_lines_repeats_none_and_loses_none(make, backend, logged):
+    backend.lines, log = ["the worker had this", "one", "two", "three", "four", "five"], Log()
+
+    class Dying(Log):
+        lines = logged
+
+        def info(self, form: str, *words: Any) -> None:
+            if len(self) == self.lines:
+                raise Killed
+            super().info(form, *words)
+
+    before = Dying()
+    with pytest.raises(Killed):
+        asyncio.run(events(make(before, offset=1)))
+    # Since then the job has printed more, and the next triggerer dies of the same.
+    backend.lines += ["six"]
+    again = Dying()
+    again.lines = 1
+    with pytest.raises(Killed):
+        asyncio.run(events(make(again, offset=1)))
+    backend.lines, backend.over = [*backend.lines, "seven"], True
+    asyncio.run(events(make(log, offset=1)))
+    assert before + again + log == ["one", "two", "three", "four", "five", "six", "seven"]
+
+
+def test_a_triggerer_killed_before_a_lines_place_is_kept_repeats_that_line_alone(make, backend, monkeypatch):
+    backend.lines, log = ["the worker had this", "one", "two", "three"], Log()
+    write = job_module.LogPosition.write
+
+    def killed(self: Any, offset: int, *, lines: int = 0) -> None:
+        if lines == 2:
+            raise Killed
+        write(self, offset, lines=lines)
 
     with monkeypatch.context() as patch:
         patch.setattr(job_module.LogPosition, "write", killed)
@@ -138,7 +166,7 @@ def test_a_killed_triggerer_repeats_at_most_its_last_batch(make, backend, monkey
             asyncio.run(events(make(log, offset=1)))
     backend.over = True
     asyncio.run(events(make(log, offset=1)))
-    assert log == ["one", "two", "two"]
+    assert log == ["one", "two", "two", "three"]
 
 
 def task(**more: Any) -> Any:

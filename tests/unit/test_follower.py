@@ -111,14 +111,14 @@ def test_a_log_that_is_gone_makes_no_failure_of_a_success(lab: Lab) -> None:
 
 def test_a_position_is_kept_until_it_is_forgotten(tmp_path) -> None:
     position = LogPosition(home=tmp_path, follower="one", first=7)
-    assert position.read() == 7
+    assert position.read() == (7, 0)
     position.write(12)
     position.write(13)
-    assert LogPosition(home=tmp_path, follower="one", first=7).read() == 13
-    assert LogPosition(home=tmp_path, follower="another", first=7).read() == 7
+    assert LogPosition(home=tmp_path, follower="one", first=7).read() == (13, 0)
+    assert LogPosition(home=tmp_path, follower="another", first=7).read() == (7, 0)
     position.forget()
     position.forget()
-    assert position.read() == 7
+    assert position.read() == (7, 0)
     assert list((tmp_path / "positions").iterdir()) == []
 
 
@@ -127,4 +127,4 @@ def test_a_position_that_cannot_be_written_stops_nothing(tmp_path) -> None:
     position = LogPosition(home=tmp_path, follower="one", first=7)
     position.write(12)
     position.forget()
-    assert position.read() == 7
+    assert position.read() == (7, 0)

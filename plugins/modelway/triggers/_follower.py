@@ -18,10 +18,19 @@ class Step:
     """What one look at a job found."""
 
     status: JobStatus
-    lines: tuple[str, ...] = ()
-    """for the task's log: what is said of the job, then what the job printed"""
+    told: tuple[str, ...] = ()
+    """what is said of the job"""
+    printed: tuple[str, ...] = ()
+    """what the job printed"""
+    logged: int = 0
+    """lines before these, of the same read, that the task's log has from another follower"""
     more: bool = False
     """whether the job's log goes on at once"""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is for the task's log."""
+        return self.told + self.printed
 
     @property
     def over(self) -> bool:
@@ -33,10 +42,17 @@ class Follower:
     """Looks at one job again and again; ``offset`` is how far its log was read."""
 
     def __init__(
-        self, backend: Backend, handle: Handle, *, offset: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        backend: Backend,
+        handle: Handle,
+        *,
+        offset: int = 0,
+        logged: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with a job that answered and waited for nothing."""
+        """Begin with a job that answered and waited for nothing; ``logged`` lines after ``offset`` are not wanted."""
         self.offset = offset
+        self._logged = logged
         self._backend, self._handle, self._clock = backend, handle, clock
         self._waiting: str | None = None
         self._silent_since: float | None = None
@@ -47,14 +63,17 @@ class Follower:
         status = self._look()
         told = self._told(status)
         if status.state is JobState.UNKNOWN:
-            return Step(status=self._given_up(status), lines=tuple(told))
+            return Step(status=self._given_up(status), told=tuple(told))
         try:
             text, after = self._backend.logs(self._handle, offset=self.offset)
         except Exception as error:
             return self._unread(status, told, error)
         self._unread_since = None
-        more, self.offset = after != self.offset, after
-        return Step(status=status, lines=(*told, *text.splitlines()), more=more)
+        if after == self.offset:
+            return Step(status=status, told=tuple(told), printed=tuple(text.splitlines()))
+        logged, self._logged, self.offset = self._logged, 0, after
+        printed = tuple(text.splitlines()[logged:])
+        return Step(status=status, told=tuple(told), printed=printed, logged=logged, more=True)
 
     def _look(self) -> JobStatus:
         """Return where the job stands; a look that fails says nothing of the job, which may well go on."""
@@ -101,4 +120,4 @@ class Follower:
             status = replace(status, state=JobState.RUNNING)
         elif status.state.is_terminal:
             told.append("the rest of the job's log could not be read")
-        return Step(status=status, lines=tuple(told))
+        return Step(status=status, told=tuple(told))

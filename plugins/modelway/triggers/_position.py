@@ -1,6 +1,7 @@
 """How much of a job's log is in its task's log, kept so that a new triggerer goes on from there."""
 
 import contextlib
+import os
 from pathlib import Path
 
 
@@ -15,21 +16,25 @@ class LogPosition:
         self._path = home / "positions" / (follower or "nobody")
         self._first = first
 
-    def read(self) -> int:
-        """Return where to go on."""
+    def read(self) -> tuple[int, int]:
+        """Return where to go on: an offset of the backend, and how many lines from there are logged already."""
         try:
-            return int(self._path.read_text())
+            offset, lines = self._path.read_text().split()
+            return int(offset), int(lines)
         except (OSError, ValueError):
-            return self._first
+            return self._first, 0
 
-    def write(self, offset: int) -> None:
+    def write(self, offset: int, *, lines: int = 0) -> None:
         """Keep where to go on; a place that cannot be written costs repeated lines after a restart, nothing else."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Without fsync: this is written for every block, and losing it with the machine costs little.
-            beside = self._path.with_suffix(".part")
-            beside.write_text(str(offset))
-            beside.replace(self._path)
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                # In place, always as long and without fsync: it is written for every line, a killed process leaves the
+                # old or the new one, and losing it with the machine costs little.
+                os.pwrite(file, f"{offset:020d} {lines:010d}\n".encode(), 0)
+            finally:
+                os.close(file)
 
     def forget(self) -> None:
         """Remove the file: nobody follows the job with it any more."""

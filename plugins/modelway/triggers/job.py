@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from modelway.backends.base import Backend, Handle
 from modelway.hooks.backend import backend_from_airflow
 from modelway.triggers._deferred import forget, unwanted
-from modelway.triggers._follower import Follower
+from modelway.triggers._follower import Follower, Step
 from modelway.triggers._position import LogPosition
 from modelway.triggers._task_state import task_goes_on
 
@@ -31,8 +31,9 @@ Found = TypeVar("Found")
 class JobTrigger(BaseTrigger):
     """Fires once, with the job's handle and last status.
 
-    What it logged is kept below the home folder: a triggerer that is stopped and started goes on at the very line,
-    one that is killed repeats at most what it read last (a block of up to 1 MiB).
+    What it logged is kept below the home folder, line by line: a triggerer that is stopped and started goes on at the
+    very line, one that is killed repeats at most one. What it had handed to Airflow's process, which writes the task's
+    log, and that process did not write before it was killed too, is in the job's own log alone.
     """
 
     def __init__(
@@ -61,16 +62,13 @@ class JobTrigger(BaseTrigger):
         """Look at the job in a thread, so that a slow backend holds up no other trigger."""
         await self._stop_unwanted()
         position = LogPosition(home=Path(self.home), follower=self.follower, first=self.offset)
-        follower = Follower(await self._backend(), self._handle(), offset=position.read())
+        offset, logged = position.read()
+        follower = Follower(await self._backend(), self._handle(), offset=offset, logged=logged)
         settled = time.monotonic() + SETTLE_SECONDS
         while True:
             before = follower.offset
             step = await _in_thread(follower.step)
-            for line in step.lines:
-                self.log.info("%s", line)
-            # Nothing is awaited between the lines and their place: a triggerer that stops does so before or after both.
-            if follower.offset != before:
-                position.write(follower.offset)
+            self._log_lines(step, position, before=before, after=follower.offset)
             if step.over:
                 break
             if not step.more:
@@ -78,6 +76,16 @@ class JobTrigger(BaseTrigger):
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         # The place is kept until the task is back: the event may be lost with the triggerer, and this runs again.
         yield TriggerEvent({"handle": self.handle, "status": step.status.to_dict(), "follower": self.follower})
+
+    def _log_lines(self, step: Step, position: LogPosition, *, before: int, after: int) -> None:
+        """Log what a look found, and keep each line's place; a triggerer that is stopped ends before or after all."""
+        for line in step.told:
+            self.log.info("%s", line)
+        for number, line in enumerate(step.printed, start=step.logged + 1):
+            self.log.info("%s", line)
+            position.write(before, lines=number)
+        if after != before:
+            position.write(after)
 
     async def on_kill(self) -> None:
         """Stop the job when a user ends the deferred task; a restart of the triggerer comes here not.
