@@ -205,11 +205,20 @@ class MatrixLab:
 
 def kill_worker(runner: int) -> None:
     """End the process of a task and the worker that watches it."""
+    _worker_of(runner).kill()
+    psutil.Process(runner).kill()
+
+
+def end_worker(runner: int) -> None:
+    """Tell the worker that watches a task to end, as a pod is told that has to go."""
+    _worker_of(runner).terminate()
+
+
+def _worker_of(runner: int) -> psutil.Process:
     parent = psutil.Process(runner).parent()
     assert parent is not None
     assert "LocalExecutor" in " ".join(parent.cmdline()), parent.cmdline()
-    parent.kill()
-    psutil.Process(runner).kill()
+    return parent
 
 
 def kill_task_process(runner: int) -> None:

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from matrix_lab import MatrixLab, kill_task_process, kill_worker, matrix_lab, restart_kubernetes_api, wait_for
+from matrix_lab import (
+    MatrixLab,
+    end_worker,
+    kill_task_process,
+    kill_worker,
+    matrix_lab,
+    restart_kubernetes_api,
+    wait_for,
+)
 from matrix_places import on_the_cluster, on_this_machine
 from matrix_result import Result, finished, rows, stopped
 
@@ -108,6 +116,14 @@ def test_a_killed_task_process_or_worker_loses_no_job(matrix, table):
             kill_worker(pid) if cell.startswith("worker") else kill_task_process(pid)
 
     well(walk(matrix, {"task process": IN_WORKER, "worker": IN_WORKER}, strike, again_seconds=30), table)
+
+
+def test_a_worker_that_is_told_to_end_leaves_its_job_running(matrix, table):
+    def strike(cells: dict[str, str]) -> None:
+        for cell, step in cells.items():
+            end_worker(matrix.reached(cell, step))
+
+    well(walk(matrix, {"SIGTERM to the worker": IN_WORKER}, strike), table)
 
 
 @pytest.mark.parametrize(
