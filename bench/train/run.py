@@ -7,7 +7,8 @@ this repository and an NVIDIA GPU; without one it prints ``{"skipped": …}``. F
 Each workload is trained as the job's container does it (``python3 -m modelway.job.agent``, a folder with ``job.json``)
 and by the same loop as a script, in turns; bf16, torch.compile and a fused AdamW on a GPU. ``overhead`` is the median
 over the pairs of the contract's time by the script's, less one: ``steps`` of the steps after the warm-up with their
-logging, ``whole`` of the whole processes with the checkpoint (digest and fsync included). Target: at most 1 %.
+logging and the contract's progress at each step, ``whole`` of the whole processes with the checkpoint (digest and
+fsync included). Target: at most 1 %; the exit status is 1 where a GPU's training misses it.
 
 Operations are those of the model, not those that the GPU was given: of the transformer 6 N + 12 L d T for each token (N
 parameters without the positions, L layers, d width, T tokens of a sequence; Chowdhery et al., PaLM, arXiv:2204.02311,
@@ -52,7 +53,12 @@ def main() -> int:
     for result in results:
         show(result)
     print(json.dumps({"pairs": args.pairs, "target": TARGET, "results": results}))
-    return 0
+    return exit_status(results)
+
+
+def exit_status(results: list[dict[str, Any]]) -> int:
+    """Return 1 where the contract cost more than the target on a GPU; a CPU's times are only looked at."""
+    return 1 if any(result["gpu"] and not result["within_target"] for result in results) else 0
 
 
 def reason_to_skip(device: str) -> str | None:

@@ -41,6 +41,29 @@ def test_the_contract_trains_to_the_same_loss_as_the_script():
     assert set(result["overhead"]) == {"steps", "whole"}
 
 
+def test_the_contracts_training_tells_its_progress_at_each_step(tmp_path):
+    from run import as_job
+
+    small = {"small": True, "steps": 2, "warmup": 3, "log_every": 1, "compile": False, "bf16": False}
+    as_job(tmp_path, {"workload": "transformer", "device": "cpu", "digits": "", **small})
+    told = json.loads((tmp_path / "job" / "progress.json").read_text())
+    assert (told["step"], told["total"]) == (5, 5)
+    assert told["examples_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    ("gpu", "steps", "whole", "status"),
+    [("NVIDIA H200", 1.01, 1.01, 0), ("NVIDIA H200", 1.02, 1.0, 1), ("NVIDIA H200", 1.0, 1.02, 1), (None, 2.0, 2.0, 0)],
+)
+def test_a_gpus_training_above_the_target_fails_the_bench(gpu, steps, whole, status):
+    from run import exit_status, overheads
+
+    script = {"steps_seconds": 1.0, "whole_seconds": 1.0, "last_loss": 0.0}
+    contract = {"steps_seconds": steps, "whole_seconds": whole, "last_loss": 0.0}
+    measured = overheads([{"script": script, "contract": contract}])
+    assert exit_status([{"gpu": gpu, **measured}]) == status
+
+
 def test_the_operations_are_those_that_torch_counts():
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
