@@ -4,8 +4,6 @@ import json
 
 from modelway.backends._kubernetes_launchers import KINDS
 
-TRY = "modelway.dev/try"
-
 
 class Cluster:
     """A cluster in memory whose controllers do not run: it keeps what it is sent."""
@@ -46,11 +44,10 @@ class Cluster:
     def events(self, namespace):
         return []
 
-    def delete(self, namespace, name, *, launcher, grace_seconds):
+    def delete(self, namespace, selector, *, launcher, grace_seconds):
         kind = "Job" if launcher == "job" else KINDS[launcher][2]
-        for key in [
-            key for key, one in self.objects.items() if key[0] == kind and one["metadata"]["labels"][TRY] == name
-        ]:
+        found = self.customs(namespace, selector, group="", version="", kind=kind)
+        for key in [key for key, one in self.objects.items() if one in found]:
             gone = self.objects.pop(key)["metadata"]["uid"]
             owned = [key for key, each in self.objects.items() if owners(each) == [gone]]
             for each in owned:

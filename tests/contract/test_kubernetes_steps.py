@@ -1,14 +1,18 @@
 """What a process leaves that ends between two steps of a submit or a cancel, and what the next one makes of it."""
 
 import json
+import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from modelway.backends.base import Job, JobState, Options
+from modelway.backends._kubernetes_tries import TryRecord, handle_of
+from modelway.backends.base import Handle, Job, JobState, Options
 from modelway.backends.kubernetes import KubernetesBackend
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 
-from tests.job_folders import store_code
+from tests.job_folders import store_code, wait_for
 from tests.kubernetes_in_memory import Cluster
 
 
@@ -142,8 +146,6 @@ def test_a_job_that_is_cancelled_before_it_was_created_is_not_created(cluster, s
         submit()
     cluster.create = create
     (attempt,) = (path.parent for path in (connect().home.parent / "storage").rglob("try-1/request.json"))
-    from modelway.backends._kubernetes_tries import handle_of
-
     connect().cancel(handle_of(attempt))
     second = submit()
     assert second.attempt == 2
@@ -221,3 +223,128 @@ def test_a_watch_that_is_behind_takes_no_pod_for_gone(cluster, submit, connect):
     assert backend.describe(handle).state is JobState.RUNNING
     cluster.pods = lambda namespace, selector: []
     assert backend.describe(handle).state is not JobState.RUNNING, "now it is gone"
+
+
+def test_a_process_that_does_not_see_the_storage_takes_no_job_for_lost(cluster, submit, connect, tmp_path):
+    """Airflow ends what is lost: a triggerer without the mount would end every job."""
+    handle = submit()
+    (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
+    status = connect().describe(handle)
+    assert status.state is JobState.UNKNOWN
+    assert f"there is no {tmp_path}/storage/jobs" in status.reason
+    (tmp_path / "storage").mkdir()
+    assert connect().describe(handle).state is JobState.UNKNOWN, "the place is there, and nothing is mounted"
+    assert connect().logs(handle) == ("", 0)
+    (tmp_path / "storage" / "jobs").mkdir()
+    assert connect().describe(handle).failure is FailureKind.VANISHED, "it is seen, and the job's folder is gone"
+
+
+def test_a_process_that_does_not_see_the_storage_can_end_a_job(cluster, submit, connect, tmp_path):
+    handle = submit(nodes=2)
+    (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
+    assert connect().unfinished(run="r1") == [handle]
+    connect().cancel(Handle.from_dict(json.loads(json.dumps(handle.to_dict()))))
+    assert cluster.objects == {}
+    assert connect().unfinished(run="r1") == []
+    assert not (tmp_path / "storage").exists()
+    connect().cancel(handle)
+
+
+@pytest.fixture
+def two(cluster, submit, connect, tmp_path):
+    """Let two Airflows, whose storage has the same path, have a job of the same name; return their handles.
+
+    The second one's storage is seen.
+    """
+    first = submit()
+    (tmp_path / "storage").rename(tmp_path / "of-the-first")
+    second = submit()
+    assert (first.attempt, second.attempt, first.place) == (1, 2, second.place)
+    return first, second
+
+
+def test_of_two_airflows_neither_finds_the_others_jobs(cluster, two, connect, tmp_path):
+    first, second = two
+    assert connect().unfinished(run="r1") == [second]
+    (tmp_path / "storage").rename(tmp_path / "of-the-second")
+    (tmp_path / "of-the-first").rename(tmp_path / "storage")
+    assert connect().unfinished(run="r1") == [first]
+
+
+def test_of_two_airflows_neither_ends_the_others_jobs(cluster, two, connect):
+    """The second one's first try has the name that the first one's job has."""
+    first, second = two
+    mine = replace(first, mark=TryRecord.read(Path(first.place) / "try-1").mark)
+    assert (mine.name, mine.mark != first.mark) == (first.name, True)
+    connect().cancel(mine)
+    assert jobs(cluster) == sorted([first.name, second.name])
+    assert connect().describe(mine).state is JobState.CANCELLED
+    connect().cancel(second)
+    assert jobs(cluster) == [first.name]
+
+
+def test_a_pod_that_another_airflow_named_alike_is_not_ours(cluster, two, connect, tmp_path):
+    first, _ = two
+    (job,) = (each for (_, name), each in cluster.objects.items() if name == first.name)
+    backend = connect()
+    backend._objects._asked.add("default")
+    backend._objects._watch = lambda namespace: Watched([job])
+    record = TryRecord.read(Path(first.place) / "try-1")
+    assert backend._objects.of_try(record) == ([], [])
+    record = TryRecord.read(tmp_path / "of-the-first" / Path(first.place).relative_to(tmp_path / "storage") / "try-1")
+    assert backend._objects.of_try(record) == ([job], [])
+
+
+class Watched:
+    """What a watch knows of a try's name."""
+
+    def __init__(self, jobs):
+        self.jobs = jobs
+
+    def objects(self, name, *, within_seconds):
+        return self.jobs, []
+
+
+def test_airflows_that_see_no_storage_are_told_apart_by_their_own_name(cluster, submit, connect, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWAY_DEPLOYMENT", "vision")
+    handle = submit()
+    (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
+    assert connect().unfinished(run="r1") == [handle]
+    monkeypatch.setenv("MODELWAY_DEPLOYMENT", "speech")
+    assert connect().unfinished(run="r1") == []
+
+
+def test_many_that_ask_why_their_pods_wait_ask_once(cluster, connect):
+    """A triggerer looks at its jobs in 32 threads."""
+    asked, answered = [], threading.Event()
+
+    def events(namespace):
+        asked.append(namespace)
+        answered.wait(10)
+        return [{"involvedObject": {"name": "pod-1"}}]
+
+    cluster.events = events
+    objects, found = connect()._objects, []
+    threads = [threading.Thread(target=lambda: found.append(objects.events("ml", "pod", now=False))) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: asked, what="the first question")
+    answered.set()
+    for thread in threads:
+        thread.join()
+    assert asked == ["ml"]
+    assert [len(each) for each in found] == [1] * 32
+    objects.events("ml", "pod", now=True)
+    assert asked == ["ml", "ml"], "one that needs the events of now gets them"
+
+
+def test_a_refusal_to_list_events_is_not_kept(cluster, connect):
+    def refused(namespace):
+        raise SubmitFailed("no answer", kind=FailureKind.UNREACHABLE)
+
+    kept, cluster.events = cluster.events, refused
+    objects = connect()._objects
+    with pytest.raises(SubmitFailed):
+        objects.events("ml", "pod", now=False)
+    cluster.events = kept
+    assert objects.events("ml", "pod", now=False) == []

@@ -1,13 +1,15 @@
 """What is sent to Kubernetes, as data: by the job, its options and the server's version."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.backends._kubernetes_patch import strategic_merge
+from modelway.backends._kubernetes_patch import strategic_merge, unknown_directives
 from modelway.backends.base import Job, Options
 from modelway.backends.kubernetes import KubernetesBackend, KubernetesRequest
+from modelway.errors import CapabilityMissing
 
 OLD, NEW = (1, 20), (1, 30)
 CLAIM = {"path": "/data", "claim": "jobs"}
@@ -282,3 +284,76 @@ def test_a_patch_that_two_tries_share_is_not_changed_by_one() -> None:
     first["annotations"]["c"] = "d"
     assert "c" not in second["annotations"]
     assert second["annotations"]["a"] == "b"
+
+
+def test_a_merge_obeys_its_directives() -> None:
+    base = {"volumes": [{"name": "a"}, {"name": "b"}], "kept": {"x": 1, "y": 2}, "gone": {"x": 1}}
+    replaced = strategic_merge(base, {"kept": {"$patch": "replace", "z": 3}, "gone": {"$patch": "delete"}})
+    assert (replaced["kept"], replaced["gone"]) == ({"z": 3}, {})
+    assert strategic_merge(base, {"volumes": [{"$patch": "replace"}, {"name": "c"}]})["volumes"] == [{"name": "c"}]
+    absent = [{"name": "not-there", "$patch": "delete"}, {"name": "b", "x": None, "y": 1}]
+    assert strategic_merge(base, {"volumes": absent})["volumes"] == [{"name": "a"}, {"name": "b", "y": 1}]
+    new = strategic_merge(
+        {}, {"env": [{"name": "A", "$patch": "delete"}], "new": {"a": None, "b": {"$patch": "delete"}}}
+    )
+    assert new == {"env": [], "new": {"b": {}}}, "what is new has neither directives nor nothing in it"
+
+
+def test_what_a_merge_does_not_know_is_found() -> None:
+    patch = {
+        "spec": {
+            "$retainKeys": ["a"],
+            "volumes": [{"name": "a", "$patch": "delete"}, {"name": "b", "$patch": "merge"}],
+        },
+        "$setElementOrder/volumes": [],
+    }
+    found = set(unknown_directives(patch))
+    assert found == {("spec", "$retainKeys"), ("spec", "volumes", 1, "$patch"), ("$setElementOrder/volumes",)}
+
+
+@pytest.mark.parametrize("launcher", ["jobset", "trainjob"])
+def test_a_patch_lands_in_what_holds_the_pods(launcher: str) -> None:
+    pods = {"spec": {"hostNetwork": True}}
+    jobs = {"replicatedJobs": [{"name": "node", "template": {"spec": {"template": pods}}}]}
+    patch = {"spec": jobs if launcher == "jobset" else {"template": {"spec": jobs}}}
+    found = manifests(**on(launcher=launcher, patch=patch))
+    (pod,) = pod_specs(found)
+    assert pod["hostNetwork"] is True
+    assert pod["containers"][0]["image"] == "example.org/train:1"
+    assert found[-1]["spec"].get("template") is None, "a TrainJob has no pods of its own"
+
+
+@pytest.mark.parametrize("launcher", ["pytorchjob", "tfjob"])
+def test_a_queue_that_a_launcher_does_not_know_is_refused(launcher: str) -> None:
+    with pytest.raises(CapabilityMissing, match=f"a {launcher} cannot wait in one"):
+        manifests(**on(launcher=launcher, queue="team"))
+
+
+def test_a_queue_is_refused_where_the_server_starts_jobs_at_once() -> None:
+    with pytest.raises(CapabilityMissing, match=r"Kubernetes 1\.20 starts jobs at once"):
+        manifests(version=OLD, **on(queue="team"))
+    (job,) = manifests(version=(1, 21), **on(queue="team"))
+    assert job["spec"]["suspend"] is True
+
+
+def test_all_that_is_added_when_it_is_sent_is_a_label() -> None:
+    (printed,) = manifests()
+    (sent,) = request().manifests(generation=0, attempt=1, token="t1")
+    assert sent["metadata"]["labels"].pop("modelway.dev/token") == "t1"
+    assert sent["spec"]["template"]["metadata"]["labels"].pop("modelway.dev/token") == "t1"
+    assert sent == printed
+
+
+def test_a_folder_on_an_object_store_is_fetched_by_the_container() -> None:
+    (job,) = manifests(storage={"path": "/data", "uri": "s3://models/some/"}, timeout_seconds=60)
+    container = container_of(job)
+    uri = re.search(r"s3://models/some/jobs/digits/[^/]+/train/g0", container["args"][0])
+    assert uri
+    assert container["args"][0] == uri[0]
+    assert container["args"][1] == f"/data/{uri[0].removeprefix('s3://models/some/')}"
+    assert container["args"][container["args"].index("--timeout") + 1] == "60"
+    assert "prepared.tar" in container["command"][2]
+    assert {"name": "storage", "emptyDir": {}} in pod_of(job)["volumes"]
+    assert job["metadata"]["annotations"]["modelway.dev/folder"] == f"{uri[0]}/try-1"
+    with pytest.raises(CapabilityMissing, match="an object store"):
+        manifests(storage={"path": "/data", "uri": "s3://models/some"}, nodes=2)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelway.backends._kubernetes_launchers import custom_kind
-from modelway.backends._kubernetes_manifests import GROUP, Manifest
+from modelway.backends._kubernetes_manifests import Manifest
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 
@@ -153,10 +153,9 @@ class Api:
         except ApiException:
             return ""
 
-    def delete(self, namespace: str, name: str, *, launcher: str, grace_seconds: int) -> None:
+    def delete(self, namespace: str, selector: str, *, launcher: str, grace_seconds: int) -> None:
         """Delete a try's Jobs with whatever they own, and its pods at once; what is gone is fine."""
-        selector = f"{GROUP}/try={name}"
-        with told(f"delete the jobs of {name}"):
+        with told(f"delete the jobs of {selector}"):
             if launcher != "job":
                 self._delete_customs(namespace, selector, launcher)
             for job in self.jobs(namespace, selector):

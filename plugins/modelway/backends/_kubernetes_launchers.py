@@ -22,6 +22,10 @@ KINDS = {
     "pytorchjob": ("training.kubedl.io", "v1alpha1", "PyTorchJob"),
     "tfjob": ("training.kubedl.io", "v1alpha1", "TFJob"),
 }
+#: the kinds that say when a try is over
+WORK = ("Job", *(kind for _, _, kind in KINDS.values()))
+#: their controllers know nothing of being suspended
+WITHOUT_QUEUE = ("pytorchjob", "tfjob")
 #: what each of them says when it is over, in a Job's words
 _CONDITIONS = {"Completed": "Complete", "Complete": "Complete", "Succeeded": "Complete", "Failed": "Failed"}
 

@@ -1,15 +1,18 @@
 """A job as Kubernetes objects: plain dicts, the same for the same job, options and server version.
 
-Sources: the Kubernetes API reference of Job (batch/v1), Pod and Service; Indexed Jobs are stable from 1.24, pod failure
-policies on by default from 1.26, ``podReplacementPolicy`` from 1.29.
+Sources: the Kubernetes API reference of Job (batch/v1), Pod and Service; a Job can be suspended from 1.21 (by default
+from 1.22), Indexed Jobs are stable from 1.24, pod failure policies on by default from 1.26, ``podReplacementPolicy``
+from 1.29.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelway import names
+from modelway.backends import _object_store as object_store
 from modelway.backends._kubernetes_launchers import PORT, launched
 from modelway.backends._kubernetes_patch import strategic_merge
 from modelway.backends.base import Job, Options
@@ -19,7 +22,7 @@ Manifest = dict[str, Any]
 GROUP = "modelway.dev"
 MANAGED = {"app.kubernetes.io/managed-by": "modelway"}
 CONTAINER = "job"
-INDEXED_SINCE, FAILURE_POLICY_SINCE, REPLACEMENT_SINCE = (1, 24), (1, 26), (1, 29)
+SUSPEND_SINCE, INDEXED_SINCE, FAILURE_POLICY_SINCE, REPLACEMENT_SINCE = (1, 21), (1, 24), (1, 26), (1, 29)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +36,11 @@ class Try:
     folder: str
     """the job's folder as the container sees it"""
     seen_at: str
-    """the try's folder as the worker sees it"""
+    """the try's folder as every process of Airflow calls it"""
     attempt: int
     version: tuple[int, int]
+    uri: str | None = None
+    """where the job's folder is on an object store; then ``folder`` is the container's own"""
     token: str | None = None
     """tells this try from one of the same name that another Airflow made"""
 
@@ -56,8 +61,12 @@ def digest(text: str) -> str:
 
 
 def run_labels(*, run: str) -> dict[str, str]:
-    """Return the labels of everything that belongs to one run."""
-    return {**MANAGED, f"{GROUP}/run": digest(run)}
+    """Return the labels of everything that belongs to one run of this Airflow.
+
+    ``MODELWAY_DEPLOYMENT`` tells Airflows apart that have runs of the same name.
+    """
+    deployment = os.environ.get("MODELWAY_DEPLOYMENT")
+    return {**MANAGED, f"{GROUP}/run": digest(f"{deployment}: {run}" if deployment else run)}
 
 
 def labels_of(one: Try) -> dict[str, str]:
@@ -67,6 +76,7 @@ def labels_of(one: Try) -> dict[str, str]:
         f"{GROUP}/model": names.slug(one.job.model),
         f"{GROUP}/stage": names.slug(one.job.key),
         f"{GROUP}/try": one.name,
+        **({f"{GROUP}/token": one.token} if one.token else {}),
     }
 
 
@@ -88,8 +98,8 @@ def manifests(one: Try) -> list[Manifest]:
         others = _job(one, name=f"{one.name}-w", pods=one.options.nodes - 1, arguments=(*arguments, "--node", "any"))
         found = [first, others, _service(one)]
     if patch := platform.get("patch"):
-        # A Service is no work: what a patch says is about what runs.
-        found = [each if each["kind"] == "Service" else strategic_merge(each, patch) for each in found]
+        # What a patch says is about what runs: it goes to what holds the pods.
+        found = [each if each["kind"] in ("Service", "TrainJob") else strategic_merge(each, patch) for each in found]
     return found
 
 
@@ -115,8 +125,6 @@ def _several(one: Try) -> tuple[str, ...]:
 
 def _metadata(one: Try, name: str) -> Manifest:
     told = {"model": one.job.model, "run": one.job.run, "stage": one.job.stage, "folder": one.seen_at}
-    if one.token:
-        told["token"] = one.token
     return {
         "name": name,
         "namespace": one.options.platform.get("namespace", "default"),
@@ -212,16 +220,19 @@ def _container(one: Try, arguments: tuple[str, ...], mounts: list[Manifest]) -> 
     timeout = ("--timeout", str(options.timeout_seconds)) if options.timeout_seconds else ()
     memory = ("--memory", str(options.memory_bytes)) if options.memory_bytes else ()
     processes = ("--processes", str(options.processes_per_node)) if options.processes_per_node > 1 else ()
+    words = [
+        *("--attempt", str(one.attempt), "--grace", str(platform.get("grace_seconds", 30))),
+        *(*arguments, *processes, *memory, *timeout),
+    ]
+    command = ["python3", "-m", "modelway.job.agent", one.folder, *words]
+    if one.uri:
+        command = object_store.command(uri=one.uri, folder=one.folder, words=words)
     return {
         "name": CONTAINER,
         "image": one.image,
         "imagePullPolicy": platform.get("image_pull_policy", "IfNotPresent"),
-        "command": ["python3", "-m", "modelway.job.agent"],
-        "args": [
-            one.folder,
-            *("--attempt", str(one.attempt), "--grace", str(platform.get("grace_seconds", 30))),
-            *(*arguments, *processes, *memory, *timeout),
-        ],
+        "command": command[:3],
+        "args": command[3:],
         "env": _environment(one),
         "resources": _resources(options),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -303,4 +314,6 @@ def storage_source(storage: Mapping[str, Any]) -> Manifest:
         return {"hostPath": {"path": node["path"], "type": "Directory"}}
     if nfs := storage.get("nfs"):
         return {"nfs": {"server": nfs["server"], "path": nfs["path"]}}
+    if storage.get("uri"):
+        return {"emptyDir": {}}
     return {"persistentVolumeClaim": {"claimName": storage["claim"]}}

@@ -8,7 +8,9 @@ from typing import Any
 from modelway.backends._kubernetes_api import Api
 from modelway.backends._kubernetes_launchers import KINDS, as_job, custom_kind
 from modelway.backends._kubernetes_manifests import GROUP
+from modelway.backends._kubernetes_tries import TryRecord
 from modelway.backends._kubernetes_watch import Watch
+from modelway.backends.base import Handle
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 
@@ -29,29 +31,32 @@ class Objects:
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
         self._asked: set[str] = set()
-        self._events: dict[str, tuple[float, list[Object]]] = {}
+        self._listing = threading.Lock()
+        self._events: dict[str, tuple[float, list[Object] | SubmitFailed]] = {}
 
-    def of_try(self, namespace: str, name: str, *, launcher: str = "job") -> tuple[list[Object], list[Object]]:
+    def of_try(self, record: TryRecord) -> tuple[list[Object], list[Object]]:
         """Return a try's Jobs (or what stands in their place) and pods.
 
         The first question of a process is a plain one, since many ask only once; from the second on it watches.
         """
-        watch = self._watch(namespace) if launcher == "job" else None
+        watch = self._watch(record.namespace) if record.launcher == "job" else None
         try:
-            if watch and (known := watch.objects(name, within_seconds=CONNECT_SECONDS)) is not None:
-                return known
+            if watch and (known := watch.objects(record.name, within_seconds=CONNECT_SECONDS)) is not None:
+                jobs, pods = ([one for one in found if token_of(one) == record.token] for found in known)
+                if jobs:
+                    return jobs, pods
         except SubmitFailed as error:
             # Who may list may not always watch.
             if error.kind is FailureKind.UNREACHABLE:
                 raise
-        return self.now(namespace, name, launcher=launcher)
+        return self.now(record)
 
-    def now(self, namespace: str, name: str, *, launcher: str = "job") -> tuple[list[Object], list[Object]]:
+    def now(self, record: TryRecord) -> tuple[list[Object], list[Object]]:
         """Return Jobs and pods as the API tells them when asked now."""
-        api, selector = self._api(), f"{GROUP}/try={name}"
-        if launcher == "job":
+        api, namespace, selector = self._api(), record.namespace, record.selector
+        if record.launcher == "job":
             return api.jobs(namespace, selector), api.pods(namespace, selector)
-        group, version, kind = custom_kind(launcher)
+        group, version, kind = custom_kind(record.launcher)
         found = api.customs(namespace, selector, group=group, version=version, kind=kind)
         return [as_job(each) for each in found], api.pods(namespace, selector)
 
@@ -74,11 +79,25 @@ class Objects:
 
         :param now: those of a moment ago will not do
         """
-        asked, known = self._events.get(namespace, (float("-inf"), []))
-        if now or time.monotonic() - asked > EVENTS_SECONDS:
-            known = self._api().events(namespace)
-            self._events[namespace] = time.monotonic(), known
+        known = self._events_since(time.monotonic() - (0.0 if now else EVENTS_SECONDS), namespace)
+        if isinstance(known, SubmitFailed):
+            raise known
         return [one for one in known if str((one.get("involvedObject") or {}).get("name", "")).startswith(name)]
+
+    def _events_since(self, moment: float, namespace: str) -> list[Object] | SubmitFailed:
+        """Return the events as they were asked for after a moment; of many threads that want them, one asks."""
+        waited = time.monotonic()
+        with self._listing:
+            asked, known = self._events.get(namespace, (float("-inf"), []))
+            # A refusal holds only for those that waited for it.
+            if asked < (waited if isinstance(known, SubmitFailed) else moment):
+                asked = time.monotonic()
+                try:
+                    known = self._api().events(namespace)
+                except SubmitFailed as error:
+                    known = error
+                self._events[namespace] = asked, known
+            return known
 
     def _watch(self, namespace: str) -> Watch | None:
         with self._lock:
@@ -89,3 +108,23 @@ class Objects:
                     return None
                 watch = self._watches[namespace] = Watch(client=self._api().client, namespace=namespace)
             return watch
+
+
+def token_of(one: Object) -> str:
+    """Return what tells an object's try from another of the same name."""
+    return str((one["metadata"].get("labels") or {}).get(f"{GROUP}/token", ""))
+
+
+def handle_of_object(job: Object) -> Handle:
+    """Return what finds the try of a Job, or of what stands in its place."""
+    metadata = job["metadata"]
+    name, place = metadata["labels"][f"{GROUP}/try"], metadata["annotations"][f"{GROUP}/folder"]
+    folder, _, attempt = str(place).rpartition("/")
+    launcher = next((each for each, (_, _, kind) in KINDS.items() if kind == job.get("kind")), "job")
+    return Handle(
+        backend="kubernetes",
+        name=name,
+        place=folder,
+        attempt=int(attempt.removeprefix("try-")),
+        mark=f"{metadata['namespace']}/{launcher}/{token_of(job)}",
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelway.backends import _generations as generations
+from modelway.backends._kubernetes_manifests import GROUP
 from modelway.backends.base import Handle
 
 Object = Mapping[str, Any]
@@ -26,6 +27,22 @@ class TryRecord:
     token: str
     """tells its objects from those of the same name that another Airflow made"""
 
+    @property
+    def selector(self) -> str:
+        """What selects its objects, and no other Airflow's of the same name."""
+        return f"{GROUP}/try={self.name},{GROUP}/token={self.token}"
+
+    @property
+    def mark(self) -> str:
+        """What finds its objects where its folder is not seen."""
+        return f"{self.namespace}/{self.launcher}/{self.token}"
+
+    @classmethod
+    def of_mark(cls, name: str, mark: str) -> "TryRecord":
+        """Return as much as a mark tells."""
+        namespace, launcher, token = mark.split("/")
+        return cls(name=name, namespace=namespace, nodes=1, launcher=launcher, start_within_seconds=0, token=token)
+
     @classmethod
     def read(cls, attempt: Path) -> "TryRecord | None":
         """Return what was written, or None when the try never got so far."""
@@ -37,16 +54,19 @@ class TryRecord:
         generations.write(attempt / "request.json", asdict(self))
 
 
-def handle_of(attempt: Path) -> Handle:
-    """Return what finds a try again."""
+def handle_of(attempt: Path, *, place: str | None = None) -> Handle:
+    """Return what finds a try again.
+
+    :param place: what every process calls the folder of its generation, where that is no path
+    """
     record = TryRecord.read(attempt)
-    name = record.name if record else attempt.name
-    return Handle(backend="kubernetes", name=name, place=str(attempt.parent), attempt=generations.number(attempt))
-
-
-def folder_of(handle: Handle) -> Path:
-    """Return a try's folder."""
-    return Path(handle.place) / f"try-{handle.attempt}"
+    return Handle(
+        backend="kubernetes",
+        name=record.name if record else attempt.name,
+        place=place or str(attempt.parent),
+        attempt=generations.number(attempt),
+        mark=record.mark if record else "",
+    )
 
 
 def exits_of(attempt: Path, *, nodes: int) -> list[Object]:
@@ -74,9 +94,3 @@ def seconds_since_gone(attempt: Path, gone: frozenset[str]) -> float:
         generations.write(path, {**before, "gone": sorted(gone), "gone_at": time.time()})
         return 0.0
     return time.time() - float(before["gone_at"])
-
-
-def forget_heartbeats(attempt: Path) -> None:
-    """Remove what agents that are known to have ended left, so that the next try need not wait until it is stale."""
-    for beat in (attempt / "pods").glob("*.json"):
-        beat.unlink(missing_ok=True)

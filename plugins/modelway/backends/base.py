@@ -130,6 +130,8 @@ class Handle:
     place: str
     """where the backend keeps the job: a folder, a namespace, a project"""
     attempt: int
+    mark: str = ""
+    """what finds the job for a process that does not see its place, where there is such a thing"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the handle as plain data for a trigger."""

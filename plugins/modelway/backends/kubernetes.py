@@ -1,4 +1,4 @@
-"""Jobs as Kubernetes Jobs: their folders on storage that the worker sees, their state by one watch.
+"""Jobs as Kubernetes Jobs: their folders on storage that the worker sees or fetches from, their state by one watch.
 
 See docs/kubernetes.md for users, docs/adr/0012 for why the folder lies on the storage. A try's folder holds
 ``request.json`` (its name, namespace and nodes), ``submitted`` (its objects were created), ``seen.json`` (the pods that
@@ -20,8 +20,10 @@ from typing import Any
 
 from modelway.backends import _generations as generations
 from modelway.backends._kubernetes_api import Api, find_client
-from modelway.backends._kubernetes_manifests import GROUP, Manifest, Try, manifests, run_labels
-from modelway.backends._kubernetes_objects import Objects
+from modelway.backends._kubernetes_folders import GENERATION, Folders
+from modelway.backends._kubernetes_launchers import WITHOUT_QUEUE, WORK
+from modelway.backends._kubernetes_manifests import SUSPEND_SINCE, Manifest, Try, digest, manifests, run_labels
+from modelway.backends._kubernetes_objects import Objects, handle_of_object, token_of
 from modelway.backends._kubernetes_status import (
     Observed,
     has_running_container,
@@ -35,8 +37,6 @@ from modelway.backends._kubernetes_tries import (
     SUBMITTED,
     TryRecord,
     exits_of,
-    folder_of,
-    forget_heartbeats,
     handle_of,
     pods_that_are_gone,
     seconds_since_gone,
@@ -79,7 +79,8 @@ class KubernetesRequest:
     image: str
     run_as: int
     root: str
-    """the storage as the worker sees it"""
+    """the storage as the worker sees it, or its copy of the object store ``uri``"""
+    uri: str | None = None
     version: tuple[int, int]
 
     def folder(self, generation: int) -> Path:
@@ -89,6 +90,8 @@ class KubernetesRequest:
     def manifests(self, *, generation: int = 0, attempt: int = 1, token: str | None = None) -> list[Manifest]:
         """Return the objects of a try, the one that owns the others first."""
         root = Path(_storage(self.options)["path"]) / "jobs"
+        folder = self.folder(generation)
+        uri = f"{self.uri}/{folder.relative_to(self.root)}" if self.uri else None
         return manifests(
             Try(
                 job=self.job,
@@ -96,7 +99,8 @@ class KubernetesRequest:
                 image=self.image,
                 run_as=self.run_as,
                 folder=str(generations.job_folder(root, self.job) / f"g{generation}"),
-                seen_at=str(self.folder(generation) / f"try-{attempt}"),
+                seen_at=f"{uri or folder}/try-{attempt}",
+                uri=uri,
                 attempt=attempt,
                 version=self.version,
                 token=token,
@@ -117,6 +121,7 @@ class KubernetesBackend:
         self.home = home.absolute()
         self._client, self._version = client, version
         self._objects = Objects(lambda: self.api)
+        self._folders = Folders(home=self.home)
 
     @cached_property
     def api(self) -> Api:
@@ -136,13 +141,15 @@ class KubernetesBackend:
         if not storage:
             raise CapabilityMissing(
                 "the backend 'kubernetes' needs a place for the jobs' folders",
-                do="Add the section storage to the spec: a node's folder, nfs, or a claim",
+                do="Add the section storage to the spec: a node's folder, nfs, a claim, or an object store's uri",
             )
-        if storage.get("uri"):
+        uri = storage["uri"].rstrip("/") if storage.get("uri") else None
+        if uri and options.nodes > 1:
             raise CapabilityMissing(
-                f"jobs on Kubernetes cannot keep their folders at {storage['uri']} yet",
-                do="Use a claim, nfs, or a node's folder as storage",
+                f"{options.nodes} nodes asked for, a folder on an object store (storage.uri) serves one",
+                do="Use a claim or nfs as storage, or set nodes to 1 (processes_per_node may be more)",
             )
+        _refuse_queue(options, self.version)
         path = storage.get("path", "/modelway")
         root = storage.get("worker_path") or (storage["node"]["path"] if storage.get("node") else path)
         own = os.geteuid() or 1000
@@ -152,7 +159,8 @@ class KubernetesBackend:
             contract=job.contract(),
             image=image_of(options),
             run_as=options.platform.get("run_as") or own,
-            root=root,
+            root=str(self._folders.here(uri)) if uri else root,
+            uri=uri,
             version=self.version,
         )
 
@@ -162,8 +170,9 @@ class KubernetesBackend:
         :raises SubmitFailed: the API refused it or did not answer
         :raises DigestMismatch: the code or an input is damaged
         :raises NotWritable: the worker does not see the storage, or cannot write there
+        :raises CapabilityMissing: the worker has nothing that reads the object store
         """
-        if not Path(request.root).is_dir():
+        if not (request.uri or Path(request.root).is_dir()):
             raise NotWritable(
                 "the worker does not see the storage of the jobs",
                 where=request.root,
@@ -171,6 +180,7 @@ class KubernetesBackend:
             )
         folder = generations.job_folder(Path(request.root) / "jobs", request.job)
         with generations.locked(folder, do=_WRITABLE):
+            self._folders.pull_job(folder)
             generation = generations.generation(
                 folder,
                 contract=request.contract,
@@ -181,7 +191,11 @@ class KubernetesBackend:
             attempt = self._going_on(last, generation) or self._prepare(request, generation, last)
             while not self._create(request, attempt):
                 attempt = self._prepare(request, generation, attempt)
-            return handle_of(attempt)
+            self._folders.push(generation / GENERATION)
+            return self._handle(attempt)
+
+    def _handle(self, attempt: Path) -> Handle:
+        return handle_of(attempt, place=self._folders.place(attempt.parent))
 
     def _going_on(self, last: Path | None, generation: Path) -> Path | None:
         """Return the last try when it goes on, has succeeded or has not begun; end what is left of another."""
@@ -199,7 +213,7 @@ class KubernetesBackend:
             )
         if wanted and (not status.state.is_terminal or status.state is JobState.SUCCEEDED):
             return last
-        self.cancel(handle_of(last))
+        self.cancel(self._handle(last))
         return None
 
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
@@ -216,7 +230,8 @@ class KubernetesBackend:
             nodes=request.options.nodes,
             launcher=platform.get("launcher", "job"),
             start_within_seconds=platform.get("start_within_seconds", 3600),
-            token=uuid.uuid4().hex,
+            # Nothing locks an object store: workers that begin the same try there must call it the same.
+            token=digest(self._folders.place(attempt)) if request.uri else uuid.uuid4().hex,
         ).write(attempt)
         generations.give(attempt, request.run_as)
         return attempt
@@ -227,13 +242,17 @@ class KubernetesBackend:
         if record is None or (attempt / SUBMITTED).exists() or generations.recorded(attempt):
             return True
         numbers = {"generation": generations.number(attempt.parent), "attempt": generations.number(attempt)}
+        self._folders.publish(attempt)
         owner: Mapping[str, Any] | None = None
         waiting: list[Manifest] = []
         for manifest in request.manifests(token=record.token, **numbers):
             if owner:
                 manifest["metadata"]["ownerReferences"] = [owner]
             created = self.api.create(manifest) or self.api.find(manifest)
-            if created["metadata"].get("annotations", {}).get(f"{GROUP}/token") != record.token:
+            if token_of(created) != record.token:
+                return False
+            if request.uri and manifest["kind"] in WORK and not is_active(created):
+                # It is over, and nobody has noted that it was begun: somebody removed the folder that it was for.
                 return False
             if owner is None and manifest["kind"] != "TrainingRuntime":
                 own = {key: manifest[key] for key in ("apiVersion", "kind")}
@@ -243,29 +262,52 @@ class KubernetesBackend:
         for manifest in waiting:
             self.api.give(manifest, owner=owner or {})
         (attempt / SUBMITTED).touch()
+        self._folders.push(attempt / SUBMITTED)
         return True
 
     def describe(self, handle: Handle) -> JobStatus:
         """Return where the job stands; see the port."""
-        return self._status(folder_of(handle))
+        return self._status(self._folders.attempt(handle))
 
     def _status(self, attempt: Path, *, now: bool = False) -> JobStatus:
         """Return where a try stands; what is decided by it asks for what the cluster says now, not for what it said."""
         if (ended := generations.recorded(attempt)) is not None:
             return ended
-        if (record := TryRecord.read(attempt)) is None:
-            return JobStatus.failed(FailureKind.VANISHED, "the folder of the job is gone")
         try:
+            if (record := self._record(attempt)) is None:
+                return self._without_record(attempt)
             status = self._look(attempt, record, now=now)
         except SubmitFailed as error:
             if error.kind is not FailureKind.UNREACHABLE:
                 return JobStatus.failed(error.kind, error.what)
             return JobStatus(state=JobState.UNKNOWN, reason=error.what)
-        return generations.record(attempt, status) if status.state.is_terminal else status
+        return self._note(attempt, status) if status.state.is_terminal else status
+
+    def _record(self, attempt: Path) -> TryRecord | None:
+        if (record := TryRecord.read(attempt)) is None:
+            self._folders.pull(attempt)
+            record = TryRecord.read(attempt)
+        return record
+
+    def _without_record(self, attempt: Path) -> JobStatus:
+        if self._folders.is_seen(attempt):
+            return JobStatus.failed(FailureKind.VANISHED, "the folder of the job is gone")
+        # Airflow would end a healthy job if this process took it for lost.
+        reason = f"this process does not see the storage of the jobs: there is no {attempt.parents[4]}"
+        return JobStatus(state=JobState.UNKNOWN, reason=reason)
+
+    def _note(self, attempt: Path, status: JobStatus) -> JobStatus:
+        """Write down how a try ended."""
+        noted = generations.record(attempt, status)
+        self._folders.push(attempt / generations.RECORD)
+        return noted
 
     def _look(self, attempt: Path, record: TryRecord, *, now: bool) -> JobStatus:
-        ask = self._objects.now if now else self._objects.of_try
-        jobs, pods = ask(record.namespace, record.name, launcher=record.launcher)
+        jobs, pods = self._objects.now(record) if now else self._objects.of_try(record)
+        if not (jobs and all(map(is_active, jobs)) and all(map(is_alive, pods))):
+            self._folders.pull(attempt)
+            if (ended := generations.recorded(attempt)) is not None:
+                return ended
         if generations.cancelled(attempt):
             if any(map(is_active, jobs)) or any(map(is_alive, pods)):
                 return JobStatus(state=JobState.RUNNING, waiting="it is being cancelled")
@@ -299,10 +341,11 @@ class KubernetesBackend:
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""
-        attempt = folder_of(handle)
-        if (record := TryRecord.read(attempt)) is None:
+        attempt = self._folders.attempt(handle)
+        if (record := self._record(attempt)) is None:
             return "", offset
         over = (attempt / generations.RECORD).exists()
+        self._folders.fetch_log(attempt, over=over)
         if over and not any(attempt.glob("log-*.txt")):
             self._keep_pod_log(attempt, record)
         return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
@@ -310,7 +353,7 @@ class KubernetesBackend:
     def _keep_pod_log(self, attempt: Path, record: TryRecord) -> None:
         """Keep the pods' own last lines where no agent ever wrote: the image may lack Python."""
         try:
-            pods = self.api.pods(record.namespace, f"{GROUP}/try={record.name}")
+            pods = self.api.pods(record.namespace, record.selector)
             texts = [self.api.pod_log(record.namespace, pod["metadata"]["name"], lines=POD_LINES) for pod in pods]
         except SubmitFailed:
             return
@@ -321,37 +364,47 @@ class KubernetesBackend:
 
         :raises SubmitFailed: the API refused it or did not answer
         """
-        attempt = folder_of(handle)
-        if (record := TryRecord.read(attempt)) is None:
+        attempt = self._folders.attempt(handle)
+        if (record := self._record(attempt)) is None:
+            # What is written on storage that is not seen here cannot be: the job itself can be ended all the same.
+            if handle.mark:
+                self._delete(TryRecord.of_mark(handle.name, handle.mark))
             return
-        selector = f"{GROUP}/try={record.name}"
         if not self._status(attempt, now=True).state.is_terminal:
             (attempt / generations.CANCELLED).touch()
+            self._folders.push(attempt / generations.CANCELLED)
         elif not self._leaves_something(record):
-            forget_heartbeats(attempt)
+            self._folders.forget_heartbeats(attempt)
             return
         else:
             # Its last words go with its pods.
             self.logs(handle)
-        self.api.delete(record.namespace, record.name, launcher=record.launcher, grace_seconds=GRACE_SECONDS)
+        if self._delete(record):
+            self._folders.forget_heartbeats(attempt)
+        if generations.cancelled(attempt):
+            self._note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
+
+    def _delete(self, record: TryRecord) -> bool:
+        """Delete a try's objects; return whether nothing of it runs any more."""
+        self.api.delete(record.namespace, record.selector, launcher=record.launcher, grace_seconds=GRACE_SECONDS)
         deadline = time.monotonic() + CANCEL_SECONDS
         # A controller may have made another one before it was told, so that all are deleted again.
-        while any(map(has_running_container, self.api.delete_pods(record.namespace, selector, GRACE_SECONDS))):
+        while any(map(has_running_container, self.api.delete_pods(record.namespace, record.selector, GRACE_SECONDS))):
             if time.monotonic() > deadline:
-                break
+                return False
             time.sleep(0.2)
-        else:
-            forget_heartbeats(attempt)
-        if generations.cancelled(attempt):
-            generations.record(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
+        return True
 
     def _leaves_something(self, record: TryRecord) -> bool:
-        jobs, pods = self._objects.now(record.namespace, record.name, launcher=record.launcher)
+        jobs, pods = self._objects.now(record)
         return any(map(is_active, jobs)) or any(map(is_alive, pods))
 
     def folder(self, handle: Handle) -> Path:
-        """Return the contract's folder on the storage; see the port."""
-        return Path(handle.place)
+        """Return the contract's folder on the storage, or a copy of it; see the port.
+
+        :raises SubmitFailed: the object store does not answer
+        """
+        return self._folders.fetch(self._folders.here(handle.place))
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port.
@@ -359,18 +412,35 @@ class KubernetesBackend:
         :raises SubmitFailed: the API refused to list them or did not answer
         """
         selector = ",".join(f"{key}={value}" for key, value in run_labels(run=run).items())
-        found = {}
-        for job in self._objects.everywhere(selector):
-            if is_active(job):
-                told = job["metadata"]["annotations"]
-                found[told[f"{GROUP}/folder"]] = job["metadata"]["labels"][f"{GROUP}/try"]
-        return [
-            Handle(backend="kubernetes", name=name, place=str(Path(at).parent), attempt=generations.number(Path(at)))
-            for at, name in found.items()
-        ]
+        found = {handle_of_object(job): job for job in self._objects.everywhere(selector) if is_active(job)}
+        return [handle for handle in found if self._may_be_ours(handle)]
+
+    def _may_be_ours(self, handle: Handle) -> bool:
+        """Whether a job is of this Airflow, as far as the storage tells that is seen here."""
+        attempt = self._folders.attempt(handle)
+        if self._folders.is_copy(attempt) or not self._folders.is_seen(attempt):
+            return True
+        record = TryRecord.read(attempt)
+        return record is not None and record.mark == handle.mark
 
 
 BACKEND = KubernetesBackend
+
+
+def _refuse_queue(options: Options, version: tuple[int, int]) -> None:
+    launcher = options.platform.get("launcher", "job")
+    if not options.platform.get("queue"):
+        return
+    if launcher in WITHOUT_QUEUE:
+        raise CapabilityMissing(
+            f"a queue was asked for, a {launcher} cannot wait in one: its controller starts the pods at once",
+            do="Remove kubernetes.queue, or choose the launcher job, jobset or trainjob",
+        )
+    if version < SUSPEND_SINCE:
+        raise CapabilityMissing(
+            f"a queue was asked for, Kubernetes {version[0]}.{version[1]} starts jobs at once",
+            do=f"Remove kubernetes.queue, or use Kubernetes {SUSPEND_SINCE[0]}.{SUSPEND_SINCE[1]} or later",
+        )
 
 
 def _storage(options: Options) -> Mapping[str, Any]:
