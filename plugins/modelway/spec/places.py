@@ -13,6 +13,7 @@ from modelway.spec.section import Section
 
 _LABEL = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 _GPU_TYPE = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9][-A-Za-z0-9_.]*$"
+_STORE_URI = r"^(s3|gs)://[^/\s]+(/\S*)?$"
 _ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
@@ -30,6 +31,13 @@ def _environment_name(value: str) -> str:
     return value
 
 
+def _store_uri(value: str) -> str:
+    if not re.fullmatch(_STORE_URI, value):
+        do = "Write s3://bucket/prefix or gs://bucket/prefix"
+        raise Refusal(f"{shown(value)} is not the URI of an object store", do=do)
+    return value.rstrip("/")
+
+
 def _gpu_type(value: str) -> str:
     if not re.fullmatch(_GPU_TYPE, value):
         do = "Write the vendor's key, such as nvidia.com/gpu; kubernetes.node_selector chooses a model of GPU"
@@ -40,6 +48,7 @@ def _gpu_type(value: str) -> str:
 #: a DNS label or subdomain (RFC 1123), as Kubernetes names its objects
 Label = Annotated[str, AfterValidator(_label), WithJsonSchema({"type": "string", "pattern": _LABEL})]
 GpuType = Annotated[str, AfterValidator(_gpu_type), WithJsonSchema({"type": "string", "pattern": _GPU_TYPE})]
+StoreUri = Annotated[str, AfterValidator(_store_uri), WithJsonSchema({"type": "string", "pattern": _STORE_URI})]
 EnvironmentName = Annotated[
     str, AfterValidator(_environment_name), WithJsonSchema({"type": "string", "pattern": _ENVIRONMENT_NAME})
 ]
@@ -66,7 +75,7 @@ class StorageSection(Section):
     node: NodeStorage | None = Field(default=None, description="A folder of one named node")
     nfs: NfsStorage | None = Field(default=None, description="A folder of an NFS server")
     claim: Label | None = Field(default=None, description="A PersistentVolumeClaim that several pods may write to")
-    uri: Text | None = Field(default=None, description="An object store: s3://bucket/prefix or gs://bucket/prefix")
+    uri: StoreUri | None = Field(default=None, description="An object store: s3://bucket/prefix or gs://bucket/prefix")
     worker_path: ImagePath | None = Field(
         default=None, description="Where Airflow's workers see it; default: node.path for a node, else path"
     )
@@ -170,6 +179,29 @@ class KubernetesSection(Section):
         for name, value in self.env.items():
             if isinstance(value, SecretKey) and value.key is None:
                 raise Refusal("a variable has the value of one key", at=("env", name), do="Add key: the key's name")
+        return self
+
+    @model_validator(mode="after")
+    def _queued(self) -> Self:
+        if not self.queue:
+            return self
+        from modelway.backends._kubernetes_launchers import WITHOUT_QUEUE
+
+        if self.launcher in WITHOUT_QUEUE:
+            what = f"a {self.launcher} cannot wait in a queue: its controller starts the pods at once"
+            raise Refusal(what, at=("queue",), do="Remove queue, or choose the launcher job, jobset or trainjob")
+        return self
+
+    @model_validator(mode="after")
+    def _patched(self) -> Self:
+        if not self.patch:
+            return self
+        from modelway.backends._kubernetes_patch import DIRECTIVE, unknown_directives
+
+        for path in unknown_directives(self.patch):
+            what = f"{shown(path[-1])} is no directive that is understood here"
+            do = f"Write {DIRECTIVE}: delete or {DIRECTIVE}: replace, or leave it out"
+            raise Refusal(what, at=("patch", *path), do=do)
         return self
 
 

@@ -28,6 +28,8 @@ _RESOURCES = {
 _GIVEN_BY_ALL = {"gpu_type": "nvidia.com/gpu", "nodes": 1, "processes_per_node": 1}
 _JOBS = {"nodes": "multi_node", "processes_per_node": "multi_process", "image": "image"}
 
+_FOR_ONE_NODE = {"node": "the folder of one node (storage.node)", "uri": "an object store (storage.uri)"}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -190,16 +192,18 @@ def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
                 what = f"the backend '{backend}' needs a place for its jobs' folders"
                 do = "Add the section storage: a claim, nfs, uri, or a node's folder"
                 yield Finding((section, "backend"), Refusal(what, do=do))
-    elif given and all(known is not None and "image" not in known for known in given.values()):
+    elif given and all(known is not None and "storage" not in known for known in given.values()):
         names = " and ".join(f"'{backend}'" for backend in given)
-        what = f"jobs on {names} keep their folders on Airflow's own machine"
+        what = f"jobs on {names} have a place of their own for their folders"
         yield Finding(("storage",), Refusal(what, do="Remove storage, or choose another backend"), of_key=True)
-    if _inside(storage, "node") is not None:
+    for key, what in _FOR_ONE_NODE.items():
+        if _inside(storage, key) is None:
+            continue
         for path in (("train",), *_stage_paths(data)):
             nodes = _inside(data, *path, "nodes")
             if isinstance(nodes, int) and nodes > 1:
-                what = f"the folder of one node (storage.node) cannot serve {nodes}"
-                yield Finding((*path, "nodes"), Refusal(what, do="Use a claim or nfs as storage, or one node"))
+                refusal = Refusal(f"{what} cannot serve {nodes}", do="Use a claim or nfs as storage, or one node")
+                yield Finding((*path, "nodes"), refusal)
 
 
 def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:
