@@ -246,7 +246,7 @@ def _made_young(fs: Any, place: str) -> bool:
 
 def _modified(about: Mapping[str, Any]) -> datetime | None:
     """Return when an object was last written as its store tells it, None where it does not."""
-    value = next((about[name] for name in _TIMES if about.get(name)), None)
+    value = next((about[name] for name in _TIMES if about.get(name) is not None), None)
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
     if isinstance(value, str):
