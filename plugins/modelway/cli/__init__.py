@@ -6,7 +6,22 @@ import os
 import sys
 from collections.abc import Sequence
 
-GROUPS = ("asset", "backfill", "demo", "explain", "exports", "gc", "lint", "new", "render", "run", "versions")
+GROUPS = (
+    "asset",
+    "backfill",
+    "demo",
+    "diff",
+    "explain",
+    "exports",
+    "gc",
+    "lineage",
+    "lint",
+    "new",
+    "render",
+    "run",
+    "serving",
+    "versions",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,66 @@
+"""What the commands that ask the lineage share: the database, and times as people write them."""
+
+import argparse
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from modelway.errors import ModelwayError
+
+if TYPE_CHECKING:
+    from modelway.lineage.inquiry import Inquiry
+    from modelway.lineage.store import LineageStore
+
+Opened = TypeVar("Opened")
+
+
+def open_asked() -> "Inquiry":
+    """Open the lineage that the settings name.
+
+    :raises ModelwayError: nothing was recorded yet, or it cannot be read
+    """
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.inquiry import open_inquiry
+
+    return _there(open_inquiry(load_settings().lineage_url))
+
+
+def open_records() -> "LineageStore":
+    """Open the records of the lineage that the settings name.
+
+    :raises ModelwayError: nothing was recorded yet, or it cannot be read
+    """
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.store import open_to_read
+
+    return _there(open_to_read(load_settings().lineage_url))
+
+
+def _there(opened: "Opened | None") -> "Opened":
+    if opened is None:
+        raise ModelwayError(
+            "the lineage is empty: nothing was registered yet",
+            do="Run a model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
+        )
+    return opened
+
+
+def add_time(parser: argparse.ArgumentParser) -> None:
+    """Add ``--at TIME``."""
+    text = "as it was then: 2026-03-01, 2026-03-01T12:00 or with a zone, +02:00; without one it is UTC"
+    parser.add_argument("--at", metavar="TIME", help=text)
+
+
+def time_of(text: str | None) -> datetime | None:
+    """Read a time; a day means its end, so that what happened on that day counts.
+
+    :raises ModelwayError: it is none
+    """
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ModelwayError(f"'{text}' is no time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
+    if len(text) <= len("2026-03-01"):
+        time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,179 @@
+"""``modelway diff MODEL A B``: how two versions differ."""
+
+import argparse
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from modelway.cli._asked import open_records
+from modelway.cli._tables import print_json, print_table, table
+from modelway.cli.lint import printable
+from modelway.errors import ModelwayError
+
+if TYPE_CHECKING:
+    from modelway.lineage.difference_record import Change, CodeDifference, DiffRecord
+    from modelway.lineage.record import VersionDetail
+
+_SIGN = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
+#: of a long list of packages, statistics, tensors or files
+_MOST = 40
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add ``diff`` to the command line."""
+    diff = subparsers.add_parser(
+        "diff",
+        help="tell how two versions differ: parameters, code, data, environment, metrics, files, architecture",
+        description="modelway diff MODEL A B, or of two models: modelway diff MODEL@A OTHER@B. A version is a number, "
+        "v3, an alias such as champion, or latest.",
+    )
+    diff.add_argument("words", metavar="MODEL A B | MODEL@A OTHER@B", nargs="+")
+    diff.add_argument("--json", action="store_true", help="print JSON")
+    diff.set_defaults(run=show_diff)
+
+
+def show_diff(args: argparse.Namespace) -> int:
+    """Print the differences.
+
+    :raises UnknownModel: nothing was ever registered for a model
+    :raises UnknownVersion: a model has no such version or alias
+    """
+    from modelway.lineage.difference import difference
+
+    (model, a), (other, b) = _sides(args.words)
+    store = open_records()
+    sides: list[VersionDetail] = []
+    for name, wanted in ((model, a), (other, b)):
+        sides.append(store.version(name, store.find(name, wanted)))
+    found = difference(*sides)
+    found = replace(found, code=_counted(found.code))
+    if args.json:
+        print_json(found)
+        return 0
+    for line in _text(found):
+        print(printable(line))
+    _print_metrics(found)
+    return 0
+
+
+def _sides(words: list[str]) -> tuple[tuple[str, str], tuple[str, str]]:
+    if len(words) == 3:
+        return (words[0], words[1]), (words[0], words[2])
+    pairs = [word.rpartition("@") for word in words]
+    if len(words) != 2 or any(not sign for _, sign, _ in pairs):
+        raise ModelwayError("two versions are compared", do="Write MODEL A B, or MODEL@A OTHER@B")
+    (model, _, a), (other, _, b) = pairs
+    return (model, a), (other, b)
+
+
+def _counted(code: "CodeDifference") -> "CodeDifference":
+    """Add how many commits lie between, when the repository here knows them."""
+    if code.commit_range is None:
+        return code
+    words = ["git", "rev-list", "--count", "--end-of-options", code.commit_range]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return code
+    return replace(code, count=int(done.stdout)) if done.returncode == 0 else code
+
+
+def _text(found: "DiffRecord") -> Iterator[str]:
+    yield f"{found.a.model} v{found.a.number} → {found.b.model} v{found.b.number}"
+    if found.is_same_model:
+        yield "the frozen models are the same, byte for byte"
+    yield from _section("Parameters", (_change(each, of=f"{each.stage}.") for each in found.params))
+    yield from _section("Code", _code(found.code))
+    yield from _section("Data", _data(found))
+    yield from _section("Environment", _environment(found))
+    yield from _section("Run", (f"~ {name}: {_value(a)} → {_value(b)}" for name, (a, b) in found.run.items()))
+    yield from _section("Files", _files(found))
+    yield from _section("Architecture", _architecture(found))
+
+
+def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
+    told = list(lines)
+    yield ""
+    yield f"{title}: no difference" if not told else title
+    yield from (f"  {line}" for line in told[:_MOST])
+    if len(told) > _MOST:
+        yield f"  … and {len(told) - _MOST} more; --json has all"
+
+
+def _change(change: "Change", *, of: str = "") -> str:
+    if change.kind == "changed":
+        return f"~ {of}{change.name}: {_value(change.a)} → {_value(change.b)}"
+    value = change.b if change.kind == "added" else change.a
+    return f"{_SIGN[change.kind]} {of}{change.name}: {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    from modelway.lineage.values import plain
+
+    data = plain(value)
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _code(code: "CodeDifference") -> Iterator[str]:
+    if code.is_same is None:
+        yield "not known: a digest was not recorded"
+    elif not code.is_same:
+        yield f"~ {code.a} → {code.b}"
+    if code.commit_range:
+        count = "" if code.count is None else f", {code.count} commit{'' if code.count == 1 else 's'}"
+        yield f"~ commits {code.commit_range}{count}: {code.command}"
+        if code.repository and code.count is None:
+            yield f"  in a clone of {code.repository}"
+    elif code.commits[0] != code.commits[1]:
+        yield f"~ commit {code.commits[0] or 'not known'} → {code.commits[1] or 'not known'}"
+    for side, dirty in zip("ab", code.dirty, strict=True):
+        if dirty and not code.is_same:
+            yield f"! {side} ran with changes that no commit holds"
+
+
+def _data(found: "DiffRecord") -> Iterator[str]:
+    for data in found.data:
+        yield f"{_SIGN[data.kind]} {data.name} of {data.stage}"
+        yield from (f"    {_change(each)}" for each in data.changes)
+        yield from (f"    column {_change(each)}" for each in data.schema)
+        yield from (f"    {_change(each)}" for each in data.statistics)
+
+
+def _environment(found: "DiffRecord") -> Iterator[str]:
+    for each in found.environment:
+        yield f"of {each.stage}"
+        yield from (f"    {_change(change)}" for change in (*each.changes, *each.packages))
+
+
+def _files(found: "DiffRecord") -> Iterator[str]:
+    for each in found.files:
+        yield f"{_SIGN[each.kind]} {each.path}{f' → {each.new_path}' if each.new_path else ''}"
+
+
+def _architecture(found: "DiffRecord") -> Iterator[str]:
+    about = found.architecture
+    a, b = about.parameters
+    if not about.is_known:
+        yield "not known: it was not recorded for both"
+    elif a != b:
+        yield f"~ parameters: {a:,} → {b:,}"
+    yield from (f"layer {_change(each)}" for each in about.layers)
+    yield from (f"tensor {_change(each)}" for each in about.tensors)
+
+
+def _print_metrics(found: "DiffRecord") -> None:
+    if not found.metrics:
+        return
+    shown = table("METRIC", f"v{found.a.number}", f"v{found.b.number}", "DIFFERENCE", "SIGNIFICANT", "")
+    for each in found.metrics:
+        numbers = ["-" if value is None else f"{value:.6g}" for value in (each.a, each.b)]
+        step = "-" if each.difference is None else f"{each.difference:+.6g}"
+        verdict = {None: "not known", True: "yes", False: "no"}[each.is_significant]
+        why = each.why.removeprefix("not known: ")
+        p_value = "" if each.p_value is None else f"p = {each.p_value:.3g}, "
+        shown.add_row(each.name, *numbers, step, verdict, f"{p_value}{why}")
+    print()
+    print_table(shown)

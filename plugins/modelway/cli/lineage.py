@@ -1,0 +1,148 @@
+"""``modelway lineage upstream|downstream|who-has``: what came out of what, and who has a file."""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.cli._asked import open_asked
+from modelway.cli._tables import print_json, print_table, table
+from modelway.cli.lint import printable
+from modelway.errors import ModelwayError
+
+if TYPE_CHECKING:
+    from modelway.lineage.query_record import GraphNode, LineageGraph
+
+_WHAT = (
+    "MODEL, MODEL@3, MODEL@champion, an asset (NAME, NAME@3, NAME:alias), a data set by name or URI, a commit, an "
+    "endpoint, DAG/RUN, or a digest; dataset:NAME, commit:…, image:… and so on say which is meant"
+)
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add ``lineage`` and its actions."""
+    lineage = subparsers.add_parser("lineage", help="tell what came out of what, and who has a file")
+    actions = lineage.add_subparsers(title="actions", required=True, metavar="ACTION")
+    for name, text in (("upstream", "tell what something came out of"), ("downstream", "tell what came out of it")):
+        walk = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        walk.add_argument("what", metavar="WHAT", help=_WHAT)
+        walk.add_argument("--depth", type=_number, default=20, metavar="N", help="how far to go (default: 20)")
+        walk.add_argument("--most", type=_number, default=500, metavar="N", help="things to tell (default: 500)")
+        walk.add_argument("--json", action="store_true", help="print nodes and edges as JSON")
+        walk.set_defaults(run=show_graph, direction=name)
+    has = actions.add_parser("who-has", help="tell which versions, runs, data sets, images and assets have a file")
+    has.add_argument("content", metavar="FILE|sha256:…", help="a file here, under any name, or its digest")
+    has.add_argument("--json", action="store_true", help="print JSON")
+    has.set_defaults(run=show_holders)
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if not 0 < value <= 100_000:
+        raise argparse.ArgumentTypeError("must lie within 1 and 100,000")
+    return value
+
+
+def show_graph(args: argparse.Namespace) -> int:
+    """Print what lies upstream or downstream as a tree.
+
+    :raises UnknownVersion: nothing is called so
+    """
+    inquiry = open_asked()
+    walk = inquiry.upstream if args.direction == "upstream" else inquiry.downstream
+    graph = walk(args.what, steps=args.depth, most=args.most)
+    if args.json:
+        print_json(graph)
+        return 0
+    for line in tree(graph):
+        print(printable(line))
+    return 0
+
+
+def tree(graph: "LineageGraph") -> Iterator[str]:
+    """Yield the lines of the graph as a tree; what was told before is only named again."""
+    nodes = {node.id: node for node in graph.nodes}
+    near: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for edge in graph.edges:
+        begin, end = (edge.source, edge.target) if graph.direction == "up" else (edge.target, edge.source)
+        near[begin].append((edge.relation, end))
+    told: set[str] = set()
+    for root in graph.roots:
+        yield _line(nodes[root])
+        told.add(root)
+        # Iterative: a chain of versions may be longer than Python's stack.
+        waiting = [(relation, end, 1) for relation, end in reversed(near[root])]
+        while waiting:
+            relation, name, depth = waiting.pop()
+            again = name in told and bool(near[name])
+            yield f"{'  ' * depth}{relation}: {_line(nodes[name])}{' (see above)' if again else ''}"
+            if name not in told:
+                told.add(name)
+                waiting += [(relation, end, depth + 1) for relation, end in reversed(near[name])]
+    if not graph.is_whole:
+        yield "… and more: --depth and --most say how much is told"
+
+
+def _line(node: "GraphNode") -> str:
+    about = {name: value for name, value in node.detail.items() if name in _TOLD[node.kind] and value is not None}
+    words = "  ".join(_word(name, value) for name, value in about.items())
+    return f"{node.kind} {node.name}{f'  {words}' if words else ''}"
+
+
+_TOLD: dict[str, tuple[str, ...]] = defaultdict(
+    tuple,
+    version=("created_at", "created_by"),
+    run=("actor",),
+    dataset=("uri", "version", "rows"),
+    image=("reference",),
+    asset=("created_by",),
+)
+
+
+def _word(name: str, value: Any) -> str:
+    if name == "created_at":
+        return f"{value:%Y-%m-%d %H:%M}Z"
+    if name in ("created_by", "actor"):
+        return f"by {value}"
+    return f"{value:,} rows" if name == "rows" else f"version {value}" if name == "version" else str(value)
+
+
+def show_holders(args: argparse.Namespace) -> int:
+    """Print who has a content; exit status 1 when nobody has.
+
+    :raises ModelwayError: it is neither a file nor a digest
+    """
+    digest = _content_digest(args.content)
+    found = open_asked().who_has(digest)
+    if args.json:
+        print_json({"digest": digest, "holders": found})
+        return 0 if found else 1
+    if not found:
+        print(f"nobody has {digest}")
+        return 1
+    print(digest)
+    shown = table("WHAT", "NAME", "AS", "PATH", "RUN")
+    for each in found:
+        number = "" if each.number is None else f" v{each.number}" if each.kind != "asset" else f"@{each.number}"
+        run = f"{each.dag_id}/{each.run_id}" if each.run_id else "-"
+        shown.add_row(each.kind, f"{each.name}{number}", each.role or "-", each.path or "-", run)
+    print_table(shown)
+    return 0
+
+
+def _content_digest(text: str) -> str:
+    from modelway.artifacts.store import file_digest
+    from modelway.lineage.graph_roots import check_digest
+
+    path = Path(text)
+    try:
+        if path.is_file():
+            return file_digest(path)
+        return check_digest(text)
+    except OSError as error:
+        raise ModelwayError(f"the file cannot be read ({error.strerror})", where=text[:200]) from error
+    except ModelwayError:
+        raise ModelwayError(
+            f"'{text[:200]}' is neither a file here nor a digest", do="Name a file, or sha256: and 64 digits"
+        ) from None

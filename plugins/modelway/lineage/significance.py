@@ -1,0 +1,66 @@
+"""Whether two versions differ in a metric by more than chance."""
+
+import math
+import re
+
+from modelway.lineage.difference_record import MetricDifference
+from modelway.lineage.record import VersionDetail
+
+#: below this probability a difference counts as significant
+LEVEL = 0.05
+#: a share of rows that were answered rightly or wrongly; precision and recall are shares of other, unknown numbers
+_SHARE = re.compile(r"(.*[_/. -])?(accuracy|acc|top[-_]?\d+([-_]accuracy)?|error[-_]rate)")
+
+
+def compare_metric(name: str, a: VersionDetail, b: VersionDetail) -> MetricDifference:
+    """Return both values of a metric, and how probable their difference is by chance where that can be told."""
+    first, second = a.summary.metrics.get(name), b.summary.metrics.get(name)
+    p_value: float | None = None
+    difference = None if first is None or second is None else second - first
+    if first is None or second is None or difference is None or not math.isfinite(difference):
+        why = "not known: " + ("only one version has it" if difference is None else "a value is not finite")
+    elif not _SHARE.fullmatch(name.lower()) or not (0 <= first <= 1 and 0 <= second <= 1):
+        why = "not known: no share of rows such as accuracy, and no value per row is recorded"
+    elif (rows := (evaluated_rows(a), evaluated_rows(b))) and None in rows:
+        which = " and ".join(f"v{each.summary.number}" for each, n in zip((a, b), rows, strict=True) if n is None)
+        why = f"not known: by how many rows {which} was evaluated is not recorded"
+    else:
+        n, m = (number or 0 for number in rows)
+        p_value = two_proportions(first, n, second, m)
+        why = f"two-proportion z-test over {n:,} and {m:,} rows"
+    is_significant = None if p_value is None else p_value < LEVEL
+    return MetricDifference(
+        name=name, a=first, b=second, difference=difference, p_value=p_value, is_significant=is_significant, why=why
+    )
+
+
+def evaluated_rows(detail: VersionDetail) -> int | None:
+    """Return by how many rows the chosen checkpoint was evaluated, as far as its record tells.
+
+    The sum of its confusion matrix, which has every row once; else the rows of the only data set that is called
+    after an evaluation (``test``, ``validation``, ``evaluation``, ``holdout``, also as a part of a name).
+    """
+    for figure in detail.run.figures:
+        if figure.kind == "confusion" and figure.checkpoint == detail.summary.checkpoint:
+            cells = [cell for row in figure.data.get("values", ()) for cell in row]
+            if cells and all(isinstance(cell, int | float) and cell >= 0 and cell == int(cell) for cell in cells):
+                return int(sum(cells)) or None
+    word = re.compile(r"(^|[^a-z])(test|valid|validation|eval|evaluation|holdout)([^a-z]|$)")
+    named = {each.name: each.rows for each in detail.run.datasets if word.search(each.name.lower())}
+    return (next(iter(named.values())) or None) if len(named) == 1 else None
+
+
+def two_proportions(a: float, n: int, b: float, m: int) -> float | None:
+    """Return the two-sided probability of two shares as far apart as ``a`` of ``n`` and ``b`` of ``m`` rows.
+
+    The pooled two-proportion z-test (NIST/SEMATECH e-Handbook of Statistical Methods, 7.3.3, "How can we determine
+    whether two processes produce the same proportion of defectives?"). It takes the rows of both for independent; of
+    the same rows, a paired test would find smaller differences. None where an expected count is below 5: too few rows
+    for the normal approximation.
+    """
+    pooled = (a * n + b * m) / (n + m)
+    if min(pooled, 1 - pooled) * min(n, m) < 5:
+        # All right or all wrong on both sides is no difference at all.
+        return 1.0 if a == b else None
+    z = (b - a) / math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    return math.erfc(abs(z) / math.sqrt(2))
