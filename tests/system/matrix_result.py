@@ -55,10 +55,10 @@ def finished(lab: MatrixLab, cell: str, *, fault: str, step: str, seconds: float
     return _told(lab, cell, fault, step, seconds, problems)
 
 
-def stopped(lab: MatrixLab, cell: str, *, action: str, step: str, seconds: float) -> Result:
-    """Look at a job that had to go: nothing of it runs, and it did not reach its end."""
+def stopped(lab: MatrixLab, cell: str, *, action: str, step: str, seconds: float, left: Sequence[str]) -> Result:
+    """Look at a job that had to go: nothing of it was ``left``, and it did not reach its end although it was let."""
     problems = []
-    if left := lab.unfinished(cell):
+    if left:
         problems.append(f"left: {', '.join(left)}")
     if "end" in lab.told(cell):
         problems.append("it ran to the end")

@@ -96,11 +96,22 @@ def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
 
 
 def test_the_jobs_logs_are_in_the_tasks_logs(lab):
-    api, run_id, _ = lab
-    assert "loss" in api.log("digits", run_id, "train.warmup")
+    api, run_id, root = lab
+    (path,) = [path for path in (root / "storage").rglob("log-0.txt") if "warmup" in str(path)]
+    printed = path.read_text().splitlines()
+    assert sum("loss" in line for line in printed) > 1
+    told = api.log("digits", run_id, "train.warmup").splitlines()
+    assert [line for line in told if line in printed] == printed, "each line once, in the job's order"
 
 
 def test_nothing_is_left_on_the_cluster(lab, cluster):
+    from kubernetes import client
+
     core, _, namespace = cluster
-    left = [pod.metadata.name for pod in core.list_namespaced_pod(namespace).items if pod.status.phase == "Running"]
-    assert left == []
+    pods = core.list_namespaced_pod(namespace).items
+    assert {pod.status.phase for pod in pods} == {"Succeeded"}, [(pod.metadata.name, pod.status.phase) for pod in pods]
+    # Pods go with their jobs, and the cluster itself takes those away.
+    assert all(pod.metadata.owner_references[0].kind == "Job" for pod in pods)
+    assert all(job.spec.ttl_seconds_after_finished for job in client.BatchV1Api().list_namespaced_job(namespace).items)
+    others = [core.list_namespaced_service(namespace), core.list_namespaced_persistent_volume_claim(namespace)]
+    assert [each.metadata.name for found in others for each in found.items] == []
