@@ -3,11 +3,14 @@
 import os
 from dataclasses import replace
 
+from modelway.errors import LineageUnavailable
 from modelway.hooks.fields import database_url, destination, fields_from_airflow
 from modelway.hooks.settings import LINEAGE_CONN_ID, Settings, exporter_of_environment, load_settings
 from modelway.lineage.exporters.base import Destination, known_exporters
 
 REGISTRY_CONN_ID = "modelway_registry"
+#: connections that this process knows not to be there
+_ABSENT: set[str] = set()
 
 
 def settings_from_airflow() -> Settings:
@@ -17,6 +20,7 @@ def settings_from_airflow() -> Settings:
     the lineage database, unless ``MODELWAY_LINEAGE_URL`` does. The command is no task: it reads the environment alone.
 
     :raises ModelwayError: ``modelway_lineage`` describes no database for the lineage
+    :raises LineageUnavailable: Airflow cannot be asked for it
     """
     settings = replace(load_settings(), lineage_url=lineage_url_from_airflow())
     if registry := connection(REGISTRY_CONN_ID):
@@ -28,25 +32,55 @@ def lineage_url_from_airflow() -> str:
     """Return the URL of the lineage database: the environment's, else the connection's, else the embedded one's.
 
     :raises ModelwayError: ``modelway_lineage`` describes no database for the lineage
+    :raises LineageUnavailable: Airflow cannot be asked for it
     """
-    if not os.environ.get("MODELWAY_LINEAGE_URL") and (given := connection(LINEAGE_CONN_ID)):
-        return database_url(fields_from_airflow(LINEAGE_CONN_ID, given))
+    if not os.environ.get("MODELWAY_LINEAGE_URL"):
+        if given := connection(LINEAGE_CONN_ID):
+            return database_url(fields_from_airflow(LINEAGE_CONN_ID, given))
+        _check_absent(LINEAGE_CONN_ID)
     return load_settings().lineage_url
 
 
-def exporters_from_airflow() -> tuple[Destination, ...]:
-    """Return who else is told what the lineage learns: by the environment, else by the connection of each.
+def _check_absent(conn_id: str) -> None:
+    """Ask the task's own runner whether a connection is absent.
 
-    :raises ModelwayError: the environment cannot be read
+    Of one that could not be asked for Airflow says, too, that it is not there, and a version would go into another
+    database than all the others.
+
+    :raises LineageUnavailable: it could not be asked for
     """
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+
+    runner = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if runner is None or conn_id in _ABSENT:
+        return
+    try:
+        answer = runner.send(GetConnection(conn_id=conn_id))
+    except AirflowRuntimeError as error:
+        answer = error.error
+    if not isinstance(answer, ErrorResponse) or answer.error != ErrorType.CONNECTION_NOT_FOUND:
+        raise LineageUnavailable(f"Airflow cannot say whether there is a connection {conn_id}", do="Try again")
+    _ABSENT.add(conn_id)
+
+
+def exporters_from_airflow() -> tuple[Destination, ...]:
+    """Return who else is told what the lineage learns: by the environment, else by the connection of each."""
     found = (exporter_of_environment(name) or _exporter_of_connection(name) for name in known_exporters())
     return tuple(each for each in found if each is not None)
 
 
 def _exporter_of_connection(name: str) -> Destination | None:
     conn_id = f"modelway_{name}"
-    given = connection(conn_id)
-    return destination(name, fields_from_airflow(conn_id, given)) if given else None
+    if given := connection(conn_id):
+        return destination(name, fields_from_airflow(conn_id, given))
+    try:
+        _check_absent(conn_id)
+    except LineageUnavailable as error:
+        # It may be there: what is to be told is kept, and sent by a run that can read it.
+        return Destination(exporter=name, url=error.what)
+    return None
 
 
 def connection(conn_id: str):  # type: ignore[no-untyped-def]

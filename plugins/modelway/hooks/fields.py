@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,14 +70,15 @@ def _from_json(conn_id: str, text: str) -> Fields:
 
 
 def _from_uri(conn_id: str, text: str) -> Fields:
-    parts = urlsplit(text)
+    # Of a host that is an address itself Airflow writes the scheme in the second place.
+    two = re.match(r"([^:/]+://)(https?://)(?=.)", text)
+    parts = urlsplit(two[1] + text[two.end() :] if two else text)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     place = parts.netloc.rpartition("@")[2]
-    # Airflow writes a host that is a URL of its own with its colon and slashes escaped.
     return Fields(
         conn_id=conn_id,
         conn_type=parts.scheme.replace("-", "_"),
-        host=unquote(place.rpartition(":")[0] if parts.port else place),
+        host=(two[2] if two else "") + unquote(place.rpartition(":")[0] if parts.port else place),
         login=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         port=parts.port,

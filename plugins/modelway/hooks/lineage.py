@@ -22,8 +22,15 @@ def open_lineage() -> "LineageStore":
     """
     from modelway.lineage.store import open_store
 
-    exporters = [destination.exporter for destination in exporters_from_airflow()]
-    return open_store(lineage_url_from_airflow(), exporters=exporters)
+    return open_store(lineage_url_from_airflow(), exporters=_exporters())
+
+
+def _exporters() -> list[str]:
+    try:
+        return [destination.exporter for destination in exporters_from_airflow()]
+    except Exception as error:
+        _log.warning("the exporters are told nothing: %s: %s", type(error).__name__, error)
+        return []
 
 
 def tell_exporters(*, keep: "Callable[[LineageStore], object] | None" = None, seconds: float = SECONDS) -> None:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelway.errors import ModelwayError
 from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment
 from modelway.lineage.exporters.base import Destination, known_exporters
 
@@ -64,8 +65,6 @@ def load_exporters() -> tuple[Destination, ...]:
 
     ``MODELWAY_MLFLOW_URL`` and ``MODELWAY_OPENLINEAGE_URL``, or the connections ``modelway_mlflow`` and
     ``modelway_openlineage`` as ``AIRFLOW_CONN_…``.
-
-    :raises ModelwayError: one of them cannot be read
     """
     found = (exporter_of_environment(name) for name in known_exporters())
     return tuple(each for each in found if each is not None)
@@ -74,9 +73,12 @@ def load_exporters() -> tuple[Destination, ...]:
 def exporter_of_environment(name: str) -> Destination | None:
     """Return where an exporter sends; None where the environment does not say.
 
-    :raises ModelwayError: it cannot be read
+    An address that cannot be read is one that nothing can be sent to: what is to be told is kept all the same.
     """
-    if url := os.environ.get(f"MODELWAY_{name.upper()}_URL"):
-        return destination_of_url(name, url)
-    given = fields_from_environment(f"modelway_{name}")
-    return destination(name, given) if given else None
+    try:
+        if url := os.environ.get(f"MODELWAY_{name.upper()}_URL"):
+            return destination_of_url(name, url)
+        given = fields_from_environment(f"modelway_{name}")
+        return destination(name, given) if given else None
+    except ModelwayError as error:
+        return Destination(exporter=name, url=error.what)

@@ -7,9 +7,10 @@ from typing import Any
 from airflow.sdk import Context
 
 from modelway.hooks.lineage import tell_exporters
+from modelway.operators._base import actor
 
 
-def tell_begun(context: Context, planned: Mapping[str, Any], *, actor: str) -> None:
+def tell_begun(context: Context, planned: Mapping[str, Any]) -> None:
     """Tell that a run begins to make a version.
 
     :param planned: what PlanRunOperator returns
@@ -18,12 +19,12 @@ def tell_begun(context: Context, planned: Mapping[str, Any], *, actor: str) -> N
     def keep(store: Any) -> None:
         from modelway.lineage.outbox import put_started
 
-        put_started(store.engine, model=planned["model"], run=_run(context, planned, actor=actor))
+        put_started(store.engine, model=planned["model"], run=_run(context, planned))
 
     tell_exporters(keep=keep)
 
 
-def _run(context: Context, planned: Mapping[str, Any], *, actor: str) -> Any:
+def _run(context: Context, planned: Mapping[str, Any]) -> Any:
     from modelway.lineage.record import DatasetRecord, RunRecord
 
     dag_run, plan = context["dag_run"], planned["plan"]
@@ -31,7 +32,7 @@ def _run(context: Context, planned: Mapping[str, Any], *, actor: str) -> Any:
     return RunRecord(
         dag_id=dag_run.dag_id,
         run_id=dag_run.run_id,
-        actor=actor,
+        actor=actor(context),
         run_type=dag_run.run_type.value,
         started_at=dag_run.start_date,
         code_digest=planned["digest"],

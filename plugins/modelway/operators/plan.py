@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from modelway.errors import ModelwayError
 from modelway.hooks.connection import settings_from_airflow
-from modelway.operators._base import ModelwayOperator, actor
+from modelway.operators._base import ModelwayOperator
 from modelway.operators._begun import tell_begun
 from modelway.operators._inputs import (
     Interval,
@@ -55,7 +55,7 @@ class PlanRunOperator(ModelwayOperator):
     def run(self, context: Context) -> dict[str, Any]:
         """Decide, and leave training out where a version is there already."""
         planned = {**self.code, "plan": self._plan(context)}
-        tell_begun(context, planned, actor=actor(context))
+        tell_begun(context, planned)
         if planned["plan"]["version"] is None:
             return planned
         skipped = self._training_tasks()
