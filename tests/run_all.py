@@ -46,6 +46,7 @@ LANES = {
             "pytest",
             "-q",
             "tests/contract/test_object_store_job.py",
+            "tests/contract/test_object_store_files.py",
         ],
     },
     "cluster": {

@@ -121,6 +121,7 @@ class ArtifactStore:
     def objects(self) -> Iterator[StoredObject]:
         """Yield what lies in the store, in no order; what is not named as this store names is passed over."""
         fs, top = _filesystem(self.root)
+        fs.invalidate_cache()
         if not fs.exists(top):
             return
         for folder, _, files in fs.walk(top, detail=True):
