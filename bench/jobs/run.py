@@ -1,9 +1,9 @@
 """What following many jobs on Kubernetes costs: CPU of the triggerer and requests to the API server.
 
-``python bench/jobs/run.py [--jobs 200] [--seconds 120]`` needs a cluster (KUBECONFIG). It makes a namespace and a few
-nodes without machines (hollow.py), submits the jobs, whose pods are scheduled there and count as running while each
-adds a line to its log every five seconds, and follows all of them by one JobTrigger each in one process of asyncio, as
-a triggerer does (follow.py). It prints what that process used as a table, then as JSON. Requests are those that leave
+``python bench/jobs/run.py [--jobs 200] [--seconds 120] [--settle 20]`` needs a cluster (KUBECONFIG). It makes a
+namespace and a few nodes without machines (hollow.py), submits the jobs, whose pods are scheduled there and count as
+running while each adds a line to its log every five seconds, and follows all of them by one JobTrigger each in one
+process of asyncio, as a triggerer does (follow.py). It prints what that process used as a table, then as JSON. Requests are those that leave
 the following process, counted in its HTTP client. The exit status is 1 when a job costs more than 2 requests in the
 window.
 """
@@ -30,8 +30,6 @@ HERE = Path(__file__).resolve().parent
 TARGET_REQUESTS = 2.0
 #: until all jobs run, and until all triggers have fired
 PATIENCE_SECONDS = 300.0
-#: for the followers' first look at everything
-SETTLE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--settle", type=int, default=20, help="seconds of the followers' first look at everything")
     args = parser.parse_args()
     config.load_kube_config()
     with tempfile.TemporaryDirectory(prefix="bench-jobs-") as scratch, namespace() as name:
@@ -56,7 +55,7 @@ def main() -> int:
         storage.mkdir()
         bench = Bench(namespace=name, storage=storage, home=Path(scratch) / "home", jobs=args.jobs)
         with hollow_nodes(bench):
-            results = measure(bench, seconds=args.seconds)
+            results = measure(bench, settle=args.settle, seconds=args.seconds)
     show(results)
     print(json.dumps(results))
     return 0 if results["requests_per_job"] <= TARGET_REQUESTS else 1
@@ -122,7 +121,7 @@ def submit(bench: Bench) -> list[Handle]:
         return list(threads.map(one, range(bench.jobs)))
 
 
-def measure(bench: Bench, *, seconds: int) -> dict[str, Any]:
+def measure(bench: Bench, *, settle: int, seconds: int) -> dict[str, Any]:
     """Submit, follow and end the jobs; return what following cost."""
     began = time.monotonic()
     handles = submit(bench)
@@ -139,7 +138,7 @@ def measure(bench: Bench, *, seconds: int) -> dict[str, Any]:
     path.write_text(json.dumps([handle.to_dict() for handle in handles]))
     words = [sys.executable, str(HERE / "follow.py"), str(path), str(bench.home)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as follower:
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle)
         first = ask(follower)
         time.sleep(seconds)
         last = ask(follower)
