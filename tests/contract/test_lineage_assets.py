@@ -162,6 +162,26 @@ def test_registering_a_version_writes_its_assets(url: str, assets: AssetStore) -
     assert [each.path for each in assets.version("digits.code").files] == ["code.zip"]
 
 
+def _register_or_upload(url: str, index: int) -> int:
+    if index % 2:
+        return open_store(url).register(with_code(f"run-{index}", base=None))
+    return open_assets(url).add(new(("digits", "digits.code")[index // 2 % 2], file(f"{index}"), file("code"))).number
+
+
+def test_registrations_and_uploads_to_the_same_assets_at_once(url: str, assets: AssetStore) -> None:
+    replies = FORK.SimpleQueue()
+    writers = [FORK.Process(target=lambda i=i: replies.put(_register_or_upload(url, i))) for i in range(12)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    digits, code = assets.history("digits").versions, assets.history("digits.code").versions
+    assert [each.number for each in digits] == list(range(9, 0, -1))
+    assert sorted(each.model_version for each in digits if each.model_version) == [1, 2, 3, 4, 5, 6]
+    assert [each.number for each in code] == list(range(4, 0, -1))
+
+
 def test_two_versions_with_the_same_archive_are_two_of_the_asset(url: str, assets: AssetStore) -> None:
     store = open_store(url)
     for run in ("one", "two"):
