@@ -3,9 +3,9 @@
 ``python bench/jobs/run.py [--jobs 200] [--seconds 120] [--settle 20]`` needs a cluster (KUBECONFIG). It makes a
 namespace and a few nodes without machines (hollow.py), submits the jobs, whose pods are scheduled there and count as
 running while each adds a line to its log every five seconds, and follows all of them by one JobTrigger each in one
-process of asyncio, as a triggerer does (follow.py). It prints what that process used as a table, then as JSON. Requests are those that leave
-the following process, counted in its HTTP client. The exit status is 1 when a job costs more than 2 requests in the
-window.
+process of asyncio, as a triggerer does (follow.py). It prints what that process used as a table, then as JSON. Requests
+are those that leave the following process, counted in its HTTP client. The exit status is 1 when a job costs more than
+2 requests in the window.
 """
 
 import argparse
