@@ -131,7 +131,7 @@ def test_the_signature_has_a_free_batch_and_the_types_of_the_inputs(frozen):
     (output,) = document["outputs"]
     assert (output["datatype"], output["shape"]) == ("FP32", [-1, 3])
     assert document["parameters"] == 20 * 16 + 16 * 32 + 32 + 32 * 3 + 3
-    assert {"name": "embed", "type": "Embedding"} in document["layers"]
+    assert {"name": "embed", "type": "Embedding", "parameters": 320} in document["layers"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])

@@ -24,8 +24,9 @@ from typing import Any
 
 from modelway.job.checkpoints import record_unreported_checkpoints
 from modelway.job.contract import STOPPED_STATUS, Job, Stopped
+from modelway.job.environment import environment, usage
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
-from modelway.job.events import read_events
+from modelway.job.events import append_event, read_events
 
 
 def main(folder: Path) -> int:
@@ -46,10 +47,28 @@ def main(folder: Path) -> int:
     except BaseException as error:
         _tell(folder, error)
         return 1
+    finally:
+        _record_usage(folder)
     return 0
 
 
+def _record_usage(folder: Path) -> None:
+    """Record what this process took; those of other machines stay out, since a file may not be written from two."""
+    if os.environ.get("GROUP_RANK", "0") == "0":
+        # A full disk or a lost folder was told already.
+        with contextlib.suppress(OSError):
+            append_event(folder, "usage", **usage())
+
+
+def _record_environment(job: Job) -> None:
+    """Record what the job runs in, again only where another try has another environment."""
+    known = [event for event in read_events(job.folder) if event["kind"] == "environment"]
+    if job.is_main and (found := environment())["digest"] != (known[-1].get("digest") if known else None):
+        job.event("environment", **found)
+
+
 def _train(job: Job) -> None:
+    _record_environment(job)
     _record_datasets(job)
     if job.spec["command"]:
         _run_command(job)
@@ -81,6 +100,7 @@ def _evaluate(job: Job) -> None:
 
 def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
     """Return what evaluates a checkpoint, with its code imported and every random source seeded."""
+    job.evaluating = checkpoint.name
     if job.spec["command"]:
         return partial(_evaluate_by_command, job, checkpoint)
     return partial(_model_function(job, "evaluate"), job, checkpoint)
@@ -98,6 +118,7 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 def _freeze(job: Job) -> None:
     from modelway.job.freeze import freeze
 
+    _record_environment(job)
     exported = _model_function(job, "export")(job, job.input("checkpoint"))
     if not isinstance(exported, tuple) or len(exported) != 2:
         raise TypeError(f"export must give (module, example inputs), got {type(exported).__name__}")
@@ -160,6 +181,7 @@ def _run_command(job: Job, *, checkpoint: Path | None = None) -> None:
         "MODELWAY_INTERVAL_END": job.spec.get("interval", {}).get("end") or "",
         "MODELWAY_PARTITION": job.partition or "",
         "MODELWAY_CHECKPOINT": str(checkpoint or ""),
+        "MODELWAY_INPUT": job.evaluating or "",
         "MODELWAY_RESUME_FROM": str(resumed.path if resumed else ""),
     }
     done = subprocess.run(job.spec["command"], cwd=job.code, env=environment)

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +29,16 @@ from modelway.job.checkpoints import (
     sync_and_digest,
     sync_folder,
 )
-from modelway.job.events import append_event, finite_metrics, json_number, read_events, recorded_datasets
+from modelway.job.environment import usage
+from modelway.job.events import (
+    append_event,
+    checked_name,
+    finite_metrics,
+    json_number,
+    plain,
+    read_events,
+    recorded_datasets,
+)
 from modelway.job.progress import Progress
 
 __all__ = [
@@ -100,6 +109,8 @@ class Job:
             raise ValueError(f"{folder}/job.json has format {found}, this code knows {FORMAT}")
         self._progress = Progress(folder)
         self._keep: Keep | None = None
+        #: the input whose checkpoint is evaluated: what is reported meanwhile belongs to that one
+        self.evaluating: str | None = os.environ.get("MODELWAY_INPUT") or None
 
     @classmethod
     def from_environment(cls) -> Job:
@@ -211,7 +222,12 @@ class Job:
         return bool(notice) and os.path.exists(notice or "")
 
     def log(self, *, step: int, **metrics: float) -> None:
-        """Report metrics at a step: ``job.log(step=epoch, loss=0.3)``."""
+        """Report metrics at a step: ``job.log(step=epoch, loss=0.3)``.
+
+        :raises ValueError: a name has more than 500 characters
+        """
+        for name in metrics:
+            checked_name(name, what="a metric")
         for name, value in metrics.items():
             self.event("metric", name=name, step=step, value=json_number(value))
         if self.is_main:
@@ -264,19 +280,108 @@ class Job:
         final = folder / name
         beside.replace(final)
         sync_folder(folder)
-        self.event("checkpoint", id=name, step=step, path=f"output/checkpoints/{name}", sha256=digest, size=size)
+        told = {"path": f"output/checkpoints/{name}", "sha256": digest, "size": size, "usage": usage()}
+        self.event("checkpoint", id=name, step=step, **told)
         if self._keep:
             checkpoints.remove_superfluous(self.folder, self._keep)
         if self.stopping:
             raise Stopped(f"the job was told to leave and stopped after checkpoint {name}")
 
-    def dataset(self, *, name: str, uri: str, digest: str | None = None, rows: int | None = None) -> None:
-        """Record a data set that the job read; those of the model spec are recorded already."""
-        self.event("dataset", name=name, uri=uri, digest=digest, rows=rows)
+    def dataset(
+        self,
+        *,
+        name: str,
+        uri: str,
+        digest: str | None = None,
+        rows: int | None = None,
+        columns: Mapping[str, Any] | None = None,
+        schema: Mapping[str, str] | None = None,
+        statistics: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Record a data set that the job read; those of the model spec are recorded already.
+
+        :param columns: values by the columns' names, to record their types and a summary (``modelway.job.statistics``)
+        :param schema: the columns' types, where they are known otherwise
+        :param statistics: a summary of each column, where it is known otherwise
+        :raises ValueError: a name has more than 500 characters, or these are no columns
+        """
+        from modelway.job.statistics import checked_schema, checked_statistics, summarised
+
+        known: dict[str, Any] = {}
+        checked_name(name, what="a data set")
+        if columns is not None:
+            known["schema"], known["statistics"] = summarised(columns)
+        if schema is not None:
+            known["schema"] = checked_schema(schema)
+        if statistics is not None:
+            known["statistics"] = checked_statistics(statistics)
+        self.event("dataset", name=name, uri=uri, digest=digest, rows=rows, **known)
+
+    def figure(self, *, name: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Record a chart: ``job.figure(name="rate", kind="line", data={"x": steps, "y": rates})``.
+
+        :param kind: bars, calibration, confusion, line, matrix, pr or roc; ``modelway.job.charts`` has what they take
+        :raises ValueError: there is no such kind, or the data is not what it takes
+        """
+        from modelway.job.charts import checked_figure
+
+        self._report("figure", **checked_figure(name, kind, data))
+
+    def predictions(self, *, labels: Any, scores: Any, classes: Sequence[Any] | None = None, name: str = "") -> None:
+        """Record ROC, PR, confusion matrix and calibration of a classification (``modelway.job.predictions``).
+
+        Rows with a score that is not finite are left out, with a note.
+
+        :param labels: each row's true class, its number from 0 or its name out of ``classes``
+        :param scores: ``[n, k]`` probabilities or logits of k classes, or ``[n]`` of the second of two
+        :param name: what the charts' names begin with, where there are several sets of predictions
+        :raises ValueError: these are no labels and scores of a classification
+        """
+        from modelway.job.predictions import prediction_figures
+
+        if not self.is_main:
+            return
+        figures, notes = prediction_figures(labels=labels, scores=scores, classes=classes, name=name)
+        for called, kind, data in figures:
+            self.figure(name=called, kind=kind, data=data)
+        for text in notes:
+            self.note(text)
+
+    def importance(
+        self,
+        *,
+        features: Any,
+        score: Callable[[Any], Any] | None = None,
+        names: Sequence[Any] | None = None,
+        repeats: int = 5,
+        metric: str = "loss",
+    ) -> None:
+        """Record by how much a loss grows when the values of one feature are shuffled (``modelway.job.importance``).
+
+        ``job.importance(features={"age": ages, "height": heights}, score=lambda features: loss_of(features))``
+
+        :param features: columns by name, or a matrix; without ``score``, each feature's importance, ready-made
+        :param score: gives the loss for features of the same form; higher is worse
+        :param names: of the columns of a matrix
+        :param repeats: how often each feature is shuffled, by ``job.seed``
+        :param metric: what ``score`` gives is called
+        :raises ValueError: the features have no such form, or a name has more than 500 characters
+        """
+        from modelway.job.importance import importances
+
+        checked_name(metric, what="a metric")
+        if self.is_main:
+            found = importances(features=features, score=score, names=names, repeats=repeats, seed=self.seed)
+            self._report("importance", metric=metric, values=found)
+
+    def _report(self, kind: str, **fields: Any) -> None:
+        """Append an event of the checkpoint that is evaluated, if one is."""
+        of_checkpoint = {"input": self.evaluating} if self.evaluating else {}
+        self.event(kind, **of_checkpoint, **fields)
 
     def note(self, text: str) -> None:
         """Record a remark."""
-        self.event("note", text=text)
+        self._report("note", text=plain(text))
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event; lines are whole or absent, also when the process is killed while it writes."""

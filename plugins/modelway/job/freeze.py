@@ -7,10 +7,13 @@ Format of safetensors: 8 bytes little-endian header length, JSON header, raw ten
 
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modelway.job.events import json_number
 
 if TYPE_CHECKING:
     import numpy
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 GOLDEN_BATCHES = (1, 2, 7, 32)
 #: tensors of fewer bytes stay inside the program
 WEIGHT_BYTES = 1024
+#: numbers of a tensor that are summed at a time
+BLOCK = 1 << 20
 #: names of the Open Inference Protocol's datatypes, by numpy's
 DATATYPES = {
     "float32": "FP32",
@@ -57,10 +62,10 @@ def freeze(*, module: "torch.nn.Module", example_inputs: Any, name: str, seed: i
     for part in ("model", "golden", "outputs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     program = _export(module, inputs)
-    tensors = _split_weights(program, folder / "model")
+    tensors = _split_weights(program, folder / "model", learned=set(module.state_dict()))
     golden = _write_golden(module, inputs, program, folder / "golden")
     (folder / "outputs" / "model.yml").write_text(
-        json.dumps(_description(name, module, program, golden, tensors), indent=1, sort_keys=True)
+        json.dumps(_description(name, module, program, golden, tensors), indent=1, sort_keys=True, allow_nan=False)
     )
     versions = {opset.domain or "ai.onnx": opset.version for opset in program.opset_import}
     (folder / "outputs" / "graph_version.txt").write_text(
@@ -133,8 +138,11 @@ def _strip_sources(program: "onnx.ModelProto") -> None:
         del value.metadata_props[:]
 
 
-def _split_weights(program: "onnx.ModelProto", folder: Path) -> list[dict[str, Any]]:
-    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return what the tensors are."""
+def _split_weights(program: "onnx.ModelProto", folder: Path, *, learned: set[str]) -> list[dict[str, Any]]:
+    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return what the tensors are.
+
+    :param learned: the module's own tensors, of which small ones stay in the program and are told too
+    """
     from onnx import StringStringEntryProto, TensorProto, numpy_helper
     from safetensors.numpy import save
 
@@ -158,10 +166,48 @@ def _split_weights(program: "onnx.ModelProto", folder: Path) -> list[dict[str, A
         tensor.external_data.extend(StringStringEntryProto(key=key, value=str(value)) for key, value in place.items())
     write_durably(folder / "model.safetensors", data)
     write_durably(folder / "model.onnx", program.SerializeToString(deterministic=True))
+    small = [each for each in program.graph.initializer if each.name in learned and each.name not in weights]
+    told = {**weights, **{tensor.name: numpy_helper.to_array(tensor) for tensor in small}}
     return [
-        {"name": name, "shape": list(array.shape), "dtype": str(array.dtype), "file": "model/model.safetensors"}
-        for name, array in sorted(weights.items())
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "dtype": str(array.dtype),
+            "file": "model/model.safetensors" if name in weights else "model/model.onnx",
+            **summary(array),
+        }
+        for name, array in sorted(told.items())
     ]
+
+
+def summary(array: "numpy.ndarray[Any, Any]") -> dict[str, Any]:
+    """Return count, Euclidean norm, mean, (population) deviation, least and greatest value of a tensor.
+
+    To nine digits: how a machine adds up changes the last ones, and equal tensors are to give equal bytes.
+    """
+    import numpy
+
+    flat = array.reshape(-1)
+    if not flat.size:
+        return {"count": 0}
+
+    def wide() -> Any:
+        return (flat[begin : begin + BLOCK].astype(numpy.float64) for begin in range(0, flat.size, BLOCK))
+
+    with numpy.errstate(all="ignore"):
+        mean = _sum(block.sum() for block in wide()) / flat.size
+        squares = _sum((block**2).sum() for block in wide())
+        spread = _sum(((block - mean) ** 2).sum() for block in wide())
+        low, high = (float(pick([pick(block) for block in wide()])) for pick in (numpy.min, numpy.max))
+    numbers = {"norm": math.sqrt(squares), "mean": mean, "deviation": math.sqrt(spread / flat.size)}
+    told = {**numbers, "min": low, "max": high}
+    return {"count": int(flat.size), **{name: json_number(float(f"{value:.9g}")) for name, value in told.items()}}
+
+
+def _sum(values: Any) -> float:
+    numbers = [float(value) for value in values]
+    # math.fsum refuses to add infinities of both signs.
+    return math.fsum(numbers) if all(map(math.isfinite, numbers)) else sum(numbers)
 
 
 def _write_golden(
@@ -213,7 +259,11 @@ def _description(
             for key, array in golden[side].items()
         ]
 
-    layers = [{"name": path, "type": type(part).__name__} for path, part in module.named_modules() if path]
+    layers = [
+        {"name": path, "type": type(part).__name__, "parameters": sum(each.numel() for each in part.parameters())}
+        for path, part in module.named_modules()
+        if path
+    ]
     return {
         "name": name,
         "platform": "onnxruntime_onnx",
