@@ -18,6 +18,8 @@ AUTHORING = ("tests/system/test_authoring.py", "tests/system/test_spec_faults.py
 
 #: those that need a Docker engine or a Kubernetes cluster, and start an Airflow of their own
 CLUSTER = ("tests/system/test_docker_run.py", "tests/system/test_kubernetes_run.py")
+#: jobs of the cluster with S3, in the environment that has it
+STORE = "tests/contract/test_kubernetes_object_store.py"
 #: it kills parts of Airflow and of the cluster, and Airflow's timeouts are short in it: at the end, alone
 MATRIX = "tests/system/test_kill_matrix.py"
 #: the step that starts the cluster and tells where it is; the rest of its lane is nothing without it
@@ -52,7 +54,8 @@ LANES = {
     "cluster": {
         "lineage": [*PYTEST, "tests/contract", "-m", "database"],
         START: ["sh", "tests/system/start_cluster.sh"],
-        "jobs": [*PYTEST, "tests/contract", "-m", "cluster"],
+        "jobs": [*PYTEST, "tests/contract", "-m", "cluster", f"--ignore={STORE}"],
+        "stores": [sys.executable, "tests/s3_environment.py", "-m", "pytest", "-q", STORE],
         "runs": [*PYTEST, *CLUSTER],
     },
 }

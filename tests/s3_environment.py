@@ -3,6 +3,7 @@
 They ask for older versions of what Airflow brings, so they lie in an environment of their own, in front of this one.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -15,6 +16,13 @@ NEEDED = ("moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5", "s3fs==2026.9.0")
 
 def main() -> None:
     python = PLACE / "bin" / "python"
+    with Path(f"{PLACE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make(python)
+    os.execv(python, [str(python), *sys.argv[1:]])
+
+
+def make(python: Path) -> None:
     if not (PLACE / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(PLACE)], check=True)
         pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -22,7 +30,6 @@ def main() -> None:
         site = PLACE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
         (site / "zz_repository.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
         (PLACE / "complete").touch()
-    os.execv(python, [str(python), *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -185,6 +185,23 @@ def test_a_damaged_checkpoint_on_the_store_is_passed_over(store, tmp_path):
     assert Job(there).resume_from().step == 1
 
 
+def test_checkpoints_that_are_not_fetched_again_hold_up_no_news(store, tmp_path):
+    here, there = (write_job(tmp_path / name) for name in ("here", "there"))
+    for step in (1, 2):
+        with Job(here).checkpoint(step=step) as path:
+            path.write_text(f"state {step}")
+    remote.Remote(uri=store, folder=here, attempt=1, node=0).copy()
+    second = remote.Remote(uri=store, folder=there, attempt=2, node=0)
+    second.restore()
+    job = Job(there)
+    assert not recorded_checkpoints(there)[0].path.exists(), "only the newest is needed"
+    with job.checkpoint(step=3) as path:
+        path.write_text("state 3")
+    second.copy()
+    folder = fetched(store, tmp_path)
+    assert [(each.step, damage(each)) for each in recorded_checkpoints(folder)] == [(1, None), (2, None), (3, None)]
+
+
 def test_what_is_told_of_while_it_is_copied_waits_for_the_next_time(store, tmp_path, monkeypatch):
     folder = write_job(tmp_path / "here")
     job = Job(folder)

@@ -59,8 +59,6 @@ def publish(*, folder: Path, uri: str, options: dict[str, Any] | None = None) ->
                 if (folder / part).exists():
                     archive.add(folder / part, arcname=part)
         packed.seek(0)
-        with contextlib.suppress(OSError):
-            fs.makedirs(place, exist_ok=True)
         with fs.open(f"{place}/{PREPARED}", "wb") as target:
             shutil.copyfileobj(packed, target, BLOCK)
 
@@ -70,10 +68,7 @@ def send(*, folder: Path, uri: str, names: Iterable[str], options: dict[str, Any
     fs, place = _open(uri, options)
     for name in names:
         with contextlib.suppress(FileNotFoundError):
-            data = (folder / name).read_bytes()
-            with contextlib.suppress(OSError):
-                fs.makedirs(f"{place}/{name}".rpartition("/")[0], exist_ok=True)
-            fs.pipe_file(f"{place}/{name}", data)
+            fs.pipe_file(f"{place}/{name}", (folder / name).read_bytes())
 
 
 def fetch_named(*, uri: str, folder: Path, names: Iterable[str], options: dict[str, Any] | None = None) -> None:
@@ -92,7 +87,6 @@ def fetch_named(*, uri: str, folder: Path, names: Iterable[str], options: dict[s
 def folders_in(*, uri: str, options: dict[str, Any] | None = None) -> list[str]:
     """Return the names of what lies below a URI, as it is now."""
     fs, place = _open(uri, options)
-    fs.invalidate_cache()
     try:
         return sorted(str(each).rstrip("/").rpartition("/")[2] for each in fs.ls(place, detail=False))
     except FileNotFoundError:
@@ -102,7 +96,6 @@ def folders_in(*, uri: str, options: dict[str, Any] | None = None) -> list[str]:
 def remove(*, uri: str, options: dict[str, Any] | None = None) -> None:
     """Remove what lies below a URI, if it is there."""
     fs, place = _open(uri, options)
-    fs.invalidate_cache()
     for path in fs.find(place):
         with contextlib.suppress(FileNotFoundError):
             fs.rm_file(path)
@@ -114,7 +107,6 @@ def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> N
     The log's pieces become ``try-<n>/log-<node>.txt`` as on storage that the worker sees.
     """
     fs, place = _open(uri, options)
-    fs.invalidate_cache()
     found: dict[str, dict[str, Any]] = fs.find(place, detail=True)
     for path, told in sorted(found.items()):
         name = path[len(place) :].lstrip("/")
@@ -156,7 +148,6 @@ def _fetch_log(fs: Any, log: str, target: Path) -> None:
 def ending(*, uri: str, attempt: int, node: int = 0, options: dict[str, Any] | None = None) -> bytes | None:
     """Return how a try ended, as its ``exit-<node>.json`` tells, or None while it has not."""
     fs, place = _open(uri, options)
-    fs.invalidate_cache()
     try:
         found: bytes = fs.cat_file(f"{place}/try-{attempt}/exit-{node}.json")
     except FileNotFoundError:
@@ -190,5 +181,9 @@ def told(uri: str) -> Iterator[None]:
 def _open(uri: str, options: dict[str, Any] | None) -> tuple[Any, str]:
     import fsspec
 
-    fs, place = fsspec.core.url_to_fs(uri, **(options or {}))
+    # To make the folders of an object store could make its bucket.
+    own = {"auto_mkdir": True} if uri.startswith("file:") else {}
+    fs, place = fsspec.core.url_to_fs(uri, **own, **(options or {}))
+    # What was listed a moment ago would hide what has come since.
+    fs.invalidate_cache()
     return fs, str(place).rstrip("/")

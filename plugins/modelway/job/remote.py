@@ -73,7 +73,11 @@ class Remote:
         events = self._folder / EVENTS
         if not events.exists() and self._fs.exists(f"{self._place}/{EVENTS}"):
             self._fs.get_file(f"{self._place}/{EVENTS}", str(events))
-        for checkpoint in reversed(recorded_checkpoints(self._folder)):
+        recorded = recorded_checkpoints(self._folder)
+        for checkpoint in recorded:
+            # Those that are not fetched are there all the same: of what is not, no event tells.
+            self._sent[checkpoint.path.relative_to(self._folder).as_posix()] = (0, 0)
+        for checkpoint in reversed(recorded):
             name = checkpoint.path.relative_to(self._folder).as_posix()
             checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
