@@ -33,4 +33,4 @@ def point_alias(
     connection.execute(update(tables.aliases).where(is_it).values(version=keys["version"]))
     detail = {"alias": alias, "reason": reason}
     at = add_event(connection, keys, kind="alias-set", actor=actor, run_id=run_id, detail=detail)
-    connection.execute(insert(tables.alias_history), row | {"at": at, "actor": actor, "reason": reason})
+    connection.execute(insert(tables.alias_history).inline(), row | {"at": at, "actor": actor, "reason": reason})

@@ -20,7 +20,6 @@ from modelway.lineage.asset_tables import outbox
 from modelway.lineage.engine import reading, writing
 from modelway.lineage.exporters.base import Destination, Exporter, Fact, connect_exporter
 from modelway.lineage.outbox import WAITS, run_from_dict
-from modelway.lineage.tables import models
 
 _log = logging.getLogger(__name__)
 #: how long one fact may take
@@ -157,7 +156,6 @@ def _fact(engine: Engine, row: Any) -> Fact:
     version = None
     if number is not None:
         with reading(engine) as connection:
-            key = connection.execute(select(models.c.id).where(models.c.name == model)).scalar_one()
-            version = queries.read_version(connection, name=model, model=key, number=number)
+            version = queries.read_version(connection, name=model, number=number)
     own = version.run if version else run_from_dict(run)
     return Fact(kind=row.kind, at=row.at, model=model, run=own, detail=told, version=version)

@@ -143,9 +143,28 @@ def make_folder(url: URL) -> None:
         ) from error
 
 
+@contextmanager
+def in_one_trip(connection: Connection) -> Iterator[None]:
+    """Send the statements of the block without waiting for the answer of each; none of them may return rows.
+
+    Inserts must be ``inline``: SQLAlchemy asks the key of a single row back.
+    """
+    driver, dialect = connection.connection.driver_connection, connection.dialect
+    if dialect.driver != "psycopg" or driver is None:
+        yield
+        return
+    errors: Any = dialect.loaded_dbapi
+    try:
+        with driver.pipeline():
+            yield
+    except errors.Error as error:
+        # It was met outside of SQLAlchemy's own calls, which turn it into one of SQLAlchemy's.
+        raise DBAPIError.instance(None, None, error, errors.Error, dialect=dialect) from error
+
+
 def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert the rows that are not there yet, by the table's unique keys."""
     if not rows:
         return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+    connection.execute(dialect.insert(table).inline().on_conflict_do_nothing(), rows)

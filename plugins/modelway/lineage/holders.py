@@ -1,9 +1,10 @@
 """Who has a content. Each function works inside the caller's transaction; every query is one look into an index."""
 
 from collections.abc import Collection
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Select, literal, null, select
+from sqlalchemy import Connection, Integer, Select, cast, literal, null, select, union_all
 
 from modelway.lineage.asset_tables import asset_files, asset_versions, assets
 from modelway.lineage.query_record import FileHolder
@@ -11,24 +12,31 @@ from modelway.lineage.tables import datasets, images, models, runs, version_file
 
 #: of each kind; the newest are told
 MOST = 1_000
+_NO_NUMBER = cast(null(), Integer).label("number")
+#: a query, and the key by which its rows are newer or older
+_Part = tuple[Select[Any], Any]
 
 
 def read_holders(connection: Connection, digest: str, *, dags: Collection[str] | None = None) -> list[FileHolder]:
     """Return who has a content: versions, runs, data sets, images and assets, the newest of each first."""
     found = [
-        *_versions(connection, digest, dags),
-        *_runs(connection, digest, dags),
-        *_datasets(connection, digest, dags),
-        *_images(connection, digest, dags),
-        *_assets(connection, digest, dags),
+        *_versions(digest),
+        _runs(digest),
+        _datasets(digest),
+        _images(digest),
+        _assets(digest),
     ]
-    return [FileHolder(**row) for row in found]
-
-
-def _rows(connection: Connection, query: Select[Any], order: Any, dags: Collection[str] | None) -> list[dict[str, Any]]:
-    if dags is not None:
-        query = query.where(runs.c.dag_id.in_(dags))
-    return [dict(row._mapping) for row in connection.execute(query.order_by(order.desc()).limit(MOST))]
+    parts = []
+    for place, (query, order) in enumerate(found):
+        if dags is not None:
+            query = query.where(runs.c.dag_id.in_(dags))
+        query = query.add_columns(literal(place).label("place"), order.label("key"))
+        parts.append(select(query.order_by(order.desc()).limit(MOST).subquery()))
+    # One statement: nine would be nine trips to the database.
+    whole = union_all(*parts).subquery()
+    columns = [whole.c[field.name] for field in fields(FileHolder)]
+    rows = connection.execute(select(*columns).order_by(whole.c.place, whole.c.key.desc()))
+    return [FileHolder(**row._mapping) for row in rows]
 
 
 def _made(kind: str, path: Any, role: Any) -> Select[Any]:
@@ -38,7 +46,7 @@ def _made(kind: str, path: Any, role: Any) -> Select[Any]:
     return query.join_from(versions, models).join(runs, versions.c.run == runs.c.id)
 
 
-def _versions(connection: Connection, digest: str, dags: Collection[str] | None) -> list[dict[str, Any]]:
+def _versions(digest: str) -> list[_Part]:
     parts = _made("version", version_files.c.path, version_files.c.role)
     parts = parts.join(version_files, version_files.c.version == versions.c.id).where(version_files.c.digest == digest)
     wholes = {
@@ -49,34 +57,33 @@ def _versions(connection: Connection, digest: str, dags: Collection[str] | None)
     queries = [parts, *(_made("version", where, literal(role)) for role, (_, where) in wholes.items())]
     columns = [None, *(column for column, _ in wholes.values())]
     return [
-        row
+        (query if column is None else query.where(column == digest), versions.c.id)
         for query, column in zip(queries, columns, strict=True)
-        for row in _rows(connection, query if column is None else query.where(column == digest), versions.c.id, dags)
     ]
 
 
-def _runs(connection: Connection, digest: str, dags: Collection[str] | None) -> list[dict[str, Any]]:
-    query = select(literal("run").label("kind"), models.c.name, null().label("number"), literal("").label("path"))
+def _runs(digest: str) -> _Part:
+    query = select(literal("run").label("kind"), models.c.name, _NO_NUMBER, literal("").label("path"))
     query = query.add_columns(literal("code").label("role"), runs.c.dag_id, runs.c.run_id).join_from(runs, models)
-    return _rows(connection, query.where(runs.c.code_digest == digest), runs.c.id, dags)
+    return query.where(runs.c.code_digest == digest), runs.c.id
 
 
-def _datasets(connection: Connection, digest: str, dags: Collection[str] | None) -> list[dict[str, Any]]:
-    query = select(literal("dataset").label("kind"), datasets.c.name, null().label("number"))
+def _datasets(digest: str) -> _Part:
+    query = select(literal("dataset").label("kind"), datasets.c.name, _NO_NUMBER)
     query = query.add_columns(datasets.c.uri.label("path"), datasets.c.stage.label("role"), runs.c.dag_id)
     query = query.add_columns(runs.c.run_id).join_from(datasets, runs).where(datasets.c.digest == digest)
-    return _rows(connection, query, datasets.c.id, dags)
+    return query, datasets.c.id
 
 
-def _images(connection: Connection, digest: str, dags: Collection[str] | None) -> list[dict[str, Any]]:
+def _images(digest: str) -> _Part:
     query = _made("image", images.c.reference, images.c.builder).join(images, images.c.version == versions.c.id)
-    return _rows(connection, query.where(images.c.digest == digest), images.c.id, dags)
+    return query.where(images.c.digest == digest), images.c.id
 
 
-def _assets(connection: Connection, digest: str, dags: Collection[str] | None) -> list[dict[str, Any]]:
+def _assets(digest: str) -> _Part:
     query = select(literal("asset").label("kind"), assets.c.name, asset_versions.c.number, asset_files.c.path)
     query = query.add_columns(literal("").label("role"), runs.c.dag_id, runs.c.run_id)
     query = query.join_from(asset_files, asset_versions).join(assets, asset_versions.c.asset == assets.c.id)
     query = query.outerjoin(versions, asset_versions.c.version == versions.c.id)
     query = query.outerjoin(runs, versions.c.run == runs.c.id).where(asset_files.c.digest == digest)
-    return _rows(connection, query, asset_versions.c.id, dags)
+    return query, asset_versions.c.id

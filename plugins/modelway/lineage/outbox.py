@@ -55,6 +55,11 @@ def with_exporters(engine: Engine, exporters: Iterable[str]) -> Engine:
     return engine.execution_options(**{OPTION: tuple(exporters)})
 
 
+def is_heard(connection: Connection) -> bool:
+    """Say whether any exporter is told what is written through this connection."""
+    return bool(connection.get_execution_options().get(OPTION, ()))
+
+
 def put(
     connection: Connection,
     *,

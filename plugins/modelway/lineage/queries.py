@@ -1,10 +1,11 @@
 """Reads of the lineage: rows to records. Each function works inside the caller's transaction."""
 
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, func, select
+from sqlalchemy import Connection, Row, Select, Table, exists, func, select
 
 from modelway.lineage.record import (
     AliasChange,
@@ -32,13 +33,16 @@ from modelway.lineage.tables import (
     evaluation_metrics,
     evaluations,
     events,
+    figures,
     files,
     images,
+    importances,
     metrics,
     models,
     params,
     rollouts,
     runs,
+    stages,
     version_files,
     version_metrics,
     versions,
@@ -48,7 +52,16 @@ from modelway.lineage.values import NON_FINITE, join_number
 
 #: SQLite takes 32,766 bound values in a statement, PostgreSQL's protocol 65,535
 _MANY = 10_000
+#: how many versions are looked at for a message that names them
+_NEWEST = 1_000
+_NUMBER = re.compile(r"v?\d{1,9}")
 _MADE = versions.join(runs, versions.c.run == runs.c.id)
+#: what a version may have or lack
+_OF_VERSION = (
+    *(version_metrics, aliases, images, deployments, version_files, architectures),
+    *(alias_history, weight_history),
+)
+_OF_RUN = (datasets, stages, figures, importances, evaluations, metrics)
 
 
 def read_models(connection: Connection, *, dags: Collection[str] | None = None) -> list[ModelSummary]:
@@ -86,9 +99,25 @@ def _description(connection: Connection, model: int, dags: Collection[str]) -> s
 
 
 def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> list[int]:
-    """Return the numbers of the model's versions, rising; given ``dags``, of those that their runs made."""
-    query = select(versions.c.number).where(versions.c.model == model).order_by(versions.c.number)
-    return list(connection.execute(_of_dags(query.join(runs, versions.c.run == runs.c.id), dags)).scalars())
+    """Return the numbers of the model's newest versions, rising; given ``dags``, of those that their runs made."""
+    query = _of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
+    return list(connection.execute(query.order_by(versions.c.number.desc()).limit(_NEWEST)).scalars())[::-1]
+
+
+def find_number(connection: Connection, name: str, wanted: str, *, dags: Collection[str] | None = None) -> int | None:
+    """Return the number of a model's version that a number, an alias or ``latest`` means: one look into an index."""
+    # By the key, not by a join: the newest is then the first that its index gives.
+    model = select(models.c.id).where(models.c.name == name).scalar_subquery()
+    query = _of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
+    if _NUMBER.fullmatch(wanted):
+        query = query.where(versions.c.number == int(wanted.lstrip("v")))
+    elif wanted == "latest":
+        query = query.order_by(versions.c.number.desc()).limit(1)
+    else:
+        query = query.join(aliases, aliases.c.version == versions.c.id)
+        query = query.where(aliases.c.model == model, aliases.c.name == wanted)
+    found: int | None = connection.execute(query).scalar()
+    return found
 
 
 def read_aliases(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> dict[str, int]:
@@ -107,22 +136,28 @@ def read_versions(
     *,
     name: str,
     model: int,
-    number: int | None = None,
     limit: int | None = None,
     dags: Collection[str] | None = None,
 ) -> list[VersionSummary]:
-    """Return the versions of a model, newest first: all, that of one number, or those that runs of ``dags`` made."""
+    """Return the versions of a model, newest first: all, or those that runs of ``dags`` made."""
     query = _of_dags(select(versions, runs.c.dag_id, runs.c.run_id).select_from(_MADE), dags)
     query = query.where(versions.c.model == model).order_by(versions.c.number.desc()).limit(limit)
-    if number is not None:
-        query = query.where(versions.c.number == number)
-    found = connection.execute(query).all()
-    keys = [row.id for row in found]
+    return _summaries(connection, name, connection.execute(query).all())
+
+
+def _summaries(
+    connection: Connection, name: str, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
+) -> list[VersionSummary]:
+    """Return the summaries of versions; given ``parts``, only those tables are asked."""
+
+    def keys(table: Table) -> list[int]:
+        return [row.id for row in rows] if parts is None or table.name in parts else []
+
     numbers, pointers, built, weights = (
-        _version_metrics(connection, keys),
-        _version_aliases(connection, keys),
-        _newest_images(connection, keys),
-        _version_weights(connection, keys),
+        _version_metrics(connection, keys(version_metrics)),
+        _version_aliases(connection, keys(aliases)),
+        _newest_images(connection, keys(images)),
+        _version_weights(connection, keys(deployments)),
     )
     return [
         VersionSummary(
@@ -135,7 +170,7 @@ def read_versions(
                 "weights": weights[row.id],
             }
         )
-        for row in found
+        for row in rows
     ]
 
 
@@ -176,46 +211,62 @@ def _version_weights(connection: Connection, keys: list[int]) -> Mapping[int, di
     return weights
 
 
-def read_version(connection: Connection, *, name: str, model: int, number: int) -> VersionDetail | None:
-    """Return the whole record of a version."""
-    found = read_versions(connection, name=name, model=model, number=number)
-    if not found:
+def read_version(connection: Connection, *, name: str, number: int) -> VersionDetail | None:
+    """Return the whole record of a version: first what there is of it, then only that."""
+    made = _MADE.join(models, versions.c.model == models.c.id)
+    there = [exists().where(table.c.version == versions.c.id).label(table.name) for table in _OF_VERSION]
+    there += [exists().where(table.c.run == runs.c.id).label(table.name) for table in _OF_RUN]
+    query = select(versions, runs.c.dag_id, runs.c.run_id, *there).select_from(made)
+    row = connection.execute(query.where(models.c.name == name, versions.c.number == number)).first()
+    if row is None:
         return None
-    is_it = (versions.c.model == model) & (versions.c.number == number)
-    version, run, base = connection.execute(select(versions.c.id, versions.c.run, versions.c.base).where(is_it)).one()
-    of_version = select(images).where(images.c.version == version).order_by(images.c.id.desc())
+    version, run, base = row.id, row.run, row.base
+    parts = {table.name for table in (*_OF_VERSION, *_OF_RUN) if row._mapping[table.name]}
+
+    def read(table: Table, reader: Any, key: Any) -> tuple[Any, ...]:
+        return tuple(reader(connection, key)) if table.name in parts else ()
+
     return VersionDetail(
-        summary=found[0],
-        run=_read_run(connection, run),
+        summary=_summaries(connection, name, [row], parts=parts)[0],
+        run=_read_run(connection, run, read),
         params=_read_params(connection, run),
-        evaluations=_read_evaluations(connection, run),
-        series=_read_series(connection, run),
-        files=_read_files(connection, version),
-        images=tuple(ImageRecord(**_shared_columns(row, ImageRecord)) for row in connection.execute(of_version)),
-        architecture=_read_architecture(connection, version),
+        evaluations=read(evaluations, _read_evaluations, run),
+        series=read(metrics, _read_series, run),
+        files=read(version_files, _read_files, version),
+        images=read(images, _read_images, version),
+        architecture=next(iter(read(architectures, _read_architectures, version)), None),
         base=connection.execute(select(versions.c.number).where(versions.c.id == base)).scalar() if base else None,
-        alias_history=tuple(read_alias_history(connection, alias_history.c.version == version)),
-        weight_history=tuple(read_weight_history(connection, weight_history.c.version == version)),
+        alias_history=read(alias_history, read_alias_history, alias_history.c.version == version),
+        weight_history=read(weight_history, read_weight_history, weight_history.c.version == version),
         events=tuple(read_events(connection, events.c.version == version)),
     )
 
 
-def _read_run(connection: Connection, run: int) -> RunRecord:
+def _read_run(connection: Connection, run: int, read: Any) -> RunRecord:
     row = connection.execute(select(runs).where(runs.c.id == run)).one()
-    query = select(datasets).where(datasets.c.run == run).order_by(datasets.c.id)
     return RunRecord(
         **_shared_columns(row, RunRecord),
         commit=row.commit_id,
-        datasets=tuple(DatasetRecord(**_shared_columns(each, DatasetRecord)) for each in connection.execute(query)),
-        stages=read_stages(connection, run),
-        figures=read_figures(connection, run),
-        importances=read_importances(connection, run),
+        datasets=read(datasets, _read_datasets, run),
+        stages=read(stages, read_stages, run),
+        figures=read(figures, read_figures, run),
+        importances=read(importances, read_importances, run),
     )
 
 
-def _read_architecture(connection: Connection, version: int) -> ArchitectureRecord | None:
-    row = connection.execute(select(architectures).where(architectures.c.version == version)).first()
-    return ArchitectureRecord(**_shared_columns(row, ArchitectureRecord)) if row else None
+def _read_datasets(connection: Connection, run: int) -> Iterable[DatasetRecord]:
+    rows = connection.execute(select(datasets).where(datasets.c.run == run).order_by(datasets.c.id))
+    return (DatasetRecord(**_shared_columns(row, DatasetRecord)) for row in rows)
+
+
+def _read_images(connection: Connection, version: int) -> Iterable[ImageRecord]:
+    rows = connection.execute(select(images).where(images.c.version == version).order_by(images.c.id.desc()))
+    return (ImageRecord(**_shared_columns(row, ImageRecord)) for row in rows)
+
+
+def _read_architectures(connection: Connection, version: int) -> Iterable[ArchitectureRecord]:
+    rows = connection.execute(select(architectures).where(architectures.c.version == version))
+    return (ArchitectureRecord(**_shared_columns(row, ArchitectureRecord)) for row in rows)
 
 
 def _read_params(connection: Connection, run: int) -> dict[str, dict[str, Any]]:
@@ -242,10 +293,16 @@ def _read_series(connection: Connection, run: int) -> tuple[MetricSeries, ...]:
             stage=row.stage,
             name=row.name,
             steps=tuple(row.steps),
-            values=tuple(NON_FINITE[value] if isinstance(value, str) else float(value) for value in row.series),
+            values=_numbers(row.series),
         )
         for row in connection.execute(query)
     )
+
+
+def _numbers(series: list[Any]) -> tuple[float, ...]:
+    if set(map(type, series)) <= {float}:
+        return tuple(series)
+    return tuple(NON_FINITE[value] if isinstance(value, str) else float(value) for value in series)
 
 
 def _read_files(connection: Connection, version: int) -> tuple[FileRecord, ...]:

@@ -1,23 +1,26 @@
 """The one transaction that writes a version."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select, update
 
 from modelway.errors import ModelwayError
-from modelway.lineage import tables
+from modelway.lineage import outbox, tables
 from modelway.lineage.alias import check_alias, point_alias
-from modelway.lineage.engine import insert_new
+from modelway.lineage.engine import in_one_trip, insert_new
 from modelway.lineage.log import add_event
 from modelway.lineage.record import EvaluationRecord, MetricPoint, RunRecord, VersionRecord
 from modelway.lineage.run_assets import write_run_assets
-from modelway.lineage.run_parts import write_run_parts
+from modelway.lineage.run_parts import environment_keys, write_run_parts
 from modelway.lineage.values import plain, split_number
 
+_STEP = attrgetter("step")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -32,24 +35,48 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
     """
     _check(record)
     now = datetime.now(UTC)
-    insert_new(connection, tables.models, [{"name": record.model, "description": "", "latest": 0, "created_at": now}])
-    of_model = select(tables.models).where(tables.models.c.name == record.model).with_for_update()
-    model = connection.execute(of_model).one()
+    model = _lock_model(connection, record.model, now=now)
     if (number := _registered(connection, model.id, record.run)) is not None:
         return number
     number = int(model.latest) + 1
-    news = {"latest": number, "description": record.description or model.description}
-    connection.execute(update(tables.models).where(tables.models.c.id == model.id).values(news))
-    run = _write_run(connection, model.id, record)
+    # First what gives keys that others refer to, then all the rest in one trip to the database.
+    run = _insert_one(connection, tables.runs, {"model": model.id} | _run_columns(record.run))
     version = _write_version(connection, record, model=model.id, run=run, number=number, now=now)
-    _write_files(connection, version, record)
-    keys, actor, run_id = {"model": model.id, "version": version}, record.run.actor, record.run.run_id
+    evaluations = _write_evaluations(connection, run, record.evaluations)
+    environments = environment_keys(connection, record.run.stages)
+    keys = {"model": model.id, "version": version}
+    with in_one_trip(connection):
+        news = {"latest": number, "description": record.description or model.description}
+        connection.execute(update(tables.models).where(tables.models.c.id == model.id).values(news))
+        _write_run_rows(connection, run, record)
+        write_run_parts(connection, run, record.run, environments=environments)
+        _write_evaluation_metrics(connection, evaluations, record.evaluations)
+        _write_version_rows(connection, version, record)
+        if not (told := outbox.is_heard(connection)):
+            _tell(connection, keys, record, number=number)
+    if told:
+        # What is kept for an exporter is read back first.
+        _tell(connection, keys, record, number=number)
+    write_run_assets(connection, record, keys=keys, number=number)
+    return number
+
+
+def _lock_model(connection: Connection, name: str, *, now: datetime) -> Any:
+    """Return the model's row, made if need be and locked until the transaction ends."""
+    of_model = select(tables.models).where(tables.models.c.name == name).with_for_update()
+    if (row := connection.execute(of_model).first()) is not None:
+        return row
+    insert_new(connection, tables.models, [{"name": name, "description": "", "latest": 0, "created_at": now}])
+    return connection.execute(of_model).one()
+
+
+def _tell(connection: Connection, keys: dict[str, int], record: VersionRecord, *, number: int) -> None:
+    """Write what happened into the events, and point the alias."""
+    actor, run_id = record.run.actor, record.run.run_id
     detail = {"number": number, "archive": record.archive_digest, "checkpoint": record.checkpoint}
     add_event(connection, keys, kind="version-registered", actor=actor, run_id=run_id, detail=detail)
     if record.alias is not None:
         point_alias(connection, keys, alias=record.alias, actor=actor, reason="registered", run_id=run_id)
-    write_run_assets(connection, record, keys=keys, number=number)
-    return number
 
 
 def _check(record: VersionRecord) -> None:
@@ -71,8 +98,7 @@ def _registered(connection: Connection, model: int, run: RunRecord) -> int | Non
     return connection.execute(of_run.where(*same)).scalar()
 
 
-def _write_run(connection: Connection, model: int, record: VersionRecord) -> int:
-    run = _insert_one(connection, tables.runs, {"model": model} | _run_columns(record.run))
+def _write_run_rows(connection: Connection, run: int, record: VersionRecord) -> None:
     params = [
         {"run": run, "stage": stage, "name": name, "value": plain(value)}
         for stage, values in record.params.items()
@@ -81,19 +107,22 @@ def _write_run(connection: Connection, model: int, record: VersionRecord) -> int
     _insert(connection, tables.params, params)
     _insert(connection, tables.datasets, [{"run": run} | _plain_fields(dataset) for dataset in record.run.datasets])
     _insert(connection, tables.metrics, _series_rows(run, record.points))
-    _write_evaluations(connection, run, record.evaluations)
-    write_run_parts(connection, run, record.run)
-    return run
 
 
-def _write_evaluations(connection: Connection, run: int, evaluations: Sequence[EvaluationRecord]) -> None:
+def _write_evaluations(connection: Connection, run: int, evaluations: Sequence[EvaluationRecord]) -> Sequence[int]:
+    """Write the evaluations and return their keys."""
     rows = [
         {name: value for name, value in vars(each).items() if name != "metrics"} | {"run": run} for each in evaluations
     ]
     if not rows:
-        return
+        return ()
     into = insert(tables.evaluations).returning(tables.evaluations.c.id, sort_by_parameter_order=True)
-    keys = connection.execute(into, rows).scalars().all()
+    return connection.execute(into, rows).scalars().all()
+
+
+def _write_evaluation_metrics(
+    connection: Connection, keys: Sequence[int], evaluations: Sequence[EvaluationRecord]
+) -> None:
     numbers = [
         row
         for key, each in zip(keys, evaluations, strict=True)
@@ -139,9 +168,11 @@ def _series_rows(run: int, points: Sequence[MetricPoint]) -> list[dict[str, Any]
         series[point.stage, point.name].append(point)
     rows = []
     for (stage, name), found in series.items():
-        found.sort(key=lambda point: point.step)
-        last_value, last_flag = split_number(found[-1].value)
-        values = {"steps": [point.step for point in found], "series": [plain(float(point.value)) for point in found]}
+        found.sort(key=_STEP)
+        numbers = [float(point.value) for point in found]
+        last_value, last_flag = split_number(numbers[-1])
+        values: dict[str, Any] = {"steps": [point.step for point in found]}
+        values["series"] = numbers if all(map(math.isfinite, numbers)) else plain(numbers)
         last = {"last_value": last_value, "last_flag": last_flag}
         rows.append({"run": run, "stage": stage, "name": name} | values | last)
     return rows
@@ -174,11 +205,14 @@ def _write_version(
         "checkpoint_uri": record.checkpoint_uri,
         "base": _base(connection, model, record.base),
     }
-    version = _insert_one(connection, tables.versions, columns)
+    return _insert_one(connection, tables.versions, columns)
+
+
+def _write_version_rows(connection: Connection, version: int, record: VersionRecord) -> None:
     _insert(connection, tables.version_metrics, _number_rows({"version": version}, record.metrics))
     if record.architecture:
         _insert(connection, tables.architectures, [{"version": version} | _plain_fields(record.architecture)])
-    return version
+    _write_files(connection, version, record)
 
 
 def _base(connection: Connection, model: int, number: int | None) -> int | None:
@@ -198,7 +232,7 @@ def _write_files(connection: Connection, version: int, record: VersionRecord) ->
 
 def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     if rows:
-        connection.execute(insert(table), rows)
+        connection.execute(insert(table).inline(), rows)
 
 
 def _insert_one(connection: Connection, table: Table, columns: dict[str, Any]) -> int:

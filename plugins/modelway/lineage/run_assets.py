@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from modelway.lineage.asset_record import AssetFile
 from modelway.lineage.asset_tables import asset_files, asset_references, asset_versions, assets, removed_files
 from modelway.lineage.assets import version_digest
-from modelway.lineage.engine import insert_new
+from modelway.lineage.engine import in_one_trip, insert_new
 from modelway.lineage.record import VersionRecord
 from modelway.lineage.tables import files, versions
 
@@ -44,17 +44,19 @@ def write_run_assets(connection: Connection, record: VersionRecord, *, keys: Map
     if record.base is not None and (base := _base(connection, found[record.model], keys["model"], record.base)):
         targets[BASE] = base
     writer.model(found[record.model], held[record.model], targets=targets, version=keys["version"])
-    writer.write()
     uris = [file.uri for file in held.values()] + [record.checkpoint_uri]
-    connection.execute(delete(removed_files).where(removed_files.c.uri.in_([uri for uri in uris if uri])))
+    with in_one_trip(connection):
+        writer.write()
+        connection.execute(delete(removed_files).where(removed_files.c.uri.in_([uri for uri in uris if uri])))
 
 
 def _prepare(connection: Connection, held: Mapping[str, AssetFile], *, actor: str) -> dict[str, Any]:
     """Make files and assets known, in the order in which every writer does, and return the assets' locked rows."""
     sizes = {each.digest: each.size for each in sorted(held.values(), key=lambda each: each.digest)}
-    insert_new(connection, files, [{"digest": digest, "size": size} for digest, size in sizes.items()])
     more = {"description": "", "latest": 0, "created_at": datetime.now(UTC), "created_by": actor}
-    insert_new(connection, assets, [{"name": name, **more} for name in sorted(held)])
+    with in_one_trip(connection):
+        insert_new(connection, files, [{"digest": digest, "size": size} for digest, size in sizes.items()])
+        insert_new(connection, assets, [{"name": name, **more} for name in sorted(held)])
     locked = select(assets).where(assets.c.name.in_(held)).order_by(assets.c.name).with_for_update()
     return {row.name: row for row in connection.execute(locked)}
 
@@ -107,6 +109,6 @@ class _Writer:
         """Write what was gathered."""
         for row in self._latest:
             self._connection.execute(update(assets).where(assets.c.id == row["id"]).values(latest=row["latest"]))
-        self._connection.execute(insert(asset_files), self._files)
+        self._connection.execute(insert(asset_files).inline(), self._files)
         if self._references:
-            self._connection.execute(insert(asset_references), self._references)
+            self._connection.execute(insert(asset_references).inline(), self._references)

@@ -3,6 +3,7 @@
 Each function works inside the caller's transaction.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -14,11 +15,12 @@ from modelway.lineage.tables import environments, figures, importances, stages
 from modelway.lineage.values import plain
 
 
-def write_run_parts(connection: Connection, run: int, record: RunRecord) -> None:
-    """Write what a run consists of."""
-    keys = _environment_keys(connection, record.stages)
+def write_run_parts(
+    connection: Connection, run: int, record: RunRecord, *, environments: Mapping[str | None, int]
+) -> None:
+    """Write what a run consists of; ``environments`` are the keys of its stages' by their digests."""
     rows = [
-        vars(stage) | {"run": run, "position": position, "environment": keys.get(_digest(stage))}
+        vars(stage) | {"run": run, "position": position, "environment": environments.get(_digest(stage))}
         for position, stage in enumerate(record.stages)
     ]
     parts: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
@@ -28,14 +30,14 @@ def write_run_parts(connection: Connection, run: int, record: RunRecord) -> None
     )
     for table, found in parts:
         if found:
-            connection.execute(insert(table), found)
+            connection.execute(insert(table).inline(), found)
 
 
 def _digest(stage: StageRecord) -> str | None:
     return stage.environment.digest if stage.environment else None
 
 
-def _environment_keys(connection: Connection, found: tuple[StageRecord, ...]) -> dict[str | None, int]:
+def environment_keys(connection: Connection, found: tuple[StageRecord, ...]) -> dict[str | None, int]:
     """Write the environments that are not there yet, and return the keys of all by their digests."""
     wanted = {stage.environment.digest: stage.environment for stage in found if stage.environment}
     if not wanted:

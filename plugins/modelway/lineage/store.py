@@ -3,7 +3,6 @@
 Every write is one transaction and can be repeated: what is there already is not written again.
 """
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -98,10 +97,9 @@ class LineageStore:
         :raises UnknownVersion: the model has no such version
         """
         with reading(self._engine) as connection:
-            key = _model_key(connection, model)
-            found = queries.read_version(connection, name=model, model=key, number=number)
+            found = queries.read_version(connection, name=model, number=number)
             if found is None:
-                raise _unknown_version(connection, model, key, str(number))
+                raise _unknown_version(connection, model, _model_key(connection, model), str(number))
             return found
 
     def find(self, model: str, wanted: str, *, dags: Collection[str] | None = None) -> int:
@@ -113,12 +111,9 @@ class LineageStore:
         :raises UnknownVersion: the model has no such version or alias
         """
         with reading(self._engine) as connection:
-            key = _model_key(connection, model)
-            numbers = queries.read_numbers(connection, key, dags=dags)
-            pointers = queries.read_aliases(connection, key, dags=dags) | {"latest": max(numbers, default=0)}
-            number = int(wanted.lstrip("v")) if re.fullmatch(r"v?\d{1,9}", wanted) else pointers.get(wanted, 0)
-            if number not in numbers:
-                raise _unknown_version(connection, model, key, wanted, dags=dags)
+            number = queries.find_number(connection, model, wanted, dags=dags)
+            if number is None:
+                raise _unknown_version(connection, model, _model_key(connection, model), wanted, dags=dags)
             return number
 
     def version_of_run(self, model: str, *, dag_id: str, run_id: str) -> int | None:
