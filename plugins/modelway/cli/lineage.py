@@ -55,31 +55,17 @@ def show_graph(args: argparse.Namespace) -> int:
     if args.json:
         print_json(graph)
         return 0
-    for line in tree(graph):
+    for line in _lines(graph):
         print(printable(line))
     return 0
 
 
-def tree(graph: "LineageGraph") -> Iterator[str]:
-    """Yield the lines of the graph as a tree; what was told before is only named again."""
-    nodes = {node.id: node for node in graph.nodes}
-    near: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for edge in graph.edges:
-        begin, end = (edge.source, edge.target) if graph.direction == "up" else (edge.target, edge.source)
-        near[begin].append((edge.relation, end))
-    told: set[str] = set()
-    for root in graph.roots:
-        yield _line(nodes[root])
-        told.add(root)
-        # Iterative: a chain of versions may be longer than Python's stack.
-        waiting = [(relation, end, 1) for relation, end in reversed(near[root])]
-        while waiting:
-            relation, name, depth = waiting.pop()
-            again = name in told and bool(near[name])
-            yield f"{'  ' * depth}{relation}: {_line(nodes[name])}{' (see above)' if again else ''}"
-            if name not in told:
-                told.add(name)
-                waiting += [(relation, end, depth + 1) for relation, end in reversed(near[name])]
+def _lines(graph: "LineageGraph") -> Iterator[str]:
+    from modelway.lineage.graph_tree import tree
+
+    for step in tree(graph):
+        relation = f"{step.relation}: " if step.relation else ""
+        yield f"{'  ' * step.depth}{relation}{_line(step.node)}{' (see above)' if step.is_again else ''}"
     if not graph.is_whole:
         yield "… and more: --depth and --most say how much is told"
 

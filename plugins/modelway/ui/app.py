@@ -10,7 +10,12 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
+from modelway.lineage.difference import difference
+from modelway.lineage.difference_record import DiffRecord
+from modelway.lineage.graph_tree import tree
+from modelway.lineage.inquiry import Inquiry, open_inquiry
 from modelway.lineage.opened import store_exists
+from modelway.lineage.query_record import LineageGraph
 from modelway.lineage.record import ModelSummary, VersionDetail, VersionSummary
 from modelway.lineage.store import LineageStore, open_to_read
 from modelway.lineage.values import plain
@@ -30,13 +35,14 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
     """
     # No openapi.json and no docs: they would lie outside the dependencies, open to everyone.
     app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
-    stores: dict[str, LineageStore] = {}
+    stores: dict[str, tuple[LineageStore, Inquiry]] = {}
 
     def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:
         url = store_url()
-        if url not in stores and (store := open_to_read(url)):
-            stores[url] = store
-        return ReadableLineage(stores.get(url) if store_exists(url) else None, dags)
+        if url not in stores and (made := open_to_read(url)) and (asked := open_inquiry(url)):
+            stores[url] = made, asked
+        store, inquiry = stores.get(url, (None, None)) if store_exists(url) else (None, None)
+        return ReadableLineage(store, inquiry, dags)
 
     _add_pages(app, lineage)
     _add_api(app, lineage)
@@ -48,9 +54,10 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
 class ReadableLineage:
     """What one user may read of the lineage in one request; what is beyond that does not exist for them."""
 
-    def __init__(self, store: LineageStore | None, dags: frozenset[str]) -> None:
+    def __init__(self, store: LineageStore | None, inquiry: Inquiry | None, dags: frozenset[str]) -> None:
         """Show what runs of ``dags`` made; no store: nothing was registered yet."""
         self._store = store
+        self._inquiry = inquiry
         self._dags = dags
 
     @cached_property
@@ -89,6 +96,17 @@ class ReadableLineage:
         events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
         return replace(found, events=events)
 
+    def difference(self, model: str, a: str, b: str) -> DiffRecord:
+        """Return how two readable versions of a model differ; raises as ``version`` does."""
+        return difference(self.version(model, a), self.version(model, b))
+
+    def graphs(self, model: str, wanted: str) -> tuple[LineageGraph, LineageGraph]:
+        """Return what is upstream and downstream of a readable version; raises as ``version`` does."""
+        number, inquiry = self.version(model, wanted).summary.number, self._inquiry
+        assert inquiry is not None  # else there is no version
+        name = f"version:{model}@{number}"
+        return inquiry.upstream(name, dags=self._dags), inquiry.downstream(name, dags=self._dags)
+
 
 def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     Lineage = Annotated[ReadableLineage, Depends(lineage)]
@@ -107,6 +125,20 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         shown = [(readable.model(model), readable.versions(model))]
         return page(request, "models.html", models=shown, listed=LISTED, only=model)
 
+    @app.get("/models/{model}/compare")
+    def compare(request: Request, readable: Lineage, model: str, a: str = "", b: str = "latest") -> Response:
+        known = readable.versions(model)
+        # The form was sent without a choice, or the page was called by hand: the two newest.
+        before = a or str(known[min(1, len(known) - 1)].number)
+        return page(request, "compare.html", found=readable.difference(model, before, b), versions=known)
+
+    @app.get("/models/{model}/versions/{version}/lineage")
+    def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:
+        up, down = readable.graphs(model, version)
+        shown = [("Upstream: what it came out of", up, list(tree(up))), ("Downstream", down, list(tree(down)))]
+        number = readable.version(model, version).summary.number
+        return page(request, "lineage.html", model=model, number=number, graphs=shown)
+
     @app.get("/models/{model}/versions/{version}")
     def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
         return page(request, "version.html", detail=readable.version(model, version))
@@ -122,6 +154,15 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     @app.get("/api/models/{model}")
     def versions(readable: Lineage, model: str) -> JSONResponse:
         return JSONResponse({"model": model, "versions": plain(readable.versions(model))})
+
+    @app.get("/api/models/{model}/compare")
+    def compare(readable: Lineage, model: str, a: str, b: str) -> JSONResponse:
+        return JSONResponse(plain(readable.difference(model, a, b)))
+
+    @app.get("/api/models/{model}/versions/{version}/lineage")
+    def graph(readable: Lineage, model: str, version: str) -> JSONResponse:
+        up, down = readable.graphs(model, version)
+        return JSONResponse({"upstream": plain(up), "downstream": plain(down)})
 
     @app.get("/api/models/{model}/versions/{version}")
     def version(readable: Lineage, model: str, version: str) -> JSONResponse:

@@ -14,10 +14,11 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from modelway.lineage.record import EvaluationRecord, MetricSeries, VersionSummary
+from modelway.lineage.values import plain
 
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
 
 
@@ -106,6 +107,7 @@ def _make_environment() -> Environment:
         segment=lambda text: quote(str(text), safe=""),
         json=lambda value, indent=None: json.dumps(value, indent=indent, ensure_ascii=False, default=str),
         metric_names=metric_names,
+        plain=plain,
     )
     return environment
 

@@ -1,0 +1,118 @@
+"""The pages that compare versions and show the lineage graph, on both databases."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Annotated
+
+import pytest
+from fastapi import Header, HTTPException
+from modelway.lineage.record import DatasetRecord
+from modelway.lineage.store import open_store
+from modelway.ui.app import create_app
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from tests.lineage_samples import make_record
+
+ODD = "模型 🚀"
+HTML = {"accept": "text/html", "reader": "digits,odd"}
+
+
+def reader_dags(reader: Annotated[str | None, Header()] = None) -> frozenset[str]:
+    if reader is None:
+        raise HTTPException(401, "Not authenticated")
+    return frozenset(reader.split(","))
+
+
+@pytest.fixture
+def client(url: str) -> TestClient:
+    store = open_store(url)
+    store.register(make_record("manual__1"))
+    params = {"coarse": {"lr": "<script>"}}
+    store.register(make_record("manual__2", params=params, metrics={"loss": float("nan")}, base=1))
+    secret = make_record("r", model="secret")
+    data = (*secret.run.datasets, DatasetRecord(stage="coarse", name="salaries", uri="warehouse://salaries"))
+    store.register(replace(secret, run=replace(secret.run, datasets=data)))
+    # A version of a readable model that a run of another DAG made.
+    hidden = make_record("hidden-run", base=2)
+    store.register(replace(hidden, run=replace(hidden.run, dag_id="other-dag")))
+    odd = make_record("r/1", model=ODD)
+    store.register(replace(odd, run=replace(odd.run, dag_id="odd")))
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    store.record_weights(endpoint="secret-endpoint", model="secret", weights={1: 100})
+    app = Starlette(routes=[Mount("/modelway", create_app(store_url=lambda: url, readable_dags=reader_dags))])
+    return TestClient(app, base_url="http://testserver/team", headers=HTML, root_path="/team")
+
+
+class Balanced(HTMLParser):
+    """Sees that every list and item that is opened is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert "style" not in dict(attrs), "the pages' policy forbids it"
+        if tag in ("ul", "li", "section"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("ul", "li", "section"):
+            assert self.open.pop() == tag
+
+
+def test_the_graph_of_a_version_is_nested_lists_that_link_to_the_others(client: TestClient) -> None:
+    answer = client.get("/modelway/models/digits/versions/2/lineage")
+    assert answer.status_code == 200
+    parser = Balanced()
+    parser.feed(answer.text)
+    assert parser.open == []
+    for told in ("began from", "warehouse://sales", "manual__1", "Python 3.11.7", "c0ffee"):
+        assert told in answer.text
+    assert 'href="/team/modelway/models/digits/versions/1"' in answer.text
+    found = client.get("/modelway/api/models/digits/versions/2/lineage").json()
+    edge = {"source": "version:digits@2", "target": "version:digits@1", "relation": "began from"}
+    assert edge in found["upstream"]["edges"]
+    assert "endpoint:digits" in [node["id"] for node in found["downstream"]["nodes"]]
+
+
+@pytest.mark.parametrize("form", ["", "/api"])
+@pytest.mark.parametrize("path", ["/versions/1/lineage", "/versions/2/lineage", "/compare?a=1&b=2"])
+def test_what_runs_of_other_dags_made_does_not_show(client: TestClient, form: str, path: str) -> None:
+    text = client.get(f"/modelway{form}/models/digits{path}").text
+    for hidden in ("secret", "salaries", "hidden-run", "other-dag", "digits@3"):
+        assert hidden not in text
+    assert client.get(f"/modelway{form}/models/secret{path}").status_code == 404
+    client.headers.pop("reader")
+    assert client.get(f"/modelway{form}/models/digits{path}").status_code == 401
+
+
+def test_a_version_that_may_not_be_read_is_not_compared(client: TestClient) -> None:
+    for words in ("a=1&b=3", "a=3&b=1"):
+        answer = client.get(f"/modelway/api/models/digits/compare?{words}")
+        assert (answer.status_code, "has no version '3'" in answer.json()["detail"]) == (404, True)
+
+
+def test_two_versions_are_compared_on_a_page_and_as_json(client: TestClient) -> None:
+    text = client.get("/modelway/models/digits/compare?a=1&b=2").text
+    for told in ("digits v1 → v2", "&lt;script&gt;", "not known", "outputs/meta.yml", "a value is not finite"):
+        assert told in text, told
+    assert "<td><script>" not in text
+    found = client.get("/modelway/api/models/digits/compare?a=1&b=latest").json()
+    assert [each["name"] for each in found["params"]] == ["layers", "lr", "lr", "schedule"]
+    assert {each["name"]: each["b"] for each in found["metrics"]} == {"accuracy": None, "loss": "NaN"}
+
+
+def test_the_model_page_has_a_form_that_the_policy_allows(client: TestClient) -> None:
+    answer = client.get("/modelway/models/digits")
+    assert 'action="/team/modelway/models/digits/compare"' in answer.text
+    assert "form-action 'self'" in answer.headers["content-security-policy"]
+    assert "<form" not in client.get("/modelway/models").text
+    assert "/versions/1/lineage" in client.get("/modelway/models/digits/versions/1").text
+    assert "digits v1 → v2" in client.get("/modelway/models/digits/compare").text, "the two newest"
+
+
+def test_an_odd_name_has_its_pages(client: TestClient) -> None:
+    for path in ("/versions/1/lineage", "/compare?a=1&b=1"):
+        assert ODD in client.get(f"/modelway/models/{ODD}{path}").text
