@@ -25,7 +25,7 @@ BEYOND_A_SCHEMA = {
     *("container-keys", "docker-keys", "several-nodes", "storage-missing", "storage-node", "storage-nowhere"),
     *("storage-docker", "storage-uri-nodes", "kubernetes-queue", "kubernetes-patch"),
     *("secret-without-key", "storage-two", "storage-uri-path", "retry-rules-memory", "retry-rules-more-memory"),
-    "retry-rules-no-limit",
+    *("retry-rules-no-limit", "retry-rules-node-no-limit"),
     *("alias-bomb", "alias-in-itself", "alias-names", "alias-latest", "alias-same", "ambiguous", "assets", "asset-own"),
     *(
         "asset-spelling",

@@ -12,7 +12,14 @@ CLASSES = [
     for _, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, ModelwayError) and kind is not SubmitFailed
 ]
-RETRYABLE = {"DatasetUnavailable", "JobLost", "RegistryError", "LineageUnavailable", "EndpointNotReady"}
+RETRYABLE = {
+    "DatasetUnavailable",
+    "ExporterUnavailable",
+    "JobLost",
+    "RegistryError",
+    "LineageUnavailable",
+    "EndpointNotReady",
+}
 
 
 def test_a_message_says_everything_in_order():
