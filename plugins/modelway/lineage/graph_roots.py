@@ -38,9 +38,8 @@ def find_things(connection: Connection, wanted: str) -> list[Thing]:
         found = list(dict.fromkeys(_OF_KIND[kind](connection, rest)))
     else:
         found = list(dict.fromkeys(thing for of_kind in _OF_KIND.values() for thing in of_kind(connection, wanted)))
-        # Every model has an asset of its name: the model is meant.
-        if found and found[0].kind == "version":
-            found = [thing for thing in found if thing.kind != "asset"]
+        # Every model has an asset of its name, and most an endpoint: the model is meant.
+        found = [thing for thing in found if thing.kind == "version"] or found
     if not found:
         names = select(models.c.name).order_by(models.c.name).limit(_MOST * 5)
         known = [*connection.execute(names).scalars(), *(f"{each}:…" for each in KINDS)]
