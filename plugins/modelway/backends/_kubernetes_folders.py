@@ -78,7 +78,7 @@ class Folders:
     def pull(self, attempt: Path) -> None:
         """Learn what others have noted of a try, and how it ended."""
         if self.is_copy(attempt):
-            with object_store.told(self.place(attempt)):
+            with object_store.told(self.place(attempt), submitted=True):
                 object_store.fetch_named(uri=self.place(attempt), folder=attempt, names=(*RECORDS, ENDING))
 
     def push(self, *files: Path) -> None:
@@ -86,7 +86,7 @@ class Folders:
         for file in files:
             if self.is_copy(file):
                 uri = self.place(file.parent)
-                with object_store.told(uri):
+                with object_store.told(uri, submitted=True):
                     object_store.send(folder=file.parent, uri=uri, names=[file.name])
 
     def publish(self, attempt: Path) -> None:

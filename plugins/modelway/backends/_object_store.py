@@ -156,9 +156,10 @@ def ending(*, uri: str, attempt: int, node: int = 0, options: dict[str, Any] | N
 
 
 @contextlib.contextmanager
-def told(uri: str) -> Iterator[None]:
+def told(uri: str, *, submitted: bool = False) -> Iterator[None]:
     """Turn what a store or the way to it refuses into an error of ours.
 
+    :param submitted: the job runs already: whatever this process may not read says nothing of it
     :raises SubmitFailed: with the kind of failure that it is
     :raises CapabilityMissing: nothing here reads such a store
     """
@@ -174,6 +175,7 @@ def told(uri: str) -> Iterator[None]:
     except Exception as error:
         denied, missing = isinstance(error, PermissionError), isinstance(error, FileNotFoundError)
         kind = FailureKind.FORBIDDEN if denied else FailureKind.REFUSED if missing else FailureKind.UNREACHABLE
+        kind = FailureKind.UNREACHABLE if submitted else kind
         do = "Check that the bucket is there, and the worker's credentials for it (such as AWS_ACCESS_KEY_ID)"
         raise SubmitFailed(f"the storage {uri} does not answer: {error}", kind=kind, do=do) from error
 

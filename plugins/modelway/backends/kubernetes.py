@@ -8,6 +8,7 @@ A process may end between any two steps of ``submit``: the next one finds the tr
 their names; ``token`` tells them from those of another Airflow that has a run of the same name.
 """
 
+import contextlib
 import os
 import time
 import uuid
@@ -365,8 +366,11 @@ class KubernetesBackend:
         :raises SubmitFailed: the API refused it or did not answer
         """
         attempt = self._folders.attempt(handle)
-        if (record := self._record(attempt)) is None:
-            # What is written on storage that is not seen here cannot be: the job itself can be ended all the same.
+        record = None
+        # What should be noted on storage that is not seen here cannot be: the job itself can be ended all the same.
+        with contextlib.suppress(SubmitFailed, CapabilityMissing):
+            record = self._record(attempt)
+        if record is None:
             if handle.mark:
                 self._delete(TryRecord.of_mark(handle.name, handle.mark))
             return

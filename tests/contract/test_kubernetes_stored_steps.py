@@ -1,0 +1,128 @@
+"""Workers that share nothing but an object store, step by step: a store and a cluster in memory."""
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from modelway.backends.base import Job, JobState, Options
+from modelway.backends.kubernetes import KubernetesBackend
+from modelway.errors import SubmitFailed
+from modelway.failures import FailureKind
+
+from tests.job_folders import store_code
+from tests.kubernetes_in_memory import Cluster
+
+ROOT = "memory://jobs/prefix"
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+@pytest.fixture(autouse=True)
+def store():
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    return MemoryFileSystem()
+
+
+@pytest.fixture
+def connect(cluster, tmp_path):
+    """Make a backend as a worker elsewhere has it: with a home of its own."""
+
+    def made(name="home"):
+        backend = KubernetesBackend(home=tmp_path / name, version=(1, 30))
+        backend.__dict__["api"] = cluster
+        return backend
+
+    return made
+
+
+@pytest.fixture
+def submit(connect, tmp_path):
+    code = store_code(tmp_path / "source", "def train(job): ...\n")
+
+    def asked(backend, **fields):
+        words = {"model": "tiny", "run": "r1", "key": "train", "stage": "train", "action": "train", **fields}
+        options = Options(storage={"path": "/modelway", "uri": ROOT}, image="image")
+        return backend.submit(backend.build_request(Job(**words, module="tiny.py", code=code), options))
+
+    return asked
+
+
+def jobs(cluster):
+    return sorted(name for kind, name in cluster.objects if kind == "Job")
+
+
+def test_what_one_worker_began_another_finds(cluster, submit, connect, store):
+    handle = submit(connect("one"))
+    assert handle.place == f"{ROOT}/jobs/tiny/r1/train/g0"
+    assert store.exists(f"{handle.place}/prepared.tar")
+    assert submit(connect("two")) == handle
+    assert connect("three").unfinished(run="r1") == [handle]
+    connect("three").cancel(handle)
+    assert jobs(cluster) == []
+    assert connect("four").describe(handle).state is JobState.CANCELLED
+    assert submit(connect("five")).attempt == 2
+
+
+def test_workers_that_begin_a_try_at_the_same_time_begin_one(cluster, submit, connect):
+    """Nothing locks an object store: the second one looks before the first one has written anything."""
+    slow = connect("slow")
+    pulled = slow._folders.__class__.pull_job
+
+    def pull_and_wait(self, folder):
+        pulled(self, folder)
+        if self is slow._folders:
+            handles.append(submit(connect("fast")))
+
+    handles = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(slow._folders.__class__, "pull_job", pull_and_wait)
+        handles.append(submit(slow))
+    assert handles[0] == handles[1]
+    assert len(jobs(cluster)) == 1
+
+
+def test_a_store_that_refuses_this_process_says_nothing_of_the_job(cluster, submit, connect, monkeypatch):
+    handle = submit(connect("one"))
+
+    def refused(self, path, **how):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", refused)
+    status = connect("two").describe(handle)
+    assert status.state is JobState.UNKNOWN, "Airflow would end what failed"
+    assert "Access Denied" in status.reason
+    monkeypatch.undo()
+    assert connect("two").describe(handle).state is JobState.PENDING
+    monkeypatch.setattr(MemoryFileSystem, "ls", refused)
+    with pytest.raises(SubmitFailed) as told:
+        submit(connect("two"))
+    assert told.value.kind is FailureKind.FORBIDDEN
+    assert len(jobs(cluster)) == 1
+
+
+def test_a_folder_that_was_removed_is_begun_anew_whatever_is_left_on_the_cluster(cluster, submit, connect, store):
+    handle = submit(connect("one"))
+    (job,) = cluster.objects.values()
+    job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    store.rm("/jobs/prefix/jobs/tiny", recursive=True)
+    again = submit(connect("one"))
+    assert (again.place, again.attempt) == (handle.place, 2)
+    assert connect("two").describe(again).state is JobState.PENDING
+
+
+def test_a_process_that_cannot_read_the_store_can_end_a_job(cluster, submit, connect, monkeypatch):
+    """A scheduler has no credentials, and nothing that reads the store."""
+    handle = submit(connect("one"))
+
+    def missing(self, path, **how):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", missing)
+    scheduler = connect("two")
+    for each in scheduler.unfinished(run="r1"):
+        scheduler.cancel(each)
+    assert jobs(cluster) == []
+    assert scheduler.unfinished(run="r1") == []
+    assert handle.mark
