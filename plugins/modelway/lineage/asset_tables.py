@@ -10,12 +10,11 @@ from sqlalchemy import (
     Integer,
     PrimaryKeyConstraint,
     Table,
-    Text,
     UniqueConstraint,
     text,
 )
 
-from modelway.lineage.columns import Id, UtcTime, key, metadata, reference
+from modelway.lineage.columns import Id, Text, UtcTime, key, metadata, reference
 
 # Any files that belong together under a name: data, code, a model. Its versions are immutable, its aliases move.
 assets = Table(

@@ -3,7 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import BigInteger, Column, DateTime, Dialect, ForeignKey, Integer, MetaData, TypeDecorator
+
+from modelway.lineage.values import storable
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -30,6 +33,19 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         time: datetime = value
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+class Text(TypeDecorator[str]):
+    """Text that both databases take: without NUL and halves of characters, which PostgreSQL refuses."""
+
+    impl = sqlalchemy.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Leave out what cannot be stored; a look-up leaves it out, too."""
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        return storable(value)
 
 
 #: an identity column: SQLite counts only in a column of type INTEGER, PostgreSQL may need more than 32 bits

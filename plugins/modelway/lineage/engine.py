@@ -109,7 +109,9 @@ def in_words(engine: Engine) -> Iterator[None]:
     except (DBAPIError, sqlite3.Error) as error:
         reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         where = place_of(engine.url)
-        if re.search("readonly|unable to open|disk is full|permission denied|disk I/O", reason, re.IGNORECASE):
+        if re.search(
+            "readonly|unable to open|disk is full|no space left|permission denied|disk I/O", reason, re.IGNORECASE
+        ):
             verb = "opened" if "unable to open" in reason else "written"
             raise NotWritable(
                 f"the lineage database cannot be {verb} ({reason})", where=where, do=_DO_ACCESS

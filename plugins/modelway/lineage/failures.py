@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from modelway.lineage.record import EvaluationRecord, FailureRecord, RunAccount
 from modelway.lineage.tables import evaluations, events, failures, models, runs, versions
+from modelway.lineage.values import storable
 
 #: a longer line of a log is cut: a progress bar can be one line of megabytes
 LONGEST_LINE = 2000
@@ -21,16 +22,11 @@ _COLUMNS = tuple(field.name for field in fields(FailureRecord))
 
 def write_failure(connection: Connection, record: FailureRecord) -> None:
     """Write a failed try; told again, the later words hold."""
-    row = {name: _storable(value) if isinstance(value, str) else value for name, value in asdict(record).items()}
-    row["last_lines"] = [_storable(line)[:LONGEST_LINE] for line in record.last_lines]
+    row = {name: storable(value) if isinstance(value, str) else value for name, value in asdict(record).items()}
+    row["last_lines"] = [storable(line)[:LONGEST_LINE] for line in record.last_lines]
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     news = {name: value for name, value in row.items() if name not in _UNIQUE}
     connection.execute(dialect.insert(failures).values(row).on_conflict_do_update(index_elements=_UNIQUE, set_=news))
-
-
-def _storable(text: str) -> str:
-    """Return the text without what PostgreSQL refuses: NUL, and halves of characters."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def mend_failures(connection: Connection, *, dag_id: str, run_id: str, key: str, attempt: int) -> int:

@@ -14,6 +14,7 @@ from modelway.errors import ModelwayError
 from modelway.lineage import outbox, tables
 from modelway.lineage.alias import check_alias, point_alias
 from modelway.lineage.engine import in_one_trip, insert_new
+from modelway.lineage.fitting import fit_record
 from modelway.lineage.log import add_event
 from modelway.lineage.record import EvaluationRecord, MetricPoint, RunRecord, VersionRecord
 from modelway.lineage.run_assets import write_run_assets
@@ -34,6 +35,7 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
         the alias could be taken for a version
     """
     _check(record)
+    record, shortened = fit_record(record)
     now = datetime.now(UTC)
     model = _lock_model(connection, record.model, now=now)
     if (number := _registered(connection, model.id, record.run)) is not None:
@@ -53,10 +55,10 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
         _write_evaluation_metrics(connection, evaluations, record.evaluations)
         _write_version_rows(connection, version, record)
         if not (told := outbox.is_heard(connection)):
-            _tell(connection, keys, record, number=number)
+            _tell(connection, keys, record, number=number, shortened=shortened)
     if told:
         # What is kept for an exporter is read back first.
-        _tell(connection, keys, record, number=number)
+        _tell(connection, keys, record, number=number, shortened=shortened)
     write_run_assets(connection, record, keys=keys, number=number)
     return number
 
@@ -70,10 +72,14 @@ def _lock_model(connection: Connection, name: str, *, now: datetime) -> Any:
     return connection.execute(of_model).one()
 
 
-def _tell(connection: Connection, keys: dict[str, int], record: VersionRecord, *, number: int) -> None:
-    """Write what happened into the events, and point the alias."""
+def _tell(
+    connection: Connection, keys: dict[str, int], record: VersionRecord, *, number: int, shortened: dict[str, str]
+) -> None:
+    """Write what happened into the events, with the names that had to be shortened, and point the alias."""
     actor, run_id = record.run.actor, record.run.run_id
-    detail = {"number": number, "archive": record.archive_digest, "checkpoint": record.checkpoint}
+    detail: dict[str, Any] = {"number": number, "archive": record.archive_digest, "checkpoint": record.checkpoint}
+    if shortened:
+        detail["shortened"] = shortened
     add_event(connection, keys, kind="version-registered", actor=actor, run_id=run_id, detail=detail)
     if record.alias is not None:
         point_alias(connection, keys, alias=record.alias, actor=actor, reason="registered", run_id=run_id)

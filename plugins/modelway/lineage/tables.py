@@ -15,14 +15,13 @@ from sqlalchemy import (
     Integer,
     PrimaryKeyConstraint,
     Table,
-    Text,
     UniqueConstraint,
     column,
     func,
     text,
 )
 
-from modelway.lineage.columns import Id, UtcTime, key, metadata, reference
+from modelway.lineage.columns import Id, Text, UtcTime, key, metadata, reference
 
 #: the newest migration; a test holds it against migrations/versions
 SCHEMA = "0005"

@@ -9,6 +9,9 @@ from typing import Any
 #: the names that JSON uses for them in protobuf's mapping (https://protobuf.dev/programming-guides/json/)
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
+#: Python itself refuses to read a number of more than some thousand digits
+_MOST_BITS = 10_000
+
 
 def flag_of(value: float) -> str | None:
     """Return the name of a non-finite number, None for every other."""
@@ -30,12 +33,19 @@ def join_number(value: float | None, flag: str | None) -> float | None:
     return NON_FINITE[flag] if flag else value
 
 
+def storable(text: str) -> str:
+    """Return the text without what PostgreSQL refuses: NUL, and halves of characters."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 def plain(value: Any) -> Any:
     """Return ``value`` as data that strict JSON can hold.
 
-    Dataclasses and mappings become dicts, sequences lists, times ISO 8601 text, non-finite floats their names,
-    anything else its text.
+    Dataclasses and mappings become dicts, sequences lists, times ISO 8601 text, non-finite floats their names, huge
+    integers hexadecimal text, anything else its text.
     """
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return hex(value)
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
