@@ -74,8 +74,16 @@ def test_a_version_is_shown_whole(wanted: str, capsys: pytest.CaptureFixture[str
         "Data          2026-02-28 00:00Z to 2026-03-01 00:00Z",
         f"Inputs        {digest('inputs')}",
         "Training      120.0 s, 0.0667 GPU-hours",
+        "Parameters    24",
     ):
         assert line in out.splitlines()
+    rows = [line.split() for line in out.splitlines()]
+    for row in (
+        ["height", "0.4", "0.1", "loss"],
+        ["fine", "kubernetes", "100", "90", "240", "2048"],
+        ["polish", "-", "-", "-", "-", "-", "skipped"],
+    ):
+        assert row in rows
     for file in make_record("manual__1").files:
         assert f"{file.path}" in out
         assert file.digest.removeprefix("sha256:") in out

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Header, HTTPException
-from modelway.lineage.record import EvaluationRecord, MetricSeries
+from modelway.lineage.record import EvaluationRecord, FigureRecord, MetricSeries
 from modelway.lineage.store import open_store
 from modelway.ui.app import create_app
+from modelway.ui.charts import chart
 from modelway.ui.page import curve, show_bytes, show_number
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -129,6 +130,54 @@ def test_the_record_of_a_version_has_every_part(client: TestClient) -> None:
         assert part in text
     chosen = re.findall(r'<tr class="chosen">\s*<td><code>([^<]*)', text)
     assert chosen == ["fine-3"]
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_a_version_shows_charts_importances_stages_environment_data_and_architecture(client: TestClient) -> None:
+    text = client.get("/modelway/models/digits/versions/1").text
+    for part in (
+        'aria-label="roc roc"',
+        '<polyline class="guide"',
+        "<title>height 0.4 ± 0.1</title>",
+        "<td>fine</td><td>kubernetes</td>",
+        '<td class="number">1 min 40 s</td><td class="number">1 min 30 s</td><td class="number">4 min 0 s</td>',
+        '<td class="number">2.0 GiB</td>',
+        '<span class="tag">skipped</span>',
+        "numpy==2.3.1 torch==2.13.0",
+        "<summary>Environment of coarse, fine</summary>",
+        "<summary>images: 60,000 rows, 2 columns</summary>",
+        "<td>pixel</td><td>float</td>",
+        "24 parameters",
+        "<td><code>dense.weight</code></td><td>[4, 6]</td><td>FP32</td>",
+        "https://example.org/models.git",
+    ):
+        assert part in text, part
+
+
+def test_charts_of_every_kind_are_drawn_and_hold_no_markup_of_a_model() -> None:
+    evil = "<script>🙂" + "x" * 400
+    curves = {"curves": [{"name": evil, "x": [0, 1, 2], "y": ["nan", 1.5, 2], "area": "NaN"}], "undefined": [evil]}
+    several = {"curves": [{"name": "a", "x": [0, 1], "y": [0, 1], "area": 0.75}] * 9, "area": 0.5, "error": 0.01}
+    for kind, data, part in (
+        ("line", curves, "<polyline"),
+        ("roc", several, '<span class="key c0">a 0.75</span>'),
+        ("calibration", several, "expected calibration error 0.01"),
+        ("pr", {"x": [0, 1], "y": [1, 0.5]}, "<polyline"),
+        ("bars", {"names": [evil, "b"], "values": [-1, "inf"]}, 'class="bar"'),
+        ("matrix", {"rows": [evil], "columns": [evil], "values": [["nan"]]}, 'class="cell"'),
+        (
+            "confusion",
+            {"rows": ["0"] * 50, "columns": ["0"] * 50, "values": [[1] * 50] * 50},
+            "<title>0 → 0: 1</title>",
+        ),
+        ("line", {"x": [], "y": []}, "Nothing to draw"),
+        ("line", {"x": [1]}, "cannot be drawn"),
+        ("pie", {evil: 1}, "cannot be drawn"),
+    ):
+        text = str(chart(FigureRecord(name=evil, kind=kind, data=data)))
+        assert part in text, (kind, text[:500])
+        assert "<script" not in text
+        assert " style=" not in text
 
 
 class _Sources(HTMLParser):

@@ -116,6 +116,7 @@ def _print_facts(detail: "VersionDetail") -> None:
         "Data": _interval(run),
         "Inputs": run.inputs_digest or "-",
         "Training": _cost(run),
+        "Parameters": f"{detail.architecture.parameters:,}" if detail.architecture else "-",
     }
     width = max(map(len, facts))
     for name, value in facts.items():
@@ -133,6 +134,22 @@ def _print_removed(detail: "VersionDetail") -> None:
     for uri, gone in (assets.removed(list(places)) if assets else {}).items():
         when = f"{gone.at:%Y-%m-%d %H:%M}Z"
         print(f"The {places[uri]} was removed from the artifact store by {gone.actor} at {when} (modelway gc)")
+
+
+def _stages(run: "RunRecord") -> "Table":
+    found = table("STAGE", "BACKEND", "SECONDS", "CPU SECONDS", "GPU SECONDS", "PEAK MIB", "")
+    for stage in run.stages:
+        peak = None if stage.peak_memory_bytes is None else stage.peak_memory_bytes / 2**20
+        spent = [_number(value) for value in (stage.seconds, stage.cpu_seconds, stage.gpu_seconds, peak)]
+        found.add_row(stage.name, stage.backend or "-", *spent, "skipped" if stage.skipped else "")
+    return found
+
+
+def _importances(run: "RunRecord") -> "Table":
+    found = table("FEATURE", "IMPORTANCE", "DEVIATION", "METRIC")
+    for each in run.importances:
+        found.add_row(each.feature, _number(each.importance), _number(each.deviation), each.metric)
+    return found
 
 
 def _cost(run: "RunRecord") -> str:
@@ -172,7 +189,8 @@ def _print_tables(detail: "VersionDetail") -> None:
     for event in detail.events:
         why = str(event.detail.get("reason") or "")
         events.add_row(event.kind, f"{event.at:%Y-%m-%d %H:%M:%S}Z", event.actor, event.run_id or "-", why)
-    for each_table in (evaluations, params, datasets, files, events):
+    importances, stages = _importances(detail.run), _stages(detail.run)
+    for each_table in (evaluations, importances, stages, params, datasets, files, events):
         if each_table.row_count:
             print()
             print_table(each_table)

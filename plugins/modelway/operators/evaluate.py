@@ -15,7 +15,17 @@ from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
-from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, planned_inputs, run_key
+from modelway.operators._base import (
+    JobOperator,
+    clear_number,
+    code_of,
+    job_key,
+    plan_of,
+    planned_inputs,
+    run_key,
+    store_from,
+)
+from modelway.operators._reported import cost_of
 
 #: they end a whole job for what one evaluation does: the next try has the others first
 _OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)
@@ -36,10 +46,11 @@ class EvaluateCheckpointOperator(JobOperator):
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``; ``timeout_seconds`` is for each checkpoint
 
-    Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}, seconds, startup_seconds}``, a
-    list of those for a list. NaN and the infinities are None among the metrics, since XCom cannot carry them, and
-    ``nan``, ``inf`` or ``-inf`` in ``not_finite``. A task that fails leaves ``{checkpoint: id, error: text}`` for those
-    that it has no metrics of.
+    Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}, seconds, startup_seconds,
+    cost}``, a list of those for a list. NaN and the infinities are None among the metrics, since XCom cannot carry
+    them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``. ``cost`` is an equal share of what the job took. Where the
+    evaluation drew charts or told importances, ``report`` says where: ``{events: {uri, digest, size}, input}``. A task
+    that fails leaves ``{checkpoint: id, error: text}`` for those that it has no metrics of.
     """
 
     template_fields: Sequence[str] = (
@@ -115,7 +126,33 @@ class EvaluateCheckpointOperator(JobOperator):
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
         """Return the metrics that the job recorded."""
-        return self._told(self._results(folder, seconds=status.seconds, missing="it left no metrics"))
+        results = self._results(folder, seconds=status.seconds, missing="it left no metrics")
+        self._add_reports(results, folder=folder, status=status)
+        return self._told(results)
+
+    def _add_reports(self, results: list[dict[str, Any]], *, folder: Path, status: JobStatus) -> None:
+        """Add to each result what it cost, and where its charts and importances are if there are any."""
+        events = read_events(folder)
+        told = {event.get("input") for event in events if event["kind"] in ("figure", "importance")}
+        cost = cost_of(events, seconds=status.seconds, peak=status.peak_memory_bytes, options=self.options)
+        share = {
+            name: round(cost[name] / len(results), 3) for name in ("seconds", "cpu_seconds") if cost[name] is not None
+        }
+        stored = self._stored(folder) if told else None
+        for name, result in zip(self._inputs(), results, strict=True):
+            if "error" in result:
+                continue
+            result["cost"] = {**cost, **share, "backend": self.backend}
+            if stored and name in told:
+                result["report"] = {"events": stored, "input": name}
+
+    def _stored(self, folder: Path) -> dict[str, Any] | None:
+        """Store the job's events; a store that is away costs the charts and no evaluation."""
+        try:
+            return store_from(settings_from_airflow()).put(folder / "events.jsonl", model=self.code["model"]).to_dict()
+        except (ModelwayError, OSError) as error:
+            self.log.warning("the charts of these evaluations are not stored: %s", error)
+            return None
 
     def _told(self, results: list[dict[str, Any]]) -> Any:
         return results[0] if isinstance(self.checkpoint, Mapping) else results
@@ -152,6 +189,8 @@ class EvaluateCheckpointOperator(JobOperator):
         except ModelwayError as error:
             folder = self._folder(handle)
             results = self._results(folder, seconds=None, missing=_cause(error))
+            if folder:
+                self._add_reports(results, folder=folder, status=status)
             context["ti"].xcom_push(key="return_value", value=self._told(results))
             for result in results:
                 if "error" in result:

@@ -14,6 +14,7 @@ from modelway.backends.base import Job, JobStatus
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, run_key, store_from
+from modelway.operators._reported import cost_of
 
 
 class FreezeModelOperator(JobOperator):
@@ -29,7 +30,8 @@ class FreezeModelOperator(JobOperator):
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
-    Returns ``{uri, digest, size, model_digest, files: [{path, size, sha256, role}]}``.
+    Returns ``{uri, digest, size, model_digest, files: [{path, size, sha256, role}], description, cost}``, where
+    ``description`` is the archive's ``outputs/model.yml`` as an artifact of its own.
     """
 
     template_fields: Sequence[str] = (*JobOperator.template_fields, "code", "selected", "training", "seed")
@@ -69,9 +71,19 @@ class FreezeModelOperator(JobOperator):
             documents = archive_documents(code=self.code, selected=self.selected, training=training, datasets=datasets)
             manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")
             artifact = store.put(Path(scratch) / "archive.zip", model=job.model)
+            described = frozen / "outputs" / "model.yml"
+            description = store.put(described, model=job.model).to_dict() if described.is_file() else None
         self.log.info("frozen as %s (%d bytes), model %s", artifact.digest, artifact.size, manifest.model_digest)
         files = [vars(member) for member in manifest.members]
-        return {**artifact.to_dict(), "model_digest": manifest.model_digest, "files": files}
+        told = {"model_digest": manifest.model_digest, "files": files, "description": description}
+        return {**artifact.to_dict(), **told, "cost": self._cost(store, job, folder, status)}
+
+    def _cost(self, store: Any, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
+        """Return what freezing took, and where it is told what it ran in."""
+        events = read_events(folder)
+        stored = store.put(folder / "events.jsonl", model=job.model).to_dict() if events else None
+        cost = cost_of(events, seconds=status.seconds, peak=status.peak_memory_bytes, options=self.options)
+        return {**cost, "backend": self.backend, "seed": int(self.seed), "events": stored}
 
 
 def archive_documents(
@@ -85,7 +97,8 @@ def archive_documents(
     checkpoint = selected["checkpoint"]
     return {
         "inputs/git_commit.yml": {
-            **code["commit"],
+            # Where the commit can be had differs between checkouts of it.
+            **{name: value for name, value in code["commit"].items() if name != "repository"},
             "code_digest": code["digest"],
             "checkpoint": {key: checkpoint[key] for key in ("id", "stage", "step", "digest", "size")},
         },

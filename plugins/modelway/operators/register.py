@@ -1,18 +1,17 @@
 """Register a model version."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Context
 
-from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.artifacts.store import ArtifactStore
 from modelway.errors import ModelwayError
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.lineage import open_lineage, tell_exporters
-from modelway.job.contract import read_events, recorded_datasets
+from modelway.job.contract import recorded_datasets
 from modelway.lineage.record import (
     DatasetRecord,
     EvaluationRecord,
@@ -23,6 +22,13 @@ from modelway.lineage.record import (
 )
 from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
 from modelway.operators._inputs import Interval
+from modelway.operators._reported import (
+    StoredEvents,
+    architecture_record,
+    figure_records,
+    importance_records,
+    stage_records,
+)
 from modelway.operators.find import version_told
 from modelway.operators.plan import outdated_reason
 
@@ -146,13 +152,22 @@ class RegisterModelOperator(ModelwayOperator):
                 do="Run FreezeModelOperator before it",
             )
         training = [stage for stage in self.training if not stage.get("skipped")]
+        events = StoredEvents(artifacts)
+        run = run_record(context, code=self.code, training=training, spec=self.spec or {}, events=events)
+        reported: dict[str, Any] = {"training": training, "selected": self.selected, "events": events.of}
+        run = replace(
+            run,
+            stages=stage_records(**{**reported, "training": self.training}, archive=self.archive),
+            figures=figure_records(**reported),
+            importances=importance_records(**reported),
+        )
         record = version_record(
-            run=run_record(context, code=self.code, training=training, spec=self.spec or {}, store=artifacts),
+            run=run,
             code=self.code,
             training=training,
             selected=self.selected,
             archive=self.archive,
-            store=artifacts,
+            events=events,
             alias=alias,
         )
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
@@ -173,7 +188,7 @@ def run_record(
     code: Mapping[str, Any],
     training: Sequence[Mapping[str, Any]],
     spec: Mapping[str, Any],
-    store: ArtifactStore,
+    events: StoredEvents,
 ) -> RunRecord:
     """Return who ran what, when, why, from which code and which data, and what it took."""
     dag_run, plan = context["dag_run"], plan_of(code)
@@ -200,7 +215,7 @@ def run_record(
         reason=plan.get("reason"),
         seconds=sum(stage["seconds"] for stage in known) if known else None,
         gpu_seconds=sum(stage["seconds"] * stage.get("gpu", 0) for stage in known) if known else None,
-        datasets=tuple(dataset for stage in training for dataset in _datasets(store, stage)),
+        datasets=tuple(dataset for stage in training for dataset in _datasets(events, stage)),
     )
 
 
@@ -211,11 +226,11 @@ def version_record(
     training: Sequence[Mapping[str, Any]],
     selected: Mapping[str, Any],
     archive: Mapping[str, Any],
-    store: ArtifactStore,
+    events: StoredEvents,
     alias: str | None,
 ) -> VersionRecord:
     """Return the whole record of a version; the metrics of training are read from the stages' stored events."""
-    chosen = selected["checkpoint"]
+    chosen, base = selected["checkpoint"], plan_of(code).get("base")
     return VersionRecord(
         model=code["model"],
         description=str(run.spec.get("description", "")),
@@ -228,6 +243,8 @@ def version_record(
         checkpoint_digest=chosen["digest"],
         checkpoint_uri=chosen.get("uri"),
         alias=alias,
+        base=int(base["version"]) if base else None,
+        architecture=architecture_record(events.json(archive.get("description"))),
         metrics=selected["metrics"],
         evaluations=[
             EvaluationRecord(
@@ -239,7 +256,7 @@ def version_record(
             for each in selected["evaluations"]
         ],
         params={stage["stage"]: stage["params"] for stage in training},
-        points=[point for stage in training for point in _points(store, stage)],
+        points=[point for stage in training for point in _points(events, stage)],
         files=[
             FileRecord(path=file["path"], digest=f"sha256:{file['sha256']}", size=file["size"], role=file["role"])
             for file in archive["files"]
@@ -247,21 +264,15 @@ def version_record(
     )
 
 
-def _events(store: ArtifactStore, stage: Mapping[str, Any]) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as scratch:
-        store.fetch(Artifact.from_dict(stage["events"]), to=Path(scratch) / "events.jsonl")
-        return read_events(Path(scratch))
-
-
-def _datasets(store: ArtifactStore, stage: Mapping[str, Any]) -> list[DatasetRecord]:
+def _datasets(events: StoredEvents, stage: Mapping[str, Any]) -> list[DatasetRecord]:
     """Return the data sets that a stage was given or said it read."""
-    return [DatasetRecord(stage=stage["stage"], **each) for each in recorded_datasets(_events(store, stage))]
+    return [DatasetRecord(stage=stage["stage"], **each) for each in recorded_datasets(events.of(stage))]
 
 
-def _points(store: ArtifactStore, stage: Mapping[str, Any]) -> list[MetricPoint]:
+def _points(events: StoredEvents, stage: Mapping[str, Any]) -> list[MetricPoint]:
     """Return the metrics a stage logged; one logged again after a resume counts as last logged."""
-    events = _events(store, stage)
-    last = {(event["name"], event["step"]): float(event["value"]) for event in events if event["kind"] == "metric"}
+    logged = [event for event in events.of(stage) if event["kind"] == "metric"]
+    last = {(event["name"], event["step"]): float(event["value"]) for event in logged}
     return [
         MetricPoint(stage=stage["stage"], name=name, step=step, value=value) for (name, step), value in last.items()
     ]

@@ -1,6 +1,6 @@
 """Select the checkpoint that becomes the model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow.sdk import Context
@@ -26,7 +26,8 @@ class SelectCheckpointOperator(ModelwayOperator):
 
     Returns ``{checkpoint, metrics, rule, evaluations}``, where an evaluation is
     ``{checkpoint, stage, step, digest, metrics, not_finite, seconds, startup_seconds}`` and, for one that cannot be
-    selected, ``left_out``.
+    selected, ``left_out``. Where they are known there are also ``cost``, of all evaluations together, and ``report``,
+    where the charts of the selected one are.
     """
 
     template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode", "constraints")
@@ -96,7 +97,27 @@ def select_checkpoint(
         "metrics": entry["metrics"],
         "rule": f"{'least' if mode == 'min' else 'greatest'} {metric} of {len(checkpoints)} checkpoints{within}",
         "evaluations": told,
+        **_reports(by_id.get(best["id"]) or {}, by_id.values()),
     }
+
+
+def _reports(chosen: Mapping[str, Any], evaluations: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what all evaluations cost, and where the chosen one's charts are."""
+    costs = [evaluation["cost"] for evaluation in evaluations if evaluation.get("cost")]
+    found: dict[str, Any] = {}
+    if costs:
+        found["cost"] = {
+            **{name: _sum(cost.get(name) for cost in costs) for name in ("seconds", "cpu_seconds")},
+            "gpu": costs[0].get("gpu"),
+            "backend": costs[0].get("backend"),
+            "peak_memory_bytes": max((cost.get("peak_memory_bytes") or 0 for cost in costs), default=0) or None,
+        }
+    return found | ({"report": chosen["report"]} if chosen.get("report") else {})
+
+
+def _sum(numbers: Iterable[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return round(sum(known), 3) if known else None
 
 
 def _flat(evaluations: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

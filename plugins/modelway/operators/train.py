@@ -11,7 +11,7 @@ from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
-from modelway.job.contract import damage, recorded_checkpoints
+from modelway.job.contract import damage, read_events, recorded_checkpoints
 from modelway.operators._base import (
     JobOperator,
     clear_number,
@@ -22,6 +22,7 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._reported import cost_of, gpus
 
 
 class TrainModelOperator(JobOperator):
@@ -41,7 +42,7 @@ class TrainModelOperator(JobOperator):
 
     Returns the checkpoints of the stages before and of this one, ``[{id, stage, step, uri, digest, size}]``; expand an
     EvaluateCheckpointOperator over it. The XCom ``report`` (``task.output["report"]``) holds
-    ``{stage, params, seed, events, seconds, gpu, peak_memory_bytes, skipped}``.
+    ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu, peak_memory_bytes, skipped}``.
     """
 
     template_fields: Sequence[str] = (
@@ -83,9 +84,9 @@ class TrainModelOperator(JobOperator):
 
     def _report(self, context: Context, **known: Any) -> None:
         """Leave what the operators that follow need to know of the stage."""
-        unknown = {"events": None, "seconds": None, "peak_memory_bytes": None, "skipped": False}
-        gpu = self.options.get("gpu") or 0
-        context["ti"].xcom_push(key="report", value={"stage": self.stage, **unknown, "gpu": gpu, **known})
+        unknown = dict.fromkeys(("events", "seconds", "cpu_seconds", "peak_memory_bytes"))
+        told = {"skipped": False, "backend": self.backend, "gpu": gpus(self.options)}
+        context["ti"].xcom_push(key="report", value={"stage": self.stage, **unknown, **told, **known})
 
     def job(self, context: Context) -> Job:
         """Return the training job."""
@@ -134,12 +135,12 @@ class TrainModelOperator(JobOperator):
                 do="Write fewer checkpoints, or raise [core] max_map_length",
             )
         events = store.put(folder / "events.jsonl", model=job.model)
+        spent: dict[str, Any] = {"seconds": status.seconds, "peak": status.peak_memory_bytes}
         self._report(
             context,
             params=dict(job.params),
             seed=job.seed,
             events=events.to_dict(),
-            seconds=status.seconds,
-            peak_memory_bytes=status.peak_memory_bytes,
+            **cost_of(read_events(folder), **spent, options=self.options),
         )
         return checkpoints

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from modelway.lineage.record import EvaluationRecord, MetricSeries, VersionSummary
 from modelway.lineage.values import plain
+from modelway.ui.charts import chart, importance_bars
 
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
@@ -70,6 +71,16 @@ def show_bytes(value: int) -> str:
     return f"{value} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
+def show_seconds(value: float | None) -> str:
+    """Write a length of time, exact below a minute."""
+    if value is None:
+        return "–"
+    if value < 60:
+        return f"{value:.3g} s"
+    hours, rest = divmod(round(value), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
 def metric_names(records: Sequence[VersionSummary | EvaluationRecord], *, most: int = 6) -> list[str]:
     """Return the metrics that have a column: those of the most records first."""
     counts = Counter(name for record in records for name in record.metrics)
@@ -104,6 +115,10 @@ def _make_environment() -> Environment:
         digest=show_digest,
         bytes=show_bytes,
         curve=curve,
+        chart=chart,
+        importance_bars=importance_bars,
+        seconds=show_seconds,
+        count=lambda value: f"{value:,}" if isinstance(value, int) else show_number(value),
         segment=lambda text: quote(str(text), safe=""),
         json=lambda value, indent=None: json.dumps(value, indent=indent, ensure_ascii=False, default=str),
         metric_names=metric_names,
