@@ -1,6 +1,9 @@
 """The git state that a model's code comes from: of a checkout, or as a snapshot recorded it."""
 
+import hashlib
 import json
+import os
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -17,6 +20,10 @@ class Commit:
     commit: str | None = None
     branch: str | None = None
     dirty: bool | None = None
+    diff_digest: str | None = None
+    """Of what differs from the commit: the paths in the folder that git tells of, and what they hold now."""
+    repository: str | None = None
+    """The URL of the remote ``origin``, without credentials."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the commit as plain data."""
@@ -30,12 +37,12 @@ def git_commit(folder: Path) -> Commit:
     """
     if snapshot := snapshot_of(folder):
         recorded = json.loads((snapshot / MARKER).read_text())["commits"].get(folder.name)
-        return Commit(**recorded) if recorded else Commit()
+        return Commit(**{name: recorded.get(name) for name in asdict(Commit())}) if recorded else Commit()
     return git_commits(folder.parent, names=[folder.name])[folder.name]
 
 
 def git_commits(folder: Path, *, names: Iterable[str]) -> dict[str, Commit]:
-    """Return ``git_commit`` of many folders in ``folder``, with two calls of git for all that are no links."""
+    """Return ``git_commit`` of many folders in ``folder``, with three calls of git for all that are no links."""
     common = _Checkout(folder)
     found = {}
     for name in names:
@@ -53,11 +60,15 @@ class _Checkout:
         self.head: dict[str, str] = {}
         self.changed: list[str] = []
         self.prefix = ""
-        status = self._git("status", "--porcelain=v2", "--branch", "-z", "--", ".")
+        self.repository: str | None = None
+        # Each untracked file, not the folders that hold only such.
+        status = self._git("status", "--porcelain=v2", "--branch", "--untracked-files=all", "-z", "--", ".")
         prefix = self._git("rev-parse", "--show-prefix") if status is not None else None
         if status is not None and prefix is not None:
             self.prefix = prefix.rstrip("\n")
             self._read(status.split("\0"))
+            origin = self._git("config", "--get", "remote.origin.url")
+            self.repository = without_credentials(origin.strip()) if origin else None
 
     def _git(self, *words: str) -> str | None:
         command = ["git", "--no-optional-locks", "-C", str(self.folder), *words]
@@ -89,5 +100,48 @@ class _Checkout:
             return Commit()
         folder = f"{self.prefix}{name}/" if name else self.prefix
         # A folder that git does not know ends in a slash, and may hold this one.
-        dirty = any(path.startswith(folder) or (path[-1:] == "/" and folder.startswith(path)) for path in self.changed)
-        return Commit(commit=commit, branch=None if branch == "(detached)" else branch, dirty=dirty)
+        dirty = [
+            path for path in self.changed if path.startswith(folder) or path[-1:] == "/" and folder.startswith(path)
+        ]
+        return Commit(
+            commit=commit,
+            branch=None if branch == "(detached)" else branch,
+            dirty=bool(dirty),
+            diff_digest=self._diff_digest(dirty) if dirty else None,
+            repository=self.repository,
+        )
+
+    def _diff_digest(self, paths: list[str]) -> str:
+        """Return the digest of what differs.
+
+        Not of the text of ``git diff``: that changes with git's version and its user's settings.
+        """
+        digest = hashlib.sha256()
+        for path in sorted(set(paths)):
+            # Git tells paths from the root of the checkout.
+            place = self.folder / os.path.relpath(path, self.prefix or ".")
+            digest.update(f"{path}\0{_content(place)}\0".encode("utf-8", "surrogateescape"))
+        return f"sha256:{digest.hexdigest()}"
+
+
+def _content(place: Path) -> str:
+    """Return what tells a file's content and mode; ``gone`` where there is none."""
+    try:
+        if place.is_symlink():
+            return f"link {os.readlink(place)}"
+        with place.open("rb") as file:
+            executable = os.access(place, os.X_OK)
+            return f"{'executable' if executable else 'file'} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except IsADirectoryError:
+        return "folder"
+    except OSError as error:
+        return "gone" if isinstance(error, FileNotFoundError) else "cannot be read"
+
+
+def without_credentials(url: str) -> str:
+    """Return a repository's URL without user and password; of ssh the user stays, it is no secret."""
+    found = re.fullmatch(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<user>[^/]*@)?(?P<rest>.*)", url, flags=re.IGNORECASE)
+    if not found or not found["user"]:
+        return url
+    user = found["user"].split(":")[0].rstrip("@") + "@" if "ssh" in found["scheme"].lower() else ""
+    return f"{found['scheme']}://{user}{found['rest']}"
