@@ -18,6 +18,7 @@ GROUPS = (
     "lint",
     "new",
     "render",
+    "reproduce",
     "run",
     "serving",
     "versions",

@@ -52,9 +52,10 @@ def show_diff(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    for line in _text(found):
+    print(printable(f"{found.a.model} v{found.a.number} → {found.b.model} v{found.b.number}"))
+    for line in lines_of(found):
         print(printable(line))
-    _print_metrics(found)
+    print_metrics(found, names=(f"v{found.a.number}", f"v{found.b.number}"))
     return 0
 
 
@@ -80,8 +81,8 @@ def _counted(code: "CodeDifference") -> "CodeDifference":
     return replace(code, count=int(done.stdout)) if done.returncode == 0 else code
 
 
-def _text(found: "DiffRecord") -> Iterator[str]:
-    yield f"{found.a.model} v{found.a.number} → {found.b.model} v{found.b.number}"
+def lines_of(found: "DiffRecord") -> Iterator[str]:
+    """Yield all differences but those of the metrics, a line each, by sections."""
     if found.is_same_model:
         yield "the frozen models are the same, byte for byte"
     yield from _section("Parameters", (_change(each, of=f"{each.stage}.") for each in found.params))
@@ -164,10 +165,11 @@ def _architecture(found: "DiffRecord") -> Iterator[str]:
     yield from (f"tensor {_change(each)}" for each in about.tensors)
 
 
-def _print_metrics(found: "DiffRecord") -> None:
+def print_metrics(found: "DiffRecord", *, names: tuple[str, str]) -> None:
+    """Print the metrics of both sides under the sides' names."""
     if not found.metrics:
         return
-    shown = table("METRIC", f"v{found.a.number}", f"v{found.b.number}", "DIFFERENCE", "SIGNIFICANT", "")
+    shown = table("METRIC", *names, "DIFFERENCE", "SIGNIFICANT", "")
     for each in found.metrics:
         numbers = ["-" if value is None else f"{value:.6g}" for value in (each.a, each.b)]
         step = "-" if each.difference is None else f"{each.difference:+.6g}"

@@ -5,13 +5,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelway.cli._asked import time_of
 from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
     from modelway.spec.model import ModelSpec
+
+#: begins a word for the process that runs the DAG; no field of a form begins so
+_AFTER = "--run-after="
 
 
 def add_commands(commands: Any) -> None:
@@ -30,6 +35,7 @@ def add_commands(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="a field of the run's form, such as epochs=5 or rollout=no; may be given again",
     )
+    parser.add_argument("--run-after", metavar="TIME", help="as if it was started then: the data ends there")
     parser.set_defaults(run=run_model)
 
 
@@ -44,6 +50,7 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.hooks.settings import load_settings
 
     model_spec(args.model)
+    time_of(args.run_after)
 
     from modelway.cli._airflow_processes import LocalAirflow
     from modelway.cli._home_lock import only_one
@@ -56,7 +63,8 @@ def run_model(args: argparse.Namespace) -> int:
         airflow = LocalAirflow(home=settings.home, repository=repository(), name="airflow-run")
         airflow.prepare()
         seed = [] if args.seed is None else [f"seed={args.seed}"]
-        words = [args.model, *seed, *args.set]
+        after = [] if args.run_after is None else [f"{_AFTER}{time_of(args.run_after)}"]
+        words = [args.model, *after, *seed, *args.set]
         return _in_a_process(words, airflow.environment, serving=settings.endpoint_root)
 
 
@@ -125,15 +133,16 @@ def _main(model: str, given: Sequence[str]) -> int:
     """Run the DAG with values of its form, which needs an Airflow that has the settings of this home."""
     from modelway.cli._model_spec import model_spec
 
+    after = next((word.removeprefix(_AFTER) for word in given if word.startswith(_AFTER)), None)
     try:
-        conf = run_conf(model_spec(model), given)
+        conf = run_conf(model_spec(model), [word for word in given if not word.startswith(_AFTER)])
     except ModelwayError as error:
         print(f"modelway: {error}", file=sys.stderr)
         return 1
-    return _test(model, conf)
+    return _test(model, conf, run_after=time_of(after))
 
 
-def _test(model: str, conf: dict[str, Any]) -> int:
+def _test(model: str, conf: dict[str, Any], *, run_after: datetime | None) -> int:
     """Run the DAG in this process."""
     from airflow.dag_processing.dagbag import DagBag
     from rich.console import Console
@@ -144,7 +153,7 @@ def _test(model: str, conf: dict[str, Any]) -> int:
     # A run of one process calls no notifier; with a deadline, dag.test() of Airflow 3.3.2 ends in an AttributeError.
     dag.deadline = None
     dag.has_on_failure_callback = dag.has_on_success_callback = False
-    run = dag.test(run_conf=conf)
+    run = dag.test(run_conf=conf, run_after=run_after)
     console = Console()
     values = _xcoms(model, run.run_id)
     if run.state == "success":

@@ -1,0 +1,112 @@
+"""``modelway reproduce MODEL VERSION``: run a version again from its record, and compare."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelway.cli._tables import print_json
+from modelway.errors import ModelwayError, NotWritable
+
+if TYPE_CHECKING:
+    from modelway.lineage.difference_record import DiffRecord
+    from modelway.lineage.record import VersionDetail
+
+_MODELWAY = "import sys; from modelway.cli import main; sys.exit(main())"
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add ``reproduce`` to the command line."""
+    reproduce = subparsers.add_parser(
+        "reproduce",
+        help="run a version again from its record, and tell whether the same comes out",
+        description="Run a version again here, in a home of its own: its code, model spec, seed, parameters and data "
+        "as recorded; nothing is served. Exit status: 0 the frozen model is the same byte for byte, 1 it is not, or it "
+        "cannot be run again.",
+    )
+    reproduce.add_argument("model", metavar="MODEL")
+    reproduce.add_argument("version", metavar="VERSION", help="a number, v3, an alias such as champion, or latest")
+    reproduce.add_argument("--keep", metavar="FOLDER", help="keep the home of the run there; default: it is removed")
+    reproduce.add_argument("--json", action="store_true", help="print JSON; what the run prints goes to stderr")
+    reproduce.set_defaults(run=reproduce_version)
+
+
+def reproduce_version(args: argparse.Namespace) -> int:
+    """Run the version again and print what differs.
+
+    :raises UnknownModel: nothing was ever registered for the model
+    :raises UnknownVersion: the model has no such version or alias
+    :raises ModelwayError: it cannot be run again
+    """
+    from modelway.cli._asked import open_records
+    from modelway.cli._reproduction import prepare
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.difference import difference
+    from modelway.lineage.store import open_to_read
+
+    store = open_records()
+    recorded = store.version(args.model, store.find(args.model, args.version))
+    base = store.version(args.model, recorded.base) if recorded.base is not None else None
+    with _home(args.keep) as home:
+        plan = prepare(recorded, base, settings=load_settings(), home=home)
+        command = [sys.executable, "-P", "-c", _MODELWAY, "run", *plan.words]
+        # The answer alone goes to stdout.
+        done = subprocess.run(command, env={**os.environ, **plan.environment}, stdout=sys.stderr)
+        if done.returncode:
+            raise ModelwayError(
+                "the run failed, see above", where=str(home), do="Its home stays with --keep FOLDER, logs and all"
+            )
+        made = open_to_read(plan.lineage_url)
+        assert made is not None  # the run registered its version
+        again = made.version(args.model, made.find(args.model, "latest"))
+    found = difference(recorded, again)
+    is_same = found.is_same_model and recorded.summary.archive_digest == again.summary.archive_digest
+    if args.json:
+        print_json({"reproduced": is_same, "recorded": recorded.summary, "again": again.summary, "difference": found})
+    else:
+        _print(recorded, again, found, is_same=is_same)
+    return 0 if is_same else 1
+
+
+def _print(recorded: "VersionDetail", again: "VersionDetail", found: "DiffRecord", *, is_same: bool) -> None:
+    from modelway.cli.diff import lines_of, print_metrics
+    from modelway.cli.lint import printable
+
+    name = f"{recorded.summary.model} v{recorded.summary.number}"
+    if is_same:
+        print(f"{name}: reproduced, byte for byte")
+        print(f"  model    {again.summary.model_digest}\n  archive  {again.summary.archive_digest}")
+        return
+    print(f"{name}: not reproduced; what was recorded, and what came out now:")
+    for what in ("checkpoint", "checkpoint_digest", "model_digest", "archive_digest"):
+        before, now = getattr(recorded.summary, what), getattr(again.summary, what)
+        print(printable(f"  {what.replace('_', ' '):<17}  {'same' if before == now else f'{before} → {now}'}"))
+    # When and from which clone it ran says nothing about what came out.
+    code = replace(found.code, commits=(None, None), dirty=(None, None), commit_range=None)
+    run = {what: sides for what, sides in found.run.items() if what in ("seed", "interval_end")}
+    for line in lines_of(replace(found, code=code, run=run)):
+        print(printable(line))
+    print_metrics(found, names=("recorded", "now"))
+
+
+@contextmanager
+def _home(keep: str | None) -> Iterator[Path]:
+    """Give an empty folder, which is removed unless it is to be kept."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="modelway-reproduce-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+        return
+    home = Path(keep).absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if any(home.iterdir()):
+            raise ModelwayError("the folder is not empty", where=str(home), do="Name a new one with --keep")
+    except OSError as error:
+        raise NotWritable(f"the folder cannot be made ({error.strerror})", where=str(home)) from error
+    yield home
