@@ -144,6 +144,24 @@ def test_what_a_kept_version_refers_to_stays_however_far_it_is(yard: Yard) -> No
     assert yard.there() == of("ground", "middle", "top") | {"third labels", "street alone"}
 
 
+def test_a_rollout_that_has_not_moved_anything_yet_keeps_its_version(yard: Yard) -> None:
+    yard.register("waits")
+    yard.register("newest")
+    rollout = RolloutRecord(endpoint="web", run_id="now", model="digits", version=1, state="running")
+    yard.lineage.save_rollout(rollout)
+    yard.collect()
+    assert yard.there() == of("waits", "newest")
+
+
+def test_a_version_from_before_there_were_assets_keeps_its_base(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelway.lineage.register.write_run_assets", lambda *given, **more: None)
+    yard.register("ground")
+    yard.register("aside")
+    yard.register("top", base=1)
+    yard.collect()
+    assert yard.there() == of("ground", "top")
+
+
 def test_content_that_a_kept_version_shares_stays(yard: Yard) -> None:
     yard.upload("one", "shared")
     yard.upload("one", "new")
@@ -224,9 +242,7 @@ def test_a_file_that_was_removed_says_by_whom_and_comes_back_when_uploaded_again
     yard.collect()
     (removed,) = yard.assets.version("labels@1").removed
     assert (removed.actor, removed.digest) == ("ann", yard.assets.version("labels@1").files[0].digest)
-    with pytest.raises(
-        DigestMismatch, match="'data' of labels@1 was removed from the artifact store by ann at 20"
-    ):
+    with pytest.raises(DigestMismatch, match="'data' of labels@1 was removed from the artifact store by ann at 20"):
         download_asset(yard.assets, yard.artifacts, "labels@1", to=yard.place / "there")
     yard.upload("labels", "first")
     assert yard.assets.version("labels@1").removed == ()
