@@ -9,6 +9,8 @@ from modelway.cli._tables import print_json, print_table, table
 from modelway.errors import UnknownModel
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from modelway.lineage.record import RunRecord, VersionDetail, VersionSummary
     from modelway.lineage.store import LineageStore
 
