@@ -3,9 +3,10 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, exists, func, select
+from sqlalchemy import Connection, Row, Select, Table, bindparam, exists, func, select
 
 from modelway.lineage.record import (
     AliasChange,
@@ -211,13 +212,19 @@ def _version_weights(connection: Connection, keys: list[int]) -> Mapping[int, di
     return weights
 
 
-def read_version(connection: Connection, *, name: str, number: int) -> VersionDetail | None:
-    """Return the whole record of a version: first what there is of it, then only that."""
+@cache
+def _outline() -> Select[Any]:
+    """Return the query of a version and of what there is of it; to make it takes longer than to answer it."""
     made = _MADE.join(models, versions.c.model == models.c.id)
     there = [exists().where(table.c.version == versions.c.id).label(table.name) for table in _OF_VERSION]
     there += [exists().where(table.c.run == runs.c.id).label(table.name) for table in _OF_RUN]
     query = select(versions, runs.c.dag_id, runs.c.run_id, *there).select_from(made)
-    row = connection.execute(query.where(models.c.name == name, versions.c.number == number)).first()
+    return query.where(models.c.name == bindparam("of_model"), versions.c.number == bindparam("of_number"))
+
+
+def read_version(connection: Connection, *, name: str, number: int) -> VersionDetail | None:
+    """Return the whole record of a version: first what there is of it, then only that."""
+    row = connection.execute(_outline(), {"of_model": name, "of_number": number}).first()
     if row is None:
         return None
     version, run, base = row.id, row.run, row.base
