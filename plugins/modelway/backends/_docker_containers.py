@@ -136,6 +136,7 @@ class DockerRequest:
             **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
             **({name: str(max(1, int(cpu))) for name in THREADS} if cpu else {}),
             "HOME": "/tmp",
+            "MODELWAY_IMAGE": self.image,
             "PYTHONHASHSEED": str(self.job.seed % 2**32),
             "PYTHONSAFEPATH": "1",
             "PYTHONUNBUFFERED": "1",

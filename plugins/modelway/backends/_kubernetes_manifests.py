@@ -247,6 +247,7 @@ def _environment(one: Try) -> list[Manifest]:
     threads = str(max(1, int(one.options.cpu))) if one.options.cpu else None
     own = {
         "HOME": "/tmp",
+        "MODELWAY_IMAGE": one.image,
         "PYTHONPATH": f"{one.folder}/runner",
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
