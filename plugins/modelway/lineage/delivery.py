@@ -108,9 +108,11 @@ class _Sender(threading.Thread):
             _log.warning("%s was not told of %s: %s", self._destination.exporter, claim.row.kind, why)
             self._refused += 1
             news = {"error": why, "attempts": claim.row.attempts + 1, "refused_at": datetime.now(UTC)}
-            return claim.release(self._engine, **news)
+            claim.release(self._engine, **news)
+            return True
         self._sent += 1
-        return claim.release(self._engine, error="", attempts=claim.row.attempts + 1, sent_at=datetime.now(UTC))
+        claim.release(self._engine, error="", attempts=claim.row.attempts + 1, sent_at=datetime.now(UTC))
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +122,12 @@ class _Claim:
     row: Any
     until: datetime
 
-    def release(self, engine: Engine, *, error: str, **news: Any) -> bool:
-        """Note how it ended and say whether the claim was still ours."""
+    def release(self, engine: Engine, *, error: str, **news: Any) -> None:
+        """Note how it ended, unless the claim ran out and the row is another's."""
         ours = (outbox.c.id == self.row.id) & (outbox.c.claimed_until == self.until)
         values = news | {"claimed_until": None, "error": error.replace("\0", "")[:_LONGEST_ERROR]}
         with writing(engine) as connection:
-            return connection.execute(update(outbox).where(ours).values(values)).rowcount == 1
+            connection.execute(update(outbox).where(ours).values(values))
 
 
 def _first(engine: Engine, exporter: str) -> Any:
