@@ -9,6 +9,9 @@ import pytest
 from modelway.artifacts.archive import read_manifest, unpack_archive, write_archive
 from modelway.artifacts.store import file_digest
 from modelway.errors import DigestMismatch
+from modelway.operators.freeze import archive_documents
+
+from tests.lineage_samples import CODE
 
 FILES = {
     "model/model.onnx": b"program",
@@ -141,3 +144,17 @@ def test_a_member_that_leaves_the_folder_is_refused(tmp_path, name):
     with pytest.raises(DigestMismatch, match="leaves the folder"):
         unpack_archive(archive=archive, to=tmp_path / "deep" / "to")
     assert not list(tmp_path.rglob("out"))
+
+
+def test_how_long_a_run_took_is_not_in_its_archive():
+    def documents(seconds):
+        checkpoint = {"id": "train-000001", "stage": "train", "step": 1, "digest": "sha256:00", "size": 1}
+        evaluation = {"checkpoint": "train-000001", "metrics": {"loss": 0.1}, "seconds": seconds}
+        selected = {"checkpoint": checkpoint, "rule": "least loss", "metrics": {"loss": 0.1}}
+        selected["evaluations"] = [evaluation | {"startup_seconds": seconds}]
+        return archive_documents(code=CODE, selected=selected, training=[], datasets=[])
+
+    assert documents(1.5) == documents(2.5)
+    assert documents(1.5)["outputs/summary.json"]["evaluations"] == [
+        {"checkpoint": "train-000001", "metrics": {"loss": 0.1}}
+    ]
