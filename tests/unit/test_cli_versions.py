@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from modelway.cli import versions
-from modelway.errors import UnknownModel, UnknownVersion
+from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.record import EvaluationRecord, RunRecord
 from modelway.lineage.store import open_store
 
@@ -52,6 +52,23 @@ def test_versions_are_listed_newest_first_in_aligned_columns(capsys: pytest.Capt
     assert first.index("fine-3") == second.index("fine-3") == head.index("CHECKPOINT")
     assert digest("image")[7:19] in first
     assert "accuracy 0.97  loss 0.125" in first
+
+
+@pytest.mark.usefixtures("lineage")
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("--lowest", ["v4", "v1", "v5", "v3", "v2"]), ("--highest", ["v1", "v4", "v5", "v3", "v2"])],
+)
+def test_sorted_by_a_metric_what_is_no_number_comes_last(
+    order: str, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    for number, metrics in enumerate(({"accuracy": 1.0}, {"loss": 0.01}, {"loss": -math.inf}), start=3):
+        store.register(make_record(f"manual__{number}", metrics=metrics))
+    assert call("versions", "digits", order, "loss") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == expected
+    with pytest.raises(ModelwayError, match=r"no version has the metric 'los'. Known: accuracy, loss.*'loss'"):
+        call("versions", "digits", order, "los")
 
 
 @pytest.mark.usefixtures("lineage")

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING
 
 from modelway.cli._asked import add_time, open_asked, time_of
 from modelway.cli._tables import print_json, print_table, table
-from modelway.errors import UnknownModel
+from modelway.errors import ModelwayError, UnknownModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,6 +20,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add the two commands."""
     versions = subparsers.add_parser("versions", help="list the versions of a model, newest first")
     versions.add_argument("model", metavar="MODEL")
+    order = versions.add_mutually_exclusive_group()
+    order.add_argument("--lowest", metavar="METRIC", help="sort by a metric, the lowest first")
+    order.add_argument("--highest", metavar="METRIC", help="sort by a metric, the highest first")
     versions.add_argument("--json", action="store_true", help="print JSON")
     versions.set_defaults(run=list_versions)
     show = subparsers.add_parser("show", help="show the whole record of a version")
@@ -33,8 +37,11 @@ def list_versions(args: argparse.Namespace) -> int:
     """Print the versions of a model.
 
     :raises UnknownModel: nothing was ever registered for it
+    :raises ModelwayError: no version has the metric to sort by
     """
     found = _store(args.model).versions(args.model)
+    if metric := args.lowest or args.highest:
+        found = _by_metric(found, metric, highest=bool(args.highest))
     if args.json:
         print_json(found)
         return 0
@@ -43,6 +50,21 @@ def list_versions(args: argparse.Namespace) -> int:
         listed.add_row(*_row(version))
     print_table(listed)
     return 0
+
+
+def _by_metric(found: "list[VersionSummary]", metric: str, *, highest: bool) -> "list[VersionSummary]":
+    """Sort versions by a metric; those that have no finite value of it come last, newest first."""
+    if not any(metric in version.metrics for version in found):
+        known = sorted({name for version in found for name in version.metrics})
+        raise ModelwayError(f"no version has the metric '{metric}'", known=known, given=metric)
+
+    def place(version: "VersionSummary") -> tuple[bool, float]:
+        value = version.metrics.get(metric)
+        if value is None or not math.isfinite(value):
+            return True, 0.0
+        return False, -value if highest else value
+
+    return sorted(found, key=place)
 
 
 def show_version(args: argparse.Namespace) -> int:
