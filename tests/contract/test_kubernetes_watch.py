@@ -10,16 +10,18 @@ import pytest
 from modelway.backends import _kubernetes_watch as watching
 from modelway.backends._kubernetes_manifests import GROUP
 from modelway.backends._kubernetes_objects import Objects
+from modelway.backends._kubernetes_tries import TryRecord
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 
 from tests.job_folders import wait_for
 
 NAME = "mw-tiny-train-1"
+RECORD = TryRecord(name=NAME, namespace="ml", nodes=1, launcher="job", start_within_seconds=60, token="ours")
 
 
 def thing(kind, version, *, name=NAME, phase="Running"):
-    labels = {f"{GROUP}/try": name, "app.kubernetes.io/managed-by": "modelway"}
+    labels = {f"{GROUP}/try": name, f"{GROUP}/token": RECORD.token, "app.kubernetes.io/managed-by": "modelway"}
     metadata = {"name": f"{name}-{kind}", "uid": f"{kind} of {name}", "labels": labels, "resourceVersion": str(version)}
     spec = {"template": {"spec": {"containers": []}}} if kind == "jobs" else {"containers": []}
     return {"metadata": metadata, "spec": spec, "status": {"phase": phase} if kind == "pods" else {}}
@@ -134,14 +136,14 @@ def test_a_version_that_is_too_old_is_answered_by_a_new_list(server, watch):
 def test_a_server_that_is_away_is_asked_by_the_watch_alone_and_found_again(server, watch):
     objects = Objects(lambda: pytest.fail("the API is not asked for a single job"))
     objects._watches["ml"] = watch
-    assert objects.of_try("ml", NAME)[0]
+    assert objects.of_try(RECORD)[0]
     server.status = 503
     for events in server.events.values():
         events.put(None)
 
     def away():
         try:
-            objects.of_try("ml", NAME)
+            objects.of_try(RECORD)
         except SubmitFailed as error:
             return error
         return None
@@ -170,8 +172,8 @@ def test_who_may_list_but_not_watch_is_asked_for_each(server, watch):
     for events in server.events.values():
         events.put(None)
     wait_for(lambda: any(kind.error for kind in watch._kinds.values()), what="the refusal")
-    assert objects.of_try("ml", NAME)[0]
-    assert asked == [f"{GROUP}/try={NAME}"]
+    assert objects.of_try(RECORD)[0]
+    assert asked == [f"{GROUP}/try={NAME},{GROUP}/token=ours"]
 
 
 def test_the_first_question_of_a_process_begins_no_watch(server):
@@ -182,6 +184,6 @@ def test_the_first_question_of_a_process_begins_no_watch(server):
         pods = jobs
 
     objects = Objects(Api)
-    objects.of_try("ml", NAME)
+    objects.of_try(RECORD)
     assert objects._watches == {}
     assert server.asked == []
