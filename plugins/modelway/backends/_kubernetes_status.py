@@ -287,7 +287,9 @@ def _hopeless(pod: Object, seen: Observed, now: datetime) -> tuple[FailureKind, 
     reason, message = waits.get("reason", ""), waits.get("message") or waits.get("reason", "")
     since = _since(_started(pod), now) if _started(pod) else age
     if reason in _IMAGE_NEVER or (reason in _IMAGE_MAYBE and since > IMAGE_SECONDS):
-        return FailureKind.IMAGE_PULL, f"the image cannot be had: {message}"
+        # The kubelet does not always say which one.
+        named = "" if waits["image"] in message else f" {waits['image']}"
+        return FailureKind.IMAGE_PULL, f"the image{named} cannot be had: {message}"
     if reason in _INIT_WAITS and since > INIT_SECONDS:
         return FailureKind.INIT, message
     mount = _event(seen.events, pod, "FailedMount", "FailedAttachVolume")
@@ -345,7 +347,11 @@ def _containers(pod: Object, key: str = "containerStatuses") -> Sequence[Object]
 
 def _waits(pod: Object) -> Object:
     statuses = [*_containers(pod, "initContainerStatuses"), *_containers(pod)]
-    waits = [found for one in statuses if (found := (one.get("state") or {}).get("waiting"))]
+    waits = [
+        {"image": one.get("image", ""), **found}
+        for one in statuses
+        if (found := (one.get("state") or {}).get("waiting"))
+    ]
     return next((one for one in waits if one.get("reason") not in ("ContainerCreating", "PodInitializing")), {})
 
 
