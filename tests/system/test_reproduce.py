@@ -104,7 +104,8 @@ def test_what_draws_from_nowhere_is_told_with_the_files_that_differ(place):
     done = modelway(place, "reproduce", "wild", "1")
     assert done.returncode == 1, done.stdout[-4000:] + done.stderr[-4000:]
     assert done.stdout.startswith("wild v1: not reproduced")
-    for differs in ("checkpoint digest  sha256:", "model digest       sha256:", "~ model/model."):
+    # So small a tensor stays inside the program.
+    for differs in ("checkpoint digest  sha256:", "model digest       sha256:", "~ model/model.onnx"):
         assert differs in done.stdout
     for same in ("Parameters: no difference", "Code: no difference", "Data: no difference"):
         assert same in done.stdout
