@@ -238,9 +238,7 @@ def test_a_file_path_that_comes_twice_is_refused(store: LineageStore) -> None:
 
 
 def test_names_beyond_ascii_and_many_params_are_kept(store: LineageStore) -> None:
-    params = {
-        "ступень/🚀": {f"p{number}": number for number in range(20_000)} | {"x" * 500: "'; DROP TABLE runs; --"}
-    }
+    params = {"ступень/🚀": {f"p{number}": number for number in range(20_000)} | {"x" * 500: "'; DROP TABLE runs; --"}}
     store.register(make_record(params=params, metrics={"loss/val 🎯": 1.0}))
     found = store.version("digits", 1)
     assert found.params == params
