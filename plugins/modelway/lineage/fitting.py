@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from modelway.job.events import LONGEST_NAME
 from modelway.lineage.record import RunRecord, VersionRecord
 from modelway.lineage.values import storable
 
-#: a longer name is cut; two names and a number make one row of an index
-MOST_CHARACTERS, MOST_BYTES = 500, 1_200
+#: a longer name is cut, as one of more characters than a job lets pass; two names and a number make a row of an index
+MOST_BYTES = 1_200
 _KEPT_CHARACTERS, _KEPT_BYTES = 400, 1_000
 _BIGGEST = 2**63 - 1
 
@@ -21,7 +22,7 @@ Name = Callable[[Any], Any]
 
 def fit_name(name: str) -> str:
     """Return the name, or its begin and a digest where a database would not take it: another name, another digest."""
-    if len(name) <= MOST_CHARACTERS and "\0" not in name:
+    if len(name) <= LONGEST_NAME and "\0" not in name:
         try:
             if len(name.encode()) <= MOST_BYTES:
                 return name
