@@ -10,8 +10,8 @@ from modelway.errors import ExporterUnavailable, ExportRefused
 from modelway.lineage.exporters.base import Destination
 
 CONNECT_SECONDS = 3.0
-#: of one silence of the other side
-SILENCE_SECONDS = 10.0
+#: of one silence of the other side: a server that has just started took 5 s for its first search on a busy machine
+SILENCE_SECONDS = 30.0
 #: what is longer is no answer
 _LONGEST = 64 * 2**20
 #: as shown in a message
