@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import httpx
 import numpy
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
@@ -144,7 +144,7 @@ def die_at_wait(monkeypatch, number):
     """Kill the worker in the wait after the given step (from 1)."""
     waits = []
 
-    def wait(self, settings, rollout):
+    def wait(self, rollout):
         waits.append(rollout.step)
         if len(waits) == number:
             raise Killed
@@ -291,9 +291,9 @@ def test_a_canary_that_dies_is_taken_back_and_the_rollout_stays_aborted(serving,
     (canary,) = (each for each in serving.endpoint.status("tiny").predictors if each.version == 2)
     wait = PromoteModelOperator._wait
 
-    def kill_then_wait(self, settings, rollout):
+    def kill_then_wait(self, rollout):
         os.kill(pid_at(canary.url), signal.SIGKILL)
-        wait(self, settings, rollout)
+        wait(self, rollout)
 
     monkeypatch.setattr(PromoteModelOperator, "_wait", kill_then_wait)
     with pytest.raises(RolloutAborted, match="version 2 is not ready any more"):
@@ -365,16 +365,7 @@ def test_a_user_who_ends_the_deferred_task_gets_the_traffic_back(serving, monkey
     die_at_wait(monkeypatch, 2)
     with pytest.raises(Killed):
         serving.promote(2, deployed)
-    trigger = RolloutTrigger(
-        until=time.time() + 1000,
-        endpoint="tiny",
-        target="local",
-        run="tiny/run-2",
-        place={
-            "endpoint_root": str(serving.home / "endpoints"),
-            "lineage_url": f"sqlite:///{serving.home / 'lineage.db'}",
-        },
-    )
+    trigger = RolloutTrigger(until=time.time() + 1000, endpoint="tiny", target="local", run="tiny/run-2")
     path, arguments = trigger.serialize()
     assert path == f"{RolloutTrigger.__module__}.{RolloutTrigger.__name__}"
     again = RolloutTrigger(**json.loads(json.dumps(arguments)))
@@ -384,12 +375,24 @@ def test_a_user_who_ends_the_deferred_task_gets_the_traffic_back(serving, monkey
     assert serving.rollout(2).state == "aborted"
 
 
+def test_what_airflow_stores_of_a_wait_has_no_password_of_the_lineage(serving, monkeypatch):
+    """Airflow keeps a trigger's arguments in its own database."""
+    deployed = serving.deploy(2)
+    (serving.home / "s3cret.db").symlink_to(serving.home / "lineage.db")
+    monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{serving.home}/s3cret.db")
+    with pytest.raises(TaskDeferred) as deferred:
+        serving.promote(2, deployed, interval=1000)
+    path, arguments = deferred.value.trigger.serialize()
+    assert "s3cret" not in json.dumps(arguments)
+    assert arguments.keys() == {"until", "endpoint", "target", "run"}
+
+
 def test_the_trigger_fires_when_the_time_has_come():
     async def first(trigger):
         async for event in trigger.run():
             return event.payload
 
-    trigger = RolloutTrigger(until=time.time() + 0.3, endpoint="tiny", target="local", run="r", place={})
+    trigger = RolloutTrigger(until=time.time() + 0.3, endpoint="tiny", target="local", run="r")
     began = time.monotonic()
     assert asyncio.run(first(trigger)) == {"endpoint": "tiny"}
     assert time.monotonic() - began > 0.2

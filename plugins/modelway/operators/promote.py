@@ -87,7 +87,7 @@ class PromoteModelOperator(ModelwayOperator):
         steps = rollout.detail["steps"]
         while True:
             if rollout.step >= 0:
-                self._wait(settings, rollout)
+                self._wait(rollout)
                 rollout = self._judge(settings, rollout)
             if rollout.step + 1 >= len(steps):
                 break
@@ -106,7 +106,7 @@ class PromoteModelOperator(ModelwayOperator):
         """Let the rollout end as aborted when a user ends the task; while it is deferred, the trigger does."""
         self._killed = True
 
-    def _wait(self, settings: Settings, rollout: RolloutRecord) -> None:
+    def _wait(self, rollout: RolloutRecord) -> None:
         """Wait until the step's time is over, deferred unless that is soon."""
         until = float(rollout.detail["since"]) + int(self.interval_seconds)
         if until - time.time() > PATIENCE_SECONDS:
@@ -117,7 +117,6 @@ class PromoteModelOperator(ModelwayOperator):
                 endpoint=rollout.endpoint,
                 target=self.deployment["target"],
                 run=rollout.run_id,
-                place=_place(settings),
             )
             self.defer(trigger=trigger, method_name="resume")
         while time.time() < until and not self._killed:
@@ -180,10 +179,10 @@ class PromoteModelOperator(ModelwayOperator):
         from modelway.triggers.rollout import abort_rollout
 
         closed = abort_rollout(
+            settings,
             endpoint=self.deployment["endpoint"],
             target=self.deployment["target"],
             run=run_key(context),
-            place=_place(settings),
             actor=actor(context),
             reason=reason,
         )
@@ -223,10 +222,6 @@ class PromoteModelOperator(ModelwayOperator):
             "weights": {str(version): weight for version, weight in weights_of(status).items()},
             "steps": rollout.detail.get("told", []),
         }
-
-
-def _place(settings: Settings) -> dict[str, str]:
-    return {"endpoint_root": str(settings.endpoint_root), "lineage_url": settings.lineage_url}
 
 
 def difference(now: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

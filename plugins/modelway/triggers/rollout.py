@@ -4,44 +4,40 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from modelway.endpoints.base import load_endpoint
+from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 
 
 class RolloutTrigger(BaseTrigger):
-    """Fires when the step's time is over; aborts the rollout when a user ends the task meanwhile."""
+    """Fires when the step's time is over; aborts the rollout when a user ends the task meanwhile.
 
-    def __init__(self, *, until: float, endpoint: str, target: str, run: str, place: dict[str, str]) -> None:
+    Airflow stores what it is made of: where the lineage is, which may take a password, the triggerer finds by itself.
+    """
+
+    def __init__(self, *, until: float, endpoint: str, target: str, run: str) -> None:
         """Wait for the moment ``until`` (seconds since the epoch).
 
         :param endpoint: the endpoint's name
         :param target: where it serves, such as ``local``
         :param run: the key of the DAG run whose rollout it is
-        :param place: ``endpoint_root`` and ``lineage_url``
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
         self.endpoint = endpoint
         self.target = target
         self.run_key = run
-        self.place = place
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to make this trigger again."""
         return (
             "modelway.triggers.rollout.RolloutTrigger",
-            {
-                "until": self.until,
-                "endpoint": self.endpoint,
-                "target": self.target,
-                "run": self.run_key,
-                "place": self.place,
-            },
+            {"until": self.until, "endpoint": self.endpoint, "target": self.target, "run": self.run_key},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -51,19 +47,16 @@ class RolloutTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Give all traffic back to the stable version."""
-        await asyncio.to_thread(
-            abort_rollout,
-            endpoint=self.endpoint,
-            target=self.target,
-            run=self.run_key,
-            place=self.place,
-            actor="airflow",
-            reason="a user ended the task",
-        )
+        # Airflow answers for a connection only on this way, and not in the loop's own thread.
+        from asgiref.sync import sync_to_async
+
+        whose = {"endpoint": self.endpoint, "target": self.target, "run": self.run_key}
+        why = {"actor": "airflow", "reason": "a user ended the task"}
+        await sync_to_async(lambda: abort_rollout(settings_from_airflow(), **whose, **why))()
 
 
 def abort_rollout(
-    *, endpoint: str, target: str, run: str, place: dict[str, str], actor: str, reason: str
+    settings: Settings, *, endpoint: str, target: str, run: str, actor: str, reason: str
 ) -> RolloutRecord | None:
     """Close a running rollout as aborted and give all traffic back to its stable version, where that still is.
 
@@ -71,14 +64,14 @@ def abort_rollout(
     """
     from modelway.lineage.store import open_store
 
-    store = open_store(place["lineage_url"])
+    store = open_store(settings.lineage_url)
     rollout = store.rollout(endpoint, run)
     if rollout is None or rollout.state != "running":
         return None
     # Closed first: whatever happens to the endpoint below, no retry goes on with it.
     rollout = replace(rollout, state="aborted", detail={**rollout.detail, "reason": reason})
     store.save_rollout(rollout, actor=actor)
-    port = load_endpoint(target, root=Path(place["endpoint_root"]))
+    port = load_endpoint(target, root=settings.endpoint_root)
     status = port.status(endpoint)
     stable = rollout.detail.get("stable")
     if status is not None and stable in {predictor.version for predictor in status.predictors}:
