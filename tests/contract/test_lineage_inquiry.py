@@ -200,6 +200,9 @@ def test_downstream_of_data_a_commit_code_and_an_image(store: LineageStore, aske
         assert whole <= names(asked.downstream(root)), root
     image = asked.downstream(f"image:{digest('image')}")
     assert links(image) == {(f"endpoint:{ODD}", "serves", f"image:{digest('image')}")}
+    ran_in = asked.downstream(f"image:sha256:{'0' * 64}")
+    assert whole <= names(ran_in), "what was trained in an image"
+    assert ran_in.nodes[0].detail["image"] == "registry/train@sha256:" + "0" * 64
     endpoint = asked.upstream(ODD)
     assert {f"endpoint:{ODD}", "version:digits@1", "version:digits@2", "commit:c0ffee"} <= names(endpoint)
     file = asked.downstream(digest("onnx"))

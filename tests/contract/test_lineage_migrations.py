@@ -58,6 +58,11 @@ ROWS = {
         "INSERT INTO failures (model, dag_id, run_id, key, attempt, cause, advice, rule, last_lines, tried_again, at) "
         f"VALUES ('digits', 'digits', 'old', 'train', 1, 'it broke', '', 'fail', '[]', {{false}}, '{NOW}')"
     ],
+    "0005": [
+        "INSERT INTO environments (id, digest, python, platform, image, packages) "
+        "VALUES (1, 'sha256:environment', '3.11.7', 'Linux', 'train:1', '{}')",
+        "INSERT INTO stages (run, name, position, skipped, environment) VALUES (1, 'fine', 0, {false}, 1)",
+    ],
 }
 
 
@@ -72,7 +77,8 @@ def make_old(url: str, revision: str) -> None:
             for row in ROWS[step]:
                 connection.exec_driver_sql(row.replace("{false}", "false"))
         if connection.dialect.name == "postgresql":
-            for table in ("models", "runs", "versions", "evaluations", *(["datasets"] if revision >= "0002" else [])):
+            later = {"0002": "datasets", "0005": "environments"}
+            for table in ("models", "runs", "versions", "evaluations", *(later[s] for s in later if revision >= s)):
                 connection.exec_driver_sql(f"SELECT setval('{table}_id_seq', 1)")
 
 
@@ -100,6 +106,8 @@ def check_old(url: str, revision: str) -> None:
     assert [data.rows for data in found.run.datasets] == ([60_000] if revision >= "0002" else [])
     assert found.evaluations[0].seconds == (2.5 if revision >= "0003" else None)
     assert [each.cause for each in store.account("old").failures] == (["it broke"] if revision >= "0004" else [])
+    ran_in = [each.environment.image for each in found.run.stages if each.environment]
+    assert ran_in == (["train:1"] if revision >= "0005" else [])
 
 
 @pytest.mark.parametrize("revision", EARLIER)

@@ -169,6 +169,14 @@ def _stages(run: "RunRecord") -> "Table":
     return found
 
 
+def _environments(run: "RunRecord") -> "Table":
+    found = table("ENVIRONMENT", "PYTHON", "PACKAGES", "IMAGE")
+    for stage in run.stages:
+        if ran_in := stage.environment:
+            found.add_row(stage.name, ran_in.python, str(len(ran_in.packages)), ran_in.image or "-")
+    return found
+
+
 def _importances(run: "RunRecord") -> "Table":
     found = table("FEATURE", "IMPORTANCE", "DEVIATION", "METRIC")
     for each in run.importances:
@@ -213,8 +221,8 @@ def _print_tables(detail: "VersionDetail") -> None:
     for event in detail.events:
         why = str(event.detail.get("reason") or "")
         events.add_row(event.kind, f"{event.at:%Y-%m-%d %H:%M:%S}Z", event.actor, event.run_id or "-", why)
-    importances, stages = _importances(detail.run), _stages(detail.run)
-    for each_table in (evaluations, importances, stages, params, datasets, files, events):
+    importances, stages, ran_in = _importances(detail.run), _stages(detail.run), _environments(detail.run)
+    for each_table in (evaluations, importances, stages, ran_in, params, datasets, files, events):
         if each_table.row_count:
             print()
             print_table(each_table)

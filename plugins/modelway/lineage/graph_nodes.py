@@ -98,6 +98,12 @@ def _environment(connection: Connection, key: int, _dags: Dags) -> GraphNode:
     return _node("environment", row.digest, f"Python {row.python}, {row.platform}", **about)
 
 
+def has_image(digest: str) -> Any:
+    """Return the condition that an environment's image has this digest, in the words of the index."""
+    image = environments.c.image
+    return func.substr(image, func.length(image) - literal_column("70")) == digest
+
+
 def _image(connection: Connection, key: str, dags: Dags) -> GraphNode | None:
     query = select(images).join(versions, images.c.version == versions.c.id).join(runs, versions.c.run == runs.c.id)
     if dags is not None:

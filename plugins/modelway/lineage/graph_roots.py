@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 
 from modelway.errors import ModelwayError, UnknownVersion
 from modelway.lineage.asset_tables import asset_aliases, asset_files, asset_versions, assets
-from modelway.lineage.graph_nodes import KINDS, Thing, at_uri, dataset_key
+from modelway.lineage.graph_nodes import KINDS, Thing, at_uri, dataset_key, has_image
 from modelway.lineage.tables import (
     aliases,
     datasets,
@@ -148,6 +148,14 @@ def _environments(connection: Connection, text: str) -> Iterator[Thing]:
         yield from (Thing("environment", key) for key in connection.execute(query).scalars())
 
 
+def _images(connection: Connection, text: str) -> Iterator[Thing]:
+    """Give an image that was made of a version, and what was run in an image."""
+    yield from _by_digest("image", images.c.digest)(connection, text)
+    if digest := _digest(text):
+        query = select(environments.c.id).where(has_image(digest)).order_by(environments.c.id.desc()).limit(_MOST)
+        yield from (Thing("environment", key) for key in connection.execute(query).scalars())
+
+
 _OF_KIND: dict[str, Callable[[Connection, str], Iterator[Thing]]] = {
     "version": _versions,
     "asset": _assets,
@@ -156,7 +164,7 @@ _OF_KIND: dict[str, Callable[[Connection, str], Iterator[Thing]]] = {
     "run": _runs,
     "commit": _commits,
     "code": _by_digest("code", runs.c.code_digest),
-    "image": _by_digest("image", images.c.digest),
+    "image": _images,
     "environment": _environments,
     "file": _by_digest(
         "file",

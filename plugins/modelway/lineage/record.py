@@ -36,7 +36,7 @@ class EnvironmentRecord:
     packages: Mapping[str, str]
     """The version of each installed package, by its name."""
     image: str | None = None
-    """The container's image, by digest where it is known."""
+    """The container's image; where its digest is known, ``reference@sha256:…``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from modelway.lineage.columns import Id, Text, UtcTime, key, metadata, reference
 
 #: the newest migration; a test holds it against migrations/versions
-SCHEMA = "0005"
+SCHEMA = "0006"
 
 #: by how many characters of its URI a data set is found
 URI_KEY = 300
@@ -115,8 +115,10 @@ environments = Table(
     Column("digest", Text, nullable=False, unique=True),
     Column("python", Text, nullable=False),
     Column("platform", Text, nullable=False),
+    # A reference with the digest that it had then, where that is known: it ends with "sha256:" and 64 digits.
     Column("image", Text),
     Column("packages", JSON, nullable=False),
+    Index("ix_environments_image", func.substr(column("image"), func.length(column("image")) - 70)),
 )
 
 stages = Table(
