@@ -1,5 +1,6 @@
 """Assets on their way between folders, the artifact store and both databases, and what can go wrong there."""
 
+import errno
 import os
 import shutil
 import signal
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.artifacts import store as store_module
+from modelway.artifacts import copying
 from modelway.artifacts.asset_folder import AssetFolder, init_folder
-from modelway.artifacts.store import ArtifactStore, file_digest
-from modelway.errors import DigestMismatch, ModelwayError, UnknownAsset
+from modelway.artifacts.store import Artifact, ArtifactStore, file_digest
+from modelway.errors import DigestMismatch, ModelwayError, NotWritable, UnknownAsset
 from modelway.lineage.asset_transfer import download_asset, upload_asset
 from modelway.lineage.assets import AssetStore, open_assets
 from modelway.lineage.store import open_store
@@ -114,9 +115,6 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
         sent, write = [], ArtifactStore._write
         def counted(self, fs, place, path, digest):
             if len(sent) == 3:
-                # In the middle of the fourth file.
-                Path(place).parent.mkdir(parents=True, exist_ok=True)
-                Path(f"{{place}}.abc.part").write_text("half")
                 os.kill(os.getpid(), signal.SIGKILL)
             sent.append(path)
             write(self, fs, place, path, digest)
@@ -133,6 +131,126 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
     monkeypatch.setattr(ArtifactStore, "_write", lambda *given: (sent.append(given[3]), write(*given)))
     assert desk.upload(folder) == 1
     assert [path.name for path in sent] == ["part-3", "part-4"]
+
+
+#: copies in small blocks, and is killed in the middle of the fifth
+_CUT_OFF = """
+    import os, signal, sys
+    from pathlib import Path
+    from modelway.artifacts import copying
+    from modelway.artifacts.asset_folder import AssetFolder
+    from modelway.artifacts.store import ArtifactStore
+    from modelway.lineage.asset_transfer import download_asset, upload_asset
+    from modelway.lineage.assets import open_assets
+    copying.BLOCK, copy = 1000, copying._copy_on
+    class Killing:
+        def __init__(self, target):
+            self.target, self.blocks = target, 0
+        def write(self, block):
+            self.blocks += 1
+            if self.blocks == 5:
+                self.target.write(block[:500])
+                self.target.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.target.write(block)
+    copying._copy_on = lambda source, target, hashed: copy(source, Killing(target), hashed)
+    what, url, root, place = sys.argv[1:]
+    assets, store = open_assets(url), ArtifactStore(root)
+    if what == "upload":
+        upload_asset(assets, store, AssetFolder(Path(place)), actor="mia")
+    else:
+        download_asset(assets, store, "labels", to=Path(place))
+"""
+
+
+def _cut_off(desk: Desk, what: str, place: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(_CUT_OFF), what, desk.url, desk.store.root, str(place)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each copy took from where the content is."""
+    copy, counts = copying._copy_on, []
+
+    def counted(source: Any, target: Any, hashed: Any) -> str:
+        before = target.tell()
+        digest = copy(source, target, hashed)
+        counts.append(target.tell() - before)
+        return digest
+
+    monkeypatch.setattr(copying, "_copy_on", counted)
+    return counts
+
+
+#: ten thousand characters that differ from each other's neighbours
+_LONG = "".join(f"{number:05}" for number in range(2_000))
+
+
+def test_an_upload_killed_within_a_file_sends_the_rest_of_it(desk: Desk, copied: list[int]) -> None:
+    folder = desk.draft("labels", {"a": _LONG})
+    _cut_off(desk, "upload", folder.place)
+    (part,) = desk.stored()
+    assert (part.suffix, part.stat().st_size) == (".part", 4_500)
+    assert desk.upload(folder) == 1
+    assert copied == [5_500]
+    (whole,) = desk.stored()
+    assert (whole.suffix, whole.read_text()) == ("", _LONG)
+
+
+def test_a_download_killed_within_a_file_brings_the_rest_of_it(desk: Desk, copied: list[int]) -> None:
+    desk.upload(desk.draft("labels", {"a": _LONG}))
+    _cut_off(desk, "download", desk.place / "there")
+    copied.clear()
+    folder = desk.place / "there" / "labels"
+    assert not (folder / "a").exists()
+    (folder / ".asset.parts" / ("0" * 64)).write_text("of a version that nobody wants any more")
+    assert desk.download("labels") == ["labels 1"]
+    assert copied == [5_500]
+    assert (folder / "a").read_text() == _LONG
+    assert sorted(path.name for path in folder.iterdir()) == [".asset.json", "a"]
+
+
+@pytest.mark.parametrize("left", ["x" * 4_500, "x" * 20_000], ids=["damaged", "longer than the file"])
+def test_what_was_left_damaged_is_copied_from_the_beginning(desk: Desk, copied: list[int], left: str) -> None:
+    folder = desk.draft("labels", {"a": _LONG})
+    place = Path(desk.store.uri(file_digest(folder.place / "a"), model="_assets").removeprefix("file://"))
+    place.parent.mkdir(parents=True)
+    place.with_name(f"{place.name}.part").write_text(left)
+    assert desk.upload(folder) == 1
+    assert desk.stored() == [place]
+    parts = desk.place / "there" / "labels" / ".asset.parts"
+    parts.mkdir(parents=True)
+    (parts / f"{place.parent.name}{place.name}").write_text(left)
+    copied.clear()
+    assert desk.download("labels") == ["labels 1"]
+    assert copied == [max(0, 10_000 - len(left)), 10_000]
+    assert (desk.place / "there" / "labels" / "a").read_text() == _LONG
+
+
+def test_two_who_store_one_content_at_once_both_store_it_whole(desk: Desk) -> None:
+    folder = desk.draft("labels", {"a": _LONG})
+    place = Path(desk.store.uri(file_digest(folder.place / "a"), model="_assets").removeprefix("file://"))
+    place.parent.mkdir(parents=True)
+    with copying.kept_part(place.with_name(f"{place.name}.part")) as (_, other):
+        other.write(b"half")
+        other.flush()
+        assert desk.upload(folder) == 1
+    assert place.read_text() == _LONG
+
+
+def test_a_full_disk_keeps_no_part(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = desk.draft("labels", {"a": _LONG})
+
+    def fills_up(_source: Any, target: Any, _hashed: Any) -> str:
+        target.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(copying, "_copy_on", fills_up)
+    with pytest.raises(NotWritable, match="No space left"):
+        desk.upload(folder)
+    assert desk.stored() == []
 
 
 def test_a_download_that_was_cut_off_brings_only_what_is_missing(desk: Desk) -> None:
@@ -171,13 +289,13 @@ def test_a_link_in_the_way_of_a_download_is_refused(desk: Desk) -> None:
 
 def test_a_file_that_changes_while_it_is_uploaded_is_noticed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = desk.draft("labels", {"a": "1" * 100})
-    copy = store_module._copy
+    copy = copying._copy_on
 
-    def changed(source: Any, target: Any) -> str:
+    def changed(source: Any, target: Any, hashed: Any) -> str:
         (folder.place / "a").write_text("2" * 100)
-        return copy(source, target)
+        return copy(source, target, hashed)
 
-    monkeypatch.setattr(store_module, "_copy", changed)
+    monkeypatch.setattr(copying, "_copy_on", changed)
     with pytest.raises(DigestMismatch, match="the file changed while it was stored.*when nothing writes to it"):
         desk.upload(folder)
     assert desk.stored() == []
@@ -222,13 +340,13 @@ def test_other_bytes_than_the_digest_names_are_quarantined_and_a_good_copy_mends
 
 def test_bytes_that_break_off_on_their_way_are_looked_at_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.upload(desk.draft("labels", {"a": "good bytes"}))
-    copy, calls = store_module._copy, []
+    copy, calls = copying._copy_on, []
 
-    def breaks_off(source: Any, target: Any) -> str:
+    def breaks_off(source: Any, target: Any, hashed: Any) -> str:
         calls.append(1)
-        return copy(source, target) if len(calls) > 1 else "sha256:half"
+        return copy(source, target, hashed) if len(calls) > 1 else "sha256:half"
 
-    monkeypatch.setattr(store_module, "_copy", breaks_off)
+    monkeypatch.setattr(copying, "_copy_on", breaks_off)
     assert desk.download("labels") == ["labels 1"]
     assert len(desk.stored()) == 1
 
@@ -236,7 +354,7 @@ def test_bytes_that_break_off_on_their_way_are_looked_at_twice(desk: Desk, monke
 def test_a_file_outside_of_the_store_is_never_moved_aside(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("x")
-    artifact = store_module.Artifact(uri=precious.as_uri(), digest="sha256:" + "0" * 64, size=1)
+    artifact = Artifact(uri=precious.as_uri(), digest="sha256:" + "0" * 64, size=1)
     with pytest.raises(DigestMismatch) as caught:
         ArtifactStore(f"file://{tmp_path}/store").fetch(artifact, to=tmp_path / "copy")
     assert "beside" not in str(caught.value)

@@ -12,6 +12,8 @@ LONGEST_NAME = 100
 LONGEST_PATH_BYTES = 1_000
 #: the file in an asset's folder that says what belongs to the asset
 RECORD = ".asset.json"
+#: the folder in an asset's folder that keeps what came of files whose download was cut off
+PARTS = ".asset.parts"
 
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 _WANTED = re.compile(r"(?P<name>[^@:]*)(?:@(?P<number>[1-9][0-9]{0,8})|:(?P<alias>[^@:]+))?")
@@ -76,7 +78,7 @@ def check_asset_path(path: str) -> str:
         problem = "begins with '/'"
     elif ".." in parts or "." in parts or "" in parts:
         problem = "has an empty part, '.' or '..'"
-    elif path == RECORD:
+    elif path == RECORD or parts[0] == PARTS:
         problem = "is the asset's own record"
     elif not path.isprintable():
         problem = "has characters that cannot be shown"

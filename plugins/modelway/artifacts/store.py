@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from modelway.artifacts.copying import copy, copy_to_end, kept_part
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import DigestMismatch, ModelwayError, NotWritable
 
-BLOCK = 4 * 1024 * 1024
 #: what an object whose bytes were not those of its digest is called from then on
 QUARANTINE = ".quarantine"
 #: a stored file older than this is made young when it is put again: garbage collection leaves the young alone
@@ -156,63 +156,87 @@ class ArtifactStore:
         return f"{self.root}/{model}/sha256/{hexdigits[:2]}/{hexdigits[2:]}"
 
     def _write(self, fs: Any, place: str, path: Path, digest: str) -> None:
-        """Write beside, sync, rename; the digest is taken again from the bytes that were sent."""
-        folder, beside = place.rsplit("/", 1)[0], f"{place}.{uuid.uuid4().hex}.part"
+        """Write beside, sync, rename; the digest is taken again from the bytes that are stored."""
+        folder = place.rsplit("/", 1)[0]
         fs.makedirs(folder, exist_ok=True)
+        if _is_local(fs):
+            _write_file(Path(place), path, digest)
+            return
+        beside = f"{place}.{uuid.uuid4().hex}.part"
         try:
             with path.open("rb") as source, fs.open(beside, "wb") as target:
-                copied = _copy(source, target)
-                if _is_local(fs):
-                    target.flush()
-                    os.fsync(target.fileno())
-            if copied != digest:
-                raise DigestMismatch(
-                    f"the file changed while it was stored: {digest} became {copied}",
-                    where=str(path),
-                    do="Store it again when nothing writes to it",
-                )
+                copied = copy(source, target)
+            _check_copied(path, copied, digest)
             fs.mv(beside, place)
-            if _is_local(fs):
-                sync_folder(Path(folder))
         finally:
             if fs.exists(beside):
                 fs.rm(beside)
 
-    def fetch(self, artifact: Artifact, *, to: Path) -> Path:
+    def fetch(self, artifact: Artifact, *, to: Path, parts: Path | None = None) -> Path:
         """Copy the artifact to the file ``to``, checking its digest on the way; ``to`` appears whole or not at all.
 
         Stored bytes that are twice not what the digest names are moved beside, so that a good copy can be put again.
 
+        :param parts: a folder of the same file system in which what came of a file that was cut off is kept, and from
+            which a later call goes on; default: none is kept
         :raises DigestMismatch: the stored bytes are not the ones the digest names (truncated, changed) or are gone
         """
         fs, place = _filesystem(artifact.uri)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        beside = to.with_name(f"{to.name}.{uuid.uuid4().hex}.part")
-        try:
-            # A second look: a connection that breaks off says nothing about what is stored.
-            if (found := _bring(fs, place, beside)) == artifact.digest or _bring(fs, place, beside) == artifact.digest:
-                beside.replace(to)
-                return to
-            raise DigestMismatch(
-                f"the stored bytes are {found} ({beside.stat().st_size} bytes), "
-                f"not {artifact.digest} ({artifact.size} bytes)",
-                where=artifact.uri,
-                do="The file was truncated or changed after it was written; run the stage that made it again"
-                + _quarantined(fs, place, artifact.digest),
-            )
-        except FileNotFoundError as error:
-            raise DigestMismatch(
-                f"{artifact.digest} is gone",
-                where=artifact.uri,
-                do="Run the stage that made it again; if modelway gc removed it, modelway show tells who and when",
-            ) from error
-        finally:
+        for folder in filter(None, (to.parent, parts)):
+            folder.mkdir(parents=True, exist_ok=True)
+        name = artifact.digest.removeprefix("sha256:") if parts else f"{to.name}.{uuid.uuid4().hex}.part"
+        with kept_part((parts or to.parent) / name) as (beside, target):
+            try:
+                # A second look: a connection that breaks off says nothing about what is stored.
+                found = copy_to_end(lambda: fs.open(place, "rb"), target, digest=artifact.digest, looks=2)
+                if found == artifact.digest:
+                    target.flush()
+                    beside.replace(to)
+                    return to
+                size = target.tell()
+            except BaseException as error:
+                if not parts or isinstance(error, FileNotFoundError):
+                    beside.unlink(missing_ok=True)
+                if isinstance(error, FileNotFoundError):
+                    raise _gone(artifact) from error
+                raise
             beside.unlink(missing_ok=True)
+        raise DigestMismatch(
+            f"the stored bytes are {found} ({size} bytes), not {artifact.digest} ({artifact.size} bytes)",
+            where=artifact.uri,
+            do="The file was truncated or changed after it was written; run the stage that made it again"
+            + _quarantined(fs, place, artifact.digest),
+        )
 
 
-def _bring(fs: Any, place: str, to: Path) -> str:
-    with fs.open(place, "rb") as source, to.open("wb") as target:
-        return _copy(source, target)
+def _write_file(place: Path, path: Path, digest: str) -> None:
+    """Write a file of this machine; its name tells the content, so that any writer can go on with what another left."""
+    with kept_part(place.with_name(f"{place.name}.part")) as (beside, target):
+        copied = copy_to_end(lambda: path.open("rb"), target, digest=digest, looks=1)
+        if copied != digest:
+            beside.unlink()
+        _check_copied(path, copied, digest)
+        target.flush()
+        os.fsync(target.fileno())
+        beside.replace(place)
+    sync_folder(place.parent)
+
+
+def _check_copied(path: Path, copied: str, digest: str) -> None:
+    if copied != digest:
+        raise DigestMismatch(
+            f"the file changed while it was stored: {digest} became {copied}",
+            where=str(path),
+            do="Store it again when nothing writes to it",
+        )
+
+
+def _gone(artifact: Artifact) -> DigestMismatch:
+    return DigestMismatch(
+        f"{artifact.digest} is gone",
+        where=artifact.uri,
+        do="Run the stage that made it again; if modelway gc removed it, modelway show tells who and when",
+    )
 
 
 def _quarantined(fs: Any, place: str, digest: str) -> str:
@@ -265,14 +289,6 @@ def _holds(fs: Any, place: str, size: int, digest: str) -> bool:
     if not fs.exists(place) or fs.size(place) != size:
         return False
     return not _is_local(fs) or file_digest(Path(place)) == digest
-
-
-def _copy(source: BinaryIO, target: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := source.read(BLOCK):
-        digest.update(block)
-        target.write(block)
-    return "sha256:" + digest.hexdigest()
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:

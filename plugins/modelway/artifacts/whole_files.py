@@ -70,7 +70,7 @@ def sweep_partial_files(folder: Path) -> None:
     """Remove the files of ``partial_file`` whose writers were killed."""
     for left in folder.iterdir():
         try:
-            with left.open("rb") as file:
+            with left.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 left.unlink()
         except (BlockingIOError, FileNotFoundError):

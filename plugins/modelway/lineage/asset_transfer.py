@@ -1,15 +1,17 @@
 """Assets on their way: from a folder into the artifact store and the lineage, and back into a folder.
 
-A file is the unit: whole ones are not sent again by an upload or download that goes on, a part of one is.
+What was cut off goes on: whole files are not sent again, and of the one in between, where a file system has it, the rest.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelway.artifacts.asset_folder import AssetDraft, AssetFolder
-from modelway.artifacts.asset_name import check_asset_name, parse_wanted
+from modelway.artifacts.asset_name import PARTS, check_asset_name, parse_wanted
 from modelway.artifacts.store import Artifact, ArtifactStore, file_digest
+from modelway.artifacts.whole_files import sweep_partial_files
 from modelway.errors import DigestMismatch, ModelwayError, UnknownAsset
 from modelway.lineage.asset_record import AssetDetail, AssetFile, NewAssetVersion, RemovedFile, UploadedVersion
 from modelway.lineage.assets import AssetStore
@@ -125,13 +127,19 @@ def _bring(
 ) -> Downloaded:
     places = assets.places([file.digest for file, _ in files])
     removed = {each.uri: each for each in detail.removed}
+    parts = folder.place / PARTS
     for file, place in files:
         artifact = _found(store, file, places=places.get(file.digest, ()))
         if artifact is None:
             raise _gone(detail, file, removed)
-        store.fetch(artifact, to=place)
+        store.fetch(artifact, to=place, parts=parts)
     folder.place.mkdir(parents=True, exist_ok=True)
     folder.write(draft_of(detail))
+    if parts.is_dir():
+        # What is left is of files that nobody wants here any more.
+        sweep_partial_files(parts)
+        with suppress(OSError):
+            parts.rmdir()
     return Downloaded(detail=detail, folder=folder.place, brought=len(files))
 
 

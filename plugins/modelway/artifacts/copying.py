@@ -1,0 +1,96 @@
+"""Bytes on their way, with their digest: a copy that was cut off goes on from what it has."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+BLOCK = 4 * 1024 * 1024
+
+
+def copy(source: BinaryIO, target: BinaryIO) -> str:
+    """Copy the rest of ``source`` in blocks of 4 MiB and return the digest of it, ``sha256:<hex>``."""
+    return _copy_on(source, target, hashlib.sha256())
+
+
+def copy_to_end(open_source: Callable[[], BinaryIO], target: BinaryIO, *, digest: str, looks: int) -> str:
+    """Copy a source behind what an earlier copy of it left in ``target``, and return the digest of all of ``target``.
+
+    Whatever does not come out with ``digest`` is copied again from the beginning, ``looks`` times in all; what was left
+    there counts as none of them.
+    """
+    found = ""
+    if _length(target):
+        found = _attempt(open_source, target)
+    for _ in range(looks):
+        if found == digest:
+            break
+        target.seek(0)
+        target.truncate()
+        found = _attempt(open_source, target)
+    return found
+
+
+def _attempt(open_source: Callable[[], BinaryIO], target: BinaryIO) -> str:
+    target.seek(0)
+    hashed = hashlib.sha256()
+    while block := target.read(BLOCK):
+        hashed.update(block)
+    with open_source() as source:
+        source.seek(target.tell())
+        return _copy_on(source, target, hashed)
+
+
+def _copy_on(source: BinaryIO, target: BinaryIO, hashed: "hashlib._Hash") -> str:
+    while block := source.read(BLOCK):
+        hashed.update(block)
+        target.write(block)
+    return "sha256:" + hashed.hexdigest()
+
+
+def _length(file: BinaryIO) -> int:
+    return file.seek(0, os.SEEK_END)
+
+
+@contextmanager
+def kept_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open the file ``path`` with what a writer that was cut off left in it, for this writer alone.
+
+    It stays where the body leaves it, but for a full disk, which it would keep full. While another writer has it, a new
+    file beside it is given, which does not stay.
+    """
+    file = _open_to_go_on(path)
+    if file is not None:
+        try:
+            with file:
+                yield path, file
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                path.unlink(missing_ok=True)
+            raise
+        return
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with beside.open("x+b") as file:
+            yield beside, file
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _open_to_go_on(path: Path) -> BinaryIO | None:
+    """Return the file locked, None while somebody else has it, or where files cannot be locked."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last writer may have renamed it in the instant before it was locked.
+        if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
