@@ -8,14 +8,13 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-#: ready for tests, not for a machine that loses power: what a killed server has written is in the kernel all the same
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -28,15 +27,15 @@ _SETTINGS = {
 class PostgresServer:
     """One server; ``url`` names a database in SQLAlchemy's form."""
 
-    def __init__(self, folder: Path, *, bin_folder: Path) -> None:
-        self.folder, self._bin = folder, bin_folder
+    def __init__(self, folder: Path, *, bin_folder: Path, settings: Mapping[str, str]) -> None:
+        self.folder, self._bin, self._settings = folder, bin_folder, settings
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = [str(self._bin / "postgres"), "-D", str(self.folder), "-p", str(self.port), *options]
         with (self.folder.parent / "postgres.log").open("ab") as log:
             self._process = subprocess.Popen(_as_owner(command), stdout=log, stderr=log, start_new_session=True)
@@ -56,10 +55,10 @@ class PostgresServer:
         self._wait()
 
     def stop(self) -> None:
-        """Stop it without waiting for its clients."""
+        """Stop it without waiting for its clients or for the disk: its data go with it."""
         if self._process and self._process.poll() is None:
             pid = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGQUIT)
             self._wait()
 
     def _wait(self) -> None:
@@ -100,8 +99,12 @@ def _find_programs() -> Path | None:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Make a server and remove it with all it holds; where none is installed the test is skipped, on CI it fails."""
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Make a server and remove it with all it holds; where none is installed the test is skipped, on CI it fails.
+
+    :param durable: whether it waits for the disk, as a server must that is measured or may lose its power; what a
+        killed one has written is in the kernel all the same
+    """
     programs = _find_programs()
     if programs is None:
         assert os.environ.get("CI") != "true", "PostgreSQL is not installed"
@@ -113,7 +116,8 @@ def postgres_server() -> Iterator[PostgresServer]:
         shutil.chown(root, "postgres", "postgres")
         shutil.chown(data, "postgres", "postgres")
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-locale"]
-    server = PostgresServer(data, bin_folder=programs)
+    settings = _SETTINGS | {"fsync": "on" if durable else "off"}
+    server = PostgresServer(data, bin_folder=programs, settings=settings)
     try:
         subprocess.run(_as_owner(initdb), check=True, capture_output=True, cwd="/")
         server.start()

@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--without-mlflow", action="store_true")
     args = parser.parse_args()
     results: dict[str, Any] = {"versions": args.versions, "many": args.many, "steps": args.steps}
-    with postgres_server() as server, ExitStack() as stack:
+    with postgres_server(durable=True) as server, ExitStack() as stack:
         few = Ours(open_filled(server, args.versions))
         contestants: list[Any] = [few, Floor(server.new_database())]
         if not args.without_mlflow:
