@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from modelway.artifacts.store import BLOCK, file_digest
+from modelway.artifacts.copying import BLOCK
+from modelway.artifacts.store import file_digest
 from modelway.errors import DatasetUnavailable, DigestMismatch, InvalidDataset
 
 #: what object stores say of an object's content, best first
