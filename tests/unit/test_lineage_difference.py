@@ -148,6 +148,31 @@ def test_a_share_of_rows_is_tested_and_nothing_is_claimed_of_others(url: str) ->
     assert plain(found["loss"])["b"] == "NaN"
 
 
+def test_a_mean_with_its_standard_error_is_tested(url: str) -> None:
+    values = [
+        {"loss": 0.50, "loss_stderr": 0.03, "same": 1.0, "same_stderr": 0.0, "far": 1.0, "far_stderr": 0.0},
+        {"loss": 0.40, "loss_stderr": 0.04, "same": 1.0, "same_stderr": 0.0, "far": 1.1, "far_stderr": 0.0},
+    ]
+    a, b = (make_record(run, metrics=each) for run, each in zip("ab", values, strict=True))
+    found = {each.name: each for each in compare(url, a, b).metrics}
+    # z = 0.1 / sqrt(0.03² + 0.04²) = 2, and 4.55 % of a normal distribution lie beyond two standard deviations.
+    assert found["loss"].p_value == pytest.approx(0.0455, abs=5e-5)
+    assert found["loss"].is_significant is True
+    assert found["loss"].why == "z-test with standard errors 0.03 and 0.04"
+    assert (found["same"].p_value, found["far"].p_value) == (1.0, 0.0)
+    assert found["loss_stderr"].why == "not known: how exact loss is"
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf, -0.1, None])
+def test_a_standard_error_that_is_none_claims_nothing(url: str, error: float | None) -> None:
+    more = {} if error is None else {"loss_stderr": error}
+    values = [{"loss": 0.5, "loss_stderr": 0.01}, {"loss": 0.4, **more}]
+    a, b = (make_record(run, metrics=each) for run, each in zip("ab", values, strict=True))
+    (loss,) = [each for each in compare(url, a, b).metrics if each.name == "loss"]
+    assert (loss.p_value, loss.is_significant) == (None, None)
+    assert loss.why == "not known: no share of rows such as accuracy, and no loss_stderr beside it"
+
+
 def test_without_the_rows_of_the_evaluation_nothing_is_claimed(url: str) -> None:
     found = compare(url, make_record("a"), with_rows(make_record("b"), 50)).metrics
     (accuracy,) = [each for each in found if each.name == "accuracy"]

@@ -12,6 +12,10 @@ LEVEL = 0.05
 _SHARE = re.compile(r"(.*[_/. -])?(accuracy|acc|top[-_]?\d+([-_]accuracy)?|error[-_]rate)")
 
 
+#: an evaluation returns ``loss_stderr``, the standard error of its mean, beside ``loss``
+STANDARD_ERROR = "_stderr"
+
+
 def compare_metric(name: str, a: VersionDetail, b: VersionDetail) -> MetricDifference:
     """Return both values of a metric, and how probable their difference is by chance where that can be told."""
     first, second = a.summary.metrics.get(name), b.summary.metrics.get(name)
@@ -19,19 +23,36 @@ def compare_metric(name: str, a: VersionDetail, b: VersionDetail) -> MetricDiffe
     difference = None if first is None or second is None else second - first
     if first is None or second is None or difference is None or not math.isfinite(difference):
         why = "not known: " + ("only one version has it" if difference is None else "a value is not finite")
-    elif not _SHARE.fullmatch(name.lower()) or not (0 <= first <= 1 and 0 <= second <= 1):
-        why = "not known: no share of rows such as accuracy, and no value per row is recorded"
-    elif (rows := (evaluated_rows(a), evaluated_rows(b))) and None in rows:
-        which = " and ".join(f"v{each.summary.number}" for each, n in zip((a, b), rows, strict=True) if n is None)
-        why = f"not known: by how many rows {which} was evaluated is not recorded"
+    elif name.endswith(STANDARD_ERROR):
+        why = f"not known: how exact {name.removesuffix(STANDARD_ERROR)} is"
+    elif errors := _standard_errors(name, a, b):
+        p_value = two_means(first, errors[0], second, errors[1])
+        why = f"z-test with standard errors {errors[0]:.3g} and {errors[1]:.3g}"
     else:
-        n, m = (number or 0 for number in rows)
-        p_value = two_proportions(first, n, second, m)
-        why = f"two-proportion z-test over {n:,} and {m:,} rows"
+        p_value, why = _compare_shares(name, first, a, second, b)
     is_significant = None if p_value is None else p_value < LEVEL
     return MetricDifference(
         name=name, a=first, b=second, difference=difference, p_value=p_value, is_significant=is_significant, why=why
     )
+
+
+def _standard_errors(name: str, a: VersionDetail, b: VersionDetail) -> tuple[float, float] | None:
+    first, second = (each.summary.metrics.get(name + STANDARD_ERROR, math.nan) for each in (a, b))
+    known = math.isfinite(first) and math.isfinite(second) and min(first, second) >= 0
+    return (first, second) if known else None
+
+
+def _compare_shares(
+    name: str, first: float, a: VersionDetail, second: float, b: VersionDetail
+) -> tuple[float | None, str]:
+    if not _SHARE.fullmatch(name.lower()) or not (0 <= first <= 1 and 0 <= second <= 1):
+        return None, f"not known: no share of rows such as accuracy, and no {name}{STANDARD_ERROR} beside it"
+    rows = evaluated_rows(a), evaluated_rows(b)
+    if None in rows:
+        which = " and ".join(f"v{each.summary.number}" for each, n in zip((a, b), rows, strict=True) if n is None)
+        return None, f"not known: by how many rows {which} was evaluated is not recorded"
+    n, m = (number or 0 for number in rows)
+    return two_proportions(first, n, second, m), f"two-proportion z-test over {n:,} and {m:,} rows"
 
 
 def evaluated_rows(detail: VersionDetail) -> int | None:
@@ -64,3 +85,15 @@ def two_proportions(a: float, n: int, b: float, m: int) -> float | None:
         return 1.0 if a == b else None
     z = (b - a) / math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     return math.erfc(abs(z) / math.sqrt(2))
+
+
+def two_means(a: float, error_a: float, b: float, error_b: float) -> float:
+    """Return the two-sided probability of two means as far apart, given their standard errors, of many rows each.
+
+    The z-test of two means with known variances (NIST/SEMATECH e-Handbook of Statistical Methods, 7.3.1, for large
+    samples), the rows of both taken for independent.
+    """
+    error = math.hypot(error_a, error_b)
+    if not error:
+        return 1.0 if a == b else 0.0
+    return math.erfc(abs(b - a) / error / math.sqrt(2))
