@@ -5,14 +5,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.difference import difference
 from modelway.lineage.difference_record import DiffRecord
-from modelway.lineage.graph_tree import tree
 from modelway.lineage.inquiry import Inquiry, open_inquiry
 from modelway.lineage.opened import store_exists
 from modelway.lineage.query_record import LineageGraph
@@ -21,8 +20,10 @@ from modelway.lineage.store import LineageStore, open_to_read
 from modelway.lineage.values import plain
 from modelway.ui.page import page
 
-#: versions of a model that the list shows
-LISTED = 50
+#: versions that a page of a model's list shows, and the list of all models of each
+LISTED, NEWEST = 50, 5
+#: no list is longer, and a database counts in 64 bits
+_Page = Annotated[int, Query(alias="page", ge=1, le=1_000_000)]
 
 
 def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., frozenset[str]]) -> FastAPI:
@@ -75,13 +76,23 @@ class ReadableLineage:
             raise UnknownModel(f"there is no model '{name}' that you may read", known=known, given=name)
         return known[name]
 
-    def versions(self, model: str) -> list[VersionSummary]:
-        """Return the newest readable versions of a model, newest first.
+    def versions(self, model: str, *, page: int = 1, listed: int = LISTED) -> list[VersionSummary]:
+        """Return a page of the readable versions of a model, newest first.
 
         :raises UnknownModel: there is none that the user may read
         """
         found = self.model(model)
-        return self._store.versions(model, limit=LISTED, dags=found.dags) if self._store else []
+        assert self._store is not None  # else there is no model
+        return self._store.versions(model, limit=listed * page, dags=found.dags)[listed * (page - 1) :]
+
+    def before(self, model: str, number: int) -> int | None:
+        """Return the readable version before another one; None: there is none, or not among the newest."""
+        store, dags = self._store, self.model(model).dags
+        assert store is not None  # else there is no model
+        try:
+            return store.find(model, str(number - 1), dags=dags)
+        except UnknownVersion:
+            return next((each.number for each in self.versions(model) if each.number < number), None)
 
     def version(self, model: str, wanted: str) -> VersionDetail:
         """Return the record of a readable version given by number, ``v3``, alias or ``latest``.
@@ -117,31 +128,36 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/models")
     def models(request: Request, readable: Lineage) -> Response:
-        shown = [(model, readable.versions(model.name)) for model in readable.models]
-        return page(request, "models.html", models=shown, listed=LISTED)
+        shown = [(model, readable.versions(model.name, listed=NEWEST)) for model in readable.models]
+        return page(request, "models.html", models=shown)
 
     @app.get("/models/{model}")
-    def versions(request: Request, readable: Lineage, model: str) -> Response:
-        shown = [(readable.model(model), readable.versions(model))]
-        return page(request, "models.html", models=shown, listed=LISTED, only=model)
+    def versions(request: Request, readable: Lineage, model: str, number: _Page = 1) -> Response:
+        found = readable.model(model)
+        last = -(-found.count // LISTED)
+        number = min(number, last)
+        shown = readable.versions(model, page=number)
+        return page(request, "model.html", model=found, versions=shown, number=number, last=last, listed=LISTED)
 
     @app.get("/models/{model}/compare")
     def compare(request: Request, readable: Lineage, model: str, a: str = "", b: str = "latest") -> Response:
-        known = readable.versions(model)
-        # The form was sent without a choice, or the page was called by hand: the two newest.
-        before = a or str(known[min(1, len(known) - 1)].number)
-        return page(request, "compare.html", found=readable.difference(model, before, b), versions=known)
+        known, number = readable.versions(model), readable.version(model, b or "latest").summary.number
+        # The form was sent without a choice, or the page was called by hand: the one before.
+        first = a or str(readable.before(model, number) or number)
+        found = readable.difference(model, first, str(number))
+        return page(request, "compare.html", found=found, model=readable.model(model), versions=known)
 
     @app.get("/models/{model}/versions/{version}/lineage")
     def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:
-        up, down = readable.graphs(model, version)
-        shown = [("Upstream: what it came out of", up, list(tree(up))), ("Downstream", down, list(tree(down)))]
+        graphs = dict(zip(("up", "down"), readable.graphs(model, version), strict=True))
         number = readable.version(model, version).summary.number
-        return page(request, "lineage.html", model=model, number=number, graphs=shown)
+        return page(request, "lineage.html", model=model, number=number, graphs=graphs)
 
     @app.get("/models/{model}/versions/{version}")
     def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
-        return page(request, "version.html", detail=readable.version(model, version))
+        detail = readable.version(model, version)
+        before, aliases = readable.before(model, detail.summary.number), readable.model(model).aliases
+        return page(request, "version.html", detail=detail, before=before, aliases=aliases)
 
 
 def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
@@ -152,8 +168,8 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         return JSONResponse({"models": plain(readable.models)})
 
     @app.get("/api/models/{model}")
-    def versions(readable: Lineage, model: str) -> JSONResponse:
-        return JSONResponse({"model": model, "versions": plain(readable.versions(model))})
+    def versions(readable: Lineage, model: str, number: _Page = 1) -> JSONResponse:
+        return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number))})
 
     @app.get("/api/models/{model}/compare")
     def compare(readable: Lineage, model: str, a: str, b: str) -> JSONResponse:

@@ -4,6 +4,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from modelway.lineage.record import EvaluationRecord, MetricSeries, VersionSummary
+from modelway.lineage.difference_record import Change, EnvironmentDifference
+from modelway.lineage.graph_tree import TreeStep, tree
+from modelway.lineage.query_record import LineageGraph
+from modelway.lineage.record import EvaluationRecord, VersionSummary
 from modelway.lineage.values import plain
-from modelway.ui.charts import chart, importance_bars
+from modelway.ui.bars import importance_bars
+from modelway.ui.charts import chart, figure_title, training_charts
 
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
@@ -51,9 +56,11 @@ def show_number(value: float | None) -> str:
     return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
 
 
-def show_time(value: datetime | None) -> str:
-    """Write a time to the second, in UTC."""
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if value else "–"
+def show_time(value: datetime | None, *, to: str = "seconds") -> str:
+    """Write a time to the second or the minute, in UTC."""
+    if value is None:
+        return "–"
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec=to) + " UTC"
 
 
 def show_digest(value: str | None) -> str:
@@ -87,18 +94,44 @@ def metric_names(records: Sequence[VersionSummary | EvaluationRecord], *, most: 
     return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]]
 
 
-def curve(series: MetricSeries, *, width: int = 180, height: int = 36, most: int = 180) -> str:
-    """Return the points of a polyline of a metric over its steps; values that are not finite are left out."""
-    points = [
-        (step, value) for step, value in zip(series.steps, series.values, strict=True) if abs(value) < float("inf")
+@dataclass(frozen=True, kw_only=True)
+class TreeLine:
+    """A line of a lineage tree; ``place`` counts them, ``first`` is where the same thing was told first."""
+
+    step: TreeStep
+    place: int
+    first: int
+
+
+def tree_lines(graph: LineageGraph) -> list[TreeLine]:
+    """Return a lineage graph as the lines of its tree."""
+    firsts: dict[str, int] = {}
+    return [
+        TreeLine(step=step, place=place, first=firsts.setdefault(step.node.id, place))
+        for place, step in enumerate(tree(graph))
     ]
-    points = points[:: max(1, len(points) // most)]
-    if len(points) < 2:
-        return ""
-    low, high = min(value for _, value in points), max(value for _, value in points)
-    first, last = points[0][0], points[-1][0]
-    across, down = (width - 4) / ((last - first) or 1), (height - 4) / ((high - low) or 1)
-    return " ".join(f"{2 + (step - first) * across:.1f},{2 + (high - value) * down:.1f}" for step, value in points)
+
+
+def environments(found: Sequence[EnvironmentDifference]) -> list[tuple[list[str], tuple[Change, ...]]]:
+    """Return the differences of environments, each once, with the stages that have it."""
+    stages: dict[str, list[str]] = {}
+    changes: dict[str, tuple[Change, ...]] = {}
+    for each in found:
+        told = (*each.changes, *each.packages)
+        stages.setdefault(repr(told), []).append(each.stage)
+        changes[repr(told)] = told
+    return [(stages[key], changes[key]) for key in stages]
+
+
+def written(value: Any) -> str:
+    """Write one side of a change: text as it is, anything else as JSON."""
+    data = plain(value)
+    return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+
+
+def plural(count: int, word: str) -> str:
+    """Write how many there are of a thing."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _make_environment() -> Environment:
@@ -114,10 +147,17 @@ def _make_environment() -> Environment:
         time=show_time,
         digest=show_digest,
         bytes=show_bytes,
-        curve=curve,
         chart=chart,
+        figure_title=figure_title,
+        training_charts=training_charts,
         importance_bars=importance_bars,
         seconds=show_seconds,
+        minute=lambda value: show_time(value, to="minutes"),
+        tree_lines=tree_lines,
+        environments=environments,
+        written=written,
+        plural=plural,
+        signed=lambda value: show_number(value) if value is None or not value > 0 else f"+{show_number(value)}",
         count=lambda value: f"{value:,}" if isinstance(value, int) else show_number(value),
         segment=lambda text: quote(str(text), safe=""),
         json=lambda value, indent=None: json.dumps(value, indent=indent, ensure_ascii=False, default=str),

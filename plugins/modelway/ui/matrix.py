@@ -1,0 +1,94 @@
+"""A matrix as SVG: a confusion matrix, or any other one."""
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from modelway.lineage.record import FigureRecord
+from modelway.ui.svg import as_float, cut, join, short, svg
+
+#: of a matrix with more cells across, the numbers are told by pointing at them
+MOST_NUMBERS = 12
+#: how many characters of a row's or a column's name are shown, and about how wide and high one is
+NAME, WIDE, HIGH = 14, 6.6, 12
+#: the darkest cell behind a number, which must be read on it
+DARKEST = 0.55
+_CELL = Markup(
+    '<g><title>{title}</title><rect class="cell" x="{x}" y="{y}" width="{size}" height="{size}" '
+    'fill-opacity="{share:.3f}"/>{number}</g>'
+)
+_TEXT = Markup('<text x="{:.0f}" y="{:.0f}" text-anchor="{}">{}</text>')
+_TURNED = Markup('<text transform="translate({:.0f} {:.0f}) rotate(-60)">{}</text>')
+_NUMBER = Markup('<text class="number" x="{:.0f}" y="{:.0f}" text-anchor="middle">{}</text>')
+
+
+def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
+    """Return a matrix; of a confusion matrix the share of each row is told, too."""
+    data, is_confusion = figure.data, figure.kind == "confusion"
+    rows, columns = [str(each) for each in data["rows"]], [str(each) for each in data["columns"]]
+    values = [[as_float(value) for value in row] for row in data["values"]]
+    along, down = (
+        str(data.get(key) or (default if is_confusion else ""))
+        for key, default in (("x_label", "said"), ("y_label", "true"))
+    )
+    across = max(len(rows), len(columns), 1)
+    size, numbered = max(6, min(36, 300 // across)), across <= MOST_NUMBERS
+    flat = max(map(len, columns), default=0) * WIDE <= size - 2
+    left = int(_longest(rows) * WIDE) + 10 + (16 if down else 0)
+    head = HIGH + 8 if flat else int(_longest(columns) * WIDE * 0.87) + 14
+    top = head + (16 if along else 0)
+    most = max((abs(value) for row in values for value in row if math.isfinite(value)), default=0.0) or 1.0
+    darkest = DARKEST if numbered else 1.0
+    parts = []
+    for y, (row, name) in enumerate(zip(values, rows, strict=True)):
+        total = sum(row)
+        for x, (value, other) in enumerate(zip(row, columns, strict=True)):
+            at = {"x": left + x * size, "y": top + y * size}
+            told = f"{down} {name}, {along} {other}: {value:.6g}" if is_confusion else f"{name} → {other}: {value:.6g}"
+            if is_confusion and total > 0:
+                told += f", {100 * value / total:.3g} % of the row"
+            middle = (at["x"] + size / 2, at["y"] + size / 2 + 4)
+            number = _NUMBER.format(*middle, "–" if math.isnan(value) else short(value)) if numbered else ""
+            share = abs(value) / most * darkest if math.isfinite(value) else 0.0
+            parts.append(_CELL.format(title=told, size=size, share=share, number=number, **at))
+    parts += _row_names(rows, left=left, top=top, size=size) + _column_names(columns, left=left, top=top, size=size)
+    width, height = left + len(columns) * size, top + len(rows) * size
+    if along:
+        parts.append(_TEXT.format(left + len(columns) * size / 2, 12, "middle", cut(along, 40)))
+    if down:
+        turned = Markup('<text transform="translate(12 {:.0f}) rotate(-90)" text-anchor="middle">{}</text>')
+        parts.append(turned.format(top + len(rows) * size / 2, cut(down, 40)))
+    # The last of the turned names reaches beyond its column.
+    room = 4 if flat else 4 + int(_longest(columns) * WIDE * 0.5)
+    told = f"{len(rows)} rows, {len(columns)} columns"
+    if is_confusion and rows == columns:
+        right, total = sum(values[place][place] for place in range(len(rows))), sum(map(sum, values))
+        told += f"; {right:.6g} of {total:.6g} are on the diagonal"
+    note = Markup('<ul class="legend"><li class="soft">{}</li></ul>').format(told)
+    return svg(title, told, join(parts), width=max(width + room, 120), height=height + 4) + note
+
+
+def _longest(names: Sequence[str]) -> int:
+    return max((min(len(name), NAME) for name in names), default=0)
+
+
+def _every(size: int) -> int:
+    """Return how many names apart those are that find room."""
+    return -(-HIGH // size)
+
+
+def _row_names(rows: Sequence[str], *, left: int, top: int, size: int) -> list[Markup]:
+    spots = enumerate(rows)
+    return [
+        _TEXT.format(left - 5, top + y * size + size / 2 + 4, "end", cut(name, NAME))
+        for y, name in spots
+        if not y % _every(size)
+    ]
+
+
+def _column_names(columns: Sequence[str], *, left: int, top: int, size: int) -> list[Markup]:
+    named = [(left + x * size + size / 2, cut(name, NAME)) for x, name in enumerate(columns) if not x % _every(size)]
+    if max(map(len, columns), default=0) * WIDE <= size - 2:
+        return [_TEXT.format(x, top - 6, "middle", name) for x, name in named]
+    return [_TURNED.format(x + 4, top - 5, name) for x, name in named]

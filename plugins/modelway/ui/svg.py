@@ -1,0 +1,47 @@
+"""What all charts are made of: SVG within the page, where no style is inline and every text is escaped."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from markupsafe import Markup
+
+
+def svg(title: str, description: str, inside: Markup, *, width: int, height: int) -> Markup:
+    """Return a picture with the words that a screen reader tells instead of it."""
+    head = Markup(
+        '<svg class="chart" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" aria-label="{title}">'
+        "<desc>{description}</desc>"
+    )
+    return head.format(w=width, h=height, title=title, description=description) + inside + Markup("</svg>")
+
+
+def join(parts: Iterable[Markup]) -> Markup:
+    """Return the parts as one."""
+    return Markup("").join(parts)
+
+
+def as_float(value: Any) -> float:
+    """Return a chart's number: those that are not finite are kept as text, None stands for one that is not known."""
+    return math.nan if value is None else float(value)
+
+
+def shown(value: Any) -> str:
+    """Write a number with four significant digits."""
+    return f"{as_float(value):.4g}"
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text that fits; what was cut off is told by an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def short(value: float) -> str:
+    """Write a number with few characters: 12345 is 12.3k."""
+    size = abs(value)
+    if not math.isfinite(value) or size < 10_000 or size >= 1e15:
+        return f"{value:.4g}" if size < 1e15 and float(value).is_integer() else f"{value:.3g}"
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{value / unit:.3g}{letter}"
+    raise AssertionError(value)
