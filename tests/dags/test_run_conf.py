@@ -1,7 +1,7 @@
-"""``modelway run --set``: the fields of the form, on the command line."""
+"""``modelway run``: on the command line, the fields of the form, and what a schedule would tell the run."""
 
 import pytest
-from modelway.cli.run import run_conf
+from modelway.cli.run import run_conf, told_by_schedule
 from modelway.errors import ModelwayError
 from modelway.spec.model import ModelSpec
 
@@ -36,3 +36,36 @@ def test_values_are_those_of_the_form():
 def test_what_is_no_value_of_the_form_is_refused(given, told):
     with pytest.raises(ModelwayError, match=told):
         run_conf(SPEC, [given])
+
+
+DAILY = ModelSpec.model_validate({"model": "m", "schedule": {"cron": "@daily"}})
+FIFTH = ["2026-01-05T00:00:00+00:00", "2026-01-06T00:00:00+00:00"]
+
+
+def test_a_run_started_then_has_the_last_interval_of_then():
+    told = told_by_schedule(DAILY, run_after="2026-01-06T08:00+02:00")
+    assert told == {"run_after": "2026-01-06T08:00:00+02:00", "interval": FIFTH, "partition": None}
+    # A day without a time means its last moment: the interval that ends with it is not over.
+    assert told_by_schedule(DAILY, run_after="2026-01-06")["interval"] == FIFTH
+    assert told_by_schedule(SPEC, run_after="2026-01-06")["interval"] is None
+
+
+@pytest.mark.parametrize("spec", [SPEC, DAILY])
+def test_an_interval_is_taken_as_it_is_given_with_or_without_a_schedule(spec):
+    told = told_by_schedule(spec, interval=("2026-01-05", "2026-01-05T12:30"), partition="north")
+    begin, end = "2026-01-05T00:00:00+00:00", "2026-01-05T12:30:00+00:00"
+    assert told == {"run_after": None, "interval": [begin, end], "partition": "north"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"interval": ("2026-01-06", "2026-01-05")}, "its start 2026-01-06 is not before its end 2026-01-05"),
+        ({"interval": ("2026-01-05", "2026-01-05")}, "is not before its end"),
+        ({"interval": ("soon", "2026-01-05")}, "'soon' is no time"),
+        ({"run_after": "soon"}, "'soon' is no time"),
+    ],
+)
+def test_times_that_are_none_are_refused(given, told):
+    with pytest.raises(ModelwayError, match=told):
+        told_by_schedule(SPEC, **given)

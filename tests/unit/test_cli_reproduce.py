@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,17 @@ from modelway.artifacts.code_package import write_code_package
 from modelway.artifacts.dataset import read_dataset
 from modelway.artifacts.store import ArtifactStore
 from modelway.cli import main
+from modelway.cli._recorded_data import check_data
 from modelway.cli._reproduction import Reproduction, prepare
-from modelway.errors import DigestMismatch, InvalidDataset, ModelwayError
+from modelway.cli._this_machine import here
+from modelway.cli.reproduce import print_outcome
+from modelway.errors import CapabilityMissing, DigestMismatch, InvalidDataset, ModelwayError
 from modelway.hooks.settings import load_settings
-from modelway.lineage.record import DatasetRecord, VersionDetail
+from modelway.lineage.record import DatasetRecord, EnvironmentRecord, StageRecord, VersionDetail
 from modelway.lineage.store import open_store
 from modelway.spec.load import load_spec
 
-from tests.lineage_samples import digest, make_record
+from tests.lineage_samples import ENVIRONMENT, digest, make_record
 
 SPEC = """
 model: steady
@@ -54,6 +56,7 @@ def recorded(place: Path, **run: Any) -> VersionDetail:
         "code_uri": code.uri,
         "code_size": code.size,
         "seed": 11,
+        "stages": (StageRecord(name="first", skipped=True), StageRecord(name="second", environment=ENVIRONMENT)),
         "datasets": (DatasetRecord(stage="second", name="rows", uri=rows, digest=data.digest, version="v"),),
     }
     record = replace(record, run=replace(record.run, **own | run))
@@ -76,10 +79,22 @@ def test_code_spec_seed_parameters_stages_and_data_are_those_of_the_record(place
     assert (spec.train.base, spec.schedule, spec.reuse) == (None, None, "never")
     assert plan.words == (
         *("steady", "--seed", "11", "--set", 'rollout="no"', "--set", 'base="none"', "--set", "scale=0.5"),
-        *("--set", 'skip=["first"]', "--run-after", "2026-03-01T00:00:00+00:00"),
+        *("--set", 'skip=["first"]', "--interval", "2026-02-28T00:00:00+00:00", "2026-03-01T00:00:00+00:00"),
+        *("--partition", "2026-02-28T00:00:00"),
     )
     assert plan.environment["MODELWAY_HOME"] == str(place / "again")
     assert plan.lineage_url == f"sqlite:///{place}/again/lineage.db"
+
+
+def test_a_run_without_an_interval_of_its_own_has_the_data_up_to_its_end(place: Path) -> None:
+    plan = laid_out(place, recorded(place, interval_start=None, partition=None))
+    assert plan.words[-2:] == ("--run-after", "2026-03-01T00:00:00+00:00")
+
+
+def test_a_stage_without_parameters_is_none_that_was_left_out(place: Path) -> None:
+    stages = (StageRecord(name="first"), StageRecord(name="second"))
+    plan = laid_out(place, recorded(place, stages=stages))
+    assert "skip" not in " ".join(plan.words)
 
 
 def test_a_data_set_that_changed_or_went_is_told_by_name(place: Path) -> None:
@@ -131,16 +146,158 @@ def test_a_version_that_began_from_another_begins_from_its_checkpoint(place: Pat
         prepare(detail, replace(detail, summary=gone), settings=load_settings(), home=place / "another")
 
 
-def test_what_only_a_schedule_can_give_and_a_record_that_lacks_something_are_refused(place: Path) -> None:
-    detail = recorded(place, interval_start=datetime(2026, 2, 28, tzinfo=UTC))
-    spec = json.loads(json.dumps(detail.run.spec))
-    spec["train"]["params"]["day"] = "{{ interval_start }}"
-    with pytest.raises(ModelwayError, match="made from its interval_start, which a run by hand does not have"):
-        laid_out(place, replace(detail, run=replace(detail.run, spec=spec)))
+def test_a_record_that_lacks_something_is_refused(place: Path) -> None:
+    detail = recorded(place)
     for lacking in ({"spec": {}}, {"seed": None}, {"code_digest": None}):
         with pytest.raises(ModelwayError, match="no model spec, code or seed"):
             laid_out(place, replace(detail, run=replace(detail.run, **lacking)))
     assert not (place / "again").exists()
+
+
+def checked(place: Path, *told: DatasetRecord) -> tuple[str, ...]:
+    """Return what could not be checked of the data sets of which the run's code told."""
+    own = DatasetRecord(stage="second", name="rows", uri=(place / "rows.csv").as_uri(), version="v")
+    digest = read_dataset(name="rows", uri=own.uri).digest
+    run = replace(make_record().run, datasets=(replace(own, digest=digest), *told))
+    return check_data(run, declared={"rows": {}}, jobs=place / "home" / "jobs")
+
+
+def test_data_that_the_code_told_of_is_checked_too(place: Path) -> None:
+    (place / "more").mkdir()
+    (place / "more" / "a").write_text("a")
+    (place / "one").write_text("1")
+    one, more = (read_dataset(name="x", uri=str(place / name)).digest or "" for name in ("one", "more"))
+    told = DatasetRecord(stage="second", name="told", uri=str(place / "one"), digest=one)
+    folder = replace(told, name="folder", uri=(place / "more").as_uri(), digest=more)
+    bare = replace(told, name="bare", digest=one.removeprefix("sha256:").upper())
+    assert checked(place, told, replace(told, stage="third"), folder, bare) == ()
+    with pytest.raises(InvalidDataset, match="data set 'told' has changed"):
+        checked(place, replace(told, digest=digest("other")))
+    (place / "more" / "b").write_text("b")
+    with pytest.raises(InvalidDataset, match="data set 'folder' has changed"):
+        checked(place, told, folder)
+    (place / "one").unlink()
+    for known in (one, None, "md5:0123"):
+        with pytest.raises(InvalidDataset, match="data set 'told' is not there"):
+            checked(place, replace(told, digest=known))
+
+
+def test_what_cannot_be_checked_is_told(place: Path) -> None:
+    (place / "one").write_text("1")
+    told = DatasetRecord(stage="second", name="told", uri=str(place / "one"))
+    own = replace(told, uri=str(place / "home" / "jobs" / "m" / "out"), digest=digest("gone by now"))
+    for data, why in (
+        (told, "the run told no SHA-256 of it"),
+        (replace(told, digest="md5:0123"), "the run told no SHA-256 of it"),
+        (replace(told, uri="sklearn://datasets/digits"), "the run told no digest of it"),
+        (replace(told, uri="sklearn://datasets/digits", digest=digest("d")), "its store tells no such digest of it"),
+        (replace(told, uri="memory://nowhere", digest=None), "the run told no digest of it"),
+        (replace(told, uri="", digest=digest("d")), "its address is none"),
+        (replace(told, uri="data/rows.csv", digest=digest("d")), "its address is none"),
+        (own, "it lies in the folder of a job, which makes it again"),
+    ):
+        assert checked(place, data, replace(data, stage="third")) == (
+            f"data set 'told' ({data.uri or 'without an address'}) was not checked: {why}",
+        )
+    # Its own data set is checked, whatever more the code tells of it.
+    assert checked(place, replace(told, name="rows", uri=(place / "rows.csv").as_uri(), rows=5)) == ()
+
+
+def test_a_given_data_set_of_which_nothing_tells_the_content_is_told(place: Path) -> None:
+    data = DatasetRecord(stage="second", name="rows", uri="sklearn://datasets/digits", version="1")
+    run = replace(make_record().run, datasets=(data,))
+    told = check_data(run, declared={"rows": {}}, jobs=place / "jobs")
+    assert told == ("data set 'rows' (sklearn://datasets/digits) was not checked: nothing tells its content",)
+
+
+CLUSTER = """
+model: steady
+storage: {nfs: {server: files, path: /x}}
+kubernetes: {env: {TOKEN: {secret: s, key: k}, LEVEL: high}}
+retry_rules: {out_of_memory: more-memory}
+train:
+  backend: kubernetes
+  resources: {disk: 20Gi, memory: 4Gi, cpu: 500}
+  nodes: 3
+  stages:
+    - {name: first, processes_per_node: 2}
+    - {name: second, nodes: 100, resources: {gpu: 64, gpu_type: amd.com/gpu}}
+evaluate: {resources: {memory: 1Gi}}
+"""
+
+
+def cluster_spec(place: Path) -> dict[str, Any]:
+    (place / "models" / "steady" / "model.yaml").write_text(CLUSTER)
+    spec: dict[str, Any] = json.loads(json.dumps(load_spec(place / "models" / "steady").to_dict()))
+    return spec
+
+
+def test_what_a_cluster_gave_becomes_what_this_machine_gives_or_is_told(place: Path) -> None:
+    spec = cluster_spec(place)
+    variables, cores = here(spec, skipped={"second"})
+    assert variables.startswith("the run had the environment variables of kubernetes.env: LEVEL, TOKEN;")
+    assert cores.startswith("stage 'first' had 1500 CPU cores, this machine has ")
+    (place / "models" / "steady" / "model.yaml").write_text(json.dumps(spec))
+    train = load_spec(place / "models" / "steady").train
+    assert train.backend == "local"
+    assert [(stage.nodes, stage.processes_per_node) for stage in train.stages] == [(1, 6), (1, 1)]
+
+
+def test_what_this_machine_does_not_have_is_refused_by_name(place: Path) -> None:
+    with pytest.raises(
+        CapabilityMissing, match="stage 'second' had 100 processes on 100 nodes, a machine has at most 64"
+    ):
+        here(cluster_spec(place))
+    spec = cluster_spec(place)
+    spec["train"]["stages"][1]["nodes"] = 2
+    with pytest.raises(CapabilityMissing, match="stage 'second' had 128 GPUs, this machine has "):
+        here(spec)
+
+
+def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detail = recorded(place)
+    own = replace(
+        ENVIRONMENT,
+        digest=digest("own"),
+        image=None,
+        python="3.12.1",
+        platform="Linux aarch64, Neoverse-N1",
+        packages={"numpy": "2.4.0", "torch": "2.13.0"},
+    )
+    plan = Reproduction(
+        model="steady", environment={}, words=(), lineage_url="", unchecked=("data set 'x'",), lacking=("no GPUs",)
+    )
+
+    def told(made: VersionDetail, backend: str, environment: EnvironmentRecord | None) -> list[str]:
+        stage = StageRecord(name="second", backend=backend, environment=environment)
+        made = replace(made, run=replace(made.run, stages=(stage,)))
+        again = replace(detail, run=replace(detail.run, stages=(replace(stage, backend="local", environment=own),)))
+        print_outcome(made, again, plan=plan)
+        return capsys.readouterr().out.splitlines()
+
+    other = replace(detail, summary=replace(detail.summary, model_digest=digest("other")))
+    lines = told(other, "kubernetes", ENVIRONMENT)
+    for line in (
+        "steady v1: not reproduced; what was recorded, and what came out now:",
+        "  This machine is not the place where it was made, which alone can give other bytes:",
+        "  ! no GPUs",
+        "  ! its jobs ran with the backend kubernetes, here with local",
+        f"  ! it ran in the image {ENVIRONMENT.image}, here in none",
+        "  ! it ran on Linux x86_64, here on Linux aarch64, Neoverse-N1",
+        "  ! it ran with Python 3.11.7, here with Python 3.12.1",
+        "  ! 1 package is not that of then, see below",
+        "  ! data set 'x'",
+        "      ~ numpy: 2.3.1 → 2.4.0",
+        f"      ~ image: {ENVIRONMENT.image} → -",
+    ):
+        assert line in lines
+    assert "  ! the record does not tell in which environment second ran" in told(other, "docker", None)
+    same = told(detail, "kubernetes", ENVIRONMENT)
+    assert same[0] == "steady v1: reproduced, byte for byte"
+    assert "  data set 'x'" in same
+    assert not [line for line in same if "!" in line]
 
 
 def test_unknown_versions_and_a_folder_in_use_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.errors import DigestMismatch, InvalidDataset, ModelwayError
+from modelway.cli._recorded_data import check_data, given_data
+from modelway.cli._this_machine import here
+from modelway.errors import DigestMismatch, ModelwayError
 
 if TYPE_CHECKING:
     from modelway.hooks.settings import Settings
-    from modelway.lineage.record import VersionDetail, VersionRecord
+    from modelway.lineage.record import RunRecord, VersionDetail, VersionRecord
 
 _DO_NOTHING = "A version can be run again only from a whole record"
 
@@ -26,6 +28,10 @@ class Reproduction:
     words: tuple[str, ...]
     """The arguments of ``modelway run``."""
     lineage_url: str
+    unchecked: tuple[str, ...]
+    """A line for each data set of which nothing can tell whether it is what it was."""
+    lacking: tuple[str, ...]
+    """A line for each thing that the run had and will not have."""
 
 
 def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: "Settings", home: Path) -> Reproduction:
@@ -35,24 +41,29 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
     :raises ModelwayError: the record does not tell enough, or the run cannot be repeated here
     :raises DigestMismatch: code or checkpoint are gone or damaged
     :raises InvalidDataset: a data set is not there, or holds something else than the run read
+    :raises CapabilityMissing: the run had what this machine does not have, such as GPUs
     """
     model, run = detail.summary.model, detail.run
     spec: dict[str, Any] = json.loads(json.dumps(dict(run.spec)))
-    if not {"model", "code", "train"} <= spec.keys() or run.code_digest is None or run.seed is None:
+    if not {"model", "code", "train", "evaluate"} <= spec.keys() or run.code_digest is None or run.seed is None:
         where = f"{model} v{detail.summary.number}"
         raise ModelwayError("the record has no model spec, code or seed", where=where, do=_DO_NOTHING)
-    _refuse_what_changes(detail, spec)
-    _check_data(detail, spec)
+    skipped = {stage.name for stage in run.stages if stage.skipped}
+    lacking = here(spec, skipped=skipped)
+    declared = spec.get("datasets") or {}
+    unchecked = check_data(run, declared=declared, jobs=settings.home / "jobs")
+    for name, data in given_data(run, declared=declared).items():
+        # The templates were filled in for the run.
+        declared[name] |= {"uri": data.uri, "version": data.version}
     _fetch_code(detail, settings=settings, to=home / "models" / model)
-    (home / "models" / model / "model.yaml").write_text(json.dumps(_here(spec), indent=1, ensure_ascii=False))
+    (home / "models" / model / "model.yaml").write_text(json.dumps(spec, indent=1, ensure_ascii=False))
     url = f"sqlite:///{home / 'lineage.db'}"
-    values = {"rollout": "no", "base": "none", **_given(detail, spec)}
+    values = {"rollout": "no", "base": "none", **_given(detail, spec, skipped=skipped)}
     if base is not None:
         values["base"] = _take_base(base, settings=settings, url=url)
     words = [model, "--seed", str(run.seed)]
     words += [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
-    if run.interval_end is not None:
-        words += ["--run-after", run.interval_end.isoformat()]
+    words += _data_of(run)
     environment = {
         "MODELWAY_HOME": str(home),
         "MODELWAY_MODELS": str(home / "models"),
@@ -61,40 +72,14 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
         # The recorded spec has the values of its environment already.
         "MODELWAY_ENV": "",
     }
-    return Reproduction(model=model, environment=environment, words=tuple(words), lineage_url=url)
-
-
-def _refuse_what_changes(detail: "VersionDetail", spec: Mapping[str, Any]) -> None:
-    """Refuse a run whose parameters are filled in from an interval or partition that no run by hand can have."""
-    cron = (spec.get("schedule") or {}).get("cron")
-    told = json.dumps([spec["train"], spec["evaluate"]])
-    words = [word for word in ("interval_start", "partition") if word in told and "{{" in told]
-    if words and detail.run.interval_start is not None and not cron:
-        raise ModelwayError(
-            f"the run's parameters were made from its {' and '.join(words)}, which a run by hand does not have",
-            where=f"{detail.summary.model} v{detail.summary.number}",
-            do="Run it again by its DAG: clear the run, or backfill its interval",
-        )
-
-
-def _check_data(detail: "VersionDetail", spec: dict[str, Any]) -> None:
-    """Put the places that the run read in place of the spec's templates, and see that they hold what they held."""
-    from modelway.artifacts.dataset import read_dataset
-
-    recorded = {data.name: data for data in detail.run.datasets}
-    for name, about in (spec.get("datasets") or {}).items():
-        if (data := recorded.get(name)) is None:
-            raise InvalidDataset(f"of data set '{name}' the record does not tell what was read", do=_DO_NOTHING)
-        about |= {"uri": data.uri, "version": data.version}
-        found = read_dataset(name=name, uri=data.uri, version=data.version)
-        if data.digest is not None and about.get("digest") is None and found.digest != data.digest:
-            raise InvalidDataset(
-                f"data set '{name}' has changed: it is {found.digest}, and the run read {data.digest}",
-                where=data.uri,
-                do="Bring the data of then back; nothing was run",
-            )
-        if about.get("digest"):
-            read_dataset(name=name, uri=data.uri, digest=about["digest"], version=data.version)
+    return Reproduction(
+        model=model,
+        environment=environment,
+        words=tuple(words),
+        lineage_url=url,
+        unchecked=unchecked,
+        lacking=lacking,
+    )
 
 
 def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> None:
@@ -119,26 +104,22 @@ def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> N
     shutil.rmtree(to / "__pycache__", ignore_errors=True)
 
 
-def _here(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the spec with everything on this machine, and nobody told."""
-    cron = spec.get("schedule") if (spec.get("schedule") or {}).get("cron") else None
-    spec |= {"schedule": cron, "reuse": "never", "deadline": None, "pool": None}
-    spec["train"] |= {"backend": "local", "image": None, "base": None}
-    spec["evaluate"] |= {"backend": None, "image": None}
-    for name in ("docker", "endpoint", "image", "kubernetes", "monitor", "notifications", "storage", "vertex"):
-        spec.pop(name, None)
-    return spec
-
-
-def _given(detail: "VersionDetail", spec: Mapping[str, Any]) -> dict[str, Any]:
+def _given(detail: "VersionDetail", spec: Mapping[str, Any], *, skipped: Collection[str]) -> dict[str, Any]:
     """Return the fields of the run's form: the values of declared parameters, and the stages that were left out."""
-    trained = list(detail.params)
     declared = {
         name: values[name] for name in spec.get("params") or {} for values in detail.params.values() if name in values
     }
-    stages = [str(stage["name"]) for stage in spec["train"]["stages"]]
-    left_out = [stage for stage in stages if stage not in trained] if set(trained) & set(stages) else []
+    left_out = [stage["name"] for stage in spec["train"]["stages"] if stage["name"] in skipped]
     return declared | ({"skip": left_out} if left_out else {})
+
+
+def _data_of(run: "RunRecord") -> list[str]:
+    """Return the words that give a run the data interval that it had, in place of its schedule."""
+    words = []
+    if run.interval_end is not None:
+        start, end = run.interval_start, run.interval_end.isoformat()
+        words = ["--run-after", end] if start is None else ["--interval", start.isoformat(), end]
+    return words + (["--partition", run.partition] if run.partition else [])
 
 
 def _take_base(base: "VersionDetail", *, settings: "Settings", url: str) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelway.cli._tables import print_json
+from modelway.cli._this_machine import places
 from modelway.errors import ModelwayError, NotWritable
 
 if TYPE_CHECKING:
-    from modelway.lineage.difference_record import DiffRecord
+    from modelway.cli._reproduction import Reproduction
     from modelway.lineage.record import VersionDetail
 
 _MODELWAY = "import sys; from modelway.cli import main; sys.exit(main())"
@@ -69,30 +70,42 @@ def reproduce_version(args: argparse.Namespace) -> int:
     # The rest of the archive tells of the run, too: how long its parts took is never the same.
     is_same = found.is_same_model
     if args.json:
-        print_json({"reproduced": is_same, "recorded": recorded.summary, "again": again.summary, "difference": found})
+        told = {"recorded": recorded.summary, "again": again.summary, "difference": found}
+        elsewhere = (*plan.lacking, *places(recorded, again, found))
+        print_json({"reproduced": is_same, **told, "unchecked": plan.unchecked, "elsewhere": elsewhere})
     else:
-        _print(recorded, again, found, is_same=is_same)
+        print_outcome(recorded, again, plan=plan)
     return 0 if is_same else 1
 
 
-def _print(recorded: "VersionDetail", again: "VersionDetail", found: "DiffRecord", *, is_same: bool) -> None:
+def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "Reproduction") -> None:
+    """Print whether the same came out, and where it did not, what differs and what else was different."""
     from modelway.cli.diff import lines_of, print_metrics
     from modelway.cli.lint import printable
+    from modelway.lineage.difference import difference
 
+    found = difference(recorded, again)
     name = f"{recorded.summary.model} v{recorded.summary.number}"
-    if is_same:
+    if found.is_same_model:
         print(f"{name}: reproduced, byte for byte")
         print(f"  model  {again.summary.model_digest}")
-        for file in found.files:
-            print(printable(f"  besides the frozen model, {file.path} is another one"))
+        for line in (
+            *(f"besides the frozen model, {file.path} is another one" for file in found.files),
+            *plan.unchecked,
+        ):
+            print(printable(f"  {line}"))
         return
     print(f"{name}: not reproduced; what was recorded, and what came out now:")
     for what in ("checkpoint", "checkpoint_digest", "model_digest", "archive_digest"):
         before, now = getattr(recorded.summary, what), getattr(again.summary, what)
         print(printable(f"  {what.replace('_', ' '):<17}  {'same' if before == now else f'{before} → {now}'}"))
+    if elsewhere := (*plan.lacking, *places(recorded, again, found)):
+        print("  This machine is not the place where it was made, which alone can give other bytes:")
+    for line in (*elsewhere, *plan.unchecked):
+        print(printable(f"  ! {line}"))
     # When and from which clone it ran says nothing about what came out.
     code = replace(found.code, commits=(None, None), dirty=(None, None), commit_range=None)
-    run = {what: sides for what, sides in found.run.items() if what in ("seed", "interval_end")}
+    run = {what: sides for what, sides in found.run.items() if what not in ("seconds", "gpu_seconds", "inputs_digest")}
     for line in lines_of(replace(found, code=code, run=run)):
         print(printable(line))
     print_metrics(found, names=("recorded", "now"))

@@ -1,11 +1,12 @@
 """``modelway run MODEL``: the model's DAG in one process, without any server."""
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,6 @@ from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
     from modelway.spec.model import ModelSpec
-
-#: begins a word for the process that runs the DAG; no field of a form begins so
-_AFTER = "--run-after="
 
 
 def add_commands(commands: Any) -> None:
@@ -36,6 +34,15 @@ def add_commands(commands: Any) -> None:
         help="a field of the run's form, such as epochs=5 or rollout=no; may be given again",
     )
     parser.add_argument("--run-after", metavar="TIME", help="as if it was started then: the data ends there")
+    parser.add_argument(
+        "--interval",
+        nargs=2,
+        metavar=("START", "END"),
+        help="the data interval, as a schedule gives it",
+    )
+    parser.add_argument(
+        "--partition", metavar="KEY", help="what the run calls its data (default: the interval's start)"
+    )
     parser.set_defaults(run=run_model)
 
 
@@ -49,8 +56,9 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.cli._model_spec import model_spec
     from modelway.hooks.settings import load_settings
 
-    model_spec(args.model)
-    time_of(args.run_after)
+    about = told_by_schedule(
+        model_spec(args.model), run_after=args.run_after, interval=args.interval, partition=args.partition
+    )
 
     from modelway.cli._airflow_processes import LocalAirflow
     from modelway.cli._home_lock import only_one
@@ -63,9 +71,47 @@ def run_model(args: argparse.Namespace) -> int:
         airflow = LocalAirflow(home=settings.home, repository=repository(), name="airflow-run")
         airflow.prepare()
         seed = [] if args.seed is None else [f"seed={args.seed}"]
-        after = [] if args.run_after is None else [f"{_AFTER}{time_of(args.run_after)}"]
-        words = [args.model, *after, *seed, *args.set]
+        words = [args.model, json.dumps(about), *seed, *args.set]
         return _in_a_process(words, airflow.environment, serving=settings.endpoint_root)
+
+
+def told_by_schedule(
+    spec: "ModelSpec",
+    *,
+    run_after: str | None = None,
+    interval: Sequence[str] | None = None,
+    partition: str | None = None,
+) -> dict[str, Any]:
+    """Return what a schedule would tell the run, as plain data: ``{run_after, interval: [start, end], partition}``.
+
+    :raises ModelwayError: a time is none, or the interval ends before it begins
+    """
+    after, sides = time_of(run_after), None
+    if interval:
+        sides = [_moment(text) for text in interval]
+        if sides[0] >= sides[1]:
+            raise ModelwayError(
+                f"the interval is none: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
+            )
+    elif after and spec.schedule and spec.schedule.cron:
+        from modelway.operators._interval import last_interval
+
+        sides = list(last_interval(spec.schedule.cron, spec.schedule.timezone, before=after))
+    return {
+        "run_after": after and after.isoformat(),
+        "interval": sides and [time.isoformat() for time in sides],
+        "partition": partition,
+    }
+
+
+def _moment(text: str) -> datetime:
+    """Read a time; a day means its start.
+
+    :raises ModelwayError: it is none
+    """
+    time = time_of(text)
+    assert time is not None  # there is a text
+    return datetime.combine(time.date(), datetime.min.time(), UTC) if len(text) <= len("2026-03-01") else time
 
 
 def run_conf(spec: "ModelSpec", given: Sequence[str]) -> dict[str, Any]:
@@ -129,20 +175,21 @@ def _in_a_process(words: list[str], environment: dict[str, str], *, serving: Pat
     return status
 
 
-def _main(model: str, given: Sequence[str]) -> int:
+def _main(model: str, about: str, given: Sequence[str]) -> int:
     """Run the DAG with values of its form, which needs an Airflow that has the settings of this home."""
     from modelway.cli._model_spec import model_spec
 
-    after = next((word.removeprefix(_AFTER) for word in given if word.startswith(_AFTER)), None)
     try:
-        conf = run_conf(model_spec(model), [word for word in given if not word.startswith(_AFTER)])
+        conf = run_conf(model_spec(model), given)
     except ModelwayError as error:
         print(f"modelway: {error}", file=sys.stderr)
         return 1
-    return _test(model, conf, run_after=time_of(after))
+    return _test(model, conf, **json.loads(about))
 
 
-def _test(model: str, conf: dict[str, Any], *, run_after: datetime | None) -> int:
+def _test(
+    model: str, conf: dict[str, Any], *, run_after: str | None, interval: list[str] | None, partition: str | None
+) -> int:
     """Run the DAG in this process."""
     from airflow.dag_processing.dagbag import DagBag
     from rich.console import Console
@@ -153,7 +200,8 @@ def _test(model: str, conf: dict[str, Any], *, run_after: datetime | None) -> in
     # A run of one process calls no notifier; with a deadline, dag.test() of Airflow 3.3.2 ends in an AttributeError.
     dag.deadline = None
     dag.has_on_failure_callback = dag.has_on_success_callback = False
-    run = dag.test(run_conf=conf, run_after=run_after)
+    _give(interval, partition)
+    run = dag.test(run_conf=conf, run_after=datetime.fromisoformat(run_after) if run_after else None)
     console = Console()
     values = _xcoms(model, run.run_id)
     if run.state == "success":
@@ -162,6 +210,19 @@ def _test(model: str, conf: dict[str, Any], *, run_after: datetime | None) -> in
     failed = {ti.task_id: "see its log above" for ti in run.get_task_instances() if ti.state == "failed"}
     print_failure(console, failures={task: values.get((task, "failure"), reason) for task, reason in failed.items()})
     return 1
+
+
+def _give(interval: list[str] | None, partition: str | None) -> None:
+    """Give the run its data interval and partition: dag.test() takes neither, and counts the interval from now."""
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import event
+
+    def fill(_mapper: Any, _connection: Any, run: Any) -> None:
+        if interval:
+            run.data_interval_start, run.data_interval_end = map(datetime.fromisoformat, interval)
+        run.partition_key = partition
+
+    event.listen(DagRun, "before_insert", fill)
 
 
 def _xcoms(dag_id: str, run_id: str) -> dict[tuple[str, str], Any]:
@@ -176,4 +237,4 @@ def _xcoms(dag_id: str, run_id: str) -> dict[tuple[str, str], Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1], sys.argv[2:]))
+    sys.exit(_main(sys.argv[1], sys.argv[2], sys.argv[3:]))
