@@ -287,6 +287,8 @@ def _claim_until(store: LineageStore, moment: datetime) -> None:
     ("left", "sent"),
     [
         (timedelta(seconds=60), 0),
+        # Made on a machine whose clock is ten seconds ahead.
+        (delivery.CLAIM + timedelta(seconds=10), 0),
         (timedelta(seconds=-1), 1),
         # Made before the clock was set back by a day.
         (timedelta(days=1), 1),
@@ -301,6 +303,20 @@ def test_the_claim_of_a_sender_that_was_killed_runs_out(
     (told,) = flush(store.engine, [there], seconds=5)
     assert (told.sent, told.error) == (sent, "")
     assert state(store).waiting == 1 - sent
+
+
+def test_a_row_that_another_claimed_since_it_was_looked_at_is_left_alone(
+    url: str, server: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
+    store.register(make_record())
+    first = delivery._first
+    seen = first(store.engine, "openlineage")
+    # The other one's clock goes on while this one waits for its turn at the database.
+    _claim_until(store, datetime.now(UTC) + delivery.CLAIM + timedelta(seconds=1))
+    monkeypatch.setattr(delivery, "_first", lambda *_: seen)
+    (told,) = flush(store.engine, [there], seconds=5)
+    assert (told.sent, told.error, server.requests) == (0, "", [])
 
 
 def test_a_sender_whose_claim_ran_out_notes_nothing_and_ends(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, or_, select, update
+from sqlalchemy import Engine, select, update
 
 from modelway.errors import ExporterUnavailable, ModelwayError
 from modelway.lineage import queries
@@ -141,12 +141,15 @@ def _claim(engine: Engine, exporter: str) -> _Claim | None:
     row = _first(engine, exporter)
     if row is None:
         return None
-    now = datetime.now(UTC)
-    # A claim further ahead than any can be was made before the clock was set back.
-    free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now, outbox.c.claimed_until > now + CLAIM)
+    now, held = datetime.now(UTC), row.claimed_until
+    # A claim further ahead than any can be, by whatever clock, was made before the clock was set back.
+    if held is not None and now < held <= now + 2 * CLAIM:
+        return None
     until = now + CLAIM
+    # Whoever claimed it since it was looked at has changed that.
+    same = outbox.c.claimed_until.is_not_distinct_from(held)
     with writing(engine) as connection:
-        query = update(outbox).where(outbox.c.id == row.id, WAITS, free).values(claimed_until=until)
+        query = update(outbox).where(outbox.c.id == row.id, WAITS, same).values(claimed_until=until)
         claimed = connection.execute(query).rowcount == 1
     return _Claim(row=row, until=until) if claimed else None
 
