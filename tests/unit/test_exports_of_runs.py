@@ -50,6 +50,19 @@ def test_a_run_that_failed_is_told_when_it_ended(server: RecordingServer) -> Non
     assert len(server.taken) == 2
 
 
+def test_each_try_and_each_clear_begins_and_fails_a_run_once(server: RecordingServer) -> None:
+    """OpenLineage wants one START and one end of a run; one that failed and is cleared begins anew."""
+    for end in ("failed", "failed", "success"):
+        tell_begun(context(), planned())
+        tell_begun(context(), planned())
+        if end == "success":
+            register(planned(), archive=ARCHIVE)
+            tell_begun(context(), planned())
+        tell_end("digits/now", end)
+        tell_end("digits/now", end)
+    assert [kind for kind, _ in told(server)] == ["START", "FAIL", "START", "FAIL", "START", "COMPLETE"]
+
+
 def test_an_exporter_that_is_down_fails_nothing_and_loses_nothing(
     server: RecordingServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from modelway.lineage.values import plain
 
 #: the option of an engine's connections that names the exporters
 OPTION = "modelway_exporters"
-#: rows of begun runs that are looked through for one that failed
+#: rows of begun and failed runs that are looked through for one of them
 _NEWEST = 1000
 #: what is told of a run before it has made a version: no configuration, which may be large or name secrets
 _TOLD_OF_RUN = (
@@ -94,17 +94,22 @@ def put_event(connection: Connection, keys: Mapping[str, Any], *, kind: str, at:
 
 
 def put_started(engine: Engine, *, model: str, run: RunRecord) -> None:
-    """Keep that a run has begun to make a version."""
+    """Keep that a run has begun to make a version, once: not at each try, and not when it is cleared with a version."""
+    whose = {"dag_id": run.dag_id, "run_id": run.run_id}
     with writing(engine) as connection:
+        kind, _ = _last_of_run(connection, **whose).get(model, ("", None))
+        if kind == "run-started" or account_of(connection, model=model, **whose).version is not None:
+            return
         put(connection, kind="run-started", fact={"model": model, "run": _run_to_dict(run)})
 
 
 def put_failed(engine: Engine, *, dag_id: str, run_id: str) -> int:
     """Keep that a run failed, for each model that it began and made or took no version of; return how many rows."""
     with writing(engine) as connection:
-        begun = _begun(connection, dag_id=dag_id, run_id=run_id)
         kept = 0
-        for model, run in begun.items():
+        for model, (kind, run) in _last_of_run(connection, dag_id=dag_id, run_id=run_id).items():
+            if kind == "run-failed":
+                continue
             account = account_of(connection, model=model, dag_id=dag_id, run_id=run_id)
             if account.version is None:
                 open_ones = [failure for failure in account.failures if failure.mended_by is None]
@@ -115,12 +120,13 @@ def put_failed(engine: Engine, *, dag_id: str, run_id: str) -> int:
         return kept
 
 
-def _begun(connection: Connection, *, dag_id: str, run_id: str) -> dict[str, Any]:
-    query = select(outbox.c.fact).where(outbox.c.kind == "run-started").order_by(outbox.c.id.desc()).limit(_NEWEST)
-    found: dict[str, Any] = {}
-    for fact in connection.execute(query).scalars():
+def _last_of_run(connection: Connection, *, dag_id: str, run_id: str) -> dict[str, tuple[str, Any]]:
+    """Return the kind of the last fact that a run began or failed and what it tells of the run, by model."""
+    query = select(outbox.c.kind, outbox.c.fact).where(outbox.c.kind.in_(("run-started", "run-failed")))
+    found: dict[str, tuple[str, Any]] = {}
+    for kind, fact in connection.execute(query.order_by(outbox.c.id.desc()).limit(_NEWEST)):
         if (fact["run"]["dag_id"], fact["run"]["run_id"]) == (dag_id, run_id):
-            found.setdefault(fact["model"], fact["run"])
+            found.setdefault(fact["model"], (kind, fact["run"]))
     return found
 
 
