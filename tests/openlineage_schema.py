@@ -5,9 +5,14 @@
 
 import types
 import typing
+from datetime import datetime
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import attr
+from jsonschema import Draft202012Validator, FormatChecker
 from openlineage.client import facet_v2
 from openlineage.client.generated import base
 
@@ -37,6 +42,32 @@ _FORMATS = {
     **{"runId": "uuid"},
 }
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
+FORMATS = FormatChecker(formats=())
+
+
+@FORMATS.checks("date-time", raises=(TypeError, ValueError))
+def is_date_time(text: Any) -> bool:
+    return datetime.fromisoformat(text).tzinfo is not None
+
+
+@FORMATS.checks("uri")
+def is_uri(text: Any) -> bool:
+    return bool(urlsplit(text).scheme) and text.isascii() and " " not in text
+
+
+@FORMATS.checks("uuid", raises=(AttributeError, ValueError))
+def is_uuid(text: Any) -> bool:
+    return str(UUID(text)) == text
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(event_schema(), format_checker=FORMATS)
+
+
+def problems(event: Any) -> list[str]:
+    """Return what is wrong with an event."""
+    return [f"{error.json_path}: {error.message}" for error in _validator().iter_errors(event)]
 
 
 def event_schema() -> dict[str, Any]:

@@ -4,13 +4,9 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import UUID
 
 import pytest
-from jsonschema import Draft202012Validator, FormatChecker
 from modelway.lineage import outbox
 from modelway.lineage.delivery import flush
 from modelway.lineage.exporters._openlineage_event import _web_address, dataset_place
@@ -21,31 +17,7 @@ from modelway.lineage.store import LineageStore, open_store
 
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.lineage_samples import make_record
-from tests.openlineage_schema import event_schema
-
-FORMATS = FormatChecker(formats=())
-
-
-@FORMATS.checks("date-time", raises=(TypeError, ValueError))
-def is_date_time(text: Any) -> bool:
-    return datetime.fromisoformat(text).tzinfo is not None
-
-
-@FORMATS.checks("uri")
-def is_uri(text: Any) -> bool:
-    return bool(urlsplit(text).scheme) and text.isascii() and " " not in text
-
-
-@FORMATS.checks("uuid", raises=(AttributeError, ValueError))
-def is_uuid(text: Any) -> bool:
-    return str(UUID(text)) == text
-
-
-VALIDATOR = Draft202012Validator(event_schema(), format_checker=FORMATS)
-
-
-def problems(event: Any) -> list[str]:
-    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(event)]
+from tests.openlineage_schema import problems
 
 
 @pytest.fixture
