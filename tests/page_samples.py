@@ -22,6 +22,7 @@ CHOSEN = "fine-3"
 #: in every text that a model gives
 HOSTILE = "\"><img src=x onerror=\"document.title='broken'\"></title><script>document.title='broken'</script>'"
 LONG = "名" * 20 + "🚀" + "n" * 400
+SLASHES = "team/vision/a b?c#d%2F&e=1"
 CLASSES = [str(number) for number in range(10)]
 
 
@@ -190,6 +191,7 @@ def hostile_record(word: str = HOSTILE, *, model: str, dag_id: str) -> VersionRe
                 "line": {"x_label": word, "y_label": word, "curves": [{"name": word, "x": [1, 2], "y": [1, 2]}]},
                 "bars": {"names": [word], "values": [1]},
                 "confusion": {"rows": [word, "b"], "columns": [word, "b"], "values": [[1, 0], [0, 2]]},
+                "matrix": {"rows": ["W" * 20, "@@"], "columns": ["Mm" * 9, "名" * 30], "values": [[1, 1e300], [-1, 2]]},
             }.items()
         ),
         importances=(ImportanceRecord(checkpoint=CHOSEN, feature=word, importance=1.0, metric=word),),
@@ -204,6 +206,10 @@ def hostile_record(word: str = HOSTILE, *, model: str, dag_id: str) -> VersionRe
         points=tuple(MetricPoint(stage="fine", name=word, step=step, value=step) for step in range(3)),
         files=tuple(replace(each, path=f"{each.path}{word.replace('/', '')}") for each in record.files),
     )
+
+
+#: whose runs made the models
+DAGS = frozenset({"digits", "churn", "many", "wide", "long", "hostile", "bare"})
 
 
 def fill(store: LineageStore) -> None:
@@ -234,6 +240,12 @@ def fill(store: LineageStore) -> None:
     store.register(make_record("manual__1", model="wide", params={"train": wide}))
     store.register(hostile_record(LONG, model=LONG, dag_id="long"))
     store.register(hostile_record(model="hostile", dag_id="hostile"))
+    for number in (1, 2):
+        store.register(
+            replace(
+                make_record(f"r/{number}", model=SLASHES), run=replace(make_record(f"r/{number}").run, dag_id="long")
+            )
+        )
     bare = make_record("manual__1", model="bare")
     store.register(
         replace(

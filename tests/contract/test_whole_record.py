@@ -144,7 +144,7 @@ def test_what_jobs_report_is_the_versions_record_and_on_its_page(registered: Any
     client = TestClient(create_app(store_url=lambda: url, readable_dags=reader))
     text = client.get("/models/tiny/versions/1", headers={"accept": "text/html"}).text
     for part in (
-        'aria-label="roc roc"',
+        'aria-label="ROC"',
         "b/c 🙂",
         "towns/🙂",
         "702 parameters",

@@ -37,6 +37,7 @@ def open_browser() -> Iterator[webdriver.Chrome]:
         options.binary_location = chromium
         for flag in (*FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
         try:
             yield browser
@@ -57,3 +58,14 @@ def log_in(browser: webdriver.Chrome, *, url: str, password: str) -> None:
 def wait(browser: webdriver.Chrome, by: str, what: str):
     """Return an element as soon as it is visible."""
     return WebDriverWait(browser, WAIT_SECONDS).until(expected.visibility_of_element_located((by, what)))
+
+
+def resize(browser: webdriver.Chrome, *, width: int, height: int = 900) -> None:
+    """Make the page as wide as a screen is; a window itself cannot be as narrow as a telephone."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def console_errors(browser: webdriver.Chrome) -> list[str]:
+    """Return what went wrong in the browser since this was asked last: of scripts, policies and loading."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

@@ -1,8 +1,10 @@
 """The pages that compare versions and show the lineage graph, on both databases."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Annotated
+from urllib.parse import quote
 
 import pytest
 from fastapi import Header, HTTPException
@@ -15,7 +17,7 @@ from starlette.testclient import TestClient
 
 from tests.lineage_samples import make_record
 
-ODD = "模型 🚀"
+ODD = "模型/🚀 ?#"
 HTML = {"accept": "text/html", "reader": "digits,odd"}
 
 
@@ -114,5 +116,47 @@ def test_the_model_page_has_a_form_that_the_policy_allows(client: TestClient) ->
 
 
 def test_an_odd_name_has_its_pages(client: TestClient) -> None:
-    for path in ("/versions/1/lineage", "/compare?a=1&b=1"):
-        assert ODD in client.get(f"/modelway/models/{ODD}{path}").text
+    place = f"/modelway/models/{quote(ODD, safe='')}"
+    for path in ("", "/versions/1", "/versions/1/lineage", "/compare?a=1&b=1"):
+        for prefix in ("", "/api"):
+            answer = client.get(f"{place.replace('/models', prefix + '/models', 1)}{path}")
+            assert answer.status_code == 200
+            assert ODD in answer.text
+    assert f'href="/team{place}/versions/1"' in client.get(place).text
+
+
+def test_what_differs_besides_is_compared_and_what_is_not_known_is_said(client: TestClient, url: str) -> None:
+    store = open_store(url)
+    record = make_record("manual__9", architecture=None)
+    packages = {"numpy": "2.4.0", "torch": "2.13.0"}
+    stages = tuple(
+        replace(each, environment=each.environment and replace(each.environment, digest="sha256:9", packages=packages))
+        for each in record.run.stages
+    )
+    run = replace(record.run, seed=8, seconds=3700.0, code_digest=None, commit="decaf0", stages=stages)
+    number = store.register(replace(record, run=run))
+    text = client.get(f"/modelway/models/digits/compare?a=1&b={number}").text
+    for told in (
+        "Not known: a digest was not recorded.",
+        "git log --stat c0ffee..decaf0",
+        "Environment of coarse, fine",
+        "<td>seed</td><td><code>7</code></td><td><code>8</code></td>",
+        "<td>seconds</td><td>2 min 0 s</td><td>1 h 1 min</td>",
+        "Not known: it was not recorded for both.",
+        f'compare?a={number}&amp;b=1">Swap</a>',
+    ):
+        assert told in text, told
+    same = re.search("<h2>No difference</h2>\n<p>([^<]*)</p>", text)
+    assert same
+    assert same[1] == "Parameters, Data sets"
+    assert "compared with itself" in client.get("/modelway/models/digits/compare?a=1&b=1").text
+
+
+def test_a_version_leads_to_what_it_can_be_compared_with(client: TestClient, url: str) -> None:
+    open_store(url).set_alias(model="digits", alias="champion", version=1, actor="mia", reason="")
+    number = open_store(url).register(make_record("manual__9"))
+    text = client.get(f"/modelway/models/digits/versions/{number}").text
+    # The version before was made by a run that this user may not read.
+    assert number == 4
+    assert re.findall("compare[?]a=([0-9]+)&amp;b=4", text) == ["2", "1"]
+    assert "compare?" not in client.get("/modelway/models/digits/versions/1").text

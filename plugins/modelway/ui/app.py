@@ -131,15 +131,7 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         shown = [(model, readable.versions(model.name, listed=NEWEST)) for model in readable.models]
         return page(request, "models.html", models=shown)
 
-    @app.get("/models/{model}")
-    def versions(request: Request, readable: Lineage, model: str, number: _Page = 1) -> Response:
-        found = readable.model(model)
-        last = -(-found.count // LISTED)
-        number = min(number, last)
-        shown = readable.versions(model, page=number)
-        return page(request, "model.html", model=found, versions=shown, number=number, last=last, listed=LISTED)
-
-    @app.get("/models/{model}/compare")
+    @app.get("/models/{model:path}/compare")
     def compare(request: Request, readable: Lineage, model: str, a: str = "", b: str = "latest") -> Response:
         known, number = readable.versions(model), readable.version(model, b or "latest").summary.number
         # The form was sent without a choice, or the page was called by hand: the one before.
@@ -147,17 +139,26 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         found = readable.difference(model, first, str(number))
         return page(request, "compare.html", found=found, model=readable.model(model), versions=known)
 
-    @app.get("/models/{model}/versions/{version}/lineage")
+    @app.get("/models/{model:path}/versions/{version}/lineage")
     def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:
         graphs = dict(zip(("up", "down"), readable.graphs(model, version), strict=True))
         number = readable.version(model, version).summary.number
         return page(request, "lineage.html", model=model, number=number, graphs=graphs)
 
-    @app.get("/models/{model}/versions/{version}")
+    @app.get("/models/{model:path}/versions/{version}")
     def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
         detail = readable.version(model, version)
         before, aliases = readable.before(model, detail.summary.number), readable.model(model).aliases
         return page(request, "version.html", detail=detail, before=before, aliases=aliases)
+
+    # Last: a model's name may have slashes, so that it would take the paths above as well.
+    @app.get("/models/{model:path}")
+    def versions(request: Request, readable: Lineage, model: str, number: _Page = 1) -> Response:
+        found = readable.model(model)
+        last = -(-found.count // LISTED)
+        number = min(number, last)
+        shown = readable.versions(model, page=number)
+        return page(request, "model.html", model=found, versions=shown, number=number, last=last, listed=LISTED)
 
 
 def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
@@ -167,22 +168,22 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     def models(readable: Lineage) -> JSONResponse:
         return JSONResponse({"models": plain(readable.models)})
 
-    @app.get("/api/models/{model}")
-    def versions(readable: Lineage, model: str, number: _Page = 1) -> JSONResponse:
-        return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number))})
-
-    @app.get("/api/models/{model}/compare")
+    @app.get("/api/models/{model:path}/compare")
     def compare(readable: Lineage, model: str, a: str, b: str) -> JSONResponse:
         return JSONResponse(plain(readable.difference(model, a, b)))
 
-    @app.get("/api/models/{model}/versions/{version}/lineage")
+    @app.get("/api/models/{model:path}/versions/{version}/lineage")
     def graph(readable: Lineage, model: str, version: str) -> JSONResponse:
         up, down = readable.graphs(model, version)
         return JSONResponse({"upstream": plain(up), "downstream": plain(down)})
 
-    @app.get("/api/models/{model}/versions/{version}")
+    @app.get("/api/models/{model:path}/versions/{version}")
     def version(readable: Lineage, model: str, version: str) -> JSONResponse:
         return JSONResponse(plain(readable.version(model, version)))
+
+    @app.get("/api/models/{model:path}")
+    def versions(readable: Lineage, model: str, number: _Page = 1) -> JSONResponse:
+        return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number))})
 
 
 def _refuse(request: Request, error: Exception) -> Response:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from modelway.lineage.record import FigureRecord
-from modelway.ui.svg import as_float, cut, join, short, svg
+from modelway.ui.svg import as_float, breadth, cut, join, short, svg
 
 #: of a matrix with more cells across, the numbers are told by pointing at them
 MOST_NUMBERS = 12
-#: how many characters of a row's or a column's name are shown, and about how wide and high one is
-NAME, WIDE, HIGH = 14, 6.6, 12
+#: how many letters of a row's or a column's name are shown, and how broad and high one is
+NAME, WIDE, HIGH = 14, 7.6, 12
 #: the darkest cell behind a number, which must be read on it
 DARKEST = 0.55
 _CELL = Markup(
@@ -24,7 +24,7 @@ _NUMBER = Markup('<text class="number" x="{:.0f}" y="{:.0f}" text-anchor="middle
 
 
 def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
-    """Return a matrix; of a confusion matrix the share of each row is told, too."""
+    """Return a matrix; a confusion matrix is shaded by row, so that rare classes are seen as well as frequent ones."""
     data, is_confusion = figure.data, figure.kind == "confusion"
     rows, columns = [str(each) for each in data["rows"]], [str(each) for each in data["columns"]]
     values = [[as_float(value) for value in row] for row in data["values"]]
@@ -34,7 +34,7 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
     )
     across = max(len(rows), len(columns), 1)
     size, numbered = max(6, min(36, 300 // across)), across <= MOST_NUMBERS
-    flat = max(map(len, columns), default=0) * WIDE <= size - 2
+    flat = _longest(columns) * WIDE <= size - 2
     left = int(_longest(rows) * WIDE) + 10 + (16 if down else 0)
     head = HIGH + 8 if flat else int(_longest(columns) * WIDE * 0.87) + 14
     top = head + (16 if along else 0)
@@ -50,7 +50,8 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
                 told += f", {100 * value / total:.3g} % of the row"
             middle = (at["x"] + size / 2, at["y"] + size / 2 + 4)
             number = _NUMBER.format(*middle, "–" if math.isnan(value) else short(value)) if numbered else ""
-            share = abs(value) / most * darkest if math.isfinite(value) else 0.0
+            among = total if is_confusion else most
+            share = abs(value) / among * darkest if math.isfinite(value) and among > 0 else 0.0
             parts.append(_CELL.format(title=told, size=size, share=share, number=number, **at))
     parts += _row_names(rows, left=left, top=top, size=size) + _column_names(columns, left=left, top=top, size=size)
     width, height = left + len(columns) * size, top + len(rows) * size
@@ -64,13 +65,13 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
     told = f"{len(rows)} rows, {len(columns)} columns"
     if is_confusion and rows == columns:
         right, total = sum(values[place][place] for place in range(len(rows))), sum(map(sum, values))
-        told += f"; {right:.6g} of {total:.6g} are on the diagonal"
+        told += f"; {right:.6g} of {total:.6g} are on the diagonal; shaded by the share of the row"
     note = Markup('<ul class="legend"><li class="soft">{}</li></ul>').format(told)
     return svg(title, told, join(parts), width=max(width + room, 120), height=height + 4) + note
 
 
-def _longest(names: Sequence[str]) -> int:
-    return max((min(len(name), NAME) for name in names), default=0)
+def _longest(names: Sequence[str]) -> float:
+    return max((breadth(cut(name, NAME)) for name in names), default=0.0)
 
 
 def _every(size: int) -> int:
@@ -89,6 +90,6 @@ def _row_names(rows: Sequence[str], *, left: int, top: int, size: int) -> list[M
 
 def _column_names(columns: Sequence[str], *, left: int, top: int, size: int) -> list[Markup]:
     named = [(left + x * size + size / 2, cut(name, NAME)) for x, name in enumerate(columns) if not x % _every(size)]
-    if max(map(len, columns), default=0) * WIDE <= size - 2:
+    if _longest(columns) * WIDE <= size - 2:
         return [_TEXT.format(x, top - 6, "middle", name) for x, name in named]
     return [_TURNED.format(x + 4, top - 5, name) for x, name in named]

@@ -1,6 +1,7 @@
 """What all charts are made of: SVG within the page, where no style is inline and every text is escaped."""
 
 import math
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,9 +32,24 @@ def shown(value: Any) -> str:
     return f"{as_float(value):.4g}"
 
 
+def breadth(text: str) -> float:
+    """Return how broad a text is, in letters such as n; in a font that is rather broad."""
+    return sum(
+        1.65
+        if letter in "mwMW@%" or unicodedata.east_asian_width(letter) in "WF"
+        else 1.25
+        if letter.isupper()
+        else 1.0
+        for letter in text
+    )
+
+
 def cut(text: str, most: int) -> str:
-    """Return a text that fits; what was cut off is told by an ellipsis."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    """Return a text that is no broader than so many letters; what was cut off is told by an ellipsis."""
+    if breadth(text[: most + 1]) <= most:
+        return text
+    end = next(end for end in range(min(most, len(text)), -1, -1) if breadth(text[:end]) <= most - 1)
+    return f"{text[:end]}…"
 
 
 def short(value: float) -> str:

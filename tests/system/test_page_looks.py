@@ -1,0 +1,242 @@
+"""What a browser makes of the pages: nothing is cut off or overlaps, on a wide screen and on a narrow one.
+
+The pages are served alone, over a lineage that asks much of them; test_page_browser.py meets them within Airflow.
+"""
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from urllib.parse import quote, urljoin
+
+import httpx
+import pytest
+import uvicorn
+from browser import console_errors, open_browser, resize, wait
+from modelway.lineage.store import open_store
+from modelway.ui.app import create_app
+from selenium.webdriver.common.by import By
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from tests.page_samples import DAGS, HOSTILE, LONG, SLASHES, fill
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+VERSIONS = ["digits/versions/6", "churn/versions/1", "many/versions/1", "wide/versions/1", "bare/versions/1"]
+ODD = [f"{quote(name, safe='')}/versions/1" for name in ("hostile", LONG, SLASHES)]
+PAGES = [
+    "",
+    *(f"/{version}" for version in (*VERSIONS, *ODD)),
+    *(f"/{version}/lineage" for version in ("digits/versions/6", *ODD)),
+    *(f"/{quote(name, safe='')}" for name in ("digits", LONG, SLASHES)),
+    "/digits/compare?a=1&b=6",
+    f"/{quote(SLASHES, safe='')}/compare?a=1&b=2",
+]
+
+#: what reaches beyond the window, but for what has a scroll bar of its own
+OUTSIDE = """
+const wide = document.documentElement.clientWidth;
+return [...document.querySelectorAll("body *")].filter((each) => {
+  const scroll = each.parentElement.closest(".scroll, .packages, svg");
+  const folded = each.closest("details:not([open])");
+  return !scroll && !(folded && !each.matches("details, summary")) && each.getBoundingClientRect().right > wide + 1;
+}).map((each) => each.outerHTML.slice(0, 200));
+"""
+
+#: charts without a size, texts that leave their chart, and level ones that cover one another
+BADLY_DRAWN = """
+const found = [];
+for (const chart of document.querySelectorAll("svg.chart")) {
+  const of = chart.getAttribute("aria-label").slice(0, 40) + ": ";
+  const frame = chart.getBoundingClientRect();
+  if (frame.width < 100 || frame.height < 50) found.push(of + "has no size");
+  if (!chart.querySelector("desc").textContent) found.push(of + "says nothing to a screen reader");
+  const texts = [...chart.querySelectorAll("text")].map((text) => [text, text.getBoundingClientRect()]);
+  for (const [text, box] of texts)
+    if (Math.min(box.left - frame.left, frame.right - box.right, box.top - frame.top, frame.bottom - box.bottom) < -2)
+      found.push(of + text.textContent + " is cut off");
+  const level = texts.filter(([text]) => !text.hasAttribute("transform"));
+  level.forEach(([text, one], place) => level.slice(place + 1).forEach(([other, two]) => {
+    const across = Math.min(one.right, two.right) - Math.max(one.left, two.left);
+    const down = Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top);
+    if (across > 1 && down > 3) found.push(of + text.textContent + " covers " + other.textContent);
+  }));
+}
+return found;
+"""
+
+#: texts that stand out from what is behind them by less than 4.5 : 1 (WCAG 2.1, 1.4.3)
+FAINT = """
+const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const light = (colour) => numbers(colour).slice(0, 3).map((part) => part / 255)
+  .map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+const behind = (each) => {
+  const colour = getComputedStyle(each).backgroundColor;
+  return (numbers(colour)[3] ?? 1) > 0 || !each.parentElement ? colour : behind(each.parentElement);
+};
+return [...document.querySelectorAll("main *:not(svg *)")].filter((each) => {
+  const told = [...each.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+  const [one, two] = [light(getComputedStyle(each).color), light(behind(each))];
+  return told && (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05) < 4.5;
+}).map((each) => each.outerHTML.slice(0, 100));
+"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the list of models."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('pages') / 'lineage.db'}"
+    fill(open_store(url))
+    app = Starlette(routes=[Mount("/modelway", create_app(store_url=lambda: url, readable_dags=lambda: DAGS))])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        serving.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/modelway/models"
+        server.should_exit = True
+        serving.join(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_reaches_beyond_the_window_is_cut_off_or_overlaps(browser, pages, width):
+    resize(browser, width=width)
+    charts = 0
+    for page in PAGES:
+        browser.get(f"{pages}{page}")
+        assert browser.find_elements(By.TAG_NAME, "h1"), page
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, page
+        assert browser.execute_script(OUTSIDE) == [], page
+        assert browser.execute_script(BADLY_DRAWN) == [], page
+        charts += len(browser.find_elements(By.CSS_SELECTOR, "svg.chart"))
+        assert console_errors(browser) == [], page
+    assert charts >= 30
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(browser, pages, scheme):
+    resize(browser, width=1280)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    for page in ("", "/digits/versions/6", "/digits/versions/6/lineage", "/digits/compare?a=1&b=6"):
+        browser.get(f"{pages}{page}")
+        ground = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+        assert (int(re.findall(r"\d+", ground)[0]) < 128) == (scheme == "dark")
+        assert browser.execute_script(FAINT) == [], page
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_what_a_model_calls_its_things_is_never_markup(browser, pages):
+    for page in ("", "/hostile", "/hostile/versions/1", "/hostile/versions/1/lineage", "/hostile/compare?a=1&b=1"):
+        browser.get(f"{pages}{page}")
+        assert HOSTILE in browser.find_element(By.TAG_NAME, "body").get_property("textContent") or "compare" in page
+        assert browser.title != "broken"
+        assert browser.find_elements(By.CSS_SELECTOR, "img, main script") == []
+        assert console_errors(browser) == []
+
+
+def test_the_charts_tell_the_record(browser, pages):
+    """Each number is the one that the JSON of the version has."""
+    resize(browser, width=1280)
+    browser.get(f"{pages}/digits/versions/6")
+    run = httpx.get(f"{pages}/digits/versions/6".replace("/models", "/api/models", 1)).json()["run"]
+    figures = {figure["name"]: figure["data"] for figure in run["figures"]}
+    for name, title, called in (("roc", "ROC", "AUC"), ("pr", "Precision and recall", "AP")):
+        figure = browser.find_element(By.XPATH, f"//figure[figcaption[contains(., '{title}')]]")
+        curves = figures[name]["curves"]
+        told = re.findall(rf"(\d) {called} ([\d.]+), (\d+) rows", figure.text)
+        assert told == [(each["name"], f"{each['area']:.4g}", str(each["positives"])) for each in curves]
+        assert f"mean {called} {figures[name]['area']:.4g}" in figure.text
+        drawn = figure.find_elements(By.CSS_SELECTOR, "polyline[class^=c]")
+        assert [len(line.get_attribute("points").split()) for line in drawn if "chart" in _svg_of(line)] == [
+            len(each["x"]) for each in curves
+        ]
+    chart = browser.find_element(By.XPATH, "//figure[figcaption[contains(., 'Confusion')]]")
+    cells = [int(each.text) for each in chart.find_elements(By.CSS_SELECTOR, "text.number")]
+    assert cells == [value for row in figures["confusion"]["values"] for value in row]
+    rows = browser.find_elements(By.CSS_SELECTOR, "#importance tbody tr")
+    assert [row.text.split()[:2] for row in rows] == [
+        [each["feature"], f"{each['importance']:.4g}"] for each in run["importances"]
+    ]
+    loss = browser.find_element(By.XPATH, "//*[@id='training']//figure[figcaption[.='loss']]").text
+    assert "2 of 100 not finite: nan at 20, inf at 50" in loss
+    image = browser.find_element(By.CSS_SELECTOR, "svg.chart")
+    assert (image.aria_role, bool(image.accessible_name)) in {("img", True), ("image", True)}
+
+
+def _svg_of(line) -> str:
+    return line.find_element(By.XPATH, "..").get_attribute("class")
+
+
+def test_two_versions_are_chosen_and_compared(browser, pages):
+    browser.get(f"{pages}/digits")
+    for name, wanted in (("a", "v1"), ("b", "champion")):
+        field = browser.find_element(By.NAME, name)
+        field.clear()
+        field.send_keys(wanted)
+    browser.find_element(By.XPATH, "//button[.='Compare']").click()
+    heading = wait(browser, By.TAG_NAME, "h1").text
+    assert heading.startswith("digits v1 → v5")
+    browser.find_element(By.LINK_TEXT, "Swap").click()
+    assert wait(browser, By.TAG_NAME, "h1").text.startswith("digits v5 → v1")
+    browser.get(f"{pages}/digits/compare?a=1&b=6")
+    row = browser.find_element(By.XPATH, "//tr[td[.='accuracy']]").text
+    assert row.startswith("accuracy 0.9733 0.9867 +0.0134")
+    assert console_errors(browser) == []
+
+
+def test_the_lineage_shows_every_thing_and_leads_to_the_others(browser, pages):
+    browser.get(f"{pages}/digits/versions/6/lineage")
+    found = httpx.get(f"{pages}/digits/versions/6/lineage".replace("/models", "/api/models", 1)).json()
+    for side in ("up", "down"):
+        section = browser.find_element(By.CSS_SELECTOR, f"section[aria-label={side}stream]")
+        names = {node["name"] for node in found[f"{side}stream"]["nodes"]}
+        assert len(names) > 3
+        assert [name for name in names if name not in section.text] == []
+    deepest = browser.find_elements(By.CSS_SELECTOR, ".tree " * 6)
+    assert deepest
+    browser.find_element(By.LINK_TEXT, "digits v1").click()
+    assert wait(browser, By.TAG_NAME, "h1").text.startswith("digits v1")
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [str(value) for name, value in attrs if (tag, name) == ("a", "href")]
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(headers={"accept": "text/html"}, timeout=60) as opened:
+        yield opened
+
+
+def test_every_link_leads_to_a_page(client, pages):
+    waiting, seen, runs = [pages], {pages}, set()
+    while waiting:
+        place = waiting.pop()
+        answer = client.get(place)
+        assert answer.status_code == 200, place
+        links = _Links()
+        links.feed(answer.text if "html" in answer.headers["content-type"] else "")
+        for link in (urljoin(place, each).partition("#")[0] for each in links.found):
+            if "/modelway/" not in link:
+                runs.add(link)
+            elif link not in seen:
+                seen.add(link)
+                waiting.append(link)
+    assert len(seen) > 60
+    # Airflow's own pages are at home in test_page_browser.py.
+    assert [link for link in runs if not re.search(r"^http://[^/]+/dags/[\w-]+(/runs/[^/]+)?$", link)] == []
