@@ -18,6 +18,7 @@ from modelway.errors import CapabilityMissing
 from modelway.job import launch
 from modelway.job.contract import Job, read_events, recorded_checkpoints
 from modelway.job.ending import decisive
+from modelway.job.usage import usage_in
 
 from tests.job_folders import ended, store_code, wait_for, write_job
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 #: what the order of a sum over processes may change; Adam's division makes the last bits of a gradient grow
 TOLERANCE = 1e-4
 SAYS_WHO_IT_IS = """
-import random
+import random, time
 def train(job):
     print(f'I am {job.rank} of {job.world_size}, here {job.local_rank}, {random.random()}')
     job.log(step=1, loss=job.rank)
@@ -33,6 +34,7 @@ def train(job):
     job.progress(step=1, total=2)
     with job.checkpoint(step=1) as path:
         path.write_text(f'of {job.rank}')
+    print(f'took {time.process_time()}')
 """
 
 
@@ -83,6 +85,12 @@ def ending(folder, node=0):
     return json.loads((folder / "try-1" / f"exit-{node}.json").read_text())
 
 
+def accounted(folder, node):
+    """Return the processor seconds that one machine told."""
+    (path,) = (folder / "try-1").glob(f"usage-{node}-*.json")
+    return json.loads(path.read_text())["cpu_seconds"]
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The losses of digits in one process."""
@@ -120,7 +128,7 @@ def test_only_the_main_process_reports(tmp_path, agents):
     assert main.startswith("I am 0 of 2, here 0")
     assert other.startswith("[rank 1/2] I am 1 of 2, here 1")
     assert main.split()[-1] == other.split()[-1], "all draw the same numbers"
-    assert [event["kind"] for event in read_events(folder) if event["kind"] not in ("environment", "usage")] == [
+    assert [event["kind"] for event in read_events(folder) if event["kind"] != "environment"] == [
         "metric",
         "note",
         "checkpoint",
@@ -144,9 +152,10 @@ def test_the_process_that_fails_first_gives_the_reason(tmp_path, agents):
 
 def test_a_killed_process_ends_the_try_on_every_machine(tmp_path, agents):
     code = (
-        "import os\nfrom torch import distributed\n"
-        "def train(job):\n    distributed.init_process_group('gloo')\n"
-        "    job.output.mkdir(exist_ok=True)\n    (job.output / f'pid-{job.rank}').write_text(str(os.getpid()))\n"
+        "import os, time\nfrom torch import distributed\n"
+        "def train(job):\n    distributed.init_process_group('gloo')\n    job.output.mkdir(exist_ok=True)\n"
+        "    (job.output / f'took-{job.rank}').write_text(str(time.process_time()))\n    distributed.barrier()\n"
+        "    (job.output / f'pid-{job.rank}').write_text(str(os.getpid()))\n"
         "    while True: distributed.barrier()\n"
     )
     folder = write_job(tmp_path / "job", code=code)
@@ -159,6 +168,9 @@ def test_a_killed_process_ends_the_try_on_every_machine(tmp_path, agents):
     assert both[0].wait(timeout=60) != 0
     assert ending(folder, 1)["reason"] == "the job's process was killed by SIGKILL"
     assert decisive([ending(folder, 0), ending(folder, 1)]) == ending(folder, 1)
+    told = [accounted(folder, node) for node in (0, 1)]
+    assert all(cpu >= float((folder / "output" / f"took-{node}").read_text()) > 0 for node, cpu in enumerate(told))
+    assert usage_in(folder) == (pytest.approx(sum(told), abs=1e-3), 0.0), "the killed process counts, too"
 
 
 def test_several_processes_leave_together_when_they_are_told_to(tmp_path, agents):
@@ -190,6 +202,9 @@ def test_the_local_backend_runs_several_processes(tmp_path):
         assert status.state is JobState.SUCCEEDED, text
         assert "I am 0 of 2" in text
         assert "[rank 1/2] I am 1 of 2" in text
+        took = [float(line.split()[-1]) for line in text.splitlines() if "took" in line]
+        assert len(took) == 2
+        assert usage_in(backend.folder(handle))[0] >= sum(took)
     finally:
         backend.cancel(handle)
 

@@ -3,17 +3,20 @@
 import json
 import math
 import random
+import signal
+import subprocess
 import sys
 
 import numpy
 import pytest
 import torch
-from modelway.job import Job
+from modelway.job import Job, process_tree
 from modelway.job.contract import read_events, recorded_datasets
-from modelway.job.environment import environment, installed_packages, usage, usage_in
+from modelway.job.environment import environment, installed_packages, with_image
 from modelway.job.freeze import summary
 from modelway.job.importance import importances
 from modelway.job.statistics import summarised
+from modelway.job.usage import Account, usage_in
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
 
@@ -209,6 +212,17 @@ def test_the_environment_names_interpreter_machine_packages_and_image(monkeypatc
     assert environment()["digest"] != found["digest"] == (monkeypatch.undo() or found["digest"])
 
 
+def test_an_environment_whose_images_digest_is_known_is_called_by_it(monkeypatch):
+    monkeypatch.setenv("MODELWAY_IMAGE", "registry/train:1")
+    told = environment()
+    assert with_image(told, None) == told
+    found, other = with_image(told, "sha256:1"), with_image(told, "sha256:2")
+    assert found["image"] == "registry/train:1@sha256:1"
+    assert len({each["digest"] for each in (told, found, other)}) == 3, "a tag may have been moved"
+    assert with_image(found, "sha256:2") == found, "a reference by digest is always the same"
+    assert with_image({**told, "image": None}, "sha256:1")["image"] is None
+
+
 def test_packages_are_read_off_folders_and_the_first_counts(tmp_path):
     for folder, names in {
         "a": ["Foo_Bar-1.0.dist-info", "old-2.1-py3.9.egg-info", "no_version.egg-info", "x.py"],
@@ -220,17 +234,39 @@ def test_packages_are_read_off_folders_and_the_first_counts(tmp_path):
     assert found == {"foo-bar": "1.0", "local": "1.0+cu121", "old": "2.1"}
 
 
-def test_what_several_tries_took_is_added_up_also_of_one_that_was_killed():
-    events = [
-        {"kind": "checkpoint", "usage": {"process": "a", "cpu_seconds": 1.0, "seconds": 2.0}},
-        {"kind": "checkpoint", "usage": {"process": "a", "cpu_seconds": 3.0, "seconds": 4.0}},
-        {"kind": "checkpoint", "usage": {"process": "b", "cpu_seconds": 1.0, "seconds": 1.0}},
-        {"kind": "usage", "process": "b", "cpu_seconds": 2.0, "seconds": 1.5},
-        {"kind": "usage", "process": "rank 1", "cpu_seconds": 2.0},
-    ]
-    assert usage_in(events) == (7.0, 4.0)
-    assert usage_in([{"kind": "note"}]) == (None, 0.0)
-    assert usage()["cpu_seconds"] > 0
+def test_what_all_tries_took_on_all_machines_is_added_up(tmp_path):
+    assert usage_in(tmp_path) == (None, 0.0)
+    accounts = {
+        "try-2/usage-0-a.json": '{"seconds": 4.0, "cpu_seconds": 3.0}',
+        "try-2/usage-1-b.json": '{"seconds": 3.5, "cpu_seconds": 2.0}',
+        "try-9/usage-0-c.json": "",
+        "try-10/usage-0-d.json": '{"seconds": 1.5, "cpu_seconds": 1.0}',
+        "try-10/usage-0-e.json": '{"seconds": 1.0, "cpu_seconds": 0.5}',
+    }
+    for name, text in accounts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usage_in(tmp_path) == (6.5, 4.0), "the last try's own seconds are told with how it ended"
+
+
+def test_an_account_counts_processes_that_run_were_killed_and_left_others_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("modelway.job.usage.RENEW_SECONDS", 0.0)
+    burns = "import os, signal, time\nwhile time.process_time() < 0.4: pass\n"
+    (tmp_path / "try-1").mkdir()
+    account = Account(attempt=tmp_path / "try-1", node=3)
+    before = process_tree.cpu_seconds()
+    killed = subprocess.Popen([sys.executable, "-c", f"{burns}os.kill(os.getpid(), signal.SIGKILL)"])
+    assert killed.wait() == -signal.SIGKILL
+    runs = subprocess.Popen(
+        [sys.executable, "-c", f"{burns}print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
+    )
+    runs.stdout.readline()
+    account.renew()
+    runs.kill()
+    runs.wait()
+    runs.stdout.close()
+    (path,) = (tmp_path / "try-1").glob("usage-3-*.json")
+    assert json.loads(path.read_text())["cpu_seconds"] - before >= 0.79, "ticks are hundredths"
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "int64", "bool"])

@@ -71,7 +71,7 @@ class Engine:
     def _pull(self, image: str) -> None:
         import docker.errors
 
-        name, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else (image, "", "latest")
+        name, tag = _name_and_tag(image)
         place = {"repository": image} if "@" in image else {"repository": name, "tag": tag}
         try:
             for told in self.api.pull(**place, stream=True, decode=True):
@@ -114,6 +114,20 @@ class Engine:
             except docker.errors.NotFound:
                 return None
         return found
+
+    def image_digest(self, inspected: Object) -> str:
+        """Return by which digest a container's image is known to its registry, else to this engine alone."""
+        import docker.errors
+
+        own = str(inspected["Image"])
+        with failures_told():
+            try:
+                known = self.api.inspect_image(own).get("RepoDigests") or ()
+            except docker.errors.NotFound:
+                return own
+        name, _ = _name_and_tag(inspected["Config"]["Image"].partition("@")[0])
+        digests = dict(one.split("@") for one in known)
+        return str(digests.get(name) or next(iter(digests.values()), own))
 
     def stop(self, container: str, *, grace_seconds: int) -> None:
         """Tell a container to end, kill it after the grace time, and wait for its end."""
@@ -182,6 +196,11 @@ class Engine:
 def _failing_told(data: Iterator[bytes]) -> Iterator[bytes]:
     with failures_told():
         yield from data
+
+
+def _name_and_tag(image: str) -> tuple[str, str]:
+    name, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else (image, "", "latest")
+    return name, tag
 
 
 def _no_image(image: str, said: str) -> SubmitFailed:

@@ -4,6 +4,7 @@ Sources: the Kubernetes documentation, "Pod Lifecycle" (conditions, container st
 "Disruptions" (the condition DisruptionTarget and its reasons), "Jobs".
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -310,6 +311,19 @@ def _why_waiting(pod: Object, events: Sequence[Object]) -> str | None:
         return str(mount.get("message"))
     waits = _waits(pod)
     return str(waits.get("message") or waits.get("reason")) if waits else None
+
+
+def image_digest(pods: Sequence[Object]) -> str | None:
+    """Return by which digest the image of a try's containers is known to its registry, else to the node."""
+    for pod in pods:
+        # A node tells of containers in an order of its own, and some beside the job's may be there.
+        main = next((one["name"] for one in (pod.get("spec") or {}).get("containers") or ()), None)
+        for container in _containers(pod):
+            if container.get("name") == main and (
+                found := re.search("sha256:[0-9a-f]{64}$", container.get("imageID") or "")
+            ):
+                return found[0]
+    return None
 
 
 def needs_events(jobs: Sequence[Object], pods: Sequence[Object], *, gone: bool) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelway.backends import _generations as generations
 from modelway.backends._kubernetes_manifests import GROUP
+from modelway.backends._kubernetes_status import image_digest
 from modelway.backends.base import Handle
 
 Object = Mapping[str, Any]
@@ -76,14 +77,20 @@ def exits_of(attempt: Path, *, nodes: int) -> list[Object]:
 
 
 def pods_that_are_gone(attempt: Path, pods: list[Object]) -> frozenset[str]:
-    """Return the pods that ran and are not there any more; remember those that run."""
+    """Return the pods that ran and are not there any more; remember those that run, and what image they have."""
     path = attempt / "seen.json"
     before = generations.read(path) or {}
     known = set(before.get("pods", ()))
     running = {pod["metadata"]["name"] for pod in pods if (pod.get("status") or {}).get("phase") == "Running"}
-    if new := running - known:
-        generations.write(path, {**before, "pods": sorted(known | new)})
+    image = image_digest(pods) or before.get("image")
+    if (new := running - known) or image != before.get("image"):
+        generations.write(path, {**before, "pods": sorted(known | new), "image": image})
     return frozenset(known - {pod["metadata"]["name"] for pod in pods})
+
+
+def image_seen(attempt: Path) -> str | None:
+    """Return the digest of the image that a try's pods had, None where no pod was seen with one."""
+    return (generations.read(attempt / "seen.json") or {}).get("image")
 
 
 def seconds_since_gone(attempt: Path, gone: frozenset[str]) -> float:

@@ -23,7 +23,8 @@ from typing import Any
 from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
 from modelway.failures import FailureKind, RetryRule
-from modelway.job import launch, memory
+from modelway.job import launch, memory, process_tree
+from modelway.job.usage import Account
 
 WATCH_SECONDS = 0.25
 STOP_SECONDS = 5.0
@@ -40,11 +41,14 @@ def main(attempt: Path) -> int:
     request = json.loads((attempt / "request.json").read_text())
     started = time.monotonic()
     with (attempt / "log.txt").open("ab") as log:
-        outcome = _told(attempt, request, log)
+        account = Account(attempt=attempt)
+        outcome = _told(attempt, request, log, account)
     # One that was done before it could be stopped has succeeded.
     if (attempt / "cancelled").exists() and outcome["state"] != "succeeded":
         outcome = {"state": "cancelled", "reason": "the job was cancelled"}
     _stop_the_rest(attempt)
+    process_tree.reap()
+    account.write()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     outcome |= {
         "peak_memory_bytes": peak_bytes(usage.ru_maxrss, platform=sys.platform),
@@ -59,17 +63,17 @@ def peak_bytes(maxrss: int, *, platform: str) -> int:
     return maxrss if platform == "darwin" else maxrss * 1024
 
 
-def _told(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
+def _told(attempt: Path, request: dict[str, Any], log: Any, account: Account) -> dict[str, Any]:
     """Run the try; whatever goes wrong here is an outcome too, or the job would count as vanished."""
     try:
-        return _run(attempt, request, log)
+        return _run(attempt, request, log, account)
     except Exception as error:
         log.write(traceback.format_exc().encode())
         reason = f"the job could not be run: {type(error).__name__}: {error}"
         return failed(FailureKind.INIT, reason)
 
 
-def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
+def _run(attempt: Path, request: dict[str, Any], log: Any, account: Account) -> dict[str, Any]:
     try:
         python = environment.python_for(
             requirements=Path(request["requirements"]) if request["requirements"] else None,
@@ -90,7 +94,8 @@ def _run(attempt: Path, request: dict[str, Any], log: Any) -> dict[str, Any]:
         stdout=log,
         stderr=log,
     )
-    stopped = _watch(child, memory_bytes=request["memory_bytes"], timeout_seconds=request["timeout_seconds"])
+    limits = {name: request[name] for name in ("memory_bytes", "timeout_seconds")}
+    stopped = _watch(child, account, **limits)
     # Where the worker's own container has a limit, the kernel may kill a job long before the job's is reached.
     if not stopped and child.returncode == -signal.SIGKILL and (memory.kills() or 0) > killed_before:
         stopped = failed(FailureKind.OUT_OF_MEMORY, "out of memory: the kernel killed the job's process")
@@ -128,7 +133,7 @@ def _bindings(cores: list[int]) -> Counter[int]:
 
 
 def _watch(
-    child: "subprocess.Popen[bytes]", *, memory_bytes: int | None, timeout_seconds: int | None
+    child: "subprocess.Popen[bytes]", account: Account, *, memory_bytes: int | None, timeout_seconds: int | None
 ) -> dict[str, Any] | None:
     """Wait for the child; kill it when it takes too much memory or time, and return that outcome."""
     deadline = time.monotonic() + timeout_seconds if timeout_seconds else None
@@ -137,6 +142,7 @@ def _watch(
             child.wait(timeout=WATCH_SECONDS)
             return None
         except subprocess.TimeoutExpired:
+            account.renew()
             reason = _over_limit(child.pid, memory_bytes, deadline, timeout_seconds)
         if reason:
             _kill_tree(child.pid)

@@ -158,6 +158,8 @@ class JobStatus:
     """why a job does not run yet, in the backend's own words"""
     peak_memory_bytes: int | None = None
     seconds: float | None = None
+    image_digest: str | None = None
+    """by which the image of its container is known: to the registry it came from, else to who ran it"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as plain data for a trigger's event."""

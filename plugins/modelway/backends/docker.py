@@ -9,7 +9,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -188,6 +188,7 @@ class DockerBackend:
             return JobStatus.from_dict(known["status"])
         status = self._status(handle, inspected)
         if status.state.is_terminal:
+            status = replace(status, image_digest=self.engine.image_digest(inspected))
             with files.writable(place.parent):
                 generations.write(place, {"container": inspected["Id"], "status": status.to_dict()})
         return status

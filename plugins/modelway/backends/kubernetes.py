@@ -39,6 +39,7 @@ from modelway.backends._kubernetes_tries import (
     TryRecord,
     exits_of,
     handle_of,
+    image_seen,
     pods_that_are_gone,
     seconds_since_gone,
 )
@@ -299,7 +300,7 @@ class KubernetesBackend:
 
     def _note(self, attempt: Path, status: JobStatus) -> JobStatus:
         """Write down how a try ended."""
-        noted = generations.record(attempt, status)
+        noted = generations.record(attempt, replace(status, image_digest=image_seen(attempt)))
         self._folders.push(attempt / generations.RECORD)
         return noted
 
@@ -338,7 +339,13 @@ class KubernetesBackend:
             gone_seconds=seconds_since_gone(attempt, gone) if gone else 0.0,
             start_within_seconds=record.start_within_seconds,
         )
-        return status_of(seen, now=datetime.now(UTC))
+        status = status_of(seen, now=datetime.now(UTC))
+        if status.state is JobState.FAILED and not gone:
+            # Why a pod was sent away is told by an event that may be younger than those that are known.
+            with contextlib.suppress(SubmitFailed):
+                seen = replace(seen, events=self._objects.events(record.namespace, name, now=True))
+                status = status_of(seen, now=datetime.now(UTC))
+        return status
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""

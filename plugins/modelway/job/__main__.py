@@ -24,9 +24,9 @@ from typing import Any
 
 from modelway.job.checkpoints import record_unreported_checkpoints
 from modelway.job.contract import STOPPED_STATUS, Job, Stopped
-from modelway.job.environment import environment, usage
+from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
-from modelway.job.events import append_event, read_events
+from modelway.job.events import read_events
 
 
 def main(folder: Path) -> int:
@@ -47,17 +47,7 @@ def main(folder: Path) -> int:
     except BaseException as error:
         _tell(folder, error)
         return 1
-    finally:
-        _record_usage(folder)
     return 0
-
-
-def _record_usage(folder: Path) -> None:
-    """Record what this process took; those of other machines stay out, since a file may not be written from two."""
-    if os.environ.get("GROUP_RANK", "0") == "0":
-        # A full disk or a lost folder was told already.
-        with contextlib.suppress(OSError):
-            append_event(folder, "usage", **usage())
 
 
 def _record_environment(job: Job) -> None:

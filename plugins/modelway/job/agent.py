@@ -8,6 +8,8 @@ Runs one try of the job in ``FOLDER`` (the contract's folder, see ``contract.py`
    and copies what it prints to standard output and to ``try-<N>/log-<node>.txt``;
 4. when it ends, kills what it left running, and writes ``try-<N>/exit-<node>.json``.
 
+What its processes take is in ``try-<N>/usage-<node>-<id>.json`` (``usage.py``).
+
 Flags: ``--attempt N`` · ``--node I`` (default ``JOB_COMPLETION_INDEX``, else 0; ``any``: the first free one from 1 on)
 · ``--nodes N`` · ``--processes M`` (of each node) · ``--rendezvous HOST:PORT`` (of node 0, only for several nodes) ·
 ``--memory BYTES`` (what the container may take, for the message) · ``--timeout SECONDS`` (of the job's code) ·
@@ -42,7 +44,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelway.job import launch, memory, process_tree, requirements
+from modelway.job import launch, memory, process_tree, requirements, usage
 from modelway.job.ending import INIT_STATUS, STOPPED_STATUS, Ending, ending_of
 from modelway.job.fence import Fence
 from modelway.job.remote import Remote
@@ -123,10 +125,12 @@ class Agent:
         scratch = Path(tempfile.mkdtemp(prefix="modelway-"))
         reader, writer = os.pipe()
         tee = Tee(source=reader, log=self.attempt / f"log-{self.node}.txt")
+        account = usage.Account(attempt=self.attempt, node=self.node)
         try:
-            ending = self._run_code(fence, tee, writer, scratch)
+            ending = self._run_code(fence, tee, writer, scratch, account)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            account.write()
         tee.finish(within_seconds=5)
         if fence.lost.is_set():
             _print("another container has taken this job over: this one gives way")
@@ -135,7 +139,7 @@ class Agent:
         self._write(ending)
         return ending.status
 
-    def _run_code(self, fence: Fence, tee: Tee, writer: int, scratch: Path) -> Ending:
+    def _run_code(self, fence: Fence, tee: Tee, writer: int, scratch: Path, account: usage.Account) -> Ending:
         """Install, start and follow the job's code; the pipe's writing end is closed on return."""
         killed_before = memory.kills()
         try:
@@ -155,7 +159,7 @@ class Agent:
         finally:
             os.close(writer)
         memory.be_killed_first(child.pid)
-        follow = _Following(agent=self, fence=fence, child=child.pid, say=tee.say)
+        follow = _Following(agent=self, fence=fence, account=account, child=child.pid, say=tee.say)
         child.returncode = follow.until_the_end()
         process_tree.end_all(within_seconds=5)
         tee.finish(within_seconds=5)
@@ -228,8 +232,10 @@ class _ToldToLeave(Exception):
 class _Following:
     """Waits for the job's process; hands on the notice, and keeps to the times."""
 
-    def __init__(self, *, agent: Agent, fence: Fence, child: int, say: Callable[[str], None]) -> None:
-        self.agent, self.fence, self.child, self.say = agent, fence, child, say
+    def __init__(
+        self, *, agent: Agent, fence: Fence, account: usage.Account, child: int, say: Callable[[str], None]
+    ) -> None:
+        self.agent, self.fence, self.account, self.child, self.say = agent, fence, account, child, say
         self.over_time = False
         self.sent_term: float | None = None
         self.peak = 0
@@ -245,6 +251,7 @@ class _Following:
             now = time.monotonic()
             if now - measured >= MEASURE_SECONDS or now - began < MEASURE_SECONDS:
                 measured, self.peak = now, max(self.peak, process_tree.memory_bytes())
+                self.account.renew()
             if self.fence.lost.is_set() or (timeout and now - began > timeout):
                 self.over_time = not self.fence.lost.is_set()
                 process_tree.send(signal.SIGKILL)

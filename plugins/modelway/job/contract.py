@@ -29,7 +29,6 @@ from modelway.job.checkpoints import (
     sync_and_digest,
     sync_folder,
 )
-from modelway.job.environment import usage
 from modelway.job.events import (
     append_event,
     checked_name,
@@ -280,8 +279,7 @@ class Job:
         final = folder / name
         beside.replace(final)
         sync_folder(folder)
-        told = {"path": f"output/checkpoints/{name}", "sha256": digest, "size": size, "usage": usage()}
-        self.event("checkpoint", id=name, step=step, **told)
+        self.event("checkpoint", id=name, step=step, path=f"output/checkpoints/{name}", sha256=digest, size=size)
         if self._keep:
             checkpoints.remove_superfluous(self.folder, self._keep)
         if self.stopping:

@@ -1,4 +1,4 @@
-"""What a job runs in, and what it takes: the interpreter, the machine, the packages; processor and wall-clock time.
+"""What a job runs in: the interpreter, the machine, the packages, the image.
 
 Packages are read off the names of their ``.dist-info`` and ``.egg-info`` folders, which hold name and version (PyPA,
 "Recording installed projects"): importlib.metadata reads a file of each, which takes a second for some hundred.
@@ -11,28 +11,38 @@ import json
 import os
 import platform
 import re
-import resource
 import sys
-import time
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-#: names this process among all that worked on a job
-_PROCESS = uuid.uuid4().hex[:12]
-_BEGUN = time.monotonic()
 _INFO = re.compile(r"(?P<name>.+?)-(?P<version>\d[^-]*|[^-]+)(-py\d[\d.]*)?\.(dist|egg)-info")
 
 
 def environment() -> dict[str, Any]:
     """Return ``{digest, python, platform, packages, image}``; two with the same digest are the same."""
-    found: dict[str, Any] = {
-        "python": platform.python_version(),
-        "platform": _machine(),
-        "packages": installed_packages(sys.path),
-        "image": os.environ.get("MODELWAY_IMAGE") or None,
-    }
+    return _digested(
+        {
+            "python": platform.python_version(),
+            "platform": _machine(),
+            "packages": installed_packages(sys.path),
+            "image": os.environ.get("MODELWAY_IMAGE") or None,
+        }
+    )
+
+
+def with_image(found: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
+    """Return an environment whose image is told by digest too, ``reference@sha256:…``: a tag is not always the same.
+
+    :param digest: of the image, as whoever started the container knows it; None: it is not known
+    """
+    own = {name: found[name] for name in ("python", "platform", "packages", "image")}
+    if digest and own["image"] and "@" not in own["image"]:
+        own["image"] = f"{own['image']}@{digest}"
+    return _digested(own)
+
+
+def _digested(found: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(found, sort_keys=True, separators=(",", ":"))
     return {"digest": "sha256:" + hashlib.sha256(text.encode()).hexdigest(), **found}
 
@@ -75,29 +85,3 @@ def _gpus() -> list[str]:
             continue
         found += [model[1].strip()] if model else []
     return found
-
-
-def usage() -> dict[str, Any]:
-    """Return what this process and its ended children have taken so far: the fields of a ``usage`` event."""
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu = sum(each.ru_utime + each.ru_stime for each in spent)
-    is_main = os.environ.get("RANK", "0") == "0"
-    # The processes of a job run at the same time: the time of one is that of all.
-    seconds = {"seconds": round(time.monotonic() - _BEGUN, 3)} if is_main else {}
-    return {"process": _PROCESS, "cpu_seconds": round(cpu, 3), **seconds}
-
-
-def usage_in(events: Iterable[Mapping[str, Any]]) -> tuple[float | None, float]:
-    """Return the processor seconds of all processes that a job's events tell of, and the seconds of its earlier tries.
-
-    Of a process that was killed counts what it told last, with its last checkpoint. None: nothing was told.
-    """
-    last: dict[str, tuple[float, float]] = {}
-    for event in events:
-        told = event if event["kind"] == "usage" else event.get("usage")
-        if isinstance(told, Mapping) and isinstance(told.get("cpu_seconds"), (int, float)):
-            last[str(told.get("process"))] = (float(told["cpu_seconds"]), float(told.get("seconds") or 0))
-    if not last:
-        return None, 0.0
-    times = [seconds for _, seconds in last.values() if seconds]
-    return round(sum(cpu for cpu, _ in last.values()), 3), round(sum(times[:-1]), 3)

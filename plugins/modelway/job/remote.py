@@ -6,6 +6,7 @@ Below the job's URI lie the objects that the worker and the containers share, un
 - ``events.jsonl``, ``progress.json``, ``error.json``, ``output/…``: as in the folder; each checkpoint is there before
   the event that tells of it
 - ``try-<n>/log-<node>/<offset>``: the log in pieces, since an object cannot be appended to
+- ``try-<n>/usage-<node>-<id>.json``: what the container's processes took
 - ``try-<n>/exit-<node>.json``: written last, so that whoever sees it finds everything else
 - ``try-<n>/pods/<node>.json``: a heartbeat; a container waits until another's does not change any more
 """
@@ -112,6 +113,8 @@ class Remote:
             self._copy_events()
             for name in SMALL:
                 self._send(name)
+        for account in (self._folder / self._try).glob("usage-*.json"):
+            self._send(account.relative_to(self._folder).as_posix())
         log = self._folder / self._try / f"log-{self._node}.txt"
         if log.exists() and log.stat().st_size > self._log_offset:
             with log.open("rb") as file:

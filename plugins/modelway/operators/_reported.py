@@ -6,14 +6,16 @@ XCom carries where a job's events lie; here they are read.
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.job.environment import usage_in
+from modelway.backends.base import JobStatus
+from modelway.job.environment import with_image
 from modelway.job.events import read_events
 from modelway.job.freeze import DATATYPES
+from modelway.job.usage import usage_in
 from modelway.lineage.record import (
     ArchitectureRecord,
     EnvironmentRecord,
@@ -26,16 +28,15 @@ Events = Sequence[Mapping[str, Any]]
 Report = Mapping[str, Any]
 
 
-def cost_of(
-    events: Iterable[Mapping[str, Any]], *, seconds: float | None, peak: int | None, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what a job took, over all of its tries: a few numbers for XCom."""
-    cpu, earlier = usage_in(events)
+def cost_of(folder: Path, *, status: JobStatus, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job took, over all of its tries, and by which digest its image is known: a little for XCom."""
+    cpu, earlier = usage_in(folder)
     return {
-        "seconds": None if seconds is None else round(seconds + earlier, 3),
+        "seconds": None if status.seconds is None else round(status.seconds + earlier, 3),
         "cpu_seconds": cpu,
         "gpu": gpus(options),
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": status.peak_memory_bytes,
+        "image_digest": status.image_digest,
     }
 
 
@@ -99,18 +100,18 @@ def _stage(name: str, report: Report, events: Callable[[Report | None], Events])
         cpu_seconds=report.get("cpu_seconds"),
         gpu_seconds=None if seconds is None or count is None else seconds * count,
         peak_memory_bytes=report.get("peak_memory_bytes"),
-        environment=_environment(events(report)),
+        environment=_environment(events(report), image=report.get("image_digest")),
     )
 
 
-def _environment(events: Events) -> EnvironmentRecord | None:
+def _environment(events: Events, *, image: str | None) -> EnvironmentRecord | None:
     """Return what the last try ran in."""
     told = [event for event in events if event["kind"] == "environment" and isinstance(event.get("packages"), Mapping)]
     if not told:
         return None
-    last = told[-1]
-    named = {key: str(last.get(key) or "") for key in ("digest", "python", "platform")}
-    return EnvironmentRecord(**named, packages=last["packages"], image=last.get("image"))
+    texts = {key: str(told[-1].get(key) or "") for key in ("python", "platform")}
+    known = {**texts, "packages": told[-1]["packages"], "image": told[-1].get("image")}
+    return EnvironmentRecord(**with_image(known, image))
 
 
 def figure_records(

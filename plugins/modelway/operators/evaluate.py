@@ -134,7 +134,7 @@ class EvaluateCheckpointOperator(JobOperator):
         """Add to each result what it cost, and where its charts and importances are if there are any."""
         events = read_events(folder)
         told = {event.get("input") for event in events if event["kind"] in ("figure", "importance")}
-        cost = cost_of(events, seconds=status.seconds, peak=status.peak_memory_bytes, options=self.options)
+        cost = cost_of(folder, status=status, options=self.options)
         share = {
             name: round(cost[name] / len(results), 3) for name in ("seconds", "cpu_seconds") if cost[name] is not None
         }

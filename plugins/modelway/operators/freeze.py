@@ -82,7 +82,7 @@ class FreezeModelOperator(JobOperator):
         """Return what freezing took, and where it is told what it ran in."""
         events = read_events(folder)
         stored = store.put(folder / "events.jsonl", model=job.model).to_dict() if events else None
-        cost = cost_of(events, seconds=status.seconds, peak=status.peak_memory_bytes, options=self.options)
+        cost = cost_of(folder, status=status, options=self.options)
         return {**cost, "backend": self.backend, "seed": int(self.seed), "events": stored}
 
 

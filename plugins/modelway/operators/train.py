@@ -11,7 +11,7 @@ from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
-from modelway.job.contract import damage, read_events, recorded_checkpoints
+from modelway.job.contract import damage, recorded_checkpoints
 from modelway.operators._base import (
     JobOperator,
     clear_number,
@@ -42,7 +42,7 @@ class TrainModelOperator(JobOperator):
 
     Returns the checkpoints of the stages before and of this one, ``[{id, stage, step, uri, digest, size}]``; expand an
     EvaluateCheckpointOperator over it. The XCom ``report`` (``task.output["report"]``) holds
-    ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu, peak_memory_bytes, skipped}``.
+    ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu, peak_memory_bytes, image_digest, skipped}``.
     """
 
     template_fields: Sequence[str] = (
@@ -84,7 +84,7 @@ class TrainModelOperator(JobOperator):
 
     def _report(self, context: Context, **known: Any) -> None:
         """Leave what the operators that follow need to know of the stage."""
-        unknown = dict.fromkeys(("events", "seconds", "cpu_seconds", "peak_memory_bytes"))
+        unknown = dict.fromkeys(("events", "seconds", "cpu_seconds", "peak_memory_bytes", "image_digest"))
         told = {"skipped": False, "backend": self.backend, "gpu": gpus(self.options)}
         context["ti"].xcom_push(key="report", value={"stage": self.stage, **unknown, **told, **known})
 
@@ -135,12 +135,11 @@ class TrainModelOperator(JobOperator):
                 do="Write fewer checkpoints, or raise [core] max_map_length",
             )
         events = store.put(folder / "events.jsonl", model=job.model)
-        spent: dict[str, Any] = {"seconds": status.seconds, "peak": status.peak_memory_bytes}
         self._report(
             context,
             params=dict(job.params),
             seed=job.seed,
             events=events.to_dict(),
-            **cost_of(read_events(folder), **spent, options=self.options),
+            **cost_of(folder, status=status, options=self.options),
         )
         return checkpoints

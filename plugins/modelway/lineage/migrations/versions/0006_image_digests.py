@@ -11,5 +11,5 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the index."""
-    image = sa.column("image")
+    image: sa.ColumnClause[str] = sa.column("image")
     op.create_index("ix_environments_image", "environments", [sa.func.substr(image, sa.func.length(image) - 70)])
