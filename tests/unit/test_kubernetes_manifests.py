@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from modelway.backends._kubernetes_patch import strategic_merge, unknown_directives
+from modelway.backends._kubernetes_request import KubernetesRequest
 from modelway.backends.base import Job, Options
-from modelway.backends.kubernetes import KubernetesBackend, KubernetesRequest
+from modelway.backends.kubernetes import KubernetesBackend
 from modelway.errors import CapabilityMissing
 
 OLD, NEW = (1, 20), (1, 30)

@@ -9,12 +9,9 @@ their names; ``token`` tells them from those of another Airflow that has a run o
 """
 
 import contextlib
-import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,30 +19,16 @@ from typing import Any
 from modelway.backends import _generations as generations
 from modelway.backends._kubernetes_api import Api, find_client
 from modelway.backends._kubernetes_folders import GENERATION, Folders
-from modelway.backends._kubernetes_launchers import WITHOUT_QUEUE, WORK
-from modelway.backends._kubernetes_manifests import SUSPEND_SINCE, Manifest, Try, digest, manifests, run_labels
+from modelway.backends._kubernetes_launchers import WORK
+from modelway.backends._kubernetes_look import Look
+from modelway.backends._kubernetes_manifests import Manifest, digest, run_labels
 from modelway.backends._kubernetes_objects import Objects, handle_of_object, token_of
-from modelway.backends._kubernetes_status import (
-    Observed,
-    has_running_container,
-    is_active,
-    is_alive,
-    needs_events,
-    status_of,
-    status_without_objects,
-)
-from modelway.backends._kubernetes_tries import (
-    SUBMITTED,
-    TryRecord,
-    exits_of,
-    handle_of,
-    image_seen,
-    pods_that_are_gone,
-    seconds_since_gone,
-)
+from modelway.backends._kubernetes_request import KubernetesRequest, request_of
+from modelway.backends._kubernetes_status import has_running_container, is_active, is_alive
+from modelway.backends._kubernetes_tries import SUBMITTED, TryRecord, exits_of, handle_of
 from modelway.backends._merged_log import read_merged
 from modelway.backends._runner import runner_folder
-from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, image_of
+from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
 
@@ -71,45 +54,6 @@ POD_LINES = 100
 _WRITABLE = "Mount the storage where the Airflow worker sees it (storage.worker_path), writable for its user"
 
 
-@dataclass(frozen=True, kw_only=True)
-class KubernetesRequest:
-    """What will be created: everything but the try's number is fixed here."""
-
-    job: Job
-    options: Options
-    contract: Mapping[str, Any]
-    image: str
-    run_as: int
-    root: str
-    """the storage as the worker sees it, or its copy of the object store ``uri``"""
-    uri: str | None = None
-    version: tuple[int, int]
-
-    def folder(self, generation: int) -> Path:
-        """Return the folder of a generation as the worker sees it."""
-        return generations.job_folder(Path(self.root) / "jobs", self.job) / f"g{generation}"
-
-    def manifests(self, *, generation: int = 0, attempt: int = 1, token: str | None = None) -> list[Manifest]:
-        """Return the objects of a try, the one that owns the others first."""
-        root = Path(_storage(self.options)["path"]) / "jobs"
-        folder = self.folder(generation)
-        uri = f"{self.uri}/{folder.relative_to(self.root)}" if self.uri else None
-        return manifests(
-            Try(
-                job=self.job,
-                options=self.options,
-                image=self.image,
-                run_as=self.run_as,
-                folder=str(generations.job_folder(root, self.job) / f"g{generation}"),
-                seen_at=f"{uri or folder}/try-{attempt}",
-                uri=uri,
-                attempt=attempt,
-                version=self.version,
-                token=token,
-            )
-        )
-
-
 class KubernetesBackend:
     """Creates, finds again, follows and deletes Jobs of a cluster."""
 
@@ -124,6 +68,7 @@ class KubernetesBackend:
         self._client, self._version = client, version
         self._objects = Objects(lambda: self.api)
         self._folders = Folders(home=self.home)
+        self._look = Look(objects=self._objects, folders=self._folders)
 
     @cached_property
     def api(self) -> Api:
@@ -139,32 +84,7 @@ class KubernetesBackend:
 
     def build_request(self, job: Job, options: Options) -> KubernetesRequest:
         """Return what would be created; see the port."""
-        storage = options.storage
-        if not storage:
-            raise CapabilityMissing(
-                "the backend 'kubernetes' needs a place for the jobs' folders",
-                do="Add the section storage to the spec: a node's folder, nfs, a claim, or an object store's uri",
-            )
-        uri = storage["uri"].rstrip("/") if storage.get("uri") else None
-        if uri and options.nodes > 1:
-            raise CapabilityMissing(
-                f"{options.nodes} nodes asked for, a folder on an object store (storage.uri) serves one",
-                do="Use a claim or nfs as storage, or set nodes to 1 (processes_per_node may be more)",
-            )
-        _refuse_queue(options, self.version)
-        path = storage.get("path", "/modelway")
-        root = storage.get("worker_path") or (storage["node"]["path"] if storage.get("node") else path)
-        own = os.geteuid() or 1000
-        return KubernetesRequest(
-            job=job,
-            options=replace(options, storage={**storage, "path": path}),
-            contract=job.contract(),
-            image=image_of(options),
-            run_as=options.platform.get("run_as") or own,
-            root=str(self._folders.here(uri)) if uri else root,
-            uri=uri,
-            version=self.version,
-        )
+        return request_of(job, options, version=lambda: self.version, folders=self._folders)
 
     def submit(self, request: KubernetesRequest) -> Handle:
         """Create the job or find it again; see the port.
@@ -187,7 +107,7 @@ class KubernetesBackend:
                 folder,
                 contract=request.contract,
                 clear_number=request.job.clear_number,
-                status=lambda attempt: self._status(attempt, now=True),
+                status=lambda attempt: self._look.status(attempt, now=True),
             )
             last = next(reversed(generations.tries(folder)), None)
             attempt = self._going_on(last, generation) or self._prepare(request, generation, last)
@@ -208,7 +128,7 @@ class KubernetesBackend:
         if wanted and not (last / SUBMITTED).exists() and not ended:
             # The process that began it ended before its objects were all there: they get the same names again.
             return last
-        status = self._status(last, now=True)
+        status = self._look.status(last, now=True)
         if status.state is JobState.UNKNOWN:
             raise SubmitFailed(
                 f"it is not known whether job {record.name} runs: {status.reason}", kind=FailureKind.UNREACHABLE
@@ -269,88 +189,12 @@ class KubernetesBackend:
 
     def describe(self, handle: Handle) -> JobStatus:
         """Return where the job stands; see the port."""
-        return self._status(self._folders.attempt(handle))
-
-    def _status(self, attempt: Path, *, now: bool = False) -> JobStatus:
-        """Return where a try stands; what is decided by it asks for what the cluster says now, not for what it said."""
-        if (ended := generations.recorded(attempt)) is not None:
-            return ended
-        try:
-            if (record := self._record(attempt)) is None:
-                return self._without_record(attempt)
-            status = self._look(attempt, record, now=now)
-        except SubmitFailed as error:
-            if error.kind is not FailureKind.UNREACHABLE:
-                return JobStatus.failed(error.kind, error.what)
-            return JobStatus(state=JobState.UNKNOWN, reason=error.what)
-        return self._note(attempt, status) if status.state.is_terminal else status
-
-    def _record(self, attempt: Path) -> TryRecord | None:
-        if (record := TryRecord.read(attempt)) is None:
-            self._folders.pull(attempt)
-            record = TryRecord.read(attempt)
-        return record
-
-    def _without_record(self, attempt: Path) -> JobStatus:
-        if self._folders.is_seen(attempt):
-            return JobStatus.failed(FailureKind.VANISHED, "the folder of the job is gone")
-        # Airflow would end a healthy job if this process took it for lost.
-        reason = f"this process does not see the storage of the jobs: there is no {attempt.parents[4]}"
-        return JobStatus(state=JobState.UNKNOWN, reason=reason)
-
-    def _note(self, attempt: Path, status: JobStatus) -> JobStatus:
-        """Write down how a try ended."""
-        noted = generations.record(attempt, replace(status, image_digest=image_seen(attempt)))
-        self._folders.push(attempt / generations.RECORD)
-        return noted
-
-    def _look(self, attempt: Path, record: TryRecord, *, now: bool) -> JobStatus:
-        jobs, pods = self._objects.now(record) if now else self._objects.of_try(record)
-        if not (jobs and all(map(is_active, jobs)) and all(map(is_alive, pods))):
-            self._folders.pull(attempt)
-            if (ended := generations.recorded(attempt)) is not None:
-                return ended
-        if generations.cancelled(attempt):
-            if any(map(is_active, jobs)) or any(map(is_alive, pods)):
-                return JobStatus(state=JobState.RUNNING, waiting="it is being cancelled")
-            ended = status_without_objects(exits_of(attempt, nodes=record.nodes), nodes=record.nodes, name=record.name)
-            if ended.state is JobState.SUCCEEDED:
-                # It was done before it could be stopped.
-                return ended
-            return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
-        exits = exits_of(attempt, nodes=record.nodes)
-        if not jobs and not exits and not (attempt / SUBMITTED).exists():
-            return JobStatus(state=JobState.PENDING)
-        if not jobs:
-            return status_without_objects(exits, nodes=record.nodes, name=record.name)
-        gone = pods_that_are_gone(attempt, pods)
-        if gone and not now:
-            # The watch of the pods may be behind what another process has seen: only an answer of now tells.
-            return self._look(attempt, record, now=True)
-        asked = needs_events(jobs, pods, gone=bool(gone))
-        # A launcher's objects have another name than the try; of two Jobs the workers' is the longer one.
-        name = min((str(job["metadata"]["name"]) for job in jobs), key=len)
-        seen = Observed(
-            jobs=jobs,
-            pods=pods,
-            events=self._objects.events(record.namespace, name, now=bool(gone)) if asked else (),
-            exits=exits,
-            gone=gone,
-            gone_seconds=seconds_since_gone(attempt, gone) if gone else 0.0,
-            start_within_seconds=record.start_within_seconds,
-        )
-        status = status_of(seen, now=datetime.now(UTC))
-        if status.state is JobState.FAILED and not gone:
-            # Why a pod was sent away is told by an event that may be younger than those that are known.
-            with contextlib.suppress(SubmitFailed):
-                seen = replace(seen, events=self._objects.events(record.namespace, name, now=True))
-                status = status_of(seen, now=datetime.now(UTC))
-        return status
+        return self._look.status(self._folders.attempt(handle))
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""
         attempt = self._folders.attempt(handle)
-        if (record := self._record(attempt)) is None:
+        if (record := self._look.record(attempt)) is None:
             return "", offset
         over = (attempt / generations.RECORD).exists()
         self._folders.fetch_log(attempt, over=over)
@@ -376,12 +220,12 @@ class KubernetesBackend:
         record = None
         # What should be noted on storage that is not seen here cannot be: the job itself can be ended all the same.
         with contextlib.suppress(SubmitFailed, CapabilityMissing):
-            record = self._record(attempt)
+            record = self._look.record(attempt)
         if record is None:
             if handle.mark:
                 self._delete(TryRecord.of_mark(handle.name, handle.mark))
             return
-        if not self._status(attempt, now=True).state.is_terminal:
+        if not self._look.status(attempt, now=True).state.is_terminal:
             (attempt / generations.CANCELLED).touch()
             self._folders.push(attempt / generations.CANCELLED)
         elif not self._leaves_something(record):
@@ -393,7 +237,7 @@ class KubernetesBackend:
         if self._delete(record):
             self._folders.forget_heartbeats(attempt)
         if generations.cancelled(attempt):
-            self._note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
+            self._look.note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
 
     def _delete(self, record: TryRecord) -> bool:
         """Delete a try's objects; return whether nothing of it runs any more."""
@@ -436,24 +280,3 @@ class KubernetesBackend:
 
 
 BACKEND = KubernetesBackend
-
-
-def _refuse_queue(options: Options, version: tuple[int, int]) -> None:
-    launcher = options.platform.get("launcher", "job")
-    if not options.platform.get("queue"):
-        return
-    if launcher in WITHOUT_QUEUE:
-        raise CapabilityMissing(
-            f"a queue was asked for, a {launcher} cannot wait in one: its controller starts the pods at once",
-            do="Remove kubernetes.queue, or choose the launcher job, jobset or trainjob",
-        )
-    if version < SUSPEND_SINCE:
-        raise CapabilityMissing(
-            f"a queue was asked for, Kubernetes {version[0]}.{version[1]} starts jobs at once",
-            do=f"Remove kubernetes.queue, or use Kubernetes {SUSPEND_SINCE[0]}.{SUSPEND_SINCE[1]} or later",
-        )
-
-
-def _storage(options: Options) -> Mapping[str, Any]:
-    assert options.storage is not None  # build_request refuses a job without one
-    return options.storage

@@ -9,7 +9,7 @@ from modelway.backends.base import Job, Options
 from modelway.errors import ModelwayError, SubmitFailed
 
 if TYPE_CHECKING:
-    from modelway.backends.kubernetes import KubernetesRequest
+    from modelway.backends._kubernetes_request import KubernetesRequest
     from modelway.spec.model import Evaluation, ModelSpec, Stage
 
 #: a server that is not asked is taken for this one
