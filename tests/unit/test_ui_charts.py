@@ -109,6 +109,15 @@ def test_the_charts_tell_the_numbers_that_the_record_has() -> None:
                 assert text.count("<circle") == len(figure.data["curves"][0]["x"])
 
 
+def test_numbers_of_a_matrix_fit_their_cells() -> None:
+    values = [[9999, 12_345, 9_950_000, -1e300], [0.12345, "nan", "inf", 1234.5]]
+    data = {"rows": ["a", "b"], "columns": list("abcd"), "values": values}
+    text = str(chart(FigureRecord(name="m", kind="matrix", data=data)))
+    cells = re.findall('<text class="number"[^>]*>([^<]*)<', text)
+    assert cells == ["9999", "12k", "10M", "…", "0.123", "–", "inf", "1234"]
+    assert "a → d: -1e+300" in text
+
+
 def test_more_curves_than_colours_can_be_told_apart() -> None:
     curves = [{"name": str(number), "x": [0, 1], "y": [0, number]} for number in range(21)]
     text = str(chart(FigureRecord(name="f", kind="line", data={"curves": curves})))

@@ -12,6 +12,8 @@ from modelway.ui.svg import as_float, breadth, cut, join, short, svg
 MOST_NUMBERS = 12
 #: how many letters of a row's or a column's name are shown, and how broad and high one is
 NAME, WIDE, HIGH = 14, 7.6, 12
+#: a cell with a number in it has room for four digits
+LEAST = 30
 #: the darkest cell behind a number, which must be read on it
 DARKEST = 0.55
 _CELL = Markup(
@@ -33,7 +35,8 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
         for key, default in (("x_label", "said"), ("y_label", "true"))
     )
     across = max(len(rows), len(columns), 1)
-    size, numbered = max(6, min(36, 300 // across)), across <= MOST_NUMBERS
+    numbered = across <= MOST_NUMBERS
+    size = max(LEAST, min(36, 300 // across)) if numbered else max(6, 300 // across)
     flat = _longest(columns) * WIDE <= size - 2
     left = int(_longest(rows) * WIDE) + 10 + (16 if down else 0)
     head = HIGH + 8 if flat else int(_longest(columns) * WIDE * 0.87) + 14
@@ -49,7 +52,7 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
             if is_confusion and total > 0:
                 told += f", {100 * value / total:.3g} % of the row"
             middle = (at["x"] + size / 2, at["y"] + size / 2 + 4)
-            number = _NUMBER.format(*middle, "–" if math.isnan(value) else short(value)) if numbered else ""
+            number = _NUMBER.format(*middle, _told(value, size)) if numbered else ""
             among = total if is_confusion else most
             share = abs(value) / among * darkest if math.isfinite(value) and among > 0 else 0.0
             parts.append(_CELL.format(title=told, size=size, share=share, number=number, **at))
@@ -68,6 +71,12 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
         told += f"; {right:.6g} of {total:.6g} are on the diagonal; shaded by the share of the row"
     note = Markup('<ul class="legend"><li class="soft">{}</li></ul>').format(told)
     return svg(title, told, join(parts), width=max(width + room, 120), height=height + 4) + note
+
+
+def _told(value: float, size: int) -> str:
+    text = "–" if math.isnan(value) else short(value)
+    # What is too long is told by pointing at it.
+    return text if breadth(text) * 6.9 <= size + 4 else "…"
 
 
 def _longest(names: Sequence[str]) -> float:

@@ -53,11 +53,11 @@ def cut(text: str, most: int) -> str:
 
 
 def short(value: float) -> str:
-    """Write a number with few characters: 12345 is 12.3k."""
+    """Write a number with few characters: 12345 is 12k."""
     size = abs(value)
     if not math.isfinite(value) or size < 10_000 or size >= 1e15:
-        return f"{value:.4g}" if size < 1e15 and float(value).is_integer() else f"{value:.3g}"
+        return f"{value:.4g}" if 1000 <= size < 10_000 else f"{value:.3g}"
     for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
-            return f"{value / unit:.3g}{letter}"
+            return f"{value / unit:.{1 if size < 9.95 * unit else 0}f}{letter}"
     raise AssertionError(value)
