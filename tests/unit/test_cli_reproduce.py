@@ -80,10 +80,19 @@ def test_code_spec_seed_parameters_stages_and_data_are_those_of_the_record(place
     assert plan.words == (
         *("steady", "--seed", "11", "--set", 'rollout="no"', "--set", 'base="none"', "--set", "scale=0.5"),
         *("--set", 'skip=["first"]', "--interval", "2026-02-28T00:00:00+00:00", "2026-03-01T00:00:00+00:00"),
-        *("--partition", "2026-02-28T00:00:00"),
+        "--partition=2026-02-28T00:00:00",
     )
     assert plan.environment["MODELWAY_HOME"] == str(place / "again")
     assert plan.lineage_url == f"sqlite:///{place}/again/lineage.db"
+
+
+def test_the_exporters_are_told_nothing_of_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("MODELWAY_MLFLOW_URL", "MODELWAY_OPENLINEAGE_URL", "AIRFLOW_CONN_MODELWAY_MLFLOW")
+    for name in (*names, "OWN"):
+        monkeypatch.setenv(name, "http://localhost:1")
+    plan = laid_out(place, recorded(place))
+    assert not plan.environment.keys() & set(names)
+    assert plan.environment["OWN"] == "http://localhost:1"
 
 
 def test_a_run_without_an_interval_of_its_own_has_the_data_up_to_its_end(place: Path) -> None:

@@ -1,6 +1,7 @@
 """What running a version again takes: its code, its model spec, its data and its base, all as they were recorded."""
 
 import json
+import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Reproduction:
 
     model: str
     environment: Mapping[str, str]
-    """What to set, besides what is set."""
+    """All that the command's process has in its environment."""
     words: tuple[str, ...]
     """The arguments of ``modelway run``."""
     lineage_url: str
@@ -65,6 +66,7 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
     words += [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     words += _data_of(run)
     environment = {
+        **_own_environment(),
         "MODELWAY_HOME": str(home),
         "MODELWAY_MODELS": str(home / "models"),
         "MODELWAY_LINEAGE_URL": url,
@@ -119,7 +121,16 @@ def _data_of(run: "RunRecord") -> list[str]:
     if run.interval_end is not None:
         start, end = run.interval_start, run.interval_end.isoformat()
         words = ["--run-after", end] if start is None else ["--interval", start.isoformat(), end]
-    return words + (["--partition", run.partition] if run.partition else [])
+    return words + ([f"--partition={run.partition}"] if run.partition else [])
+
+
+def _own_environment() -> dict[str, str]:
+    """Return this process's environment without the exporters: they know the version already, and this is none."""
+    from modelway.lineage.exporters.base import known_exporters
+
+    names = [name.upper() for name in known_exporters()]
+    hidden = {form.format(name) for name in names for form in ("MODELWAY_{}_URL", "AIRFLOW_CONN_MODELWAY_{}")}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 def _take_base(base: "VersionDetail", *, settings: "Settings", url: str) -> str:

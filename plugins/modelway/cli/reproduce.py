@@ -1,7 +1,6 @@
 """``modelway reproduce MODEL VERSION``: run a version again from its record, and compare."""
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -58,7 +57,7 @@ def reproduce_version(args: argparse.Namespace) -> int:
         plan = prepare(recorded, base, settings=load_settings(), home=home)
         command = [sys.executable, "-P", "-c", _MODELWAY, "run", *plan.words]
         # The answer alone goes to stdout.
-        done = subprocess.run(command, env={**os.environ, **plan.environment}, stdout=sys.stderr)
+        done = subprocess.run(command, env=dict(plan.environment), stdout=sys.stderr)
         if done.returncode:
             raise ModelwayError(
                 "the run failed, see above", where=str(home), do="Its home stays with --keep FOLDER, logs and all"
