@@ -40,9 +40,9 @@ LANES = {
     "demo": {
         "demo": [*PYTEST, DEMO],
         "authoring": [*PYTEST, *AUTHORING],
-        "s3": [
+        "objects": [
             sys.executable,
-            "tests/s3_environment.py",
+            "tests/object_store_environment.py",
             "-m",
             "pytest",
             "-q",
@@ -55,7 +55,7 @@ LANES = {
         "lineage": [*PYTEST, "tests/contract", "-m", "database"],
         START: ["sh", "tests/system/start_cluster.sh"],
         "jobs": [*PYTEST, "tests/contract", "-m", "cluster", f"--ignore={STORE}"],
-        "stores": [sys.executable, "tests/s3_environment.py", "-m", "pytest", "-q", STORE],
+        "stores": [sys.executable, "tests/object_store_environment.py", "-m", "pytest", "-q", STORE],
         "runs": [*PYTEST, *CLUSTER],
     },
 }

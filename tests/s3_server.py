@@ -1,4 +1,4 @@
-"""A real S3 interface on this machine: moto's server, where tests/s3_environment.py has installed it."""
+"""A real S3 interface on this machine: moto's server, where tests/object_store_environment.py has installed it."""
 
 import importlib.util
 import socket

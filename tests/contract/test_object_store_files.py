@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from modelway.artifacts import store as store_module
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import DigestMismatch
 
+from tests.gs_server import gs_server
 from tests.s3_server import LOGIN, MISSING, s3_server
 
 
@@ -19,12 +21,32 @@ def s3() -> Iterator[str]:
         yield endpoint
 
 
-# S3 needs an environment of its own: tests/s3_environment.py
-@pytest.fixture(params=["memory"] if MISSING else ["memory", "s3"])
+@pytest.fixture(scope="module")
+def gs() -> Iterator[dict[str, str]]:
+    with gs_server() as environment:
+        yield environment
+
+
+# S3 and GCS need an environment of their own: tests/object_store_environment.py
+@pytest.fixture(params=["memory"] if MISSING else ["memory", "s3", "gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
     name = f"files-{tmp_path.name.replace('_', '-').lower()[-40:].strip('-')}"
     if request.param == "memory":
         return ArtifactStore(f"memory://{name}/artifacts")
+    if request.param == "gs":
+        for key, value in request.getfixturevalue("gs").items():
+            monkeypatch.setenv(key, value)
+        import gcsfs
+
+        async def move(self: Any, source: str, target: str, **_: Any) -> None:
+            await self._cp_file(source, target)
+            await self._rm_file(source)
+
+        # The emulator has no moveTo; gcsfs does this when it has tried that for half a minute.
+        monkeypatch.setattr(gcsfs.GCSFileSystem, "_mv_file", move)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        gcsfs.GCSFileSystem().mkdir(name)
+        return ArtifactStore(f"gs://{name}/artifacts")
     endpoint = request.getfixturevalue("s3")
     for key, value in {**LOGIN, "AWS_ENDPOINT_URL": endpoint}.items():
         monkeypatch.setenv(key, value)

@@ -1,6 +1,5 @@
 """A job whose folder lies on an object store: the container is lost, and the next one goes on from what is there."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +14,9 @@ from modelway.job import remote
 from modelway.job.checkpoints import damage
 from modelway.job.contract import Job, recorded_checkpoints
 
+from tests.gs_server import gs_server
 from tests.job_folders import wait_for, write_job
+from tests.s3_server import LOGIN, MISSING, s3_server
 
 LIBRARY = Path(__file__).parents[2] / "plugins" / "modelway"
 CHECKPOINTS = """
@@ -29,40 +30,40 @@ def train(job):
         with job.checkpoint(step=step) as path: path.write_text(f'state {step}')
     (job.output / 'made.txt').write_text('made')
 """
-NEEDED = ("moto", "flask", "flask_cors", "s3fs")
-MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
 @pytest.fixture(scope="module")
 def s3():
-    """A real S3 interface on this machine: moto's server."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server("127.0.0.1") as endpoint:
+        yield {**LOGIN, "AWS_ENDPOINT_URL": endpoint}
 
 
-# S3 needs an environment of its own: tests/s3_environment.py
-@pytest.fixture(params=["file"] if MISSING else ["s3"])
+@pytest.fixture(scope="module")
+def gs():
+    with gs_server() as environment:
+        yield environment
+
+
+# S3 and GCS need an environment of their own: tests/object_store_environment.py
+@pytest.fixture(params=["file"] if MISSING else ["s3", "gs"])
 def store(request, tmp_path, monkeypatch):
     """Return the URI of a new place for jobs."""
     if request.param == "file":
         return f"file://{tmp_path}/store/jobs/j1"
-    endpoint = request.getfixturevalue("s3")
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint,
-    }.items():
+    environment = request.getfixturevalue(request.param)
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    bucket = f"jobs-{tmp_path.name.replace('_', '-').lower()[-40:].strip('-')}"
+    if request.param == "gs":
+        import gcsfs
+
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        gcsfs.GCSFileSystem().mkdir(bucket)
+        return f"gs://{bucket}/jobs/j1"
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    bucket = f"jobs-{tmp_path.name.replace('_', '-').lower()[-40:].strip('-')}"
+    endpoint = environment["AWS_ENDPOINT_URL"]
     s3fs.S3FileSystem(endpoint_url=endpoint).mkdir(bucket)
     return f"s3://{bucket}/jobs/j1"
 
@@ -88,10 +89,11 @@ def container(published, tmp_path):
         command = object_store.command(
             uri=published, folder=str(scratch), words=["--attempt", str(attempt), *words], python=sys.executable
         )
-        aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        told = ("AWS_", "STORAGE_", "GOOGLE_", "GCSFS_")
+        environment = {name: value for name, value in os.environ.items() if name.startswith(told)}
         process = subprocess.Popen(
             command,
-            env={"PATH": "/usr/bin:/bin", **aws},
+            env={"PATH": "/usr/bin:/bin", **environment},
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,6 +1,7 @@
-"""Run Python with an S3 emulator and its client: ``python tests/s3_environment.py -m pytest …``.
+"""Run Python with emulators of S3 and Google Cloud Storage: ``python tests/object_store_environment.py -m pytest …``.
 
-They ask for older versions of what Airflow brings, so they lie in an environment of their own, in front of this one.
+They and their clients ask for older versions of what Airflow brings, so they lie in an environment of their own, in
+front of this one.
 """
 
 import fcntl
@@ -10,8 +11,15 @@ import sys
 import sysconfig
 from pathlib import Path
 
-PLACE = Path(sys.prefix) / "s3"
-NEEDED = ("moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5", "s3fs==2026.9.0")
+PLACE = Path(sys.prefix) / "object-stores"
+NEEDED = (
+    "moto==5.2.5",
+    "flask==3.1.3",
+    "flask-cors==6.0.5",
+    "s3fs==2026.7.0",
+    "gcp-storage-emulator==2026.7.19",
+    "gcsfs==2026.7.0",
+)
 
 
 def main() -> None:
