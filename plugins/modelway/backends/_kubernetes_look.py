@@ -65,7 +65,7 @@ class Look:
 
     def note(self, attempt: Path, status: JobStatus) -> JobStatus:
         """Write down how a try ended."""
-        noted = generations.record(attempt, replace(status, image_digest=image_seen(attempt)))
+        noted = generations.record(attempt, replace(status, image_digest=status.image_digest or image_seen(attempt)))
         self._folders.push(attempt / generations.RECORD)
         return noted
 
