@@ -7,10 +7,12 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from modelway.backends.base import Options
 
 from tests.job_folders import wait_for
 
@@ -64,6 +66,11 @@ def node_storage(folder: Path) -> dict[str, Any]:
     # Nodes without a kubelet are a benchmark's.
     (node,) = (each for each in nodes if each["status"]["nodeInfo"]["kubeletVersion"])
     return {"path": "/modelway", "node": {"name": node["metadata"]["name"], "path": str(folder)}}
+
+
+def on(options: Options, **platform: Any) -> Options:
+    """Return options with other keys of the section kubernetes."""
+    return replace(options, platform={**options.platform, **platform})
 
 
 def token_client(admin: Any, namespace: str, account: str) -> Any:

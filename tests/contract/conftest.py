@@ -9,10 +9,11 @@ from modelway.backends.base import Job, Options, known_backends, load_backend
 
 from tests.docker_engine import remove_all, require_engine
 from tests.job_folders import store_code
+from tests.kubernetes_cluster import PYTHON_IMAGE, node_storage, own_namespace, require_cluster
 
 #: what needs more than this machine's processes; `make test` runs it in a lane of its own
 ELSEWHERE = ("docker", "kubernetes")
-#: its storage and namespace are prepared by its own tests, which hold it to the same promises
+#: its own tests hold it to the same promises: what they need of a cluster takes longer than an engine's
 OWN_SUITE = ("kubernetes",)
 
 
@@ -44,23 +45,54 @@ def run():
 
 
 @pytest.fixture
-def backend(name, home):
+def backend(name, home, request):
     if name == "docker":
         require_engine()
+    if name == "kubernetes":
+        return load_backend(name, home=home, client=request.getfixturevalue("client"))
     return load_backend(name, home=home)
 
 
+@pytest.fixture(scope="session")
+def client():
+    """The SDK's client of the cluster."""
+    return require_cluster()
+
+
+@pytest.fixture(scope="session")
+def namespace(client):
+    """A namespace for all tests of this session."""
+    with own_namespace("jobs") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def storage(client, tmp_path_factory):
+    return node_storage(tmp_path_factory.mktemp("storage"))
+
+
 @pytest.fixture
-def jobs(backend, name, home, run, tmp_path):
+def options(name, request):
+    """What a job may use that asks for nothing else."""
+    if name != "kubernetes":
+        return Options()
+    namespace, storage = (request.getfixturevalue(each) for each in ("namespace", "storage"))
+    platform = {"namespace": namespace, "grace_seconds": 5}
+    # A third of a core: Python's start alone takes half a second of one.
+    return Options(cpu=0.3, memory_bytes=200 << 20, image=PYTHON_IMAGE, storage=storage, platform=platform)
+
+
+@pytest.fixture
+def jobs(backend, name, home, options, run, tmp_path):
     """Submit jobs; whatever still runs at the end is cancelled."""
     handles, runs = [], {run}
 
-    def submit(code, *, options=None, files=None, **fields):
+    def submit(code, *, options=options, backend=backend, files=None, **fields):
         asked = {"model": "tiny", "run": run, "key": "train", "stage": "train", "action": "train"}
         package = store_code(tmp_path / "source", code, **(files or {}))
         job = Job(**{**asked, "module": "tiny.py", "code": package, **fields})
         runs.add(job.run)
-        handles.append(backend.submit(backend.build_request(job, options or Options())))
+        handles.append(backend.submit(backend.build_request(job, options)))
         return handles[-1]
 
     yield submit

@@ -18,6 +18,7 @@ from modelway.backends.docker import DockerBackend
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.contract import recorded_checkpoints
+from modelway.job.usage import usage_in
 
 from tests.docker_engine import require_engine
 from tests.job_folders import WAITS, ended, go, put, starts, succeeded, wait_for, write_wheel, written
@@ -312,8 +313,11 @@ def test_how_a_job_ended_is_known_when_its_container_is_gone(backend, jobs, engi
     handle = jobs("def train(job):\n    print('hello')\n    (job.output / 'x').write_text('1')\n")
     before = succeeded(backend, handle)
     folder, text = backend.folder(handle), backend.logs(handle)
+    image = engine.api.inspect_image(inspected(engine, handle)["Image"])
+    expected = image["RepoDigests"][0].split("@")[1] if image["RepoDigests"] else image["Id"]
     engine.remove(handle.name)
     assert backend.describe(handle) == before
+    assert before.image_digest == expected
     assert backend.folder(handle) == folder
     assert backend.logs(handle) == text
 
@@ -454,6 +458,7 @@ def test_several_processes_of_a_container_work_together(backend, jobs):
     succeeded(backend, handle, seconds=120)
     (checkpoint,) = recorded_checkpoints(backend.folder(handle))
     assert checkpoint.path.read_text() == "2 3"
+    assert usage_in(backend.folder(handle))[0] > 0
 
 
 def test_gpus_are_refused_where_the_engine_has_none(backend, engine, jobs):

@@ -10,21 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from modelway.backends.base import JOB_IMAGE, Handle, Job, JobState, Options
+from modelway.backends.base import JOB_IMAGE, Handle, Job, JobState
 from modelway.backends.kubernetes import KubernetesBackend
 from modelway.errors import CapabilityMissing, DigestMismatch, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.contract import read_events, recorded_checkpoints
+from modelway.job.usage import usage_in
 
 from tests.job_folders import ended, go, starts, store_code, store_text, succeeded, wait_for
-from tests.kubernetes_cluster import (
-    PYTHON_IMAGE,
-    kubectl,
-    node_storage,
-    own_namespace,
-    require_cluster,
-    token_client,
-)
+from tests.kubernetes_cluster import kubectl, on, own_namespace, token_client
 
 SECONDS = 90
 MODELS = Path(__file__).parents[2] / "include" / "models"
@@ -51,59 +45,9 @@ def train(job):
 """
 
 
-@pytest.fixture(scope="module")
-def client():
-    return require_cluster()
-
-
-@pytest.fixture(scope="module")
-def namespace(client):
-    with own_namespace("jobs") as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def storage(client, tmp_path_factory):
-    return node_storage(tmp_path_factory.mktemp("storage"))
-
-
 @pytest.fixture
-def backend(client, tmp_path):
-    return KubernetesBackend(home=tmp_path / "home", client=client)
-
-
-@pytest.fixture
-def options(namespace, storage):
-    return Options(
-        cpu=0.05,
-        memory_bytes=200 << 20,
-        image=PYTHON_IMAGE,
-        storage=storage,
-        platform={"namespace": namespace, "grace_seconds": 5},
-    )
-
-
-@pytest.fixture
-def jobs(backend, options, tmp_path, request):
-    """Submit jobs of this test's own run; whatever still runs at the end is cancelled."""
-    handles = []
-
-    def submit(code, *, options=options, backend=backend, files=None, **fields):
-        asked = {"model": "tiny", "run": request.node.name, "key": "train", "stage": "train", "action": "train"}
-        package = store_code(tmp_path / "source", code, **(files or {}))
-        job = Job(**{**asked, "module": "tiny.py", "code": package, **fields})
-        handle = backend.submit(backend.build_request(job, options))
-        handles.append(handle)
-        return handle
-
-    yield submit
-    for handle in handles:
-        backend.cancel(handle)
-
-
-def on(options, **platform):
-    """Return options with other keys of the section kubernetes."""
-    return replace(options, platform={**options.platform, **platform})
+def name():
+    return "kubernetes"
 
 
 def begun(backend, handle):
@@ -116,7 +60,7 @@ def objects(namespace, handle):
     return [each for each in found if "deletionTimestamp" not in each["metadata"]]
 
 
-def test_a_job_runs_to_its_end(backend, jobs, tmp_path):
+def test_a_job_runs_to_its_end(backend, jobs, namespace, tmp_path):
     code = (
         "import json, os\ndef train(job):\n    print('hello')\n"
         "    with job.checkpoint(step=1) as path:\n"
@@ -131,32 +75,30 @@ def test_a_job_runs_to_its_end(backend, jobs, tmp_path):
     assert json.loads(checkpoint.path.read_text()) == [{"lr": 0.1}, 4, "before", os.geteuid() or 1000]
     assert "hello\n" in backend.logs(handle)[0]
     assert Handle.from_dict(json.loads(json.dumps(handle.to_dict()))) == handle
+    (pod,) = (each for each in objects(namespace, handle) if each["kind"] == "Pod")
+    (container,) = pod["status"]["containerStatuses"]
+    assert re.fullmatch("sha256:[0-9a-f]{64}", status.image_digest)
+    assert container["imageID"].endswith(status.image_digest)
+    assert usage_in(backend.folder(handle))[0] > 0
 
 
-def test_a_running_job_is_adopted_and_a_finished_one_too(backend, jobs, namespace, client, tmp_path):
+def test_a_running_job_is_adopted_and_a_finished_one_too(backend, jobs, run, namespace, client, tmp_path):
     handle = jobs(WAITS)
     begun(backend, handle)
     other = KubernetesBackend(home=tmp_path / "other", client=client)
     assert jobs(WAITS, backend=other) == handle
-    assert backend.unfinished(run=test_name()) == [handle]
+    assert backend.unfinished(run=run) == [handle]
     go(backend, handle)
     succeeded(backend, handle, seconds=SECONDS)
     kubectl("delete", "job", "-n", namespace, handle.name)
     assert jobs(WAITS, backend=other) == handle, "its end is known when the cluster has forgotten it"
     assert starts(backend, handle) == 1
-    assert backend.unfinished(run=test_name()) == []
+    assert backend.unfinished(run=run) == []
 
 
-def test_name():
-    return os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
-
-
-test_name.__test__ = False
-
-
-def test_submits_at_the_same_time_start_one_job(jobs, backend, client, options, tmp_path):
+def test_submits_at_the_same_time_start_one_job(jobs, backend, run, client, options, tmp_path):
     code = store_code(tmp_path / "code", WAITS)
-    job = Job(model="tiny", run=test_name(), key="train", stage="train", action="train", module="tiny.py", code=code)
+    job = Job(model="tiny", run=run, key="train", stage="train", action="train", module="tiny.py", code=code)
     handles = []
 
     def submit(number):
@@ -211,8 +153,12 @@ def test_a_cancelled_job_leaves_nothing_and_can_be_asked_for_again(backend, jobs
     succeeded(backend, again, seconds=SECONDS)
 
 
-def test_a_pod_that_is_deleted_is_told_and_the_next_try_goes_on_from_the_checkpoint(backend, jobs, namespace):
-    handle = jobs(STEPS)
+def test_a_pod_that_is_deleted_is_told_and_the_next_try_goes_on_from_the_checkpoint(
+    backend, jobs, options, namespace, monkeypatch
+):
+    monkeypatch.setattr("modelway.backends._kubernetes_status.SETTLE_SECONDS", 2.0)
+    options = on(options, grace_seconds=2)
+    handle = jobs(STEPS, options=options)
     wait_for(lambda: len(recorded_checkpoints(backend.folder(handle))) == 2, seconds=SECONDS, what="two checkpoints")
     wait_for(lambda: backend.describe(handle).state is JobState.RUNNING, seconds=SECONDS, what="that it runs")
     kubectl("delete", "pod", "-n", namespace, "-l", f"modelway.dev/try={handle.name}", "--wait=false")
@@ -222,7 +168,7 @@ def test_a_pod_that_is_deleted_is_told_and_the_next_try_goes_on_from_the_checkpo
     backend.cancel(handle)
     assert objects(namespace, handle) == [], "nor the pod that the cluster put in its place"
     go(backend, handle)
-    again = jobs(STEPS)
+    again = jobs(STEPS, options=options)
     assert again.attempt == handle.attempt + 1
     assert backend.folder(again) == backend.folder(handle)
     succeeded(backend, again, seconds=SECONDS)
@@ -260,12 +206,11 @@ def test_the_log_is_read_on_from_where_it_was_left(backend, jobs, client, tmp_pa
     assert read.removesuffix("\n") == "second\n" + "x" * 3_000_000 + "\nlast without an end"
 
 
-def test_a_damaged_input_is_refused_and_nothing_starts(backend, jobs, namespace, tmp_path):
+def test_a_damaged_input_is_refused_and_nothing_starts(backend, jobs, run, tmp_path):
     given = store_text(tmp_path / "input", "checkpoint")
     os.truncate(given.uri.removeprefix("file://"), 2)
     with pytest.raises(DigestMismatch, match="(?i)run the stage that made it again"):
         jobs(WAITS, inputs={"checkpoint": given})
-    run = test_name()
     assert backend.unfinished(run=run) == []
 
 
@@ -404,7 +349,7 @@ def test_a_job_of_higher_priority_takes_the_place(client, backend, jobs, options
         kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
         kubectl("apply", "-f", "-", given={**kind, "value": value})
     try:
-        large = replace(options, cpu=cores * 0.6)
+        large = on(replace(options, cpu=cores * 0.6), grace_seconds=2)
         first = jobs(WAITS, options=on(large, priority_class=low))
         begun(backend, first)
         wait_for(lambda: backend.describe(first).state is JobState.RUNNING, seconds=SECONDS, what="that it runs")
@@ -427,8 +372,13 @@ def test_training_on_two_nodes_gives_the_losses_of_one(backend, jobs, options, n
         jobs("", params=given, options=replace(with_torch, nodes=nodes), key=f"nodes-{nodes}", **asked)
         for nodes in (1, 2)
     ]
-    for handle in handles:
-        succeeded(backend, handle, seconds=240)
+    statuses = [succeeded(backend, handle, seconds=240) for handle in handles]
+    assert statuses[0].image_digest == statuses[1].image_digest is not None
+    accounts = [list(backend.folder(handle).glob("try-1/usage-*.json")) for handle in handles]
+    assert sorted(path.name.split("-")[1] for path in accounts[1]) == ["0", "1"]
+    (cpu, _), told = usage_in(backend.folder(handles[1])), [json.loads(path.read_text()) for path in accounts[1]]
+    assert cpu == pytest.approx(sum(each["cpu_seconds"] for each in told), abs=1e-3)
+    assert min(each["cpu_seconds"] for each in told) > 0.5, "each node has imported torch"
     one, two = (
         [event["value"] for event in read_events(backend.folder(handle)) if event["kind"] == "metric"]
         for handle in handles

@@ -4,82 +4,43 @@ import json
 from dataclasses import replace
 
 import pytest
-from modelway.backends.base import Job, JobState, Options
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.base import JobState
 from modelway.failures import FailureKind
 from modelway.job.contract import recorded_checkpoints
 
-from tests.job_folders import WAITS, ended, store_code, succeeded, wait_for
-from tests.kubernetes_cluster import PYTHON_IMAGE, kubectl, node_storage, own_namespace, require_cluster
+from tests.job_folders import WAITS, ended, succeeded, wait_for
+from tests.kubernetes_cluster import PYTHON_IMAGE, kubectl, node_storage, on
 
 SECONDS = 90
 
 
-@pytest.fixture(scope="module")
-def client():
-    return require_cluster()
-
-
-@pytest.fixture(scope="module")
-def namespace(client):
-    with own_namespace("failures") as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def storage(client, tmp_path_factory):
-    return node_storage(tmp_path_factory.mktemp("storage"))
-
-
 @pytest.fixture
-def backend(client, tmp_path):
-    return KubernetesBackend(home=tmp_path / "home", client=client)
+def name():
+    return "kubernetes"
 
 
-@pytest.fixture
-def options(namespace, storage):
-    platform = {"namespace": namespace, "grace_seconds": 5}
-    return Options(cpu=0.05, memory_bytes=200 << 20, image=PYTHON_IMAGE, storage=storage, platform=platform)
-
-
-@pytest.fixture
-def submit(backend, tmp_path, request):
-    handles = []
-
-    def asked(code, options, **platform):
-        package = store_code(tmp_path / "source", code)
-        names = {"model": "tiny", "run": request.node.name, "key": "train", "stage": "train", "action": "train"}
-        options = replace(options, platform={**options.platform, **platform})
-        job = Job(**names, module="tiny.py", code=package)
-        handles.append(backend.submit(backend.build_request(job, options)))
-        return handles[-1]
-
-    yield asked
-    for handle in handles:
-        backend.cancel(handle)
-
-
-def test_an_image_that_no_registry_gives_is_told_in_the_kubelets_words(backend, submit, options, monkeypatch):
+def test_an_image_that_no_registry_gives_is_told_in_the_kubelets_words(backend, jobs, options, monkeypatch):
     monkeypatch.setattr("modelway.backends._kubernetes_status.IMAGE_SECONDS", 3.0)
-    handle = submit(WAITS, replace(options, image="127.0.0.1:1/none:1"), image_pull_policy="IfNotPresent")
+    handle = jobs(WAITS, options=on(replace(options, image="127.0.0.1:1/none:1"), image_pull_policy="IfNotPresent"))
     status = ended(backend, handle, seconds=SECONDS)
     assert status.failure is FailureKind.IMAGE_PULL
     assert "127.0.0.1:1/none:1" in status.reason
 
 
-def test_an_init_container_that_fails_is_told_with_its_last_line(backend, submit, options):
+def test_an_init_container_that_fails_is_told_with_its_last_line(backend, jobs, options):
     first = {"name": "prepare", "image": PYTHON_IMAGE, "command": ["sh", "-c", "echo no data here; exit 3"]}
     limits = {"cpu": "50m", "memory": "50Mi"}
     first |= {"terminationMessagePolicy": "FallbackToLogsOnError", "resources": {"limits": limits}}
     patch = {"spec": {"template": {"spec": {"initContainers": [first]}}}}
-    status = ended(backend, submit(WAITS, options, patch=patch), seconds=SECONDS)
+    status = ended(backend, jobs(WAITS, options=on(options, patch=patch)), seconds=SECONDS)
     assert status.failure is FailureKind.INIT
     assert status.reason == "the init container 'prepare' failed: no data here"
 
 
-def test_a_pod_that_is_evicted_through_the_api_is_told(client, backend, submit, options, namespace):
+def test_a_pod_that_is_evicted_through_the_api_is_told(backend, jobs, options, namespace, monkeypatch):
     """What kubectl drain does."""
-    handle = submit(WAITS, options)
+    monkeypatch.setattr("modelway.backends._kubernetes_status.SETTLE_SECONDS", 2.0)
+    handle = jobs(WAITS, options=on(options, grace_seconds=2))
     wait_for(lambda: backend.describe(handle).state is JobState.RUNNING, seconds=SECONDS, what="that it runs")
     selector = f"modelway.dev/try={handle.name}"
     (pod,) = json.loads(kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
@@ -91,7 +52,7 @@ def test_a_pod_that_is_evicted_through_the_api_is_told(client, backend, submit, 
     assert (status.failure, status.retryable) == (FailureKind.EVICTED, True), status
 
 
-def test_a_claim_is_the_storage_where_the_worker_sees_it_elsewhere(backend, submit, options, namespace, tmp_path):
+def test_a_claim_is_the_storage_where_the_worker_sees_it_elsewhere(backend, jobs, options, namespace, tmp_path):
     folder = node_storage(tmp_path / "volume")["node"]
     meta = {"name": f"{namespace}-jobs"}
     common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
@@ -105,7 +66,7 @@ def test_a_claim_is_the_storage_where_the_worker_sees_it_elsewhere(backend, subm
         kubectl("create", "-n", namespace, "-f", "-", given=made)
         code = "def train(job):\n    with job.checkpoint(step=1) as path: path.write_text(str(job.folder))\n"
         claimed = replace(options, storage={"path": "/data", "claim": "jobs", "worker_path": folder["path"]})
-        handle = submit(code, claimed)
+        handle = jobs(code, options=claimed)
         succeeded(backend, handle, seconds=SECONDS)
         assert handle.place.startswith(folder["path"])
         (checkpoint,) = recorded_checkpoints(backend.folder(handle))
@@ -114,7 +75,7 @@ def test_a_claim_is_the_storage_where_the_worker_sees_it_elsewhere(backend, subm
         kubectl("delete", "pv", meta["name"], "--wait=false")
 
 
-def test_secrets_and_config_maps_are_files_and_variables_of_the_job(backend, submit, options, namespace):
+def test_secrets_and_config_maps_are_files_and_variables_of_the_job(backend, jobs, options, namespace):
     kubectl("create", "secret", "generic", "login", "-n", namespace, "--from-literal=token=t0ken")
     kubectl("create", "configmap", "settings", "-n", namespace, "--from-literal=region=north", "--from-literal=b=2")
     code = (
@@ -125,12 +86,9 @@ def test_secrets_and_config_maps_are_files_and_variables_of_the_job(backend, sub
         "    found += [name for name in os.listdir('/etc/settings') if name[0] != '.']\n"
         "    with job.checkpoint(step=1) as path: path.write_text(str(found))\n"
     )
-    handle = submit(
-        code,
-        options,
-        env={"TOKEN": {"secret": "login", "key": "token"}, "REGION": {"config_map": "settings", "key": "region"}},
-        files={"/etc/login": {"secret": "login"}, "/etc/settings": {"config_map": "settings", "key": "region"}},
-    )
+    env = {"TOKEN": {"secret": "login", "key": "token"}, "REGION": {"config_map": "settings", "key": "region"}}
+    files = {"/etc/login": {"secret": "login"}, "/etc/settings": {"config_map": "settings", "key": "region"}}
+    handle = jobs(code, options=on(options, env=env, files=files))
     succeeded(backend, handle, seconds=SECONDS)
     (checkpoint,) = recorded_checkpoints(backend.folder(handle))
     assert checkpoint.path.read_text() == str(["t0ken", "north", "t0ken", "north", "region"])

@@ -13,10 +13,12 @@ from modelway.failures import FailureKind
 from modelway.job.contract import recorded_checkpoints
 
 from tests.job_folders import ended, store_code, store_text, succeeded, wait_for
-from tests.kubernetes_cluster import PYTHON_IMAGE, kubectl, own_namespace, require_cluster
+from tests.kubernetes_cluster import PYTHON_IMAGE, kubectl
 from tests.s3_server import LOGIN, MISSING, own_address, s3_server
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason="S3 needs an environment of its own: tests/s3_environment.py")
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason="S3 needs an environment of its own: tests/object_store_environment.py"
+)
 SECONDS = 120
 BUCKET = "jobs"
 #: one checkpoint a step; waits after the third until the object that ``params`` name is there
@@ -34,11 +36,6 @@ def train(job):
             time.sleep(0.2)
     (job.output / 'made.txt').write_text('made')
 """
-
-
-@pytest.fixture(scope="module")
-def client():
-    return require_cluster()
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +65,17 @@ def store(endpoint, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def namespace(client):
-    with own_namespace("store") as name:
-        words = [f"--from-literal={key}={value}" for key, value in LOGIN.items()]
-        kubectl("create", "secret", "generic", "s3", "-n", name, *words)
-        yield name
+def secret(namespace):
+    words = [f"--from-literal={key}={value}" for key, value in LOGIN.items()]
+    kubectl("create", "secret", "generic", "s3", "-n", namespace, *words)
+    return {name: {"secret": "s3", "key": name} for name in LOGIN}
 
 
 @pytest.fixture
-def options(namespace, endpoint):
-    secret = {name: {"secret": "s3", "key": name} for name in LOGIN}
+def options(namespace, endpoint, secret):
     platform = {"namespace": namespace, "grace_seconds": 5, "env": {**secret, "AWS_ENDPOINT_URL": endpoint}}
     storage = {"path": "/modelway", "uri": f"s3://{BUCKET}/some/prefix"}
-    return Options(cpu=0.2, memory_bytes=600 << 20, image=JOB_IMAGE, storage=storage, platform=platform)
+    return Options(cpu=0.5, memory_bytes=600 << 20, image=JOB_IMAGE, storage=storage, platform=platform)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Training on several nodes that is cut off goes on, on all of them, from the last checkpoint: on a real cluster."""
 
+from dataclasses import replace
+
 import pytest
-from modelway.backends.base import JOB_IMAGE, Job, Options
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.base import JOB_IMAGE
 from modelway.failures import FailureKind
 from modelway.job.contract import recorded_checkpoints
 
-from tests.job_folders import ended, store_code, succeeded
-from tests.kubernetes_cluster import node_storage, own_namespace, require_cluster
+from tests.job_folders import ended, succeeded
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -37,47 +37,27 @@ def train(job):
 """
 
 
-@pytest.fixture(scope="module")
-def client():
-    return require_cluster()
-
-
 @pytest.fixture
-def backend(client, tmp_path):
-    return KubernetesBackend(home=tmp_path / "home", client=client)
+def name():
+    return "kubernetes"
 
 
-def test_when_a_node_dies_the_next_try_begins_on_both_from_the_last_checkpoint(backend, tmp_path):
-    package = store_code(tmp_path / "source", SUMS)
-    job = Job(
-        model="tiny", run="resume", key="train", stage="train", action="train", module="tiny.py", code=package, seed=1
-    )
-    with own_namespace("resume") as namespace:
-        options = Options(
-            cpu=0.25,
-            memory_bytes=1 << 30,
-            image=JOB_IMAGE,
-            nodes=2,
-            storage=node_storage(tmp_path / "storage"),
-            platform={"namespace": namespace, "grace_seconds": 5},
-        )
-        first = backend.submit(backend.build_request(job, options))
-        status = ended(backend, first, seconds=180)
-        assert (status.failure, status.retryable) == (FailureKind.KILLED, True), status
-        backend.cancel(first)
-        assert [checkpoint.step for checkpoint in recorded_checkpoints(backend.folder(first))] == [1, 2]
+def test_when_a_node_dies_the_next_try_begins_on_both_from_the_last_checkpoint(backend, jobs, options):
+    options = replace(options, cpu=0.6, memory_bytes=1 << 30, image=JOB_IMAGE, nodes=2)
+    first = jobs(SUMS, options=options, seed=1)
+    status = ended(backend, first, seconds=180)
+    assert (status.failure, status.retryable) == (FailureKind.KILLED, True), status
+    backend.cancel(first)
+    assert [checkpoint.step for checkpoint in recorded_checkpoints(backend.folder(first))] == [1, 2]
 
-        second = backend.submit(backend.build_request(job, options))
-        assert (second.attempt, second.place) == (first.attempt + 1, first.place)
-        try:
-            succeeded(backend, second, seconds=180)
-        finally:
-            backend.cancel(second)
-        text, _ = backend.logs(second)
-        assert {f"rank {rank} of 2 begins after step 2 with 9" for rank in (0, 1)} <= {
-            line.split("] ")[-1] for line in text.splitlines()
-        }, text
-        kept = recorded_checkpoints(backend.folder(second))
-        assert [checkpoint.step for checkpoint in kept] == [1, 2, 3, 4, 5]
-        # As if nothing had happened: each step gains as much as it has nodes, one and two times its number.
-        assert float(kept[-1].path.read_text()) == 3 * (1 + 2 + 3 + 4 + 5)
+    second = jobs(SUMS, options=options, seed=1)
+    assert (second.attempt, second.place) == (first.attempt + 1, first.place)
+    succeeded(backend, second, seconds=180)
+    text, _ = backend.logs(second)
+    assert {f"rank {rank} of 2 begins after step 2 with 9" for rank in (0, 1)} <= {
+        line.split("] ")[-1] for line in text.splitlines()
+    }, text
+    kept = recorded_checkpoints(backend.folder(second))
+    assert [checkpoint.step for checkpoint in kept] == [1, 2, 3, 4, 5]
+    # As if nothing had happened: each step gains as much as it has nodes, one and two times its number.
+    assert float(kept[-1].path.read_text()) == 3 * (1 + 2 + 3 + 4 + 5)

@@ -266,7 +266,7 @@ def test_an_account_counts_processes_that_run_were_killed_and_left_others_behind
     runs.wait()
     runs.stdout.close()
     (path,) = (tmp_path / "try-1").glob("usage-3-*.json")
-    assert json.loads(path.read_text())["cpu_seconds"] - before >= 0.79, "ticks are hundredths"
+    assert json.loads(path.read_text())["cpu_seconds"] - before >= 0.75, "ticks are hundredths"
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "int64", "bool"])
