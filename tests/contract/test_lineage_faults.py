@@ -91,25 +91,38 @@ def _check_rows(url: str, *, versions: int) -> None:
             assert (table, found) == (table, count * versions)
 
 
-def test_sixteen_writers_of_one_model_leave_no_gap(url: str) -> None:
-    open_store(url)
-    replies = FORK.SimpleQueue()
+def _at_once(work: Callable[[int], Any]) -> list[Any]:
+    """Return what ``work(index)`` gives in sixteen processes that start together."""
+    barrier, replies = FORK.Barrier(WRITERS), FORK.SimpleQueue()
 
-    def write(index: int) -> None:
-        store = open_store(url)
-        for turn in range(3):
-            run = f"{index}-{turn}"
-            replies.put((run, store.register(make_record(run, alias="candidate"))))
+    def run(index: int) -> None:
+        barrier.wait()
+        replies.put(work(index))
 
-    children = [FORK.Process(target=write, args=(index,)) for index in range(WRITERS)]
+    children = [FORK.Process(target=run, args=(index,)) for index in range(WRITERS)]
     for child in children:
         child.start()
-    told = dict(replies.get() for _ in range(3 * WRITERS))
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0] * WRITERS
+    return [replies.get() for _ in children]
+
+
+def test_sixteen_writers_of_one_model_leave_no_gap_even_where_there_is_no_schema_yet(url: str) -> None:
+    def write(index: int) -> dict[str, int]:
+        store = open_store(url)
+        return {
+            f"{index}-{turn}": store.register(make_record(f"{index}-{turn}", alias="candidate")) for turn in range(3)
+        }
+
+    told = {run: number for each in _at_once(write) for run, number in each.items()}
     assert sorted(told.values()) == list(range(1, 3 * WRITERS + 1))
     assert check_whole(url, told) == 3 * WRITERS
+
+
+def test_sixteen_writers_of_one_run_make_one_version(url: str) -> None:
+    assert _at_once(lambda _index: open_store(url).register(make_record("the-run", alias="candidate"))) == [1] * WRITERS
+    assert check_whole(url, {"the-run": 1}) == 1
 
 
 def test_writers_that_are_killed_lose_nothing_that_was_acknowledged(url: str) -> None:
