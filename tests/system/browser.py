@@ -45,11 +45,11 @@ def open_browser() -> Iterator[webdriver.Chrome]:
             browser.quit()
 
 
-def log_in(browser: webdriver.Chrome, *, url: str, password: str) -> None:
-    """Log in to Airflow's user interface as admin."""
+def log_in(browser: webdriver.Chrome, *, url: str, password: str, user: str = "admin") -> None:
+    """Log in to Airflow's user interface."""
     browser.get(f"{url}/")
     field = wait(browser, By.CSS_SELECTOR, "input[name=username]")
-    field.send_keys("admin")
+    field.send_keys(user)
     browser.find_element(By.CSS_SELECTOR, "input[name=password]").send_keys(password)
     browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
     WebDriverWait(browser, WAIT_SECONDS).until_not(expected.url_contains("/login"))
@@ -68,4 +68,4 @@ def resize(browser: webdriver.Chrome, *, width: int, height: int = 900) -> None:
 
 def console_errors(browser: webdriver.Chrome) -> list[str]:
     """Return what went wrong in the browser since this was asked last: of scripts, policies and loading."""
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

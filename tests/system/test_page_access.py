@@ -12,8 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from browser import WAIT_SECONDS, console_errors, log_in, open_browser, wait
 from modelway.lineage.record import RunRecord, VersionRecord
 from modelway.lineage.store import open_store
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support import expected_conditions as expected
+from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.system
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -151,6 +155,25 @@ def test_the_page_is_in_airflows_navigation(airflow: str) -> None:
     assert view["href"] == "/team/modelway/models"
     assert _get(airflow.removesuffix("/team"), view["href"], **headers).status_code == 200
     assert _get(airflow, "/api/v2/plugins/importErrors", **headers).json()["import_errors"] == []
+
+
+def test_the_frame_takes_airflows_theme_and_its_links_open_airflows_pages(airflow: str) -> None:
+    with open_browser() as browser:
+        log_in(browser, url=airflow, user="ada", password="ada-s")
+        wait(browser, By.LINK_TEXT, "Models").click()
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+        for link in ("digits", "v1", "Lineage"):
+            wait(browser, By.LINK_TEXT, link).click()
+        wait(browser, By.XPATH, "//h1[starts-with(., 'Lineage of digits v1')]")
+        for theme, change in (("dark", "add"), ("light", "remove")):
+            browser.switch_to.default_content()
+            browser.execute_script(f"document.documentElement.classList.{change}('dark')")
+            browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+            assert wait(browser, By.CSS_SELECTOR, f"html[data-theme={theme}] h1")
+        assert [error for error in console_errors(browser) if "/modelway/" in error] == []
+        browser.find_element(By.LINK_TEXT, "digits/manual__1").click()
+        browser.switch_to.default_content()
+        WebDriverWait(browser, WAIT_SECONDS).until(expected.url_contains("/team/dags/digits/runs/manual__1"))
 
 
 def test_a_process_that_loads_the_plugin_loads_no_server(tmp_path: Path) -> None:

@@ -28,3 +28,15 @@ def test_a_person_finds_the_versions_in_the_navigation(lab, tmp_path):
         record = wait(browser, By.XPATH, "//*[contains(., 'model/model.safetensors')]")
         assert "train_loss" in browser.find_element(By.TAG_NAME, "body").text
         assert record
+        charts = browser.find_elements(By.CSS_SELECTOR, "#training svg.chart")
+        assert charts
+        assert all(chart.size["width"] > 100 and chart.size["height"] > 50 for chart in charts)
+        widths = "const page = document.documentElement; return [page.scrollWidth, page.clientWidth]"
+        reach, width = browser.execute_script(widths)
+        assert reach <= width
+
+        browser.find_element(By.LINK_TEXT, "Lineage").click()
+        wait(browser, By.XPATH, "//h1[starts-with(., 'Lineage of resumes v1')]")
+        told = browser.find_element(By.TAG_NAME, "body").text
+        assert f"image {digest.removeprefix('sha256:')[:12]}" in told
+        assert "endpoint resumes" in told
