@@ -1,14 +1,18 @@
 """Names that move from version to version, such as ``champion``."""
 
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, Insert, insert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from modelway.errors import ModelwayError
 from modelway.lineage import tables
-from modelway.lineage.engine import insert_new
 from modelway.lineage.log import add_event
 from modelway.names import is_alias
+
+_NEW_MOVE = insert(tables.alias_history).inline()
 
 
 def check_alias(alias: str) -> None:
@@ -28,9 +32,15 @@ def point_alias(
 ) -> None:
     """Point an alias of a model at a version (``keys``) and write the move into its history and the events."""
     row = {**keys, "name": alias}
-    insert_new(connection, tables.aliases, [row])
-    is_it = (tables.aliases.c.model == keys["model"]) & (tables.aliases.c.name == alias)
-    connection.execute(update(tables.aliases).where(is_it).values(version=keys["version"]))
+    connection.execute(_pointed(connection.dialect.name), row)
     detail = {"alias": alias, "reason": reason}
     at = add_event(connection, keys, kind="alias-set", actor=actor, run_id=run_id, detail=detail)
-    connection.execute(insert(tables.alias_history).inline(), row | {"at": at, "actor": actor, "reason": reason})
+    connection.execute(_NEW_MOVE, row | {"at": at, "actor": actor, "reason": reason})
+
+
+@cache
+def _pointed(dialect: str) -> Insert:
+    into: Any = (postgresql if dialect == "postgresql" else sqlite).insert(tables.aliases).inline()
+    key = [tables.aliases.c.model, tables.aliases.c.name]
+    pointed: Insert = into.on_conflict_do_update(index_elements=key, set_={"version": into.excluded.version})
+    return pointed

@@ -16,7 +16,6 @@ from modelway.lineage.asset_record import (
     AssetHistory,
     AssetReference,
     AssetSummary,
-    Holder,
     RemovedFile,
 )
 from modelway.lineage.asset_tables import (
@@ -28,12 +27,12 @@ from modelway.lineage.asset_tables import (
     assets,
     removed_files,
 )
-from modelway.lineage.tables import aliases, files, models, version_files, versions
+from modelway.lineage.tables import aliases, files, versions
 
 #: SQLite takes 32,766 bound values in a statement
 MANY = 10_000
-#: the most names that a refusal lists, and the most versions that are told to have a file
-_MOST_NAMES, _MOST_HOLDERS = 1_000, 10_000
+#: the most names that a refusal lists
+_MOST_NAMES = 1_000
 _DO_UPLOAD = "An asset appears here when somebody uploads it, or its model is registered"
 
 
@@ -172,22 +171,6 @@ def read_history(connection: Connection, name: str) -> AssetHistory:
             for row in connection.execute(moves)
         ),
     )
-
-
-def who_has(connection: Connection, digest: str) -> list[Holder]:
-    """Return the versions of assets and of models that have a content, newest first of each."""
-    held = select(assets.c.name, asset_versions.c.number, asset_files.c.path, files.c.size)
-    held = held.add_columns(asset_versions.c.created_at, asset_versions.c.created_by)
-    held = held.join_from(asset_files, files).join(asset_versions, asset_files.c.asset_version == asset_versions.c.id)
-    held = held.join(assets, asset_versions.c.asset == assets.c.id).where(asset_files.c.digest == digest)
-    part = select(models.c.name, versions.c.number, version_files.c.path, files.c.size)
-    part = part.add_columns(versions.c.created_at, versions.c.created_by)
-    part = part.join_from(version_files, files).join(versions, version_files.c.version == versions.c.id)
-    part = part.join(models, versions.c.model == models.c.id).where(version_files.c.digest == digest)
-    newest = held.order_by(asset_versions.c.id.desc()).limit(_MOST_HOLDERS)
-    found = [Holder(kind="asset", **row._mapping) for row in connection.execute(newest)]
-    newest = part.order_by(versions.c.id.desc()).limit(_MOST_HOLDERS)
-    return found + [Holder(kind="model", **row._mapping) for row in connection.execute(newest)]
 
 
 def places_of(connection: Connection, digests: Iterable[str]) -> dict[str, list[str]]:

@@ -35,9 +35,11 @@ from modelway.lineage.asset_tables import (
     assets,
     removed_files,
 )
-from modelway.lineage.engine import insert_new, reading, writing
+from modelway.lineage.engine import reading, writing
+from modelway.lineage.holders import read_file_holders
 from modelway.lineage.log import add_event
 from modelway.lineage.opened import engine_to_read, engine_to_write
+from modelway.lineage.rows import insert_new, insert_rows
 from modelway.lineage.tables import files
 
 _LONGEST_TEXT = 10_000
@@ -143,7 +145,7 @@ class AssetStore:
     def who_has(self, digest: str) -> list[Holder]:
         """Return every version of an asset or a model that has a content (``sha256:<hex>``), under any name."""
         with reading(self._engine) as connection:
-            return asset_queries.who_has(connection, digest)
+            return read_file_holders(connection, digest)
 
     def places(self, digests: Iterable[str]) -> Mapping[str, Sequence[str]]:
         """Return where contents were stored before, by digest."""
@@ -232,10 +234,10 @@ def _write_version(
     }
     key: int = connection.execute(insert(asset_versions).returning(asset_versions.c.id), row).scalar_one()
     held = [{"asset_version": key, "path": each.path, "digest": each.digest, "uri": each.uri} for each in new.files]
-    connection.execute(insert(asset_files), held)
+    insert_rows(connection, asset_files, held)
     if targets:
         rows = [{"asset_version": key, "name": name, "target": target.id} for name, target in targets.items()]
-        connection.execute(insert(asset_references), rows)
+        insert_rows(connection, asset_references, rows)
     detail = {"asset": new.name, "number": number, "files": len(new.files), "size": row["size"]}
     add_event(connection, {}, kind="asset-uploaded", actor=new.actor, run_id=None, detail=detail)
     return VersionKey(key, asset.id, new.name, number)

@@ -2,13 +2,12 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event, make_url
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from modelway.errors import LineageUnavailable, ModelwayError, NotWritable
@@ -162,11 +161,3 @@ def in_one_trip(connection: Connection) -> Iterator[None]:
     except errors.Error as error:
         # It was met outside of SQLAlchemy's own calls, which turn it into one of SQLAlchemy's.
         raise DBAPIError.instance(None, None, error, errors.Error, dialect=dialect) from error
-
-
-def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert the rows that are not there yet, by the table's unique keys."""
-    if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).inline().on_conflict_do_nothing(), rows)

@@ -4,8 +4,9 @@ PostgreSQL takes no more than some 2,700 bytes in a row of an index, and neither
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from modelway.job.events import LONGEST_NAME
@@ -33,9 +34,12 @@ def fit_name(name: str) -> str:
     return f"{begin}…{digest}"
 
 
-def fit_record(record: VersionRecord) -> tuple[VersionRecord, dict[str, str]]:
-    """Return the record as databases take it, and the begin of each name that had to be changed by what it became."""
-    changed = {name: fit for name in set(_names(record)) if (fit := fit_name(name)) != name}
+def fit_record(record: VersionRecord, *, logged: Iterable[tuple[str, str]]) -> tuple[VersionRecord, dict[str, str]]:
+    """Return the record as databases take it, and the begin of each name that had to be changed by what it became.
+
+    :param logged: the stage and name of each metric of which the record has points
+    """
+    changed = {name: fit for name in {*_names(record), *chain(*logged)} if (fit := fit_name(name)) != name}
     run = record.run
     numbers = [run.seed, *(stage.seed for stage in run.stages), *(each.step for each in record.evaluations)]
     if not changed and all(map(_fits, [*numbers, *(data.rows for data in run.datasets)])):
@@ -56,8 +60,6 @@ def _names(record: VersionRecord) -> Iterator[str]:
     yield from (record.checkpoint, *record.metrics, *record.params, *(file.path for file in record.files))
     for values in record.params.values():
         yield from values
-    for stage, name in {(point.stage, point.name) for point in record.points}:
-        yield from (stage, name)
     for each in record.evaluations:
         yield from (each.checkpoint, *each.metrics)
     for data in record.run.datasets:

@@ -9,6 +9,8 @@ from sqlalchemy import Connection, insert
 from modelway.lineage import outbox, tables
 from modelway.lineage.values import plain
 
+_NEW_EVENT = insert(tables.events).inline()
+
 
 def add_event(
     connection: Connection,
@@ -22,6 +24,6 @@ def add_event(
     """Append a line about a model, or one version of it (``keys``), and return its time."""
     now = datetime.now(UTC)
     row = {"version": None, **keys, "at": now, "actor": actor, "kind": kind, "run_id": run_id}
-    connection.execute(insert(tables.events).inline(), row | {"detail": plain(detail)})
+    connection.execute(_NEW_EVENT, row | {"detail": plain(detail)})
     outbox.put_event(connection, keys, kind=kind, at=now, **{"actor": actor, "run_id": run_id, **detail})
     return now

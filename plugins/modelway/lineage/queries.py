@@ -1,12 +1,13 @@
 """Reads of the lineage: rows to records. Each function works inside the caller's transaction."""
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, bindparam, exists, func, select
+from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, cast, exists, select
 
 from modelway.lineage.record import (
     AliasChange,
@@ -17,7 +18,6 @@ from modelway.lineage.record import (
     FileRecord,
     ImageRecord,
     MetricSeries,
-    ModelSummary,
     RolloutRecord,
     RunRecord,
     VersionDetail,
@@ -65,43 +65,9 @@ _OF_VERSION = (
 _OF_RUN = (datasets, stages, figures, importances, evaluations, metrics)
 
 
-def read_models(connection: Connection, *, dags: Collection[str] | None = None) -> list[ModelSummary]:
-    """Return every model that has a version, by name; given ``dags``, as if only runs of those DAGs had made any."""
-    query = select(versions.c.model, runs.c.dag_id, func.max(versions.c.number), func.count()).select_from(_MADE)
-    made: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
-    partly = set()
-    for model, dag, latest, count in connection.execute(query.group_by(versions.c.model, runs.c.dag_id)):
-        if dags is None or dag in dags:
-            made[model].append((dag, latest, count))
-        else:
-            partly.add(model)
-    found = []
-    for row in connection.execute(select(models).order_by(models.c.name)):
-        if readable := sorted(made[row.id]):
-            names = tuple(dag for dag, _, _ in readable)
-            only = names if row.id in partly else None
-            summary = ModelSummary(
-                name=row.name,
-                description=_description(connection, row.id, only) if only else row.description,
-                created_at=row.created_at,
-                latest=max(latest for _, latest, _ in readable),
-                count=sum(count for _, _, count in readable),
-                dags=names,
-                aliases=read_aliases(connection, row.id, dags=only),
-            )
-            found.append(summary)
-    return found
-
-
-def _description(connection: Connection, model: int, dags: Collection[str]) -> str:
-    query = select(versions.c.description).select_from(_MADE).where(versions.c.description != "")
-    query = query.where(versions.c.model == model, runs.c.dag_id.in_(dags)).order_by(versions.c.number.desc())
-    return connection.execute(query.limit(1)).scalar() or ""
-
-
 def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> list[int]:
     """Return the numbers of the model's newest versions, rising; given ``dags``, of those that their runs made."""
-    query = _of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
+    query = of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
     return list(connection.execute(query.order_by(versions.c.number.desc()).limit(_NEWEST)).scalars())[::-1]
 
 
@@ -109,7 +75,7 @@ def find_number(connection: Connection, name: str, wanted: str, *, dags: Collect
     """Return the number of a model's version that a number, an alias or ``latest`` means: one look into an index."""
     # By the key, not by a join: the newest is then the first that its index gives.
     model = select(models.c.id).where(models.c.name == name).scalar_subquery()
-    query = _of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
+    query = of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
     if _NUMBER.fullmatch(wanted):
         query = query.where(versions.c.number == int(wanted.lstrip("v")))
     elif wanted == "latest":
@@ -125,10 +91,11 @@ def read_aliases(connection: Connection, model: int, *, dags: Collection[str] | 
     """Return the versions that the model's aliases point at; given ``dags``, only those that their runs made."""
     query = select(aliases.c.name, versions.c.number).join(versions, aliases.c.version == versions.c.id)
     query = query.join(runs, versions.c.run == runs.c.id).where(aliases.c.model == model).order_by(aliases.c.name)
-    return {alias: number for alias, number in connection.execute(_of_dags(query, dags))}
+    return {alias: number for alias, number in connection.execute(of_dags(query, dags))}
 
 
-def _of_dags(query: Select[Any], dags: Collection[str] | None) -> Select[Any]:
+def of_dags(query: Select[Any], dags: Collection[str] | None) -> Select[Any]:
+    """Narrow a query of runs to those of some DAGs; None: of all."""
     return query if dags is None else query.where(runs.c.dag_id.in_(dags))
 
 
@@ -141,7 +108,7 @@ def read_versions(
     dags: Collection[str] | None = None,
 ) -> list[VersionSummary]:
     """Return the versions of a model, newest first: all, or those that runs of ``dags`` made."""
-    query = _of_dags(select(versions, runs.c.dag_id, runs.c.run_id).select_from(_MADE), dags)
+    query = of_dags(select(versions, runs.c.dag_id, runs.c.run_id).select_from(_MADE), dags)
     query = query.where(versions.c.model == model).order_by(versions.c.number.desc()).limit(limit)
     return _summaries(connection, name, connection.execute(query).all())
 
@@ -218,7 +185,8 @@ def _outline() -> Select[Any]:
     made = _MADE.join(models, versions.c.model == models.c.id)
     there = [exists().where(table.c.version == versions.c.id).label(table.name) for table in _OF_VERSION]
     there += [exists().where(table.c.run == runs.c.id).label(table.name) for table in _OF_RUN]
-    query = select(versions, runs.c.dag_id, runs.c.run_id, *there).select_from(made)
+    of_run = (column for column in runs.c if column.name not in versions.c)
+    query = select(versions, *of_run, *there).select_from(made)
     return query.where(models.c.name == bindparam("of_model"), versions.c.number == bindparam("of_number"))
 
 
@@ -235,7 +203,7 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
 
     return VersionDetail(
         summary=_summaries(connection, name, [row], parts=parts)[0],
-        run=_read_run(connection, run, read),
+        run=_run_of(row, read),
         params=_read_params(connection, run),
         evaluations=read(evaluations, _read_evaluations, run),
         series=read(metrics, _read_series, run),
@@ -249,16 +217,15 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
     )
 
 
-def _read_run(connection: Connection, run: int, read: Any) -> RunRecord:
-    row = connection.execute(select(runs).where(runs.c.id == run)).one()
-    return RunRecord(
-        **_shared_columns(row, RunRecord),
-        commit=row.commit_id,
-        datasets=read(datasets, _read_datasets, run),
-        stages=read(stages, read_stages, run),
-        figures=read(figures, read_figures, run),
-        importances=read(importances, read_importances, run),
-    )
+def _run_of(row: Row[Any], read: Any) -> RunRecord:
+    parts = {
+        "commit": row.commit_id,
+        "datasets": read(datasets, _read_datasets, row.run),
+        "stages": read(stages, read_stages, row.run),
+        "figures": read(figures, read_figures, row.run),
+        "importances": read(importances, read_importances, row.run),
+    }
+    return RunRecord(**_shared_columns(row, RunRecord) | parts)
 
 
 def _read_datasets(connection: Connection, run: int) -> Iterable[DatasetRecord]:
@@ -276,11 +243,16 @@ def _read_architectures(connection: Connection, version: int) -> Iterable[Archit
     return (ArchitectureRecord(**_shared_columns(row, ArchitectureRecord)) for row in rows)
 
 
+@cache
+def _params() -> Select[Any]:
+    query = select(params.c.stage, params.c.name, params.c.value).where(params.c.run == bindparam("of_run"))
+    return query.order_by(params.c.stage, params.c.name)
+
+
 def _read_params(connection: Connection, run: int) -> dict[str, dict[str, Any]]:
     by_stage: dict[str, dict[str, Any]] = defaultdict(dict)
-    query = select(params).where(params.c.run == run).order_by(params.c.stage, params.c.name)
-    for row in connection.execute(query):
-        by_stage[row.stage][row.name] = row.value
+    for stage, name, value in connection.execute(_params(), {"of_run": run}).all():
+        by_stage[stage][name] = value
     return dict(by_stage)
 
 
@@ -293,16 +265,19 @@ def _read_evaluations(connection: Connection, run: int) -> tuple[EvaluationRecor
     return tuple(EvaluationRecord(metrics=numbers[row.id], **_shared_columns(row, EvaluationRecord)) for row in found)
 
 
+@cache
+def _series() -> Select[Any]:
+    # As text: metrics that were logged together have the same steps, which are then read once.
+    query = select(metrics.c.stage, metrics.c.name, cast(metrics.c.steps, Text), cast(metrics.c.series, Text))
+    return query.where(metrics.c.run == bindparam("of_run")).order_by(metrics.c.stage, metrics.c.name)
+
+
 def _read_series(connection: Connection, run: int) -> tuple[MetricSeries, ...]:
-    query = select(metrics).where(metrics.c.run == run).order_by(metrics.c.stage, metrics.c.name)
+    rows = connection.execute(_series(), {"of_run": run}).all()
+    steps = {text: tuple(json.loads(text)) for text in {text for _, _, text, _ in rows}}
     return tuple(
-        MetricSeries(
-            stage=row.stage,
-            name=row.name,
-            steps=tuple(row.steps),
-            values=_numbers(row.series),
-        )
-        for row in connection.execute(query)
+        MetricSeries(stage=stage, name=name, steps=steps[text], values=_numbers(json.loads(values)))
+        for stage, name, text, values in rows
     )
 
 
@@ -312,10 +287,15 @@ def _numbers(series: list[Any]) -> tuple[float, ...]:
     return tuple(NON_FINITE[value] if isinstance(value, str) else float(value) for value in series)
 
 
+@cache
+def _files() -> Select[Any]:
+    query = select(version_files.c.path, version_files.c.digest, version_files.c.role, files.c.size).join(files)
+    return query.where(version_files.c.version == bindparam("of_version")).order_by(version_files.c.path)
+
+
 def _read_files(connection: Connection, version: int) -> tuple[FileRecord, ...]:
-    query = select(version_files, files.c.size).join(files).where(version_files.c.version == version)
-    rows = connection.execute(query.order_by(version_files.c.path))
-    return tuple(FileRecord(**_shared_columns(row, FileRecord)) for row in rows)
+    rows = connection.execute(_files(), {"of_version": version})
+    return tuple(FileRecord(**row._mapping) for row in rows)
 
 
 def read_alias_history(connection: Connection, which: Any) -> list[AliasChange]:

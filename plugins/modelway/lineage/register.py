@@ -3,26 +3,37 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from modelway.errors import ModelwayError
 from modelway.lineage import outbox, tables
 from modelway.lineage.alias import check_alias, point_alias
-from modelway.lineage.engine import in_one_trip, insert_new
+from modelway.lineage.asset_record import AssetFile
+from modelway.lineage.engine import in_one_trip
 from modelway.lineage.fitting import fit_record
 from modelway.lineage.log import add_event
 from modelway.lineage.record import EvaluationRecord, MetricPoint, RunRecord, VersionRecord
-from modelway.lineage.run_assets import write_run_assets
+from modelway.lineage.rows import insert_new, insert_rows
+from modelway.lineage.run_assets import assets_of, write_run_assets
 from modelway.lineage.run_parts import environment_keys, write_run_parts
 from modelway.lineage.values import plain, split_number
 
 _STEP = attrgetter("step")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LOCKED = select(tables.models).where(tables.models.c.name == bindparam("of_name")).with_for_update()
+_NEW_VERSION = insert(tables.versions).returning(tables.versions.c.id)
+_COUNTED = (
+    update(tables.models)
+    .where(tables.models.c.id == bindparam("of_model"))
+    .values(latest=bindparam("number"), description=bindparam("words"))
+)
 
 
 def register_version(connection: Connection, record: VersionRecord) -> int:
@@ -35,41 +46,46 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
         the alias could be taken for a version
     """
     _check(record)
-    record, shortened = fit_record(record)
+    series = _by_metric(record.points)
+    record, shortened = fit_record(record, logged=series)
+    if shortened:
+        series = _by_metric(record.points)
     now = datetime.now(UTC)
     model = _lock_model(connection, record.model, now=now)
-    if (number := _registered(connection, model.id, record.run)) is not None:
-        return number
-    number = int(model.latest) + 1
     # First what gives keys that others refer to, then all the rest in one trip to the database.
-    run = _insert_one(connection, tables.runs, {"model": model.id} | _run_columns(record.run))
+    run = _insert_run(connection, model.id, record.run)
+    if run is None:
+        return _registered(connection, model.id, record.run)
+    number = int(model.latest) + 1
     version = _write_version(connection, record, model=model.id, run=run, number=number, now=now)
     evaluations = _write_evaluations(connection, run, record.evaluations)
     environments = environment_keys(connection, record.run.stages)
     keys = {"model": model.id, "version": version}
+    held = assets_of(record)
     with in_one_trip(connection):
-        news = {"latest": number, "description": record.description or model.description}
-        connection.execute(update(tables.models).where(tables.models.c.id == model.id).values(news))
+        # The greatest part first: the database works on it while the others are made ready.
+        insert_rows(connection, tables.metrics, _series_rows(run, series))
+        words = record.description or model.description
+        connection.execute(_COUNTED, {"of_model": model.id, "number": number, "words": words})
         _write_run_rows(connection, run, record)
         write_run_parts(connection, run, record.run, environments=environments)
         _write_evaluation_metrics(connection, evaluations, record.evaluations)
-        _write_version_rows(connection, version, record)
+        _write_version_rows(connection, version, record, held.values())
         if not (told := outbox.is_heard(connection)):
             _tell(connection, keys, record, number=number, shortened=shortened)
     if told:
         # What is kept for an exporter is read back first.
         _tell(connection, keys, record, number=number, shortened=shortened)
-    write_run_assets(connection, record, keys=keys, number=number)
+    write_run_assets(connection, record, held, keys=keys, number=number)
     return number
 
 
 def _lock_model(connection: Connection, name: str, *, now: datetime) -> Any:
     """Return the model's row, made if need be and locked until the transaction ends."""
-    of_model = select(tables.models).where(tables.models.c.name == name).with_for_update()
-    if (row := connection.execute(of_model).first()) is not None:
+    if (row := connection.execute(_LOCKED, {"of_name": name}).first()) is not None:
         return row
     insert_new(connection, tables.models, [{"name": name, "description": "", "latest": 0, "created_at": now}])
-    return connection.execute(of_model).one()
+    return connection.execute(_LOCKED, {"of_name": name}).one()
 
 
 def _tell(
@@ -97,11 +113,25 @@ def _check(record: VersionRecord) -> None:
         raise ModelwayError(f"the version has the file '{twice[0]}' twice", do="Give every file its own path")
 
 
-def _registered(connection: Connection, model: int, run: RunRecord) -> int | None:
+def _insert_run(connection: Connection, model: int, run: RunRecord) -> int | None:
+    """Return the key of the run's new row; None: it has made a version before."""
+    into = _new_run(connection.dialect.name)
+    key: int | None = connection.execute(into, {"model": model} | _run_columns(run)).scalar()
+    return key
+
+
+@cache
+def _new_run(dialect: str) -> Any:
+    into = (postgresql if dialect == "postgresql" else sqlite).insert(tables.runs)
+    return into.on_conflict_do_nothing().returning(tables.runs.c.id)
+
+
+def _registered(connection: Connection, model: int, run: RunRecord) -> int:
     joined = tables.versions.join(tables.runs, tables.versions.c.run == tables.runs.c.id)
     of_run = select(tables.versions.c.number).select_from(joined)
     same = (tables.runs.c.model == model, tables.runs.c.dag_id == run.dag_id, tables.runs.c.run_id == run.run_id)
-    return connection.execute(of_run.where(*same)).scalar()
+    number: int = connection.execute(of_run.where(*same)).scalar_one()
+    return number
 
 
 def _write_run_rows(connection: Connection, run: int, record: VersionRecord) -> None:
@@ -110,9 +140,9 @@ def _write_run_rows(connection: Connection, run: int, record: VersionRecord) -> 
         for stage, values in record.params.items()
         for name, value in values.items()
     ]
-    _insert(connection, tables.params, params)
-    _insert(connection, tables.datasets, [{"run": run} | _plain_fields(dataset) for dataset in record.run.datasets])
-    _insert(connection, tables.metrics, _series_rows(run, record.points))
+    insert_rows(connection, tables.params, params)
+    datasets = [{"run": run} | _plain_fields(dataset) for dataset in record.run.datasets]
+    insert_rows(connection, tables.datasets, datasets)
 
 
 def _write_evaluations(connection: Connection, run: int, evaluations: Sequence[EvaluationRecord]) -> Sequence[int]:
@@ -134,7 +164,7 @@ def _write_evaluation_metrics(
         for key, each in zip(keys, evaluations, strict=True)
         for row in _number_rows({"evaluation": key}, each.metrics)
     ]
-    _insert(connection, tables.evaluation_metrics, numbers)
+    insert_rows(connection, tables.evaluation_metrics, numbers)
 
 
 def _plain_fields(record: Any) -> dict[str, Any]:
@@ -167,17 +197,24 @@ def _run_columns(run: RunRecord) -> dict[str, Any]:
     }
 
 
-def _series_rows(run: int, points: Sequence[MetricPoint]) -> list[dict[str, Any]]:
-    """Gather the points of each metric by rising step; of two values at one step both are kept, in the order given."""
+def _by_metric(points: Sequence[MetricPoint]) -> dict[tuple[str, str], list[MetricPoint]]:
+    """Gather the points of each metric by its stage and name."""
     series: dict[tuple[str, str], list[MetricPoint]] = defaultdict(list)
     for point in points:
         series[point.stage, point.name].append(point)
+    return series
+
+
+def _series_rows(run: int, series: dict[tuple[str, str], list[MetricPoint]]) -> list[dict[str, Any]]:
+    """Return each metric by rising step; of two values at one step both are kept, in the order given."""
     rows = []
+    same: dict[tuple[int, ...], list[int]] = {}
     for (stage, name), found in series.items():
         found.sort(key=_STEP)
         numbers = [float(point.value) for point in found]
         last_value, last_flag = split_number(numbers[-1])
-        values: dict[str, Any] = {"steps": [point.step for point in found]}
+        steps = [point.step for point in found]
+        values: dict[str, Any] = {"steps": same.setdefault(tuple(steps), steps)}
         values["series"] = numbers if all(map(math.isfinite, numbers)) else plain(numbers)
         last = {"last_value": last_value, "last_flag": last_flag}
         rows.append({"run": run, "stage": stage, "name": name} | values | last)
@@ -211,14 +248,20 @@ def _write_version(
         "checkpoint_uri": record.checkpoint_uri,
         "base": _base(connection, model, record.base),
     }
-    return _insert_one(connection, tables.versions, columns)
+    key: int = connection.execute(_NEW_VERSION, columns).scalar_one()
+    return key
 
 
-def _write_version_rows(connection: Connection, version: int, record: VersionRecord) -> None:
-    _insert(connection, tables.version_metrics, _number_rows({"version": version}, record.metrics))
+def _write_version_rows(connection: Connection, version: int, record: VersionRecord, held: Iterable[AssetFile]) -> None:
+    """Write what a version has; ``held`` are the files of the assets that it will be."""
+    insert_rows(connection, tables.version_metrics, _number_rows({"version": version}, record.metrics))
     if record.architecture:
-        _insert(connection, tables.architectures, [{"version": version} | _plain_fields(record.architecture)])
-    _write_files(connection, version, record)
+        insert_rows(connection, tables.architectures, [{"version": version} | _plain_fields(record.architecture)])
+    sizes = {file.digest: file.size for file in record.files} | {file.digest: file.size for file in held}
+    # Sorted: two writers that share files then take their locks in the same order.
+    insert_new(connection, tables.files, [{"digest": digest, "size": sizes[digest]} for digest in sorted(sizes)])
+    rows = [{"version": version, "path": file.path, "digest": file.digest, "role": file.role} for file in record.files]
+    insert_rows(connection, tables.version_files, rows)
 
 
 def _base(connection: Connection, model: int, number: int | None) -> int | None:
@@ -226,21 +269,3 @@ def _base(connection: Connection, model: int, number: int | None) -> int | None:
         return None
     base: int | None = connection.execute(select(tables.versions.c.id).filter_by(model=model, number=number)).scalar()
     return base
-
-
-def _write_files(connection: Connection, version: int, record: VersionRecord) -> None:
-    # Sorted: two writers that share files then take their locks in the same order.
-    sizes = {file.digest: file.size for file in sorted(record.files, key=lambda file: file.digest)}
-    insert_new(connection, tables.files, [{"digest": digest, "size": size} for digest, size in sizes.items()])
-    rows = [{"version": version, "path": file.path, "digest": file.digest, "role": file.role} for file in record.files]
-    _insert(connection, tables.version_files, rows)
-
-
-def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(insert(table).inline(), rows)
-
-
-def _insert_one(connection: Connection, table: Table, columns: dict[str, Any]) -> int:
-    key: int = connection.execute(insert(table).returning(table.c.id), columns).scalar_one()
-    return key

@@ -1,41 +1,62 @@
 """The assets that the pipeline writes by itself: a model's versions, and the code that they came from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from modelway.lineage.asset_record import AssetFile
 from modelway.lineage.asset_tables import asset_files, asset_references, asset_versions, assets, removed_files
 from modelway.lineage.assets import version_digest
-from modelway.lineage.engine import in_one_trip, insert_new
+from modelway.lineage.engine import in_one_trip
 from modelway.lineage.record import VersionRecord
-from modelway.lineage.tables import files, versions
+from modelway.lineage.rows import insert_new, insert_rows
+from modelway.lineage.tables import versions
 
 #: how a model's asset calls what it refers to, and the files' paths
 CODE, BASE = "code", "base"
 CODE_PATH, MODEL_PATH = "code.zip", "model.zip"
+_IS_NAMED = assets.c.name.in_((bindparam("one"), bindparam("other")))
+_LOCKED = select(assets).where(_IS_NAMED).order_by(assets.c.name).with_for_update()
+_NEW_VERSION = insert(asset_versions).returning(asset_versions.c.id)
+_THERE_AGAIN = delete(removed_files).where(removed_files.c.uri == bindparam("of_uri"))
+_COUNTED = update(assets).where(assets.c.id == bindparam("of_asset")).values(latest=bindparam("number"))
 
 
-def write_run_assets(connection: Connection, record: VersionRecord, *, keys: Mapping[str, int], number: int) -> None:
-    """Write the assets of a version that the caller's transaction has just written.
-
-    ``<model>.code`` holds the code package; the same code again is no new version of it. ``<model>`` holds the archive
-    and refers to the code and to the version that training began from; each version of the model has its own.
-
-    :param keys: the keys of ``model`` and ``version``
-    :param number: of the model's version
-    """
-    run, code = record.run, f"{record.model}.code"
+def assets_of(record: VersionRecord) -> dict[str, AssetFile]:
+    """Return the file that each asset of a version holds, by the asset's name."""
+    run = record.run
     held = {
         record.model: AssetFile(
             path=MODEL_PATH, digest=record.archive_digest, size=record.archive_size, uri=record.archive_uri
         )
     }
     if run.code_uri and run.code_digest and run.code_size is not None:
-        held[code] = AssetFile(path=CODE_PATH, digest=run.code_digest, size=run.code_size, uri=run.code_uri)
-    found = _prepare(connection, held, actor=run.actor)
+        code = AssetFile(path=CODE_PATH, digest=run.code_digest, size=run.code_size, uri=run.code_uri)
+        held[f"{record.model}.code"] = code
+    return held
+
+
+def write_run_assets(
+    connection: Connection,
+    record: VersionRecord,
+    held: Mapping[str, AssetFile],
+    *,
+    keys: Mapping[str, int],
+    number: int,
+) -> None:
+    """Write the assets of a version that the caller's transaction has just written, with the files that they hold.
+
+    ``<model>.code`` holds the code package; the same code again is no new version of it. ``<model>`` holds the archive
+    and refers to the code and to the version that training began from; each version of the model has its own.
+
+    :param held: see ``assets_of``
+    :param keys: the keys of ``model`` and ``version``
+    :param number: of the model's version
+    """
+    run, code = record.run, f"{record.model}.code"
+    found = _locked(connection, sorted(held), actor=run.actor)
     message = f"{record.model} version {number}"
     writer = _Writer(connection, actor=run.actor, message=message)
     targets: dict[str, tuple[int, str, int]] = {}
@@ -47,18 +68,18 @@ def write_run_assets(connection: Connection, record: VersionRecord, *, keys: Map
     uris = [file.uri for file in held.values()] + [record.checkpoint_uri]
     with in_one_trip(connection):
         writer.write()
-        connection.execute(delete(removed_files).where(removed_files.c.uri.in_([uri for uri in uris if uri])))
+        connection.execute(_THERE_AGAIN, [{"of_uri": uri} for uri in uris if uri])
 
 
-def _prepare(connection: Connection, held: Mapping[str, AssetFile], *, actor: str) -> dict[str, Any]:
-    """Make files and assets known, in the order in which every writer does, and return the assets' locked rows."""
-    sizes = {each.digest: each.size for each in sorted(held.values(), key=lambda each: each.digest)}
+def _locked(connection: Connection, names: Sequence[str], *, actor: str) -> dict[str, Any]:
+    """Return the assets' locked rows, made if need be; every writer makes its files known before."""
+    both = {"one": names[0], "other": names[-1]}
+    found = {row.name: row for row in connection.execute(_LOCKED, both)}
+    if len(found) == len(names):
+        return found
     more = {"description": "", "latest": 0, "created_at": datetime.now(UTC), "created_by": actor}
-    with in_one_trip(connection):
-        insert_new(connection, files, [{"digest": digest, "size": size} for digest, size in sizes.items()])
-        insert_new(connection, assets, [{"name": name, **more} for name in sorted(held)])
-    locked = select(assets).where(assets.c.name.in_(held)).order_by(assets.c.name).with_for_update()
-    return {row.name: row for row in connection.execute(locked)}
+    insert_new(connection, assets, [{"name": name, **more} for name in names])
+    return {row.name: row for row in connection.execute(_LOCKED, both)}
 
 
 def _base(connection: Connection, asset: Any, model: int, number: int) -> tuple[int, str, int] | None:
@@ -98,17 +119,15 @@ class _Writer:
         ]
 
     def _add(self, asset: Any, file: AssetFile, *, digest: str, version: int | None = None) -> int:
-        self._latest.append({"id": asset.id, "latest": asset.latest + 1})
+        self._latest.append({"of_asset": asset.id, "number": asset.latest + 1})
         row = {"asset": asset.id, "number": asset.latest + 1, "digest": digest, "size": file.size, "version": version}
-        into = insert(asset_versions).returning(asset_versions.c.id)
-        key: int = self._connection.execute(into, row | self._common).scalar_one()
+        key: int = self._connection.execute(_NEW_VERSION, row | self._common).scalar_one()
         self._files.append({"asset_version": key, "path": file.path, "digest": file.digest, "uri": file.uri})
         return key
 
     def write(self) -> None:
         """Write what was gathered."""
         for row in self._latest:
-            self._connection.execute(update(assets).where(assets.c.id == row["id"]).values(latest=row["latest"]))
-        self._connection.execute(insert(asset_files).inline(), self._files)
-        if self._references:
-            self._connection.execute(insert(asset_references).inline(), self._references)
+            self._connection.execute(_COUNTED, row)
+        insert_rows(self._connection, asset_files, self._files)
+        insert_rows(self._connection, asset_references, self._references)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
-from modelway.lineage.engine import insert_new
 from modelway.lineage.record import EnvironmentRecord, FigureRecord, ImportanceRecord, RunRecord, StageRecord
+from modelway.lineage.rows import insert_new, insert_rows
 from modelway.lineage.tables import environments, figures, importances, stages
 from modelway.lineage.values import plain
 
@@ -23,14 +23,10 @@ def write_run_parts(
         vars(stage) | {"run": run, "position": position, "environment": environments.get(_digest(stage))}
         for position, stage in enumerate(record.stages)
     ]
-    parts: tuple[tuple[Any, list[dict[str, Any]]], ...] = (
-        (stages, rows),
-        (figures, [{"run": run} | vars(figure) | {"data": plain(figure.data)} for figure in record.figures]),
-        (importances, [{"run": run} | vars(importance) for importance in record.importances]),
-    )
-    for table, found in parts:
-        if found:
-            connection.execute(insert(table).inline(), found)
+    insert_rows(connection, stages, rows)
+    drawn = [{"run": run} | vars(figure) | {"data": plain(figure.data)} for figure in record.figures]
+    insert_rows(connection, figures, drawn)
+    insert_rows(connection, importances, [{"run": run} | vars(importance) for importance in record.importances])
 
 
 def _digest(stage: StageRecord) -> str | None:

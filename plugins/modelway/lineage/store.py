@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 from modelway.errors import ModelwayError, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage import failures, history, queries, tables
 from modelway.lineage.alias import check_alias, point_alias
-from modelway.lineage.engine import insert_new, reading, writing
+from modelway.lineage.engine import reading, writing
 from modelway.lineage.log import add_event
+from modelway.lineage.models import read_models
 from modelway.lineage.opened import engine_to_read, engine_to_write
 from modelway.lineage.outbox import with_exporters
 from modelway.lineage.record import (
@@ -31,6 +32,7 @@ from modelway.lineage.record import (
     WeightChange,
 )
 from modelway.lineage.register import register_version
+from modelway.lineage.rows import insert_new
 from modelway.lineage.values import plain
 
 
@@ -77,7 +79,7 @@ class LineageStore:
     def models(self, *, dags: Collection[str] | None = None) -> list[ModelSummary]:
         """Return every model, by name; given ``dags``, as far as runs of those DAGs made its versions."""
         with reading(self._engine) as connection:
-            return queries.read_models(connection, dags=dags)
+            return read_models(connection, dags=dags)
 
     def versions(
         self, model: str, *, limit: int | None = None, dags: Collection[str] | None = None

@@ -1,0 +1,70 @@
+"""Rows written many at a time: what comes back is what was given, on both databases."""
+
+from dataclasses import replace
+
+import pytest
+from modelway.lineage.record import DatasetRecord, MetricPoint, MetricSeries
+from modelway.lineage.store import LineageStore, open_store
+
+from tests.lineage_samples import make_record
+
+
+@pytest.fixture
+def store(url: str) -> LineageStore:
+    return open_store(url)
+
+
+def test_values_of_every_kind_come_back_from_a_statement_for_many_rows(store: LineageStore) -> None:
+    params = {
+        "train": {
+            "lines": "one\ntwo\r\n\tthree",
+            "nothing": None,
+            "tenth": 0.1,
+            "exact": 0.12345678901234568,
+            "big": 2**53 + 1,
+            "text of a number": "1",
+            "list": [1, 2.5, {"quoted \"'{},": "\u2028\\"}],
+            "flag": True,
+        },
+        'a "stage", {odd}\n': {"NULL": "NULL", "": ""},
+    }
+    data = (
+        DatasetRecord(stage="train", name="plain", uri="file:///a"),
+        DatasetRecord(stage="train", name="full", uri="file:///b", rows=7, schema={"x": "int"}, statistics={"x": {}}),
+    )
+    record = make_record(params=params)
+    store.register(replace(record, run=replace(record.run, datasets=data)))
+    found = store.version("digits", 1)
+    assert found.params == params
+    assert found.run.datasets == data
+
+
+def test_metrics_that_share_their_steps_keep_their_own_values(store: LineageStore) -> None:
+    values = {"loss": (0.5, 0.25), "accuracy": (0.0, 1.0), "late": (3.0,), "backwards": (1.5, 2.5)}
+    steps = {"loss": (1, 2), "accuracy": (1, 2), "late": (2,), "backwards": (2, 1)}
+    points = [
+        MetricPoint(stage="train", name=name, step=step, value=value)
+        for name, numbers in values.items()
+        for step, value in zip(steps[name], numbers, strict=True)
+    ]
+    store.register(make_record(points=points))
+    assert store.version("digits", 1).series == (
+        MetricSeries(stage="train", name="accuracy", steps=(1, 2), values=(0.0, 1.0)),
+        MetricSeries(stage="train", name="backwards", steps=(1, 2), values=(2.5, 1.5)),
+        MetricSeries(stage="train", name="late", steps=(2,), values=(3.0,)),
+        MetricSeries(stage="train", name="loss", steps=(1, 2), values=(0.5, 0.25)),
+    )
+
+
+def test_models_are_listed_as_far_as_runs_of_their_dags_may_be_read(store: LineageStore) -> None:
+    for number in range(5):
+        dag = f"dag-{number % 3}"
+        record = make_record(f"r{number}", alias=f"of-{number % 2}")
+        store.register(replace(record, run=replace(record.run, dag_id=dag)))
+    store.register(make_record("other", model="another"))
+    another, digits = store.models()
+    assert (another.name, another.latest, another.dags) == ("another", 1, ("another",))
+    assert (digits.latest, digits.count, digits.dags) == (5, 5, ("dag-0", "dag-1", "dag-2"))
+    assert digits.aliases == {"of-0": 5, "of-1": 4}
+    (part,) = store.models(dags={"dag-0", "dag-2"})
+    assert (part.latest, part.count, part.dags, part.aliases) == (4, 3, ("dag-0", "dag-2"), {"of-1": 4})
