@@ -64,6 +64,10 @@ class Mlflow:
         """Which version an alias means."""
         return int(self._client.get_model_version_by_alias(MODEL, ALIAS).version)
 
+    def models(self, _: Any) -> Any:
+        """Which models there are; each with its newest version and aliases."""
+        return list(self._client.search_registered_models())
+
     def full_record(self, number: int) -> Any:
         """A version and its run with the last value of each metric; each metric's history would be a request more."""
         version = self._client.get_model_version(MODEL, str(number))

@@ -56,6 +56,10 @@ class Ours:
         """Which version an alias means."""
         return self.store.find(MODEL, ALIAS)
 
+    def models(self, _: Any) -> Any:
+        """What the page lists of every model."""
+        return self.store.models()
+
     def full_record(self, number: int) -> Any:
         """Everything about a version, with the whole history of its metrics."""
         return self.store.version(MODEL, number)

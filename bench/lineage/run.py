@@ -43,7 +43,7 @@ from workload import digest, filled_digest, make_run  # noqa: E402
 
 from tests.postgres_server import PostgresServer, postgres_server  # noqa: E402
 
-READS = ("latest", "by_alias", "full_record", "compare", "who_has")
+READS = ("latest", "by_alias", "full_record", "compare", "who_has", "models")
 #: how long the MLflow server may take to start: it makes its tables first
 PATIENCE_SECONDS = 240
 #: seconds by operation and contestant
@@ -217,6 +217,8 @@ def check(name: str, answer: Any, numbers: Sequence[int]) -> None:
         raise SystemExit(f"{name} is {answer}, not {numbers[-1]}")
     if name == "who_has" and (answer if isinstance(answer, int) else len(answer)) != 1:
         raise SystemExit(f"a file is said to be in {answer}")
+    if name == "models" and (answer if isinstance(answer, int) else len(answer)) != 1:
+        raise SystemExit(f"the models are said to be {answer}")
 
 
 def growth(few: Ours, many: Ours, args: argparse.Namespace) -> dict[str, Any]:

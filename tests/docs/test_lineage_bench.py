@@ -19,6 +19,6 @@ def test_a_small_run_compares_with_the_floor_and_with_a_larger_database():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found["register"]["register"]["p50_ms"]) == {"modelway", "floor"}
-    assert set(found["read"]) == {"latest", "by_alias", "full_record", "compare", "who_has"}
+    assert set(found["read"]) == {"latest", "by_alias", "full_record", "compare", "who_has", "models"}
     assert set(found["growth"]) == {*found["read"], "register"}
     assert all(row["ratio"] > 0 for row in found["growth"].values())
