@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import Lab
 from modelway import names
+from modelway.backends.base import Options, image_of
 from modelway.cli._airflow_api import AirflowApi
 from modelway.cli._airflow_processes import LocalAirflow
 
@@ -61,6 +62,12 @@ def test_its_jobs_were_containers_without_any_folder_of_this_machine(lab: Lab, m
     engine = require_engine()
     listed = engine.containers({"modelway.dev/model": model, "modelway.dev/run": f"{model}/{lab.runs[model]}"})
     stages = {container["Labels"]["modelway.dev/stage"] for container in listed}
+    name = image_of(Options())
+    image = engine.api.inspect_image(name)
+    digest = image["RepoDigests"][0].split("@")[1] if image["RepoDigests"] else image["Id"]
+    recorded = lab.lineage.version(model, 1).run.stages
+    assert {stage.environment.image for stage in recorded if stage.environment} == {f"{name}@{digest}"}
+    assert all(stage.cpu_seconds > 1 for stage in recorded), recorded
     assert {names.slug("train.warmup"), names.slug("train.finetune")} <= stages
     for container in listed:
         assert container["State"] == "exited"

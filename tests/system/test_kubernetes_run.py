@@ -87,7 +87,14 @@ def test_the_run_comes_to_a_registered_version(lab):
 def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
     from kubernetes import client
 
-    _, _, namespace = cluster
+    core, _, namespace = cluster
+    told = [
+        each.image_id for pod in core.list_namespaced_pod(namespace).items for each in pod.status.container_statuses
+    ]
+    (digest,) = {image[image.index("sha256:") :] for image in told}
+    recorded = open_store(f"sqlite:///{lab[2] / 'home' / 'lineage.db'}").version("digits", 1).run.stages
+    assert {stage.environment.image for stage in recorded if stage.environment} == {f"{IMAGE}@{digest}"}
+    assert all(stage.cpu_seconds > 1 for stage in recorded), recorded
     jobs = client.BatchV1Api().list_namespaced_job(namespace).items
     found = [job.metadata.labels["modelway.dev/stage"] for job in jobs]
     assert {task for task in TASKS if any(label.startswith(task) for label in found)} == TASKS, found
