@@ -211,9 +211,9 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
         images=read(images, _read_images, version),
         architecture=next(iter(read(architectures, _read_architectures, version)), None),
         base=connection.execute(select(versions.c.number).where(versions.c.id == base)).scalar() if base else None,
-        alias_history=read(alias_history, read_alias_history, alias_history.c.version == version),
+        alias_history=read(alias_history, _read_moves, version),
         weight_history=read(weight_history, read_weight_history, weight_history.c.version == version),
-        events=tuple(read_events(connection, events.c.version == version)),
+        events=tuple(_events_of(connection.execute(_version_events(), {"of_version": version}))),
     )
 
 
@@ -300,8 +300,26 @@ def _read_files(connection: Connection, version: int) -> tuple[FileRecord, ...]:
 
 def read_alias_history(connection: Connection, which: Any) -> list[AliasChange]:
     """Return the alias changes that fulfil a condition, newest first."""
-    query = select(alias_history, versions.c.number).outerjoin(versions, alias_history.c.version == versions.c.id)
-    rows = connection.execute(query.where(which).order_by(alias_history.c.id.desc()))
+    return _moves_of(connection.execute(_MOVES.where(which)))
+
+
+_MOVES = (
+    select(alias_history, versions.c.number)
+    .outerjoin(versions, alias_history.c.version == versions.c.id)
+    .order_by(alias_history.c.id.desc())
+)
+
+
+@cache
+def _version_moves() -> Select[Any]:
+    return _MOVES.where(alias_history.c.version == bindparam("of_version"))
+
+
+def _read_moves(connection: Connection, version: int) -> list[AliasChange]:
+    return _moves_of(connection.execute(_version_moves(), {"of_version": version}))
+
+
+def _moves_of(rows: Iterable[Row[Any]]) -> list[AliasChange]:
     return [
         AliasChange(alias=row.name, version=row.number, at=row.at, actor=row.actor, reason=row.reason) for row in rows
     ]
@@ -318,10 +336,23 @@ def read_weight_history(connection: Connection, which: Any) -> list[WeightChange
 
 def read_events(connection: Connection, which: Any, *, limit: int = 100) -> list[Event]:
     """Return the newest events that fulfil a condition, newest first."""
-    query = select(events, models.c.name, versions.c.number)
-    query = query.outerjoin(models, events.c.model == models.c.id)
-    query = query.outerjoin(versions, events.c.version == versions.c.id)
-    rows = connection.execute(query.where(which).order_by(events.c.id.desc()).limit(limit))
+    return _events_of(connection.execute(_EVENTS.where(which).limit(limit)))
+
+
+_EVENTS = (
+    select(events, models.c.name, versions.c.number)
+    .outerjoin(models, events.c.model == models.c.id)
+    .outerjoin(versions, events.c.version == versions.c.id)
+    .order_by(events.c.id.desc())
+)
+
+
+@cache
+def _version_events() -> Select[Any]:
+    return _EVENTS.where(events.c.version == bindparam("of_version")).limit(100)
+
+
+def _events_of(rows: Iterable[Row[Any]]) -> list[Event]:
     return [Event(**_shared_columns(row, Event) | {"model": row.name, "version": row.number}) for row in rows]
 
 
