@@ -4,9 +4,11 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 from modelway.cli._airflow_api import AirflowApi
@@ -14,10 +16,23 @@ from modelway.cli._airflow_processes import LocalAirflow
 from modelway.endpoints.base import Endpoint, load_endpoint
 from modelway.lineage.store import LineageStore, open_store
 from registry import BINARY, Registry, basic_auth
+from sqlalchemy import make_url
+
+from tests.exporter_servers import RecordingServer, recording_server
+from tests.postgres_server import postgres_server
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 RUN_SECONDS = 900
+#: passwords of the connections in the lab's Airflow
+LINEAGE_PASSWORD, OPENLINEAGE_KEY = "pa55word-of-the-lineage", "pa55word-of-openlineage"
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.2)
 
 
 @dataclass
@@ -28,10 +43,19 @@ class Lab:
     api: AirflowApi
     home: Path
     runs: dict[str, str] = field(default_factory=dict)
+    lineage_url: str = ""
+    openlineage: RecordingServer | None = None
 
-    @property
+    @cached_property
     def lineage(self) -> LineageStore:
-        return open_store(f"sqlite:///{self.home / 'lineage.db'}")
+        return open_store(self.lineage_url or f"sqlite:///{self.home / 'lineage.db'}")
+
+    def told(self, dag_id: str) -> list[Any]:
+        """Return the events of OpenLineage that the run has sent."""
+        assert self.openlineage is not None
+        run_id = self.start(dag_id)
+        taken = [(event, event["run"]["facets"]["modelway_model"]) for event in self.openlineage.taken]
+        return [event for event, model in taken if (model["dagId"], model["runId"]) == (dag_id, run_id)]
 
     @property
     def endpoint(self) -> Endpoint:
@@ -86,7 +110,53 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Registry) -> Iterator[Lab]:
+def lineage_url() -> Iterator[str]:
+    """A database of PostgreSQL, which lets in who asks with any password."""
+    with postgres_server() as server:
+        yield server.new_database()
+
+
+@pytest.fixture(scope="session")
+def openlineage() -> Iterator[RecordingServer]:
+    with recording_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def closed_port() -> Iterator[int]:
+    """A port that refuses all, and that nobody else gets."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def connections(lineage_url: str, openlineage: RecordingServer, closed_port: int) -> list[dict[str, Any]]:
+    """What Airflow's database says of others: the lineage is a server's, OpenLineage is told, MLflow is down."""
+    place = make_url(lineage_url)
+    database = {"host": place.host, "port": place.port, "schema": place.database, "login": place.username}
+    return [
+        {"connection_id": "modelway_lineage", "conn_type": "postgres", "password": LINEAGE_PASSWORD, **database},
+        {
+            "connection_id": "modelway_openlineage",
+            "conn_type": "http",
+            "host": openlineage.url,
+            "password": OPENLINEAGE_KEY,
+            "extra": '{"namespace": "lab"}',
+        },
+        {"connection_id": "modelway_mlflow", "conn_type": "http", "host": "127.0.0.1", "port": closed_port},
+    ]
+
+
+@pytest.fixture(scope="session")
+def lab(
+    tmp_path_factory: pytest.TempPathFactory,
+    taken_port: int,
+    registry: Registry,
+    lineage_url: str,
+    openlineage: RecordingServer,
+    connections: list[dict[str, Any]],
+) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
     models, dags, home = root / "models", root / "dags", root / "home"
     shutil.copytree(HERE / "models", models)
@@ -102,6 +172,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Reg
     (home / "jobs" / "unwritable").touch()
     pushed = models / "resumes" / "model.yaml"
     pushed.write_text(pushed.read_text() + f"image: {{repository: {registry.host}/models/resumes}}\n")
+    (root / "rows.csv").write_text("a,b\n1,2\n")
+    for name in ("resumes", "raises"):
+        spec = models / name / "model.yaml"
+        spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
     environment = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": "http://me:s3cret@registry",
@@ -110,7 +184,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory, taken_port: int, registry: Reg
     }
     with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
-        lab = Lab(airflow=airflow, api=api, home=home)
+        lab = Lab(airflow=airflow, api=api, home=home, lineage_url=lineage_url, openlineage=openlineage)
+        for connection in connections:
+            api.call("POST", "/connections", json=connection)
         # All at once: they run side by side while the tests look at one after another.
         for dag_id in (
             "resumes",

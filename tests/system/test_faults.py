@@ -1,9 +1,8 @@
 """Faults on a real Airflow: each is made to happen, and is told in plain words."""
 
-import time
-
 import psutil
 import pytest
+from conftest import wait_for
 from modelway.job.contract import read_events
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
@@ -54,6 +53,7 @@ def test_clearing_the_finished_run_makes_no_second_version_and_moves_no_traffic(
     assert [version.number for version in lab.lineage.versions("resumes")] == [1]
     assert lab.endpoint.status("resumes") == before
     assert lab.lineage.weight_history("resumes") == history
+    assert [event["eventType"] for event in lab.told("resumes")] == ["START", "COMPLETE"], "nothing new has begun"
     assert "no second version" in lab.log("resumes", "freeze.register", try_number=again["freeze.register"])
     assert "no traffic moves" in lab.log("resumes", "serve.deploy", try_number=again["serve.deploy"])
 
@@ -154,13 +154,6 @@ def job_processes(lab, dag_id):
         if place in " ".join(process.info["cmdline"] or ()) or (process.info["cwd"] or "").startswith(place):
             found.append(process)
     return found
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize(("dag_id", "state"), [("slow-121", "running"), ("slow-122", "deferred")])

@@ -1,13 +1,15 @@
 """An author's own Airflow DAGs, composed of modelway's operators."""
 
+import time
 from pathlib import Path
 
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, BaseOperator, TriggerRule, task
 from modelway.operators.divide import DivideCheckpointsOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
+from modelway.triggers.rollout import RolloutTrigger
 
 CODE = Path("CODE_FOLDER")
 QUICK = {"retries": 0}
@@ -55,3 +57,18 @@ for seconds in (30, 121, 122):
         )
         TrainModelOperator(task_id="train", code=code.output, job_params={"seconds": seconds})
     globals()[f"slow_{seconds}"] = slow
+
+
+class WaitOperator(BaseOperator):
+    """Waits as a rollout does between two of its steps."""
+
+    def execute(self, context):
+        trigger = RolloutTrigger(until=time.time() + 600, endpoint="elsewhere", target="local", run="waits/1")
+        self.defer(trigger=trigger, method_name="resume")
+
+    def resume(self, context, event):
+        raise AssertionError("nobody ended the task")
+
+
+with DAG(dag_id="waits", schedule=None, default_args=QUICK):
+    WaitOperator(task_id="wait")
