@@ -40,6 +40,10 @@ LANES = {
     "demo": {
         "demo": [*PYTEST, DEMO],
         "authoring": [*PYTEST, *AUTHORING],
+        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING, *CLUSTER, MATRIX))],
+    },
+    "cluster": {
+        "lineage": [*PYTEST, "tests/contract", "-m", "database"],
         "objects": [
             sys.executable,
             "tests/object_store_environment.py",
@@ -49,10 +53,6 @@ LANES = {
             "tests/contract/test_object_store_job.py",
             "tests/contract/test_object_store_files.py",
         ],
-        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING, *CLUSTER, MATRIX))],
-    },
-    "cluster": {
-        "lineage": [*PYTEST, "tests/contract", "-m", "database"],
         START: ["sh", "tests/system/start_cluster.sh"],
         "jobs": [*PYTEST, "tests/contract", "-m", "cluster", f"--ignore={STORE}"],
         "stores": [sys.executable, "tests/object_store_environment.py", "-m", "pytest", "-q", STORE],
