@@ -1,6 +1,6 @@
 """Assets on their way: from a folder into the artifact store and the lineage, and back into a folder.
 
-What was cut off goes on: whole files are not sent again, and of the one in between, where a file system has it, the rest.
+What was cut off goes on: whole files are not sent again, and the one in between from where it was, in a file system.
 """
 
 from collections.abc import Mapping, Sequence

@@ -37,9 +37,10 @@ def compare_metric(name: str, a: VersionDetail, b: VersionDetail) -> MetricDiffe
 
 
 def _standard_errors(name: str, a: VersionDetail, b: VersionDetail) -> tuple[float, float] | None:
-    first, second = (each.summary.metrics.get(name + STANDARD_ERROR, math.nan) for each in (a, b))
-    known = math.isfinite(first) and math.isfinite(second) and min(first, second) >= 0
-    return (first, second) if known else None
+    first, second = (each.summary.metrics.get(name + STANDARD_ERROR) for each in (a, b))
+    if first is None or second is None or not (0 <= first < math.inf and 0 <= second < math.inf):
+        return None
+    return first, second
 
 
 def _compare_shares(
