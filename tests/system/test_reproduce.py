@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from modelway.lineage.asset_tables import outbox
 from modelway.lineage.store import open_store
+from sqlalchemy import select
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 MODELWAY = Path(sys.executable).parent / "modelway"
@@ -75,8 +77,8 @@ def place(tmp_path_factory):
     return place
 
 
-def modelway(place, *words):
-    places = {"MODELWAY_HOME": str(place / "home"), "MODELWAY_MODELS": str(place / "models")}
+def modelway(place, *words, **more):
+    places = more | {"MODELWAY_HOME": str(place / "home"), "MODELWAY_MODELS": str(place / "models")}
     return subprocess.run(
         [MODELWAY, *words], env={**os.environ, **places}, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
@@ -103,7 +105,8 @@ def lineage(home):
 
 
 def test_a_version_comes_out_the_same_byte_for_byte(place, steady, tmp_path):
-    done = modelway(place, "reproduce", steady, "latest", "--keep", str(tmp_path / "kept"))
+    exporter = {"MODELWAY_MLFLOW_URL": "http://127.0.0.1:9"}
+    done = modelway(place, "reproduce", steady, "latest", "--keep", str(tmp_path / "kept"), **exporter)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert done.stdout.startswith("steady v2: reproduced, byte for byte\n")
     assert f"data set 'rates' ({place}/rates) was not checked: the run told no SHA-256 of it" in done.stdout
@@ -122,6 +125,8 @@ def test_a_version_comes_out_the_same_byte_for_byte(place, steady, tmp_path):
     for what in ("interval_start", "interval_end", "partition", "seed", "datasets", "inputs_digest"):
         assert getattr(again.run, what) == getattr(recorded.run, what), what
     assert len(lineage(place / "home").versions(steady)) == 2, "in a lineage of its own"
+    with lineage(tmp_path / "kept").engine.connect() as connection:
+        assert not connection.execute(select(outbox)).all(), "the exporters are told nothing"
     assert not (tmp_path / "kept" / "endpoints" / "steady").exists(), "nothing serves"
     again = modelway(place, "reproduce", steady, "latest", "--keep", str(tmp_path / "kept"))
     assert (again.returncode, "not empty" in again.stderr) == (1, True)
