@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import ErrorType
-from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time import supervisor, task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse
 from modelway.errors import LineageUnavailable, ModelwayError
 from modelway.hooks import connection as hook
@@ -140,6 +140,27 @@ def test_a_connection_that_could_not_be_asked_for_is_not_taken_to_be_absent(monk
     monkeypatch.setattr(hook, "_ABSENT", set())
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", away, raising=False)
     assert [each.exporter for each in exporters_from_airflow()] == ["mlflow", "openlineage"], "they may be there"
+
+
+class Place:
+    """A place where Airflow's own processes look for connections."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def get_connection(self, *, conn_id: str) -> None:
+        if self.error:
+            raise self.error
+
+
+def test_airflows_own_processes_tell_absent_from_out_of_reach_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    places = [Place(), Place(ConnectionError("vault is sealed\nand more"))]
+    monkeypatch.setattr(supervisor, "ensure_secrets_backend_loaded", lambda: places)
+    with pytest.raises(LineageUnavailable, match=r"a connection modelway_lineage \(ConnectionError: vault is sealed\)"):
+        settings_from_airflow()
+    places[1].error = None
+    assert settings_from_airflow().lineage_url == embedded()
 
 
 def test_exporters_are_those_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:

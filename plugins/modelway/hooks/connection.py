@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from typing import Any
 
 from modelway.errors import LineageUnavailable
 from modelway.hooks.fields import database_url, destination, fields_from_airflow
@@ -42,27 +43,52 @@ def lineage_url_from_airflow() -> str:
 
 
 def _check_absent(conn_id: str) -> None:
-    """Ask the task's own runner whether a connection is absent.
+    """See that a connection is absent, and not only out of reach.
 
     Of one that could not be asked for Airflow says, too, that it is not there, and a version would go into another
     database than all the others.
 
     :raises LineageUnavailable: it could not be asked for
     """
-    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time import task_runner
+
+    if conn_id in _ABSENT:
+        return
+    if runner := getattr(task_runner, "SUPERVISOR_COMMS", None):
+        is_absent = _is_absent_for_task(conn_id, runner)
+    elif os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "server":
+        is_absent = _is_absent_on_server(conn_id)
+    else:
+        return
+    if not is_absent:
+        raise LineageUnavailable(f"Airflow cannot say whether there is a connection {conn_id}", do="Try again")
+    _ABSENT.add(conn_id)
+
+
+def _is_absent_for_task(conn_id: str, runner: Any) -> bool:
+    """Ask the task's own runner."""
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
 
-    runner = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    if runner is None or conn_id in _ABSENT:
-        return
     try:
         answer = runner.send(GetConnection(conn_id=conn_id))
     except AirflowRuntimeError as error:
         answer = error.error
-    if not isinstance(answer, ErrorResponse) or answer.error != ErrorType.CONNECTION_NOT_FOUND:
-        raise LineageUnavailable(f"Airflow cannot say whether there is a connection {conn_id}", do="Try again")
-    _ABSENT.add(conn_id)
+    return isinstance(answer, ErrorResponse) and answer.error == ErrorType.CONNECTION_NOT_FOUND
+
+
+def _is_absent_on_server(conn_id: str) -> bool:
+    """Ask each place where the API server and the scheduler look for connections."""
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+    try:
+        return not any(place.get_connection(conn_id=conn_id) for place in ensure_secrets_backend_loaded())
+    except Exception as error:
+        # Whatever a secrets backend raises: its database's errors, its client's, Airflow's.
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise LineageUnavailable(
+            f"Airflow cannot say whether there is a connection {conn_id} ({why})", do="Try again"
+        ) from error
 
 
 def exporters_from_airflow() -> tuple[Destination, ...]:
