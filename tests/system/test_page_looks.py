@@ -20,6 +20,7 @@ from selenium.webdriver.common.by import By
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from tests.lineage_samples import digest
 from tests.page_samples import DAGS, HOSTILE, LONG, SLASHES, fill
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -33,6 +34,9 @@ PAGES = [
     *(f"/{quote(name, safe='')}" for name in ("digits", LONG, SLASHES)),
     "/digits/compare?a=1&b=6",
     f"/{quote(SLASHES, safe='')}/compare?a=1&b=2",
+    "/../serving",
+    "/../serving?at=2020-01-01",
+    f"/../who-has?content={digest('onnx')}",
 ]
 
 #: what reaches beyond the window, but for what has a scroll bar of its own
@@ -127,7 +131,7 @@ def test_every_text_stands_out_from_what_is_behind_it(browser, pages, scheme):
     resize(browser, width=1280)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    for page in ("", "/digits/versions/6", "/digits/versions/6/lineage", "/digits/compare?a=1&b=6"):
+    for page in ("", "/digits/versions/6", "/digits/versions/6/lineage", "/digits/compare?a=1&b=6", "/../serving"):
         browser.get(f"{pages}{page}")
         ground = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
         assert (int(re.findall(r"\d+", ground)[0]) < 128) == (scheme == "dark")
@@ -191,6 +195,24 @@ def test_two_versions_are_chosen_and_compared(browser, pages):
     browser.get(f"{pages}/digits/compare?a=1&b=6")
     row = browser.find_element(By.XPATH, "//tr[td[.='accuracy']]").text
     assert row.startswith("accuracy 0.9733 0.9867 +0.0134")
+    assert console_errors(browser) == []
+
+
+def test_what_was_is_asked_for_by_a_form(browser, pages):
+    browser.get(f"{pages}/digits")
+    for name, wanted in (("wanted", "champion"), ("at", "2999-01-01")):
+        field = browser.find_element(By.NAME, name)
+        field.clear()
+        field.send_keys(wanted)
+    browser.find_element(By.XPATH, "//button[.='Show']").click()
+    assert wait(browser, By.TAG_NAME, "h1").text.startswith("digits v5")
+    browser.get(pages)
+    browser.find_element(By.LINK_TEXT, "What serves").click()
+    assert "digits v6" in wait(browser, By.CSS_SELECTOR, "table").text
+    browser.find_element(By.NAME, "at").send_keys("2020-01-01")
+    browser.find_element(By.XPATH, "//button[.='Show']").click()
+    assert wait(browser, By.TAG_NAME, "h1").text.startswith("What served at 2020-01-01")
+    assert "Nothing that you may read served then." in browser.find_element(By.TAG_NAME, "main").text
     assert console_errors(browser) == []
 
 

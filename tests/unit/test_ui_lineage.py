@@ -115,6 +115,67 @@ def test_the_model_page_has_a_form_that_the_policy_allows(client: TestClient) ->
     assert "digits v1 → v2" in client.get("/modelway/models/digits/compare").text, "the two newest"
 
 
+def test_what_serves_is_shown_now_and_at_a_time(client: TestClient) -> None:
+    text = client.get("/modelway/serving").text
+    for told in ("digits", "v1", "90 %", "10 %", 'href="/team/modelway/models/digits/versions/2"'):
+        assert told in text, told
+    assert "secret" not in text
+    found = client.get("/modelway/api/serving").json()["serving"]
+    assert [(each["endpoint"], each["version"], each["weight"]) for each in found] == [
+        ("digits", 1, 90),
+        ("digits", 2, 10),
+    ]
+    assert client.get("/modelway/api/serving?at=2020-01-01").json() == {"serving": []}
+    assert "Nothing that you may read served then." in client.get("/modelway/serving?at=2020-01-01").text
+    assert client.get("/modelway/api/serving?at=9999-01-01").json()["serving"] == found
+
+
+def test_whoever_has_a_file_is_found_by_its_digest(client: TestClient, url: str) -> None:
+    file = open_store(url).version("digits", 1).files[0]
+    text = client.get(f"/modelway/who-has?content={file.digest.removeprefix('sha256:').upper()}").text
+    for told in (
+        file.digest,
+        file.path,
+        'href="/team/modelway/models/digits/versions/1"',
+        "/dags/digits/runs/manual__1",
+    ):
+        assert told in text, told
+    found = client.get(f"/modelway/api/who-has?content={file.digest}").json()
+    assert found["digest"] == file.digest
+    assert {(each["kind"], each["name"]) for each in found["holders"]} >= {("version", "digits")}
+    for hidden in ("secret", "hidden-run"):
+        assert hidden not in text + str(found)
+    nobody = "0" * 64
+    assert (
+        f"Nobody whom you may read has <code>sha256:{nobody}" in client.get(f"/modelway/who-has?content={nobody}").text
+    )
+    assert "Nobody" not in client.get("/modelway/who-has").text
+
+
+def test_a_version_is_found_by_what_its_alias_was_at_a_time(client: TestClient, url: str) -> None:
+    store = open_store(url)
+    store.set_alias(model="digits", alias="champion", version=1)
+    between = store.alias_history("digits")[0].at.isoformat()
+    store.set_alias(model="digits", alias="champion", version=2)
+    was = f"/modelway/api/models/digits/was?wanted=champion&at={quote(between)}"
+    assert client.get(was).json() == {"model": "digits", "version": 1}
+    answer = client.get(was.replace("/api", ""), follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/team/modelway/models/digits/versions/1")
+    now = client.get("/modelway/models/digits/was?wanted=champion", follow_redirects=False)
+    assert now.headers["location"].endswith("/versions/2")
+    before = client.get("/modelway/api/models/digits/was?wanted=champion&at=2020-01-01")
+    assert (before.status_code, "had no 'champion'" in before.json()["detail"]) == (404, True)
+    assert client.get("/modelway/api/models/secret/was?at=2030-01-01").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["serving?at=<b>", "models/digits/was?at=yesterday", "who-has?content=<b>"])
+def test_what_is_no_time_or_digest_is_told(client: TestClient, path: str) -> None:
+    answer = client.get(f"/modelway/api/{path}")
+    assert (answer.status_code, "Write " in answer.json()["detail"]) == (400, True)
+    text = client.get(f"/modelway/{path}")
+    assert (text.status_code, "Not understood" in text.text, "<b>" in text.text) == (400, True, False)
+
+
 def test_an_odd_name_has_its_pages(client: TestClient) -> None:
     place = f"/modelway/models/{quote(ODD, safe='')}"
     for path in ("", "/versions/1", "/versions/1/lineage", "/compare?a=1&b=1"):

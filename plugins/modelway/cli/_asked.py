@@ -1,10 +1,11 @@
 """What the commands that ask the lineage share: the database, and times as people write them."""
 
 import argparse
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from modelway.errors import ModelwayError
+from modelway.lineage.moment import read_moment
 
 if TYPE_CHECKING:
     from modelway.lineage.inquiry import Inquiry
@@ -51,16 +52,8 @@ def add_time(parser: argparse.ArgumentParser) -> None:
 
 
 def time_of(text: str | None) -> datetime | None:
-    """Read a time; a day means its end, so that what happened on that day counts.
+    """Read a time that may be left out.
 
     :raises ModelwayError: it is none
     """
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ModelwayError(f"'{text}' is no time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
-    if len(text) <= len("2026-03-01"):
-        time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return None if text is None else read_moment(text)

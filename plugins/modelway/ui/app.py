@@ -1,27 +1,26 @@
 """The pages "Models" and their JSON twins as one FastAPI application."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cached_property
+from datetime import datetime
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage.difference import difference
-from modelway.lineage.difference_record import DiffRecord
+from modelway.lineage.graph_roots import check_digest
 from modelway.lineage.inquiry import Inquiry, open_inquiry
+from modelway.lineage.moment import read_moment
 from modelway.lineage.opened import store_exists
-from modelway.lineage.query_record import LineageGraph
-from modelway.lineage.record import ModelSummary, VersionDetail, VersionSummary
 from modelway.lineage.store import LineageStore, open_to_read
 from modelway.lineage.values import plain
 from modelway.ui.page import page
+from modelway.ui.readable import LISTED, ReadableLineage
 
-#: versions that a page of a model's list shows, and the list of all models of each
-LISTED, NEWEST = 50, 5
+#: versions that the list of all models shows of each
+NEWEST = 5
 #: no list is longer, and a database counts in 64 bits
 _Page = Annotated[int, Query(alias="page", ge=1, le=1_000_000)]
 
@@ -52,73 +51,6 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
     return app
 
 
-class ReadableLineage:
-    """What one user may read of the lineage in one request; what is beyond that does not exist for them."""
-
-    def __init__(self, store: LineageStore | None, inquiry: Inquiry | None, dags: frozenset[str]) -> None:
-        """Show what runs of ``dags`` made; no store: nothing was registered yet."""
-        self._store = store
-        self._inquiry = inquiry
-        self._dags = dags
-
-    @cached_property
-    def models(self) -> list[ModelSummary]:
-        """The models with a readable version, by name."""
-        return self._store.models(dags=self._dags) if self._store else []
-
-    def model(self, name: str) -> ModelSummary:
-        """Return one of the models.
-
-        :raises UnknownModel: the user may read no version of it, or there is none
-        """
-        known = {model.name: model for model in self.models}
-        if name not in known:
-            raise UnknownModel(f"there is no model '{name}' that you may read", known=known, given=name)
-        return known[name]
-
-    def versions(self, model: str, *, page: int = 1, listed: int = LISTED) -> list[VersionSummary]:
-        """Return a page of the readable versions of a model, newest first.
-
-        :raises UnknownModel: there is none that the user may read
-        """
-        found = self.model(model)
-        assert self._store is not None  # else there is no model
-        return self._store.versions(model, limit=listed * page, dags=found.dags)[listed * (page - 1) :]
-
-    def before(self, model: str, number: int) -> int | None:
-        """Return the readable version before another one; None: there is none, or not among the newest."""
-        store, dags = self._store, self.model(model).dags
-        assert store is not None  # else there is no model
-        try:
-            return store.find(model, str(number - 1), dags=dags)
-        except UnknownVersion:
-            return next((each.number for each in self.versions(model) if each.number < number), None)
-
-    def version(self, model: str, wanted: str) -> VersionDetail:
-        """Return the record of a readable version given by number, ``v3``, alias or ``latest``.
-
-        :raises UnknownModel: there is no such model that the user may read
-        :raises UnknownVersion: the model has no such version that the user may read
-        """
-        store, dags = self._store, self.model(model).dags
-        assert store is not None  # else there is no model
-        found = store.version(model, store.find(model, wanted, dags=dags))
-        # A run of another DAG can have taken the version: who may not read that DAG does not learn of its runs.
-        events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
-        return replace(found, events=events)
-
-    def difference(self, model: str, a: str, b: str) -> DiffRecord:
-        """Return how two readable versions of a model differ; raises as ``version`` does."""
-        return difference(self.version(model, a), self.version(model, b))
-
-    def graphs(self, model: str, wanted: str) -> tuple[LineageGraph, LineageGraph]:
-        """Return what is upstream and downstream of a readable version; raises as ``version`` does."""
-        number, inquiry = self.version(model, wanted).summary.number, self._inquiry
-        assert inquiry is not None  # else there is no version
-        name = f"version:{model}@{number}"
-        return inquiry.upstream(name, dags=self._dags), inquiry.downstream(name, dags=self._dags)
-
-
 def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     Lineage = Annotated[ReadableLineage, Depends(lineage)]
 
@@ -130,6 +62,21 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     def models(request: Request, readable: Lineage) -> Response:
         shown = [(model, readable.versions(model.name, listed=NEWEST)) for model in readable.models]
         return page(request, "models.html", models=shown)
+
+    @app.get("/serving")
+    def serving(request: Request, readable: Lineage, at: str = "") -> Response:
+        return page(request, "serving.html", found=readable.serving(at=_moment(at)), at=at)
+
+    @app.get("/who-has")
+    def who_has(request: Request, readable: Lineage, content: str = "") -> Response:
+        digest = _digest(content) if content else ""
+        return page(request, "who_has.html", found=readable.holders(digest) if digest else [], digest=digest)
+
+    @app.get("/models/{model:path}/was")
+    def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
+        number = readable.number_at(model, wanted, _moment(at))
+        place = f"{request.scope['root_path']}/models/{quote(model, safe='')}/versions/{number}"
+        return RedirectResponse(place, status_code=303)
 
     @app.get("/models/{model:path}/compare")
     def compare(request: Request, readable: Lineage, model: str, a: str = "", b: str = "latest") -> Response:
@@ -168,6 +115,19 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     def models(readable: Lineage) -> JSONResponse:
         return JSONResponse({"models": plain(readable.models)})
 
+    @app.get("/api/serving")
+    def serving(readable: Lineage, at: str = "") -> JSONResponse:
+        return JSONResponse({"serving": plain(readable.serving(at=_moment(at)))})
+
+    @app.get("/api/who-has")
+    def who_has(readable: Lineage, content: str) -> JSONResponse:
+        digest = _digest(content)
+        return JSONResponse({"digest": digest, "holders": plain(readable.holders(digest))})
+
+    @app.get("/api/models/{model:path}/was")
+    def was(readable: Lineage, model: str, at: str, wanted: str = "latest") -> JSONResponse:
+        return JSONResponse({"model": model, "version": readable.number_at(model, wanted, _moment(at))})
+
     @app.get("/api/models/{model:path}/compare")
     def compare(readable: Lineage, model: str, a: str, b: str) -> JSONResponse:
         return JSONResponse(plain(readable.difference(model, a, b)))
@@ -184,6 +144,21 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     @app.get("/api/models/{model:path}")
     def versions(readable: Lineage, model: str, number: _Page = 1) -> JSONResponse:
         return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number))})
+
+
+def _moment(text: str) -> datetime | None:
+    """Read a time; none is now."""
+    try:
+        return read_moment(text.strip()) if text.strip() else None
+    except ModelwayError as error:
+        raise HTTPException(400, str(error)) from None
+
+
+def _digest(text: str) -> str:
+    try:
+        return check_digest(text.strip())
+    except ModelwayError as error:
+        raise HTTPException(400, str(error)) from None
 
 
 def _refuse(request: Request, error: Exception) -> Response:

@@ -1,0 +1,19 @@
+"""A point in time as people write it."""
+
+from datetime import UTC, datetime
+
+from modelway.errors import ModelwayError
+
+
+def read_moment(text: str) -> datetime:
+    """Read a time; a day means its end, so that what happened on that day counts, and no zone means UTC.
+
+    :raises ModelwayError: it is none
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ModelwayError(f"'{text[:100]}' is no time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
+    if len(text) <= len("2026-03-01"):
+        time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

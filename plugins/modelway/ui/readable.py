@@ -1,0 +1,103 @@
+"""What one user may read of the lineage: the versions that runs of their DAGs made."""
+
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+
+from modelway.errors import UnknownModel, UnknownVersion
+from modelway.lineage.difference import difference
+from modelway.lineage.difference_record import DiffRecord
+from modelway.lineage.inquiry import Inquiry
+from modelway.lineage.query_record import FileHolder, LineageGraph, ServingRecord
+from modelway.lineage.record import ModelSummary, VersionDetail, VersionSummary
+from modelway.lineage.store import LineageStore
+
+#: versions that a page of a model's list shows
+LISTED = 50
+
+
+class ReadableLineage:
+    """What one user may read of the lineage in one request; what is beyond that does not exist for them."""
+
+    def __init__(self, store: LineageStore | None, inquiry: Inquiry | None, dags: frozenset[str]) -> None:
+        """Show what runs of ``dags`` made; no store: nothing was registered yet."""
+        self._store = store
+        self._inquiry = inquiry
+        self._dags = dags
+
+    @cached_property
+    def models(self) -> list[ModelSummary]:
+        """The models with a readable version, by name."""
+        return self._store.models(dags=self._dags) if self._store else []
+
+    def model(self, name: str) -> ModelSummary:
+        """Return one of the models.
+
+        :raises UnknownModel: the user may read no version of it, or there is none
+        """
+        known = {model.name: model for model in self.models}
+        if name not in known:
+            raise UnknownModel(f"there is no model '{name}' that you may read", known=known, given=name)
+        return known[name]
+
+    def versions(self, model: str, *, page: int = 1, listed: int = LISTED) -> list[VersionSummary]:
+        """Return a page of the readable versions of a model, newest first.
+
+        :raises UnknownModel: there is none that the user may read
+        """
+        found = self.model(model)
+        assert self._store is not None  # else there is no model
+        return self._store.versions(model, limit=listed * page, dags=found.dags)[listed * (page - 1) :]
+
+    def before(self, model: str, number: int) -> int | None:
+        """Return the readable version before another one; None: there is none, or not among the newest."""
+        store, dags = self._store, self.model(model).dags
+        assert store is not None  # else there is no model
+        try:
+            return store.find(model, str(number - 1), dags=dags)
+        except UnknownVersion:
+            return next((each.number for each in self.versions(model) if each.number < number), None)
+
+    def version(self, model: str, wanted: str) -> VersionDetail:
+        """Return the record of a readable version given by number, ``v3``, alias or ``latest``.
+
+        :raises UnknownModel: there is no such model that the user may read
+        :raises UnknownVersion: the model has no such version that the user may read
+        """
+        store, dags = self._store, self.model(model).dags
+        assert store is not None  # else there is no model
+        found = store.version(model, store.find(model, wanted, dags=dags))
+        # A run of another DAG can have taken the version: who may not read that DAG does not learn of its runs.
+        events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
+        return replace(found, events=events)
+
+    def difference(self, model: str, a: str, b: str) -> DiffRecord:
+        """Return how two readable versions of a model differ; raises as ``version`` does."""
+        return difference(self.version(model, a), self.version(model, b))
+
+    def graphs(self, model: str, wanted: str) -> tuple[LineageGraph, LineageGraph]:
+        """Return what is upstream and downstream of a readable version; raises as ``version`` does."""
+        number, inquiry = self.version(model, wanted).summary.number, self._inquiry
+        assert inquiry is not None  # else there is no version
+        name = f"version:{model}@{number}"
+        return inquiry.upstream(name, dags=self._dags), inquiry.downstream(name, dags=self._dags)
+
+    def number_at(self, model: str, wanted: str, at: datetime | None) -> int:
+        """Return the readable version that an alias points at, or that is the latest: now, or at a time.
+
+        :raises UnknownModel: there is no such model that the user may read
+        :raises UnknownVersion: the alias pointed nowhere then, or there was no version yet
+        """
+        dags, inquiry = self.model(model).dags, self._inquiry
+        if at is None:
+            return self.version(model, wanted).summary.number
+        assert inquiry is not None  # else there is no model
+        return inquiry.find_at(model, wanted, at, dags=dags)
+
+    def serving(self, *, at: datetime | None) -> list[ServingRecord]:
+        """Return which readable versions serve where, or served at a time."""
+        return self._inquiry.serving(at=at, dags=self._dags) if self._inquiry else []
+
+    def holders(self, digest: str) -> list[FileHolder]:
+        """Return which readable versions, runs, data sets, images and assets have a content, ``sha256:<hex>``."""
+        return self._inquiry.who_has(digest, dags=self._dags) if self._inquiry else []
