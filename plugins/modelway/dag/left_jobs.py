@@ -58,9 +58,10 @@ def tell_end(run: str, state: str) -> None:
 
 def _backend(name: str) -> Any:
     from modelway.hooks.backend import backend_from_airflow
-    from modelway.hooks.connection import settings_from_airflow
+    from modelway.hooks.settings import load_settings
 
-    return backend_from_airflow(name, home=settings_from_airflow().home)
+    # Where jobs lie says the environment: they are stopped though Airflow cannot be asked where the lineage is.
+    return backend_from_airflow(name, home=load_settings().home)
 
 
 def _stop(backend: Any, run: str, until: float) -> None:
