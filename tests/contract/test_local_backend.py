@@ -18,6 +18,7 @@ from modelway.backends import _supervise as supervise
 from modelway.backends.base import Job, JobState, Options
 from modelway.backends.local import LocalBackend
 from modelway.errors import CapabilityMissing
+from modelway.job.usage import Account
 
 from tests.job_folders import runs, store_code, wait_for, write_job, write_wheel
 
@@ -86,8 +87,10 @@ def test_a_jobs_folder_holds_generations_and_tries(backend, submit, tmp_path):
     assert folder.parents[3] == tmp_path / "home" / "jobs"
     assert finish(backend, handle).state is JobState.SUCCEEDED
     assert {path.name for path in folder.iterdir()} >= {"job.json", "code", "output", "generation.json", "try-1"}
-    names = {path.name for path in attempt(backend, handle).iterdir()}
-    assert names == {"request.json", "log.txt", "process.json", "exit.json", "claim", "supervisor.txt"}
+    names = sorted(path.name for path in attempt(backend, handle).iterdir())
+    known = ["claim", "exit.json", "log.txt", "process.json", "request.json", "supervisor.txt"]
+    assert names[:-1] == known
+    assert re.fullmatch(r"usage-0-[0-9a-f]{8}\.json", names[-1])
     assert (attempt(backend, handle) / "supervisor.txt").read_text() == ""
     again = submit(run="dag/manual__2026-11-20", key="train_stage.train", clear_number=1)
     assert backend.folder(again).name == "g1"
@@ -376,5 +379,5 @@ def test_a_job_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_
         given = iter(counts)
         monkeypatch.setattr(supervise.memory, "kills", lambda given=given: next(given))
         with (tmp_path / "log.txt").open("ab") as log:
-            outcome = supervise._run(folder / "try-1", request, log)
+            outcome = supervise._run(folder / "try-1", request, log, Account(attempt=folder / "try-1"))
         assert (outcome["failure"], outcome["retryable"]) == (kind, kind == "killed")
