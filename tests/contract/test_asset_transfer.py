@@ -137,12 +137,12 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
 _CUT_OFF = """
     import os, signal, sys
     from pathlib import Path
-    from modelway.artifacts import copying
+    from modelway.artifacts import copying, whole_files
     from modelway.artifacts.asset_folder import AssetFolder
     from modelway.artifacts.store import ArtifactStore
     from modelway.lineage.asset_transfer import download_asset, upload_asset
     from modelway.lineage.assets import open_assets
-    copying.BLOCK, copy = 1000, copying._copy_on
+    whole_files.BLOCK, copy = 1000, copying._copy_on
     class Killing:
         def __init__(self, target):
             self.target, self.blocks = target, 0

@@ -181,13 +181,18 @@ def _svg_of(line) -> str:
     return line.find_element(By.XPATH, "..").get_attribute("class")
 
 
-def test_two_versions_are_chosen_and_compared(browser, pages):
-    browser.get(f"{pages}/digits")
-    for name, wanted in (("a", "v1"), ("b", "champion")):
+def send(browser, button: str, **fields: str) -> None:
+    """Fill in the form that has these fields, and press its button."""
+    for name, text in fields.items():
         field = browser.find_element(By.NAME, name)
         field.clear()
-        field.send_keys(wanted)
-    browser.find_element(By.XPATH, "//button[.='Compare']").click()
+        field.send_keys(text)
+    browser.find_element(By.XPATH, f"//button[.='{button}']").click()
+
+
+def test_two_versions_are_chosen_and_compared(browser, pages):
+    browser.get(f"{pages}/digits")
+    send(browser, "Compare", a="v1", b="champion")
     heading = wait(browser, By.TAG_NAME, "h1").text
     assert heading.startswith("digits v1 → v5")
     browser.find_element(By.LINK_TEXT, "Swap").click()
@@ -200,17 +205,12 @@ def test_two_versions_are_chosen_and_compared(browser, pages):
 
 def test_what_was_is_asked_for_by_a_form(browser, pages):
     browser.get(f"{pages}/digits")
-    for name, wanted in (("wanted", "champion"), ("at", "2999-01-01")):
-        field = browser.find_element(By.NAME, name)
-        field.clear()
-        field.send_keys(wanted)
-    browser.find_element(By.XPATH, "//button[.='Show']").click()
+    send(browser, "Show", wanted="champion", at="2999-01-01")
     assert wait(browser, By.TAG_NAME, "h1").text.startswith("digits v5")
     browser.get(pages)
     browser.find_element(By.LINK_TEXT, "What serves").click()
     assert "digits v6" in wait(browser, By.CSS_SELECTOR, "table").text
-    browser.find_element(By.NAME, "at").send_keys("2020-01-01")
-    browser.find_element(By.XPATH, "//button[.='Show']").click()
+    send(browser, "Show", at="2020-01-01")
     assert wait(browser, By.TAG_NAME, "h1").text.startswith("What served at 2020-01-01")
     assert "Nothing that you may read served then." in browser.find_element(By.TAG_NAME, "main").text
     assert console_errors(browser) == []

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-BLOCK = 4 * 1024 * 1024
+from modelway.artifacts.whole_files import blocks
 
 
 def copy(source: BinaryIO, target: BinaryIO) -> str:
@@ -25,7 +25,7 @@ def copy_to_end(open_source: Callable[[], BinaryIO], target: BinaryIO, *, digest
     there counts as none of them.
     """
     found = ""
-    if _length(target):
+    if target.seek(0, os.SEEK_END):
         found = _attempt(open_source, target)
     for _ in range(looks):
         if found == digest:
@@ -39,7 +39,7 @@ def copy_to_end(open_source: Callable[[], BinaryIO], target: BinaryIO, *, digest
 def _attempt(open_source: Callable[[], BinaryIO], target: BinaryIO) -> str:
     target.seek(0)
     hashed = hashlib.sha256()
-    while block := target.read(BLOCK):
+    for block in blocks(target):
         hashed.update(block)
     with open_source() as source:
         source.seek(target.tell())
@@ -47,14 +47,21 @@ def _attempt(open_source: Callable[[], BinaryIO], target: BinaryIO) -> str:
 
 
 def _copy_on(source: BinaryIO, target: BinaryIO, hashed: "hashlib._Hash") -> str:
-    while block := source.read(BLOCK):
+    for block in blocks(source):
         hashed.update(block)
         target.write(block)
     return "sha256:" + hashed.hexdigest()
 
 
-def _length(file: BinaryIO) -> int:
-    return file.seek(0, os.SEEK_END)
+@contextmanager
+def new_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new file beside ``path`` for what may become it; afterwards it is gone unless it was renamed."""
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with beside.open("x+b") as file:
+            yield beside, file
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -65,21 +72,17 @@ def kept_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     file beside it is given, which does not stay.
     """
     file = _open_to_go_on(path)
-    if file is not None:
-        try:
-            with file:
-                yield path, file
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                path.unlink(missing_ok=True)
-            raise
+    if file is None:
+        with new_part(path) as made:
+            yield made
         return
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with beside.open("x+b") as file:
-            yield beside, file
-    finally:
-        beside.unlink(missing_ok=True)
+        with file:
+            yield path, file
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _open_to_go_on(path: Path) -> BinaryIO | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from modelway.artifacts.copying import BLOCK
 from modelway.artifacts.store import file_digest
+from modelway.artifacts.whole_files import blocks
 from modelway.errors import DatasetUnavailable, DigestMismatch, InvalidDataset
 
 #: what object stores say of an object's content, best first
@@ -97,7 +97,7 @@ def content_digest(uri: str, *, name: str) -> str:
     for place in found:
         with fs.open(place, "rb") as file:
             digest = hashlib.sha256()
-            while block := file.read(BLOCK):
+            for block in blocks(file):
                 digest.update(block)
         digests[place] = "sha256:" + digest.hexdigest()
     if len(digests) == 1 and top in digests:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from modelway.artifacts.copying import copy, copy_to_end, kept_part
+from modelway.artifacts.copying import copy, copy_to_end, kept_part, new_part
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import DigestMismatch, ModelwayError, NotWritable
 
@@ -166,7 +166,8 @@ class ArtifactStore:
         try:
             with path.open("rb") as source, fs.open(beside, "wb") as target:
                 copied = copy(source, target)
-            _check_copied(path, copied, digest)
+            if copied != digest:
+                raise _changed(path, digest, copied)
             fs.mv(beside, place)
         finally:
             if fs.exists(beside):
@@ -184,22 +185,19 @@ class ArtifactStore:
         fs, place = _filesystem(artifact.uri)
         for folder in filter(None, (to.parent, parts)):
             folder.mkdir(parents=True, exist_ok=True)
-        name = artifact.digest.removeprefix("sha256:") if parts else f"{to.name}.{uuid.uuid4().hex}.part"
-        with kept_part((parts or to.parent) / name) as (beside, target):
+        opened = kept_part(parts / artifact.digest.removeprefix("sha256:")) if parts else new_part(to)
+        with opened as (beside, target):
             try:
                 # A second look: a connection that breaks off says nothing about what is stored.
                 found = copy_to_end(lambda: fs.open(place, "rb"), target, digest=artifact.digest, looks=2)
-                if found == artifact.digest:
-                    target.flush()
-                    beside.replace(to)
-                    return to
-                size = target.tell()
-            except BaseException as error:
-                if not parts or isinstance(error, FileNotFoundError):
-                    beside.unlink(missing_ok=True)
-                if isinstance(error, FileNotFoundError):
-                    raise _gone(artifact) from error
-                raise
+            except FileNotFoundError as error:
+                beside.unlink(missing_ok=True)
+                raise _gone(artifact) from error
+            if found == artifact.digest:
+                target.flush()
+                beside.replace(to)
+                return to
+            size = target.tell()
             beside.unlink(missing_ok=True)
         raise DigestMismatch(
             f"the stored bytes are {found} ({size} bytes), not {artifact.digest} ({artifact.size} bytes)",
@@ -215,20 +213,19 @@ def _write_file(place: Path, path: Path, digest: str) -> None:
         copied = copy_to_end(lambda: path.open("rb"), target, digest=digest, looks=1)
         if copied != digest:
             beside.unlink()
-        _check_copied(path, copied, digest)
+            raise _changed(path, digest, copied)
         target.flush()
         os.fsync(target.fileno())
         beside.replace(place)
     sync_folder(place.parent)
 
 
-def _check_copied(path: Path, copied: str, digest: str) -> None:
-    if copied != digest:
-        raise DigestMismatch(
-            f"the file changed while it was stored: {digest} became {copied}",
-            where=str(path),
-            do="Store it again when nothing writes to it",
-        )
+def _changed(path: Path, digest: str, copied: str) -> DigestMismatch:
+    return DigestMismatch(
+        f"the file changed while it was stored: {digest} became {copied}",
+        where=str(path),
+        do="Store it again when nothing writes to it",
+    )
 
 
 def _gone(artifact: Artifact) -> DigestMismatch:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.cli._asked import time_of
 from modelway.errors import ModelwayError
+from modelway.lineage.moment import read_moment
 
 if TYPE_CHECKING:
     from modelway.spec.model import ModelSpec
@@ -109,8 +110,7 @@ def _moment(text: str) -> datetime:
 
     :raises ModelwayError: it is none
     """
-    time = time_of(text)
-    assert time is not None  # there is a text
+    time = read_moment(text)
     return datetime.combine(time.date(), datetime.min.time(), UTC) if len(text) <= len("2026-03-01") else time
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -23,6 +23,8 @@ from modelway.ui.readable import LISTED, ReadableLineage
 NEWEST = 5
 #: no list is longer, and a database counts in 64 bits
 _Page = Annotated[int, Query(alias="page", ge=1, le=1_000_000)]
+
+_Read = TypeVar("_Read")
 
 
 def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., frozenset[str]]) -> FastAPI:
@@ -69,7 +71,7 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/who-has")
     def who_has(request: Request, readable: Lineage, content: str = "") -> Response:
-        digest = _digest(content) if content else ""
+        digest = _understood(check_digest, content) if content else ""
         return page(request, "who_has.html", found=readable.holders(digest) if digest else [], digest=digest)
 
     @app.get("/models/{model:path}/was")
@@ -121,7 +123,7 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/api/who-has")
     def who_has(readable: Lineage, content: str) -> JSONResponse:
-        digest = _digest(content)
+        digest = _understood(check_digest, content)
         return JSONResponse({"digest": digest, "holders": plain(readable.holders(digest))})
 
     @app.get("/api/models/{model:path}/was")
@@ -148,15 +150,13 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
 def _moment(text: str) -> datetime | None:
     """Read a time; none is now."""
-    try:
-        return read_moment(text.strip()) if text.strip() else None
-    except ModelwayError as error:
-        raise HTTPException(400, str(error)) from None
+    return _understood(read_moment, text) if text.strip() else None
 
 
-def _digest(text: str) -> str:
+def _understood(read: Callable[[str], _Read], text: str) -> _Read:
+    """Return what a user wrote as it is read, or answer 400."""
     try:
-        return check_digest(text.strip())
+        return read(text.strip())
     except ModelwayError as error:
         raise HTTPException(400, str(error)) from None
 
