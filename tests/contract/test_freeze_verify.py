@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import file_digest
-from modelway.job.freeze import GOLDEN_BATCHES
+from modelway.job.golden import GOLDEN_BATCHES
 from safetensors.numpy import load_file, save
 
 from tests.job_folders import write_job

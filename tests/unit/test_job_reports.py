@@ -13,10 +13,10 @@ import torch
 from modelway.job import Job, process_tree
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.job.environment import environment, installed_packages, with_image
-from modelway.job.freeze import summary
 from modelway.job.importance import importances
 from modelway.job.statistics import summarised
 from modelway.job.usage import Account, usage_in
+from modelway.job.weights import summary
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
 

@@ -106,13 +106,12 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 
 
 def _freeze(job: Job) -> None:
+    from modelway.job.exported import Exported
     from modelway.job.freeze import freeze
 
     _record_environment(job)
-    exported = _model_function(job, "export")(job, job.input("checkpoint"))
-    if not isinstance(exported, tuple) or len(exported) != 2:
-        raise TypeError(f"export must give (module, example inputs), got {type(exported).__name__}")
-    freeze(module=exported[0], example_inputs=exported[1], name=job.model, seed=job.seed, folder=job.output / "archive")
+    exported = Exported.of(_model_function(job, "export")(job, job.input("checkpoint")))
+    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive")
 
 
 def _verify(job: Job) -> None:

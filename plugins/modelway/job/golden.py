@@ -1,0 +1,57 @@
+"""Golden inputs and what the checkpoint answers to them, by which the frozen model is verified."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.job.durable import write_durably
+
+if TYPE_CHECKING:
+    import numpy
+    import onnx
+    import torch
+
+#: batch sizes at which the frozen model must agree with the checkpoint
+GOLDEN_BATCHES = (1, 2, 7, 32)
+
+
+def write_golden(
+    module: "torch.nn.Module", inputs: dict[str, "torch.Tensor"], program: "onnx.ModelProto", folder: Path
+) -> dict[str, dict[str, "numpy.ndarray[Any, Any]"]]:
+    """Write seeded synthetic inputs and what the checkpoint answers to them; return those of the largest batch."""
+    import torch
+    from safetensors.numpy import save
+
+    output_names = [value.name for value in program.graph.output]
+    all_inputs, all_outputs = {}, {}
+    shown: dict[str, dict[str, numpy.ndarray[Any, Any]]] = {}
+    for size in GOLDEN_BATCHES:
+        batch = {name: _synthetic(tensor, size) for name, tensor in inputs.items()}
+        with torch.inference_mode():
+            answer = module(**batch)
+        answers = list(answer.values()) if isinstance(answer, Mapping) else answer
+        answers = answers if isinstance(answers, (tuple, list)) else [answers]
+        shown = {
+            "inputs": {name: tensor.numpy() for name, tensor in batch.items()},
+            "outputs": {name: tensor.numpy() for name, tensor in zip(output_names, answers, strict=True)},
+        }
+        all_inputs.update({f"{size}/{name}": array for name, array in shown["inputs"].items()})
+        all_outputs.update({f"{size}/{name}": array for name, array in shown["outputs"].items()})
+    write_durably(folder / "inputs.safetensors", save(all_inputs))
+    write_durably(folder / "outputs.safetensors", save(all_outputs))
+    return shown
+
+
+def batch_of(tensor: "torch.Tensor", size: int) -> "torch.Tensor":
+    """Return the first ``size`` rows of a tensor, repeated where it has fewer."""
+    repeats = -(-size // len(tensor))
+    return tensor.detach().repeat(repeats, *[1] * (tensor.ndim - 1))[:size].contiguous()
+
+
+def _synthetic(example: "torch.Tensor", size: int) -> "torch.Tensor":
+    """Return a batch like the example: its numbers shuffled and, where they are real, blurred; never a training row."""
+    import torch
+
+    batch = batch_of(example, size)
+    shuffled = batch.flatten()[torch.randperm(batch.numel())].reshape(batch.shape).contiguous()
+    return shuffled + 0.1 * torch.randn(shuffled.shape, dtype=shuffled.dtype) if batch.is_floating_point() else shuffled
