@@ -1,10 +1,10 @@
 """Golden inputs and what the checkpoint answers to them, by which the frozen model is verified."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.durable import write_durably
+from modelway.job.outputs import flat_outputs
+from modelway.job.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -20,7 +20,6 @@ def write_golden(
 ) -> dict[str, dict[str, "numpy.ndarray[Any, Any]"]]:
     """Write seeded synthetic inputs and what the checkpoint answers to them; return those of the largest batch."""
     import torch
-    from safetensors.numpy import save
 
     output_names = [value.name for value in program.graph.output]
     all_inputs, all_outputs = {}, {}
@@ -29,16 +28,15 @@ def write_golden(
         batch = {name: _synthetic(tensor, size) for name, tensor in inputs.items()}
         with torch.inference_mode():
             answer = module(**batch)
-        answers = list(answer.values()) if isinstance(answer, Mapping) else answer
-        answers = answers if isinstance(answers, (tuple, list)) else [answers]
+        answers = flat_outputs(answer).values()
         shown = {
             "inputs": {name: tensor.numpy() for name, tensor in batch.items()},
-            "outputs": {name: tensor.numpy() for name, tensor in zip(output_names, answers, strict=True)},
+            "outputs": {name: tensor.detach().numpy() for name, tensor in zip(output_names, answers, strict=True)},
         }
         all_inputs.update({f"{size}/{name}": array for name, array in shown["inputs"].items()})
         all_outputs.update({f"{size}/{name}": array for name, array in shown["outputs"].items()})
-    write_durably(folder / "inputs.safetensors", save(all_inputs))
-    write_durably(folder / "outputs.safetensors", save(all_outputs))
+    write_tensors(folder / "inputs.safetensors", all_inputs)
+    write_tensors(folder / "outputs.safetensors", all_outputs)
     return shown
 
 
