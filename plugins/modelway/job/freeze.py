@@ -44,7 +44,7 @@ def freeze(*, exported: Exported, name: str, seed: int, folder: Path) -> None:
     program, tensors = split_weights(
         export_program(module, inputs, outputs=outputs), folder / "model", learned=set(module.state_dict())
     )
-    write_golden(module, inputs.tensors, program, folder / "golden", fixed=bool(exported.unbatched))
+    write_golden(module, inputs.examples, program, folder / "golden", fixed=bool(exported.unbatched))
     (folder / "outputs" / "model.yml").write_text(
         json.dumps(_description(name, module, program, tensors), indent=1, sort_keys=True, allow_nan=False)
     )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.job.batches import BATCH
 from modelway.job.exported import Exported
-from modelway.job.golden import batch_of
 from modelway.job.outputs import DATATYPES
 
 if TYPE_CHECKING:
@@ -16,9 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Tensors to export with, by the name of ``forward``'s argument."""
+    """The example inputs by the name of ``forward``'s argument."""
 
+    examples: "dict[str, torch.Tensor]"
+    """all that ``export`` gave"""
     tensors: "dict[str, torch.Tensor]"
+    """what the program is made with: 2 rows of the examples where all inputs have the batch first"""
     dimensions: dict[str, dict[int, str]]
     """by input, which dimensions may have any size, and their names; those of one name have one size"""
 
@@ -29,7 +31,7 @@ class Inputs:
 
 
 def named_inputs(exported: Exported) -> Inputs:
-    """Return the example inputs by name, each with a batch of 2 where all of them have the batch first.
+    """Return the example inputs by name.
 
     :raises ValueError: an example is no such tensor, does not fit ``forward``, or the sizes of examples disagree
     """
@@ -44,12 +46,14 @@ def named_inputs(exported: Exported) -> Inputs:
         for name in tensors
     }
     _check_sizes(tensors, dimensions)
-    if not exported.unbatched:
-        # Exporting with a batch of 1 could bake the 1 into the program.
-        tensors = {name: batch_of(tensor, 2) for name, tensor in tensors.items()}
-    return Inputs(
-        tensors={name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dimensions=dimensions
-    )
+    examples = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Exporting with a batch of 1 could bake the 1 into the program.
+    two = examples if exported.unbatched else {name: _two_rows(tensor) for name, tensor in examples.items()}
+    return Inputs(examples=examples, tensors=two, dimensions=dimensions)
+
+
+def _two_rows(tensor: "torch.Tensor") -> "torch.Tensor":
+    return tensor[[0, min(1, len(tensor) - 1)]]
 
 
 def _by_name(module: "torch.nn.Module", example: Any) -> "dict[str, torch.Tensor]":

@@ -74,16 +74,20 @@ def uncomputable(program: "onnx_ir.Model") -> ValueError | None:
     """Return what to say of the first operator that computes with numbers ONNX Runtime does not compute with."""
     import onnx_ir
 
+    found: dict[str, str] = {}
     for node in onnx_ir.traversal.RecursiveGraphIterator(program.graph):
         for value in node.outputs:
             kind = value.dtype.name.lower() if value.dtype is not None else ""
             if kind == "bfloat16" or kind.startswith(("complex", "float8", "float4")):
                 text = str(node.metadata_props.get("pkg.torch.onnx.stack_trace", ""))
-                return ValueError(
-                    f"export: {node.op_type} computes in {kind}{_at(_frames_of_text(text))}, which ONNX Runtime does "
-                    "not on a CPU; compute in float32 there (no autocast, .float())"
-                )
-    return None
+                found.setdefault(_at(_frames_of_text(text)), f"{node.op_type} computes in {kind}")
+    if not found:
+        return None
+    # What the exporter added itself has no line.
+    where, what = next(((where, what) for where, what in found.items() if where), next(iter(found.items())))
+    return ValueError(
+        f"export: {what}{where}, which ONNX Runtime does not on a CPU; compute in float32 there (no autocast, .float())"
+    )
 
 
 def changed_input(name: str, tensor: "torch.Tensor", run: Callable[[], Any]) -> ValueError:
@@ -91,14 +95,18 @@ def changed_input(name: str, tensor: "torch.Tensor", run: Callable[[], Any]) -> 
     from torch.utils._python_dispatch import TorchDispatchMode
 
     found: list[traceback.FrameSummary] = []
-    before = tensor._version
+    memory = tensor.untyped_storage().data_ptr()
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            answer = func(*args, **(kwargs or {}))
-            if not found and tensor._version != before:
+            written = [
+                given
+                for given, argument in zip(args, func._schema.arguments, strict=False)
+                if argument.alias_info is not None and argument.alias_info.is_write
+            ]
+            if not found and any(each.untyped_storage().data_ptr() == memory for each in written):
                 found.extend(traceback.extract_stack())
-            return answer
+            return func(*args, **(kwargs or {}))
 
     with Watch():
         run()
