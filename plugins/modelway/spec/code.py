@@ -81,7 +81,10 @@ def _parse(file: Path) -> ast.Module:
 
 
 def _collect(statements: list[ast.stmt], bound: _Bound) -> None:
-    for statement in statements:
+    # A long chain of elif is nested as deep as it is long.
+    waiting = statements[::-1]
+    while waiting:
+        statement = waiting.pop()
         if isinstance(statement, _Function):
             bound.names.add(statement.name)
             bound.functions[statement.name] = statement
@@ -90,8 +93,7 @@ def _collect(statements: list[ast.stmt], bound: _Bound) -> None:
             bound.star |= name == "*"
             bound.names.add(name)
             bound.functions.pop(name, None)
-        for block in _blocks(statement):
-            _collect(block, bound)
+        waiting += [each for block in _blocks(statement) for each in block][::-1]
 
 
 def _assigned(statement: ast.stmt) -> Iterator[str]:
