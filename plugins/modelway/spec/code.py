@@ -68,7 +68,7 @@ def _parse(file: Path) -> ast.Module:
     if not os.path.lexists(file):
         do = "Write it there, or name another file of the folder with code: <name>.py"
         raise Refusal("the model's Python file is missing", do=do)
-    source = read_bytes(file)
+    source = read_bytes(file, within=(file.parent,))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -76,7 +76,9 @@ def _parse(file: Path) -> ast.Module:
     except SyntaxError as error:
         place = (error.lineno or 1, max(error.offset or 1, 1))
         raise Refusal(f"not valid Python: {error.msg}", place=place) from None
-    except (ValueError, RecursionError, MemoryError) as error:
+    except (RecursionError, MemoryError):
+        raise Refusal("not valid Python: it is nested too deep", do="Write it in smaller parts") from None
+    except ValueError as error:
         raise Refusal(f"not valid Python: {error}") from None
 
 
@@ -139,4 +141,8 @@ def _takes(arguments: ast.arguments, number: int) -> bool:
 
 
 def _signature(arguments: ast.arguments) -> str:
-    return ast.unparse(arguments)
+    try:
+        text = ast.unparse(arguments)
+    except RecursionError:
+        return "…"
+    return text if len(text) <= 100 else f"{text[:99]}…"
