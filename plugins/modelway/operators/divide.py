@@ -2,13 +2,15 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._chunks import AUTO, Cost, divided
+from modelway.operators.arguments import Checks
 
 
 class DivideCheckpointsOperator(ModelwayOperator):
@@ -26,6 +28,12 @@ class DivideCheckpointsOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("code", "checkpoints", "parallel", "per_job")
+    accepts: ClassVar[Checks] = {
+        "code": checks.CODE,
+        "checkpoints": checks.CHECKPOINTS,
+        "parallel": checks.PARALLEL,
+        "per_job": checks.PER_JOB,
+    }
 
     def __init__(
         self, *, code: Any, checkpoints: Any, parallel: int = 4, per_job: int | str = AUTO, **kwargs: Any
@@ -35,6 +43,7 @@ class DivideCheckpointsOperator(ModelwayOperator):
         self.checkpoints = checkpoints
         self.parallel = parallel
         self.per_job = per_job
+        self.check_arguments()
 
     def run(self, context: Context) -> list[list[dict[str, Any]]]:
         """Divide them."""

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -13,8 +13,10 @@ from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, run_key, store_from
 from modelway.operators._reported import cost_of
+from modelway.operators.arguments import Checks
 
 
 class FreezeModelOperator(JobOperator):
@@ -35,6 +37,13 @@ class FreezeModelOperator(JobOperator):
     """
 
     template_fields: Sequence[str] = (*JobOperator.template_fields, "code", "selected", "training", "seed")
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "selected": checks.SELECTED,
+        "training": checks.REPORTS,
+        "seed": checks.SEED,
+    }
 
     def __init__(self, *, code: Any, selected: Any, training: Any = (), seed: Any = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -42,6 +51,7 @@ class FreezeModelOperator(JobOperator):
         self.selected = selected
         self.training = training
         self.seed = seed
+        self.check_arguments()
 
     def job(self, context: Context) -> Job:
         """Return the freezing job."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -20,6 +20,7 @@ from modelway.lineage.record import (
     RunRecord,
     VersionRecord,
 )
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
 from modelway.operators._inputs import Interval
 from modelway.operators._reported import (
@@ -29,6 +30,7 @@ from modelway.operators._reported import (
     importance_records,
     stage_records,
 )
+from modelway.operators.arguments import Checks
 from modelway.operators.find import version_told
 from modelway.operators.plan import outdated_reason
 
@@ -56,6 +58,15 @@ class RegisterModelOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
+    accepts: ClassVar[Checks] = {
+        "code": checks.CODE,
+        "training": checks.REPORTS,
+        "selected": checks.OPTIONAL_SELECTED,
+        "archive": checks.OPTIONAL_ARCHIVE,
+        "verified": checks.OPTIONAL_VERIFIED,
+        "spec": checks.PARAMS,
+        "alias": checks.ALIAS,
+    }
 
     def __init__(
         self,
@@ -77,6 +88,7 @@ class RegisterModelOperator(ModelwayOperator):
         self.verified = verified
         self.spec = spec
         self.alias = alias
+        self.check_arguments()
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Fill in what the tasks before returned; where training was skipped, its stages left no reports."""

@@ -1,12 +1,14 @@
 """Select the checkpoint that becomes the model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.errors import ModelwayError, NothingToSelect
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators.arguments import Checks
 from modelway.spec.gates import Gate, parse_gate
 from modelway.spec.problems import Refusal
 
@@ -31,6 +33,13 @@ class SelectCheckpointOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode", "constraints")
+    accepts: ClassVar[Checks] = {
+        "checkpoints": checks.CHECKPOINTS,
+        "evaluations": checks.EVALUATIONS,
+        "metric": checks.METRIC,
+        "mode": checks.MODE,
+        "constraints": checks.CONSTRAINTS,
+    }
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class SelectCheckpointOperator(ModelwayOperator):
         self.metric = metric
         self.mode = mode
         self.constraints = constraints
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Select the checkpoint."""

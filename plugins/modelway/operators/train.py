@@ -1,8 +1,8 @@
 """Train one stage of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
@@ -12,6 +12,7 @@ from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import damage, recorded_checkpoints
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
     clear_number,
@@ -23,6 +24,8 @@ from modelway.operators._base import (
     store_from,
 )
 from modelway.operators._reported import cost_of, gpus
+from modelway.operators.arguments import Checks, is_known, same_source, unused_params
+from modelway.spec.problems import Refusal, shown
 
 
 class TrainModelOperator(JobOperator):
@@ -54,6 +57,15 @@ class TrainModelOperator(JobOperator):
         "start_from",
         "command",
     )
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "stage": checks.STAGE,
+        "job_params": checks.PARAMS,
+        "seed": checks.SEED,
+        "start_from": checks.START_FROM,
+        "command": checks.COMMAND,
+    }
 
     def __init__(
         self,
@@ -73,6 +85,18 @@ class TrainModelOperator(JobOperator):
         self.seed = seed
         self.start_from = start_from
         self.command = command
+        self.check_arguments()
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return that another training of the same code has the stage's name: they would name checkpoints alike."""
+        yield from unused_params(self)
+        if not self.has_dag() or not is_known(self.stage):
+            return
+        for task in self.dag.tasks:
+            same = isinstance(task, TrainModelOperator) and task is not self and task.stage == self.stage
+            if same and same_source(task.code, self.code):
+                what = f"the training '{task.task_id}' has the stage {shown(self.stage)} too"
+                yield "stage", Refusal(what, do="Give each training of a model a stage of its own")
 
     def run(self, context: Context) -> Any:
         """Train, unless the run skips the stage."""
