@@ -29,12 +29,12 @@ _COUNT = Annotated[int, Field(ge=1, le=1024)]
 _NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 
 
-def _in_units(most: int, what: str, parse: Any) -> Check:
+def _in_units(most: int, what: str, parse: Any, *, least: int = 1) -> Check:
     """Return the check of a whole number of bytes or seconds; a text such as 2Gi is refused with the number it means.
 
     :param what: what the number counts
     """
-    number = typed(Annotated[int, Field(ge=1, le=most)])
+    number = typed(Annotated[int, Field(ge=least, le=most)])
 
     def check(value: Any, final: bool) -> Any:
         if isinstance(value, str) and not (final and value.isdecimal()):
@@ -75,9 +75,15 @@ def _file_name(value: Any, final: bool) -> Any:
 def _folder(value: Any, final: bool) -> Any:
     if not isinstance(value, str | Path):
         raise Refusal(f"expected a folder, got {shown(value)}")
-    if not Path(value).is_dir():
-        raise Refusal(f"there is no folder {shown(str(value))}", do="Leave it out for the model's own folder")
     return value
+
+
+_SEED = typed(Annotated[int, Field(ge=0, lt=2**32)])
+
+
+def _seed(value: Any, final: bool) -> Any:
+    # The run's own seed comes from a template, as text.
+    return _SEED(value, final or isinstance(value, str))
 
 
 def anything(value: Any, final: bool) -> Any:
@@ -105,7 +111,7 @@ MODULE = _file_name
 FOLDER = optional(_folder)
 STAGE = typed(Name)
 PARAMS = optional(mapping)
-SEED = typed(Annotated[int, Field(ge=0, lt=2**32)])
+SEED = _seed
 COMMAND = optional(typed(Command))
 BACKEND = typed(Backend)
 BUILDER = typed(Builder)
@@ -118,7 +124,7 @@ REPOSITORY = optional(typed(Repository))
 TAG = typed(Tag)
 ALIAS = typed(Alias)
 STEPS = typed(Steps)
-INTERVAL = either(typed(Annotated[int, Field(ge=0, le=0)]), _in_units(LONGEST_SECONDS, "seconds", parse_duration))
+INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
 PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
 PER_JOB = typed(PerJob)
 VERSION_REFERENCE = either(typed(Annotated[int, Field(ge=1)]), typed(VersionReference))

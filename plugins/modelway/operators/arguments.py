@@ -233,6 +233,9 @@ def returned(by: str, *keys: str) -> Check:
     """
 
     def check(value: Any, final: bool) -> Any:
+        # Nothing yet: it may be set before the task runs.
+        if value is None and not final:
+            return value
         if not isinstance(value, Mapping):
             raise Refusal(f"expected what {by} returned, got {_short(value)}", do="Give the .output of that operator")
         if missing := [key for key in keys if key not in value] if final else ():

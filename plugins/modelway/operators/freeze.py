@@ -15,6 +15,7 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, run_key, store_from
+from modelway.operators._mapped import flat
 from modelway.operators._reported import cost_of
 from modelway.operators.arguments import Checks
 
@@ -76,7 +77,7 @@ class FreezeModelOperator(JobOperator):
         with tempfile.TemporaryDirectory() as scratch:
             frozen = Path(scratch) / "frozen"
             shutil.copytree(folder / "output" / "archive", frozen)
-            training = [stage for stage in self.training if not stage.get("skipped")]
+            training = [stage for stage in flat(self.training) if not stage.get("skipped")]
             datasets = [event for stage in training for event in _datasets(store, stage, Path(scratch))]
             documents = archive_documents(code=self.code, selected=self.selected, training=training, datasets=datasets)
             manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")

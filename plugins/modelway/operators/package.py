@@ -49,13 +49,16 @@ class PackageCodeOperator(ModelwayOperator):
         models = models_beside(Path(self.dag.fileloc)) if self.has_dag() else models_folder()
         known = [file.parent.name for file in sorted(models.glob(f"*/{FILE_NAME}"))]
         folder = Path(self.folder) if self.folder else models / self.model
-        # Where there are no models at all, this is another machine than the one that has them.
-        if not self.folder and known and not folder.is_dir():
+        if folder.is_dir():
+            if not (folder / self.module).is_file():
+                names = [file.name for file in sorted(folder.glob("*.py"))]
+                what = f"there is no file {shown(self.module)} in {display(folder)}"
+                yield "module", Refusal(what, known=names, given=self.module)
+        # A machine without any models is not the one that packages them.
+        elif self.folder and (known or not folder.is_relative_to(models)):
+            yield "folder", Refusal(f"there is no folder {shown(str(folder))}", do="Leave it out for the model's own")
+        elif known:
             yield "model", Refusal(f"there is no model {shown(self.model)}", known=known, given=self.model)
-        elif folder.is_dir() and not (folder / self.module).is_file():
-            names = [file.name for file in sorted(folder.glob("*.py"))]
-            what = f"there is no file {shown(self.module)} in {display(folder)}"
-            yield "module", Refusal(what, known=names, given=self.module)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Package and store the code."""

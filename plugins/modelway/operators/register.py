@@ -23,6 +23,7 @@ from modelway.lineage.record import (
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
 from modelway.operators._inputs import Interval
+from modelway.operators._mapped import flat
 from modelway.operators._reported import (
     StoredEvents,
     architecture_record,
@@ -163,13 +164,13 @@ class RegisterModelOperator(ModelwayOperator):
                 "there is nothing to register: no task froze a model, and the plan takes no version",
                 do="Run FreezeModelOperator before it",
             )
-        training = [stage for stage in self.training if not stage.get("skipped")]
+        training = [stage for stage in flat(self.training) if not stage.get("skipped")]
         events = StoredEvents(artifacts)
         run = run_record(context, code=self.code, training=training, spec=self.spec or {}, events=events)
         reported: dict[str, Any] = {"training": training, "selected": self.selected, "events": events.of}
         run = replace(
             run,
-            stages=stage_records(**{**reported, "training": self.training}, archive=self.archive),
+            stages=stage_records(**{**reported, "training": flat(self.training)}, archive=self.archive),
             figures=figure_records(**reported),
             importances=importance_records(**reported),
         )
