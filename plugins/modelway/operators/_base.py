@@ -281,6 +281,16 @@ def plan_of(code: Mapping[str, Any]) -> Mapping[str, Any]:
     return plan
 
 
+def checkpoint_inputs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return checkpoints by the names of a job's inputs, as fields of ``Job``."""
+    return {
+        "inputs": {name: Artifact.from_dict(checkpoint) for name, checkpoint in given.items()},
+        "checkpoints": {
+            name: {key: checkpoint.get(key) for key in ("id", "stage", "step")} for name, checkpoint in given.items()
+        },
+    }
+
+
 def planned_inputs(code: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a plan gives to the jobs of the model's code besides parameters, as fields of ``Job``."""
     plan = plan_of(code)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 
 from modelway import names
-from modelway.artifacts.store import Artifact
 from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
@@ -18,6 +17,7 @@ from modelway.job.events import append_event, finite_metrics, read_events
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
+    checkpoint_inputs,
     clear_number,
     code_of,
     job_key,
@@ -126,7 +126,7 @@ class EvaluateCheckpointOperator(JobOperator):
             params={**plan_of(self.code).get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={name: Artifact.from_dict(checkpoint) for name, checkpoint in self._inputs().items()},
+            **checkpoint_inputs(self._inputs()),
             **planned_inputs(self.code),
         )
 

@@ -14,7 +14,16 @@ from modelway.backends.base import Job, JobStatus
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, run_key, store_from
+from modelway.operators._base import (
+    JobOperator,
+    checkpoint_inputs,
+    clear_number,
+    code_of,
+    job_key,
+    plan_of,
+    run_key,
+    store_from,
+)
 from modelway.operators._mapped import flat
 from modelway.operators._reported import cost_of
 from modelway.operators.arguments import Checks
@@ -68,7 +77,7 @@ class FreezeModelOperator(JobOperator):
             params=plan_of(self.code).get("params", {}),
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={"checkpoint": Artifact.from_dict(self.selected["checkpoint"])},
+            **checkpoint_inputs({"checkpoint": self.selected["checkpoint"]}),
         )
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 
-from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
@@ -15,6 +14,7 @@ from modelway.job.contract import damage, recorded_checkpoints
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
+    checkpoint_inputs,
     clear_number,
     code_of,
     job_key,
@@ -143,7 +143,7 @@ class TrainModelOperator(JobOperator):
             params={**plan.get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={"checkpoint": Artifact.from_dict(before)} if before else {},
+            **checkpoint_inputs({"checkpoint": before} if before else {}),
             **planned_inputs(self.code),
         )
 
