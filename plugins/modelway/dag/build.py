@@ -12,6 +12,7 @@ from modelway.dag.documentation import model_page, stage_page
 from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, tell_task_failure
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.divide import DivideCheckpointsOperator
@@ -61,22 +62,25 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
 
 def build_dag(spec: ModelSpec) -> DAG:
     """Return the DAG of one model: package, plan, train, evaluate, freeze, serve."""
-    with DAG(
-        dag_id=spec.model,
-        description=spec.description or None,
-        tags={"modelway", *spec.tags},
-        max_active_runs=spec.max_active_runs,
-        default_args={
-            "owner": spec.owner,
-            "retries": spec.retries,
-            "retry_delay": timedelta(seconds=spec.retry_delay_seconds),
-            "on_failure_callback": tell_task_failure,
-        },
-        doc_md=model_page(spec),
-        schedule=schedule_of(spec),
-        **run_dates(spec),
-        **callbacks(spec),
-    ) as dag:
+    with (
+        checked_by_the_spec(),
+        DAG(
+            dag_id=spec.model,
+            description=spec.description or None,
+            tags={"modelway", *spec.tags},
+            max_active_runs=spec.max_active_runs,
+            default_args={
+                "owner": spec.owner,
+                "retries": spec.retries,
+                "retry_delay": timedelta(seconds=spec.retry_delay_seconds),
+                "on_failure_callback": tell_task_failure,
+            },
+            doc_md=model_page(spec),
+            schedule=schedule_of(spec),
+            **run_dates(spec),
+            **callbacks(spec),
+        ) as dag,
+    ):
         package = PackageCodeOperator(
             task_id="package",
             model=spec.model,

@@ -93,7 +93,7 @@ def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
     job.evaluating = checkpoint.name
     if job.spec["command"]:
         return partial(_evaluate_by_command, job, checkpoint)
-    return partial(_model_function(job, "evaluate"), job, checkpoint)
+    return partial(_model_function(job, "evaluate"), job, job.input_checkpoint(checkpoint.name))
 
 
 def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
@@ -110,7 +110,7 @@ def _freeze(job: Job) -> None:
     from modelway.job.freeze import freeze
 
     _record_environment(job)
-    exported = Exported.of(_model_function(job, "export")(job, job.input("checkpoint")))
+    exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
     freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive")
 
 

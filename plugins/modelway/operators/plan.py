@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from modelway.errors import ModelwayError
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._begun import tell_begun
 from modelway.operators._inputs import (
@@ -19,6 +20,7 @@ from modelway.operators._inputs import (
     rendered_datasets,
     run_stages,
 )
+from modelway.operators.arguments import Checks
 
 if TYPE_CHECKING:
     from modelway.operators._versions import KnownVersions
@@ -46,11 +48,16 @@ class PlanRunOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("code", "spec")
+    accepts: ClassVar[Checks] = {
+        "code": checks.CODE,
+        "spec": checks.SPEC,
+    }
 
     def __init__(self, *, code: Any, spec: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.code = code
         self.spec = spec
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Decide, and leave training out where a version is there already."""

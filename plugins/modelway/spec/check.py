@@ -107,6 +107,16 @@ def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
     return _at(root, path + refusal.at, refusal, of_key=of_key)
 
 
+def refusal_of(detail: ErrorDetails) -> Refusal:
+    """Return what pydantic found wrong with a single value, in the user's words."""
+    refusal = detail.get("ctx", {}).get("error")
+    if not isinstance(refusal, Refusal):
+        refusal = _refusal(detail, detail["loc"] or ("value",), Path())
+    for part in reversed(detail["loc"]):
+        refusal.within(part)
+    return refusal
+
+
 def _refusal(detail: ErrorDetails, path: KeyPath, file: Path) -> Refusal:
     """Say in the user's words what pydantic found."""
     kind, given, limits = detail["type"], detail["input"], detail.get("ctx", {})
