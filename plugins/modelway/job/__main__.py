@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,9 @@ from modelway.job.contract import STOPPED_STATUS, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.events import read_events
+
+#: colours and the like, which libraries write into messages though nobody sees them on a terminal
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def main(folder: Path) -> int:
@@ -203,7 +207,7 @@ def _reason(folder: Path, error: BaseException) -> str:
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(code):
             where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
-    text = str(error).strip().splitlines()
+    text = _TERMINAL_CODES.sub("", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:1000]
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 #: keys of the mapping that may follow the example inputs
-OPTIONS = ("output_names",)
+OPTIONS = ("dynamic", "output_names", "unbatched")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +19,18 @@ class Exported:
 
     module: torch.nn.Module
     inputs: Any
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """by input, the dimensions beside the batch that may have any size, each with a name; those of one name agree"""
     output_names: Sequence[str] = field(default=())
-    """names of the outputs in order, where the module gives a tuple"""
+    """names of the outputs in order, in place of those that the answer itself gives"""
+    unbatched: Sequence[str] = field(default=())
+    """inputs whose first dimension is not the batch, or that have no dimension"""
 
     @classmethod
     def of(cls, exported: Any) -> Exported:
         """Read what ``export`` returned: ``(module, inputs)`` or ``(module, inputs, options)``.
 
-        :raises TypeError: it is neither, or the module is none of torch's
+        :raises TypeError: it is neither, the module is none of torch's, or an option is of another type
         :raises ValueError: an option is unknown
         """
         import torch
@@ -43,4 +47,30 @@ class Exported:
             raise TypeError(f"export: the options must be a mapping, got {type(options).__name__}")
         if unknown := sorted(str(name) for name in options if name not in OPTIONS):
             raise ValueError(f"export: unknown options {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
+        for name in ("output_names", "unbatched"):
+            _check_names(name, options.get(name, ()))
+        _check_dynamic(options.get("dynamic", {}))
         return cls(module=module, inputs=inputs, **options)
+
+
+def _check_names(option: str, names: Any) -> None:
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"export: {option} must be a list of names, got {names!r:.80}")
+
+
+def _check_dynamic(dynamic: Any) -> None:
+    sound = isinstance(dynamic, Mapping) and all(
+        isinstance(one, Mapping)
+        and all(type(place) is int and place >= 0 and isinstance(name, str) for place, name in one.items())
+        for one in dynamic.values()
+    )
+    if not sound:
+        raise TypeError(
+            'export: dynamic must give names of dimensions by input and place, such as {"tokens": {1: "length"}}, '
+            f"got {dynamic!r:.80}"
+        )
+    for name in {name for one in dynamic.values() for name in one.values()}:
+        if not (name.isidentifier() and name.islower()):
+            raise ValueError(
+                f"export: dynamic: '{name}' cannot name a dimension; write a lowercase word, such as length"
+            )

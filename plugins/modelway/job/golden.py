@@ -1,10 +1,10 @@
 """Golden inputs and what the checkpoint answers to them, by which the frozen model is verified."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.durable import write_durably
+from modelway.job.outputs import flat_outputs
+from modelway.job.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -16,29 +16,35 @@ GOLDEN_BATCHES = (1, 2, 7, 32)
 
 
 def write_golden(
-    module: "torch.nn.Module", inputs: dict[str, "torch.Tensor"], program: "onnx.ModelProto", folder: Path
+    module: "torch.nn.Module",
+    inputs: dict[str, "torch.Tensor"],
+    program: "onnx.ModelProto",
+    folder: Path,
+    *,
+    fixed: bool = False,
 ) -> dict[str, dict[str, "numpy.ndarray[Any, Any]"]]:
-    """Write seeded synthetic inputs and what the checkpoint answers to them; return those of the largest batch."""
+    """Write seeded synthetic inputs and what the checkpoint answers to them; return those of the largest batch.
+
+    :param fixed: the inputs belong together as they are, and none can be given another number of rows
+    """
     import torch
-    from safetensors.numpy import save
 
     output_names = [value.name for value in program.graph.output]
     all_inputs, all_outputs = {}, {}
     shown: dict[str, dict[str, numpy.ndarray[Any, Any]]] = {}
-    for size in GOLDEN_BATCHES:
-        batch = {name: _synthetic(tensor, size) for name, tensor in inputs.items()}
+    for size in (2,) if fixed else GOLDEN_BATCHES:
+        batch = inputs if fixed else {name: _synthetic(tensor, size) for name, tensor in inputs.items()}
         with torch.inference_mode():
             answer = module(**batch)
-        answers = list(answer.values()) if isinstance(answer, Mapping) else answer
-        answers = answers if isinstance(answers, (tuple, list)) else [answers]
+        answers = flat_outputs(answer).values()
         shown = {
             "inputs": {name: tensor.numpy() for name, tensor in batch.items()},
-            "outputs": {name: tensor.numpy() for name, tensor in zip(output_names, answers, strict=True)},
+            "outputs": {name: tensor.detach().numpy() for name, tensor in zip(output_names, answers, strict=True)},
         }
         all_inputs.update({f"{size}/{name}": array for name, array in shown["inputs"].items()})
         all_outputs.update({f"{size}/{name}": array for name, array in shown["outputs"].items()})
-    write_durably(folder / "inputs.safetensors", save(all_inputs))
-    write_durably(folder / "outputs.safetensors", save(all_outputs))
+    write_tensors(folder / "inputs.safetensors", all_inputs)
+    write_tensors(folder / "outputs.safetensors", all_outputs)
     return shown
 
 
