@@ -105,6 +105,7 @@ def test_model_metadata(server: Server, path: str) -> None:
         "platform": "onnxruntime_onnx",
         "inputs": [{"name": "x", **tensor}],
         "outputs": [{"name": "y", **tensor}],
+        "parameters": {"batches": True},
     }
     assert server.ask("GET", path)[::2] == (200, expected)
 

@@ -27,6 +27,8 @@ class TensorSpec:
     name: str
     datatype: str
     shape: tuple[int, ...]
+    #: the program's name of each free length, where it has one; lengths of one name are equal in a request
+    symbols: tuple[str | None, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -46,11 +48,28 @@ class Signature:
     platform: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    #: what verification found: rows do not depend on one another, and come out in the order in which they went in
+    rows_are_independent: bool = False
+    #: why, or why not, in the words of the verification
+    batches_reason: str | None = None
 
     @property
     def batches(self) -> bool:
-        """Whether the first dimension of every tensor is free, so that requests can share one call."""
-        return all(tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs))
+        """Whether rows of several requests may share one call: only where that was proven."""
+        return self.rows_are_independent and all(spec.shape[:1] == (-1,) for spec in (*self.inputs, *self.outputs))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what the model's metadata shows beside the tensors: whether requests are joined, and why."""
+        reason = {} if self.batches_reason is None else {"batches_reason": self.batches_reason}
+        return {"batches": self.batches, **reason}
+
+    def rows(self, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+        """Return the number of rows of a request with these ``shapes``; None where the inputs have no common batch."""
+        first = {spec.symbols[0] if spec.symbols else None for spec in self.inputs if spec.shape[:1] == (-1,)}
+        together = self.rows_are_independent or (len(first) == 1 and None not in first)
+        if not together or any(spec.shape[:1] != (-1,) for spec in self.inputs):
+            return None
+        return max((shapes[spec.name][0] for spec in self.inputs), default=None)
 
 
 def read_signature(path: Path) -> Signature:
@@ -70,9 +89,15 @@ def read_signature(path: Path) -> Signature:
             platform=str(document.get("platform", "onnxruntime_onnx")),
             inputs=tuple(_tensor(entry) for entry in document["inputs"]),
             outputs=tuple(_tensor(entry) for entry in document["outputs"]),
+            rows_are_independent=document.get("batches") is True,
+            batches_reason=_reason(document.get("batches_reason")),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CannotServe(f"{path}: name, inputs or outputs are not as expected ({error!r})") from error
+
+
+def _reason(given: object) -> str | None:
+    return None if given is None else str(given)
 
 
 def _tensor(entry: Mapping[str, Any]) -> TensorSpec:
