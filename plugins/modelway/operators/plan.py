@@ -17,6 +17,7 @@ from modelway.operators._inputs import (
     declared_params,
     inputs_digest,
     read_datasets,
+    refuse_unknown_fields,
     rendered_datasets,
     run_stages,
 )
@@ -34,7 +35,8 @@ class PlanRunOperator(ModelwayOperator):
 
     The run's own parameters, all optional, come from its form: ``seed``, ``skip`` (names of stages), ``version`` (a
     version to take in place of training), ``base`` (a version to start from, ``none`` for none), ``rollout`` (``auto``,
-    ``yes``, ``no``), ``reason``, and those that the spec declares.
+    ``yes``, ``no``), ``reason``, and those that the spec declares. A run that was started with any other field, which
+    neither has nor the DAG's own ``params`` have, is refused.
 
     When the run takes a version that is there already, the tasks up to RegisterModelOperator are skipped: give that one
     ``trigger_rule="none_failed_min_one_success"``.
@@ -72,6 +74,9 @@ class PlanRunOperator(ModelwayOperator):
         raise DownstreamTasksSkipped(tasks=skipped)
 
     def _plan(self, context: Context) -> dict[str, Any]:
+        dag = self.get_dag()
+        conf = getattr(context["dag_run"], "conf", None) or {}
+        refuse_unknown_fields(self.spec, conf, others=dag.params if dag else ())
         given = dict(context.get("params") or {})
         asks = {name: given.get(name) for name in ("base", "reason", "rollout", "version")}
         if asks["rollout"] not in (None, *ROLLOUTS):
