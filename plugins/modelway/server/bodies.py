@@ -1,11 +1,12 @@
 """The body of an infer request: read, and decompressed, within limits."""
 
+import asyncio
 import zlib
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
-from modelway.server.budget import Share
+from modelway.server.budget import FREE, Share
 from modelway.server.codec import JSON_LENGTH
 from modelway.server.refusal import Refusal
 
@@ -13,6 +14,7 @@ from modelway.server.refusal import Refusal
 _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 #: bytes that are decompressed in one go
 _STEP = 256 << 10
+_TURN = asyncio.Lock()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ async def read_body(request: Request, head: Head, limits: Limits, share: Share) 
             body += part
         if not message.get("more_body", False):
             return body
+        if len(body) > FREE:
+            # one part of all large bodies in each turn of the event loop, so that small requests do not wait for more
+            async with _TURN:
+                await asyncio.sleep(0)
 
 
 def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytearray:
@@ -88,21 +94,22 @@ def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytearray
     plain = bytearray()
     # deflate is a zlib stream by the book, and a bare one from some clients
     bare = head.encoding == "deflate" and not _is_zlib(body)
+    stream = zlib.decompressobj(wbits := -15 if bare else _ENCODINGS[head.encoding])
     try:
-        while body:
-            stream = zlib.decompressobj(-15 if bare else _ENCODINGS[head.encoding])
-            left: bytes | bytearray = body
-            while left and not stream.eof:
+        for at in range(0, len(body), _STEP):
+            left = bytes(body[at : at + _STEP])
+            while left:
+                if stream.eof:
+                    # gzip files may follow one another
+                    stream = zlib.decompressobj(wbits)
                 plain += stream.decompress(left, min(_STEP, limit + 1 - len(plain)))
                 if len(plain) > limit:
                     raise _too_large(head, limits)
-                left = stream.unconsumed_tail
-            if not stream.eof:
-                raise Refusal(400, f"the {head.encoding} body ends too early")
-            # gzip files may follow one another
-            body = stream.unused_data
+                left = stream.unused_data if stream.eof else stream.unconsumed_tail
     except zlib.error as error:
         raise Refusal(400, f"the body is not {head.encoding}, as its Content-Encoding says: {error}") from error
+    if not stream.eof:
+        raise Refusal(400, f"the {head.encoding} body ends too early")
     return plain
 
 

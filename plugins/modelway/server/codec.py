@@ -5,7 +5,7 @@ Formats: the protocol's ``required_api`` page and Triton's ``extension_binary_da
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,23 @@ import orjson
 
 from modelway.server.refusal import Refusal
 from modelway.server.signature import Signature, TensorSpec
-from modelway.server.tensors import Array, check_shape, from_binary, from_json, short, to_binary, to_json
+from modelway.server.tensors import (
+    Array,
+    check_shape,
+    from_binary,
+    from_json,
+    short,
+    to_binary,
+    to_json,
+    to_json_with_words,
+)
 
 #: header that says how many bytes of the body are JSON; binary blocks follow in the order of the tensors
 JSON_LENGTH = "inference-header-content-length"
 
 Body = bytes | bytearray | memoryview
+#: name of an input to its entry in the body and its shape
+_Shapes = dict[str, tuple[Mapping[str, Any], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -53,8 +64,8 @@ def decode(body: Body, json_length: str | None, signature: Signature, *, max_row
     parameters = _parameters(document, "request")
     outputs = _outputs(document.get("outputs"), _flag("request", "binary_data_output", parameters), signature)
     shapes = _shapes(document.get("inputs"), signature)
-    _check_lengths(signature, {name: shape for name, (_, shape) in shapes.items()}, max_rows)
-    known = {spec.name: spec for spec in signature.inputs}
+    _check_lengths(signature, shapes, max_rows)
+    known = signature.known_inputs
     inputs = {name: _input(entry, known[name], shape, blocks) for name, (entry, shape) in shapes.items()}
     blocks.end()
     return Inference(identity or None, inputs, outputs)
@@ -62,6 +73,23 @@ def decode(body: Body, json_length: str | None, signature: Signature, *, max_row
 
 def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, version: str) -> Answer:
     """Return the answer to ``inference`` with the outputs that it asked for."""
+    text, blocks = _document(inference, arrays, name, version, to_json)
+    if b"null" in text:
+        # orjson writes null for the infinities, too
+        text, blocks = _document(inference, arrays, name, version, to_json_with_words)
+    if not blocks:
+        return Answer(text, {"content-type": "application/json"})
+    headers = {"content-type": "application/octet-stream", JSON_LENGTH: str(len(text))}
+    return Answer(b"".join((text, *blocks)), headers)
+
+
+def _document(
+    inference: Inference,
+    arrays: Mapping[str, Array],
+    name: str,
+    version: str,
+    data: Callable[[Array], object],
+) -> tuple[bytes, list[bytes]]:
     entries: list[dict[str, Any]] = []
     blocks: list[bytes] = []
     for spec, binary in inference.outputs:
@@ -71,16 +99,12 @@ def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, vers
             blocks.append(to_binary(array))
             entry["parameters"] = {"binary_data_size": len(blocks[-1])}
         else:
-            entry["data"] = to_json(array)
+            entry["data"] = data(array)
         entries.append(entry)
     document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": entries}
     if inference.id is not None:
         document["id"] = inference.id
-    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not blocks:
-        return Answer(text, {"content-type": "application/json"})
-    headers = {"content-type": "application/octet-stream", JSON_LENGTH: str(len(text))}
-    return Answer(b"".join((text, *blocks)), headers)
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), blocks
 
 
 class _Blocks:
@@ -134,12 +158,12 @@ def _parsed(text: memoryview, *, whole: bool) -> Any:
         raise Refusal(400, f"{part} is not JSON: {error}") from error
 
 
-def _shapes(entries: object, signature: Signature) -> dict[str, tuple[Mapping[str, Any], tuple[int, ...]]]:
+def _shapes(entries: object, signature: Signature) -> _Shapes:
     """Return each input's entry with its shape, in the order of the body."""
     if not isinstance(entries, list):
         raise Refusal(400, f"inputs must be a list of tensors: {_listed(signature.inputs)}")
-    known = {spec.name: spec for spec in signature.inputs}
-    shapes: dict[str, tuple[Mapping[str, Any], tuple[int, ...]]] = {}
+    known = signature.known_inputs
+    shapes: _Shapes = {}
     for entry in entries:
         spec = _named(entry, known, "input")
         if spec.name in shapes:
@@ -148,29 +172,28 @@ def _shapes(entries: object, signature: Signature) -> dict[str, tuple[Mapping[st
             found = short(entry.get("datatype"))
             raise Refusal(400, f"input '{spec.name}': datatype {found}, expected '{spec.datatype}'")
         shapes[spec.name] = (entry, check_shape(spec, entry.get("shape")))
-    missing = [spec for spec in signature.inputs if spec.name not in shapes]
-    if missing:
+    if len(shapes) < len(known):
+        missing = [spec for spec in signature.inputs if spec.name not in shapes]
         raise Refusal(400, f"missing from inputs: {_listed(missing)}")
     return shapes
 
 
-def _check_lengths(signature: Signature, shapes: Mapping[str, tuple[int, ...]], max_rows: int | None) -> None:
+def _check_lengths(signature: Signature, shapes: _Shapes, max_rows: int | None) -> None:
     """Refuse lengths that differ where the program has one name for them: it would stretch the shorter input."""
-    found: dict[str, tuple[str, int]] = {}
-    for spec in signature.inputs:
-        for symbol, length in zip(spec.symbols, shapes[spec.name], strict=False):
-            if symbol is None:
-                continue
-            other, first = found.setdefault(symbol, (spec.name, length))
-            if first != length:
+    for symbol, places in signature.equal_lengths:
+        name, at = places[0]
+        length = shapes[name][1][at]
+        for other, dimension in places[1:]:
+            if (found := shapes[other][1][dimension]) != length:
                 raise Refusal(
                     400,
-                    f"inputs '{other}' and '{spec.name}' differ in length: {first} and {length} where the model has "
+                    f"inputs '{name}' and '{other}' differ in length: {length} and {found} where the model has "
                     f"one '{symbol}' for both",
                 )
-    rows = signature.rows(shapes)
-    if max_rows is not None and rows is not None and rows > max_rows:
-        raise Refusal(413, f"{rows} rows in one request, the limit is {max_rows}: send them in several requests")
+    if max_rows is not None and signature.has_rows:
+        rows = max(shape[0] for _, shape in shapes.values())
+        if rows > max_rows:
+            raise Refusal(413, f"{rows} rows in one request, the limit is {max_rows}: send them in several requests")
 
 
 def _input(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], blocks: _Blocks) -> Array:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class TensorSpec:
     #: the program's name of each free length, where it has one; lengths of one name are equal in a request
     symbols: tuple[str | None, ...] = ()
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The numpy type of ``datatype``."""
         return DATATYPES[self.datatype]
@@ -63,13 +64,27 @@ class Signature:
         reason = {} if self.batches_reason is None else {"batches_reason": self.batches_reason}
         return {"batches": self.batches, **reason}
 
-    def rows(self, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-        """Return the number of rows of a request with these ``shapes``; None where the inputs have no common batch."""
-        first = {spec.symbols[0] if spec.symbols else None for spec in self.inputs if spec.shape[:1] == (-1,)}
+    @cached_property
+    def has_rows(self) -> bool:
+        """Whether the first dimension of all inputs is one batch."""
+        first = {spec.symbols[0] if spec.symbols else None for spec in self.inputs}
         together = self.rows_are_independent or (len(first) == 1 and None not in first)
-        if not together or any(spec.shape[:1] != (-1,) for spec in self.inputs):
-            return None
-        return max((shapes[spec.name][0] for spec in self.inputs), default=None)
+        return bool(self.inputs) and together and all(spec.shape[:1] == (-1,) for spec in self.inputs)
+
+    @cached_property
+    def equal_lengths(self) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
+        """Symbols that stand for several lengths of the inputs, each with the (input, dimension) that have it."""
+        places: dict[str, list[tuple[str, int]]] = {}
+        for spec in self.inputs:
+            for at, symbol in enumerate(spec.symbols):
+                if symbol is not None:
+                    places.setdefault(symbol, []).append((spec.name, at))
+        return tuple((symbol, tuple(found)) for symbol, found in places.items() if len(found) > 1)
+
+    @cached_property
+    def known_inputs(self) -> Mapping[str, TensorSpec]:
+        """The inputs by name."""
+        return {spec.name: spec for spec in self.inputs}
 
 
 def read_signature(path: Path) -> Signature:

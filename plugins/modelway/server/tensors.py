@@ -3,7 +3,7 @@
 import math
 import reprlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -108,17 +108,17 @@ def to_binary(array: Array) -> bytes:
     return b"".join(struct.pack("<I", len(text)) + text for text in texts)
 
 
-def to_json(array: Array) -> Any:
-    """Return the flat row-major values in a form that orjson writes.
+def to_json(array: Array) -> object:
+    """Return the flat row-major values in a form that orjson writes; what is not finite becomes null."""
+    return _in_pieces(array, _plain)
 
-    Not-a-number becomes null and the infinities the words "Infinity" and "-Infinity": JSON has no number for them,
-    and null for an infinity would be read as not-a-number.
+
+def to_json_with_words(array: Array) -> object:
+    """As :func:`to_json`, but infinities become the words "Infinity" and "-Infinity", not-a-number alone null.
+
+    JSON has no number for them, and null for an infinity would be read as not-a-number.
     """
-    flat = np.ascontiguousarray(array).ravel()
-    if flat.size > _PIECE:
-        pieces = [_json(flat[at : at + _PIECE]) for at in range(0, flat.size, _PIECE)]
-        return orjson.Fragment(b"[" + b",".join(piece[1:-1] for piece in pieces) + b"]")
-    return _values(flat)
+    return _in_pieces(array, _with_words)
 
 
 def short(value: object) -> str:
@@ -131,15 +131,24 @@ _REPR.maxstring = _REPR.maxother = 100
 _REPR.maxlist = _REPR.maxtuple = 16
 
 
-def _json(flat: Array) -> bytes:
-    return orjson.dumps(_values(flat), option=orjson.OPT_SERIALIZE_NUMPY)
+def _in_pieces(array: Array, values: Callable[[Array], Array | list[Any]]) -> object:
+    flat = np.ascontiguousarray(array).ravel()
+    if flat.size <= _PIECE:
+        return values(flat)
+    pieces = (
+        orjson.dumps(values(flat[at : at + _PIECE]), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        for at in range(0, flat.size, _PIECE)
+    )
+    return orjson.Fragment(b"[" + b",".join(pieces) + b"]")
 
 
-def _values(flat: Array) -> Array | list[Any]:
-    if flat.dtype.kind in "OUS":
-        return [_encoded(text).decode() for text in flat]
-    if flat.dtype.kind != "f" or not np.isinf(flat).any():
-        return flat
+def _plain(flat: Array) -> Array | list[Any]:
+    return [_encoded(text).decode() for text in flat] if flat.dtype.kind in "OUS" else flat
+
+
+def _with_words(flat: Array) -> Array | list[Any]:
+    if flat.dtype.kind != "f":
+        return _plain(flat)
     values: list[Any] = flat.tolist()
     for at in np.flatnonzero(np.isinf(flat)):
         values[at] = "Infinity" if values[at] > 0 else "-Infinity"
