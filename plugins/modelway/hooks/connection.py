@@ -6,7 +6,7 @@ from typing import Any
 
 from modelway.errors import LineageUnavailable
 from modelway.hooks.fields import database_url, destination, fields_from_airflow
-from modelway.hooks.settings import LINEAGE_CONN_ID, Settings, exporter_of_environment, load_settings
+from modelway.hooks.settings import LINEAGE_CONN_ID, Settings, exporter_of_environment, load_settings, make_private
 from modelway.lineage.exporters.base import Destination, known_exporters
 
 REGISTRY_CONN_ID = "modelway_registry"
@@ -24,6 +24,7 @@ def settings_from_airflow() -> Settings:
     :raises LineageUnavailable: Airflow cannot be asked for it
     """
     settings = replace(load_settings(), lineage_url=lineage_url_from_airflow())
+    make_private(settings.home)
     if registry := connection(REGISTRY_CONN_ID):
         settings = replace(settings, registry_login=registry.login, registry_password=registry.password)
     return settings
