@@ -152,6 +152,10 @@ class LineageUnavailable(ModelwayError):
     retryable = True
 
 
+class SecretMissing(ModelwayError):
+    """A connection, field or variable of Airflow that a job needs and that is not there."""
+
+
 class ExporterUnavailable(ModelwayError):
     """A service that the lineage is exported to and that does not answer, or lets nobody in; what is sent waits."""
 

@@ -73,6 +73,7 @@ class DockerBackend:
                 do="Remove resources.disk, or choose the backend kubernetes",
             )
         self._refuse_gpus(options)
+        _refuse_references(options)
         cores = self.engine.info["NCPU"] if options.cpu else 0
         if options.cpu and options.cpu > cores:
             raise CapabilityMissing(
@@ -304,6 +305,15 @@ class DockerBackend:
 
 
 BACKEND = DockerBackend
+
+
+def _refuse_references(options: Options) -> None:
+    for name, value in options.platform.get("env", {}).items():
+        if not isinstance(value, str):
+            raise CapabilityMissing(
+                f"the variable {name} of docker.env is a reference, and only a worker of Airflow reads its value",
+                do="Give the text itself where there is no Airflow",
+            )
 
 
 def _try(listed: Mapping[str, Any]) -> _Try | None:

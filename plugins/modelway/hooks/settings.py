@@ -1,6 +1,8 @@
 """Where modelway keeps things: plain settings, embedded defaults, no Airflow."""
 
+import contextlib
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +55,22 @@ def load_settings() -> Settings:
         or _lineage_connection()
         or f"sqlite:///{home / 'lineage.db'}",
     )
+
+
+def make_private(home: Path) -> None:
+    """Make the home folder if it is not there, and close it to all users but its own: credentials and data lie in it.
+
+    One with the set-group-ID bit stays open to its group. A folder of another user, the user's own home and one that
+    everybody may write to are left as they are. What cannot be done is left to whoever writes there.
+    """
+    with contextlib.suppress(OSError):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = home.stat()
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+        is_shared = status.st_mode & stat.S_ISVTX or home in (Path.home(), Path("/"))
+        kept = 0o2770 if status.st_mode & stat.S_ISGID else 0o700
+        if is_ours and not is_shared and status.st_mode & 0o077 & ~kept:
+            home.chmod(status.st_mode & kept)
 
 
 def _lineage_connection() -> str | None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from modelway.job.zip_limits import zip_problem
+
 FORBIDDEN_MODULES = ("torch", "tensorflow", "jax", "airflow")
 FORBIDDEN_EVENTS = (
     *("pickle.find_class", "socket.connect", "subprocess.Popen"),
@@ -60,6 +62,8 @@ def unpack_checked(*, archive: Path, to: Path) -> list[str]:
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
+            if problem := zip_problem(zipped):
+                raise VerificationError(f"the archive is not unpacked: {problem}")
             manifest = json.loads(zipped.read("MANIFEST.json"))["files"]
             names = [name for name in zipped.namelist() if name != "MANIFEST.json"]
             if sorted(names) != sorted(entry["path"] for entry in manifest):

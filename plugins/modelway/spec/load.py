@@ -30,6 +30,8 @@ class LoadedSpecs:
     """all that the models have"""
     unread: int = 0
     """files that do not tell which environments they have"""
+    warnings: tuple[Problem, ...] = ()
+    """what should be mended in good specs and in others, and stops none"""
 
 
 def models_folder() -> Path:
@@ -112,7 +114,8 @@ def load_files(
     return LoadedSpecs(
         specs=MappingProxyType(dict(sorted(specs.items()))),
         # What is wrong with a file that many extend is said once.
-        problems=tuple(dict.fromkeys(problems)),
+        problems=tuple(one for one in dict.fromkeys(problems) if one.severity == "error"),
+        warnings=tuple(one for one in dict.fromkeys(problems) if one.severity == "warning"),
         sources=MappingProxyType(sources),
         environments=tuple(sorted(environments)),
         unread=unread,
@@ -225,7 +228,7 @@ def _read_layers(file: Path, layers: Layers, *, chosen: str | None, every: bool,
         problems, key=lambda one: (one.file != file, str(one.file), one.line or 0, one.column or 0, one.where)
     )
     return _Read(
-        spec=None if problems else spec,
+        spec=None if any(one.severity == "error" for one in problems) else spec,
         started=started,
         problems=tuple(in_order),
         files=layers.files,
@@ -247,7 +250,7 @@ def _checked(
         return spec, list(problems)
     overlay = places(layers.environments[environment])
     above = dotted((ENVIRONMENTS, environment))
-    return None, [
+    return spec, [
         replace(one, where=f"{above}.{one.where}") if (one.file, one.line, one.column) in overlay else one
         for one in problems
     ]

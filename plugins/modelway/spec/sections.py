@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from modelway.spec.allowed import check_notifier
 from modelway.spec.fields import (
     Backend,
     BaseImage,
@@ -21,7 +22,6 @@ from modelway.spec.fields import (
     Target,
     Text,
 )
-from modelway.spec.notifiers import check_notifier
 from modelway.spec.places import GpuType
 from modelway.spec.problems import Refusal, shown
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
