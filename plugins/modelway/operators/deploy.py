@@ -17,7 +17,7 @@ from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
 from modelway.operators._predictor import breaking_changes, golden_difference, harmless_changes, read_signature
-from modelway.operators._traffic import endpoint_of, refuse_held, stable_of, weights_of
+from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, stable_of, weights_of
 
 
 class DeployModelOperator(ModelwayOperator):
@@ -97,11 +97,8 @@ class DeployModelOperator(ModelwayOperator):
             self._take_back(endpoint, status, stable)
             raise
         self.log.info("the golden inputs' answers differ by at most %.3g from the checkpoint's", difference)
-        weights = weights_of(status)
-        store.record_weights(
-            endpoint=model, model=model, weights=weights, actor=actor(context), run_id=context["dag_run"].run_id
-        )
-        self.log.info("version %d is ready behind %s, weights %s", number, status.url, dict(weights))
+        record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
+        self.log.info("version %d is ready behind %s, weights %s", number, status.url, dict(weights_of(status)))
         return self._told(status)
 
     def _begin(self, current: EndpointStatus | None, run: str) -> RolloutRecord:

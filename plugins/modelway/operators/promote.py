@@ -14,7 +14,7 @@ from modelway.hooks.lineage import open_lineage
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
-from modelway.operators._traffic import endpoint_of, refuse_held, weights_of
+from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, weights_of
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -151,13 +151,7 @@ class PromoteModelOperator(ModelwayOperator):
         return rollout
 
     def _record_weights(self, context: Context, store: Any, status: EndpointStatus) -> None:
-        store.record_weights(
-            endpoint=status.name,
-            model=self.version["model"],
-            weights=weights_of(status),
-            actor=actor(context),
-            run_id=context["dag_run"].run_id,
-        )
+        record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
 
     def _judge(self, settings: Settings, rollout: RolloutRecord) -> RolloutRecord:
         """Add what was counted during the step.
