@@ -3,13 +3,14 @@
 import argparse
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
+from modelway.cli._endpoints import local_endpoints, serving_names, start_endpoint, stop_endpoint
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
 from modelway.cli._traffic import Traffic
@@ -39,6 +40,7 @@ def demo(args: argparse.Namespace) -> int:
     interrupt_once()
     with only_one(settings.home, command="modelway demo"):
         began = time.monotonic()
+        others = serving_names(settings)
         airflow = LocalAirflow(home=settings.home, repository=repository())
         try:
             try:
@@ -50,17 +52,17 @@ def demo(args: argparse.Namespace) -> int:
         # Its own block: an interrupt in the instant before they are ignored must not pass it by.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
-                _stop(settings, airflow)
+                _stop(settings, airflow, others=others)
 
 
-def _stop(settings: Settings, airflow: LocalAirflow) -> None:
-    """Stop Airflow and its jobs, then what serves: an earlier ``modelway run`` may have started it."""
-    from modelway.endpoints.base import load_endpoint
-
+def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str]) -> None:
+    """Stop Airflow and its jobs, then what serves, but for the ``others``, which served before the demo began."""
     try:
         airflow.stop()
     finally:
-        load_endpoint("local", root=settings.endpoint_root).stop(MODEL)
+        for status in local_endpoints(settings):
+            if status.name == MODEL or status.name not in others:
+                stop_endpoint(settings, status.name, actor="demo")
 
 
 def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, *, leave: bool) -> int:
@@ -111,31 +113,17 @@ def _next_version(settings: Settings) -> int:
 
 
 def _restore(console: Any, settings: Settings) -> None:
-    """Bring back what the endpoint served when the demo was last stopped, where the model spec says."""
-    from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
-    from modelway.spec.load import load_spec, models_folder
-
-    endpoint = load_endpoint("local", root=settings.endpoint_root)
-    status = endpoint.status(MODEL)
-    if status is None:
-        return
-    predictors = tuple(
-        Predictor(version=each.version, image=each.image, weight=each.weight) for each in status.predictors
-    )
-    spec = load_spec(models_folder() / MODEL)
-    status = endpoint.apply(
-        EndpointSpec(
-            name=MODEL,
-            model=MODEL,
-            predictors=predictors,
-            stable=status.stable,
-            host=spec.endpoint.host,
-            port=spec.endpoint.port,
-            model_path=spec.image.path,
-        )
-    )
-    weights = ", ".join(f"version {each.version} {each.weight} %" for each in predictors)
-    console.print(f"the endpoint serves again at {status.url} ({weights})", highlight=False)
+    """Bring back every endpoint of the home that does not answer; what cannot be brought back is said."""
+    for before in local_endpoints(settings):
+        if before.ready:
+            continue
+        try:
+            status = start_endpoint(settings, before.name, actor="demo")
+        except ModelwayError as error:
+            console.print(f"the endpoint {before.name} does not serve again: {error}", markup=False, highlight=False)
+            continue
+        weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
+        console.print(f"the endpoint {before.name} serves again at {status.url} ({weights})", highlight=False)
 
 
 class _Run:

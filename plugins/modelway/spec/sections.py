@@ -183,6 +183,9 @@ class RolloutSection(Section):
     steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
     interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
     alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
+    allow_signature_change: bool = Field(
+        default=False, description="Whether inputs and outputs may differ from those of the version that serves"
+    )
 
 
 def _long_param(value: Any) -> Any:
