@@ -22,7 +22,7 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
-from modelway.operators._reported import cost_of, gpus
+from modelway.operators._reported import cost_of, gpus, store_events
 
 
 class TrainModelOperator(JobOperator):
@@ -117,7 +117,7 @@ class TrainModelOperator(JobOperator):
             if problem := damage(checkpoint):
                 self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
                 continue
-            artifact = store.put(checkpoint.path, model=job.model)
+            artifact = store.put(checkpoint.path, model=job.model, opened=checkpoint.open)
             if artifact.digest != checkpoint.digest:
                 raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
             made.append({"id": checkpoint.id, "stage": self.stage, "step": checkpoint.step, **artifact.to_dict()})
@@ -134,12 +134,12 @@ class TrainModelOperator(JobOperator):
                 f"there are {len(checkpoints)} checkpoints now, Airflow maps tasks over at most {most}",
                 do="Write fewer checkpoints, or raise [core] max_map_length",
             )
-        events = store.put(folder / "events.jsonl", model=job.model)
+        events = store_events(store, folder, model=job.model, warn=self.log.warning)
         self._report(
             context,
             params=dict(job.params),
             seed=job.seed,
-            events=events.to_dict(),
+            events=events.to_dict() if events else None,
             **cost_of(folder, status=status, options=self.options),
         )
         return checkpoints
