@@ -178,8 +178,8 @@ def _copy(data: Iterator[bytes], to: Path) -> None:
                 continue
             if _unpack(archive, member, root / name, root=root):
                 seen.add(name)
-    for path in sorted((to / "output").rglob("*"), reverse=True):
-        if path.relative_to(to).as_posix() not in seen:
+    for path in sorted((root / "output").rglob("*"), reverse=True):
+        if path.relative_to(root).as_posix() not in seen or (path.is_symlink() and not _stays_below(path, root)):
             _remove(path)
 
 
@@ -197,6 +197,7 @@ def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, *, 
     source = _content(archive, member, root)
     if source is None:
         return False
+    target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.fetched")
     beside.unlink(missing_ok=True)
     with source, beside.open("xb") as copy:
@@ -225,16 +226,22 @@ def _link(linkname: str, target: Path, root: Path) -> bool:
     """Make a link that stays below, by all the links that it leads through; none stands for a folder of the job's."""
     if target.parent == root or posixpath.isabs(linkname):
         return False
+    if not _stays_below(target.parent / linkname, root):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.fetched")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(linkname)
+    _replace(beside, target)
+    return True
+
+
+def _stays_below(path: Path, root: Path) -> bool:
+    """Whether a path ends below ``root``; what links lead through may be unpacked later, so that it is asked again."""
     try:
-        stays = (target.parent / linkname).resolve().is_relative_to(root)
+        return path.resolve().is_relative_to(root)
     except (OSError, RuntimeError):
         return False
-    if stays:
-        beside = target.with_name(f".{target.name}.fetched")
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(linkname)
-        _replace(beside, target)
-    return stays
 
 
 def _replace(beside: Path, target: Path) -> None:
