@@ -24,6 +24,7 @@ from modelway.backends._merged_log import read_merged
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, image_of
 from modelway.errors import CapabilityMissing, JobLost, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.ending import checked_ending
 
 #: what this backend gives where the engine has it; lint reads it without importing this file
 POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process", "image"})
@@ -198,7 +199,8 @@ class DockerBackend:
         if inspected["State"].get("Running"):
             return self._over_time(handle, inspected) or status_of(inspected, ending=None, cancelled=False)
         folder = _folder_of(inspected, handle)
-        ending = files.read_json(self.engine.get(inspected["Id"], f"{folder}/exit-0.json"))
+        left = files.read_json(self.engine.get(inspected["Id"], f"{folder}/exit-0.json"))
+        ending = checked_ending(left) if left is not None else None
         marked = self.engine.get(inspected["Id"], f"{folder}/{generations.CANCELLED}")
         return status_of(inspected, ending=ending, cancelled=marked is not None)
 

@@ -1,6 +1,7 @@
 """Train one stage of a model."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from airflow.sdk.configuration import conf
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
+from modelway.job.checkpoints import open_recorded
 from modelway.job.contract import damage, recorded_checkpoints
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
@@ -24,7 +26,7 @@ from modelway.operators._base import (
     store_from,
 )
 from modelway.operators._mapped import map_index, map_item
-from modelway.operators._reported import cost_of, gpus
+from modelway.operators._reported import cost_of, gpus, store_events
 from modelway.operators.arguments import Checks, is_known, same_source, unused_params
 from modelway.spec.problems import Refusal, shown
 
@@ -155,7 +157,7 @@ class TrainModelOperator(JobOperator):
             if problem := damage(checkpoint):
                 self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
                 continue
-            artifact = store.put(checkpoint.path, model=job.model)
+            artifact = store.put(checkpoint.path, model=job.model, opened=partial(open_recorded, checkpoint))
             if artifact.digest != checkpoint.digest:
                 raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
             made.append(
@@ -174,12 +176,12 @@ class TrainModelOperator(JobOperator):
                 f"there are {len(checkpoints)} checkpoints now, Airflow maps tasks over at most {most}",
                 do="Write fewer checkpoints, or raise [core] max_map_length",
             )
-        events = store.put(folder / "events.jsonl", model=job.model)
+        events = store_events(store, folder, model=job.model, warn=self.log.warning)
         self._report(
             context,
             params=dict(job.params),
             seed=job.seed,
-            events=events.to_dict(),
+            events=events.to_dict() if events else None,
             **cost_of(folder, status=status, options=self.options),
         )
         return checkpoints
