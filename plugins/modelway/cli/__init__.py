@@ -14,6 +14,7 @@ GROUPS = (
     "explain",
     "exports",
     "gc",
+    "init",
     "lineage",
     "lint",
     "new",

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
+from modelway.cli._dag_files import repository
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
 from modelway.cli._traffic import Traffic
-from modelway.cli.run import repository
 from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.hooks.settings import Settings, load_settings
 
@@ -165,27 +165,14 @@ class _Run:
 
 def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
     """Show progress and send traffic meanwhile; return the run's state and what the traffic met."""
-    from modelway.cli._progress import follow
+    from modelway.cli._progress import follow, task_order
     from modelway.endpoints.base import load_endpoint
+    from modelway.spec.load import load_spec, models_folder
 
     endpoint = load_endpoint("local", root=settings.endpoint_root)
     with Traffic(endpoint=endpoint, model=MODEL, requests=_requests(), new=number) as traffic:
-        state = follow(console, run=run, order=_task_order(), each=airflow.check)
+        state = follow(console, run=run, order=task_order(load_spec(models_folder() / MODEL)), each=airflow.check)
     return state, traffic
-
-
-def _task_order() -> list[str]:
-    from modelway.spec.load import load_spec, models_folder
-
-    spec = load_spec(models_folder() / MODEL)
-    return [
-        "package",
-        "plan",
-        *(f"train.{stage.name}" for stage in spec.stages()),
-        *("evaluate.divide", "evaluate.checkpoint", "evaluate.select"),
-        *("freeze.freeze", "freeze.verify", "freeze.register"),
-        *("serve.build_image", "serve.deploy", "serve.promote"),
-    ]
 
 
 def _requests() -> list[dict[str, Any]]:
