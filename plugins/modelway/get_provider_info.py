@@ -15,9 +15,7 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Where modelway finds and keeps things, the same in every component.",
                 "options": {
                     "models": _folder("The folder of the models", "MODELWAY_MODELS", "/opt/airflow/include/models"),
-                    "home": _folder(
-                        "The folder of all that is kept here", "MODELWAY_HOME", "/srv/modelway"
-                    ),
+                    "home": _folder("The folder of all that is kept here", "MODELWAY_HOME", "/srv/modelway"),
                 },
             }
         },

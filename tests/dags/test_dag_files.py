@@ -159,9 +159,7 @@ def test_the_demo_tells_of_every_task(tmp_path, models):
 
     dag = bag(REPOSITORY / "dags", tmp_path, models)["dags"]["digits"]["dag"]
     order = task_order(load_spec(REPOSITORY / "include" / "models" / "digits"))
-    assert sorted(order) == sorted(
-        task["__var"]["task_id"] for task in dag["tasks"]
-    )
+    assert sorted(order) == sorted(task["__var"]["task_id"] for task in dag["tasks"])
 
 
 def test_the_package_brings_the_same_dag_files():

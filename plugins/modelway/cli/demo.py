@@ -13,8 +13,9 @@ from modelway.cli._airflow_processes import LocalAirflow
 from modelway.cli._dag_files import repository
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
+from modelway.cli._leftovers import recorded_start
 from modelway.cli._traffic import Traffic
-from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
 
 MODEL = "digits"
@@ -36,10 +37,16 @@ def demo(args: argparse.Namespace) -> int:
 
     console = Console()
     settings = load_settings()
+    _see_its_model()
     interrupt_once()
-    with only_one(settings.home, command="modelway demo"):
+    with (
+        only_one(settings.home, command="modelway demo"),
+        recorded_start(settings.home, command="modelway demo", serving=settings.endpoint_root) as (mark, left),
+    ):
+        if left:
+            console.print(left, markup=False, highlight=False, soft_wrap=True)
         began = time.monotonic()
-        airflow = LocalAirflow(home=settings.home, repository=repository())
+        airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark)
         try:
             try:
                 with console.status("starting Airflow (api-server, scheduler, dag-processor, triggerer)"):
@@ -51,6 +58,22 @@ def demo(args: argparse.Namespace) -> int:
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
                 _stop(settings, airflow)
+
+
+def _see_its_model() -> None:
+    """See that the model of the demo is there.
+
+    :raises UnknownModel: it is not, as where modelway was installed as a package
+    """
+    from modelway.spec.load import find_specs, models_folder
+
+    if not (models_folder() / MODEL).is_dir():
+        raise UnknownModel(
+            f"the demo's model '{MODEL}' is not there",
+            where=str(models_folder()),
+            known=[file.parent.name for file in find_specs(models_folder())[0]],
+            do="Run the demo in a clone of modelway, or a model of your own with: modelway run MODEL",
+        )
 
 
 def _stop(settings: Settings, airflow: LocalAirflow) -> None:
