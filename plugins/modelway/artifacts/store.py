@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from modelway.artifacts.copying import copy, copy_to_end, kept_part, new_part
 from modelway.artifacts.whole_files import sync_folder
-from modelway.errors import DigestMismatch, ModelwayError, NotWritable
+from modelway.errors import CapabilityMissing, DigestMismatch, ModelwayError, NotWritable
 
 #: what an object whose bytes were not those of its digest is called from then on
 QUARANTINE = ".quarantine"
@@ -296,7 +296,15 @@ def _holds(fs: Any, place: str, size: int, digest: str) -> bool:
 def _filesystem(uri: str) -> tuple[Any, str]:
     import fsspec
 
-    fs, place = fsspec.core.url_to_fs(uri)
+    try:
+        fs, place = fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        extra = "modelway[google]" if uri.startswith(("gs://", "gcs://")) else "what the message names"
+        raise CapabilityMissing(
+            f"the package that reads this store is not installed ({error})",
+            where=uri,
+            do=f"Install {extra} wherever Airflow's workers and triggerers run",
+        ) from error
     return fs, str(place)
 
 

@@ -170,7 +170,7 @@ def told(uri: str, *, submitted: bool = False) -> Iterator[None]:
     except ImportError as error:
         raise CapabilityMissing(
             f"the worker cannot read {uri}: {error}",
-            do="Install s3fs for s3://, gcsfs for gs:// where Airflow's workers and triggerers run",
+            do="Install s3fs for s3://, modelway[google] for gs:// where Airflow's workers and triggerers run",
         ) from error
     except (SubmitFailed, CapabilityMissing):
         raise

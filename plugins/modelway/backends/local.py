@@ -35,6 +35,9 @@ ALLOWED = (
     *("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH"),
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
+#: says which command started a process, so that the next one finds what a killed one left
+MARK = "MODELWAY_STARTED_BY"
+SUPERVISOR = "modelway.backends._supervise"
 #: what this backend gives where the machine has it; lint reads it without importing this file
 POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"})
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -165,13 +168,13 @@ class LocalBackend:
         plugins = Path(__file__).resolve().parents[2]
         with (attempt / "supervisor.txt").open("ab") as output:
             supervisor = subprocess.Popen(
-                [sys.executable, "-P", "-m", "modelway.backends._supervise", str(attempt)],
+                [sys.executable, "-P", "-m", SUPERVISOR, str(attempt)],
                 cwd=attempt,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**request.environment, **_pip_settings(), "PYTHONPATH": str(plugins)},
+                env={**request.environment, **_own_settings(), "PYTHONPATH": str(plugins)},
             )
         # Whoever submitted may live long: the ended supervisor must not stay as a zombie.
         threading.Thread(target=supervisor.wait, daemon=True).start()
@@ -225,9 +228,9 @@ def _environment(job: Job, options: Options) -> dict[str, str]:
     return {**kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
 
 
-def _pip_settings() -> dict[str, str]:
-    """Return pip's settings, for the supervisor alone: an index's URL may hold a password."""
-    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+def _own_settings() -> dict[str, str]:
+    """Return what the supervisor alone sees: the starter's mark, and pip's settings, whose URLs may hold a password."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == MARK}
 
 
 def _handle(request: LocalRequest, attempt: Path) -> Handle:

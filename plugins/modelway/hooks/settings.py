@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelway.errors import ModelwayError
+from modelway.folders import home_folder
 from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment
 from modelway.lineage.exporters.base import Destination, known_exporters
 
@@ -40,14 +41,13 @@ class Settings:
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
-    ``MODELWAY_HOME`` (default: ``.modelway`` beside ``plugins/``) holds everything that has no address of its own;
+    ``MODELWAY_HOME`` holds everything that has no address of its own (default: see ``modelway.folders``);
     ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere. The
     lineage may also be given as the connection ``modelway_lineage``: ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
 
     :raises ModelwayError: that connection cannot be read
     """
-    beside_plugins = Path(__file__).resolve().parents[3] / ".modelway"
-    home = Path(os.environ.get("MODELWAY_HOME") or beside_plugins).absolute()
+    home = home_folder()
     return Settings(
         home=home,
         artifact_root=os.environ.get("MODELWAY_ARTIFACT_ROOT") or (home / "artifacts").as_uri(),

@@ -25,6 +25,7 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._chunks import evenly
 from modelway.operators._mapped import map_index, map_item
 from modelway.operators._reported import cost_of, gpus, store_events
 from modelway.operators.arguments import Checks, is_known, same_source, unused_params
@@ -48,8 +49,9 @@ class TrainModelOperator(JobOperator):
     :param options: what it may use, see ``modelway.backends.base.Options``
 
     Returns the checkpoints of the stages before and of this one, ``[{id, stage, step, uri, digest, size}]``; expand an
-    EvaluateCheckpointOperator over it. The XCom ``report`` (``task.output["report"]``) holds
-    ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu, peak_memory_bytes, image_digest, skipped}``.
+    EvaluateCheckpointOperator over it, which gets evenly spaced ones of more than Airflow maps over. The XCom
+    ``report`` (``task.output["report"]``) holds ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu,
+    peak_memory_bytes, image_digest, skipped}``.
     """
 
     template_fields: Sequence[str] = (
@@ -169,13 +171,7 @@ class TrainModelOperator(JobOperator):
                 where=str(folder),
                 do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
             )
-        checkpoints = [*(self.start_from or []), *made]
-        most = conf.getint("core", "max_map_length")
-        if len(checkpoints) > most:
-            raise JobFailed(
-                f"there are {len(checkpoints)} checkpoints now, Airflow maps tasks over at most {most}",
-                do="Write fewer checkpoints, or raise [core] max_map_length",
-            )
+        checkpoints = self._mappable([*(self.start_from or []), *made])
         events = store_events(store, folder, model=job.model, warn=self.log.warning)
         self._report(
             context,
@@ -185,3 +181,19 @@ class TrainModelOperator(JobOperator):
             **cost_of(folder, status=status, options=self.options),
         )
         return checkpoints
+
+    def _mappable(self, checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return as many checkpoints as can be evaluated, evenly spaced, where a task is mapped over them.
+
+        Airflow refuses a longer list when it is returned, which would lose the training.
+        """
+        most = conf.getint("core", "max_map_length")
+        if len(checkpoints) <= most or not any(self.iter_mapped_dependants()):
+            return checkpoints
+        self.log.warning(
+            "of %d checkpoints %d go on, evenly spaced and the last one: Airflow maps tasks over no more ([core] "
+            "max_map_length); all are in the artifact store, and DivideCheckpointsOperator (per_job: auto) takes all",
+            len(checkpoints),
+            most,
+        )
+        return evenly(checkpoints, most)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from modelway import folders
 from modelway.artifacts.snapshot import MODELS, snapshot_of
 from modelway.names import nearest
 from modelway.spec.check import check_spec
@@ -35,10 +36,8 @@ class LoadedSpecs:
 
 
 def models_folder() -> Path:
-    """Return the folder of the models: ``MODELWAY_MODELS``, or ``include/models`` beside ``plugins/``."""
-    if named := os.environ.get("MODELWAY_MODELS"):
-        return Path(named).absolute()
-    return Path(__file__).resolve().parents[3] / "include" / "models"
+    """Return the folder of the models, see ``modelway.folders``."""
+    return folders.models_folder()
 
 
 def models_beside(dag_file: Path) -> Path:
@@ -147,7 +146,9 @@ def find_specs(folder: Path) -> tuple[tuple[Path, ...], tuple[Problem, ...]]:
         names = sorted(os.listdir(folder))
     except OSError as error:
         what = f"the folder of the models cannot be read: {(error.strerror or str(error)).lower()}"
-        return (), (Problem(file=folder, what=what, do="Create it, or set MODELWAY_MODELS to the right one"),)
+        return (), (
+            Problem(file=folder, what=what, do="Make it with modelway init, or set MODELWAY_MODELS to the right one"),
+        )
     files: list[Path] = []
     problems: list[Problem] = []
     for name in names:
