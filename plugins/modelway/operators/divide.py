@@ -53,9 +53,8 @@ class DivideCheckpointsOperator(ModelwayOperator):
         cost = self._measured() if self.per_job == AUTO else None
         # A longer list cannot be mapped over, which would fail this task when training is done.
         most = conf.getint("core", "max_map_length")
-        shares = divided(
-            flat_checkpoints(self.checkpoints), parallel=self.parallel, per_job=self.per_job, cost=cost, most=most
-        )
+        checkpoints = flat_checkpoints(self.checkpoints)
+        shares = divided(checkpoints, parallel=self.parallel, per_job=self.per_job, cost=cost, most=most)
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
