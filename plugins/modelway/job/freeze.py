@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.job.batches import graph_batches
 from modelway.job.exported import Exported
-from modelway.job.freezable import answer_names, bare_module
+from modelway.job.freezable import answer_names, bare_module, check_other_sizes
 from modelway.job.golden import write_golden
 from modelway.job.inputs import named_inputs
 from modelway.job.outputs import DATATYPES, final_names
@@ -44,6 +44,7 @@ def freeze(*, exported: Exported, name: str, seed: int, folder: Path) -> None:
     program, tensors = split_weights(
         export_program(module, inputs, outputs=outputs), folder / "model", learned=set(module.state_dict())
     )
+    check_other_sizes(module, inputs, program)
     write_golden(module, inputs.examples, program, folder / "golden", fixed=bool(exported.unbatched))
     (folder / "outputs" / "model.yml").write_text(
         json.dumps(_description(name, module, program, tensors), indent=1, sort_keys=True, allow_nan=False)
