@@ -45,7 +45,7 @@ HOSTILE = {
     "an evaluation of a list": '{"kind": "evaluation", "input": [], "metrics": {}, "seconds": 1}',
     "metrics that are no numbers": '{"kind": "evaluation", "input": "a", "metrics": {"a": "b"}, "seconds": 1}',
     "an evaluation without seconds": '{"kind": "evaluation", "input": "a", "metrics": {"a": 1}}',
-    "a checkpoint elsewhere": '{"kind": "checkpoint", "id": "a", "step": 1, "path": "/etc/passwd", "sha256": "", "size": 1}',
+    "a checkpoint elsewhere": '{"kind": "checkpoint", "id": "a", "step": 1, "path": "/etc/passwd"}',
     "a checkpoint above": '{"kind": "checkpoint_removed", "id": "a", "path": "output/../../x"}',
     "a data set that is a list": '{"kind": "dataset", "name": ["a"]}',
     "rows that are none": '{"kind": "dataset", "name": "a", "rows": -1}',
@@ -76,6 +76,13 @@ def test_of_each_kind_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch, tmp
     left_out = LeftOut()
     assert [event["kind"] for event in read_events(tmp_path, left_out=left_out)] == ["metric"] * 3 + ["checkpoint"]
     assert left_out.notes()[0].startswith("2 events of kind 'metric' left out: there are more than 3")
+
+
+def test_of_charts_so_many_are_kept_for_each_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(event_limits.MOST, "figure", 2)
+    figure = {"kind": "figure", "name": "c", "chart": "line", "data": {"x": [1], "y": [1]}}
+    lines = [json.dumps(figure | {"input": name}) for name in ("a", "b") for _ in range(3)]
+    assert [event["input"] for event in parse_events("\n".join(lines).encode())] == ["a", "a", "b", "b"]
 
 
 def test_a_job_cannot_fill_the_notes_with_kinds_of_its_own(tmp_path: Path) -> None:

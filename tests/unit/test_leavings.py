@@ -1,4 +1,4 @@
-"""A job leaves links, FIFOs and wrong documents in the places that are read and written for it: none leads elsewhere."""
+"""A job leaves links, FIFOs and wrong documents where its folder is read and written: none leads elsewhere."""
 
 import io
 import json

@@ -34,32 +34,24 @@ def folder(tmp_path: Path) -> Path:
 def leave(folder: Path, how: str) -> str:
     """Leave a file in a way that leads elsewhere; return its name."""
     secret = folder.parent / "outside" / "secret.json"
-    if how == "absolute":
-        (folder / "left").symlink_to(secret)
-    elif how == "relative":
-        (folder / "output" / "left").symlink_to("../../outside/secret.json")
-        return "output/left"
-    elif how == "folder":
-        (folder / "try-1").symlink_to(secret.parent)
-        return "try-1/secret.json"
-    elif how == "chain":
-        (folder / "output" / "deep" / "up").symlink_to("../..")
-        (folder / "left").symlink_to("output/deep/up/../outside/secret.json")
-    elif how == "loop":
-        (folder / "left").symlink_to("left")
-    elif how == "dots":
-        return "output/../../outside/secret.json"
-    elif how == "root":
-        return str(secret)
-    elif how == "proc":
-        (folder / "left").symlink_to(f"/proc/self/root{secret}")
+    (folder / "output" / "deep" / "up").symlink_to("../..")
+    links = {
+        "absolute": secret,
+        "relative": "../outside/secret.json",
+        "chain": "output/deep/up/../outside/secret.json",
+        "loop": "left",
+        "proc": f"/proc/self/root{secret}",
+        "device": "/dev/zero",
+        "folder": secret.parent,
+    }
+    if how in links:
+        (folder / "left").symlink_to(links[how])
     elif how == "fifo":
         os.mkfifo(folder / "left")
-    elif how == "device":
-        (folder / "left").symlink_to("/dev/zero")
-    else:
+    elif how == "directory":
         (folder / "left").mkdir()
-    return "left"
+    names = {"folder": "left/secret.json", "dots": "output/../../outside/secret.json", "root": str(secret)}
+    return names.get(how, "left")
 
 
 HOSTILE = ("absolute", "relative", "folder", "chain", "loop", "dots", "root", "proc", "fifo", "device", "directory")

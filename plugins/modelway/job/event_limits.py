@@ -16,8 +16,8 @@ LONGEST_LINE = 4 << 20
 MOST_BYTES = 64 << 20
 #: of what is looked through at all, in bytes
 MOST_LOOKED_AT = 4 << 30
-#: how many events of a kind are kept; of other kinds ``MOST_OF_A_KIND``
-MOST = {"metric": 500_000, "checkpoint": 200_000, "checkpoint_removed": 200_000, "figure": 5_000, "importance": 2_000}
+#: how many events of a kind are kept, of some for each checkpoint that is evaluated; of others ``MOST_OF_A_KIND``
+MOST = {"metric": 500_000, "checkpoint": 200_000, "checkpoint_removed": 200_000, "figure": 100, "importance": 100}
 MOST_OF_A_KIND = 20_000
 MOST_IMPORTANCES = 10_000
 #: of a chart after its curves are thinned, in bytes
@@ -28,6 +28,12 @@ LONGEST_TEXT = 64 << 10
 LONGEST_NAME = 500
 _LARGEST_INTEGER = 2**63 - 1
 _NOT_FINITE = ("nan", "inf", "-inf")
+
+
+def counted_as(event: dict[str, Any]) -> tuple[str, str | None]:
+    """Return what an event that is as it must be is counted with."""
+    of_input = event["kind"] in ("figure", "importance")
+    return event["kind"], event.get("input") if of_input else None
 
 
 def most_of(kind: str) -> int:

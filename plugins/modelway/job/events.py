@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from modelway.job.event_limits import LONGEST_LINE, MOST_BYTES, MOST_LOOKED_AT, most_of, problem_of
+from modelway.job.event_limits import LONGEST_LINE, MOST_BYTES, MOST_LOOKED_AT, counted_as, most_of, problem_of
 from modelway.job.left_files import append_below, open_below
 
 EVENTS = "events.jsonl"
@@ -106,7 +106,7 @@ def _lines(file: IO[bytes], left_out: LeftOut) -> Iterator[bytes]:
 
 
 def _checked(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[dict[str, Any]]:
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str | None], int] = {}
     size = 0
     for line in lines:
         try:
@@ -122,8 +122,9 @@ def _checked(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[dict[str, An
             left_out.add(event["kind"], problem)
             continue
         kind, size = event["kind"], size + len(line)
-        counts[kind] = counts.get(kind, 0) + 1
-        if counts[kind] > most_of(kind) or size > MOST_BYTES:
+        counted = counted_as(event)
+        counts[counted] = counts.get(counted, 0) + 1
+        if counts[counted] > most_of(kind) or size > MOST_BYTES:
             left_out.add(kind, f"there are more than {most_of(kind):,}, or all have more than {MOST_BYTES:,} bytes")
             size -= len(line)
             continue

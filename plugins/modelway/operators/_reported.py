@@ -29,6 +29,10 @@ Events = Sequence[Mapping[str, Any]]
 Report = Mapping[str, Any]
 
 
+#: of a run, all its stages together: a page shows them all
+MOST_FIGURES = 500
+
+
 def store_events(store: ArtifactStore, folder: Path, *, model: str, warn: Callable[[str], None]) -> Artifact | None:
     """Store what a job reported; None when it reported nothing.
 
@@ -152,7 +156,7 @@ def figure_records(
                 name=name, kind=str(event.get("chart")), data=data, stage=of_stage, checkpoint=checkpoint
             )
             found[of_stage, checkpoint, name] = figure
-    return tuple(found.values())
+    return tuple(found.values())[:MOST_FIGURES]
 
 
 def importance_records(
