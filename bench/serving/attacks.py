@@ -74,7 +74,7 @@ class Attack:
         return self.post(*binary(8192))
 
     def gzip_bomb(self) -> str:
-        """A small body that unfolds to 512 MiB."""
+        """A small body that unfolds to 128 MiB."""
         return self.post(BOMB, {"content-encoding": "gzip"})
 
     def deep(self) -> str:
@@ -145,7 +145,7 @@ def binary(rows: int) -> tuple[bytes, dict[str, str]]:
     return head + bytes(rows * 256), {"inference-header-content-length": str(len(head))}
 
 
-BOMB = gzip.compress(b" " * (512 << 20), 1)
+BOMB = gzip.compress(b" " * (128 << 20), 1)
 FAT = b"inference-header-content-length: 100\r\n\r\n" + b" " * (59 << 20)
 KINDS = (
     Attack.long_strings,

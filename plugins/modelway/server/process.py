@@ -20,9 +20,14 @@ def limit_process() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    limit_memory(_memory())
+
+
+def limit_memory(size: int) -> None:
+    """Let the process have ``size`` bytes of memory for itself, at most."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (_memory(), most))
+        resource.setrlimit(resource.RLIMIT_DATA, (size, most))
 
 
 def _memory() -> int:

@@ -7,7 +7,6 @@ server's side. Each message both ways is a line of JSON, ``{"size": BYTES, ...}`
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +15,15 @@ from typing import IO, Any
 import orjson
 
 from modelway.server.codec import decode
+from modelway.server.process import limit_memory
 from modelway.server.refusal import CannotServe, Refusal
 from modelway.server.signature import Signature, read_signature
 from modelway.server.tensors import to_binary
 
+#: bytes of JSON that a value has, about; the memory for parsing goes by the number of values
+JSON_BYTES_OF_A_VALUE = 16
 #: bytes that one JSON value may take while it is parsed, with room
-_PER_VALUE = 320
-#: bytes of the process before the first request, with room
-_BASE = 256 << 20
+_PER_VALUE = 192
 
 
 class Translator:
@@ -34,6 +34,8 @@ class Translator:
 
         :param max_values: JSON values of one request, at most
         """
+        # as this one, wherever the server found itself
+        self._environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         self._argv = [sys.executable, "-P", "-m", "modelway.server.translate", str(model_dir), str(max_values)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +45,9 @@ class Translator:
         :raises Refusal: 400 or 413, as the decoder does; 413 also when the process does not survive the request
         """
         if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = subprocess.Popen(
+                self._argv, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -89,8 +93,8 @@ def translate(body: bytes, json_length: str | None, signature: Signature, *, max
 def main(model_dir: Path, max_values: int) -> int:
     """Translate until the server closes the pipe."""
     os.nice(10)
-    most = _BASE + max_values * _PER_VALUE
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    # the request and its binary form, beside what is parsed
+    limit_memory(_data() + max_values * (_PER_VALUE + 3 * JSON_BYTES_OF_A_VALUE))
     signature = read_signature(model_dir / "outputs" / "model.yml")
     while True:
         try:
@@ -106,6 +110,14 @@ def main(model_dir: Path, max_values: int) -> int:
             content, answer = b"the JSON takes too much memory, send large tensors as binary data", {"status": 413}
         del body
         _write(sys.stdout.buffer, answer, content)
+
+
+def _data() -> int:
+    """Return the bytes of memory that the process has for itself before the first request."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 256 << 20
 
 
 def _write(file: IO[bytes], head: dict[str, Any], content: bytes | bytearray) -> None:

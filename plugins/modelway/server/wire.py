@@ -62,6 +62,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_since: float | None = None
     #: bytes of that head in earlier reads
     _head_bytes = 0
+    #: whether the end of a body is still to come, be it answered already or not
+    _in_body = False
     #: bytes read since, and when, the body last made enough progress
     _body_bytes = 0
     _body_since = 0.0
@@ -106,6 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the answer to a request whose head is complete."""
         self._body_since, self._body_bytes, self._around, self._head_since = time.monotonic(), 0, 0, None
+        self._in_body = True
         app = self.app
         if len(self.headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in self.headers) > _MAX_HEAD:
             self.app = _headers_too_large  # type: ignore[assignment]
@@ -113,6 +116,11 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
         finally:
             self.app = app
+
+    def on_message_complete(self) -> None:
+        """End the body."""
+        self._in_body = False
+        super().on_message_complete()
 
     def check(self, now: float) -> None:
         """Cut the client off when it is too slow."""
@@ -122,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._head_since is not None:
             if now - self._head_since > HEAD_SECONDS:
                 self._cut_off(408, f"the headers did not come within {HEAD_SECONDS:.0f} s")
-        elif self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
+        elif self._in_body:
             self._check_body(now)
         else:
             self._check_unsent(now)
@@ -130,11 +138,12 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def arriving(self) -> bool:
         """Whether the end of a body is still to come."""
-        return self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete
+        return self._in_body and not self.cycle.response_complete
 
     def _check_body(self, now: float) -> None:
         # not the client's fault while nothing is read from it
-        if self._body_bytes >= BODY_PROGRESS or self.flow.read_paused:
+        answered = self.cycle.response_complete
+        if not answered and (self._body_bytes >= BODY_PROGRESS or self.flow.read_paused):
             self._body_bytes, self._body_since = 0, now
         elif now - self._body_since > BODY_SECONDS:
             self._cut_off(408, f"the body brought less than {BODY_PROGRESS} bytes in {BODY_SECONDS:.0f} s")
@@ -147,6 +156,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _cut_off(self, status: int, text: str) -> None:
+        if self._in_body and self.cycle.response_complete:
+            return self.transport.close()
         body = b'{"error":"%s"}' % text.encode()
         head = b"HTTP/1.1 %d \r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, len(body)) + body)
