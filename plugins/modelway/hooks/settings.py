@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelway.errors import ModelwayError
+from modelway.errors import ModelwayError, NotWritable
 from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment
 from modelway.lineage.exporters.base import Destination, known_exporters
 
@@ -42,10 +42,11 @@ def load_settings() -> Settings:
     ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere. The
     lineage may also be given as the connection ``modelway_lineage``: ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
 
-    :raises ModelwayError: that connection cannot be read
+    :raises ModelwayError: that connection cannot be read, or the home is a file
     """
     beside_plugins = Path(__file__).resolve().parents[3] / ".modelway"
     home = Path(os.environ.get("MODELWAY_HOME") or beside_plugins).absolute()
+    _refuse_file(home)
     return Settings(
         home=home,
         artifact_root=os.environ.get("MODELWAY_ARTIFACT_ROOT") or (home / "artifacts").as_uri(),
@@ -53,6 +54,16 @@ def load_settings() -> Settings:
         or _lineage_connection()
         or f"sqlite:///{home / 'lineage.db'}",
     )
+
+
+def _refuse_file(home: Path) -> None:
+    """Refuse a home that cannot be made, for a file is in its place or above it.
+
+    :raises NotWritable: it is so
+    """
+    there = next((place for place in (home, *home.parents) if place.exists()), home)
+    if there.exists() and not there.is_dir():
+        raise NotWritable(f"the home {home} is no folder: {there} is a file", do="Set MODELWAY_HOME to a folder")
 
 
 def _lineage_connection() -> str | None:

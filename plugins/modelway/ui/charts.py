@@ -29,9 +29,14 @@ def chart(figure: FigureRecord) -> Markup:
         return Markup('<p class="soft">This figure of kind {} cannot be drawn.</p>').format(figure.kind)
 
 
-def training_charts(series: Sequence[MetricSeries]) -> list[tuple[str, Markup]]:
-    """Return the name and the chart of each metric that training logged; its stages share one."""
-    by_name = groupby(sorted(series, key=lambda each: each.name), key=lambda each: each.name)
+def training_charts(series: Sequence[MetricSeries], stages: Sequence[str] = ()) -> list[tuple[str, Markup]]:
+    """Return the name and the chart of each metric that training logged; its stages share one.
+
+    :param stages: the names of the stages in the order in which they ran
+    """
+    places = {stage: place for place, stage in enumerate(stages)}
+    ordered = sorted(series, key=lambda each: (each.name, places.get(each.stage, -1)))
+    by_name = groupby(ordered, key=lambda each: each.name)
     return [(name, _metric(list(several))) for name, several in by_name]
 
 
