@@ -44,9 +44,14 @@ def _too_large(data: Mapping[str, Any]) -> str | None:
     return f"it has {points:,} points, at most {MOST_POINTS:,} are drawn" if points > MOST_POINTS else None
 
 
-def training_charts(series: Sequence[MetricSeries]) -> list[tuple[str, Markup]]:
-    """Return the name and the chart of each metric that training logged; its stages share one."""
-    by_name = groupby(sorted(series, key=lambda each: each.name), key=lambda each: each.name)
+def training_charts(series: Sequence[MetricSeries], stages: Sequence[str] = ()) -> list[tuple[str, Markup]]:
+    """Return the name and the chart of each metric that training logged; its stages share one.
+
+    :param stages: the names of the stages in the order in which they ran
+    """
+    places = {stage: place for place, stage in enumerate(stages)}
+    ordered = sorted(series, key=lambda each: (each.name, places.get(each.stage, -1)))
+    by_name = groupby(ordered, key=lambda each: each.name)
     return [(name, _metric(list(several))) for name, several in by_name]
 
 
