@@ -36,7 +36,7 @@ DATATYPES = {
 }
 
 
-def freeze(*, exported: Exported, name: str, seed: int, folder: Path) -> None:
+def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: RealRows | None = None) -> None:
     """Write ``model/``, ``golden/`` and ``outputs/`` of the archive into ``folder``.
 
     :param exported: the model with the checkpoint's weights, which is put into eval mode, and example inputs: a tensor,
