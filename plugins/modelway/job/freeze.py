@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelway.job.batches import graph_batches
+from modelway.job.evidence import write_evidence
 from modelway.job.exported import Exported
-from modelway.job.golden import batch_of, write_golden
 from modelway.job.program import export_program
+from modelway.job.rows import RealRows
 from modelway.job.weights import split_weights
 
 if TYPE_CHECKING:
-    import numpy
     import onnx
     import torch
 
@@ -49,14 +50,23 @@ def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: Real
     module = exported.module
     torch.manual_seed(seed)
     module.eval()
-    inputs = _named_inputs(module, exported.inputs)
+    examples = _named_inputs(module, exported.inputs)
+    # Exporting with a batch of 1 would bake the 1 into the program.
+    inputs = {argument: batch_of(tensor, 2) for argument, tensor in examples.items()}
     for part in ("model", "golden", "outputs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     program = export_program(module, inputs)
     tensors = split_weights(program, folder / "model", learned=set(module.state_dict()))
-    golden = write_golden(module, inputs, program, folder / "golden")
+    joins = write_evidence(
+        exported=exported,
+        examples=examples,
+        output_names=[value.name for value in program.graph.output],
+        graph=graph_batches(program),
+        rows=rows,
+        folder=folder,
+    )
     (folder / "outputs" / "model.yml").write_text(
-        json.dumps(_description(name, module, program, golden, tensors), indent=1, sort_keys=True, allow_nan=False)
+        json.dumps(_description(name, module, program, joins, tensors), indent=1, sort_keys=True, allow_nan=False)
     )
     versions = {opset.domain or "ai.onnx": opset.version for opset in program.opset_import}
     (folder / "outputs" / "graph_version.txt").write_text(
@@ -83,21 +93,33 @@ def _named_inputs(module: "torch.nn.Module", example: Any) -> dict[str, "torch.T
     for argument, tensor in example.items():
         if not isinstance(tensor, torch.Tensor) or tensor.ndim < 1 or not len(tensor):
             raise ValueError(f"export: example input '{argument}' must be a tensor with a batch dimension first")
-    # Exporting with a batch of 1 would bake the 1 into the program.
-    return {argument: batch_of(tensor, 2) for argument, tensor in example.items()}
+    return dict(example)
+
+
+def batch_of(tensor: "torch.Tensor", size: int) -> "torch.Tensor":
+    """Return the first ``size`` rows of a tensor, repeated where it has fewer."""
+    repeats = -(-size // len(tensor))
+    return tensor.detach().repeat(repeats, *[1] * (tensor.ndim - 1))[:size].contiguous()
 
 
 def _description(
     name: str,
     module: "torch.nn.Module",
     program: "onnx.ModelProto",
-    golden: dict[str, dict[str, "numpy.ndarray[Any, Any]"]],
+    joins: tuple[bool, str],
     tensors: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    def signature(side: str) -> list[dict[str, Any]]:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    def signature(values: Any) -> list[dict[str, Any]]:
+        types = [(value.name, value.type.tensor_type) for value in values]
         return [
-            {"name": key, "datatype": DATATYPES[str(array.dtype)], "shape": [-1, *array.shape[1:]]}
-            for key, array in golden[side].items()
+            {
+                "name": key,
+                "datatype": DATATYPES[str(tensor_dtype_to_np_dtype(kind.elem_type))],
+                "shape": [-1 if each.dim_param else each.dim_value for each in kind.shape.dim],
+            }
+            for key, kind in types
         ]
 
     layers = [
@@ -108,8 +130,10 @@ def _description(
     return {
         "name": name,
         "platform": "onnxruntime_onnx",
-        "inputs": signature("inputs"),
-        "outputs": signature("outputs"),
+        "inputs": signature(program.graph.input),
+        "outputs": signature(program.graph.output),
+        "batches": joins[0],
+        "batches_reason": joins[1],
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "tensors": tensors,
         "layers": layers,

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.durable import write_durably
 from modelway.job.joining import Arrays, Model, pick_rows, row_count
 from modelway.job.rows import MOST_BYTES, RealRows
 from modelway.job.scores import Origin, find_origin
+from modelway.job.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -118,8 +118,6 @@ def write_rows(answered: Answered, *, frozen: Model | None = None, score: Score 
     :param score: the function of metrics that ``export`` gave
     :raises ValueError: it gives no metrics
     """
-    from safetensors.numpy import save
-
     folder.mkdir(parents=True, exist_ok=True)
     rows, answers = answered.rows, answered.answers
     about: dict[str, Any] = {
@@ -139,8 +137,8 @@ def write_rows(answered: Answered, *, frozen: Model | None = None, score: Score 
     outputs = {f"outputs/{name}": array for name, array in answers.items()}
     labels = {} if rows.labels is None else {"labels": rows.labels}
     scores = {} if rows.scores is None else {"scores": rows.scores}
-    write_durably(folder / "inputs.safetensors", save({**inputs, **labels}))
-    write_durably(folder / "answers.safetensors", save({**outputs, **scores}))
+    write_tensors(folder / "inputs.safetensors", {**inputs, **labels})
+    write_tensors(folder / "answers.safetensors", {**outputs, **scores})
     (folder / "rows.json").write_text(json.dumps(about, indent=1, sort_keys=True, allow_nan=False))
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.durable import write_durably
 from modelway.job.joining import Arrays, pick_rows, prove_rows_apart, row_count
 from modelway.job.outputs import flat_outputs
+from modelway.job.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -65,8 +65,6 @@ def write_golden(
     :param sizes: batch sizes to try, ``GOLDEN_BATCHES`` by default
     :param given: golden inputs that ``export`` gave, used as they are; without ``sizes``, they are all
     """
-    from safetensors.numpy import save
-
     folder.mkdir(parents=True, exist_ok=True)
     calls = {f"given-{number}": inputs for number, inputs in enumerate(given, start=1)}
     answers = {call: model(inputs) for call, inputs in calls.items()}
@@ -82,8 +80,8 @@ def write_golden(
         calls, answers = {"example": dict(examples)}, {"example": model(examples)}
     for call, outputs in answers.items():
         _note_nan(call, outputs)
-    write_durably(folder / "inputs.safetensors", save(_keyed(calls)))
-    write_durably(folder / "outputs.safetensors", save(_keyed(answers)))
+    write_tensors(folder / "inputs.safetensors", _keyed(calls))
+    write_tensors(folder / "outputs.safetensors", _keyed(answers))
 
 
 def proven_batches(model: CheckpointModel, graph: tuple[bool, str], *pools: Arrays | None) -> tuple[bool, str]:

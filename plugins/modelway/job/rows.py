@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.durable import write_durably
 from modelway.job.joining import evenly, pick_rows, row_count
+from modelway.job.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -67,7 +67,6 @@ def as_arrays(given: Any, *, what: str) -> dict[str, Array]:
 
     :raises ValueError: they are none, have no rows, or differ in how many they have
     """
-    import numpy
 
     if not isinstance(given, Mapping) or not given:
         raise ValueError(f"{what} must be a mapping from the inputs' names to tensors, got {type(given).__name__}")
@@ -140,7 +139,6 @@ def record_rows(
     :raises ValueError: there are other numbers of inputs, labels and scores
     """
     import numpy
-    from safetensors.numpy import save
 
     what = "job.predictions: the inputs"
     arrays, wanted = as_arrays(inputs, what=what), numpy.asarray(scores, dtype="float64")
@@ -158,8 +156,9 @@ def record_rows(
     about = {"of": numpy.array([rows.of]), **{f"metrics/{name}": numpy.array([each]) for name, each in metrics.items()}}
     (output / FOLDER).mkdir(parents=True, exist_ok=True)
     named = {f"inputs/{name}": array for name, array in rows.inputs.items()}
-    write_durably(recorded_files(output, of)["rows"], save({**named, "labels": rows.labels}))
-    write_durably(recorded_files(output, of)["scores"], save({"scores": rows.scores, **about}))
+    files = recorded_files(output, of)
+    write_tensors(files["rows"], {**named, "labels": rows.labels})
+    write_tensors(files["scores"], {"scores": rows.scores, **about})
 
 
 def recorded_files(output: Path, of: str) -> dict[str, Path]:
