@@ -42,6 +42,9 @@ def write_evidence(
                 "real rows are compared only where every input has the batch first; give golden inputs in their place"
             )
         rows = rows.fitting(arrays)
+    elif not batched:
+        sizes = ", ".join(f"{name} {len(array) if array.ndim else 'none'}" for name, array in arrays.items())
+        graph = (False, graph[1]) if not graph[0] else (False, f"not every input has the batch first; rows: {sizes}")
     joins = proven_batches(model, graph, arrays, rows.inputs if rows else None)
     if rows is not None:
         answered = answer_rows(model, rows, apart=joins[0])

@@ -70,8 +70,8 @@ def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answe
     if nearest and apart:
         raise ValueError(
             f"what evaluate recorded is not what the model of export answers: its scores and output "
-            f"'{nearest[0].output}' ({nearest[0].form}): {nearest[1].reason}. Let export load the checkpoint as evaluate "
-            "does and do within forward what evaluate does to the answers, or record no inputs"
+            f"'{nearest[0].output}' ({nearest[0].form}): {nearest[1].reason}. Let export load the checkpoint "
+            "as evaluate does and do within forward what evaluate does to the answers, or record no inputs"
         )
     reason = "rows depend on one another" if nearest else "no output has the shape of the scores"
     answers = joined_answers(model, rows.inputs, size=BATCH)

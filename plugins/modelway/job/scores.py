@@ -105,11 +105,11 @@ class Origin:
 def find_origin(
     outputs: Mapping[str, Array], scores: Array, *, absolute: float, relative: float
 ) -> tuple[Origin, Comparison] | None:
-    """Return which output comes nearest to recorded scores, and how near; None where none has their shape."""
+    """Return which output recorded scores are; else the first of their shape, and how far it is; None: none has it."""
     import numpy
 
     wanted = _rows(scores)
-    found: list[tuple[int, float, int, Origin, Comparison]] = []
+    nearest = None
     for name, array in outputs.items():
         if array.ndim not in (1, 2) or array.dtype.kind != "f" or len(array) != len(wanted):
             continue
@@ -120,9 +120,11 @@ def find_origin(
             with numpy.errstate(all="ignore"):
                 given = origin.scores(outputs)
             if given.shape == wanted.shape:
-                how = compare(given, wanted, absolute=absolute, relative=relative)
-                found.append((how.mismatched, how.largest, len(found), origin, how))
-    return min(found)[3:] if found else None
+                found = origin, compare(given, wanted, absolute=absolute, relative=relative)
+                if not found[1].reason:
+                    return found
+                nearest = nearest or found
+    return nearest
 
 
 def _rows(array: Array) -> Array:

@@ -13,7 +13,16 @@ from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
-from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, run_key, store_from
+from modelway.operators._base import (
+    JobOperator,
+    clear_number,
+    code_of,
+    job_key,
+    plan_of,
+    planned_inputs,
+    run_key,
+    store_from,
+)
 from modelway.operators._reported import cost_of
 
 
@@ -57,7 +66,14 @@ class FreezeModelOperator(JobOperator):
             params=plan_of(self.code).get("params", {}),
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={"checkpoint": Artifact.from_dict(self.selected["checkpoint"])},
+            inputs={
+                name: Artifact.from_dict(artifact)
+                for name, artifact in {
+                    "checkpoint": self.selected["checkpoint"],
+                    **self.selected.get("rows", {}),
+                }.items()
+            },
+            **planned_inputs(self.code),
         )
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:

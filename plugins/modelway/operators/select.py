@@ -95,6 +95,7 @@ def select_checkpoint(
     return {
         "checkpoint": dict(best),
         "metrics": entry["metrics"],
+        "metric": metric,
         "rule": f"{'least' if mode == 'min' else 'greatest'} {metric} of {len(checkpoints)} checkpoints{within}",
         "evaluations": told,
         **_reports(by_id.get(best["id"]) or {}, by_id.values()),
@@ -112,7 +113,7 @@ def _reports(chosen: Mapping[str, Any], evaluations: Iterable[Mapping[str, Any]]
             "backend": costs[0].get("backend"),
             "peak_memory_bytes": max((cost.get("peak_memory_bytes") or 0 for cost in costs), default=0) or None,
         }
-    return found | ({"report": chosen["report"]} if chosen.get("report") else {})
+    return found | {name: chosen[name] for name in ("report", "rows") if chosen.get(name)}
 
 
 def _sum(numbers: Iterable[float | None]) -> float | None:
