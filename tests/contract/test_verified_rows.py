@@ -360,8 +360,8 @@ def test_a_checkpoint_that_answers_otherwise_than_it_was_evaluated_is_refused(fr
 def test_a_path_that_torch_takes_without_gradients_alone_is_found_on_real_rows(verified):
     reason = verified["fast path"]
     assert re.match(
-        r"VerificationError: output 'output' on \d+ of 90 real rows \(from export, given in batches of 32\) is not what "
-        r"the checkpoint answered: it differs by 0\.\d+ at most, on \d+ of 90 rows, most on row \d+ ",
+        r"VerificationError: output 'output' on \d+ of 90 real rows \(from export, given in batches of 32\) is not "
+        r"what the checkpoint answered: it differs by 0\.\d+ at most, on \d+ of 90 rows, most on row \d+ ",
         reason,
     )
     assert "enable_nested_tensor=False" in reason

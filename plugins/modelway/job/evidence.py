@@ -41,7 +41,7 @@ def write_evidence(
             raise ValueError(
                 "real rows are compared only where every input has the batch first; give golden inputs in their place"
             )
-        rows = rows.fitting(arrays)
+        rows = rows.fitting(arrays, dynamic=exported.dynamic)
     elif not batched:
         sizes = ", ".join(f"{name} {len(array) if array.ndim else 'none'}" for name, array in arrays.items())
         graph = (False, graph[1]) if not graph[0] else (False, f"not every input has the batch first; rows: {sizes}")
@@ -58,7 +58,7 @@ def write_evidence(
 def _is_batched(examples: Arrays, exported: Exported) -> bool:
     """Whether whole rows can be taken: every input has as many, and none is said to have no batch."""
     counts = {len(array) if array.ndim else None for array in examples.values()}
-    return not getattr(exported, "unbatched", ()) and len(counts) == 1 and counts != {None}
+    return not exported.unbatched and len(counts) == 1 and counts != {None}
 
 
 def _golden(given: Mapping[str, Any], examples: Arrays, number: int) -> Arrays:
@@ -67,7 +67,7 @@ def _golden(given: Mapping[str, Any], examples: Arrays, number: int) -> Arrays:
     if unknown := sorted(set(given) - set(examples)):
         raise ValueError(f"{what} name the input '{unknown[0]}', forward takes {', '.join(examples)}")
     arrays = {name: as_array(given.get(name, array)) for name, array in examples.items()}
-    return fitting(arrays, examples, what=what, rows_alone=False)
+    return fitting(arrays, examples, what=what)
 
 
 def _frozen_model(folder: Path) -> Any:

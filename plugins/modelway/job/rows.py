@@ -6,7 +6,7 @@ most ``MOST_ROWS`` of them and ``MOST_BYTES`` of inputs stay, evenly spaced, in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,12 +54,12 @@ class RealRows:
         labels, scores = (None if each is None else each[order] for each in (self.labels, self.scores))
         return replace(self, inputs=pick_rows(self.inputs, order), labels=labels, scores=scores)
 
-    def fitting(self, examples: Mapping[str, Array]) -> RealRows:
+    def fitting(self, examples: Mapping[str, Array], *, dynamic: Mapping[str, Collection[int]]) -> RealRows:
         """Return the rows in the types of the example inputs.
 
         :raises ValueError: they are not of their form
         """
-        return replace(self, inputs=fitting(self.inputs, examples, what=f"the rows of {self.source}"))
+        return replace(self, inputs=fitting(self.inputs, examples, what=f"the rows of {self.source}", dynamic=dynamic))
 
 
 def as_arrays(given: Any, *, what: str) -> dict[str, Array]:
@@ -89,19 +89,24 @@ def as_array(value: Any) -> Array:
 
 
 def fitting(
-    inputs: Mapping[str, Array], examples: Mapping[str, Array], *, what: str, rows_alone: bool = True
+    inputs: Mapping[str, Array],
+    examples: Mapping[str, Array],
+    *,
+    what: str,
+    dynamic: Mapping[str, Collection[int]] | None = None,
 ) -> dict[str, Array]:
     """Return inputs in the types of the example inputs, in their order.
 
-    :param rows_alone: they differ from the examples in the number of rows alone; else in the sizes of any dimension
+    :param dynamic: by input, the dimensions beside the first that may have another size; None: all may
     :raises ValueError: the names, the shapes, or the kinds of numbers are not those of the examples
     """
     if set(inputs) != set(examples):
         raise ValueError(f"{what} have the inputs {', '.join(sorted(inputs))}, forward takes {', '.join(examples)}")
     for name, example in examples.items():
         found = inputs[name]
-        same = found.shape[1:] == example.shape[1:] if rows_alone else found.ndim == example.ndim
-        if not same or found.dtype.kind != example.dtype.kind:
+        free = range(found.ndim) if dynamic is None else {0, *dynamic.get(name, ())}
+        sizes = [[size for place, size in enumerate(each.shape) if place not in free] for each in (found, example)]
+        if found.ndim != example.ndim or sizes[0] != sizes[1] or found.dtype.kind != example.dtype.kind:
             raise ValueError(
                 f"{what}: '{name}' is {found.dtype} of shape {list(found.shape)}, the example is {example.dtype} of "
                 f"shape {list(example.shape)}"

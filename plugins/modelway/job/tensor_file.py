@@ -1,7 +1,7 @@
 """Safetensors files, written tensor by tensor: 8 bytes little-endian header length, JSON header, raw tensors.
 
-Every such file of the job is written here. ``safetensors.numpy.save`` writes the memory behind an array as it lies, so a
-view comes back with other numbers and what lies beside it in memory reaches the file; it also needs all bytes at once.
+Every such file of the job is written here. ``safetensors.numpy.save`` writes the memory behind an array as it lies: a
+view comes back with other numbers, and what lies beside it in memory reaches the file. It also needs all bytes at once.
 """
 
 import json
