@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modelway.cli._asked import add_time, open_asked, time_of
 from modelway.cli._tables import print_json, print_table, table
 from modelway.errors import ModelwayError, UnknownModel
+from modelway.lineage.verification import is_on_examples_alone, verified_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +46,7 @@ def list_versions(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    listed = table("VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN")
+    listed = table("VERSION", "ALIASES", "WEIGHT", "METRICS", "VERIFIED", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN")
     for version in found:
         listed.add_row(*_row(version))
     print_table(listed)
@@ -106,12 +107,19 @@ def _row(version: "VersionSummary") -> list[str]:
         " ".join(version.aliases) or "-",
         ", ".join(weights) or "-",
         "  ".join(f"{name} {_number(value)}" for name, value in sorted(version.metrics.items())) or "-",
+        _verified(version),
         version.checkpoint,
         version.image.digest.removeprefix("sha256:")[:12] if version.image else "-",
         f"{version.created_at:%Y-%m-%d %H:%M}Z",
         version.created_by,
         version.run_id,
     ]
+
+
+def _verified(version: "VersionSummary") -> str:
+    if version.verification is None:
+        return "-"
+    return "examples only" if is_on_examples_alone(version.verification) else f"{version.verification['rows']:,} rows"
 
 
 def _number(value: float | None) -> str:
@@ -132,6 +140,7 @@ def _print_facts(detail: "VersionDetail") -> None:
         "Model digest": version.model_digest,
         "Archive": f"{version.archive_digest} {version.archive_size} bytes",
         "": version.archive_uri,
+        "Verified": verified_text(version.verification),
         "Image": version.image.reference if version.image else "-",
         "Code": run.code_digest or "-",
         "Commit": commit,

@@ -35,7 +35,7 @@ class FreezeModelOperator(JobOperator):
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param selected: what SelectCheckpointOperator returned
     :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
-    :param seed: makes the golden inputs repeatable
+    :param seed: makes what ``export`` draws at random repeatable, such as example inputs
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 

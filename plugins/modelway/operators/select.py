@@ -24,10 +24,10 @@ class SelectCheckpointOperator(ModelwayOperator):
     :param mode: ``min`` or ``max``
     :param constraints: limits of other metrics by their names: ``{"accuracy": ">= 0.9", "latency_ms": "<= 20"}``
 
-    Returns ``{checkpoint, metrics, rule, evaluations}``, where an evaluation is
+    Returns ``{checkpoint, metrics, metric, rule, evaluations}``, where an evaluation is
     ``{checkpoint, stage, step, digest, metrics, not_finite, seconds, startup_seconds}`` and, for one that cannot be
     selected, ``left_out``. Where they are known there are also ``cost``, of all evaluations together, and ``report``,
-    where the charts of the selected one are.
+    where the charts of the selected one are, and ``rows``, where the rows are that its evaluation recorded.
     """
 
     template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode", "constraints")
