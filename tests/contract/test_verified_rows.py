@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy
 import pytest
 from modelway.artifacts.archive import write_archive
+from modelway.job import session
 from modelway.job.rows import record_rows, recorded_files
 from modelway.job.scores import metrics_of
 from safetensors.numpy import load_file, save_file
@@ -378,3 +379,9 @@ def test_what_the_refusal_says_makes_them_equal(verified, kind):
 def test_an_evaluation_with_gradients_is_compared_as_it_was_done(verified):
     assert verified["recorded with gradients"]["rows"] == 60
     assert verified["recorded with gradients"]["max_abs_difference"] < 1e-5
+
+
+def test_the_session_has_as_many_threads_as_it_may_use(frozen, monkeypatch):
+    monkeypatch.setattr(session, "usable_cores", lambda: 3)
+    options = session.ProgramModel(frozen["sizes"] / "model" / "model.onnx")._session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)

@@ -9,7 +9,7 @@ from modelway.lineage.verification import verified_text
 from modelway.ui.app import create_app
 from starlette.testclient import TestClient
 
-from tests.lineage_samples import digest, make_record
+from tests.lineage_samples import make_record
 
 ON_ROWS = {
     "rows": 397,
@@ -58,7 +58,7 @@ def test_the_record_says_what_a_version_was_verified_on(store: LineageStore) -> 
         "/models/digits/versions/1/lineage",
         "/models/digits/compare?a=1&b=2",
         "/serving",
-        f"/who-has?content={digest('archive')}",
+        f"/who-has?content={make_record().archive_digest}",
     ],
 )
 def test_every_page_with_a_version_verified_on_examples_alone_marks_it(client: TestClient, path: str) -> None:
@@ -86,6 +86,6 @@ def test_the_command_line_says_so_too(capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_is_left_out_and_why_requests_are_not_joined_is_said() -> None:
     found = {**ON_ROWS, "rows_of": 50_000, "batches": False, "batches_reason": "output 'y' is a single number"}
     assert verified_text(found) == (
-        "served = evaluated on 397 rows, of 50,000 that were evaluated, loss 0.125 (evaluated 0.125), differs by at most "
-        "4.8e-06, requests are not joined: output 'y' is a single number"
+        "served = evaluated on 397 rows, of 50,000 that were evaluated, loss 0.125 (evaluated 0.125), differs by at "
+        "most 4.8e-06, requests are not joined: output 'y' is a single number"
     )

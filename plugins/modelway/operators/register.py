@@ -245,7 +245,7 @@ def version_record(
         checkpoint_digest=chosen["digest"],
         checkpoint_uri=chosen.get("uri"),
         alias=alias,
-        verification=verified,
+        verification=verified if isinstance(verified, Mapping) else None,
         base=int(base["version"]) if base else None,
         architecture=architecture_record(events.json(archive.get("description"))),
         metrics=selected["metrics"],
