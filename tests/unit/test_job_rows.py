@@ -101,9 +101,7 @@ def test_rows_get_the_types_of_the_examples():
     found = fitting(given, examples, what="rows", dynamic={})
     assert [(name, str(array.dtype)) for name, array in found.items()] == [("a", "float32"), ("b", "int64")]
     longer = {**given, "b": numpy.zeros((5, 9), "int32")}
-    with pytest.raises(
-        ValueError, match=r"rows: 'b' is int32 of shape \[5, 9\], the example is int64 of sh"
-    ):
+    with pytest.raises(ValueError, match=r"rows: 'b' is int32 of shape \[5, 9\], the example is int64 of sh"):
         fitting(longer, examples, what="rows", dynamic={})
     assert fitting(longer, examples, what="rows", dynamic={"b": {1: "length"}})["b"].shape == (5, 9)
     with pytest.raises(ValueError, match="'a' is int64 of shape"):
@@ -111,9 +109,7 @@ def test_rows_get_the_types_of_the_examples():
 
 
 def test_a_data_set_of_another_kind_or_with_objects_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"rows of data set 'holdout' cannot be read from rows.csv; give a .npz or"
-    ):
+    with pytest.raises(ValueError, match=r"rows of data set 'holdout' cannot be read from rows.csv; give a .npz or"):
         read_dataset(tmp_path / "rows.csv", name="holdout")
     numpy.savez(tmp_path / "rows.npz", x=numpy.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):

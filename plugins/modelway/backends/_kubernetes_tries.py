@@ -8,7 +8,7 @@ from typing import Any
 
 from modelway.backends import _generations as generations
 from modelway.backends._kubernetes_manifests import GROUP
-from modelway.backends._kubernetes_status import image_digest
+from modelway.backends._kubernetes_pods import image_digest
 from modelway.backends.base import Handle
 
 Object = Mapping[str, Any]

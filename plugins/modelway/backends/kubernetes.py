@@ -23,8 +23,9 @@ from modelway.backends._kubernetes_launchers import WORK
 from modelway.backends._kubernetes_look import Look
 from modelway.backends._kubernetes_manifests import Manifest, digest, run_labels
 from modelway.backends._kubernetes_objects import Objects, handle_of_object, token_of
+from modelway.backends._kubernetes_pods import has_running_container, is_alive
 from modelway.backends._kubernetes_request import KubernetesRequest, request_of
-from modelway.backends._kubernetes_status import has_running_container, is_active, is_alive
+from modelway.backends._kubernetes_status import is_active
 from modelway.backends._kubernetes_tries import SUBMITTED, TryRecord, exits_of, handle_of
 from modelway.backends._merged_log import read_merged
 from modelway.backends._runner import runner_folder

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from modelway.names import nearest
 if TYPE_CHECKING:
     from modelway.spec.load import LoadedSpecs
     from modelway.spec.problems import Problem
+    from modelway.spec.rules import Finding
 
 FORMATS = ("text", "json", "github")
 
@@ -59,12 +60,21 @@ def lint(args: argparse.Namespace) -> int:
             found, unread = find_specs(path)
             files += found
             problems += (*misnamed(path.absolute() / FILE_NAME), *unread)
-    loaded = load_files(files, environment=args.env or "", every_environment=True)
+    loaded = load_files(files, environment=args.env or "", every_environment=True, more=_notifiers)
     problems += loaded.problems
     problems += unknown_to_all(loaded, files, args.env)
     good = f"{counted(len(loaded.specs), 'model spec')}, no problems"
     print(printable({"text": _text, "json": _json, "github": _github}[args.format](problems, good)))
     return 1 if problems else 0
+
+
+def _notifiers(data: Mapping[str, Any]) -> "Iterable[Finding]":
+    """Find what is no notifier; Airflow is loaded for a spec that names one."""
+    if not data.get("notifications"):
+        return ()
+    from modelway.dag.notify import notifier_findings
+
+    return notifier_findings(data)
 
 
 def unknown_to_all(loaded: "LoadedSpecs", files: Sequence[Path], environment: str | None) -> tuple["Problem", ...]:

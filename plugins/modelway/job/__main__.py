@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,9 @@ from modelway.job.contract import STOPPED_STATUS, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.events import read_events
+
+#: colours and the like, which libraries write into messages though nobody sees them on a terminal
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def main(folder: Path) -> int:
@@ -93,7 +97,7 @@ def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
     job.evaluating = checkpoint.name
     if job.spec["command"]:
         return partial(_evaluate_by_command, job, checkpoint)
-    return partial(_model_function(job, "evaluate"), job, checkpoint)
+    return partial(_model_function(job, "evaluate"), job, job.input_checkpoint(checkpoint.name))
 
 
 def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
@@ -111,7 +115,7 @@ def _freeze(job: Job) -> None:
     from modelway.job.rows import real_rows
 
     _record_environment(job)
-    exported = Exported.of(_model_function(job, "export")(job, job.input("checkpoint")))
+    exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
     rows = real_rows(job, exported)
     freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive", rows=rows)
 
@@ -205,7 +209,7 @@ def _reason(folder: Path, error: BaseException) -> str:
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(code):
             where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
-    text = str(error).strip().splitlines()
+    text = _TERMINAL_CODES.sub("", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:1000]
 
 

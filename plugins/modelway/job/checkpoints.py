@@ -17,17 +17,46 @@ _TOLD = {"id": str, "step": int, "path": str, "sha256": str, "size": int}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint file that was written whole: its digest is checked before it is handed out again."""
+    """A checkpoint file that was written whole: its digest is checked before it is handed out again.
+
+    It can be given wherever a path can: ``open(checkpoint)``, ``torch.load(checkpoint)``, ``checkpoint.read_bytes()``.
+    """
 
     id: str
-    step: int
+    step: int | None
+    """None where nobody said it, as of a file from elsewhere"""
     path: Path
     digest: str
     size: int
     at: float = 0.0
-    """when it was written, in seconds since 1970"""
+    """when it was written, in seconds since 1970; 0 where that is not known"""
+    stage: str | None = None
+    """the stage that wrote it"""
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, part: str) -> Path:
+        return self.path / part
+
+    def __getattr__(self, name: str) -> Any:
+        # Not the private ones: copy and pickle look for them before there is a path.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.path, name)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Checkpoint):
+            return vars(self) == vars(other)
+        return self.path == other
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
 
 @dataclass(frozen=True)
@@ -69,7 +98,7 @@ def seconds_of(text: str | float) -> float:
 
 def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints that a job recorded, by step; one written again counts once, as last written."""
-    return sorted(written_checkpoints(folder), key=lambda checkpoint: checkpoint.step)
+    return sorted(written_checkpoints(folder), key=lambda checkpoint: checkpoint.step or 0)
 
 
 def written_checkpoints(folder: Path) -> list[Checkpoint]:

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -169,9 +169,23 @@ class Job:
         return self.folder / "output"
 
     @property
-    def start_from(self) -> Path | None:
+    def start_from(self) -> Checkpoint | None:
         """The checkpoint that the stage before ended with; ``None`` in the first stage."""
-        return self.input("checkpoint")
+        return self.input_checkpoint("checkpoint")
+
+    def input_checkpoint(self, name: str) -> Checkpoint | None:
+        """Return the checkpoint of an input by the input's name, or ``None`` when the job has no such input."""
+        if (path := self.input(name)) is None:
+            return None
+        known = self.spec.get("checkpoints", {}).get(name, {})
+        return Checkpoint(
+            id=known.get("id") or name.split(".", 2)[-1],
+            stage=known.get("stage"),
+            step=known.get("step"),
+            path=path,
+            digest=self.spec.get("digests", {}).get(name) or "",
+            size=path.stat().st_size if path.is_file() else 0,
+        )
 
     def input(self, name: str) -> Path | None:
         """Return an input file by its name, or ``None`` when the job has no such input."""
@@ -189,7 +203,7 @@ class Job:
                 continue
             if self.is_main:
                 print(f"resuming from checkpoint {checkpoint.id} (step {checkpoint.step})", flush=True)
-            return checkpoint
+            return replace(checkpoint, stage=self.stage)
         return None
 
     @property

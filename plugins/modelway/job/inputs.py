@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Tensors to export with, by the name of ``forward``'s argument."""
+    """The example inputs by the name of ``forward``'s argument."""
 
-    tensors: "dict[str, torch.Tensor]"
     examples: "dict[str, torch.Tensor]"
-    """the example inputs with all their rows"""
+    """all that ``export`` gave"""
+    tensors: "dict[str, torch.Tensor]"
+    """what the program is made with: 2 rows of the examples where all inputs have the batch first"""
     dimensions: dict[str, dict[int, str]]
     """by input, which dimensions may have any size, and their names; those of one name have one size"""
 
@@ -30,7 +31,7 @@ class Inputs:
 
 
 def named_inputs(exported: Exported) -> Inputs:
-    """Return the example inputs by name, each with a batch of 2 where all of them have the batch first.
+    """Return the example inputs by name.
 
     :raises ValueError: an example is no such tensor, does not fit ``forward``, or the sizes of examples disagree
     """
@@ -47,14 +48,12 @@ def named_inputs(exported: Exported) -> Inputs:
     _check_sizes(tensors, dimensions)
     examples = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Exporting with a batch of 1 could bake the 1 into the program.
-    small = examples if exported.unbatched else {name: _batch_of(tensor, 2) for name, tensor in examples.items()}
-    return Inputs(tensors=small, examples=examples, dimensions=dimensions)
+    two = examples if exported.unbatched else {name: _two_rows(tensor) for name, tensor in examples.items()}
+    return Inputs(examples=examples, tensors=two, dimensions=dimensions)
 
 
-def _batch_of(tensor: "torch.Tensor", size: int) -> "torch.Tensor":
-    """Return the first ``size`` rows of a tensor, repeated where it has fewer."""
-    repeats = -(-size // len(tensor))
-    return tensor.repeat(repeats, *[1] * (tensor.ndim - 1))[:size].contiguous()
+def _two_rows(tensor: "torch.Tensor") -> "torch.Tensor":
+    return tensor[[0, min(1, len(tensor) - 1)]]
 
 
 def _by_name(module: "torch.nn.Module", example: Any) -> "dict[str, torch.Tensor]":

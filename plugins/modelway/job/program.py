@@ -47,7 +47,7 @@ def export_program(module: "torch.nn.Module", inputs: Inputs, *, outputs: Sequen
             assert value.shape is not None
             if str(getattr(value.shape[place], "value", value.shape[place])) != dimension:
                 raise fixed_size(dimension, flat, examples, (shapes,))
-    if problem := uncomputable(program):
+    if problem := uncomputable(program, lambda: flat(*examples)):
         raise problem
     _name_values(program, inputs.names, outputs)
     return program

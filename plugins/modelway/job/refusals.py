@@ -70,42 +70,59 @@ def fixed_size(
     )
 
 
-def uncomputable(program: "onnx_ir.Model") -> ValueError | None:
-    """Return what to say of the first operator that computes with numbers ONNX Runtime does not compute with."""
+def uncomputable(program: "onnx_ir.Model", run: Callable[[], Any]) -> ValueError | None:
+    """Return what to say of the first operator that computes with numbers ONNX Runtime does not compute with.
+
+    :param run: runs the module, to find the line
+    """
     import onnx_ir
 
     for node in onnx_ir.traversal.RecursiveGraphIterator(program.graph):
         for value in node.outputs:
             kind = value.dtype.name.lower() if value.dtype is not None else ""
             if kind == "bfloat16" or kind.startswith(("complex", "float8", "float4")):
-                text = str(node.metadata_props.get("pkg.torch.onnx.stack_trace", ""))
+                where = _at(_eager_frames(run, lambda _, answer, kind=kind: kind in str(getattr(answer, "dtype", ""))))
                 return ValueError(
-                    f"export: {node.op_type} computes in {kind}{_at(_frames_of_text(text))}, which ONNX Runtime does "
-                    "not on a CPU; compute in float32 there (no autocast, .float())"
+                    f"export: the model computes in {kind}{where}, which ONNX Runtime does not on a CPU; compute in "
+                    "float32 there (no autocast, .float())"
                 )
     return None
 
 
 def changed_input(name: str, tensor: "torch.Tensor", run: Callable[[], Any]) -> ValueError:
-    """Return what to say where forward writes into an input; the module runs again to find the line."""
+    """Return what to say where forward writes into an input.
+
+    :param run: runs the module again with ``tensor``, to find the line
+    """
+    memory = tensor.untyped_storage().data_ptr()
+    written = _eager_frames(run, lambda changed, _: any(one.untyped_storage().data_ptr() == memory for one in changed))
+    return ValueError(
+        f"export: forward changes its input '{name}' in place{_at(written)}; write the result to a new tensor, such as "
+        f"{name} = {name} * 2 in place of {name} *= 2"
+    )
+
+
+def _eager_frames(run: Callable[[], Any], when: Callable[[list[Any], Any], bool]) -> list[traceback.FrameSummary]:
+    """Run a module; return the frames of the first operator of which ``when(tensors written to, answer)`` is true."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     found: list[traceback.FrameSummary] = []
-    before = tensor._version
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            written = [
+                given
+                for given, argument in zip(args, func._schema.arguments, strict=False)
+                if argument.alias_info is not None and argument.alias_info.is_write
+            ]
             answer = func(*args, **(kwargs or {}))
-            if not found and tensor._version != before:
+            if not found and when(written, answer):
                 found.extend(traceback.extract_stack())
             return answer
 
     with Watch():
         run()
-    return ValueError(
-        f"export: forward changes its input '{name}' in place{_at(found)}; write the result to a new tensor, such as "
-        f"{name} = {name} * 2 in place of {name} *= 2"
-    )
+    return found
 
 
 def _needs(text: str) -> str:

@@ -14,7 +14,7 @@ from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import JobStatus
 from modelway.job.environment import with_image
 from modelway.job.events import read_events
-from modelway.job.freeze import DATATYPES
+from modelway.job.outputs import DATATYPES
 from modelway.job.usage import usage_in
 from modelway.lineage.record import (
     ArchitectureRecord,

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -16,8 +16,10 @@ from modelway.errors import EndpointNotReady, ModelwayError, RolloutAborted, Ver
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
 from modelway.operators._traffic import endpoint_of, refuse_held, stable_of, weights_of
+from modelway.operators.arguments import Checks
 
 GOLDEN_BATCH = 2
 
@@ -42,6 +44,15 @@ class DeployModelOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("version", "image", "target", "host", "port", "path", "tolerance")
+    accepts: ClassVar[Checks] = {
+        "version": checks.VERSION,
+        "image": checks.IMAGE,
+        "target": checks.TARGET,
+        "host": checks.HOST,
+        "port": checks.PORT,
+        "path": checks.IMAGE_PATH,
+        "tolerance": checks.TOLERANCE,
+    }
 
     def __init__(
         self,
@@ -63,6 +74,7 @@ class DeployModelOperator(ModelwayOperator):
         self.port = port
         self.path = path
         self.tolerance = tolerance
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Bring the version up and check its answers."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway import names
-from modelway.artifacts.store import Artifact
 from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
@@ -16,8 +15,10 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
 from modelway.job.rows import recorded_files
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
+    checkpoint_inputs,
     clear_number,
     code_of,
     job_key,
@@ -27,6 +28,8 @@ from modelway.operators._base import (
     store_from,
 )
 from modelway.operators._reported import cost_of
+from modelway.operators.arguments import Checks, unused_params
+from modelway.spec.problems import Refusal
 
 #: they end a whole job for what one evaluation does: the next try has the others first
 _OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)
@@ -63,6 +66,14 @@ class EvaluateCheckpointOperator(JobOperator):
         "seed",
         "command",
     )
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "checkpoint": checks.ONE_OR_SEVERAL,
+        "job_params": checks.PARAMS,
+        "seed": checks.SEED,
+        "command": checks.COMMAND,
+    }
 
     def __init__(
         self,
@@ -80,6 +91,11 @@ class EvaluateCheckpointOperator(JobOperator):
         self.job_params = job_params
         self.seed = seed
         self.command = command
+        self.check_arguments()
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return that Airflow's ``params`` are given where ``job_params`` are meant."""
+        return unused_params(self)
 
     @property
     def checkpoints(self) -> list[Mapping[str, Any]]:
@@ -112,7 +128,7 @@ class EvaluateCheckpointOperator(JobOperator):
             params={**plan_of(self.code).get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={name: Artifact.from_dict(checkpoint) for name, checkpoint in self._inputs().items()},
+            **checkpoint_inputs(self._inputs()),
             **planned_inputs(self.code),
         )
 

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -13,8 +13,10 @@ from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
+    checkpoint_inputs,
     clear_number,
     code_of,
     job_key,
@@ -23,7 +25,9 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._mapped import flat
 from modelway.operators._reported import cost_of
+from modelway.operators.arguments import Checks
 
 
 class FreezeModelOperator(JobOperator):
@@ -44,6 +48,13 @@ class FreezeModelOperator(JobOperator):
     """
 
     template_fields: Sequence[str] = (*JobOperator.template_fields, "code", "selected", "training", "seed")
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "selected": checks.SELECTED,
+        "training": checks.REPORTS,
+        "seed": checks.SEED,
+    }
 
     def __init__(self, *, code: Any, selected: Any, training: Any = (), seed: Any = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,6 +62,7 @@ class FreezeModelOperator(JobOperator):
         self.selected = selected
         self.training = training
         self.seed = seed
+        self.check_arguments()
 
     def job(self, context: Context) -> Job:
         """Return the freezing job."""
@@ -66,15 +78,14 @@ class FreezeModelOperator(JobOperator):
             params=plan_of(self.code).get("params", {}),
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={
-                name: Artifact.from_dict(artifact)
-                for name, artifact in {
-                    "checkpoint": self.selected["checkpoint"],
-                    **self.selected.get("rows", {}),
-                }.items()
-            },
-            **planned_inputs(self.code),
+            **self._given(),
         )
+
+    def _given(self) -> dict[str, Any]:
+        """Return the checkpoint, the rows that its evaluation recorded and the run's data, as fields of ``Job``."""
+        given = checkpoint_inputs({"checkpoint": self.selected["checkpoint"]})
+        rows = {name: Artifact.from_dict(artifact) for name, artifact in self.selected.get("rows", {}).items()}
+        return {**given, "inputs": {**given["inputs"], **rows}, **planned_inputs(self.code)}
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Write and store the archive."""
@@ -82,7 +93,7 @@ class FreezeModelOperator(JobOperator):
         with tempfile.TemporaryDirectory() as scratch:
             frozen = Path(scratch) / "frozen"
             shutil.copytree(folder / "output" / "archive", frozen)
-            training = [stage for stage in self.training if not stage.get("skipped")]
+            training = [stage for stage in flat(self.training) if not stage.get("skipped")]
             datasets = [event for stage in training for event in _datasets(store, stage, Path(scratch))]
             documents = archive_documents(code=self.code, selected=self.selected, training=training, datasets=datasets)
             manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")

@@ -89,6 +89,11 @@ class Refusal(ValueError):
         if suggestion is None and given is not None and self.known:
             self.suggestion = nearest(given, self.known)
 
+    def within(self, key: object) -> "Refusal":
+        """Return the same refusal for what holds the checked value under ``key``."""
+        self.at = (key if isinstance(key, str | int) else str(key), *self.at)
+        return self
+
     def problem(self, *, file: Path, where: str = "", place: tuple[int, int] | None = None) -> Problem:
         """Return the refusal as a problem of ``file``, at ``place`` unless the check knows better."""
         line, column = self.place or place or (None, None)

@@ -21,6 +21,7 @@ from modelway.spec.fields import (
     Target,
     Text,
 )
+from modelway.spec.notifiers import check_notifier
 from modelway.spec.places import GpuType
 from modelway.spec.problems import Refusal, shown
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
@@ -271,8 +272,9 @@ class RegisterSection(Section):
 class NotifierSection(Section):
     """One notifier of Airflow: a class by its import path, and what it is made with."""
 
-    notifier: ImportPath = Field(
-        description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier"
+    notifier: Annotated[ImportPath, AfterValidator(check_notifier)] = Field(
+        description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier; "
+        "which ones may be named, the deployment says by MODELWAY_NOTIFIERS"
     )
     args: Mapping[Argument, Any] = Field(
         default_factory=dict, description="Its keyword arguments; texts may hold Airflow templates"
