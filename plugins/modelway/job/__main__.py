@@ -118,10 +118,12 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 def _freeze(job: Job) -> None:
     from modelway.job.exported import Exported
     from modelway.job.freeze import freeze
+    from modelway.job.rows import real_rows
 
     _record_environment(job)
     exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
-    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive")
+    rows = real_rows(job, exported)
+    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive", rows=rows)
 
 
 def _verify(job: Job) -> None:

@@ -22,6 +22,7 @@ from modelway.operators._base import (
     code_of,
     job_key,
     plan_of,
+    planned_inputs,
     run_key,
     store_from,
 )
@@ -39,7 +40,7 @@ class FreezeModelOperator(JobOperator):
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param selected: what SelectCheckpointOperator returned
     :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
-    :param seed: makes the golden inputs repeatable
+    :param seed: makes what ``export`` draws at random repeatable, such as example inputs
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
@@ -78,8 +79,14 @@ class FreezeModelOperator(JobOperator):
             params=plan_of(self.code).get("params", {}),
             seed=int(self.seed),
             code=code_of(self.code),
-            **checkpoint_inputs({"checkpoint": self.selected["checkpoint"]}),
+            **self._given(),
         )
+
+    def _given(self) -> dict[str, Any]:
+        """Return the checkpoint, the rows that its evaluation recorded and the run's data, as fields of ``Job``."""
+        given = checkpoint_inputs({"checkpoint": self.selected["checkpoint"]})
+        rows = {name: Artifact.from_dict(artifact) for name, artifact in self.selected.get("rows", {}).items()}
+        return {**given, "inputs": {**given["inputs"], **rows}, **planned_inputs(self.code)}
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Write and store the archive."""

@@ -30,7 +30,9 @@ class VerifyModelOperator(JobOperator):
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
-    Returns ``{members, batches, max_abs_difference, tolerance, gates}``.
+    Returns ``{members, sizes, calls, batches, batches_reason, rows, rows_of, rows_from, metric, max_abs_difference,
+    tolerance, gates}``: how many golden inputs and real rows the frozen model answered as its checkpoint did, and
+    ``metric``, ``{name, evaluated, served}``, where it could be computed again; see docs/verification.md.
     """
 
     template_fields: Sequence[str] = (
@@ -77,9 +79,15 @@ class VerifyModelOperator(JobOperator):
             stage="verify",
             action="verify",
             clear_number=clear_number(context),
-            params={"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {})},
+            params={"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {}), **self._evaluated()},
             inputs={"archive": Artifact.from_dict(self.archive)},
         )
+
+    def _evaluated(self) -> dict[str, Any]:
+        """Return the metrics that are computed again, and the one that the checkpoint was selected by."""
+        if not self.selected:
+            return {}
+        return {"metric": self.selected.get("metric"), "evaluated": dict(self.selected["metrics"])}
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Check the gates and return the report."""
