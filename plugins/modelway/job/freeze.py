@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.job.batches import graph_batches
+from modelway.job.evidence import write_evidence
 from modelway.job.exported import Exported
 from modelway.job.freezable import answer_names, bare_module, check_other_sizes
-from modelway.job.golden import write_golden
 from modelway.job.inputs import named_inputs
 from modelway.job.outputs import DATATYPES, final_names
 from modelway.job.program import export_program
+from modelway.job.rows import RealRows
 from modelway.job.weights import split_weights
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def freeze(*, exported: Exported, name: str, seed: int, folder: Path) -> None:
+def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: RealRows | None = None) -> None:
     """Write ``model/``, ``golden/`` and ``outputs/`` of the archive into ``folder``.
 
     :param exported: the model with the checkpoint's weights, which is put into eval mode, and example inputs: a tensor,
         a tuple of tensors or a mapping from ``forward``'s argument names to tensors; the first dimension of each is
         the batch and becomes dynamic, where the options do not say otherwise
+    :param rows: real rows of an evaluation
     :raises ValueError: the inputs are not such tensors, or the module cannot be frozen; the message says why
     """
     import torch
@@ -45,9 +47,16 @@ def freeze(*, exported: Exported, name: str, seed: int, folder: Path) -> None:
         export_program(module, inputs, outputs=outputs), folder / "model", learned=set(module.state_dict())
     )
     check_other_sizes(module, inputs, program)
-    write_golden(module, inputs.examples, program, folder / "golden", fixed=bool(exported.unbatched))
+    joins = write_evidence(
+        exported=exported,
+        examples=inputs.examples,
+        output_names=outputs,
+        graph=graph_batches(program),
+        rows=rows,
+        folder=folder,
+    )
     (folder / "outputs" / "model.yml").write_text(
-        json.dumps(_description(name, module, program, tensors), indent=1, sort_keys=True, allow_nan=False)
+        json.dumps(_description(name, module, program, tensors, joins), indent=1, sort_keys=True, allow_nan=False)
     )
     versions = {opset.domain or "ai.onnx": opset.version for opset in program.opset_import}
     (folder / "outputs" / "graph_version.txt").write_text(
@@ -72,21 +81,24 @@ def signature(values: "Iterable[onnx.ValueInfoProto]") -> list[dict[str, Any]]:
 
 
 def _description(
-    name: str, module: "torch.nn.Module", program: "onnx.ModelProto", tensors: list[dict[str, Any]]
+    name: str,
+    module: "torch.nn.Module",
+    program: "onnx.ModelProto",
+    tensors: list[dict[str, Any]],
+    joins: tuple[bool, str],
 ) -> dict[str, Any]:
     layers = [
         {"name": path, "type": type(part).__name__, "parameters": sum(each.numel() for each in part.parameters())}
         for path, part in module.named_modules()
         if path
     ]
-    batches, reason = graph_batches(program)
     return {
         "name": name,
         "platform": "onnxruntime_onnx",
         "inputs": signature(program.graph.input),
         "outputs": signature(program.graph.output),
-        "batches": batches,
-        "batches_reason": reason,
+        "batches": joins[0],
+        "batches_reason": joins[1],
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "tensors": tensors,
         "layers": layers,
