@@ -169,6 +169,8 @@ def _known(value: Any) -> Any:
             f"is the operator '{value.task_id}', not what it returns",
             do="Give its .output",
         )
+    if hasattr(value, "operator_class"):
+        raise Refusal("is a task that is not made yet", do="Give what its call returns, or its .expand(…).output")
     # XComArgs, and what a task is mapped over; a function that Airflow calls for the value.
     if hasattr(value, "iter_references") or callable(value):
         return _UNKNOWN
