@@ -20,10 +20,11 @@ from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._account import record_failure, record_success
+from modelway.operators._checks import Checks
 from modelway.operators._claim import Claim
 from modelway.operators._failure import failure_of, job_error, last_lines, submit_error
 from modelway.operators._memory import TriedMemory
-from modelway.operators.arguments import Checks, check_arguments, check_final, check_partial, refuse_unknown
+from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
 from modelway.spec.problems import Refusal
 from modelway.spec.units import format_size
 from modelway.triggers._deferred import DeferredJob, forget, note

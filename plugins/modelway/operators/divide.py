@@ -9,9 +9,9 @@ from airflow.sdk import Context
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators._checks import Checks
 from modelway.operators._chunks import AUTO, Cost, divided
 from modelway.operators._mapped import flat_checkpoints
-from modelway.operators.arguments import Checks
 
 
 class DivideCheckpointsOperator(ModelwayOperator):

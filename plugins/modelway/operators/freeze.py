@@ -24,9 +24,9 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
 from modelway.operators._mapped import flat
 from modelway.operators._reported import cost_of
-from modelway.operators.arguments import Checks
 
 
 class FreezeModelOperator(JobOperator):

@@ -23,9 +23,10 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
 from modelway.operators._mapped import map_index, map_item
 from modelway.operators._reported import cost_of, gpus
-from modelway.operators.arguments import Checks, is_known, same_source, unused_params
+from modelway.operators.arguments import is_known, same_source, unused_params
 from modelway.spec.problems import Refusal, shown
 
 
