@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG, task_group
 from modelway.errors import NothingToSelect
 from modelway.operators._mapped import flat, flat_checkpoints
 from modelway.operators.select import select_checkpoint
@@ -16,7 +17,13 @@ def job(index: int, **given: Any) -> Any:
     """Return the job of one mapped training."""
     run = SimpleNamespace(dag_id="tiny", run_id="now", clear_number=0)
     ti = SimpleNamespace(task_id="train", map_index=index)
-    return TrainModelOperator(task_id="train", code=CODE, **given).job({"ti": ti, "dag_run": run})  # type: ignore[typeddict-item]
+    with DAG("tiny", schedule=None):
+        if index < 0:
+            operator = TrainModelOperator(task_id="train", code=CODE, **given)
+        else:
+            mapped = {name: [value] for name, value in given.items()}
+            operator = TrainModelOperator.partial(task_id="train", code=CODE).expand(**mapped).unmap(given)
+    return operator.job({"ti": ti, "dag_run": run})  # type: ignore[typeddict-item]
 
 
 def checkpoint(name: str, **more: Any) -> dict[str, Any]:
@@ -37,6 +44,21 @@ def test_each_training_has_a_job_and_a_stage_of_its_own() -> None:
     assert (first.params, second.params) == ({"lr": 1}, {"lr": 2})
     assert job(-1, job_params={"lr": 1}).stage == "train"
     assert job(-1, job_params={"lr": 1}).key == "train"
+
+
+def test_a_training_in_a_mapped_group_is_one_of_several_too() -> None:
+    with DAG("tiny", schedule=None) as dag:
+
+        @task_group
+        def each(rate: float) -> None:
+            TrainModelOperator(task_id="train", code=CODE, job_params={"lr": rate})
+
+        each.expand(rate=[1, 2])
+    run = SimpleNamespace(dag_id="tiny", run_id="now", clear_number=0)
+    context: Any = {"ti": SimpleNamespace(task_id="each.train", map_index=1), "dag_run": run}
+    operator = dag.get_task("each.train")
+    operator.job_params = {"lr": 2}
+    assert operator.job(context).stage == "train-1"
 
 
 @pytest.mark.parametrize(

@@ -117,12 +117,12 @@ class TrainModelOperator(JobOperator):
 
     def _name(self, context: Context) -> str:
         """Return the stage's name among all stages of the run."""
-        index = map_index(context)
+        index = map_index(self, context)
         return self.stage if index is None else f"{self.stage}-{index}"
 
     def _item(self, context: Context) -> str | None:
         """Return what tells the job of a mapped task from the others'."""
-        if (index := map_index(context)) is None:
+        if (index := map_index(self, context)) is None:
             return None
         before = [checkpoint["digest"] for checkpoint in self.start_from or ()]
         return map_item(index, params=self.job_params, seed=self.seed, command=self.command, start_from=before)
