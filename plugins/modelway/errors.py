@@ -134,6 +134,10 @@ class VerificationFailed(ModelwayError):
     """A frozen model that does not reproduce its checkpoint, or misses a gate."""
 
 
+class SignatureChanged(ModelwayError):
+    """A version whose inputs or outputs would break the callers of the one that serves."""
+
+
 class RegistryError(ModelwayError):
     """An OCI registry that refused or did not answer."""
 
@@ -150,6 +154,10 @@ class LineageUnavailable(ModelwayError):
     """A lineage database that does not answer, or stays locked."""
 
     retryable = True
+
+
+class SecretMissing(ModelwayError):
+    """A connection, field or variable of Airflow that a job needs and that is not there."""
 
 
 class ExporterUnavailable(ModelwayError):

@@ -45,7 +45,7 @@ def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_versions_are_listed_newest_first_in_aligned_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("versions", "digits") == 0
     head, second, first = capsys.readouterr().out.splitlines()
-    assert head.split()[:5] == ["VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT"]
+    assert head.split()[:5] == ["VERSION", "ALIASES", "WEIGHT", "METRICS", "VERIFIED"]
     assert second.split()[:6] == ["v2", "-", "10", "%", "digits", "loss"]
     assert "nan" in second
     assert first.startswith("v1")

@@ -36,6 +36,19 @@ def test_charts_of_every_kind_are_drawn_and_hold_no_markup_of_a_model() -> None:
         assert " style=" not in text
 
 
+def test_a_figure_that_is_too_large_is_told_and_not_drawn() -> None:
+    names, points = ["0"] * 400, list(range(30_000))
+    for kind, data, part in (
+        ("matrix", {"rows": names, "columns": names, "values": [[1] * 400] * 400}, "160,000 cells"),
+        ("bars", {"names": names * 10, "values": [1] * 4000}, "4,000 bars"),
+        ("line", {"curves": [{"x": points, "y": points}]}, "30,000 points"),
+        ("line", {"x": points, "y": points}, "30,000 points"),
+    ):
+        text = str(chart(FigureRecord(name="a", kind=kind, data=data)))
+        assert part in text
+        assert len(text) < 200
+
+
 def test_a_curve_is_interrupted_where_a_value_is_not_finite_and_the_legend_says_so() -> None:
     nan, inf = float("nan"), float("inf")
     coarse = MetricSeries(stage="coarse", name="loss", steps=(0, 1, 2, 3, 4, 5), values=(4.0, 3.0, nan, 2.0, 1.0, inf))

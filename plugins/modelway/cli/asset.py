@@ -232,9 +232,11 @@ def _folder(name: str) -> "AssetFolder":
 
 def _store() -> "ArtifactStore":
     from modelway.artifacts.store import ArtifactStore
-    from modelway.hooks.settings import load_settings
+    from modelway.hooks.settings import load_settings, make_private
 
-    return ArtifactStore(load_settings().artifact_root)
+    settings = load_settings()
+    make_private(settings.home)
+    return ArtifactStore(settings.artifact_root)
 
 
 def _assets(wanted: str) -> "AssetStore":

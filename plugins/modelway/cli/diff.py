@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.cli._asked import open_records, read_versions
@@ -62,12 +62,13 @@ def _counted(code: "CodeDifference") -> "CodeDifference":
     """Add how many commits lie between, when the repository here knows them."""
     if code.commit_range is None:
         return code
-    words = ["git", "rev-list", "--count", "--end-of-options", code.commit_range]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return code
-    return replace(code, count=int(done.stdout)) if done.returncode == 0 else code
+    from modelway.artifacts.checkout import find_checkout
+
+    here = find_checkout(Path.cwd())
+    newest = code.commit_range.rpartition("..")[2]
+    words = ("rev-list", "--count", "--end-of-options", code.commit_range)
+    count = here.run(*words, commit=newest) if here else None
+    return code if count is None else replace(code, count=int(count))
 
 
 def lines_of(found: "DiffRecord") -> Iterator[str]:

@@ -117,8 +117,11 @@ def _home(keep: str | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="modelway-reproduce-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
         return
+    from modelway.hooks.settings import make_private
+
     home = Path(keep).absolute()
     try:
+        make_private(home)
         home.mkdir(parents=True, exist_ok=True)
         if any(home.iterdir()):
             raise ModelwayError("the folder is not empty", where=str(home), do="Name a new one with --keep")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modelway.cli._asked import add_time, add_version, open_asked, read_version, time_of
 from modelway.cli._tables import print_json, print_table, table
 from modelway.errors import ModelwayError, UnknownModel
+from modelway.lineage.verification import is_on_examples_alone, verified_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +48,9 @@ def list_versions(args: argparse.Namespace) -> int:
         print_json(found)
         return 0
     first = [] if args.model else ["MODEL"]
-    listed = table(*first, "VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN")
+    listed = table(
+        *first, "VERSION", "ALIASES", "WEIGHT", "METRICS", "VERIFIED", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN"
+    )
     for version in found:
         listed.add_row(*([version.model] if first else []), *_row(version))
     print_table(listed)
@@ -109,12 +112,19 @@ def _row(version: "VersionSummary") -> list[str]:
         " ".join(version.aliases) or "-",
         ", ".join(weights) or "-",
         "  ".join(f"{name} {_number(value)}" for name, value in sorted(version.metrics.items())) or "-",
+        _verified(version),
         version.checkpoint,
         version.image.digest.removeprefix("sha256:")[:12] if version.image else "-",
         f"{version.created_at:%Y-%m-%d %H:%M}Z",
         version.created_by,
         version.run_id,
     ]
+
+
+def _verified(version: "VersionSummary") -> str:
+    if version.verification is None:
+        return "-"
+    return "examples only" if is_on_examples_alone(version.verification) else f"{version.verification['rows']:,} rows"
 
 
 def _number(value: float | None) -> str:
@@ -135,6 +145,7 @@ def _print_facts(detail: "VersionDetail") -> None:
         "Model digest": version.model_digest,
         "Archive": f"{version.archive_digest} {version.archive_size} bytes",
         "": version.archive_uri,
+        "Verified": verified_text(version.verification),
         "Image": version.image.reference if version.image else "-",
         "Code": run.code_digest or "-",
         "Commit": commit,

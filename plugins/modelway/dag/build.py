@@ -1,5 +1,6 @@
 """The order of a model's stages, as a DAG."""
 
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
 
+_log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: what moves it goes one at a time
 _ALONE = {"max_active_tis_per_dag": 1}
 
@@ -46,7 +48,16 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
     loaded = load_specs(folder) if wanted is None else load_files([folder / wanted / FILE_NAME])
     if wanted is None and (unknown := unknown_environment(loaded, folder=folder, environment=None)):
         raise invalid_spec(unknown)
-    return {name: build_dag(spec) for name, spec in loaded.specs.items()}
+    dags = {}
+    for name, spec in loaded.specs.items():
+        try:
+            dags[name] = build_dag(spec)
+        # What Airflow refuses in one model is that model's problem alone; a task that starts has no other.
+        except Exception as error:
+            if wanted is not None:
+                raise
+            _log.exception("the model %s has no DAG: %s", name, error)
+    return dags
 
 
 def build_dag(spec: ModelSpec) -> DAG:
@@ -212,6 +223,7 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             port=spec.endpoint.port,
             path=spec.image.path,
             tolerance=_tolerance(spec),
+            allow_signature_change=spec.rollout.allow_signature_change,
             doc_md="Starts a predictor of the version, without traffic",
             **_ALONE,
         ).output

@@ -18,6 +18,7 @@ from modelway.errors import ModelwayError, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.secrets import with_secrets
 from modelway.operators import _argument_checks as checks
 from modelway.operators._account import record_failure, record_success
 from modelway.operators._checks import Checks
@@ -172,7 +173,8 @@ class JobOperator(ModelwayOperator):
             self.log.info("the job gets %s of memory: a try before ran out of it", format_size(limit))
         try:
             backend = backend_from_airflow(self.backend, home=home)
-            return backend, backend.submit(backend.build_request(job, replace(options, memory_bytes=limit)))
+            given = with_secrets(replace(options, memory_bytes=limit))
+            return backend, backend.submit(backend.build_request(job, given))
         except SubmitFailed as error:
             raise submit_error(error, stage=job.stage, options=options) from error
 

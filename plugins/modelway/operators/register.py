@@ -182,6 +182,7 @@ class RegisterModelOperator(ModelwayOperator):
             archive=self.archive,
             events=events,
             alias=alias,
+            verified=self.verified,
         )
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
         number = store.register(record)
@@ -241,6 +242,7 @@ def version_record(
     archive: Mapping[str, Any],
     events: StoredEvents,
     alias: str | None,
+    verified: Mapping[str, Any] | None = None,
 ) -> VersionRecord:
     """Return the whole record of a version; the metrics of training are read from the stages' stored events."""
     chosen, base = selected["checkpoint"], plan_of(code).get("base")
@@ -256,6 +258,7 @@ def version_record(
         checkpoint_digest=chosen["digest"],
         checkpoint_uri=chosen.get("uri"),
         alias=alias,
+        verification=verified if isinstance(verified, Mapping) else None,
         base=int(base["version"]) if base else None,
         architecture=architecture_record(events.json(archive.get("description"))),
         metrics=selected["metrics"],

@@ -27,10 +27,10 @@ class SelectCheckpointOperator(ModelwayOperator):
     :param mode: ``min`` or ``max``
     :param constraints: limits of other metrics by their names: ``{"accuracy": ">= 0.9", "latency_ms": "<= 20"}``
 
-    Returns ``{checkpoint, metrics, rule, evaluations}``, where an evaluation is
+    Returns ``{checkpoint, metrics, metric, rule, evaluations}``, where an evaluation is
     ``{checkpoint, stage, step, digest, metrics, not_finite, seconds, startup_seconds}`` and, for one that cannot be
     selected, ``left_out``. Where they are known there are also ``cost``, of all evaluations together, and ``report``,
-    where the charts of the selected one are.
+    where the charts of the selected one are, and ``rows``, where the rows are that its evaluation recorded.
     """
 
     template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode", "constraints")
@@ -106,6 +106,7 @@ def select_checkpoint(
     return {
         "checkpoint": dict(best),
         "metrics": entry["metrics"],
+        "metric": metric,
         "rule": f"{'least' if mode == 'min' else 'greatest'} {metric} of {len(checkpoints)} checkpoints{within}",
         "evaluations": told,
         **_reports(by_id.get(best["id"]) or {}, by_id.values()),
@@ -123,7 +124,7 @@ def _reports(chosen: Mapping[str, Any], evaluations: Iterable[Mapping[str, Any]]
             "backend": costs[0].get("backend"),
             "peak_memory_bytes": max((cost.get("peak_memory_bytes") or 0 for cost in costs), default=0) or None,
         }
-    return found | ({"report": chosen["report"]} if chosen.get("report") else {})
+    return found | {name: chosen[name] for name in ("report", "rows") if chosen.get(name)}
 
 
 def _sum(numbers: Iterable[float | None]) -> float | None:

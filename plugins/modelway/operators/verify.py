@@ -1,6 +1,5 @@
 """Verify a frozen model."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +8,8 @@ from airflow.sdk import Context
 
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
-from modelway.errors import VerificationFailed
+from modelway.errors import JobFailed, VerificationFailed
+from modelway.job.left_files import document_below
 from modelway.names import nearest
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import JobOperator, clear_number, job_key, run_key
@@ -30,7 +30,9 @@ class VerifyModelOperator(JobOperator):
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
-    Returns ``{members, batches, max_abs_difference, tolerance, gates}``.
+    Returns ``{members, sizes, calls, batches, batches_reason, rows, rows_of, rows_from, metric, max_abs_difference,
+    tolerance, gates}``: how many golden inputs and real rows the frozen model answered as its checkpoint did, and
+    ``metric``, ``{name, evaluated, served}``, where it could be computed again; see docs/verification.md.
     """
 
     template_fields: Sequence[str] = (
@@ -77,13 +79,21 @@ class VerifyModelOperator(JobOperator):
             stage="verify",
             action="verify",
             clear_number=clear_number(context),
-            params={"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {})},
+            params={"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {}), **self._evaluated()},
             inputs={"archive": Artifact.from_dict(self.archive)},
         )
 
+    def _evaluated(self) -> dict[str, Any]:
+        """Return the metrics that are computed again, and the one that the checkpoint was selected by."""
+        if not self.selected:
+            return {}
+        return {"metric": self.selected.get("metric"), "evaluated": dict(self.selected["metrics"])}
+
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Check the gates and return the report."""
-        report: dict[str, Any] = json.loads((folder / "output" / "verify.json").read_text())
+        report = document_below(folder, "output/verify.json")
+        if report is None:
+            raise JobFailed("verifying left no report", where=str(folder / "output" / "verify.json"))
         gates = {name: gate_of(given) for name, given in (self.gates or {}).items()}
         check_gates(gates=self.gates or {}, metrics=self.selected["metrics"] if self.selected else {})
         return {**report, "gates": {name: [gate.op, gate.limit] for name, gate in gates.items()}}
