@@ -67,7 +67,7 @@ class DivideCheckpointsOperator(ModelwayOperator):
             max(map(len, shares), default=0),
             known if self.per_job == AUTO else "as evaluate.per_job has it",
         )
-        if len(shares) == most < len(self.checkpoints):
+        if len(shares) == most < len(checkpoints):
             self.log.warning("there are no more than %d jobs, by Airflow's [core] max_map_length", most)
         return shares
 
