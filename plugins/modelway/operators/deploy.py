@@ -17,9 +17,9 @@ from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
+from modelway.operators._checks import Checks
 from modelway.operators._predictor import breaking_changes, golden_difference, harmless_changes, read_signature
 from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, stable_of, weights_of
-from modelway.operators.arguments import Checks
 
 
 class DeployModelOperator(ModelwayOperator):

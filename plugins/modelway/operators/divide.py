@@ -10,9 +10,9 @@ from airflow.sdk.configuration import conf
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators._checks import Checks
 from modelway.operators._chunks import AUTO, Cost, divided
 from modelway.operators._mapped import flat_checkpoints
-from modelway.operators.arguments import Checks
 
 
 class DivideCheckpointsOperator(ModelwayOperator):
@@ -67,7 +67,7 @@ class DivideCheckpointsOperator(ModelwayOperator):
             max(map(len, shares), default=0),
             known if self.per_job == AUTO else "as evaluate.per_job has it",
         )
-        if len(shares) == most < len(self.checkpoints):
+        if len(shares) == most < len(checkpoints):
             self.log.warning("there are no more than %d jobs, by Airflow's [core] max_map_length", most)
         return shares
 

@@ -27,8 +27,9 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
 from modelway.operators._reported import cost_of, store_events
-from modelway.operators.arguments import Checks, unused_params
+from modelway.operators.arguments import unused_params
 from modelway.spec.problems import Refusal
 
 #: they end a whole job for what one evaluation does: the next try has the others first

@@ -26,9 +26,9 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
 from modelway.operators._mapped import flat
 from modelway.operators._reported import cost_of, store_events
-from modelway.operators.arguments import Checks
 
 
 class FreezeModelOperator(JobOperator):

@@ -15,8 +15,8 @@ from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
+from modelway.operators._checks import Checks
 from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, weights_of
-from modelway.operators.arguments import Checks
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05

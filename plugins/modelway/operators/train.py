@@ -25,10 +25,11 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
 from modelway.operators._chunks import evenly
 from modelway.operators._mapped import map_index, map_item
 from modelway.operators._reported import cost_of, gpus, store_events
-from modelway.operators.arguments import Checks, is_known, same_source, unused_params
+from modelway.operators.arguments import is_known, same_source, unused_params
 from modelway.spec.problems import Refusal, shown
 
 
@@ -120,12 +121,12 @@ class TrainModelOperator(JobOperator):
 
     def _name(self, context: Context) -> str:
         """Return the stage's name among all stages of the run."""
-        index = map_index(context)
+        index = map_index(self, context)
         return self.stage if index is None else f"{self.stage}-{index}"
 
     def _item(self, context: Context) -> str | None:
         """Return what tells the job of a mapped task from the others'."""
-        if (index := map_index(context)) is None:
+        if (index := map_index(self, context)) is None:
             return None
         before = [checkpoint["digest"] for checkpoint in self.start_from or ()]
         return map_item(index, params=self.job_params, seed=self.seed, command=self.command, start_from=before)

@@ -13,7 +13,7 @@ from modelway.job.left_files import document_below
 from modelway.names import nearest
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import JobOperator, clear_number, job_key, run_key
-from modelway.operators.arguments import Checks
+from modelway.operators._checks import Checks
 from modelway.spec.gates import gate_of
 
 
