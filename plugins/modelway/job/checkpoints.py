@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from modelway.job.events import append_event, read_events
 from modelway.job.left_files import NotBelow, is_below, name_below, names_below, open_below, remove_below
@@ -32,7 +32,7 @@ class Checkpoint:
     folder: Path | None = None
     """the job's folder, out of which no link is followed"""
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> BinaryIO:
         """Open the file.
 
         :raises NotBelow: it leads out of the job's folder
@@ -163,7 +163,7 @@ def sync_and_digest(path: Path) -> tuple[str, int]:
         return _digest(file), file.tell()
 
 
-def _digest(file: IO[bytes]) -> str:
+def _digest(file: BinaryIO) -> str:
     # hashlib.file_digest() is newer than the oldest Python that an image may have.
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
