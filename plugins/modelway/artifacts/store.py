@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from modelway.artifacts.copying import copy, copy_to_end, kept_part, new_part
 from modelway.artifacts.whole_files import sync_folder
@@ -73,7 +73,7 @@ class ArtifactStore:
         self.root = root.rstrip("/")
 
     def put(
-        self, path: Path, *, model: str, digest: str | None = None, opened: Callable[[], IO[bytes]] | None = None
+        self, path: Path, *, model: str, digest: str | None = None, opened: Callable[[], BinaryIO] | None = None
     ) -> Artifact:
         """Store the file at ``path`` under its digest and return it; a file that is there already is not sent again.
 
@@ -160,7 +160,7 @@ class ArtifactStore:
         hexdigits = digest.removeprefix("sha256:")
         return f"{self.root}/{model}/sha256/{hexdigits[:2]}/{hexdigits[2:]}"
 
-    def _write(self, fs: Any, place: str, path: Path, digest: str, opened: Callable[[], IO[bytes]]) -> None:
+    def _write(self, fs: Any, place: str, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
         """Write beside, sync, rename; the digest is taken again from the bytes that are stored."""
         folder = place.rsplit("/", 1)[0]
         fs.makedirs(folder, exist_ok=True)
@@ -212,7 +212,7 @@ class ArtifactStore:
         )
 
 
-def _write_file(place: Path, path: Path, digest: str, opened: Callable[[], IO[bytes]]) -> None:
+def _write_file(place: Path, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
     """Write a file of this machine; its name tells the content, so that any writer can go on with what another left."""
     with kept_part(place.with_name(f"{place.name}.part")) as (beside, target):
         copied = copy_to_end(opened, target, digest=digest, looks=1)

@@ -81,11 +81,18 @@ def exits_of(attempt: Path, *, nodes: int) -> list[Object]:
     return [checked_ending(each) for each in found if each]
 
 
-def pods_that_are_gone(attempt: Path, pods: list[Object]) -> frozenset[str]:
-    """Return the pods that ran and are not there any more; remember those that run, and what image they have."""
+def pods_that_are_gone(attempt: Path, pods: list[Object], *, suspended: bool) -> frozenset[str]:
+    """Return the pods that ran and are not there any more; remember those that run, and what image they have.
+
+    :param suspended: the Job is suspended: that its pods leave is no news, and they are remembered no more
+    """
     path = attempt / "seen.json"
     before = generations.read(path) or {}
     known = set(before.get("pods", ()))
+    if suspended:
+        if known:
+            generations.write(path, {**before, "pods": []})
+        return frozenset()
     running = {pod["metadata"]["name"] for pod in pods if (pod.get("status") or {}).get("phase") == "Running"}
     image = image_digest(pods) or before.get("image")
     if (new := running - known) or image != before.get("image"):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from modelway.job.events import append_event, read_events
 from modelway.job.left_files import NotBelow, is_below, name_below, names_below, open_below, remove_below
@@ -161,7 +161,7 @@ def record_unreported_checkpoints(folder: Path, stage: str) -> None:
         append_event(folder, "checkpoint", id=f"{stage}-{path.name}", step=step, path=place, sha256=digest, size=size)
 
 
-def open_recorded(checkpoint: Checkpoint) -> IO[bytes]:
+def open_recorded(checkpoint: Checkpoint) -> BinaryIO:
     """Open the file of a checkpoint.
 
     :raises NotBelow: it leads out of the job's folder
@@ -193,7 +193,7 @@ def sync_and_digest(path: Path) -> tuple[str, int]:
         return _digest(file), file.tell()
 
 
-def _digest(file: IO[bytes]) -> str:
+def _digest(file: BinaryIO) -> str:
     # hashlib.file_digest() is newer than the oldest Python that an image may have.
     digest = hashlib.sha256()
     while block := file.read(1 << 20):

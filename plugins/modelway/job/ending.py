@@ -109,14 +109,16 @@ def checked_ending(left: Mapping[str, Any]) -> dict[str, Any]:
         "reason": str(left.get("reason") or "it ended without a word")[:LONGEST_REASON] if kind else None,
         "stopped": left.get("stopped") is True,
         "out_of_memory": left.get("out_of_memory") is True,
-        "seconds": float(seconds) if _is_amount(seconds) else None,
-        "peak_memory_bytes": int(peak) if _is_amount(peak) else None,
+        "seconds": _amount(seconds),
+        "peak_memory_bytes": None if (amount := _amount(peak)) is None else int(amount),
     }
     return ending | ({"retryable": left["retryable"]} if isinstance(left.get("retryable"), bool) else {})
 
 
-def _is_amount(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**63
+def _amount(value: Any) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    return None
 
 
 def decisive(endings: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -47,12 +47,14 @@ def problem_of(event: dict[str, Any]) -> str | None:
         return "its kind is no text"
     if len(event["kind"]) > LONGEST_NAME:
         return f"its kind has more than {LONGEST_NAME} characters"
-    return _too_much(event) or _KINDS.get(event["kind"], lambda event: None)(event)
+    check = _KINDS.get(event["kind"])
+    return _too_much(event) or (check(event) if check else None)
 
 
 def _too_much(event: dict[str, Any]) -> str | None:
     """Return which limit that holds for all events is passed; without recursion, whatever the depth."""
-    left, values = [(event, 1)], 0
+    left: list[tuple[dict[str, Any] | list[Any], int]] = [(event, 1)]
+    values = 0
     while left:
         value, depth = left.pop()
         children = list(value.values()) if isinstance(value, dict) else value

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from modelway.job.event_limits import LONGEST_LINE, MOST_BYTES, MOST_LOOKED_AT, counted_as, most_of, problem_of
 from modelway.job.left_files import append_below, open_below
@@ -38,7 +38,7 @@ def append_event(folder: Path, kind: str, **fields: Any) -> None:
         os.fsync(file.fileno())
 
 
-def _ends_with_newline(file: IO[bytes]) -> bool:
+def _ends_with_newline(file: BinaryIO) -> bool:
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
 
@@ -88,7 +88,7 @@ def parse_events(data: bytes) -> list[dict[str, Any]]:
     return list(_checked(_lines(io.BytesIO(data), left_out), left_out))
 
 
-def _lines(file: IO[bytes], left_out: LeftOut) -> Iterator[bytes]:
+def _lines(file: BinaryIO, left_out: LeftOut) -> Iterator[bytes]:
     """Give the lines of a file; one that is too long is passed over without being held."""
     looked_at = 0
     while line := file.readline(LONGEST_LINE + 2):

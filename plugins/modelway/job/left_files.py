@@ -16,7 +16,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 #: of a document that a job writes, such as how it ended
 LARGEST_DOCUMENT = 16 << 20
@@ -39,7 +39,7 @@ def name_below(folder: Path, path: Path) -> str:
         raise NotBelow(errno.EXDEV, f"it lies outside {folder}", str(path)) from None
 
 
-def open_below(folder: Path, name: str | PurePosixPath) -> IO[bytes]:
+def open_below(folder: Path, name: str | PurePosixPath) -> BinaryIO:
     """Open a plain file below ``folder`` to read it.
 
     :raises NotBelow: a link or ``..`` leads out of the folder, or it is no plain file
@@ -49,7 +49,7 @@ def open_below(folder: Path, name: str | PurePosixPath) -> IO[bytes]:
         return os.fdopen(_open_plain(parent, last, os.O_RDONLY), "rb")
 
 
-def append_below(folder: Path, name: str) -> IO[bytes]:
+def append_below(folder: Path, name: str) -> BinaryIO:
     """Open a plain file below ``folder`` to append to it and read it; it is made where there is none.
 
     :raises NotBelow: a link or ``..`` leads out of the folder, or it is no plain file
