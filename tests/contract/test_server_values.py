@@ -194,7 +194,7 @@ def test_encodings_that_cannot_be_read_are_refused(
 
 
 def test_length_of_json_that_another_request_left_is_refused_in_words(double: Server) -> None:
-    for length in (len(TEXT) - 10, len(TEXT) + 10):
+    for length in (len(TEXT) - 10, len(TEXT) + 10, "\u00b2", "9" * 5000):
         status, document = send(double, TEXT, inference_header_content_length=str(length))
         assert status == 400
         assert "inference-header-content-length" in document["error"]

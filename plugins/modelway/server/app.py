@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from modelway.server.batcher import Batcher
 from modelway.server.bodies import Head, Limits, decompress, read_body, read_head
 from modelway.server.budget import Budget, Share
-from modelway.server.codec import Answer, Inference, decode, encode
+from modelway.server.codec import Answer, Inference, decode, encode, whole
 from modelway.server.drain import Drain
 from modelway.server.metrics import Metrics
 from modelway.server.refusal import Refusal
@@ -181,8 +181,8 @@ class Routes:
         json_length = head.json_length
         if head.encoding is not None:
             body = decompress(body, head, self._limits)
-        json_bytes = int(json_length) if json_length is not None and json_length.isdigit() else len(body)
-        if json_bytes > _AT_ONCE:
+        json_bytes = len(body) if json_length is None else whole(json_length)
+        if json_bytes is not None and json_bytes > _AT_ONCE:
             body, json_length = self._translator.binary(body, json_length)
         return len(body), decode(body, json_length, self._signature, max_rows=self._max_rows)
 

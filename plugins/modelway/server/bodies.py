@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 
 from modelway.server.budget import FREE, Share
-from modelway.server.codec import JSON_LENGTH
+from modelway.server.codec import JSON_LENGTH, whole
 from modelway.server.refusal import Refusal
 
 #: ``wbits`` of zlib for each Content-Encoding
 _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 #: bytes that are decompressed in one go
 _STEP = 256 << 10
-_TURN = asyncio.Lock()
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def read_head(request: Request, limits: Limits) -> Head:
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > (limits.body if head.encoding else _limit(head, limits)):
         raise _too_large(head, limits)
-    if head.json_length is not None and head.json_length.isdigit() and int(head.json_length) > limits.json:
+    if head.json_length is not None and (whole(head.json_length) or 0) > limits.json:
         raise _too_large(Head(None, None), limits)
     return head
 
@@ -80,7 +79,7 @@ async def read_body(request: Request, head: Head, limits: Limits, share: Share) 
             return body
         if len(body) > FREE:
             # one part of all large bodies in each turn of the event loop, so that small requests do not wait for more
-            async with _TURN:
+            async with share.turn:
                 await asyncio.sleep(0)
 
 

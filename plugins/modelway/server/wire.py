@@ -127,7 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             # closed, but the client does not take the rest of its answer
             self._check_unsent(now)
-        elif self._head_since is not None:
+        elif self._head_since is not None and (self.cycle is None or self.cycle.response_complete):
             if now - self._head_since > HEAD_SECONDS:
                 self._cut_off(408, f"the headers did not come within {HEAD_SECONDS:.0f} s")
         elif self._in_body:
@@ -156,7 +156,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _cut_off(self, status: int, text: str) -> None:
-        if self._in_body and self.cycle.response_complete:
+        waiting = self.cycle is not None and not self.cycle.response_started
+        if waiting != self._in_body or self.pipeline:
+            # what is written now would be read as the answer to an earlier request, or after this one's
             return self.transport.close()
         body = b'{"error":"%s"}' % text.encode()
         head = b"HTTP/1.1 %d \r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
