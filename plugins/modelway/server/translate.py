@@ -132,5 +132,8 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
-    except (CannotServe, KeyboardInterrupt):
+    except CannotServe:
         sys.exit(2)
+    except (BrokenPipeError, KeyboardInterrupt):
+        # the server is gone
+        os._exit(0)

@@ -128,7 +128,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = True
         app = self.app
         if len(self.headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in self.headers) > _MAX_HEAD:
-            self.app = _headers_too_large  # type: ignore[assignment]
+            self.app = _headers_too_large
         try:
             super().on_headers_complete()
         finally:
