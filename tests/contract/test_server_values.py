@@ -181,9 +181,10 @@ def test_length_of_json_is_that_of_the_decompressed_body(double: Server) -> None
         ("gzip", TEXT, 400, "the body is not gzip, as its Content-Encoding says"),
         ("gzip", gzip.compress(TEXT)[:-9], 400, "the gzip body ends too early"),
         ("gzip", b"", 400, "ends too early"),
+        ("gzip", gzip.compress(b"") * 300, 400, "more than 256 gzip streams"),
         ("gzip", gzip.compress(bytes(64 << 20)), 413, "larger than the limit of 2097152 bytes"),
     ],
-    ids=["unknown", "twice", "plain", "cut off", "empty", "bomb"],
+    ids=["unknown", "twice", "plain", "cut off", "empty", "many", "bomb"],
 )
 def test_encodings_that_cannot_be_read_are_refused(
     double: Server, encoding: str, body: bytes, status: int, message: str
