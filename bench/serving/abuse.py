@@ -140,7 +140,7 @@ def server(model: Path, *, plugins: Path) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
-def measure(*, seconds: float, clients: int, plugins: Path) -> dict[str, Any]:
+def measure(*, seconds: float, clients: int, plugins: Path, niceness: int = 10) -> dict[str, Any]:
     """Start a server, measure the others alone and beside the twenty, and return all as a document."""
     from network import write_network
 
@@ -156,7 +156,7 @@ def measure(*, seconds: float, clients: int, plugins: Path) -> dict[str, Any]:
                 [sys.executable, str(HERE / "attacks.py"), str(port), str(seconds + 1)],
                 stdout=subprocess.PIPE,
                 text=True,
-                preexec_fn=lambda: os.nice(10),
+                preexec_fn=lambda: os.nice(niceness),
             )
             try:
                 # they say when their bodies are made

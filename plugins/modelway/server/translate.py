@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import orjson
 
-from modelway.server.codec import decode
+from modelway.server.codec import decode, whole
 from modelway.server.process import limit_memory
 from modelway.server.refusal import CannotServe, Refusal
 from modelway.server.signature import Signature, read_signature
@@ -73,7 +73,7 @@ def translate(body: bytes, json_length: str | None, signature: Signature, *, max
 
     :raises Refusal: 400 or 413
     """
-    end = int(json_length) if json_length is not None and json_length.isdigit() else len(body)
+    end = len(body) if json_length is None else whole(json_length) or 0
     # an upper limit of the values in it, without parsing
     values = sum(body.count(mark, 0, end) for mark in (b",", b"[", b"{"))
     if values > max_values:
@@ -94,7 +94,7 @@ def main(model_dir: Path, max_values: int) -> int:
     """Translate until the server closes the pipe."""
     os.nice(10)
     # the request and its binary form, beside what is parsed
-    limit_memory(_data() + max_values * (_PER_VALUE + 3 * JSON_BYTES_OF_A_VALUE))
+    limit_memory(max_values * (_PER_VALUE + 3 * JSON_BYTES_OF_A_VALUE))
     signature = read_signature(model_dir / "outputs" / "model.yml")
     while True:
         try:
@@ -110,14 +110,6 @@ def main(model_dir: Path, max_values: int) -> int:
             content, answer = b"the JSON takes too much memory, send large tensors as binary data", {"status": 413}
         del body
         _write(sys.stdout.buffer, answer, content)
-
-
-def _data() -> int:
-    """Return the bytes of memory that the process has for itself before the first request."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 256 << 20
 
 
 def _write(file: IO[bytes], head: dict[str, Any], content: bytes | bytearray) -> None:
@@ -140,5 +132,8 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
-    except (CannotServe, KeyboardInterrupt):
+    except CannotServe:
         sys.exit(2)
+    except (BrokenPipeError, KeyboardInterrupt):
+        # the server is gone
+        os._exit(0)
