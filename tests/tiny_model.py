@@ -40,6 +40,7 @@ def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0
     document = {
         "name": name,
         "platform": "onnxruntime_onnx",
+        "batches": True,
         "inputs": [{"name": "x", **tensor}],
         "outputs": [{"name": output, **tensor}],
         "parameters": 1,

@@ -180,7 +180,17 @@ def test_a_version_is_found_by_what_its_alias_was_at_a_time(client: TestClient, 
     assert client.get("/modelway/api/models/secret/was?at=2030-01-01").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["serving?at=<b>", "models/digits/was?at=yesterday", "who-has?content=<b>"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "serving?at=<b>",
+        "serving?at=9999-12-31T23:59-23:00",
+        "serving?at=99999-01-01",
+        "models/digits/was?at=0001-01-01T00:00%2B14:00",
+        "models/digits/was?at=yesterday",
+        "who-has?content=<b>",
+    ],
+)
 def test_what_is_no_time_or_digest_is_told(client: TestClient, path: str) -> None:
     answer = client.get(f"/modelway/api/{path}")
     assert (answer.status_code, "Write " in answer.json()["detail"]) == (400, True)

@@ -15,6 +15,7 @@ GROUPS = (
     "explain",
     "exports",
     "gc",
+    "init",
     "lineage",
     "lint",
     "new",

@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
+from modelway.cli._dag_files import repository
 from modelway.cli._endpoints import local_endpoints, serving_names, start_endpoint, stop_endpoint
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
+from modelway.cli._leftovers import recorded_start
 from modelway.cli._traffic import Traffic
-from modelway.cli.run import repository
-from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
 
 MODEL = "digits"
@@ -37,11 +38,17 @@ def demo(args: argparse.Namespace) -> int:
 
     console = Console()
     settings = load_settings()
+    _see_its_model()
     interrupt_once()
-    with only_one(settings.home, command="modelway demo"):
+    with (
+        only_one(settings.home, command="modelway demo"),
+        recorded_start(settings.home, command="modelway demo", serving=settings.endpoint_root) as (mark, left),
+    ):
+        if left:
+            console.print(left, markup=False, highlight=False, soft_wrap=True)
         began = time.monotonic()
         others = serving_names(settings)
-        airflow = LocalAirflow(home=settings.home, repository=repository())
+        airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark)
         try:
             try:
                 with console.status("starting Airflow (api-server, scheduler, dag-processor, triggerer)"):
@@ -53,6 +60,22 @@ def demo(args: argparse.Namespace) -> int:
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
                 _stop(settings, airflow, others=others)
+
+
+def _see_its_model() -> None:
+    """See that the model of the demo is there.
+
+    :raises UnknownModel: it is not, as where modelway was installed as a package
+    """
+    from modelway.spec.load import find_specs, models_folder
+
+    if not (models_folder() / MODEL).is_dir():
+        raise UnknownModel(
+            f"the demo's model '{MODEL}' is not there",
+            where=str(models_folder()),
+            known=[file.parent.name for file in find_specs(models_folder())[0]],
+            do="Run the demo in a clone of modelway, or a model of your own with: modelway run MODEL",
+        )
 
 
 def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str]) -> None:
@@ -153,27 +176,14 @@ class _Run:
 
 def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
     """Show progress and send traffic meanwhile; return the run's state and what the traffic met."""
-    from modelway.cli._progress import follow
+    from modelway.cli._progress import follow, task_order
     from modelway.endpoints.base import load_endpoint
+    from modelway.spec.load import load_spec, models_folder
 
     endpoint = load_endpoint("local", root=settings.endpoint_root)
     with Traffic(endpoint=endpoint, model=MODEL, requests=_requests(), new=number) as traffic:
-        state = follow(console, run=run, order=_task_order(), each=airflow.check)
+        state = follow(console, run=run, order=task_order(load_spec(models_folder() / MODEL)), each=airflow.check)
     return state, traffic
-
-
-def _task_order() -> list[str]:
-    from modelway.spec.load import load_spec, models_folder
-
-    spec = load_spec(models_folder() / MODEL)
-    return [
-        "package",
-        "plan",
-        *(f"train.{stage.name}" for stage in spec.stages()),
-        *("evaluate.divide", "evaluate.checkpoint", "evaluate.select"),
-        *("freeze.freeze", "freeze.verify", "freeze.register"),
-        *("serve.build_image", "serve.deploy", "serve.promote"),
-    ]
 
 
 def _requests() -> list[dict[str, Any]]:

@@ -7,10 +7,13 @@ is in its ``error-<rank>.json`` too: several processes may fail, and the first i
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from modelway.job.checkpoints import record_unreported_checkpoints
@@ -27,6 +30,13 @@ from modelway.job.contract import STOPPED_STATUS, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.events import read_events
+
+#: colours and the like, which libraries write into messages though nobody sees them on a terminal
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+#: what brings a package that the library's own steps need in a job
+EXTRAS = dict.fromkeys(("torch", "onnx", "onnxscript", "sklearn"), "modelway[torch]")
+#: with less left, the next write of a log or of a reason may fail as well
+ALMOST_FULL_BYTES = 64 * 1024
 
 
 def main(folder: Path) -> int:
@@ -93,7 +103,7 @@ def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
     job.evaluating = checkpoint.name
     if job.spec["command"]:
         return partial(_evaluate_by_command, job, checkpoint)
-    return partial(_model_function(job, "evaluate"), job, checkpoint)
+    return partial(_model_function(job, "evaluate"), job, job.input_checkpoint(checkpoint.name))
 
 
 def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
@@ -108,10 +118,12 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 def _freeze(job: Job) -> None:
     from modelway.job.exported import Exported
     from modelway.job.freeze import freeze
+    from modelway.job.rows import real_rows
 
     _record_environment(job)
-    exported = Exported.of(_model_function(job, "export")(job, job.input("checkpoint")))
-    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive")
+    exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
+    rows = real_rows(job, exported)
+    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive", rows=rows)
 
 
 def _verify(job: Job) -> None:
@@ -192,9 +204,17 @@ def _end_like(returncode: int) -> None:
 
 def _tell(folder: Path, error: BaseException) -> None:
     """Print the traceback for the log and leave the reason in one line for whoever asks why."""
-    traceback.print_exception(type(error), error, error.__traceback__)
+    traceback.print_exception(type(error), error, _from_own_code(error, folder / "code"))
     sys.stderr.flush()
     _leave_reason(folder, _reason(folder, error), stopped=False)
+
+
+def _from_own_code(error: BaseException, code: Path) -> TracebackType | None:
+    """Return the traceback from the model's own code on; all of it where that is not in it."""
+    part = error.__traceback__
+    while part and not Path(part.tb_frame.f_code.co_filename).is_relative_to(code):
+        part = part.tb_next
+    return part or error.__traceback__
 
 
 def _reason(folder: Path, error: BaseException) -> str:
@@ -203,8 +223,20 @@ def _reason(folder: Path, error: BaseException) -> str:
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(code):
             where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:1000]
+    text = _TERMINAL_CODES.sub("", str(error)).strip().splitlines()
+    told = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:800]
+    return f"{told}{_advice(error, folder)}"
+
+
+def _advice(error: BaseException, folder: Path) -> str:
+    """Return what to do about one of our packages or space that is missing, as the end of a reason; else nothing."""
+    if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get(str(error.name).partition(".")[0])):
+        return f"; install {extra} where this job runs"
+    # Libraries that write in C++ do not say why a write failed.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or shutil.disk_usage(folder).free < ALMOST_FULL_BYTES:
+        return f"; no space left on the device of {folder}: free some, or set MODELWAY_HOME to another one"
+    return ""
 
 
 def _leave_reason(folder: Path, reason: str, *, stopped: bool) -> None:

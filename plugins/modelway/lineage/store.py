@@ -6,6 +6,7 @@ Every write is one transaction and can be repeated: what is there already is not
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
@@ -104,6 +105,11 @@ class LineageStore:
             if found is None:
                 raise _unknown_version(connection, model, _model_key(connection, model), str(number))
             return found
+
+    def verifications(self, names: Collection[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
+        """Return on what versions were verified, by model and number; None: not known."""
+        with reading(self._engine) as connection:
+            return queries.verifications_of(connection, names)
 
     def find(self, model: str, wanted: str, *, dags: Collection[str] | None = None) -> int:
         """Return the number of the version that ``3``, ``v3``, an alias such as ``champion``, or ``latest`` means.

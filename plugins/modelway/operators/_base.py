@@ -3,11 +3,11 @@
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
@@ -18,10 +18,14 @@ from modelway.errors import ModelwayError, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.secrets import with_secrets
+from modelway.operators import _argument_checks as checks
 from modelway.operators._account import record_failure, record_success
 from modelway.operators._claim import Claim
 from modelway.operators._failure import failure_of, job_error, last_lines, submit_error
 from modelway.operators._memory import TriedMemory
+from modelway.operators.arguments import Checks, check_arguments, check_final, check_partial, refuse_unknown
+from modelway.spec.problems import Refusal
 from modelway.spec.units import format_size
 from modelway.triggers._deferred import DeferredJob, forget, note
 from modelway.triggers._follower import Follower
@@ -35,6 +39,35 @@ POLL_SECONDS = 0.5
 
 class ModelwayOperator(BaseOperator):
     """An operator whose work is in ``run``; a terminal error of ours fails the task without further tries."""
+
+    #: what each argument must be; ``__init__`` ends with ``check_arguments``
+    accepts: ClassVar[Checks] = {}
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Make the operator; an argument that it does not have is refused with the nearest one that it has."""
+        refuse_unknown(type(self), kwargs)
+        super().__init__(**kwargs)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Check what all mapped tasks share, as far as it is known; what they are mapped over is checked when they run.
+
+        :raises InvalidArgument: an argument cannot be right
+        """
+        refuse_unknown(cls, kwargs)
+        check_partial(cls, kwargs)
+        return super().partial(**kwargs)
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return which arguments cannot be right together, or in this DAG, as far as it is known while it is parsed."""
+        return ()
+
+    def check_arguments(self) -> None:
+        """Check what is known of the arguments while the DAG is parsed.
+
+        :raises InvalidArgument: an argument cannot be right
+        """
+        check_arguments(self)
 
     def execute(self, context: Context) -> Any:
         """Run the operator."""
@@ -53,6 +86,7 @@ def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
     How the try ended goes into the lineage.
     """
     try:
+        check_final(operator)
         yield
     except ModelwayError as error:
         context["ti"].xcom_push(key="failure", value=str(error))
@@ -75,6 +109,7 @@ class JobOperator(ModelwayOperator):
     """An operator whose work is one job: submit it (or find it again), wait deferred, collect what it made."""
 
     template_fields: Sequence[str] = ("backend", "options")
+    accepts: ClassVar[Checks] = {"backend": checks.BACKEND, "options": checks.OPTIONS}
     _asked_to_end = False
 
     def __init__(self, *, backend: str = "local", options: Any = None, **kwargs: Any) -> None:
@@ -119,7 +154,8 @@ class JobOperator(ModelwayOperator):
             self.log.info("the job gets %s of memory: a try before ran out of it", format_size(limit))
         try:
             backend = backend_from_airflow(self.backend, home=home)
-            return backend, backend.submit(backend.build_request(job, replace(options, memory_bytes=limit)))
+            given = with_secrets(replace(options, memory_bytes=limit))
+            return backend, backend.submit(backend.build_request(job, given))
         except SubmitFailed as error:
             raise submit_error(error, stage=job.stage, options=options) from error
 
@@ -245,6 +281,16 @@ def plan_of(code: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what PlanRunOperator decided; nothing in a DAG without one."""
     plan: Mapping[str, Any] = code.get("plan") or {}
     return plan
+
+
+def checkpoint_inputs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return checkpoints by the names of a job's inputs, as fields of ``Job``."""
+    return {
+        "inputs": {name: Artifact.from_dict(checkpoint) for name, checkpoint in given.items()},
+        "checkpoints": {
+            name: {key: checkpoint.get(key) for key in ("id", "stage", "step")} for name, checkpoint in given.items()
+        },
+    }
 
 
 def planned_inputs(code: Mapping[str, Any]) -> dict[str, Any]:

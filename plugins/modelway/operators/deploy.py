@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -15,9 +15,11 @@ from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
 from modelway.operators._predictor import breaking_changes, golden_difference, harmless_changes, read_signature
 from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, stable_of, weights_of
+from modelway.operators.arguments import Checks
 
 
 class DeployModelOperator(ModelwayOperator):
@@ -45,6 +47,16 @@ class DeployModelOperator(ModelwayOperator):
         *("version", "image", "target", "host", "port", "path", "tolerance"),
         "allow_signature_change",
     )
+    accepts: ClassVar[Checks] = {
+        "version": checks.VERSION,
+        "image": checks.IMAGE,
+        "target": checks.TARGET,
+        "host": checks.HOST,
+        "port": checks.PORT,
+        "path": checks.IMAGE_PATH,
+        "tolerance": checks.TOLERANCE,
+        "allow_signature_change": checks.FLAG,
+    }
 
     def __init__(
         self,
@@ -68,6 +80,7 @@ class DeployModelOperator(ModelwayOperator):
         self.path = path
         self.tolerance = tolerance
         self.allow_signature_change = allow_signature_change
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Bring the version up and check its answers."""

@@ -2,20 +2,25 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
+from airflow.sdk.configuration import conf
 
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._chunks import AUTO, Cost, divided
+from modelway.operators._mapped import flat_checkpoints
+from modelway.operators.arguments import Checks
 
 
 class DivideCheckpointsOperator(ModelwayOperator):
     """Divide checkpoints among as many evaluation jobs as are worth starting.
 
     A job imports its libraries once for all of its checkpoints. What starting a job and evaluating a checkpoint take is
-    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs.
+    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs. There are
+    never more than Airflow maps over, ``[core] max_map_length``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoints: what TrainModelOperator returned
@@ -26,6 +31,12 @@ class DivideCheckpointsOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("code", "checkpoints", "parallel", "per_job")
+    accepts: ClassVar[Checks] = {
+        "code": checks.CODE,
+        "checkpoints": checks.CHECKPOINTS,
+        "parallel": checks.PARALLEL,
+        "per_job": checks.PER_JOB,
+    }
 
     def __init__(
         self, *, code: Any, checkpoints: Any, parallel: int = 4, per_job: int | str = AUTO, **kwargs: Any
@@ -35,11 +46,15 @@ class DivideCheckpointsOperator(ModelwayOperator):
         self.checkpoints = checkpoints
         self.parallel = parallel
         self.per_job = per_job
+        self.check_arguments()
 
     def run(self, context: Context) -> list[list[dict[str, Any]]]:
         """Divide them."""
         cost = self._measured() if self.per_job == AUTO else None
-        shares = divided(list(self.checkpoints), parallel=self.parallel, per_job=self.per_job, cost=cost)
+        # A longer list cannot be mapped over, which would fail this task when training is done.
+        most = conf.getint("core", "max_map_length")
+        checkpoints = flat_checkpoints(self.checkpoints)
+        shares = divided(checkpoints, parallel=self.parallel, per_job=self.per_job, cost=cost, most=most)
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
@@ -47,11 +62,13 @@ class DivideCheckpointsOperator(ModelwayOperator):
         )
         self.log.info(
             "%d checkpoints in %d jobs of up to %d: %s",
-            len(self.checkpoints),
+            len(checkpoints),
             len(shares),
             max(map(len, shares), default=0),
             known if self.per_job == AUTO else "as evaluate.per_job has it",
         )
+        if len(shares) == most < len(self.checkpoints):
+            self.log.warning("there are no more than %d jobs, by Airflow's [core] max_map_length", most)
         return shares
 
     def _measured(self) -> Cost | None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -13,8 +13,10 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.lineage import open_lineage
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
 from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, weights_of
+from modelway.operators.arguments import Checks
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -39,6 +41,13 @@ class PromoteModelOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("version", "deployment", "steps", "interval_seconds", "alias")
+    accepts: ClassVar[Checks] = {
+        "version": checks.VERSION,
+        "deployment": checks.DEPLOYMENT,
+        "steps": checks.STEPS,
+        "interval_seconds": checks.INTERVAL,
+        "alias": checks.ALIAS,
+    }
     _killed = False
 
     def __init__(
@@ -57,6 +66,7 @@ class PromoteModelOperator(ModelwayOperator):
         self.steps = steps
         self.interval_seconds = interval_seconds
         self.alias = alias
+        self.check_arguments()
 
     def run(self, context: Context) -> Any:
         """Take step after step, each when its time has come; a retry goes on from the last one taken."""

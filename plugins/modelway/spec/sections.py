@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from modelway.spec.allowed import check_notifier
 from modelway.spec.fields import (
     Backend,
     BaseImage,
@@ -274,8 +275,9 @@ class RegisterSection(Section):
 class NotifierSection(Section):
     """One notifier of Airflow: a class by its import path, and what it is made with."""
 
-    notifier: ImportPath = Field(
-        description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier"
+    notifier: Annotated[ImportPath, AfterValidator(check_notifier)] = Field(
+        description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier; "
+        "which ones may be named, the deployment says by MODELWAY_NOTIFIERS"
     )
     args: Mapping[Argument, Any] = Field(
         default_factory=dict, description="Its keyword arguments; texts may hold Airflow templates"
