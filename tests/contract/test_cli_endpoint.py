@@ -84,14 +84,12 @@ def test_a_restart_gives_it_new_processes(capsys, served):
 
 
 def test_a_server_that_is_started_no_more_is_said_with_the_reason(capsys, home, served):
-    path = home / "endpoints" / "tiny" / "state.json"
-    document = json.loads(path.read_text())
-    document["servers"][0]["image_root"] = "/nowhere"
-    path.write_text(json.dumps(document))
+    (model,) = (home / "endpoints" / "images").glob("*/models/model/model.onnx")
+    model.write_bytes(model.read_bytes() + b" ")
     os.kill(pid_at(served.status("tiny").predictors[0].url), signal.SIGKILL)
     eventually(lambda: state(capsys)[0] == "does not answer")
     eventually(lambda: "tiny v1: " in call(capsys, "endpoint", "list")[1])
-    assert "there is no folder /models in the image" in call(capsys, "endpoint", "list")[1]
+    assert "its unpacked image is not as it was unpacked" in call(capsys, "endpoint", "list")[1]
     assert call(capsys, "endpoint", "start", "tiny")[0] == 0
     assert state(capsys)[0] == "answers"
 
