@@ -125,9 +125,21 @@ def test_what_serves_is_shown_now_and_at_a_time(client: TestClient) -> None:
         ("digits", 1, 90),
         ("digits", 2, 10),
     ]
+    assert found[0]["url"] is None
     assert client.get("/modelway/api/serving?at=2020-01-01").json() == {"serving": []}
     assert "Nothing that you may read served then." in client.get("/modelway/serving?at=2020-01-01").text
     assert client.get("/modelway/api/serving?at=9999-01-01").json()["serving"] == found
+
+
+def test_what_was_stopped_is_shown_as_stopped(client: TestClient, url: str) -> None:
+    store, place = open_store(url), {"endpoint": "digits", "model": "digits", "url": "http://127.0.0.1:8123"}
+    store.record_endpoint(**place)
+    assert "http://127.0.0.1:8123" in client.get("/modelway/serving").text
+    store.record_endpoint(**place, is_stopped=True, actor="mia")
+    text = client.get("/modelway/serving").text
+    assert "stopped 20" in text
+    assert "http://127.0.0.1:8123" not in text
+    assert client.get("/modelway/api/serving").json()["serving"][0]["stopped_at"]
 
 
 def test_whoever_has_a_file_is_found_by_its_digest(client: TestClient, url: str) -> None:

@@ -1,7 +1,5 @@
 """The endpoints of this machine, started and stopped by a person: the lineage records it."""
 
-from collections.abc import Collection
-
 from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
 from modelway.errors import UnknownModel
 from modelway.hooks.settings import Settings
@@ -44,9 +42,9 @@ def stop_endpoint(settings: Settings, name: str, *, actor: str) -> None:
         _record(settings, status, actor=actor)
 
 
-def serving_names(settings: Settings) -> Collection[str]:
+def serving_names(settings: Settings) -> frozenset[str]:
     """Return the endpoints that have requests answered now."""
-    return {status.name for status in local_endpoints(settings) if status.ready}
+    return frozenset(status.name for status in local_endpoints(settings) if status.ready)
 
 
 def _record(settings: Settings, status: EndpointStatus, *, actor: str) -> None:

@@ -60,6 +60,9 @@ def demo(args: argparse.Namespace) -> int:
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
                 _stop(settings, airflow, others=others)
+            for name in sorted(others - {MODEL}):
+                line = f"the endpoint {name}, which served before, goes on; `modelway endpoint stop {name}` stops it"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _see_its_model() -> None:

@@ -37,13 +37,12 @@ def show_serving(args: argparse.Namespace) -> int:
     if not found:
         print("nothing serves" if args.at is None else f"nothing served at {args.at}")
         return 0
-    shown = table("ENDPOINT", "ADDRESS", "STATE", "VERSION", "WEIGHT", "SINCE", "SERVES SINCE", "BY", "RUN")
+    shown = table("ENDPOINT", "VERSION", "WEIGHT", "STATE", "ADDRESS", "SINCE", "SERVES SINCE", "BY", "RUN")
     for each, url, state in rows:
         times = (_time(time) for time in (each.since, each.serving_since))
         version = f"{each.model} v{each.version}"
-        shown.add_row(
-            *(each.endpoint, url or "-", state, version, f"{each.weight} %", *times, each.actor, each.run_id or "-")
-        )
+        place = (state, url or "-")
+        shown.add_row(each.endpoint, version, f"{each.weight} %", *place, *times, each.actor, each.run_id or "-")
     print_table(shown)
     return 0
 
