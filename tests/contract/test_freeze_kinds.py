@@ -183,6 +183,8 @@ NOT_JOINED = {
     "offsets": "input 'text' has the shape [words], not the batch first",
     "edges": "input 'edges' has the shape [2, edges], not the batch first",
     "a temperature": "input 't' is a single number without a batch",
+    "one example of a row": "rows cannot be compared: the examples hold no two different rows",
+    "any length": "rows cannot be compared: the examples hold no two different rows",
 }
 JIT = "torch.jit.trace(module(forward), X)"
 GROW = "self.seen += 1; return self.out(x) + self.seen"
@@ -350,10 +352,10 @@ def test_what_forward_returns_is_served_by_names_of_its_own(jobs, name):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_requests_are_joined_only_where_the_program_has_the_batch_first(jobs, name):
+def test_requests_are_joined_only_where_the_batch_is_first_and_rows_are_apart(jobs, name):
     described = json.loads((jobs[name] / "output" / "archive" / "outputs" / "model.yml").read_text())
     assert described["batches"] is (name not in NOT_JOINED)
-    assert described["batches_reason"].startswith(NOT_JOINED.get(name, "every input and output has the batch first"))
+    assert described["batches_reason"].startswith(NOT_JOINED.get(name, "each of 5 rows has the same answers alone and"))
 
 
 @pytest.mark.parametrize("name", REFUSED)
