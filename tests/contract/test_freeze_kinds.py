@@ -296,6 +296,19 @@ REFUSED = {
         ),
         r"no operator for torch's tiny.twice \(tiny.py:\d+ in forward\)",
     ),
+    "an operator used as ONNX cannot": (
+        kind(forward("q = x[:, None]\n    return nn.functional.scaled_dot_product_attention(q, q, q)")),
+        r"torch's aten.scaled_dot_product_attention \(tiny.py:19 in forward\) cannot be written in ONNX as it is used",
+    ),
+    "a length that the exporter fixes": (
+        kind(
+            "",
+            give="nn.LSTM(5, 8)",
+            inputs="torch.randn(6, 3, 5)",
+            options='{"unbatched": ["input"], "dynamic": {"input": {0: "length", 1: "batch"}}}',
+        ),
+        "dimension 0 of output 'output_0' is 5 for inputs with another 'length' .* program that torch made has 6",
+    ),
     "packed sequences": (
         kind(
             forward("return self.lstm(nn.utils.rnn.pack_padded_sequence(x[:, None], torch.ones(2), True))[1][0]"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.job_folders import write_job
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-#: 160 MB of weights: linear layers, whose bytes the program shares, and an LSTM, whose gates ONNX wants in another order
+#: 160 MB of weights: linear layers, whose bytes the program shares, and an LSTM, whose gates ONNX has in another order
 CODE = """
 import torch
 from torch import nn

@@ -7,6 +7,7 @@ from modelway.job.outputs import flat_outputs
 from modelway.job.refusals import changed_input
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 #: how far two answers of one module to one input may lie apart
@@ -67,6 +68,33 @@ def answer_names(module: "torch.nn.Module", inputs: Inputs) -> list[str]:
                 "not draw random numbers, nor remember in eval mode what it was given before"
             )
     return list(first)
+
+
+def check_other_sizes(module: "torch.nn.Module", inputs: Inputs, program: "onnx.ModelProto") -> None:
+    """Compare the sizes of the program's outputs with those of the module's for inputs of other sizes.
+
+    The exporter may fix a size of the example in an output though the input's may be any: torch's LSTM whose length is
+    dynamic, for one.
+
+    :raises ValueError: a size is fixed in the program and another one in the module's answer
+    """
+    import torch
+
+    for dimension, tensors in inputs.smaller().items():
+        try:
+            with torch.no_grad():
+                answers = flat_outputs(module(**tensors)).values()
+        except Exception as error:
+            print(f"NOTE: the model refuses its inputs without the last place of '{dimension}': {error}", flush=True)
+            continue
+        for value, answer in zip(program.graph.output, answers, strict=True):
+            for place, known in enumerate(value.type.tensor_type.shape.dim):
+                if known.HasField("dim_value") and known.dim_value != answer.shape[place]:
+                    raise ValueError(
+                        f"export: dimension {place} of output '{value.name}' is {answer.shape[place]} for inputs with "
+                        f"another '{dimension}' than the example's, and the program that torch made has "
+                        f"{known.dim_value} for all; fix '{dimension}' (pad to it), or compute the output otherwise"
+                    )
 
 
 def _unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from modelway.job.batches import graph_batches
 from modelway.job.evidence import write_evidence
 from modelway.job.exported import Exported
-from modelway.job.freezable import answer_names, bare_module
+from modelway.job.freezable import answer_names, bare_module, check_other_sizes
 from modelway.job.inputs import named_inputs
 from modelway.job.outputs import DATATYPES, final_names
 from modelway.job.program import export_program
@@ -46,6 +46,7 @@ def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: Real
     program, tensors = split_weights(
         export_program(module, inputs, outputs=outputs), folder / "model", learned=set(module.state_dict())
     )
+    check_other_sizes(module, inputs, program)
     joins = write_evidence(
         exported=exported,
         examples=inputs.examples,

@@ -29,6 +29,17 @@ class Inputs:
         """The inputs' names in order."""
         return list(self.tensors)
 
+    def smaller(self) -> "dict[str, dict[str, torch.Tensor]]":
+        """Return the inputs once more for each dimension of any size, without the last of its places."""
+        named = {each for names in self.dimensions.values() for each in names.values()}
+        return {
+            dimension: {
+                name: _without_last(tensor, [at for at, each in self.dimensions[name].items() if each == dimension])
+                for name, tensor in self.tensors.items()
+            }
+            for dimension in sorted(named)
+        }
+
 
 def named_inputs(exported: Exported) -> Inputs:
     """Return the example inputs by name.
@@ -50,6 +61,12 @@ def named_inputs(exported: Exported) -> Inputs:
     # Exporting with a batch of 1 could bake the 1 into the program.
     two = examples if exported.unbatched else {name: _two_rows(tensor) for name, tensor in examples.items()}
     return Inputs(examples=examples, tensors=two, dimensions=dimensions)
+
+
+def _without_last(tensor: "torch.Tensor", places: list[int]) -> "torch.Tensor":
+    for place in places:
+        tensor = tensor.narrow(place, 0, max(1, tensor.shape[place] - 1))
+    return tensor.contiguous()
 
 
 def _two_rows(tensor: "torch.Tensor") -> "torch.Tensor":

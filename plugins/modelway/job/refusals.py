@@ -25,6 +25,7 @@ _NOT_THEIRS = tuple(
 )
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 _OPERATOR = re.compile(r"OpOverload\(op='(?P<name>[\w.:]+)'")
+_TRANSLATED = re.compile(r"Error when translating node .*target=torch\.ops\.(?P<name>\w+\.\w+)")
 #: what to write in place of operators that models often have and ONNX has not
 _INSTEAD = {
     "aten.median": "sort the values and take the middle one (torch.sort)",
@@ -53,6 +54,12 @@ def no_program(
             where = _at(_operator_frames(name, module, examples, shapes))
             return ValueError(f"export: ONNX has no operator for torch's {name}{where}; {instead}")
     first = next((each for each in chain if not _is_exporters(each)), chain[-1])
+    if found := next(filter(None, (_TRANSLATED.search(str(each)) for each in chain)), None):
+        where = _at(_operator_frames(found["name"], module, examples, shapes))
+        return ValueError(
+            f"export: torch's {found['name']}{where} cannot be written in ONNX as it is used: "
+            f"{_first_line(str(first))}; what torch says in full is in the log"
+        )
     return ValueError(
         f"export: torch cannot make a program of the model: {type(first).__name__}: {_first_line(str(first))}"
         f"{_at(_frames(chain))}; what torch says in full is in the log"
@@ -167,12 +174,15 @@ def _operator_frames(
     import torch
 
     try:
-        traced = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False).run_decompositions()
+        traced = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
+        # An operator of the exporter may be a part of the one that the author wrote.
+        for graph in (traced.graph, traced.run_decompositions().graph):
+            for node in graph.nodes:
+                schema = getattr(node.target, "_schema", None)
+                if schema is not None and schema.name.replace("::", ".") == name:
+                    return _frames_of_text(node.meta.get("stack_trace") or "")
     except Exception:
         return []
-    for node in traced.graph.nodes:
-        if getattr(node.target, "_schema", None) is not None and node.target._schema.name.replace("::", ".") == name:
-            return _frames_of_text(node.meta.get("stack_trace") or "")
     return []
 
 
