@@ -147,6 +147,15 @@ GOOD = {
         ),
         {"sum": [-1], "each": [-1, -1]},
     ),
+    "numbers of rows that differ": (
+        kind(
+            forward("return self.bag(text, offsets)", "text, offsets"),
+            give="module(forward, bag=nn.EmbeddingBag(9, 3))",
+            inputs="(torch.tensor([1, 2, 3, 8, 0]), torch.tensor([0, 2]))",
+        ),
+        {"output": [-1, 3]},
+    ),
+    "one row beside many": (kind(forward("return x * y", "x, y"), inputs="(X, X[:1])"), {"output": [-1, 4]}),
     "offsets": (
         kind(
             forward("return self.bag(text, offsets)", "text, offsets"),
@@ -182,6 +191,8 @@ NOT_JOINED = {
     "twice the rows": "output 'output' has the shape [2*batch, 4], not the batch first",
     "offsets": "input 'text' has the shape [words], not the batch first",
     "edges": "input 'edges' has the shape [2, edges], not the batch first",
+    "numbers of rows that differ": "input 'text' has the shape [text_rows], not the batch first",
+    "one row beside many": "input 'x' has the shape [x_rows, 4], not the batch first",
     "a temperature": "input 't' is a single number without a batch",
     "one example of a row": "rows cannot be compared: the examples hold no two different rows",
     "any length": "rows cannot be compared: the examples hold no two different rows",
@@ -223,10 +234,6 @@ REFUSED = {
     "an option of no input": (
         kind(forward("return x"), options='{"unbatched": ["y"]}'),
         "unbatched names no input 'y'",
-    ),
-    "unlike batches": (
-        kind(forward("return x + y.sum()", "x, y"), inputs="(X, torch.randn(3, 2))"),
-        r"dimension 'batch' is 5 in 'x' \(dimension 0\) and 3 in 'y' .*declare \{\"unbatched\": \[\"y\"\]\}",
     ),
     "a length of one": (
         kind(forward("return x"), inputs="torch.ones(3, 1)", options='{"dynamic": {"x": {1: "n"}}}'),
