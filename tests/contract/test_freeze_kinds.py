@@ -147,6 +147,15 @@ GOOD = {
         ),
         {"sum": [-1], "each": [-1, -1]},
     ),
+    "numbers of rows that differ": (
+        kind(
+            forward("return self.bag(text, offsets)", "text, offsets"),
+            give="module(forward, bag=nn.EmbeddingBag(9, 3))",
+            inputs="(torch.tensor([1, 2, 3, 8, 0]), torch.tensor([0, 2]))",
+        ),
+        {"output": [-1, 3]},
+    ),
+    "one row beside many": (kind(forward("return x * y", "x, y"), inputs="(X, X[:1])"), {"output": [-1, 4]}),
     "offsets": (
         kind(
             forward("return self.bag(text, offsets)", "text, offsets"),
@@ -180,10 +189,13 @@ NOT_JOINED = {
     "numbers": "output 'output_1' is a single number without a batch",
     "rows that are found": "output 'output' has the shape [",
     "twice the rows": "output 'output' has the shape [2*batch, 4], not the batch first",
-    "one example of a row": "rows cannot be compared",
     "offsets": "input 'text' has the shape [words], not the batch first",
     "edges": "input 'edges' has the shape [2, edges], not the batch first",
+    "numbers of rows that differ": "input 'text' has the shape [text_rows], not the batch first",
+    "one row beside many": "input 'x' has the shape [x_rows, 4], not the batch first",
     "a temperature": "input 't' is a single number without a batch",
+    "one example of a row": "rows cannot be compared: the examples hold no two different rows",
+    "any length": "rows cannot be compared: the examples hold no two different rows",
 }
 JIT = "torch.jit.trace(module(forward), X)"
 GROW = "self.seen += 1; return self.out(x) + self.seen"
@@ -222,10 +234,6 @@ REFUSED = {
     "an option of no input": (
         kind(forward("return x"), options='{"unbatched": ["y"]}'),
         "unbatched names no input 'y'",
-    ),
-    "unlike batches": (
-        kind(forward("return x + y.sum()", "x, y"), inputs="(X, torch.randn(3, 2))"),
-        r"dimension 'batch' is 5 in 'x' \(dimension 0\) and 3 in 'y' .*declare \{\"unbatched\": \[\"y\"\]\}",
     ),
     "a length of one": (
         kind(forward("return x"), inputs="torch.ones(3, 1)", options='{"dynamic": {"x": {1: "n"}}}'),
@@ -369,7 +377,7 @@ def test_what_forward_returns_is_served_by_names_of_its_own(jobs, name):
 def test_requests_are_joined_only_where_the_batch_is_first_and_rows_are_apart(jobs, name):
     described = json.loads((jobs[name] / "output" / "archive" / "outputs" / "model.yml").read_text())
     assert described["batches"] is (name not in NOT_JOINED)
-    assert described["batches_reason"].startswith(NOT_JOINED.get(name, "each of "))
+    assert described["batches_reason"].startswith(NOT_JOINED.get(name, "each of 5 rows has the same answers alone and"))
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -274,7 +274,7 @@ def test_export_may_name_sizes_and_golden_inputs_of_its_own(frozen, verified):
         ("mean of the batch", "rows depend on one another: output 'output' of row 0 alone differs by"),
         ("sorted batch", "rows depend on one another: output 'output' of row 0 alone differs by"),
         ("a row alone is refused", "row 0 alone is refused: ValueError: Expected more than 1 value per channel"),
-        ("one row", "rows cannot be compared: the examples hold one row; give export examples of different rows"),
+        ("one row", "rows cannot be compared: the examples hold no two different rows; give export some"),
     ],
 )
 def test_rows_that_depend_on_one_another_are_served_unjoined_and_not_refused(frozen, verified, kind, reason):

@@ -52,14 +52,15 @@ def named_inputs(exported: Exported) -> Inputs:
             raise ValueError(f"export: {option} names no input '{unknown[0]}'; the inputs are {', '.join(tensors)}")
     for name, tensor in tensors.items():
         _check_tensor(name, tensor, batched=name not in exported.unbatched)
+    own = {} if exported.unbatched else _own_rows(tensors)
     dimensions = {
-        name: {**({} if name in exported.unbatched else {0: BATCH}), **exported.dynamic.get(name, {})}
+        name: {**({} if name in exported.unbatched else own.get(name, {0: BATCH})), **exported.dynamic.get(name, {})}
         for name in tensors
     }
     _check_sizes(tensors, dimensions)
     examples = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Exporting with a batch of 1 could bake the 1 into the program.
-    two = examples if exported.unbatched else {name: _two_rows(tensor) for name, tensor in examples.items()}
+    two = examples if exported.unbatched or own else {name: _two_rows(tensor) for name, tensor in examples.items()}
     return Inputs(examples=examples, tensors=two, dimensions=dimensions)
 
 
@@ -67,6 +68,23 @@ def _without_last(tensor: "torch.Tensor", places: list[int]) -> "torch.Tensor":
     for place in places:
         tensor = tensor.narrow(place, 0, max(1, tensor.shape[place] - 1))
     return tensor.contiguous()
+
+
+def _own_rows(tensors: "dict[str, torch.Tensor]") -> dict[str, dict[int, str]]:
+    """Return for each input the dimension of its own rows, where they are not as many in all: there is no batch.
+
+    An input of one row keeps it: the exporter cannot tell one row from a fixed size.
+    """
+    counts = {name: len(tensor) for name, tensor in tensors.items()}
+    if len(set(counts.values())) == 1:
+        return {}
+    told = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+    print(
+        f"NOTE: the example inputs have other numbers of rows ({told}), so none is taken for a batch: they are used as "
+        'they are, and requests are not joined. Where some have no batch first, {"unbatched": […]} says which',
+        flush=True,
+    )
+    return {name: {0: f"{name.lower()}_rows"} if count > 1 else {} for name, count in counts.items()}
 
 
 def _two_rows(tensor: "torch.Tensor") -> "torch.Tensor":

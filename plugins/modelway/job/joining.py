@@ -27,7 +27,7 @@ def prove_rows_apart(model: Model, rows: Arrays, *, absolute: float, relative: f
     rows = different_rows(rows)
     count = row_count(rows)
     if count < 2:
-        return False, "rows cannot be compared: the examples hold one row; give export examples of different rows"
+        return False, "rows cannot be compared: the examples hold no two different rows; give export some"
     together = model(rows)
     for name, array in together.items():
         if not array.ndim or len(array) != count:
