@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+TORCH_INDEX ?=
 
 .PHONY: help demo test setup lint types layers unit contract dags docs system services cluster images bench fix lock clean
 
@@ -16,13 +17,10 @@ demo: $(READY) ## take the model digits from code to traffic on a real Airflow (
 test: $(READY) services ## everything that CI runs
 	@$(BIN)/python tests/run_all.py
 
-setup: $(READY) ## make the virtual environment
+setup: $(READY) ## make the virtual environment (TORCH_INDEX=... to take torch from another index)
 
 $(READY): requirements.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh setup_venv.sh
 
 services: ## install what the system tests drive: a registry and a browser (Debian, as root)
 	@sh tests/system/install_services.sh
@@ -31,7 +29,7 @@ cluster: ## start the Kubernetes and the Docker engine that tests use, where non
 	@sh tests/system/start_cluster.sh
 
 images: $(READY) ## build the image that jobs run in, modelway-job (TORCH_INDEX=... for a build of torch for GPUs)
-	@PYTHON=$(BIN)/python sh include/images/job/build.sh
+	@PYTHON=$(BIN)/python TORCH_INDEX="$(TORCH_INDEX)" sh include/images/job/build.sh
 
 lint: $(READY) ## ruff, format included
 	$(BIN)/ruff check .

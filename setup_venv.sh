@@ -1,0 +1,58 @@
+#!/bin/sh
+# Makes .venv with the packages of requirements.txt and this clone, and says how far it is: sh setup_venv.sh
+# PYTHON is the Python to take (default: python3.11). TORCH_INDEX is an index to take torch from, such as
+# https://download.pytorch.org/whl/cpu, whose build brings no CUDA. uv installs what it can where it is on the PATH.
+set -eu
+cd "$(dirname "$0")"
+venv=.venv
+torch=$(grep '^torch==' requirements.txt)
+total=$(grep -c '^[a-z0-9].*==' requirements.txt)
+mkdir -p "$venv"
+log=$venv/install.log
+: >"$log"
+
+say() { echo "[$1/4] $2"; }
+
+# Run a command into the log and show what it fetches; its status is this one's.
+shown() {
+    { status=0; "$@" 2>&1 || status=$?; echo "exit status $status"; } | tee -a "$log" | awk -v total="$total" '
+        /^ *Collecting / { if (++seen % 20 == 1) { print "      " seen " of about " total ": " $2; fflush() } }
+        /^ *Downloading .*\((([0-9][0-9]+|[5-9])(\.[0-9]+)? MB|[0-9.]+ GB)\)/ { print "      " $0; fflush() }
+        /^Installing collected packages/ { print "      unpacking them"; fflush() }
+        /^(Resolved|Prepared|Installed) / { print "      " $0; fflush() }
+        /^exit status / { status = $3 }
+        END { exit status }'
+}
+
+pip_install() { shown "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off "$@"; }
+
+failed() {
+    tail -n 15 "$log" >&2
+    echo "the installation failed; all that it printed is in $log. Run the same command again to go on." >&2
+    exit 1
+}
+
+say 1 "a virtual environment in $venv"
+# Half of one, as of an interrupt, has no pip.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "${PYTHON:-python3.11}" -m venv --clear "$venv"
+: >"$log"
+
+if [ -n "${TORCH_INDEX:-}" ]; then
+    say 2 "$torch from $TORCH_INDEX"
+    pip_install --no-deps --index-url "$TORCH_INDEX" "$torch" || failed
+else
+    say 2 "$torch; with a GPU's libraries on Linux, TORCH_INDEX names another index"
+    pip_install "$torch" || failed
+fi
+
+say 3 "the other packages, $total in all"
+if command -v uv >/dev/null 2>&1 && shown uv pip install --python "$venv/bin/python" --requirement requirements.txt; then
+    :
+else
+    # uv does not look everywhere where pip does.
+    pip_install --requirement requirements.txt || failed
+fi
+
+say 4 "this clone"
+pip_install --no-deps --no-build-isolation --editable . || failed
+touch "$venv/.ready"
