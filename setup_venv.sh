@@ -15,13 +15,18 @@ say() { echo "[$1/4] $2"; }
 
 # Run a command into the log and show what it fetches; its status is this one's.
 shown() {
-    { status=0; "$@" 2>&1 || status=$?; echo "exit status $status"; } | tee -a "$log" | awk -v total="$total" '
-        /^ *Collecting / { if (++seen % 20 == 1) { print "      " seen " of about " total ": " $2; fflush() } }
-        /^ *Downloading .*\((([0-9][0-9]+|[5-9])(\.[0-9]+)? MB|[0-9.]+ GB)\)/ { print "      " $0; fflush() }
-        /^Installing collected packages/ { print "      unpacking them"; fflush() }
-        /^(Resolved|Prepared|Installed) / { print "      " $0; fflush() }
-        /^exit status / { status = $3 }
-        END { exit status }'
+    seen=0
+    { status=0; "$@" 2>&1 || status=$?; echo "exit status $status"; } | tee -a "$log" | while IFS= read -r line; do
+        case $line in
+            *Collecting\ *)
+                seen=$((seen + 1))
+                [ $((seen % 20)) -ne 1 ] || echo "      $seen of about $total: ${line#*Collecting }" ;;
+            *Downloading*\([0-9][0-9]*MB\)* | *Downloading*GB\)*) echo "      ${line#"${line%%[![:space:]]*}"}" ;;
+            Installing\ collected*) echo "      unpacking them" ;;
+            Resolved\ * | Prepared\ * | Installed\ *) echo "      $line" ;;
+            "exit status "*) exit "${line##* }" ;;
+        esac
+    done
 }
 
 pip_install() { shown "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off "$@"; }

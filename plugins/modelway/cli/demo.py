@@ -1,10 +1,13 @@
 """``modelway demo``: a real Airflow on this machine takes the model ``digits`` from code to weighted traffic."""
 
 import argparse
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -14,9 +17,11 @@ from modelway.cli._dag_files import repository
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
 from modelway.cli._leftovers import recorded_start
+from modelway.cli._serving import serving_lines
 from modelway.cli._traffic import Traffic
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
+from modelway.spec.problems import display
 
 MODEL = "digits"
 #: which of the 1,797 images the prediction is asked for
@@ -58,6 +63,7 @@ def demo(args: argparse.Namespace) -> int:
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
                 _stop(settings, airflow)
+            _say_what_is_left(console, settings)
 
 
 def _see_its_model() -> None:
@@ -84,6 +90,17 @@ def _stop(settings: Settings, airflow: LocalAirflow) -> None:
         airflow.stop()
     finally:
         load_endpoint("local", root=settings.endpoint_root).stop(MODEL)
+
+
+def _say_what_is_left(console: Any, settings: Settings) -> None:
+    """Say what was stopped, what goes on, and which commands work now."""
+    command = shlex.quote(display(Path(sys.argv[0])))
+    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings.endpoint_root), "from here:"]
+    if latest := _next_version(settings) - 1:
+        lines.append(f"  {command} show {MODEL} {latest}")
+    lines.append(f"  {command} run {MODEL}")
+    lines.append("  make demo" if repository() else f"  {command} demo")
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, *, leave: bool) -> int:
