@@ -1,5 +1,6 @@
 """One small tree of errors: what is wrong, where, what is known, what to do, and whether a retry can help."""
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -96,6 +97,29 @@ class DatasetUnavailable(ModelwayError):
 
 class NotWritable(ModelwayError):
     """A folder or store that cannot be written."""
+
+
+class DiskFull(NotWritable):
+    """A device without any space left."""
+
+
+def disk_full(error: BaseException, *, folder: object = None) -> DiskFull | None:
+    """Return the error of a full device where that is the cause of ``error``, else None.
+
+    :param folder: where the device is, as far as the error does not say
+    """
+    where, cause = None, None
+    chain: BaseException | None = error
+    while chain is not None:
+        where = where or getattr(chain, "where", None) or getattr(chain, "filename", None)
+        is_full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
+        # SQLite's own words.
+        cause = chain if is_full or "database or disk is full" in str(chain) else cause
+        chain = chain.__cause__ or chain.__context__
+    if cause is None:
+        return None
+    place = None if (where or folder) is None else str(where or folder)
+    return DiskFull("no space left on the device", where=place, do="Free some, or set MODELWAY_HOME to another device")
 
 
 class CapabilityMissing(ModelwayError):

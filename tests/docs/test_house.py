@@ -46,7 +46,7 @@ def test_requirements_are_pinned_exactly():
 
 def test_the_files_of_all_packages_but_torch_have_digests():
     pins = re.findall(r"^([a-zA-Z0-9._-]+==\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
-    hashed = (ROOT / "requirements-hashed.txt").read_text().replace("\\\n", "").splitlines()
+    hashed = (ROOT / "include/install/requirements-hashed.txt").read_text().replace("\\\n", "").splitlines()
     entries = [line for line in hashed if line and not line.startswith("#")]
     assert {line.split()[0] for line in entries} == {pin for pin in pins if not pin.startswith("torch==")}
     assert all(re.search(r" --hash=sha256:[0-9a-f]{64}", line) for line in entries)

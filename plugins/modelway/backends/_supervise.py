@@ -30,6 +30,7 @@ from modelway.job.usage import Account
 
 WATCH_SECONDS = 0.25
 STOP_SECONDS = 5.0
+RESERVE_BYTES = 64 * 1024
 
 
 def main(attempt: Path) -> int:
@@ -42,6 +43,7 @@ def main(attempt: Path) -> int:
     processes.adopt_orphans()
     request = json.loads((attempt / "request.json").read_text())
     started = time.monotonic()
+    _reserve(attempt)
     with (attempt / "log.txt").open("ab") as log:
         account = Account(attempt=attempt)
         outcome = _told(attempt, request, log, account)
@@ -49,6 +51,7 @@ def main(attempt: Path) -> int:
     if (attempt / "cancelled").exists() and outcome["state"] != "succeeded":
         outcome = {"state": "cancelled", "reason": "the job was cancelled"}
     _stop_the_rest(attempt)
+    (attempt / launch.RESERVE).unlink(missing_ok=True)
     process_tree.reap()
     account.write()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -58,6 +61,12 @@ def main(attempt: Path) -> int:
     }
     _write_exit(attempt, outcome)
     return 0
+
+
+def _reserve(attempt: Path) -> None:
+    """Take space for the words that say how the try ended: it may end since there is none left."""
+    with contextlib.suppress(OSError):
+        (attempt / launch.RESERVE).write_bytes(os.urandom(RESERVE_BYTES))
 
 
 def peak_bytes(maxrss: int, *, platform: str) -> int:

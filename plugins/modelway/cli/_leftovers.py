@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,8 +45,9 @@ def _stop_left(path: Path, *, serving: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     left = _marked(mark, serving)
-    jobs = _cancel_jobs(left, home=path.parent)
-    others = [process for process in left if not _attempt_of(process)]
+    attempts = {attempt for process in left if (attempt := _attempt_of(process))}
+    others = len(left) - len(attempts)
+    _cancel_jobs(attempts, home=path.parent)
     for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
         # A scheduler that is stopping may have started another one meanwhile.
         for process in (running := _marked(mark, serving)):
@@ -55,8 +56,9 @@ def _stop_left(path: Path, *, serving: Path) -> str | None:
         psutil.wait_procs(running, timeout=patience)
     if not left:
         return None
-    parts = [f"{len(others)} processes of its Airflow"] * bool(others) + [f"{jobs} of its jobs"] * bool(jobs)
-    return f"`{command}` (process {pid}) was killed and left {' and '.join(parts)} running: stopped"
+    found = ((others, "processes of its Airflow"), (len(attempts), "of its jobs"))
+    parts = " and ".join(f"{count} {what}" for count, what in found if count)
+    return f"`{command}` (process {pid}) was killed and left {parts} running: stopped"
 
 
 def _marked(mark: str, serving: Path) -> list[psutil.Process]:
@@ -85,11 +87,8 @@ def _attempt_of(process: psutil.Process) -> Path | None:
     return None
 
 
-def _cancel_jobs(left: list[psutil.Process], *, home: Path) -> int:
-    """Cancel the jobs whose supervisors are among the processes, and return how many."""
+def _cancel_jobs(attempts: Iterable[Path], *, home: Path) -> None:
     backend = load_backend("local", home=home)
-    attempts = {attempt for process in left if (attempt := _attempt_of(process))}
     for attempt in attempts:
         number = int(attempt.name.rpartition("-")[2])
         backend.cancel(Handle(backend="local", name=attempt.name, place=str(attempt.parent), attempt=number))
-    return len(attempts)

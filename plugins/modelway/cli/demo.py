@@ -1,10 +1,13 @@
 """``modelway demo``: a real Airflow on this machine takes the model ``digits`` from code to weighted traffic."""
 
 import argparse
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -15,9 +18,11 @@ from modelway.cli._endpoints import local_endpoints, serving_names, start_endpoi
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
 from modelway.cli._leftovers import recorded_start
+from modelway.cli._serving import serving_lines
 from modelway.cli._traffic import Traffic
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
+from modelway.spec.problems import display
 
 MODEL = "digits"
 #: which of the 1,797 images the prediction is asked for
@@ -60,9 +65,7 @@ def demo(args: argparse.Namespace) -> int:
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
                 _stop(settings, airflow, others=others)
-            for name in sorted(others - {MODEL}):
-                line = f"the endpoint {name}, which served before, goes on; `modelway endpoint stop {name}` stops it"
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            _say_what_is_left(console, settings)
 
 
 def _see_its_model() -> None:
@@ -89,6 +92,17 @@ def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str])
         for status in local_endpoints(settings):
             if status.name == MODEL or status.name not in others:
                 stop_endpoint(settings, status.name, actor="demo")
+
+
+def _say_what_is_left(console: Any, settings: Settings) -> None:
+    """Say what was stopped, what goes on, and which commands work now."""
+    command = shlex.quote(display(Path(sys.argv[0])))
+    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings.endpoint_root), "from here:"]
+    if latest := _next_version(settings) - 1:
+        lines += [f"  {command} show {MODEL} {latest}", f"  {command} endpoint start {MODEL}"]
+    lines.append(f"  {command} run {MODEL}")
+    lines.append("  make demo" if repository() else f"  {command} demo")
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, *, leave: bool) -> int:

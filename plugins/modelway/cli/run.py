@@ -1,8 +1,10 @@
 """``modelway run MODEL``: the model's DAG in one process, without any server."""
 
 import argparse
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 #: how much of its log is repeated when the process that runs the DAG breaks off
 LAST_LINES = 15
+#: with less left, Airflow's database cannot be written
+ALMOST_FULL_BYTES = 1 << 20
 
 
 def add_commands(commands: Any) -> None:
@@ -71,6 +75,7 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.cli._home_lock import only_one
     from modelway.cli._interrupts import interrupt_once
     from modelway.cli._leftovers import recorded_start
+    from modelway.cli._serving import serving_lines
 
     settings = load_settings()
     command = f"modelway run {args.model}"
@@ -88,8 +93,8 @@ def run_model(args: argparse.Namespace) -> int:
         try:
             return _run(args, spec, airflow, about, log)
         except KeyboardInterrupt:
-            _say_what_serves(settings.endpoint_root)
-            print(f"modelway: the run was stopped, with its jobs; its log is {log}", file=sys.stderr)
+            told = f"the run of {args.model} was stopped with its jobs on this machine; its log is {log}"
+            print("\n".join([f"modelway: {told}", *serving_lines(settings.endpoint_root)]), file=sys.stderr)
             return 130
 
 
@@ -153,7 +158,9 @@ def _tell(console: "Console", outcome: Path, log: Path) -> int:
     """
     from modelway.cli._summary import Extras, print_failure, print_summary
 
-    if not outcome.exists():
+    if not outcome.exists() or not outcome.stat().st_size:
+        if shutil.disk_usage(log).free < ALMOST_FULL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(log.parents[1]))
         last = "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:])
         raise ModelwayError(
             "the process that ran the DAG broke off", where=str(log), do=f"Its log ends like this:\n{last}"
@@ -177,17 +184,6 @@ def _tell(console: "Console", outcome: Path, log: Path) -> int:
     print_failure(console, failures=failures)
     console.print(f"\nrun log: {log}", markup=False, highlight=False, soft_wrap=True)
     return 1
-
-
-def _say_what_serves(root: Path) -> None:
-    """Print a line for each endpoint that goes on."""
-    from modelway.endpoints.base import load_endpoint
-
-    endpoint = load_endpoint("local", root=root)
-    for folder in sorted(root.glob("*")):
-        if (folder / "state.json").is_file() and (status := endpoint.status(folder.name)) and status.ready:
-            weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
-            print(f"modelway: {folder.name} goes on serving at {status.url} ({weights})", file=sys.stderr)
 
 
 def told_by_schedule(

@@ -30,6 +30,7 @@ from modelway.job.contract import STOPPED_STATUS, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.events import read_events
+from modelway.job.launch import RESERVE
 
 #: colours and the like, which libraries write into messages though nobody sees them on a terminal
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -204,8 +205,10 @@ def _end_like(returncode: int) -> None:
 
 def _tell(folder: Path, error: BaseException) -> None:
     """Print the traceback for the log and leave the reason in one line for whoever asks why."""
-    traceback.print_exception(type(error), error, _from_own_code(error, folder / "code"))
-    sys.stderr.flush()
+    # On a full device the log cannot be written either.
+    with contextlib.suppress(OSError):
+        traceback.print_exception(type(error), error, _from_own_code(error, folder / "code"))
+        sys.stderr.flush()
     _leave_reason(folder, _reason(folder, error), stopped=False)
 
 
@@ -241,6 +244,8 @@ def _advice(error: BaseException, folder: Path) -> str:
 
 def _leave_reason(folder: Path, reason: str, *, stopped: bool) -> None:
     text = json.dumps({"reason": reason, "stopped": stopped, "at": time.time()})
+    for reserve in folder.glob(f"try-*/{RESERVE}"):
+        reserve.unlink(missing_ok=True)
     # Of several processes the first to fail is to blame: the others lose their connection to it.
     if os.environ.get("WORLD_SIZE", "1") == "1" or not (folder / "error.json").exists():
         (folder / "error.json").write_text(text)
@@ -278,6 +283,7 @@ class _Prefixed:
 if __name__ == "__main__":
     # A hard exit: threads and exit handlers of a model's libraries must not hold or change the outcome.
     status = main(Path(sys.argv[1]).absolute())
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)

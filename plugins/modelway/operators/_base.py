@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
-from modelway.errors import ModelwayError, SubmitFailed
+from modelway.errors import ModelwayError, SubmitFailed, disk_full
 from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
@@ -88,8 +88,9 @@ def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
     How the try ended goes into the lineage.
     """
     try:
-        check_final(operator)
-        yield
+        with _disk_full_told():
+            check_final(operator)
+            yield
     except ModelwayError as error:
         context["ti"].xcom_push(key="failure", value=str(error))
         operator.log.error("%s", error)
@@ -106,6 +107,17 @@ def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
         raise
     else:
         record_success(operator, context)
+
+
+@contextmanager
+def _disk_full_told() -> Iterator[None]:
+    """Raise whatever a full device made fail as that."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, AirflowException) or (full := disk_full(error)) is None:
+            raise
+        raise full from error
 
 
 class JobOperator(ModelwayOperator):
