@@ -1,7 +1,9 @@
 """The endpoints of this machine, started and stopped by a person: the lineage records it."""
 
+import sys
+
 from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
-from modelway.errors import UnknownModel
+from modelway.errors import ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings
 
 TARGET = "local"
@@ -57,3 +59,6 @@ def _record(settings: Settings, status: EndpointStatus, *, actor: str) -> None:
     except UnknownModel:
         # served without ever having been registered here
         return
+    except ModelwayError as error:
+        # what was asked for is done
+        print(f"modelway: this was not recorded in the lineage: {error}", file=sys.stderr)

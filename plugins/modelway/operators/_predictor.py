@@ -135,16 +135,10 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
 
 def _golden_batch(folder: Path) -> tuple[dict[str, "Array"], dict[str, "Array"]]:
     """Return inputs and expected outputs of one golden batch, by name."""
-    from safetensors.numpy import load_file
+    from modelway.job.golden import read_calls
 
-    sides = [load_file(folder / "golden" / f"{side}.safetensors") for side in ("inputs", "outputs")]
-    batches = sorted({key.partition("/")[0] for key in sides[0]})
-    chosen = GOLDEN_BATCH if GOLDEN_BATCH in batches else batches[0]
-    found = [
-        {key.partition("/")[2]: array for key, array in side.items() if key.partition("/")[0] == chosen}
-        for side in sides
-    ]
-    return found[0], found[1]
+    calls = read_calls(folder)
+    return calls.get(GOLDEN_BATCH) or next(iter(calls.values()))
 
 
 def _request(described: Mapping[str, Any], arrays: Mapping[str, "Array"]) -> tuple[bytes, dict[str, str]]:
