@@ -8,7 +8,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, NoReturn, Self, cast
 
 from modelway.artifacts.oci_contents import entries, mark_unpacked
 from modelway.artifacts.oci_manifest import (
@@ -166,7 +166,7 @@ def _members_of(budget: _Budget) -> type[tarfile.TarInfo]:
 
     class Member(tarfile.TarInfo):
         @classmethod
-        def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "Member":
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
             member = super().frombuf(buf, encoding, errors)
             if member.type in _IN_MEMORY and member.size > budget.limits.header:
                 budget.refuse(f"the attributes of a member have {member.size:,} bytes")
@@ -181,7 +181,7 @@ def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str, budget: _Bu
     for member in tar:
         budget.take_file()
         # Without it, the archive remembers every member that it has read.
-        tar.members.clear()
+        tar.members.clear()  # type: ignore[attr-defined]
         _check_file(member, written, where=where)
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\0" in member.name:
