@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+TORCH_INDEX ?=
 
 .PHONY: help demo test setup lint types layers unit contract dags docs system services cluster images bench fix lock clean
 
@@ -16,13 +17,10 @@ demo: $(READY) ## take the model digits from code to traffic on a real Airflow (
 test: $(READY) services ## everything that CI runs
 	@$(BIN)/python tests/run_all.py
 
-setup: $(READY) ## make the virtual environment
+setup: $(READY) ## make the virtual environment (TORCH_INDEX=... to take torch from another index)
 
-$(READY): requirements.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+$(READY): requirements.txt include/install/requirements-hashed.txt pyproject.toml
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh include/install/venv.sh
 
 services: ## install what the system tests drive: a registry and a browser (Debian, as root)
 	@sh tests/system/install_services.sh
@@ -31,7 +29,7 @@ cluster: ## start the Kubernetes and the Docker engine that tests use, where non
 	@sh tests/system/start_cluster.sh
 
 images: $(READY) ## build the image that jobs run in, modelway-job (TORCH_INDEX=... for a build of torch for GPUs)
-	@PYTHON=$(BIN)/python sh include/images/job/build.sh
+	@PYTHON=$(BIN)/python TORCH_INDEX="$(TORCH_INDEX)" sh include/images/job/build.sh
 
 lint: $(READY) ## ruff, format included
 	$(BIN)/ruff check .
@@ -53,11 +51,14 @@ fix: $(READY) ## rewrite what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(READY) ## make requirements.txt from pyproject.toml
+lock: $(READY) ## make requirements.txt from pyproject.toml, and of it include/install/requirements-hashed.txt
 	$(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
 		--allow-unsafe --extra torch --extra postgres --extra dev --output-file requirements.txt pyproject.toml
 	@# The CPU build calls itself 2.13.0+cpu, which only its own index knows.
 	@sed -i 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.txt
+	grep -v '^torch==' requirements.txt | $(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links \
+		--no-emit-index-url --no-emit-trusted-host --allow-unsafe --no-annotate --no-header --generate-hashes \
+		--output-file include/install/requirements-hashed.txt -
 
 clean: ## remove the virtual environment and everything the demo made
 	rm -rf $(VENV) .modelway

@@ -1,80 +1,9 @@
-"""The one file that Airflow's plugin loader runs: the page "Models", and who looks for jobs that outlived their run.
+"""The one file that Airflow's plugin loader runs; an installed ``modelway`` is loaded by its entry point instead.
 
-Airflow runs it in every process, tasks included, so nothing else is imported until the first request comes.
+Of two plugins with one name Airflow shows an import error on its pages.
 """
 
-import logging
-import os
-import subprocess
-import sys
-import threading
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from importlib.metadata import entry_points
 
-from airflow.configuration import conf
-from airflow.listeners import hookimpl
-from airflow.plugins_manager import AirflowPlugin
-
-
-async def serve_pages(scope: Any, receive: Any, send: Any) -> None:
-    """Answer a request of the api-server (an ASGI application)."""
-    from modelway.ui.asgi import pages
-
-    await pages()(scope, receive, send)
-
-
-def _base_path() -> str:
-    """Return the path of ``[api] base_url``, without a slash at its end: Airflow's own links begin with it."""
-    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-
-
-class EndOfRuns:
-    """Told by the scheduler when a run ends, and by the api-server when somebody marks one."""
-
-    @hookimpl
-    def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that succeeded, such as of a task that was marked."""
-        _stop_left_jobs(dag_run, "success")
-
-    @hookimpl
-    def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that failed or took too long."""
-        _stop_left_jobs(dag_run, "failed")
-
-
-def _stop_left_jobs(dag_run: Any, state: str) -> None:
-    """Start a process that stops what is left of a run and tells how it ended; see ``modelway.dag.left_jobs``."""
-    backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
-    known = {path.stem for path in (Path(__file__).parent / "modelway" / "backends").glob("[!_]*.py")}
-    if not (used := sorted(backends & known)):
-        return
-    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    try:
-        looking = subprocess.Popen(
-            [sys.executable, "-m", "modelway.dag.left_jobs", f"{dag_run.dag_id}/{dag_run.run_id}", state, *used],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError as error:
-        logging.getLogger(__name__).error("what is left of run %s is not looked for: %s", dag_run.run_id, error)
-        return
-    # The one that started it lives long: it must not stay as a zombie.
-    threading.Thread(target=looking.wait, daemon=True).start()
-
-
-def _backend_of(task: Any) -> Any:
-    """Return the backend of a task that runs a job, as its DAG was serialised."""
-    return getattr(task, "backend", None) or (getattr(task, "partial_kwargs", None) or {}).get("backend")
-
-
-class ModelwayPlugin(AirflowPlugin):
-    """The pages with their place in the navigation, and the listener."""
-
-    name = "modelway"
-    listeners = [EndOfRuns()]
-    fastapi_apps = [{"app": serve_pages, "url_prefix": "/modelway", "name": "modelway"}]
-    external_views = [
-        {"name": "Models", "href": f"{_base_path()}/modelway/models", "destination": "nav", "url_route": "models"}
-    ]
+if not entry_points(group="airflow.plugins", name="modelway"):
+    from modelway.plugin import ModelwayPlugin as ModelwayPlugin

@@ -2,7 +2,7 @@
 
 ``python bench/serving/abuse.py [--seconds 60] [--clients 4]`` needs onnx. It starts a server, has clients ask it, each
 with a pause between its requests, first alone and then beside the twenty (attacks.py), and checks every answer. The
-twenty are a process of their own, at the lowest priority: they stand for other machines. It prints JSON. ``p99_ratio``
+twenty are a process of their own, at a lower priority: they stand for other machines. It prints JSON. ``p99_ratio``
 is the others' 99th percentile beside them by that before; target: at most 3. ``memory_mib`` is the largest sum over
 the server's processes; target: at most 512. The exit status is 1 when a target is missed or an answer was wrong.
 """
@@ -78,8 +78,8 @@ class Others:
             "requests": len(took),
             "wrong": len(wrong),
             "first_wrong": wrong[:3],
-            "p50_ms": round(p50, 2),
-            "p99_ms": round(p99, 2),
+            "p50_ms": round(float(p50), 2),
+            "p99_ms": round(float(p99), 2),
             "worst_ms": round(worst, 2),
         }
 
@@ -140,7 +140,7 @@ def server(model: Path, *, plugins: Path) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
-def measure(*, seconds: float, clients: int, plugins: Path) -> dict[str, Any]:
+def measure(*, seconds: float, clients: int, plugins: Path, niceness: int = 10) -> dict[str, Any]:
     """Start a server, measure the others alone and beside the twenty, and return all as a document."""
     from network import write_network
 
@@ -156,7 +156,7 @@ def measure(*, seconds: float, clients: int, plugins: Path) -> dict[str, Any]:
                 [sys.executable, str(HERE / "attacks.py"), str(port), str(seconds + 1)],
                 stdout=subprocess.PIPE,
                 text=True,
-                preexec_fn=lambda: os.nice(19),
+                preexec_fn=lambda: os.nice(niceness),
             )
             try:
                 # they say when their bodies are made

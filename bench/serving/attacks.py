@@ -51,30 +51,30 @@ class Attack:
 
     def long_strings(self) -> str:
         """Strings for numbers, one of them long: numpy would make all as wide."""
-        return self.post(tensor([1, 1, 8, 8], json.dumps(["x" * 250_000] + [""] * 2000)))
+        return self.post(LONG_STRINGS)
 
     def large_json(self) -> str:
         """60 MB of JSON, of which little is wanted."""
-        return self.post(tensor([1, 1, 8, 8], "[" + "0," * 30_000_000 + "0]"))
+        return self.post(LARGE_JSON)
 
     def empty_lists(self) -> str:
         """As many objects of Python as JSON can make."""
-        return self.post(tensor([1, 1, 8, 8], "[" + "[]," * 5_000_000 + "[]]"))
+        return self.post(EMPTY_LISTS)
 
     def json_rows(self) -> str:
         """8,192 rows as JSON."""
-        return self.post(tensor([8192, 1, 8, 8], "[" + "0.25," * (8192 * 64 - 1) + "0]"))
+        return self.post(JSON_ROWS)
 
     def too_many_rows(self) -> str:
         """14 MiB of rows, binary."""
-        return self.post(*binary(57_344))
+        return self.post(*TOO_MANY_ROWS)
 
     def many_rows(self) -> str:
         """As many rows as are allowed, binary."""
-        return self.post(*binary(8192))
+        return self.post(*MANY_ROWS)
 
     def gzip_bomb(self) -> str:
-        """A small body that unfolds to 512 MiB."""
+        """A small body that unfolds to 128 MiB."""
         return self.post(BOMB, {"content-encoding": "gzip"})
 
     def deep(self) -> str:
@@ -99,7 +99,7 @@ class Attack:
 
     def no_readers(self) -> str:
         """Requests whose answers nobody reads."""
-        body, headers = binary(8192)
+        body, headers = MANY_ROWS
         head = HEAD + b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
         return self.keep_open(head + b"content-length: %d\r\n\r\n" % len(body) + body, number=5, drop=b"")
 
@@ -145,7 +145,14 @@ def binary(rows: int) -> tuple[bytes, dict[str, str]]:
     return head + bytes(rows * 256), {"inference-header-content-length": str(len(head))}
 
 
-BOMB = gzip.compress(b" " * (512 << 20), 1)
+# made before the time begins
+LONG_STRINGS = tensor([1, 1, 8, 8], json.dumps(["x" * 250_000] + [""] * 2000))
+LARGE_JSON = tensor([1, 1, 8, 8], "[" + "0," * 30_000_000 + "0]")
+EMPTY_LISTS = tensor([1, 1, 8, 8], "[" + "[]," * 5_000_000 + "[]]")
+JSON_ROWS = tensor([8192, 1, 8, 8], "[" + "0.25," * (8192 * 64 - 1) + "0]")
+TOO_MANY_ROWS = binary(57_344)
+MANY_ROWS = binary(8192)
+BOMB = gzip.compress(b" " * (128 << 20), 1)
 FAT = b"inference-header-content-length: 100\r\n\r\n" + b" " * (59 << 20)
 KINDS = (
     Attack.long_strings,
@@ -172,13 +179,15 @@ def main(port: int, seconds: float) -> None:
     lock = threading.Lock()
 
     def client(kind: Callable[[Attack], str]) -> None:
-        while time.monotonic() < until:
+        again = True
+        while again:
             try:
                 word = kind(Attack(port, until))
             except (OSError, http.client.HTTPException) as error:
                 word = type(error).__name__
             with lock:
                 found[kind.__name__][word] += 1
+            again = time.monotonic() < until
 
     threads = [threading.Thread(target=client, args=(KINDS[at % len(KINDS)],)) for at in range(CLIENTS)]
     for thread in threads:

@@ -29,7 +29,8 @@ from modelway.artifacts.snapshot import (
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.artifacts.whole_files import replace_file
 from modelway.errors import DigestMismatch, ModelwayError
-from modelway.hooks.settings import load_settings
+from modelway.folders import models_folder
+from modelway.hooks.settings import load_settings, make_private
 
 #: no model's name begins like this
 STORED_AS = "_snapshots"
@@ -55,7 +56,7 @@ class SnapshotDagBundle(BaseDagBundle):
     A worker on any machine that reaches the artifact store gets the version of its run.
 
     :param dags: the folder of the DAG files; default: Airflow's ``[core] dags_folder``
-    :param models: the folder of the models; default: ``MODELWAY_MODELS``, or ``include/models``
+    :param models: the folder of the models; default: ``MODELWAY_MODELS`` or another one of ``modelway.folders``
     """
 
     supports_versioning = True
@@ -70,9 +71,6 @@ class SnapshotDagBundle(BaseDagBundle):
     def _models(self) -> Path:
         if self._given_models:
             return Path(self._given_models).absolute()
-        # Every task makes a bundle, and hardly one needs the loader of specs for it.
-        from modelway.spec.load import models_folder
-
         return models_folder()
 
     @property
@@ -137,6 +135,7 @@ class SnapshotDagBundle(BaseDagBundle):
 
     def _refreshed(self) -> _Current:
         self._refuse_itself()
+        make_private(load_settings().home)
         known = self._remembered()
         entries, commits = self._look()
         if known and known.signature == signature(entries, commits) and self._is_here(_hex(known.snapshot)):

@@ -1,5 +1,6 @@
 """One small tree of errors: what is wrong, where, what is known, what to do, and whether a retry can help."""
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -98,6 +99,29 @@ class NotWritable(ModelwayError):
     """A folder or store that cannot be written."""
 
 
+class DiskFull(NotWritable):
+    """A device without any space left."""
+
+
+def disk_full(error: BaseException, *, folder: object = None) -> DiskFull | None:
+    """Return the error of a full device where that is the cause of ``error``, else None.
+
+    :param folder: where the device is, as far as the error does not say
+    """
+    where, cause = None, None
+    chain: BaseException | None = error
+    while chain is not None:
+        where = where or getattr(chain, "where", None) or getattr(chain, "filename", None)
+        is_full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
+        # SQLite's own words.
+        cause = chain if is_full or "database or disk is full" in str(chain) else cause
+        chain = chain.__cause__ or chain.__context__
+    if cause is None:
+        return None
+    place = None if (where or folder) is None else str(where or folder)
+    return DiskFull("no space left on the device", where=place, do="Free some, or set MODELWAY_HOME to another device")
+
+
 class CapabilityMissing(ModelwayError):
     """Something asked of a backend, builder or endpoint that it cannot give."""
 
@@ -134,6 +158,10 @@ class VerificationFailed(ModelwayError):
     """A frozen model that does not reproduce its checkpoint, or misses a gate."""
 
 
+class SignatureChanged(ModelwayError):
+    """A version whose inputs or outputs would break the callers of the one that serves."""
+
+
 class RegistryError(ModelwayError):
     """An OCI registry that refused or did not answer."""
 
@@ -150,6 +178,10 @@ class LineageUnavailable(ModelwayError):
     """A lineage database that does not answer, or stays locked."""
 
     retryable = True
+
+
+class SecretMissing(ModelwayError):
+    """A connection, field or variable of Airflow that a job needs and that is not there."""
 
 
 class ExporterUnavailable(ModelwayError):

@@ -17,9 +17,7 @@ NOT_FINITE = np.array([[np.nan, np.inf], [-np.inf, 0.5]], dtype=np.float32)
 async def infer(client: InferenceRESTClient, array: np.ndarray, *, binary: bool, out: bool | None) -> Any:
     tensor = InferInput(name="x", shape=list(array.shape), datatype="FP32")
     tensor.set_data_from_numpy(array, binary_data=binary)
-    wanted = [] if out is None else [RequestedOutput("y")]
-    for each in wanted:
-        each.binary_data = out
+    wanted = [] if out is None else [RequestedOutput("y", parameters={"binary_data": out})]
     request = InferRequest(model_name="m", infer_inputs=[tensor], request_outputs=wanted or None)
     try:
         answer = await client.infer(f"http://127.0.0.1:{sys.argv[1]}", request, model_name="m")

@@ -40,6 +40,7 @@ note("classes", lambda: infer(binary=True, outputs=[http.InferRequestedOutput("y
 note("BF16", lambda: infer(NOT_FINITE.astype(ml_dtypes.bfloat16), binary=True, kind="BF16"))
 headers = {"x-user": "u1"}
 note("headers, binary", lambda: infer(binary=True, headers=headers))
-note("headers again, JSON", lambda: infer(binary=False, headers=headers))
-note("headers again, JSON and longer", lambda: infer(np.ones((50, 2), dtype=np.float32), binary=False, headers=headers))
+for rows in (1, 50):
+    ones = np.ones((rows, 2), dtype=np.float32)
+    note(f"headers again, {rows}", lambda ones=ones: infer(ones, binary=False, headers=headers))
 print(json.dumps(found))

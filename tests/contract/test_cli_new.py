@@ -30,14 +30,9 @@ def tree(folder):
     return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
-@pytest.mark.timeout(600)
-def test_the_new_model_is_linted_and_run_to_a_registered_version_by_the_commands_that_are_printed(models, tmp_path):
-    home = tmp_path / "home"
-    environment = {
-        **os.environ,
-        "MODELWAY_HOME": str(home),
-        "PATH": f"{MODELWAY.parent}:{os.environ['PATH']}",
-    }
+def test_the_new_model_is_linted_by_the_command_that_is_printed(models, tmp_path):
+    """The one to run it is tried in tests/system/test_installed.py."""
+    environment = {**os.environ, "PATH": f"{MODELWAY.parent}:{os.environ['PATH']}"}
 
     def shell(command):
         return subprocess.run(
@@ -50,16 +45,6 @@ def test_the_new_model_is_linted_and_run_to_a_registered_version_by_the_commands
     commands = [line.strip() for line in made.stdout.splitlines() if line.startswith("  ")]
     assert commands == ["modelway lint models/two-rings", "modelway run two-rings"]
     assert shell(commands[0]).stdout == "1 model spec, no problems\n"
-    try:
-        ran = shell(commands[1])
-        assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-5000:]
-        assert "two-rings version 1" in ran.stdout
-        shown = shell("modelway versions two-rings --json")
-        assert '"number": 1' in shown.stdout
-    finally:
-        from modelway.endpoints.base import load_endpoint
-
-        load_endpoint("local", root=home / "endpoints").delete("two-rings")
 
 
 def test_it_is_short_and_in_the_house_style(models):

@@ -105,16 +105,12 @@ def test_refusals_are_json_with_one_sentence(server: Server, method: str, path: 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_body_over_the_limit_is_413(server: Server, chunked: bool) -> None:
-    parts = (b"x" * 65536 for _ in range(40))
+    parts = (b"x" * 65536 for _ in range(400))
     connection = server.connect()
-    try:
-        if chunked:
-            connection.request("POST", INFER, parts, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
-        else:
-            connection.request("POST", INFER, b"x" * (1 << 20) + b"x")
-    except (BrokenPipeError, ConnectionResetError):
-        # the server may close while the client still sends; its answer is there to be read nevertheless
-        pass
+    if chunked:
+        connection.request("POST", INFER, parts, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    else:
+        connection.request("POST", INFER, b"x" * (30 << 20))
     response = connection.getresponse()
     assert response.status == 413
     assert "limit of 1048576 bytes" in json.loads(response.read())["error"]

@@ -181,9 +181,10 @@ def test_length_of_json_is_that_of_the_decompressed_body(double: Server) -> None
         ("gzip", TEXT, 400, "the body is not gzip, as its Content-Encoding says"),
         ("gzip", gzip.compress(TEXT)[:-9], 400, "the gzip body ends too early"),
         ("gzip", b"", 400, "ends too early"),
+        ("gzip", gzip.compress(b"") * 300, 400, "more than 256 gzip streams"),
         ("gzip", gzip.compress(bytes(64 << 20)), 413, "larger than the limit of 2097152 bytes"),
     ],
-    ids=["unknown", "twice", "plain", "cut off", "empty", "bomb"],
+    ids=["unknown", "twice", "plain", "cut off", "empty", "many", "bomb"],
 )
 def test_encodings_that_cannot_be_read_are_refused(
     double: Server, encoding: str, body: bytes, status: int, message: str
@@ -194,7 +195,7 @@ def test_encodings_that_cannot_be_read_are_refused(
 
 
 def test_length_of_json_that_another_request_left_is_refused_in_words(double: Server) -> None:
-    for length in (len(TEXT) - 10, len(TEXT) + 10):
+    for length in (len(TEXT) - 10, len(TEXT) + 10, "\u00b2", "9" * 5000):
         status, document = send(double, TEXT, inference_header_content_length=str(length))
         assert status == 400
         assert "inference-header-content-length" in document["error"]

@@ -64,7 +64,7 @@ def test_the_check_of_imports_sees_one(tmp_path):
 
 
 def test_loading_the_plugin_imports_nothing_heavy(tmp_path):
-    assert load(tmp_path, extra="import modelway_plugin")["asked"] == []
+    assert load(tmp_path, extra="import modelway.plugin")["asked"] == []
 
 
 def bag(folder: Path, tmp_path: Path, models: Path, seed: str = "0") -> dict:
@@ -154,10 +154,18 @@ def test_the_graph_of_digits(tmp_path, models):
 
 
 def test_the_demo_tells_of_every_task(tmp_path, models):
-    from modelway.cli.demo import _task_order
+    from modelway.cli._progress import task_order
+    from modelway.spec.load import load_spec
 
     dag = bag(REPOSITORY / "dags", tmp_path, models)["dags"]["digits"]["dag"]
-    assert sorted(_task_order()) == sorted(task["__var"]["task_id"] for task in dag["tasks"])
+    order = task_order(load_spec(REPOSITORY / "include" / "models" / "digits"))
+    assert sorted(order) == sorted(task["__var"]["task_id"] for task in dag["tasks"])
+
+
+def test_the_package_brings_the_same_dag_files():
+    from modelway.cli._dag_files import dag_files
+
+    assert dag_files() == {name: (REPOSITORY / "dags" / name).read_text() for name in ("models.py", "model_specs.py")}
 
 
 def test_dag_files_stay_small():

@@ -1,20 +1,16 @@
 """No job outlives its run, and looking for one harms nothing."""
 
-import importlib.util
 import logging
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
-import modelway
 import pytest
+from modelway import plugin
 from modelway.backends.base import Handle, Job, JobState, Options, load_backend
 from modelway.dag import left_jobs
 from modelway.dag.left_jobs import stop_left_jobs
 
 from tests.job_folders import WAITS, pid_of, store_code, wait_for
-
-PLUGINS = Path(modelway.__file__).parents[1]
 
 RUN = "tiny/manual__1"
 
@@ -67,19 +63,11 @@ def test_a_backend_that_hangs_holds_up_nobody(backend, monkeypatch, caplog):
     assert "look for jobs on local takes too long" in caplog.text
 
 
-@pytest.fixture
-def plugin():
-    loaded = importlib.util.spec_from_file_location("modelway_plugin", PLUGINS / "modelway_plugin.py")
-    module = importlib.util.module_from_spec(loaded)
-    loaded.loader.exec_module(module)
-    return module
-
-
 def ended(*tasks):
     return SimpleNamespace(dag_id="tiny", run_id="manual__1", dag=SimpleNamespace(tasks=list(tasks)))
 
 
-def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(plugin, monkeypatch):
+def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(monkeypatch):
     started = []
     monkeypatch.setattr(
         plugin.subprocess, "Popen", lambda words, **how: started.append(words[1:]) or SimpleNamespace(wait=lambda: 0)
@@ -93,7 +81,7 @@ def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(plu
     assert len(started) == 2, "a DAG without jobs costs nothing"
 
 
-def test_a_job_that_outlived_its_run_is_stopped_by_a_process_of_its_own(plugin, home, tmp_path):
+def test_a_job_that_outlived_its_run_is_stopped_by_a_process_of_its_own(home, tmp_path):
     backend = load_backend("local", home=home)
     code = store_code(tmp_path / "source", WAITS)
     asked = {"model": "tiny", "key": "train", "stage": "train", "action": "train", "module": "tiny.py", "code": code}

@@ -48,6 +48,13 @@ def train(code, **given):
 
 MISTAKES = {
     "the operator itself": (lambda c: train(c.operator), "code: is the operator 'package', not what it returns"),
+    "a task function": (lambda c: train(task(lambda: {})), "code: is a task that is not made yet. Give what its call"),
+    "not expanded": (
+        lambda c: SelectCheckpointOperator(
+            task_id="s", checkpoints=c, evaluations=EvaluateCheckpointOperator.partial(task_id="e", code=c)
+        ),
+        "evaluations: is a task that is not made yet",
+    ),
     "a text as code": (
         lambda c: train("digits"),
         "code: expected what PackageCodeOperator or PlanRunOperator returned",

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import modelway.operators
 import pytest
-from airflow.sdk import BaseOperator
+from airflow.sdk import DAG, BaseOperator
+from modelway.backends.base import JobState, JobStatus
 from modelway.dag import build_dag
-from modelway.errors import JobFailed
 from modelway.job.contract import Job
 from modelway.operators._base import JobOperator, ModelwayOperator
+from modelway.operators.divide import DivideCheckpointsOperator
+from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.spec.load import load_spec
 
@@ -83,15 +85,41 @@ def test_text_in_a_spec_that_looks_like_a_template_stays_as_it_is(tmp_path):
     assert register.spec["evaluate"]["command"] == ["echo", "{{ ds }}"]
 
 
-def test_more_checkpoints_than_airflow_maps_are_refused_while_that_can_be_told(tmp_path, monkeypatch):
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Collect what a stage with five checkpoints wrote, where Airflow maps tasks over two."""
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
     folder = write_job(tmp_path / "job")
     job = Job(folder)
-    for step in (1, 2, 3):
+    for step in range(1, 6):
         with job.checkpoint(step=step) as path:
             path.write_text("x")
-    operator = TrainModelOperator(task_id="train", code={"model": "tiny"})
-    with pytest.raises(JobFailed, match="there are 3 checkpoints now, Airflow maps tasks over at most 2"):
-        operator.collect({}, job=SimpleNamespace(model="tiny", params={}, seed=0), folder=folder, status=None)
+
+    def collect(operator):
+        context = {"ti": SimpleNamespace(xcom_push=lambda key, value: None)}
+        job = SimpleNamespace(model="tiny", params={}, seed=0)
+        made = operator.collect(context, job=job, folder=folder, status=JobStatus(state=JobState.SUCCEEDED))
+        return [each["step"] for each in made]
+
+    return collect
+
+
+def test_of_more_checkpoints_than_airflow_maps_over_evenly_spaced_ones_go_on(trained):
+    """Training must not be lost when it is done; Airflow refuses to store a longer list that a task is mapped over."""
+    with DAG("tiny", schedule=None):
+        train = TrainModelOperator(task_id="train", code={"model": "tiny"})
+        EvaluateCheckpointOperator.partial(task_id="evaluate", code={}).expand(checkpoint=train.output)
+    assert trained(train) == [2, 5]
+
+
+def test_checkpoints_that_are_divided_all_go_on(trained):
+    with DAG("tiny", schedule=None):
+        train = TrainModelOperator(task_id="train", code={"model": "tiny"})
+        divide = DivideCheckpointsOperator(task_id="divide", code={}, checkpoints=train.output, per_job=1)
+        EvaluateCheckpointOperator.partial(task_id="evaluate", code={}).expand(checkpoint=divide.output)
+    steps = trained(train)
+    assert steps == [1, 2, 3, 4, 5]
+    divide.checkpoints = [{"id": f"train-{step}", "digest": f"sha256:{step}", "step": step} for step in steps]
+    assert [[each["step"] for each in share] for share in divide.run({})] == [[1, 2], [3, 4, 5]]

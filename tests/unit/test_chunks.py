@@ -6,7 +6,7 @@ import math
 
 import pytest
 from modelway.errors import ModelwayError
-from modelway.operators._chunks import Cost, divided
+from modelway.operators._chunks import Cost, divided, evenly
 
 
 def sizes(count, **asked):
@@ -29,6 +29,23 @@ def test_there_are_never_more_jobs_than_checkpoints():
     assert sizes(2, parallel=4) == [1, 1]
     assert sizes(1, parallel=4, cost=cost(0.1, 100)) == [1]
     assert sizes(0, parallel=4) == []
+
+
+def test_there_are_never_more_jobs_than_airflow_maps_over():
+    assert set(sizes(3000, parallel=8, per_job=1, most=1024)) == {2, 3}
+    assert len(sizes(3000, parallel=8, cost=cost(0, 1), most=1024)) == 1024
+    assert sizes(5, parallel=2, per_job=1, most=1024) == [1] * 5
+
+
+def test_evenly_spaced_ones_have_the_last_among_them():
+    assert evenly(range(3), 3) == [0, 1, 2]
+    assert evenly(range(1025), 1024)[-1] == 1024
+    for count, most in itertools.product((7, 100, 1025), (1, 2, 6)):
+        taken = evenly(range(count), most)
+        assert taken[-1] == count - 1
+        gaps = {b - a for a, b in itertools.pairwise(taken)}
+        assert len(taken) == most
+        assert not gaps or max(gaps) - min(gaps) <= 1
 
 
 def test_a_long_evaluation_gets_a_job_of_its_own():

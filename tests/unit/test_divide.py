@@ -74,3 +74,9 @@ def test_what_the_evaluations_took_is_recorded_with_the_version(lineage: Lineage
     lineage.register(make_record("first", **took(2.0, 1.5)))
     (evaluation,) = lineage.version("digits", 1).evaluations
     assert (evaluation.seconds, evaluation.startup_seconds) == (1.5, 2.0)
+
+
+def test_a_version_of_more_than_a_thousand_checkpoints_is_recorded_whole(lineage: LineageStore) -> None:
+    evaluations = [EvaluationRecord(checkpoint=f"fine-{step:06d}", metrics={"loss": step}) for step in range(1, 1501)]
+    lineage.register(make_record("first", evaluations=evaluations))
+    assert len(lineage.version("digits", 1).evaluations) == 1500

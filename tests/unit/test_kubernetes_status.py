@@ -290,6 +290,11 @@ def test_a_job_that_failed_a_moment_before_its_pod_is_known_to_is_not_judged_yet
     assert seen([late]).failure is FailureKind.VANISHED
 
 
+def test_a_pod_that_failed_is_not_judged_before_its_node_says_how() -> None:
+    assert seen(pods=[pod("Failed")]).state is JobState.RUNNING
+    assert seen([job(condition("Failed", "BackoffLimitExceeded"))], [pod("Failed")]).failure is FailureKind.VANISHED
+
+
 def test_a_node_that_leaves_because_another_failed_explains_nothing() -> None:
     exits = [exit_of("killed", stopped=True, reason="told to leave"), exit_of("bad_exit", reason="ValueError: no")]
     pods = [pod("Failed", suffix="0", state=ended(143)), pod("Failed", suffix="1", state=ended(1))]

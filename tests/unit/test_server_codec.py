@@ -282,7 +282,7 @@ def test_bytes_after_the_last_tensor_are_refused() -> None:
         decode(body() + b"abc", str(len(body())), signature())
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "99999", "²"])
+@pytest.mark.parametrize("length", ["-1", "x", "99999", "²", "9" * 5000])
 def test_bad_json_length_is_refused(length: str) -> None:
     with pytest.raises(Refusal, match=JSON_LENGTH):
         decode(body(), length, signature())

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelway.errors import DigestMismatch
+from modelway.job.zip_limits import zip_problem
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 ROLES = {"inputs": "input", "outputs": "output", "model": "model", "golden": "golden", "rows": "rows"}
@@ -104,6 +105,8 @@ def unpack_archive(*, archive: Path, to: Path) -> Manifest:
     """
     manifest = read_manifest(archive)
     with zipfile.ZipFile(archive) as zipped:
+        if problem := zip_problem(zipped):
+            raise DigestMismatch(f"the archive is not unpacked: {problem}", where=str(archive))
         for member in manifest.members:
             name = PurePosixPath(member.path)
             if name.is_absolute() or ".." in name.parts:

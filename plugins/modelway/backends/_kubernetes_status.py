@@ -148,7 +148,8 @@ def _settling(seen: Observed, job: Object | None, over: Sequence[Object], now: d
     if any(is_leaving(pod) and not _is_stuck(pod, now) for pod in alive):
         return True
     if seen.pods and not alive:
-        return False
+        # A node may say that a pod failed a moment before it says how.
+        return not (job or seen.exits or any(done_by_platform(pod) or by_exit_status(pod) for pod in over))
     failed = failing(job) or {}
     if not alive and (failed.get("reason") == "DeadlineExceeded" or _taken(seen)):
         return False

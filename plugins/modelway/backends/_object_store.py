@@ -111,6 +111,8 @@ def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> N
     for path, told in sorted(found.items()):
         name = path[len(place) :].lstrip("/")
         target = folder / name
+        if ".." in name.split("/") or not name:
+            continue
         if name == PREPARED or name.startswith("try-") and ("/pods/" in name or "/log-" in name):
             continue
         # Small files change without changing their size.
@@ -168,7 +170,7 @@ def told(uri: str, *, submitted: bool = False) -> Iterator[None]:
     except ImportError as error:
         raise CapabilityMissing(
             f"the worker cannot read {uri}: {error}",
-            do="Install s3fs for s3://, gcsfs for gs:// where Airflow's workers and triggerers run",
+            do="Install s3fs for s3://, modelway[google] for gs:// where Airflow's workers and triggerers run",
         ) from error
     except (SubmitFailed, CapabilityMissing):
         raise

@@ -24,10 +24,13 @@ from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
 from modelway.failures import FailureKind, RetryRule
 from modelway.job import launch, memory, process_tree
+from modelway.job.ending import LARGEST_ERROR, LONGEST_REASON
+from modelway.job.left_files import document_below
 from modelway.job.usage import Account
 
 WATCH_SECONDS = 0.25
 STOP_SECONDS = 5.0
+RESERVE_BYTES = 64 * 1024
 
 
 def main(attempt: Path) -> int:
@@ -40,6 +43,7 @@ def main(attempt: Path) -> int:
     processes.adopt_orphans()
     request = json.loads((attempt / "request.json").read_text())
     started = time.monotonic()
+    _reserve(attempt)
     with (attempt / "log.txt").open("ab") as log:
         account = Account(attempt=attempt)
         outcome = _told(attempt, request, log, account)
@@ -47,6 +51,7 @@ def main(attempt: Path) -> int:
     if (attempt / "cancelled").exists() and outcome["state"] != "succeeded":
         outcome = {"state": "cancelled", "reason": "the job was cancelled"}
     _stop_the_rest(attempt)
+    (attempt / launch.RESERVE).unlink(missing_ok=True)
     process_tree.reap()
     account.write()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -56,6 +61,12 @@ def main(attempt: Path) -> int:
     }
     _write_exit(attempt, outcome)
     return 0
+
+
+def _reserve(attempt: Path) -> None:
+    """Take space for the words that say how the try ended: it may end since there is none left."""
+    with contextlib.suppress(OSError):
+        (attempt / launch.RESERVE).write_bytes(os.urandom(RESERVE_BYTES))
 
 
 def peak_bytes(maxrss: int, *, platform: str) -> int:
@@ -200,11 +211,10 @@ def _outcome(attempt: Path, returncode: int, stopped: dict[str, Any] | None) -> 
     if returncode < 0:
         name = signal.Signals(-returncode).name
         return failed(FailureKind.KILLED, f"the job's process was killed by {name}")
-    try:
-        reason = json.loads((attempt.parent / "error.json").read_text())["reason"]
-    except (FileNotFoundError, ValueError, KeyError):
+    reason = (document_below(attempt.parent, "error.json", most=LARGEST_ERROR) or {}).get("reason")
+    if not isinstance(reason, str):
         reason = f"the job's process ended with exit status {returncode}"
-    return failed(FailureKind.BAD_EXIT, reason)
+    return failed(FailureKind.BAD_EXIT, reason[:LONGEST_REASON])
 
 
 def _stop_the_rest(attempt: Path) -> None:

@@ -32,6 +32,7 @@ from modelway.backends._runner import runner_folder
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.left_files import write_below
 
 #: what this backend gives where the cluster has it; lint reads it without importing this file
 POSSIBLE = frozenset(
@@ -184,7 +185,7 @@ class KubernetesBackend:
                 waiting.append(manifest)
         for manifest in waiting:
             self.api.give(manifest, owner=owner or {})
-        (attempt / SUBMITTED).touch()
+        generations.mark(attempt / SUBMITTED)
         self._folders.push(attempt / SUBMITTED)
         return True
 
@@ -210,7 +211,7 @@ class KubernetesBackend:
             texts = [self.api.pod_log(record.namespace, pod["metadata"]["name"], lines=POD_LINES) for pod in pods]
         except SubmitFailed:
             return
-        (attempt / "log-0.txt").write_text("".join(texts))
+        write_below(attempt.parent, f"{attempt.name}/log-0.txt", "".join(texts).encode())
 
     def cancel(self, handle: Handle) -> None:
         """Delete the job with its pods and wait until nothing of it runs; see the port.
@@ -227,7 +228,7 @@ class KubernetesBackend:
                 self._delete(TryRecord.of_mark(handle.name, handle.mark))
             return
         if not self._look.status(attempt, now=True).state.is_terminal:
-            (attempt / generations.CANCELLED).touch()
+            generations.mark(attempt / generations.CANCELLED)
             self._folders.push(attempt / generations.CANCELLED)
         elif not self._leaves_something(record):
             self._folders.forget_heartbeats(attempt)

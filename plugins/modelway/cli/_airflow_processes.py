@@ -18,7 +18,9 @@ from typing import Any
 
 import psutil
 
+from modelway.cli._dag_files import dag_files
 from modelway.errors import EndpointNotReady, NotWritable
+from modelway.folders import models_folder
 
 #: the log servers of two of them listen on every address; here the api-server reads the files itself
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
@@ -45,9 +47,18 @@ class LocalAirflow:
     """
 
     def __init__(
-        self, *, home: Path, repository: Path, environment: Mapping[str, str] | None = None, name: str = "airflow"
+        self,
+        *,
+        home: Path,
+        repository: Path | None,
+        environment: Mapping[str, str] | None = None,
+        name: str = "airflow",
     ) -> None:
-        """Keep Airflow in ``<home>/<name>``; take ``dags/`` and ``plugins/`` from ``repository``."""
+        """Keep Airflow in ``<home>/<name>``.
+
+        :param repository: the folder with ``dags/`` and ``plugins/``; None where modelway was installed as a package,
+            which brings both
+        """
         self.home = home
         self.folder = home / name
         self.repository = repository
@@ -93,6 +104,10 @@ class LocalAirflow:
                 where=str(self.home),
                 do="Make it writable, or set MODELWAY_HOME to a folder that is",
             ) from error
+        if self.repository is None:
+            for name, text in dag_files().items():
+                (self.folder / "dags").mkdir(exist_ok=True)
+                (self.folder / "dags" / name).write_text(text)
         self.environment = self._environment()
         self._migrate()
 
@@ -103,8 +118,8 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{api}"
         write_private(self.folder / "passwords.json", json.dumps({"admin": self.password}))
         airflow = {
-            "CORE__DAGS_FOLDER": str(self.repository / "dags"),
-            "CORE__PLUGINS_FOLDER": str(self.repository / "plugins"),
+            "CORE__DAGS_FOLDER": str((self.repository or self.folder) / "dags"),
+            "CORE__PLUGINS_FOLDER": str((self.repository or self.folder) / "plugins"),
             "CORE__LOAD_EXAMPLES": "False",
             "CORE__EXECUTOR": "LocalExecutor",
             "CORE__PARALLELISM": "4",
@@ -138,6 +153,8 @@ class LocalAirflow:
             "AIRFLOW_HOME": str(self.folder),
             **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
             "MODELWAY_HOME": str(self.home),
+            # Found by the settings of the user's own Airflow, which this one does not have.
+            "MODELWAY_MODELS": str(models_folder()),
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
             **self.extra,

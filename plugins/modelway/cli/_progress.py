@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -11,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from modelway.cli._airflow_api import TaskState
+
+if TYPE_CHECKING:
+    from modelway.spec.model import ModelSpec
 
 STYLES = {
     "success": ("done", "green"),
@@ -24,6 +27,19 @@ STYLES = {
     "up_for_retry": ("waits to try again", "magenta"),
 }
 FINISHED = ("success", "failed", "upstream_failed", "skipped")
+
+
+def task_order(spec: "ModelSpec") -> list[str]:
+    """Return the ids of the tasks of a model's DAG, in the order in which they run."""
+    divide = [] if spec.evaluation().per_job == 1 else ["evaluate.divide"]
+    return [
+        "package",
+        "plan",
+        *(f"train.{stage.name}" for stage in spec.stages()),
+        *(*divide, "evaluate.checkpoint", "evaluate.select"),
+        *("freeze.freeze", "freeze.verify", "freeze.register"),
+        *("serve.build_image", "serve.deploy", "serve.promote"),
+    ]
 
 
 class Run(Protocol):
@@ -76,7 +92,7 @@ def _follow_in_lines(
             done = sum(task.state in FINISHED for task in members)
             mapped = any(task.map_index >= 0 for task in members)
             line = f"{word} {done}/{len(members)}" if mapped else word
-            if line and told.get(task_id) != line:
+            if word not in ("", "queued", "not run") and told.get(task_id) != line:
                 told[task_id] = line
                 console.print(f"  {task_id:<22} {line:<22} {_seconds(members):6.1f} s", highlight=False)
         if state in ("success", "failed"):

@@ -1,21 +1,28 @@
 """``modelway demo``: a real Airflow on this machine takes the model ``digits`` from code to weighted traffic."""
 
 import argparse
+import shlex
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
+from modelway.cli._dag_files import repository
+from modelway.cli._endpoints import local_endpoints, serving_names, start_endpoint, stop_endpoint
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
+from modelway.cli._leftovers import recorded_start
+from modelway.cli._serving import serving_lines
 from modelway.cli._traffic import Traffic
-from modelway.cli.run import repository
-from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
+from modelway.spec.problems import display
 
 MODEL = "digits"
 #: which of the 1,797 images the prediction is asked for
@@ -36,10 +43,17 @@ def demo(args: argparse.Namespace) -> int:
 
     console = Console()
     settings = load_settings()
+    _see_its_model()
     interrupt_once()
-    with only_one(settings.home, command="modelway demo"):
+    with (
+        only_one(settings.home, command="modelway demo"),
+        recorded_start(settings.home, command="modelway demo", serving=settings.endpoint_root) as (mark, left),
+    ):
+        if left:
+            console.print(left, markup=False, highlight=False, soft_wrap=True)
         began = time.monotonic()
-        airflow = LocalAirflow(home=settings.home, repository=repository())
+        others = serving_names(settings)
+        airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark)
         try:
             try:
                 with console.status("starting Airflow (api-server, scheduler, dag-processor, triggerer)"):
@@ -50,17 +64,45 @@ def demo(args: argparse.Namespace) -> int:
         # Its own block: an interrupt in the instant before they are ignored must not pass it by.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
-                _stop(settings, airflow)
+                _stop(settings, airflow, others=others)
+            _say_what_is_left(console, settings)
 
 
-def _stop(settings: Settings, airflow: LocalAirflow) -> None:
-    """Stop Airflow and its jobs, then what serves: an earlier ``modelway run`` may have started it."""
-    from modelway.endpoints.base import load_endpoint
+def _see_its_model() -> None:
+    """See that the model of the demo is there.
 
+    :raises UnknownModel: it is not, as where modelway was installed as a package
+    """
+    from modelway.spec.load import find_specs, models_folder
+
+    if not (models_folder() / MODEL).is_dir():
+        raise UnknownModel(
+            f"the demo's model '{MODEL}' is not there",
+            where=str(models_folder()),
+            known=[file.parent.name for file in find_specs(models_folder())[0]],
+            do="Run the demo in a clone of modelway, or a model of your own with: modelway run MODEL",
+        )
+
+
+def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str]) -> None:
+    """Stop Airflow and its jobs, then what serves, but for the ``others``, which served before the demo began."""
     try:
         airflow.stop()
     finally:
-        load_endpoint("local", root=settings.endpoint_root).stop(MODEL)
+        for status in local_endpoints(settings):
+            if status.name == MODEL or status.name not in others:
+                stop_endpoint(settings, status.name, actor="demo")
+
+
+def _say_what_is_left(console: Any, settings: Settings) -> None:
+    """Say what was stopped, what goes on, and which commands work now."""
+    command = shlex.quote(display(Path(sys.argv[0])))
+    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings.endpoint_root), "from here:"]
+    if latest := _next_version(settings) - 1:
+        lines += [f"  {command} show {MODEL} {latest}", f"  {command} endpoint start {MODEL}"]
+    lines.append(f"  {command} run {MODEL}")
+    lines.append("  make demo" if repository() else f"  {command} demo")
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, *, leave: bool) -> int:
@@ -111,31 +153,17 @@ def _next_version(settings: Settings) -> int:
 
 
 def _restore(console: Any, settings: Settings) -> None:
-    """Bring back what the endpoint served when the demo was last stopped, where the model spec says."""
-    from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
-    from modelway.spec.load import load_spec, models_folder
-
-    endpoint = load_endpoint("local", root=settings.endpoint_root)
-    status = endpoint.status(MODEL)
-    if status is None:
-        return
-    predictors = tuple(
-        Predictor(version=each.version, image=each.image, weight=each.weight) for each in status.predictors
-    )
-    spec = load_spec(models_folder() / MODEL)
-    status = endpoint.apply(
-        EndpointSpec(
-            name=MODEL,
-            model=MODEL,
-            predictors=predictors,
-            stable=status.stable,
-            host=spec.endpoint.host,
-            port=spec.endpoint.port,
-            model_path=spec.image.path,
-        )
-    )
-    weights = ", ".join(f"version {each.version} {each.weight} %" for each in predictors)
-    console.print(f"the endpoint serves again at {status.url} ({weights})", highlight=False)
+    """Bring back every endpoint of the home that does not answer; what cannot be brought back is said."""
+    for before in local_endpoints(settings):
+        if before.ready:
+            continue
+        try:
+            status = start_endpoint(settings, before.name, actor="demo")
+        except ModelwayError as error:
+            console.print(f"the endpoint {before.name} does not serve again: {error}", markup=False, highlight=False)
+            continue
+        weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
+        console.print(f"the endpoint {before.name} serves again at {status.url} ({weights})", highlight=False)
 
 
 class _Run:
@@ -165,27 +193,14 @@ class _Run:
 
 def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
     """Show progress and send traffic meanwhile; return the run's state and what the traffic met."""
-    from modelway.cli._progress import follow
+    from modelway.cli._progress import follow, task_order
     from modelway.endpoints.base import load_endpoint
+    from modelway.spec.load import load_spec, models_folder
 
     endpoint = load_endpoint("local", root=settings.endpoint_root)
     with Traffic(endpoint=endpoint, model=MODEL, requests=_requests(), new=number) as traffic:
-        state = follow(console, run=run, order=_task_order(), each=airflow.check)
+        state = follow(console, run=run, order=task_order(load_spec(models_folder() / MODEL)), each=airflow.check)
     return state, traffic
-
-
-def _task_order() -> list[str]:
-    from modelway.spec.load import load_spec, models_folder
-
-    spec = load_spec(models_folder() / MODEL)
-    return [
-        "package",
-        "plan",
-        *(f"train.{stage.name}" for stage in spec.stages()),
-        *("evaluate.divide", "evaluate.checkpoint", "evaluate.select"),
-        *("freeze.freeze", "freeze.verify", "freeze.register"),
-        *("serve.build_image", "serve.deploy", "serve.promote"),
-    ]
 
 
 def _requests() -> list[dict[str, Any]]:

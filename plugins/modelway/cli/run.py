@@ -1,11 +1,15 @@
 """``modelway run MODEL``: the model's DAG in one process, without any server."""
 
 import argparse
+import errno
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +19,17 @@ from modelway.errors import ModelwayError
 from modelway.lineage.moment import read_moment
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from modelway.cli._airflow_processes import LocalAirflow
     from modelway.spec.model import ModelSpec
+
+    Follow = Callable[["subprocess.Popen[bytes]"], None]
+
+#: how much of its log is repeated when the process that runs the DAG breaks off
+LAST_LINES = 15
+#: with less left, Airflow's database cannot be written
+ALMOST_FULL_BYTES = 1 << 20
 
 
 def add_commands(commands: Any) -> None:
@@ -44,36 +58,132 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--partition", metavar="KEY", help="what the run calls its data (default: the interval's start)"
     )
+    parser.add_argument("--verbose", action="store_true", help="print all that Airflow logs, in place of the table")
     parser.set_defaults(run=run_model)
 
 
-def repository() -> Path:
-    """Return the folder that holds dags/ and plugins/."""
-    return Path(__file__).resolve().parents[3]
-
-
 def run_model(args: argparse.Namespace) -> int:
-    """Run the DAG through Airflow's ``dag.test()`` and print the summary, or why it failed."""
+    """Run the DAG through Airflow's ``dag.test()`` and print its progress, then the summary, or why it failed."""
     from modelway.cli._model_spec import model_spec
     from modelway.hooks.settings import load_settings
 
-    about = told_by_schedule(
-        model_spec(args.model), run_after=args.run_after, interval=args.interval, partition=args.partition
-    )
+    spec = model_spec(args.model)
+    about = told_by_schedule(spec, run_after=args.run_after, interval=args.interval, partition=args.partition)
 
     from modelway.cli._airflow_processes import LocalAirflow
+    from modelway.cli._dag_files import repository
     from modelway.cli._home_lock import only_one
     from modelway.cli._interrupts import interrupt_once
+    from modelway.cli._leftovers import recorded_start
+    from modelway.cli._serving import serving_lines
 
     settings = load_settings()
+    command = f"modelway run {args.model}"
     interrupt_once()
-    with only_one(settings.home, command=f"modelway run {args.model}"):
+    with (
+        only_one(settings.home, command=command),
+        recorded_start(settings.home, command=command, serving=settings.endpoint_root) as (mark, left),
+    ):
+        if left:
+            print(left)
         # Its own database: a scheduler that shared it would run the tasks a second time.
-        airflow = LocalAirflow(home=settings.home, repository=repository(), name="airflow-run")
+        airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark, name="airflow-run")
         airflow.prepare()
-        seed = [] if args.seed is None else [f"seed={args.seed}"]
-        words = [args.model, json.dumps(about), *seed, *args.set]
-        return _in_a_process(words, airflow.environment, serving=settings.endpoint_root)
+        log = _new_log(settings.home, args.model)
+        try:
+            return _run(args, spec, airflow, about, log)
+        except KeyboardInterrupt:
+            told = f"the run of {args.model} was stopped with its jobs on this machine; its log is {log}"
+            print("\n".join([f"modelway: {told}", *serving_lines(settings.endpoint_root)]), file=sys.stderr)
+            return 130
+
+
+def _run(
+    args: argparse.Namespace, spec: "ModelSpec", airflow: "LocalAirflow", about: Mapping[str, Any], log: Path
+) -> int:
+    """Run the DAG and print what comes of it."""
+    from rich.console import Console
+
+    from modelway.cli._progress import follow, task_order
+    from modelway.cli._run_database import RecordedRun
+
+    console, outcome = Console(), log.with_suffix(".json")
+
+    def show(process: "subprocess.Popen[bytes]") -> None:
+        def running() -> bool:
+            return process.poll() is None
+
+        if args.verbose:
+            _copy(log, running)
+            return
+        run = RecordedRun(airflow.folder / "airflow.db", dag_id=spec.model, running=running)
+        with console.status(f"starting the DAG {spec.model}") as status:
+            while run.run_id() is None and running():
+                time.sleep(0.2)
+            status.stop()
+        if found := run.run_id():
+            console.print(f"DAG {spec.model}, run {found}", highlight=False, soft_wrap=True)
+        follow(console, run=run, order=task_order(spec), poll_seconds=0.5)
+
+    seed = [] if args.seed is None else [f"seed={args.seed}"]
+    _in_a_process([spec.model, json.dumps(about), str(outcome), *seed, *args.set], airflow, log=log, follow=show)
+    return _tell(console, outcome, log)
+
+
+def _new_log(home: Path, model: str) -> Path:
+    """Return a new file for everything that a run prints, which its owner alone can read."""
+    folder = home / "runs"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{model}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    return path
+
+
+def _copy(log: Path, running: Callable[[], bool]) -> None:
+    """Print what comes into a log until its writer has ended."""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            is_last = not running()
+            sys.stdout.write(file.read())
+            sys.stdout.flush()
+            if is_last:
+                return
+            time.sleep(0.1)
+
+
+def _tell(console: "Console", outcome: Path, log: Path) -> int:
+    """Print the summary of a run that succeeded, or why it did not; return the exit status.
+
+    :raises ModelwayError: the process that ran the DAG refused its values, or broke off
+    """
+    from modelway.cli._summary import Extras, print_failure, print_summary
+
+    if not outcome.exists() or not outcome.stat().st_size:
+        if shutil.disk_usage(log).free < ALMOST_FULL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(log.parents[1]))
+        last = "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        raise ModelwayError(
+            "the process that ran the DAG broke off", where=str(log), do=f"Its log ends like this:\n{last}"
+        )
+    came = json.loads(outcome.read_text())
+    outcome.unlink()
+    if "refused" in came:
+        print(f"modelway: {came['refused']}", file=sys.stderr)
+        return 1
+    # Of mapped tasks the last one's, as far as a summary asks for one.
+    values = {(task, key): value for task, _, key, value in came["values"]}
+    if came["state"] == "success":
+        links = {"run log": str(log)}
+        print_summary(console, xcom=lambda task, key: values.get((task, key)), extras=Extras(links=links))
+        return 0
+    reasons = {(task, index): value for task, index, key, value in came["values"] if key == "failure"}
+    failures = {
+        task if index < 0 else f"{task}[{index}]": reasons.get((task, index), "See its lines in the run's log.")
+        for task, index in came["failed"]
+    }
+    print_failure(console, failures=failures)
+    console.print(f"\nrun log: {log}", markup=False, highlight=False, soft_wrap=True)
+    return 1
 
 
 def told_by_schedule(
@@ -143,11 +253,14 @@ def run_conf(spec: "ModelSpec", given: Sequence[str]) -> dict[str, Any]:
     return conf
 
 
-def _in_a_process(words: list[str], environment: dict[str, str], *, serving: Path) -> int:
-    """Run this file with ``words``; whatever way that ends, nothing but what serves is left of it.
+def _in_a_process(words: list[str], airflow: "LocalAirflow", *, log: Path, follow: "Follow") -> None:
+    """Run the DAG in a process of its own; whatever way that ends, nothing but what serves is left of it.
 
     Airflow takes an interrupt for a failed task, which it tries again, and puts its own handler in place of ours: only
     another process than the one that it runs in can end it.
+
+    :param log: gets everything that the process prints
+    :param follow: called meanwhile, with the process
     """
     from modelway.cli._airflow_processes import adopt_orphans, dies_with_parent, stop_descendants
     from modelway.cli._interrupts import ignore_interrupts
@@ -156,85 +269,22 @@ def _in_a_process(words: list[str], environment: dict[str, str], *, serving: Pat
     process = None
     try:
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "modelway.cli.run", *words],
-                env=environment,
-                start_new_session=True,
-                preexec_fn=dies_with_parent(signal.SIGKILL),
-            )
-            status = process.wait()
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "modelway.cli._dag_test", *words],
+                    env=airflow.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    preexec_fn=dies_with_parent(signal.SIGKILL),
+                )
+            follow(process)
+            process.wait()
         finally:
             ignore_interrupts()
     finally:
         if process:
             process.kill()
             process.wait()
-        stop_descendants(spare=serving)
-    if status < 0:
-        raise ModelwayError(f"the process that ran the DAG was killed by {signal.Signals(-status).name}")
-    return status
-
-
-def _main(model: str, about: str, given: Sequence[str]) -> int:
-    """Run the DAG with values of its form, which needs an Airflow that has the settings of this home."""
-    from modelway.cli._model_spec import model_spec
-
-    try:
-        conf = run_conf(model_spec(model), given)
-    except ModelwayError as error:
-        print(f"modelway: {error}", file=sys.stderr)
-        return 1
-    return _test(model, conf, **json.loads(about))
-
-
-def _test(
-    model: str, conf: dict[str, Any], *, run_after: str | None, interval: list[str] | None, partition: str | None
-) -> int:
-    """Run the DAG in this process."""
-    from airflow.dag_processing.dagbag import DagBag
-    from rich.console import Console
-
-    from modelway.cli._summary import Extras, print_failure, print_summary
-
-    dag = DagBag(dag_folder=str(repository() / "dags" / "models.py")).dags[model]
-    # A run of one process calls no notifier; with a deadline, dag.test() of Airflow 3.3.2 ends in an AttributeError.
-    dag.deadline = None
-    dag.has_on_failure_callback = dag.has_on_success_callback = False
-    _give(interval, partition)
-    run = dag.test(run_conf=conf, run_after=datetime.fromisoformat(run_after) if run_after else None)
-    console = Console()
-    values = _xcoms(model, run.run_id)
-    if run.state == "success":
-        print_summary(console, xcom=lambda task, key: values.get((task, key)), extras=Extras())
-        return 0
-    failed = {ti.task_id: "see its log above" for ti in run.get_task_instances() if ti.state == "failed"}
-    print_failure(console, failures={task: values.get((task, "failure"), reason) for task, reason in failed.items()})
-    return 1
-
-
-def _give(interval: list[str] | None, partition: str | None) -> None:
-    """Give the run its data interval and partition: dag.test() takes neither, and counts the interval from now."""
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import event
-
-    def fill(_mapper: Any, _connection: Any, run: Any) -> None:
-        if interval:
-            run.data_interval_start, run.data_interval_end = map(datetime.fromisoformat, interval)
-        run.partition_key = partition
-
-    event.listen(DagRun, "before_insert", fill)
-
-
-def _xcoms(dag_id: str, run_id: str) -> dict[tuple[str, str], Any]:
-    """Return the run's XCom values by task and key; of mapped tasks the last one's."""
-    from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        rows = session.scalars(select(XComModel).where(XComModel.dag_id == dag_id, XComModel.run_id == run_id))
-        return {(row.task_id, row.key): XComModel.deserialize_value(row) for row in rows}
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+        stop_descendants(spare=airflow.home / "endpoints")

@@ -223,6 +223,7 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             port=spec.endpoint.port,
             path=spec.image.path,
             tolerance=_tolerance(spec),
+            allow_signature_change=spec.rollout.allow_signature_change,
             doc_md="Starts a predictor of the version, without traffic",
             **_ALONE,
         ).output

@@ -1,7 +1,7 @@
 """``python -m modelway.dag.left_jobs RUN STATE BACKEND…``: stop the jobs of a run that Airflow has ended.
 
 Tasks stop their own jobs. This is for those that could not: their worker was killed and they had no try left, the run
-took too long, or somebody marked it, while no triggerer was there. The listener of ``modelway_plugin.py`` starts
+took too long, or somebody marked it, while no triggerer was there. The listener of ``modelway/plugin.py`` starts
 it when a run ends, as a process of its own: scheduler and api-server must neither wait for a backend nor hold its SDK.
 
 Those who are told what the lineage learns get what still waits for them, and hear of a run that failed.

@@ -10,8 +10,8 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
+from modelway.spec.allowed import check_notifier, is_usable
 from modelway.spec.model import ModelSpec
-from modelway.spec.notifiers import check_notifier, is_usable
 from modelway.spec.problems import Refusal, shown
 from modelway.spec.rules import Finding
 from modelway.spec.sections import NotificationsSection, NotifierSection

@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+from modelway.artifacts.oci_contents import is_unpacked
+from modelway.artifacts.oci_manifest import parse_reference
 from modelway.endpoints import _gateway, _process, _servers
 from modelway.endpoints._haproxy import addresses
 from modelway.endpoints._state import Life, ServerState, State, locked, read_state, write_state
-from modelway.errors import ModelwayError
+from modelway.errors import ImageInvalid, ModelwayError
 
 #: so often within so many seconds a process is started again; then it is left as it is
 RESTARTS, WINDOW = 5, 600.0
@@ -44,13 +46,14 @@ def stop(folder: Path, state: State) -> None:
 
 def supervise(folder: Path) -> None:
     """Look after the endpoint until it is no longer this process's."""
+    unfinished = False
     while True:
         try:
             # Whoever started this process notes its id before the lock is free.
             with locked(folder.parent, folder.name):
                 if (state := _own(folder)) is None:
                     return
-            while not _work(folder, state):
+            while not (unfinished or _work(folder, state)):
                 time.sleep(_LOOK)
                 _process.reap()
                 if (state := _own(folder)) is None:
@@ -58,7 +61,9 @@ def supervise(folder: Path) -> None:
             with locked(folder.parent, folder.name):
                 if (state := _own(folder)) is None:
                     return
+                unfinished = True
                 _heal(folder, state)
+                unfinished = False
         except ModelwayError as error:
             _say(str(error))
             time.sleep(1)
@@ -112,11 +117,25 @@ def _heal_server(folder: Path, server: ServerState) -> bool:
         return False
     server.life.restarts += 1
     try:
+        _refuse_changed(server)
         _servers.start(folder, server)
     except ModelwayError as error:
         _note_end(server.life, what=f"version {server.version}", problem=str(error))
         return False
     return True
+
+
+def _refuse_changed(server: ServerState) -> None:
+    """Refuse to serve from an unpacked image that is no longer as it was.
+
+    :raises ImageInvalid: a file was changed, added or removed
+    """
+    if not is_unpacked(Path(server.image_root), digest=parse_reference(server.image).digest):
+        raise ImageInvalid(
+            f"version {server.version}: its unpacked image is not as it was unpacked",
+            where=server.image_root,
+            do="Restart the endpoint, which unpacks it anew",
+        )
 
 
 def _heal_gateway(folder: Path, state: State) -> None:

@@ -70,11 +70,15 @@ class EndpointStatus:
     """An endpoint, as it is; ready when the gateway runs and every version with a weight is ready."""
 
     name: str
+    #: name of the model in the URLs
+    model: str
     url: str
     predictors: tuple[PredictorStatus, ...]
     #: version that answers when another one cannot
     stable: int | None
     ready: bool
+    #: whether the gateway answers
+    gateway_ready: bool = False
     #: whether somebody stopped it
     stopped: bool = False
     #: why the gateway is not started again, or what its last start failed with

@@ -284,10 +284,12 @@ def _status(folder: Path, state: State) -> EndpointStatus:
     gateway = not state.stopped and _gateway.is_running(folder, state)
     return EndpointStatus(
         name=state.name,
+        model=state.wanted[0].model if state.wanted else state.name,
         url=state.url,
         predictors=predictors,
         stable=state.stable,
         ready=gateway and all(one.ready for one in predictors if one.weight),
+        gateway_ready=gateway,
         stopped=state.stopped,
         problem="" if gateway else state.gateway_life.problem,
     )

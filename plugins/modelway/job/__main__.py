@@ -7,11 +7,13 @@ is in its ``error-<rank>.json`` too: several processes may fail, and the first i
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from modelway.job.checkpoints import record_unreported_checkpoints
@@ -28,9 +30,14 @@ from modelway.job.contract import STOPPED_STATUS, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.events import read_events
+from modelway.job.launch import RESERVE
 
 #: colours and the like, which libraries write into messages though nobody sees them on a terminal
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+#: what brings a package that the library's own steps need in a job
+EXTRAS = dict.fromkeys(("torch", "onnx", "onnxscript", "sklearn"), "modelway[torch]")
+#: with less left, the next write of a log or of a reason may fail as well
+ALMOST_FULL_BYTES = 64 * 1024
 
 
 def main(folder: Path) -> int:
@@ -198,9 +205,19 @@ def _end_like(returncode: int) -> None:
 
 def _tell(folder: Path, error: BaseException) -> None:
     """Print the traceback for the log and leave the reason in one line for whoever asks why."""
-    traceback.print_exception(type(error), error, error.__traceback__)
-    sys.stderr.flush()
+    # On a full device the log cannot be written either.
+    with contextlib.suppress(OSError):
+        traceback.print_exception(type(error), error, _from_own_code(error, folder / "code"))
+        sys.stderr.flush()
     _leave_reason(folder, _reason(folder, error), stopped=False)
+
+
+def _from_own_code(error: BaseException, code: Path) -> TracebackType | None:
+    """Return the traceback from the model's own code on; all of it where that is not in it."""
+    part = error.__traceback__
+    while part and not Path(part.tb_frame.f_code.co_filename).is_relative_to(code):
+        part = part.tb_next
+    return part or error.__traceback__
 
 
 def _reason(folder: Path, error: BaseException) -> str:
@@ -210,11 +227,25 @@ def _reason(folder: Path, error: BaseException) -> str:
         if Path(frame.filename).is_relative_to(code):
             where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
     text = _TERMINAL_CODES.sub("", str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:1000]
+    told = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:800]
+    return f"{told}{_advice(error, folder)}"
+
+
+def _advice(error: BaseException, folder: Path) -> str:
+    """Return what to do about one of our packages or space that is missing, as the end of a reason; else nothing."""
+    if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get(str(error.name).partition(".")[0])):
+        return f"; install {extra} where this job runs"
+    # Libraries that write in C++ do not say why a write failed.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or shutil.disk_usage(folder).free < ALMOST_FULL_BYTES:
+        return f"; no space left on the device of {folder}: free some, or set MODELWAY_HOME to another one"
+    return ""
 
 
 def _leave_reason(folder: Path, reason: str, *, stopped: bool) -> None:
     text = json.dumps({"reason": reason, "stopped": stopped, "at": time.time()})
+    for reserve in folder.glob(f"try-*/{RESERVE}"):
+        reserve.unlink(missing_ok=True)
     # Of several processes the first to fail is to blame: the others lose their connection to it.
     if os.environ.get("WORLD_SIZE", "1") == "1" or not (folder / "error.json").exists():
         (folder / "error.json").write_text(text)
@@ -252,6 +283,7 @@ class _Prefixed:
 if __name__ == "__main__":
     # A hard exit: threads and exit handlers of a model's libraries must not hold or change the outcome.
     status = main(Path(sys.argv[1]).absolute())
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)

@@ -287,7 +287,12 @@ class Job:
         folder = self.output / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f".{name}.part"
-        yield beside
+        try:
+            yield beside
+        except BaseException:
+            # Of a full disk it would leave nothing to say so.
+            beside.unlink(missing_ok=True)
+            raise
         if not beside.is_file():
             raise FileNotFoundError(f"checkpoint(step={step}): no file was written to the path that it gave, {beside}")
         digest, size = sync_and_digest(beside)

@@ -23,6 +23,7 @@ def write_evidence(
     output_names: Sequence[str],
     graph: tuple[bool, str],
     rows: RealRows | None,
+    smaller: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     folder: Path,
 ) -> tuple[bool, str]:
     """Write ``golden/`` and, where there are real rows, ``rows/``; return whether requests may be joined, and why.
@@ -30,6 +31,7 @@ def write_evidence(
     :param examples: the example inputs with all their rows
     :param output_names: of the frozen model, in order
     :param graph: whether the batch comes first everywhere, see :func:`modelway.job.batches.graph_batches`
+    :param smaller: by dimension, the examples without its last place
     :param folder: that of the archive, with the frozen program
     :raises ValueError: the rows or golden inputs are not of the form of the examples, or the recorded scores are others
     """
@@ -51,7 +53,10 @@ def write_evidence(
         frozen = _frozen_model(folder) if exported.score is not None else None
         write_rows(answered, frozen=frozen, score=exported.score, folder=folder / "rows")
     given = [_golden(each, arrays, number) for number, each in enumerate(exported.golden, start=1)]
-    write_golden(model, arrays, batched=batched, sizes=exported.sizes, given=given, folder=folder / "golden")
+    cut = {name: {key: as_array(tensor) for key, tensor in each.items()} for name, each in (smaller or {}).items()}
+    write_golden(
+        model, arrays, batched=batched, sizes=exported.sizes, given=given, smaller=cut, folder=folder / "golden"
+    )
     return joins
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.batches import graph_batches
+from modelway.job.batches import BATCH, graph_batches
 from modelway.job.evidence import write_evidence
 from modelway.job.exported import Exported
 from modelway.job.freezable import answer_names, bare_module, check_other_sizes
@@ -53,6 +53,8 @@ def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: Real
         output_names=outputs,
         graph=graph_batches(program),
         rows=rows,
+        # Batches are of several sizes anyway, where all inputs have the batch first.
+        smaller={name: each for name, each in inputs.smaller().items() if name != BATCH or exported.unbatched},
         folder=folder,
     )
     (folder / "outputs" / "model.yml").write_text(

@@ -57,6 +57,7 @@ def write_golden(
     batched: bool,
     sizes: Sequence[int] = (),
     given: Sequence[Arrays] = (),
+    smaller: Mapping[str, Arrays] | None = None,
     folder: Path,
 ) -> None:
     """Write the golden inputs and what the checkpoint answers to them.
@@ -64,20 +65,22 @@ def write_golden(
     :param batched: every input has the batch first; else the examples are used as they are
     :param sizes: batch sizes to try, ``GOLDEN_BATCHES`` by default
     :param given: golden inputs that ``export`` gave, used as they are; without ``sizes``, they are all
+    :param smaller: the examples without the last place of a dimension that may have any size, by its name
     """
     folder.mkdir(parents=True, exist_ok=True)
     calls = {f"given-{number}": inputs for number, inputs in enumerate(given, start=1)}
     answers = {call: model(inputs) for call, inputs in calls.items()}
-    if batched and (sizes or not given):
-        for size, inputs in _batches(examples, sizes or GOLDEN_BATCHES).items():
-            try:
-                answers[size] = model(inputs)
-            except Exception as error:
-                print(f"NOTE: the checkpoint refuses a batch of {size}: {type(error).__name__}: {error}", flush=True)
-                continue
-            calls[size] = inputs
-    if not calls:
-        calls, answers = {"example": dict(examples)}, {"example": model(examples)}
+    tried = _batches(examples, sizes or GOLDEN_BATCHES) if batched and (sizes or not given) else {}
+    tried |= {f"smaller-{name}": inputs for name, inputs in (smaller or {}).items()}
+    for call, inputs in tried.items():
+        try:
+            answers[call] = model(inputs)
+        except Exception as error:
+            print(f"NOTE: the checkpoint refuses a batch of {call}: {type(error).__name__}: {error}", flush=True)
+            continue
+        calls[call] = inputs
+    if not batched and not given or not calls:
+        calls["example"], answers["example"] = dict(examples), model(examples)
     for call, outputs in answers.items():
         _note_nan(call, outputs)
     write_tensors(folder / "inputs.safetensors", _keyed(calls))

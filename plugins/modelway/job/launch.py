@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: a file in a try's folder whose space is for the words that say how it ended, on a device that is full
+RESERVE = "reserve"
+
 
 def command(
     *,

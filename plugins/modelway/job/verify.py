@@ -16,6 +16,7 @@ from typing import Any
 
 from modelway.job.comparison import compare
 from modelway.job.joining import Arrays, Model, prove_rows_apart
+from modelway.job.zip_limits import zip_problem
 
 FORBIDDEN_MODULES = ("torch", "tensorflow", "jax", "airflow")
 FORBIDDEN_EVENTS = (
@@ -73,6 +74,8 @@ def unpack_checked(*, archive: Path, to: Path) -> list[str]:
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
+            if problem := zip_problem(zipped):
+                raise VerificationError(f"the archive is not unpacked: {problem}")
             manifest = json.loads(zipped.read("MANIFEST.json"))["files"]
             names = [name for name in zipped.namelist() if name != "MANIFEST.json"]
             if sorted(names) != sorted(entry["path"] for entry in manifest):

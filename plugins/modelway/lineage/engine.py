@@ -65,7 +65,7 @@ def connect_engine(url: URL) -> Engine:
         raise ModelwayError(
             f"the driver of {url.drivername} is not installed",
             where=place_of(url),
-            do="pip install 'psycopg[binary]', or name an installed driver: postgresql+<driver>://…",
+            do="Install modelway[postgres], or name an installed driver: postgresql+<driver>://…",
         ) from error
 
 

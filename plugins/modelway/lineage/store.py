@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 from modelway.errors import ModelwayError, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage import failures, history, queries, tables
 from modelway.lineage.alias import check_alias, point_alias
+from modelway.lineage.endpoint_events import record_state
 from modelway.lineage.engine import reading, writing
 from modelway.lineage.log import add_event
 from modelway.lineage.models import read_models
@@ -280,6 +281,25 @@ class LineageStore:
                 keys = {"model": model_key}
                 add_event(connection, keys, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
             return bool(changed)
+
+    def record_endpoint(
+        self,
+        *,
+        endpoint: str,
+        model: str,
+        url: str,
+        is_stopped: bool = False,
+        actor: str = "airflow",
+        run_id: str | None = None,
+    ) -> bool:
+        """Record where an endpoint serves, or that somebody stopped it, and say whether that is new.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        """
+        with writing(self._engine) as connection:
+            key = _model_key(connection, model, lock=True)
+            state = {"endpoint": endpoint, "url": url, "is_stopped": is_stopped}
+            return record_state(connection, key, **state, actor=actor, run_id=run_id)
 
     def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
         """Return how far a run's rollout at an endpoint has come, None before it began."""

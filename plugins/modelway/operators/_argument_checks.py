@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from modelway.operators.arguments import (
+from modelway.operators._checks import (
     Check,
     Checks,
     each,
     either,
     keyed,
+    listed,
     mapping,
     of_names,
     optional,
@@ -86,16 +87,11 @@ def _seed(value: Any, final: bool) -> Any:
     return _SEED(value, final or isinstance(value, str))
 
 
-def anything(value: Any, final: bool) -> Any:
-    """Take a value as it is."""
-    return value
-
-
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
 CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
 START_FROM = optional(each(CHECKPOINT, of="checkpoints"))
-EVALUATIONS = optional(each(anything, of="evaluations"))
+EVALUATIONS = optional(listed("evaluations"))
 _REPORT = returned("TrainModelOperator as its report", "stage")
 REPORTS = optional(each(either(each(_REPORT, of="reports"), _REPORT), of="reports"))
 SELECTED = returned("SelectCheckpointOperator", "checkpoint", "metrics")
@@ -118,6 +114,7 @@ BUILDER = typed(Builder)
 TARGET = typed(Target)
 HOST = typed(Host)
 PORT = optional(typed(Annotated[int, Field(ge=1, le=65535)]))
+FLAG = typed(bool)
 IMAGE_PATH = typed(ImagePath)
 BASE_IMAGE = typed(BaseImage)
 REPOSITORY = optional(typed(Repository))

@@ -22,8 +22,21 @@ class Cost:
     evaluation_seconds: float
 
 
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most ``most`` of the items, evenly spaced and in their order; the last one is among them."""
+    count = len(items)
+    if count <= most:
+        return list(items)
+    return [items[(place + 1) * count // most - 1] for place in range(most)]
+
+
 def divided(
-    items: Sequence[Item], *, parallel: int, per_job: int | str = AUTO, cost: Cost | None = None
+    items: Sequence[Item],
+    *,
+    parallel: int,
+    per_job: int | str = AUTO,
+    cost: Cost | None = None,
+    most: int | None = None,
 ) -> list[list[Item]]:
     """Return the checkpoints of each job, in their order; the jobs' shares differ by at most one.
 
@@ -31,6 +44,7 @@ def divided(
     evaluating is known to take so long that smaller shares start often enough for little, there are more, in whole
     rounds of ``parallel``: a retry repeats less, and a slow share is made up for.
 
+    :param most: no more jobs than this, whatever ``per_job`` says
     :raises ModelwayError: ``parallel`` or ``per_job`` is not a number from 1
     """
     if _number(parallel) < 1:
@@ -41,7 +55,7 @@ def divided(
         return []
     count = len(items)
     jobs = parallel * _rounds(count, parallel, cost) if per_job == AUTO else math.ceil(count / _number(per_job))
-    jobs = min(count, jobs)
+    jobs = min(count, jobs, most or jobs)
     ends = [round(job * count / jobs) for job in range(jobs + 1)]
     return [list(items[begin:end]) for begin, end in zip(ends, ends[1:], strict=False)]
 

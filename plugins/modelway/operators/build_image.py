@@ -13,7 +13,7 @@ from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, store_from
-from modelway.operators.arguments import Checks
+from modelway.operators._checks import Checks
 
 #: the archive's members that serving needs; the rest describes one run and would change the image's digest
 SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")

@@ -5,20 +5,22 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
+from airflow.sdk.configuration import conf
 
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators._checks import Checks
 from modelway.operators._chunks import AUTO, Cost, divided
 from modelway.operators._mapped import flat_checkpoints
-from modelway.operators.arguments import Checks
 
 
 class DivideCheckpointsOperator(ModelwayOperator):
     """Divide checkpoints among as many evaluation jobs as are worth starting.
 
     A job imports its libraries once for all of its checkpoints. What starting a job and evaluating a checkpoint take is
-    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs.
+    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs. There are
+    never more than Airflow maps over, ``[core] max_map_length``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoints: what TrainModelOperator returned
@@ -49,8 +51,10 @@ class DivideCheckpointsOperator(ModelwayOperator):
     def run(self, context: Context) -> list[list[dict[str, Any]]]:
         """Divide them."""
         cost = self._measured() if self.per_job == AUTO else None
+        # A longer list cannot be mapped over, which would fail this task when training is done.
+        most = conf.getint("core", "max_map_length")
         checkpoints = flat_checkpoints(self.checkpoints)
-        shares = divided(checkpoints, parallel=self.parallel, per_job=self.per_job, cost=cost)
+        shares = divided(checkpoints, parallel=self.parallel, per_job=self.per_job, cost=cost, most=most)
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
@@ -63,6 +67,8 @@ class DivideCheckpointsOperator(ModelwayOperator):
             max(map(len, shares), default=0),
             known if self.per_job == AUTO else "as evaluate.per_job has it",
         )
+        if len(shares) == most < len(checkpoints):
+            self.log.warning("there are no more than %d jobs, by Airflow's [core] max_map_length", most)
         return shares
 
     def _measured(self) -> Cost | None:

@@ -27,8 +27,9 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
-from modelway.operators._reported import cost_of
-from modelway.operators.arguments import Checks, unused_params
+from modelway.operators._checks import Checks
+from modelway.operators._reported import cost_of, store_events
+from modelway.operators.arguments import unused_params
 from modelway.spec.problems import Refusal
 
 #: they end a whole job for what one evaluation does: the next try has the others first
@@ -169,7 +170,9 @@ class EvaluateCheckpointOperator(JobOperator):
     def _stored(self, folder: Path) -> dict[str, Any] | None:
         """Store the job's events; a store that is away costs the charts and no evaluation."""
         try:
-            return store_from(settings_from_airflow()).put(folder / "events.jsonl", model=self.code["model"]).to_dict()
+            store = store_from(settings_from_airflow())
+            stored = store_events(store, folder, model=self.code["model"], warn=self.log.warning)
+            return stored.to_dict() if stored else None
         except (ModelwayError, OSError) as error:
             self.log.warning("the charts of these evaluations are not stored: %s", error)
             return None

@@ -8,7 +8,7 @@ from airflow.sdk import Context
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
-from modelway.operators.arguments import Checks
+from modelway.operators._checks import Checks
 
 
 class FindVersionOperator(ModelwayOperator):

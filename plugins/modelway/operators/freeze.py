@@ -1,6 +1,5 @@
 """Freeze the selected checkpoint."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,10 @@ from airflow.sdk import Context
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
+from modelway.errors import JobFailed
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
+from modelway.job.left_files import NotBelow, copy_below
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
@@ -25,9 +26,9 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
 from modelway.operators._mapped import flat
-from modelway.operators._reported import cost_of
-from modelway.operators.arguments import Checks
+from modelway.operators._reported import cost_of, store_events
 
 
 class FreezeModelOperator(JobOperator):
@@ -92,7 +93,7 @@ class FreezeModelOperator(JobOperator):
         store = store_from(settings_from_airflow())
         with tempfile.TemporaryDirectory() as scratch:
             frozen = Path(scratch) / "frozen"
-            shutil.copytree(folder / "output" / "archive", frozen)
+            _take(folder, to=frozen)
             training = [stage for stage in flat(self.training) if not stage.get("skipped")]
             datasets = [event for stage in training for event in _datasets(store, stage, Path(scratch))]
             documents = archive_documents(code=self.code, selected=self.selected, training=training, datasets=datasets)
@@ -107,10 +108,25 @@ class FreezeModelOperator(JobOperator):
 
     def _cost(self, store: Any, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Return what freezing took, and where it is told what it ran in."""
-        events = read_events(folder)
-        stored = store.put(folder / "events.jsonl", model=job.model).to_dict() if events else None
+        events = store_events(store, folder, model=job.model, warn=self.log.warning)
+        stored = events.to_dict() if events else None
         cost = cost_of(folder, status=status, options=self.options)
         return {**cost, "backend": self.backend, "seed": int(self.seed), "events": stored}
+
+
+def _take(folder: Path, *, to: Path) -> None:
+    """Copy what freezing left, and nothing that a link elsewhere leads to.
+
+    :raises JobFailed: there is something else than plain files
+    """
+    try:
+        copy_below(folder, "output/archive", to=to)
+    except NotBelow as error:
+        raise JobFailed(
+            f"what freezing left cannot be taken: {error.strerror}: {error.filename}",
+            where=str(folder / "output" / "archive"),
+            do="Leave plain files there: links may not lead out of the job's folder",
+        ) from None
 
 
 def archive_documents(

@@ -13,7 +13,8 @@ from modelway.errors import InvalidModelCode
 from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, store_from
-from modelway.operators.arguments import Checks, is_known
+from modelway.operators._checks import Checks
+from modelway.operators.arguments import is_known
 from modelway.spec.load import FILE_NAME, models_beside, models_folder
 from modelway.spec.problems import Refusal, display, shown
 

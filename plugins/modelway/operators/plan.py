@@ -12,6 +12,7 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._begun import tell_begun
+from modelway.operators._checks import Checks
 from modelway.operators._inputs import (
     Interval,
     declared_params,
@@ -21,7 +22,6 @@ from modelway.operators._inputs import (
     rendered_datasets,
     run_stages,
 )
-from modelway.operators.arguments import Checks
 
 if TYPE_CHECKING:
     from modelway.operators._versions import KnownVersions

@@ -22,6 +22,7 @@ from modelway.lineage.record import (
 )
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
+from modelway.operators._checks import Checks
 from modelway.operators._inputs import Interval
 from modelway.operators._mapped import flat
 from modelway.operators._reported import (
@@ -31,7 +32,6 @@ from modelway.operators._reported import (
     importance_records,
     stage_records,
 )
-from modelway.operators.arguments import Checks
 from modelway.operators.find import version_told
 from modelway.operators.plan import outdated_reason
 

@@ -8,8 +8,8 @@ from airflow.sdk import Context
 from modelway.errors import ModelwayError, NothingToSelect
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators._checks import Checks
 from modelway.operators._mapped import flat, flat_checkpoints
-from modelway.operators.arguments import Checks
 from modelway.spec.gates import Gate, parse_gate
 from modelway.spec.problems import Refusal
 

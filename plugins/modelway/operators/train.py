@@ -1,6 +1,7 @@
 """Train one stage of a model."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from airflow.sdk.configuration import conf
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
+from modelway.job.checkpoints import open_recorded
 from modelway.job.contract import damage, recorded_checkpoints
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
@@ -23,9 +25,11 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
+from modelway.operators._chunks import evenly
 from modelway.operators._mapped import map_index, map_item
-from modelway.operators._reported import cost_of, gpus
-from modelway.operators.arguments import Checks, is_known, same_source, unused_params
+from modelway.operators._reported import cost_of, gpus, store_events
+from modelway.operators.arguments import is_known, same_source, unused_params
 from modelway.spec.problems import Refusal, shown
 
 
@@ -46,8 +50,9 @@ class TrainModelOperator(JobOperator):
     :param options: what it may use, see ``modelway.backends.base.Options``
 
     Returns the checkpoints of the stages before and of this one, ``[{id, stage, step, uri, digest, size}]``; expand an
-    EvaluateCheckpointOperator over it. The XCom ``report`` (``task.output["report"]``) holds
-    ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu, peak_memory_bytes, image_digest, skipped}``.
+    EvaluateCheckpointOperator over it, which gets evenly spaced ones of more than Airflow maps over. The XCom
+    ``report`` (``task.output["report"]``) holds ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu,
+    peak_memory_bytes, image_digest, skipped}``.
     """
 
     template_fields: Sequence[str] = (
@@ -116,12 +121,12 @@ class TrainModelOperator(JobOperator):
 
     def _name(self, context: Context) -> str:
         """Return the stage's name among all stages of the run."""
-        index = map_index(context)
+        index = map_index(self, context)
         return self.stage if index is None else f"{self.stage}-{index}"
 
     def _item(self, context: Context) -> str | None:
         """Return what tells the job of a mapped task from the others'."""
-        if (index := map_index(context)) is None:
+        if (index := map_index(self, context)) is None:
             return None
         before = [checkpoint["digest"] for checkpoint in self.start_from or ()]
         return map_item(index, params=self.job_params, seed=self.seed, command=self.command, start_from=before)
@@ -155,7 +160,7 @@ class TrainModelOperator(JobOperator):
             if problem := damage(checkpoint):
                 self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
                 continue
-            artifact = store.put(checkpoint.path, model=job.model)
+            artifact = store.put(checkpoint.path, model=job.model, opened=partial(open_recorded, checkpoint))
             if artifact.digest != checkpoint.digest:
                 raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
             made.append(
@@ -167,19 +172,29 @@ class TrainModelOperator(JobOperator):
                 where=str(folder),
                 do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
             )
-        checkpoints = [*(self.start_from or []), *made]
-        most = conf.getint("core", "max_map_length")
-        if len(checkpoints) > most:
-            raise JobFailed(
-                f"there are {len(checkpoints)} checkpoints now, Airflow maps tasks over at most {most}",
-                do="Write fewer checkpoints, or raise [core] max_map_length",
-            )
-        events = store.put(folder / "events.jsonl", model=job.model)
+        checkpoints = self._mappable([*(self.start_from or []), *made])
+        events = store_events(store, folder, model=job.model, warn=self.log.warning)
         self._report(
             context,
             params=dict(job.params),
             seed=job.seed,
-            events=events.to_dict(),
+            events=events.to_dict() if events else None,
             **cost_of(folder, status=status, options=self.options),
         )
         return checkpoints
+
+    def _mappable(self, checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return as many checkpoints as can be evaluated, evenly spaced, where a task is mapped over them.
+
+        Airflow refuses a longer list when it is returned, which would lose the training.
+        """
+        most = conf.getint("core", "max_map_length")
+        if len(checkpoints) <= most or not any(self.iter_mapped_dependants()):
+            return checkpoints
+        self.log.warning(
+            "of %d checkpoints %d go on, evenly spaced and the last one: Airflow maps tasks over no more ([core] "
+            "max_map_length); all are in the artifact store, and DivideCheckpointsOperator (per_job: auto) takes all",
+            len(checkpoints),
+            most,
+        )
+        return evenly(checkpoints, most)

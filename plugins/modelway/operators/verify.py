@@ -1,6 +1,5 @@
 """Verify a frozen model."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,11 +8,12 @@ from airflow.sdk import Context
 
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
-from modelway.errors import VerificationFailed
+from modelway.errors import JobFailed, VerificationFailed
+from modelway.job.left_files import document_below
 from modelway.names import nearest
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import JobOperator, clear_number, job_key, run_key
-from modelway.operators.arguments import Checks
+from modelway.operators._checks import Checks
 from modelway.spec.gates import gate_of
 
 
@@ -91,7 +91,9 @@ class VerifyModelOperator(JobOperator):
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Check the gates and return the report."""
-        report: dict[str, Any] = json.loads((folder / "output" / "verify.json").read_text())
+        report = document_below(folder, "output/verify.json")
+        if report is None:
+            raise JobFailed("verifying left no report", where=str(folder / "output" / "verify.json"))
         gates = {name: gate_of(given) for name, given in (self.gates or {}).items()}
         check_gates(gates=self.gates or {}, metrics=self.selected["metrics"] if self.selected else {})
         return {**report, "gates": {name: [gate.op, gate.limit] for name, gate in gates.items()}}

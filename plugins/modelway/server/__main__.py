@@ -21,13 +21,11 @@ from modelway.server.process import limit_process
 from modelway.server.refusal import CannotServe, Refusal
 from modelway.server.runtime import OnnxModel, load_model
 from modelway.server.settings import Settings, read_settings
-from modelway.server.translate import Translator
+from modelway.server.translate import JSON_BYTES_OF_A_VALUE, Translator
 from modelway.server.wire import BoundedProtocol
 
 #: rows of one call of a request that is cut into slices, where the gathered call has fewer
 _SLICE = 8
-#: bytes of JSON that a value has, about; the memory for parsing goes by the number of values
-_JSON_BYTES_OF_A_VALUE = 16
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -63,7 +61,7 @@ def _server(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> Dr
         max_waiting=4 * settings.max_rows,
         observe=metrics.rows,
     )
-    translator = Translator(settings.model_dir, max_values=settings.max_json // _JSON_BYTES_OF_A_VALUE)
+    translator = Translator(settings.model_dir, max_values=settings.max_json // JSON_BYTES_OF_A_VALUE)
     routes = Routes(
         name=name,
         version=settings.version,

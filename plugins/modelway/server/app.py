@@ -15,9 +15,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from modelway.server.batcher import Batcher
-from modelway.server.bodies import Head, Limits, decompress, read_body, read_head
+from modelway.server.bodies import Head, Limits, decompress, joined, read_body, read_head
 from modelway.server.budget import Budget, Share
-from modelway.server.codec import Answer, Inference, decode, encode
+from modelway.server.codec import Answer, Inference, decode, encode, whole
 from modelway.server.drain import Drain
 from modelway.server.metrics import Metrics
 from modelway.server.refusal import Refusal
@@ -159,14 +159,13 @@ class Routes:
     async def _answer(self, request: Request, share: Share) -> Answer:
         self._check_names(request)
         head = read_head(request, self._limits)
-        body = await read_body(request, head, self._limits, share)
-        size = len(body)
+        parts = await read_body(request, head, self._limits, share)
+        size = sum(map(len, parts))
         if head.encoding is None and size <= _AT_ONCE:
-            inference = decode(body, head.json_length, self._signature, max_rows=self._max_rows)
+            inference = decode(joined(parts), head.json_length, self._signature, max_rows=self._max_rows)
         else:
-            size, inference = await self._aside(self._decode, body, head)
+            size, inference = await self._aside(self._decode, parts, head)
             share.need(size)
-        del body
         arrays = await self._batcher.infer(inference.inputs)
         size += sum(array.nbytes for array in arrays.values())
         if size <= _AT_ONCE:
@@ -176,13 +175,13 @@ class Routes:
         share.need(len(answer.body))
         return answer
 
-    def _decode(self, body: bytes | bytearray, head: Head) -> tuple[int, Inference]:
+    def _decode(self, parts: list[bytes], head: Head) -> tuple[int, Inference]:
         """Return a large request with the bytes that it holds; runs in the thread for that."""
-        json_length = head.json_length
+        body, json_length = joined(parts), head.json_length
         if head.encoding is not None:
             body = decompress(body, head, self._limits)
-        json_bytes = int(json_length) if json_length is not None and json_length.isdigit() else len(body)
-        if json_bytes > _AT_ONCE:
+        json_bytes = len(body) if json_length is None else whole(json_length)
+        if json_bytes is not None and json_bytes > _AT_ONCE:
             body, json_length = self._translator.binary(body, json_length)
         return len(body), decode(body, json_length, self._signature, max_rows=self._max_rows)
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 
 from modelway.server.budget import FREE, Share
-from modelway.server.codec import JSON_LENGTH
+from modelway.server.codec import JSON_LENGTH, whole
 from modelway.server.refusal import Refusal
 
 #: ``wbits`` of zlib for each Content-Encoding
 _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 #: bytes that are decompressed in one go
 _STEP = 256 << 10
-_TURN = asyncio.Lock()
+#: gzip files in one body; each costs a look at the rest of a step
+_MEMBERS = 256
 
 
 @dataclass(frozen=True)
@@ -50,48 +51,64 @@ def read_head(request: Request, limits: Limits) -> Head:
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > (limits.body if head.encoding else _limit(head, limits)):
         raise _too_large(head, limits)
-    if head.json_length is not None and head.json_length.isdigit() and int(head.json_length) > limits.json:
+    if head.json_length is not None and (whole(head.json_length) or 0) > limits.json:
         raise _too_large(Head(None, None), limits)
     return head
 
 
-async def read_body(request: Request, head: Head, limits: Limits, share: Share) -> bytes | bytearray:
-    """Return the body as it came.
+async def read_body(request: Request, head: Head, limits: Limits, share: Share) -> list[bytes]:
+    """Return the parts of the body as they came; :func:`joined` makes one of them.
 
     :raises Refusal: 413 when it is longer than the limit, 429 when requests in flight hold too much
     :raises ClientDisconnect: when the client went away, or was too slow (see ``wire``)
     """
     limit = limits.body if head.encoding else _limit(head, limits)
-    body: bytes | bytearray = b""
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part = message.get("body", b"")
-        if len(body) + len(part) > limit:
+        size += len(part)
+        if size > limit:
             raise _too_large(head, limits)
-        share.need(len(body) + len(part))
-        if not body:
-            body = part
+        share.need(size)
+        if parts and len(parts[-1]) + len(part) <= FREE:
+            # many small parts take more memory than their bytes
+            parts[-1] += part
         else:
-            body = body if isinstance(body, bytearray) else bytearray(body)
-            body += part
+            parts.append(part)
         if not message.get("more_body", False):
-            return body
-        if len(body) > FREE:
+            return parts
+        if size > FREE:
             # one part of all large bodies in each turn of the event loop, so that small requests do not wait for more
-            async with _TURN:
+            async with share.turn:
                 await asyncio.sleep(0)
 
 
-def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytearray:
+def joined(parts: list[bytes]) -> bytes | bytearray:
+    """Return the body, and empty ``parts`` on the way; by steps, between which other threads run."""
+    if len(parts) == 1:
+        return parts.pop()
+    body = bytearray(sum(map(len, parts)))
+    at = len(body)
+    while parts:
+        part = parts.pop()
+        body[at - len(part) : at] = part
+        at -= len(part)
+    return body
+
+
+def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytes | bytearray:
     """Return the decompressed body; never more than the limit is in memory, whatever the body unfolds to.
 
     :raises Refusal: 400 when it is not compressed as its header says, 413 when it is longer than the limit
     """
     assert head.encoding is not None
     limit = _limit(head, limits)
-    plain = bytearray()
+    plain: list[bytes] = []
+    size, members = 0, 1
     # deflate is a zlib stream by the book, and a bare one from some clients
     bare = head.encoding == "deflate" and not _is_zlib(body)
     stream = zlib.decompressobj(wbits := -15 if bare else _ENCODINGS[head.encoding])
@@ -101,16 +118,19 @@ def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytearray
             while left:
                 if stream.eof:
                     # gzip files may follow one another
-                    stream = zlib.decompressobj(wbits)
-                plain += stream.decompress(left, min(_STEP, limit + 1 - len(plain)))
-                if len(plain) > limit:
+                    stream, members = zlib.decompressobj(wbits), members + 1
+                    if members > _MEMBERS:
+                        raise Refusal(400, f"the body is more than {_MEMBERS} {head.encoding} streams")
+                plain.append(stream.decompress(left, min(_STEP, limit + 1 - size)))
+                size += len(plain[-1])
+                if size > limit:
                     raise _too_large(head, limits)
                 left = stream.unused_data if stream.eof else stream.unconsumed_tail
     except zlib.error as error:
         raise Refusal(400, f"the body is not {head.encoding}, as its Content-Encoding says: {error}") from error
     if not stream.eof:
         raise Refusal(400, f"the {head.encoding} body ends too early")
-    return plain
+    return joined(plain)
 
 
 def _is_zlib(body: bytes | bytearray) -> bool:

@@ -1,5 +1,7 @@
 """Bytes that all requests in flight may hold together."""
 
+import asyncio
+
 from modelway.server.refusal import Refusal
 
 #: bytes of every request that do not count, so that large bodies never shut out small ones
@@ -13,6 +15,8 @@ class Budget:
         """Keep the ``limit`` in bytes."""
         self.limit = limit
         self.used = 0
+        #: large bodies are read by turns
+        self.turn = asyncio.Lock()
 
     def share(self) -> "Share":
         """Return the share of one request, empty at first; it must be closed."""
@@ -25,6 +29,7 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         """Hold nothing yet."""
         self._budget = budget
+        self.turn = budget.turn
         self._size = 0
 
     def need(self, size: int) -> None:

@@ -83,6 +83,11 @@ def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, vers
     return Answer(b"".join((text, *blocks)), headers)
 
 
+def whole(text: str) -> int | None:
+    """Return the number that a header is; None when it is none that a length can be."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
 def _document(
     inference: Inference,
     arrays: Mapping[str, Array],
@@ -129,13 +134,14 @@ class _Blocks:
 def _split(body: Body, json_length: str | None) -> tuple[dict[str, Any], _Blocks]:
     length = len(body)
     if json_length is not None:
-        if not (json_length.isascii() and json_length.isdigit()) or int(json_length[:20]) > len(body):
+        given = whole(json_length)
+        if given is None or given > len(body):
             raise Refusal(
                 400,
                 f"{JSON_LENGTH} is {short(json_length)}, the body has {len(body)} bytes; leave the header out when "
                 "the whole body is JSON (Triton's client writes it into the headers that it is given)",
             )
-        length = int(json_length)
+        length = given
     view = memoryview(body)
     document = _parsed(view[:length], whole=length == len(body))
     if not isinstance(document, dict):

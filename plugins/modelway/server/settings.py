@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelway.server.refusal import CannotServe
@@ -39,7 +39,7 @@ class Settings:
     max_json: int
     #: rows of one request
     max_rows: int
-    #: bytes that all requests in flight hold together
+    #: bytes that all requests in flight hold together; at least one body
     max_in_flight: int
     #: seconds between SIGTERM and the end, at most
     drain_limit: float
@@ -81,8 +81,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         predict_route=environ.get("AIP_PREDICT_ROUTE"),
         health_route=environ.get("AIP_HEALTH_ROUTE"),
     )
-    if settings.max_in_flight < settings.max_body:
-        raise CannotServe("--max-in-flight-mib must not be less than --max-body-mib")
+    settings = replace(settings, max_in_flight=max(settings.max_in_flight, settings.max_body))
     for route in (settings.predict_route, settings.health_route):
         if route is not None and not route.startswith("/"):
             raise CannotServe(f"a route must start with '/', got {route!r} in AIP_PREDICT_ROUTE or AIP_HEALTH_ROUTE")

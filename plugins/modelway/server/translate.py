@@ -7,7 +7,6 @@ server's side. Each message both ways is a line of JSON, ``{"size": BYTES, ...}`
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +14,16 @@ from typing import IO, Any
 
 import orjson
 
-from modelway.server.codec import decode
+from modelway.server.codec import decode, whole
+from modelway.server.process import limit_memory
 from modelway.server.refusal import CannotServe, Refusal
 from modelway.server.signature import Signature, read_signature
 from modelway.server.tensors import to_binary
 
+#: bytes of JSON that a value has, about; the memory for parsing goes by the number of values
+JSON_BYTES_OF_A_VALUE = 16
 #: bytes that one JSON value may take while it is parsed, with room
-_PER_VALUE = 320
-#: bytes of the process before the first request, with room
-_BASE = 256 << 20
+_PER_VALUE = 192
 
 
 class Translator:
@@ -34,6 +34,8 @@ class Translator:
 
         :param max_values: JSON values of one request, at most
         """
+        # as this one, wherever the server found itself
+        self._environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         self._argv = [sys.executable, "-P", "-m", "modelway.server.translate", str(model_dir), str(max_values)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +45,9 @@ class Translator:
         :raises Refusal: 400 or 413, as the decoder does; 413 also when the process does not survive the request
         """
         if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = subprocess.Popen(
+                self._argv, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -69,7 +73,7 @@ def translate(body: bytes, json_length: str | None, signature: Signature, *, max
 
     :raises Refusal: 400 or 413
     """
-    end = int(json_length) if json_length is not None and json_length.isdigit() else len(body)
+    end = len(body) if json_length is None else whole(json_length) or 0
     # an upper limit of the values in it, without parsing
     values = sum(body.count(mark, 0, end) for mark in (b",", b"[", b"{"))
     if values > max_values:
@@ -89,8 +93,8 @@ def translate(body: bytes, json_length: str | None, signature: Signature, *, max
 def main(model_dir: Path, max_values: int) -> int:
     """Translate until the server closes the pipe."""
     os.nice(10)
-    most = _BASE + max_values * _PER_VALUE
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    # the request and its binary form, beside what is parsed
+    limit_memory(max_values * (_PER_VALUE + 3 * JSON_BYTES_OF_A_VALUE))
     signature = read_signature(model_dir / "outputs" / "model.yml")
     while True:
         try:
@@ -128,5 +132,8 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
-    except (CannotServe, KeyboardInterrupt):
+    except CannotServe:
         sys.exit(2)
+    except (BrokenPipeError, KeyboardInterrupt):
+        # the server is gone
+        os._exit(0)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from modelway.spec.layers import ENVIRONMENTS, EXTENDS
 from modelway.spec.model import ModelSpec
 from modelway.spec.problems import KeyPath, Problem, Refusal, dotted, shown
 from modelway.spec.rules import Rule, findings
+from modelway.spec.secrets import plain_secrets
 from modelway.spec.sections import NAME_REPEATED, repeated
 
 _KINDS = {
@@ -44,7 +46,9 @@ _HOLDS_PARAMS = ("train", "evaluate")
 def check_spec(
     root: Node, *, file: Path, environment: str | None = None, more: Rule | None = None
 ) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
-    """Return the spec that a file's values make, or None and what is wrong with them and with the model's Python.
+    """Return the spec that a file's values make, or None; and what is wrong with them and with the model's Python.
+
+    Where all that is wrong are warnings, there is a spec.
 
     :param root: the values, those of the files that it extends and of the environment included
     :param environment: the environment that they are meant for
@@ -72,7 +76,8 @@ def check_spec(
     found = (*findings(data), *(more(data) if more else ()))
     problems += [_at(root, one.path, one.refusal, of_key=one.of_key) for one in found]
     problems += code_problems(data, folder=file.parent)
-    return (None if problems else spec), tuple(problems)
+    warned = (replace(_at(root, path, refusal), severity="warning") for path, refusal in plain_secrets(data))
+    return (None if problems else spec), (*problems, *warned)
 
 
 def _at(root: Node, path: KeyPath, refusal: Refusal, *, of_key: bool = False) -> Problem:

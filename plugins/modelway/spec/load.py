@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from modelway import folders
 from modelway.artifacts.snapshot import MODELS, snapshot_of
 from modelway.names import nearest
 from modelway.spec.check import check_spec
@@ -30,13 +31,13 @@ class LoadedSpecs:
     """all that the models have"""
     unread: int = 0
     """files that do not tell which environments they have"""
+    warnings: tuple[Problem, ...] = ()
+    """what should be mended in good specs and in others, and stops none"""
 
 
 def models_folder() -> Path:
-    """Return the folder of the models: ``MODELWAY_MODELS``, or ``include/models`` beside ``plugins/``."""
-    if named := os.environ.get("MODELWAY_MODELS"):
-        return Path(named).absolute()
-    return Path(__file__).resolve().parents[3] / "include" / "models"
+    """Return the folder of the models, see ``modelway.folders``."""
+    return folders.models_folder()
 
 
 def models_beside(dag_file: Path) -> Path:
@@ -112,7 +113,8 @@ def load_files(
     return LoadedSpecs(
         specs=MappingProxyType(dict(sorted(specs.items()))),
         # What is wrong with a file that many extend is said once.
-        problems=tuple(dict.fromkeys(problems)),
+        problems=tuple(one for one in dict.fromkeys(problems) if one.severity == "error"),
+        warnings=tuple(one for one in dict.fromkeys(problems) if one.severity == "warning"),
         sources=MappingProxyType(sources),
         environments=tuple(sorted(environments)),
         unread=unread,
@@ -144,7 +146,9 @@ def find_specs(folder: Path) -> tuple[tuple[Path, ...], tuple[Problem, ...]]:
         names = sorted(os.listdir(folder))
     except OSError as error:
         what = f"the folder of the models cannot be read: {(error.strerror or str(error)).lower()}"
-        return (), (Problem(file=folder, what=what, do="Create it, or set MODELWAY_MODELS to the right one"),)
+        return (), (
+            Problem(file=folder, what=what, do="Make it with modelway init, or set MODELWAY_MODELS to the right one"),
+        )
     files: list[Path] = []
     problems: list[Problem] = []
     for name in names:
@@ -225,7 +229,7 @@ def _read_layers(file: Path, layers: Layers, *, chosen: str | None, every: bool,
         problems, key=lambda one: (one.file != file, str(one.file), one.line or 0, one.column or 0, one.where)
     )
     return _Read(
-        spec=None if problems else spec,
+        spec=None if any(one.severity == "error" for one in problems) else spec,
         started=started,
         problems=tuple(in_order),
         files=layers.files,
@@ -247,7 +251,7 @@ def _checked(
         return spec, list(problems)
     overlay = places(layers.environments[environment])
     above = dotted((ENVIRONMENTS, environment))
-    return None, [
+    return spec, [
         replace(one, where=f"{above}.{one.where}") if (one.file, one.line, one.column) in overlay else one
         for one in problems
     ]

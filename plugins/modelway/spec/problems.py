@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from modelway.artifacts.snapshot import snapshot_of
 from modelway.errors import InvalidSpec
@@ -33,7 +33,7 @@ class Problem:
     """One thing that is wrong with one model spec; ``str()`` is the line that a user reads.
 
     ``line`` and ``column`` count from 1; ``None`` stands for the file as a whole. ``where`` is the key,
-    such as ``train.stages[1].timeout``, and empty where no key is meant.
+    such as ``train.stages[1].timeout``, and empty where no key is meant. A warning stops nothing.
     """
 
     file: Path
@@ -44,6 +44,7 @@ class Problem:
     known: tuple[str, ...] | None = None
     suggestion: str | None = None
     do: str | None = None
+    severity: Literal["error", "warning"] = "error"
 
     @property
     def message(self) -> str:
@@ -59,7 +60,7 @@ class Problem:
         place = display(self.file)
         if self.line is not None:
             place += f":{self.line}:{self.column or 1}"
-        return f"{place}  {self.message}"
+        return f"{place}  {'warning: ' if self.severity == 'warning' else ''}{self.message}"
 
 
 class Refusal(ValueError):

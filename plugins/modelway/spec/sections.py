@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from modelway.spec.allowed import check_notifier
 from modelway.spec.fields import (
     Backend,
     BaseImage,
@@ -21,7 +22,6 @@ from modelway.spec.fields import (
     Target,
     Text,
 )
-from modelway.spec.notifiers import check_notifier
 from modelway.spec.places import GpuType
 from modelway.spec.problems import Refusal, shown
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
@@ -183,6 +183,9 @@ class RolloutSection(Section):
     steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
     interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
     alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
+    allow_signature_change: bool = Field(
+        default=False, description="Whether inputs and outputs may differ from those of the version that serves"
+    )
 
 
 def _long_param(value: Any) -> Any:
