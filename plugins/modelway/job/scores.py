@@ -63,20 +63,23 @@ def _logarithms(rows: Array, likely: Array, mine: Array, labels: Array) -> Array
 def _softmax(array: Array) -> Array:
     import numpy
 
-    powers = numpy.exp(array - array.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    powers: Array = numpy.exp(array - array.max(axis=-1, keepdims=True))
+    found: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return found
 
 
 def _log_softmax(array: Array) -> Array:
     import numpy
 
-    return numpy.log(numpy.maximum(_softmax(array), 1e-300))
+    found: Array = numpy.log(numpy.maximum(_softmax(array), 1e-300))
+    return found
 
 
 def _sigmoid(array: Array) -> Array:
     import numpy
 
-    return 1 / (1 + numpy.exp(-array))
+    found: Array = 1 / (1 + numpy.exp(-array))
+    return found
 
 
 #: how scores may follow from an output of two dimensions, by a name that goes into the archive

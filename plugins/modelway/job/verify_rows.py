@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelway.job.comparison import Comparison, compare
@@ -31,7 +31,7 @@ def compare_rows(model: Model, rows: FrozenRows, *, batches: bool, tolerance: Ma
     :raises VerificationError: a row is answered otherwise
     """
     count = row_count(rows.inputs)
-    tried = [(range(count), rows.about["batch"])]
+    tried: list[tuple[Sequence[int], int]] = [(range(count), rows.about["batch"])]
     if batches:
         tried += [(range(count), OTHER_SIZE), (evenly(count, ALONE), 1)]
     largest = 0.0
@@ -68,7 +68,7 @@ def compare_metrics(
     :param evaluated: what ``evaluate`` returned
     :raises VerificationError: a metric differs by more than the tolerance and one row
     """
-    known = _scored(rows, evaluated) or _by_definition(model, rows, evaluated)
+    known = _scored(rows) or _by_definition(model, rows, evaluated)
     count = row_count(rows.inputs)
     for name, (before, served) in known.items():
         # Of two scores that are almost equal, rounding may make either the greatest.
@@ -84,7 +84,7 @@ def compare_metrics(
     return {"name": name, "evaluated": known[name][0], "served": known[name][1]}
 
 
-def _scored(rows: FrozenRows, evaluated: Mapping[str, float | None]) -> dict[str, tuple[float, float]]:
+def _scored(rows: FrozenRows) -> dict[str, tuple[float, float]]:
     """Return the metrics of the function that ``export`` gave: before, of the checkpoint, and of the frozen model."""
     scored = rows.about.get("scored")
     if not scored:
