@@ -19,7 +19,7 @@ test: $(READY) services ## everything that CI runs
 
 setup: $(READY) ## make the virtual environment (TORCH_INDEX=... to take torch from another index)
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt requirements-hashed.txt pyproject.toml
 	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh setup_venv.sh
 
 services: ## install what the system tests drive: a registry and a browser (Debian, as root)
@@ -51,11 +51,14 @@ fix: $(READY) ## rewrite what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(READY) ## make requirements.txt from pyproject.toml
+lock: $(READY) ## make requirements.txt from pyproject.toml, and of it requirements-hashed.txt
 	$(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
 		--allow-unsafe --extra torch --extra postgres --extra dev --output-file requirements.txt pyproject.toml
 	@# The CPU build calls itself 2.13.0+cpu, which only its own index knows.
 	@sed -i 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.txt
+	grep -v '^torch==' requirements.txt | $(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links \
+		--no-emit-index-url --no-emit-trusted-host --allow-unsafe --no-annotate --no-header --generate-hashes \
+		--output-file requirements-hashed.txt -
 
 clean: ## remove the virtual environment and everything the demo made
 	rm -rf $(VENV) .modelway

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv with the packages of requirements.txt and this clone, and says how far it is: sh setup_venv.sh
+# Makes .venv with the packages of requirements-hashed.txt, torch and this clone, and says how far it is: sh setup_venv.sh
 # PYTHON is the Python to take (default: python3.11). TORCH_INDEX is an index to take torch from, such as
 # https://download.pytorch.org/whl/cpu, whose build brings no CUDA. uv installs what it can where it is on the PATH.
 set -eu
@@ -42,21 +42,25 @@ say 1 "a virtual environment in $venv"
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "${PYTHON:-python3.11}" -m venv --clear "$venv"
 : >"$log"
 
-if [ -n "${TORCH_INDEX:-}" ]; then
-    say 2 "$torch from $TORCH_INDEX"
-    pip_install --no-deps --index-url "$TORCH_INDEX" "$torch" || failed
-else
-    say 2 "$torch; with a GPU's libraries on Linux, TORCH_INDEX names another index"
-    pip_install "$torch" || failed
-fi
-
-say 3 "the other packages, $total in all"
-if command -v uv >/dev/null 2>&1 && shown uv pip install --python "$venv/bin/python" --requirement requirements.txt; then
+say 2 "the packages, $total in all"
+pinned="--require-hashes --requirement requirements-hashed.txt"
+# shellcheck disable=SC2086
+if command -v uv >/dev/null 2>&1 && shown uv pip install --python "$venv/bin/python" $pinned; then
     :
 else
     # uv does not look everywhere where pip does.
-    pip_install --requirement requirements.txt || failed
+    # shellcheck disable=SC2086
+    pip_install $pinned || failed
 fi
+
+# torch's builds have one version and other files: no hash holds for all.
+if [ -n "${TORCH_INDEX:-}" ]; then
+    say 3 "$torch from $TORCH_INDEX"
+    pip_install --no-deps --index-url "$TORCH_INDEX" "$torch" || failed
+else
+    say 3 "$torch, on Linux with CUDA unless TORCH_INDEX names the index of another build"
+fi
+pip_install --requirement requirements.txt || failed
 
 say 4 "this clone"
 pip_install --no-deps --no-build-isolation --editable . || failed

@@ -1,6 +1,5 @@
 """The cluster that tests use: any that KUBECONFIG names; a namespace of their own, gone at the end."""
 
-import base64
 import json
 import os
 import subprocess
@@ -13,8 +12,6 @@ from typing import Any
 
 import pytest
 from modelway.backends.base import Options
-
-from tests.job_folders import wait_for
 
 #: an image with nothing but Python, for jobs that need no library
 PYTHON_IMAGE = "python:3.11-slim-bookworm"
@@ -74,21 +71,15 @@ def on(options: Options, **platform: Any) -> Options:
 
 
 def token_client(admin: Any, namespace: str, account: str) -> Any:
-    """Return a client with the service account's own token."""
+    """Return a client with a token of the service account; servers from 1.24 on make no Secret with one."""
     from kubernetes import client
 
-    secrets = wait_for(
-        lambda: [
-            each
-            for each in json.loads(kubectl("get", "secrets", "-n", namespace, "-o", "json"))["items"]
-            if each["metadata"].get("annotations", {}).get("kubernetes.io/service-account.name") == account
-        ],
-        what="the account's token",
-    )
+    place = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = json.loads(kubectl("create", "--raw", place, "-f", "-", given=request))["status"]["token"]
     configuration = client.Configuration()
     configuration.host = admin.configuration.host
     configuration.ssl_ca_cert = admin.configuration.ssl_ca_cert
-    token = base64.b64decode(secrets[0]["data"]["token"]).decode()
     configuration.api_key = {"authorization": f"Bearer {token}"}
     configuration.api_key_prefix = {}
     return client.ApiClient(configuration)

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 WIDTH = 4
 
 
-def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0) -> Path:
+def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0, output: str = "y") -> Path:
     """Write a model folder (model/, outputs/) and return it.
 
     ``work`` makes one call slow: that many products of 1200 x 1200 matrices, about 0.1 s each on one core.
@@ -25,13 +25,13 @@ def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0
     (folder / "model" / "model.safetensors").write_bytes(weights)
     nodes, initializers = _work(work)
     nodes.append(helper.make_node("Mul", ["x", "scale"], ["scaled"]))
-    nodes.append(helper.make_node("Add", ["scaled", "nothing"], ["y"]))
+    nodes.append(helper.make_node("Add", ["scaled", "nothing"], [output]))
     shape = ["batch", WIDTH]
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
         [_external_scale(weights), *initializers],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -40,8 +40,9 @@ def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0
     document = {
         "name": name,
         "platform": "onnxruntime_onnx",
+        "batches": True,
         "inputs": [{"name": "x", **tensor}],
-        "outputs": [{"name": "y", **tensor}],
+        "outputs": [{"name": output, **tensor}],
         "parameters": 1,
         "tensors": [],
     }

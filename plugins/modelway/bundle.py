@@ -30,7 +30,7 @@ from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.artifacts.whole_files import replace_file
 from modelway.errors import DigestMismatch, ModelwayError
 from modelway.folders import models_folder
-from modelway.hooks.settings import load_settings
+from modelway.hooks.settings import load_settings, make_private
 
 #: no model's name begins like this
 STORED_AS = "_snapshots"
@@ -135,6 +135,7 @@ class SnapshotDagBundle(BaseDagBundle):
 
     def _refreshed(self) -> _Current:
         self._refuse_itself()
+        make_private(load_settings().home)
         known = self._remembered()
         entries, commits = self._look()
         if known and known.signature == signature(entries, commits) and self._is_here(_hex(known.snapshot)):

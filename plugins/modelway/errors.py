@@ -52,6 +52,15 @@ class InvalidSpec(ModelwayError):
     """A model spec that cannot be used; the message lists every problem (see ``modelway.spec.load``)."""
 
 
+class InvalidArgument(InvalidSpec):
+    """An operator of a DAG written by hand was given what cannot be right; a line for each such argument."""
+
+    def __init__(self, text: str) -> None:
+        """Keep the lines as they are: each ends with its own full stop."""
+        super().__init__(text)
+        self.args = (text,)
+
+
 class UnknownModel(ModelwayError):
     """A model that no spec declares, or that the lineage has never seen."""
 
@@ -149,6 +158,10 @@ class VerificationFailed(ModelwayError):
     """A frozen model that does not reproduce its checkpoint, or misses a gate."""
 
 
+class SignatureChanged(ModelwayError):
+    """A version whose inputs or outputs would break the callers of the one that serves."""
+
+
 class RegistryError(ModelwayError):
     """An OCI registry that refused or did not answer."""
 
@@ -165,6 +178,10 @@ class LineageUnavailable(ModelwayError):
     """A lineage database that does not answer, or stays locked."""
 
     retryable = True
+
+
+class SecretMissing(ModelwayError):
+    """A connection, field or variable of Airflow that a job needs and that is not there."""
 
 
 class ExporterUnavailable(ModelwayError):

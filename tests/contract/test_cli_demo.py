@@ -1,8 +1,9 @@
 """The demo's parts that meet an endpoint: what it brings back, and the requests that it sends meanwhile."""
 
-import json
 import time
+from dataclasses import replace
 from hashlib import sha256
+from types import SimpleNamespace
 
 import pytest
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
@@ -59,23 +60,32 @@ def spec(endpoint, tmp_path):
     return spec
 
 
-def test_what_was_served_comes_back_where_the_model_spec_says(settings, endpoint, spec, tmp_path, monkeypatch):
-    before = endpoint.status(demo.MODEL)
-    port = int(before.url.rsplit(":", 1)[1])
-    model = tmp_path / "models" / demo.MODEL
-    model.mkdir(parents=True)
-    (model / "digits.py").write_text(
-        "def train(job): ...\ndef evaluate(job, checkpoint): ...\ndef export(job, c): ...\n"
-    )
-    document = {"model": demo.MODEL, "endpoint": {"host": HOST, "port": port}, "image": {"path": PATH}}
-    (model / "model.yaml").write_text(json.dumps(document))
-    monkeypatch.setenv("MODELWAY_MODELS", str(tmp_path / "models"))
-    endpoint.stop(demo.MODEL)
-    assert not endpoint.status(demo.MODEL).ready
-    demo._restore(Console(quiet=True), settings)
-    after = endpoint.status(demo.MODEL)
-    assert after.ready
-    assert after.url == before.url == f"http://{HOST}:{port}"
+def test_every_endpoint_of_the_home_comes_back_where_it_was(settings, endpoint, spec, capsys):
+    other = replace(spec, name="other")
+    try:
+        before = [endpoint.status(demo.MODEL).url, endpoint.apply(other).url]
+        assert demo.serving_names(settings) == {demo.MODEL, "other"}
+        endpoint.stop(demo.MODEL)
+        endpoint.stop("other")
+        demo._restore(Console(), settings)
+        after = [endpoint.status(name) for name in (demo.MODEL, "other")]
+        assert [status.url for status in after] == before
+        assert before[0].startswith(f"http://{HOST}:")
+        assert all(status.ready for status in after)
+        assert capsys.readouterr().out.count("serves again at") == 2
+    finally:
+        endpoint.delete("other")
+
+
+def test_the_end_of_a_demo_leaves_what_served_before_it_began(settings, endpoint, spec):
+    other = replace(spec, name="other")
+    endpoint.apply(other)
+    try:
+        for others, stopped in (({"other"}, [True, False]), ((), [True, True])):
+            demo._stop(settings, SimpleNamespace(stop=lambda: None), others=others)
+            assert [endpoint.status(name).stopped for name in (demo.MODEL, "other")] == stopped
+    finally:
+        endpoint.delete("other")
 
 
 def traffic(endpoint, new=1):

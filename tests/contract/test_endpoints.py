@@ -144,30 +144,30 @@ def test_a_new_version_comes_and_goes_many_times_under_load(
     assert pid_at(status.url) == gateway
 
 
-def test_a_killed_canary_costs_no_request_and_apply_heals_it(
+def test_a_killed_canary_costs_what_it_had_and_nothing_else(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec]
 ) -> None:
-    wanted = spec({1: 50, 2: 50})
-    status = endpoint.apply(wanted)
+    status = endpoint.apply(spec({1: 50, 2: 50}))
     stable, canary = (pid_at(one.url) for one in status.predictors)
-    with load(status.url) as answers:
+    with load(status.url, clients=4) as answers:
         answers.wait_for(200)
         os.kill(canary, signal.SIGKILL)
         answers.wait_for(400)
-        seen = endpoint.status("tiny")
-        assert seen is not None
-        assert [one.ready for one in seen.predictors] == [True, False]
-        assert not seen.ready
-        healed = endpoint.apply(wanted)
         mark = len(answers.all)
-        answers.wait_for(200)
+        # its successor
+        eventually(lambda: "2" in {version for _, version, _ in answers.all[mark:]})
     assert answers.failures == []
-    assert {code for code, _, _ in answers.all} == {200}
-    assert healed.ready
-    assert {version for _, version, _ in answers.all[mark:]} == {"1", "2"}
+    lost = [code for code, _, _ in answers.all if code != 200]
+    # those on their way while it died: the kernel takes connections for it until its last moment
+    assert set(lost) <= {502}
+    assert len(lost) <= 12
+    healed = endpoint.status("tiny")
+    assert healed is not None
+    assert [(one.restarts, one.problem) for one in healed.predictors] == [(0, ""), (1, "")]
     assert pid_at(healed.predictors[0].url) == stable
     metrics = endpoint.metrics("tiny")
-    assert metrics[2].errors > 0
+    assert metrics[2].server_errors == len(lost)
+    assert len(lost) <= metrics[2].errors <= metrics[2].requests
     assert metrics[1].errors == 0
 
 
@@ -197,10 +197,11 @@ def test_a_server_that_is_told_to_end_under_load_loses_no_request(
         answers.wait_for(200)
         canary.terminate()
         eventually(lambda: not canary.is_running() or canary.status() == psutil.STATUS_ZOMBIE)
-        answers.wait_for(100)
+        mark = len(answers.all)
+        # its successor
+        eventually(lambda: "2" in {version for _, version, _ in answers.all[mark:]})
     assert answers.failures == []
     assert {code for code, _, _ in answers.all} == {200}
-    assert {version for _, version, _ in answers.all[-50:]} == {"1"}
 
 
 def test_apply_twice_changes_nothing(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
@@ -222,7 +223,7 @@ def test_two_applies_at_once_come_one_after_the_other(
     for thread in threads:
         thread.join()
     assert results[0] == results[1]
-    assert len(processes_of(tmp_path)) == 3
+    assert len(processes_of(tmp_path)) == 4
 
 
 @pytest.mark.parametrize("state", ["kept", "lost"])
@@ -232,9 +233,10 @@ def test_after_everything_was_killed_apply_restores_it(
     wanted = spec({1: 70, 2: 30})
     before = endpoint.apply(wanted)
     if state == "kept":
-        for process in processes_of(tmp_path):
-            process.kill()
-        psutil.wait_procs(processes_of(tmp_path), timeout=10)
+        while left := processes_of(tmp_path):
+            for process in left:
+                process.kill()
+            psutil.wait_procs(left, timeout=10)
         down = endpoint.status("tiny")
         assert down is not None
         assert not down.ready
@@ -247,7 +249,7 @@ def test_after_everything_was_killed_apply_restores_it(
     assert [(one.version, one.weight) for one in after.predictors] == [(1, 70), (2, 30)]
     assert state == "lost" or after.url == before.url
     assert {version for _, version, _ in ask(after.url, 100)} == {"1", "2"}
-    assert len(processes_of(tmp_path)) == 3
+    assert len(processes_of(tmp_path)) == 4
 
 
 def test_a_killed_gateway_comes_back_with_its_weights(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
@@ -271,14 +273,14 @@ def test_apply_finishes_what_a_killed_apply_began(
     if child == 0:
         endpoint.apply(spec({1: 50, 2: 50}))
         os._exit(0)
-    eventually(lambda: len(processes_of(tmp_path)) >= 3)
+    eventually(lambda: len(processes_of(tmp_path)) >= 4)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert {version for _, version, _ in ask(status.url, 20)} <= {"1", "2"}
     healed = endpoint.apply(spec({1: 50, 2: 50}))
     assert healed.ready
     assert {version for _, version, _ in ask(healed.url, 100)} == {"1", "2"}
-    assert len(processes_of(tmp_path)) == 3
+    assert len(processes_of(tmp_path)) == 4
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
@@ -291,7 +293,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
         endpoint.apply(bad)
     assert endpoint.status("tiny") == before
     assert {version for _, version, _ in ask(before.url, 20)} == {"1"}
-    assert len(processes_of(tmp_path)) == 2
+    assert len(processes_of(tmp_path)) == 3
 
 
 def test_same_version_from_another_image_is_replaced_without_a_gap(
@@ -401,7 +403,7 @@ def test_stopped_endpoint_comes_back_as_it_was(
         (one.version, one.image, one.weight) for one in before.predictors
     ]
     assert {version for _, version, _ in ask(again.url, 100)} == {"1", "2"}
-    assert len(processes_of(tmp_path)) == 3
+    assert len(processes_of(tmp_path)) == 4
 
 
 def test_port_that_was_taken_while_it_was_stopped_is_replaced(
@@ -417,7 +419,7 @@ def test_port_that_was_taken_while_it_was_stopped_is_replaced(
 
 def test_delete_leaves_no_process(endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path) -> None:
     status = endpoint.apply(spec({1: 1, 2: 1}))
-    assert len(processes_of(tmp_path)) == 3
+    assert len(processes_of(tmp_path)) == 4
     endpoint.delete("tiny")
     assert processes_of(tmp_path) == []
     assert endpoint.status("tiny") is None

@@ -239,7 +239,8 @@ def with_member(archive, to, name, data, *, listed=False):
 
 def test_a_frozen_model_is_verified(archive, tmp_path):
     report = verify(tmp_path, archive)
-    assert report["batches"] == sorted(GOLDEN_BATCHES)
+    assert report["sizes"] == sorted(GOLDEN_BATCHES)
+    assert report["rows"] == 0
     assert report["members"] == 7
     assert 0 <= report["max_abs_difference"] < 1e-4
     assert report["tolerance"] == TOLERANCE
@@ -283,7 +284,8 @@ def test_a_model_that_answers_otherwise_is_refused(archive, frozen, tmp_path):
     outputs[name] = outputs[name] + numpy.float32(0.5)
     other = with_member(archive, tmp_path / "other.zip", "golden/outputs.safetensors", save(outputs), listed=True)
     reason = verify(tmp_path / "job", other)
-    assert "differs from the checkpoint's by 0.5, allowed are 0.0001 + 0.001 x value" in reason
+    assert "is not what the checkpoint answered: it differs by 0.5 at most, on 1 of 1 rows, most on row 0 (" in reason
+    assert "allowed are 0.0001 + 0.001 x value" in reason
     assert verify(tmp_path / "wide", other, absolute=1.0)["max_abs_difference"] == pytest.approx(0.5, abs=1e-4)
 
 

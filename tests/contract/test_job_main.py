@@ -71,6 +71,23 @@ def test_evaluate_is_called_with_the_checkpoint(tmp_path):
     assert 'metrics: {"loss": 0.25, "worst": "nan"}' in done.stdout
 
 
+def test_evaluate_and_export_know_which_checkpoint_they_get(tmp_path):
+    code = (
+        "def evaluate(job, checkpoint):\n"
+        "    print(checkpoint.id, checkpoint.stage, checkpoint.step, open(checkpoint).read())\n"
+        "    return {'loss': 1.0}\n"
+        "def export(job, checkpoint):\n    raise ValueError(f'export of {checkpoint.id} {checkpoint.step}')\n"
+    )
+    known = {"checkpoint": {"id": "warmup-000002", "stage": "warmup", "step": 2}}
+    for action in ("evaluate", "freeze"):
+        folder = write_job(tmp_path / action, code=code, **{**EVALUATE, "action": action}, checkpoints=known)
+        (folder / "inputs").mkdir()
+        (folder / "inputs" / "checkpoint").write_text("0.25")
+        done = run(folder)
+        told = "warmup-000002 warmup 2 0.25" if action == "evaluate" else "ValueError: export of warmup-000002 2"
+        assert told in done.stdout + done.stderr
+
+
 def test_code_that_raises_is_told_with_type_message_and_line(tmp_path):
     code = "import json\ndef train(job):\n    deeper(job)\ndef deeper(job):\n    json.loads('{')\n"
     done = refused(write_job(tmp_path, code=code), said="JSONDecodeError: Expecting property name")

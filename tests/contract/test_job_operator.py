@@ -341,12 +341,16 @@ def test_a_worker_that_has_to_end_hands_its_job_to_the_triggerer(task, asked, si
 
 
 @pytest.mark.parametrize("states", [("failed",), ("success",), ("skipped",), ("removed",), ()])
-def test_the_job_of_a_task_that_is_over_is_stopped(task, asked, signalled, the_job, monkeypatch, states):
+def test_the_job_of_a_task_that_is_over_is_stopped(task, asked, signalled, the_job, monkeypatch, states, told):
     monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
     asked(*states)
     with pytest.raises(JobLost, match="the job was cancelled"):
         signalled(task("sleep"))
     assert the_job() == "is over"
+    # A mark is told as such, and not as a job that was cancelled by itself.
+    (record,) = told()
+    marked = bool(states) and states[0] != "removed"
+    assert (record.rule == "marked", f"was marked {states[0]}" in record.cause if marked else False) == (marked, marked)
 
 
 @pytest.mark.parametrize("state", ["restarting", "queued", None, "nobody answers"])

@@ -122,6 +122,24 @@ def test_shares_of_traffic_are_told_for_a_time_with_who_set_them(store: LineageS
     assert asked.serving(at=hours(9), dags=["another"]) == []
 
 
+def test_a_stop_of_an_endpoint_counts_from_its_time_on_and_is_recorded_once(
+    store: LineageStore, asked: Inquiry
+) -> None:
+    store.register(make_record("a"))
+    store.record_weights(endpoint="digits", model="digits", weights={1: 100})
+    place = {"endpoint": "digits", "model": "digits", "url": "http://127.0.0.1:1"}
+    assert (store.record_endpoint(**place), store.record_endpoint(**place)) == (True, False)
+    store.record_endpoint(endpoint="another", model="digits", url="http://127.0.0.1:2", is_stopped=True)
+    serving = datetime.now(UTC)
+    assert store.record_endpoint(**place, is_stopped=True)
+    (then,), (now,) = asked.serving(at=serving), asked.serving()
+    assert (then.url, then.stopped_at) == (now.url, None) == ("http://127.0.0.1:1", None)
+    assert now.stopped_at is not None
+    assert now.stopped_at >= serving
+    store.record_endpoint(**place)
+    assert asked.serving()[0].stopped_at is None
+
+
 def test_what_serves_now(store: LineageStore, asked: Inquiry) -> None:
     assert asked.serving() == []
     for run in ("a", "b"):

@@ -14,7 +14,7 @@ from modelway.lineage import outbox
 from modelway.lineage.delivery import flush
 from modelway.lineage.exporters._mlflow_names import Keys, entity_key, model_name
 from modelway.lineage.exporters.base import Destination
-from modelway.lineage.record import MetricPoint, VersionDetail
+from modelway.lineage.record import DatasetRecord, MetricPoint, VersionDetail
 from modelway.lineage.store import LineageStore, open_store
 
 from tests.exporter_servers import doorway
@@ -151,6 +151,34 @@ def test_every_field_of_a_version_is_read_back(server: MlflowServer, store: Line
             "modelway.model_digest": summary.model_digest,
         }.items()
     )
+
+
+def test_a_data_set_is_shown_as_it_was_on_its_day_and_with_all_its_stages(
+    server: MlflowServer, store: LineageStore
+) -> None:
+    day = DatasetRecord(stage="warmup", name="sales", uri="warehouse://sales", version="day 1", rows=10)
+    known = {"digest": "sha256:" + "ab" * 32, "schema": {"price": "float64"}}
+    for number, address in ((1, "s3://sales/1"), (2, "s3://sales/2")):
+        sales = replace(day, version=f"day {number}", rows=10 * number)
+        content = DatasetRecord(stage="warmup", name="prices", uri=address, **known)
+        # The plan's record knows no rows, the code of the second stage does.
+        datasets = (sales, replace(sales, stage="finetune", rows=None), content, replace(content, stage="finetune"))
+        record = make_record(f"day {number}", model="days", alias="prod.eu")
+        store.register(replace(record, run=replace(record.run, datasets=datasets)))
+    sent(store, server.url)
+    runs, registered = of_model(server, "days")
+    assert [name for name in registered["aliases"] if name.startswith("prod_eu-")] == list(registered["aliases"])
+    assert list(registered["aliases"].values()) == ["2"]
+    for number, run in enumerate(sorted(runs, key=lambda run: run["name"]), start=1):
+        data = {each["name"]: each for each in run["inputs"]}
+        assert len(run["inputs"]) == 2
+        assert json.loads(data["sales"]["source"])["version"] == f"day {number}"
+        assert json.loads(data["sales"]["profile"]) == {"num_rows": 10 * number}
+        assert json.loads(data["prices"]["source"]) == {
+            **{"uri": f"s3://sales/{number}", "digest": known["digest"], "version": None}
+        }
+        assert data["prices"]["digest"].startswith("ab" * 12)
+        assert {each["tags"]["mlflow.data.context"] for each in run["inputs"]} == {"warmup, finetune"}
 
 
 def test_an_archive_on_an_object_store_is_the_source_as_it_is(server: MlflowServer, store: LineageStore) -> None:

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
-from modelway.errors import EndpointNotReady, RolloutAborted, VerificationFailed
+from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
 from modelway.lineage.record import RunRecord, VersionRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.operators.build_image import BuildImageOperator
@@ -45,13 +45,16 @@ class Shop:
         ti = SimpleNamespace(try_number=3 if last_try else 1, max_tries=2)
         return {"dag_run": dag_run, "ti": ti}
 
-    def make(self, number, *, wrong=False):
-        """Register a version whose answer is its number, and build its image."""
-        folder = write_model(self.home / f"model-{number}", scale=number)
+    def make(self, number, *, wrong=False, scale=None, output="y"):
+        """Register a version whose answer is its number, or ``scale``, and build its image."""
+        scale = number if scale is None else scale
+        folder = write_model(self.home / f"model-{number}", scale=scale, output=output)
         (folder / "golden").mkdir()
         x = numpy.arange(2 * WIDTH, dtype="float32").reshape(2, WIDTH)
         (folder / "golden" / "inputs.safetensors").write_bytes(save({"2/x": x}))
-        (folder / "golden" / "outputs.safetensors").write_bytes(save({"2/y": x * number + (0.5 if wrong else 0)}))
+        (folder / "golden" / "outputs.safetensors").write_bytes(
+            save({f"2/{output}": x * numpy.float32(scale) + (0.5 if wrong else 0)})
+        )
         manifest = write_archive(folder=folder, documents={}, to=self.home / f"{number}.zip")
         archive = ArtifactStore((self.home / "artifacts").as_uri()).put(self.home / f"{number}.zip", model="tiny")
         record = VersionRecord(
@@ -74,9 +77,11 @@ class Shop:
         image = BuildImageOperator(task_id="build", version=version).run(self.context(number))
         self.versions[number] = (version, image)
 
-    def deploy(self, number, *, run=None, **decided):
+    def deploy(self, number, *, run=None, allow=False, **decided):
         version, image = self.versions[number]
-        operator = DeployModelOperator(task_id="deploy", version={**version, **decided}, image=image)
+        operator = DeployModelOperator(
+            task_id="deploy", version={**version, **decided}, image=image, allow_signature_change=allow
+        )
         return operator.run(self.context(run or number))
 
     def take_back(self, number, *, run, **decided):
@@ -246,6 +251,22 @@ def test_a_wrong_second_version_gets_no_traffic_and_is_taken_down(serving):
     assert (serving.weights, serving.answering()) == ({1: 100}, 1.0)
 
 
+def test_a_version_with_another_signature_is_refused_before_traffic_moves(serving):
+    serving.make(3, output="z")
+    missing = r"output 'y' \(FP32 \[-1, 4\]\) of version 1 is missing in version 3"
+    with pytest.raises(SignatureChanged, match=rf"version 3 has another signature than version 1.*{missing}"):
+        serving.deploy(3)
+    assert (serving.weights, serving.answering()) == ({1: 100}, 1.0)
+    assert serving.deploy(3, allow=True)["weights"] == {"1": 100, "3": 0}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_version_whose_answers_are_not_finite_is_compared_like_any_other(shop):
+    """The golden inputs hold 0, and 0 times infinity is NaN."""
+    shop.make(2, scale=float("-inf"))
+    assert shop.deploy(2)["weights"] == {"2": 100}
+
+
 def test_an_old_failed_run_that_is_cleared_does_not_replace_a_newer_version(serving):
     serving.make(3)
     serving.roll_out(3)
@@ -296,11 +317,11 @@ def test_a_canary_that_dies_is_taken_back_and_the_rollout_stays_aborted(serving,
         wait(self, rollout)
 
     monkeypatch.setattr(PromoteModelOperator, "_wait", kill_then_wait)
-    with pytest.raises(RolloutAborted, match="version 2 is not ready any more"):
+    with pytest.raises(RolloutAborted, match="version 2 (is not ready any more|ended during this step)"):
         serving.promote(2, deployed)
     assert (serving.weights, serving.champion, serving.answering()) == ({1: 100, 2: 0}, 1, 1.0)
     assert serving.rollout(2).state == "aborted"
-    with pytest.raises(RolloutAborted, match="was aborted: version 2 is not ready any more"):
+    with pytest.raises(RolloutAborted, match="was aborted: .*version 2 (is not ready|ended)"):
         serving.roll_out(2)
     assert serving.weights == {1: 100, 2: 0}
 

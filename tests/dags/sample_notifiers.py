@@ -26,5 +26,5 @@ class RaisingNotifier(BaseNotifier):
 
 
 def tell(*, path: str):
-    """Return a callable, as any import path may."""
+    """Return a callable, which is no notifier."""
     return lambda context: Path(path).write_text(context["modelway_message"])

@@ -16,6 +16,7 @@ PATTERNS = {
     "example-custom-operator",
     "example-deploy-only",
     "example-evaluate-only",
+    "example-mapped-training",
     "example-sensor",
     "example-task-functions",
     "example-two-models",

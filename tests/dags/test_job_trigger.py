@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from modelway.backends.base import Handle, JobState, JobStatus
+from modelway.lineage.store import open_store
 from modelway.triggers import job as job_module
 from modelway.triggers._deferred import DeferredJob, note
 from modelway.triggers.job import JobTrigger
@@ -199,6 +200,21 @@ def test_a_kill_stops_the_job_unless_its_task_goes_on(make, backend, monkeypatch
     asyncio.run(trigger.on_kill())
     assert backend.cancelled == cancelled
     assert asked[0]["run_ids"] == ["r"]
+
+
+@pytest.mark.parametrize(("state", "mended_by"), [("failed", None), ("success", 2), ("skipped", None)])
+def test_a_mark_that_ends_a_deferred_task_is_in_the_account_of_the_run(make, tmp_path, monkeypatch, state, mended_by):
+    monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/lineage.db")
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **given: {"r": {"train.train": state}})
+    place = {"dag_id": "tiny", "run_id": "r", "task_id": "train.train", "model": "tiny", "key": "train.train"}
+    note(tmp_path, DeferredJob(follower="f", handle=Handle.from_dict(HANDLE), attempt=2, stage="train", **place))
+    trigger = make(Log())
+    trigger._task_instance = task()
+    asyncio.run(trigger.on_kill())
+    (record,) = open_store(f"sqlite:///{tmp_path}/lineage.db").account("r", model="tiny").failures
+    assert record.cause == f"the task was marked {state} in Airflow, by itself or with its run, while its job ran"
+    assert (record.key, record.attempt, record.job, record.rule) == ("train.train", 2, "job", "marked")
+    assert record.mended_by == mended_by
 
 
 def test_a_kill_stops_the_job_where_the_task_cannot_be_asked_for(make, backend, monkeypatch):

@@ -7,9 +7,25 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
-from modelway.dag.notify import call_notifiers, deadline_missed, one_line, run_line, tell_task_failure
+from modelway.cli import main
+from modelway.dag.notify import (
+    call_notifiers,
+    deadline_missed,
+    notifier_findings,
+    one_line,
+    run_line,
+    tell_task_failure,
+)
+
+from tests.unit.spec_samples import write_model
 
 HERE = "tests.dags.sample_notifiers"
+
+
+@pytest.fixture(autouse=True)
+def usable(monkeypatch):
+    """Let specs name the notifiers of these tests."""
+    monkeypatch.setenv("MODELWAY_NOTIFIERS", f"{HERE}.*, no.such.module.*")
 
 
 class Task(SimpleNamespace):
@@ -105,16 +121,72 @@ def test_a_bad_notifier_is_logged_and_the_next_one_called(caplog, tmp_path):
         ("nodots", {}),
         (f"{HERE}.FileNotifier", {"nonsense": 1}),
         (f"{HERE}.RaisingNotifier", {}),
-        (f"{HERE}.FileNotifier", {"path": str(file), "text": "{{ run_id }}: {{ modelway_message }}"}),
         (f"{HERE}.tell", {"path": str(tmp_path / "called")}),
+        ("subprocess.check_call", {"args": ["touch", str(tmp_path / "called")]}),
+        (f"{HERE}.FileNotifier", {"path": str(file), "text": "{{ run_id }}: {{ modelway_message }}"}),
     ]
     with caplog.at_level(logging.ERROR, logger="modelway"):
         call_notifiers(notifiers, ended(), "digits failed")
     assert file.read_text() == "manual__1: digits failed\n"
-    assert (tmp_path / "called").read_text() == "digits failed"
+    assert not (tmp_path / "called").exists(), "what is no notifier is not called"
     told = [record.getMessage() for record in caplog.records if record.name.startswith("modelway")]
-    assert [line.split(" failed: ")[0] for line in told] == [f"the notifier {path}" for path, _ in notifiers[:5]]
-    assert "RuntimeError: the mail server is away" in told[-1]
+    assert [line.split(" failed: ")[0] for line in told] == [f"the notifier {path}" for path, _ in notifiers[:7]]
+    assert "RuntimeError: the mail server is away" in told[4]
+    assert "'tests.dags.sample_notifiers.tell' is no notifier" in told[5]
+    assert "none of the notifiers that specs may name" in told[6]
+
+
+def test_a_notifier_off_the_list_is_not_imported(caplog, tmp_path, monkeypatch):
+    (tmp_path / "marked.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    call_notifiers([("marked.Notifier", {})], ended(), "digits failed")
+    assert list(notifier_findings(naming("marked.Notifier"))) == []
+    assert not (tmp_path / "imported").exists()
+
+
+def naming(path):
+    return {"notifications": {"on_failure": [{"notifier": path}]}}
+
+
+SMTP = "airflow.providers.smtp.notifications.smtp"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (f"{HERE}.FileNotifier", None),
+        (f"{HERE}.tell", f"'{HERE}.tell' is no notifier"),
+        (f"{HERE}.Path", f"'{HERE}.Path' is no notifier"),
+        (f"{HERE}.Absent", f"'{HERE}.Absent' is not there"),
+        ("tests.dags.no_such_file.Notifier", "'tests.dags.no_such_file.Notifier' is not there: there is no module"),
+        (f"{SMTP}.SmtpNotifier", None),
+        (f"{SMTP}.SmtpNotifer", f"'{SMTP}.SmtpNotifer' is not there"),
+        ("airflow.providers.standard.operators.bash.BashOperator", "is no notifier"),
+        # The provider may be installed where the runs are.
+        ("airflow.providers.absent.notifications.Absent", None),
+        ("no.such.module.Notifier", None),
+    ],
+)
+def test_lint_tells_of_what_is_no_notifier(monkeypatch, path, told):
+    monkeypatch.setenv("MODELWAY_NOTIFIERS", "airflow.providers.*,tests.dags.*,no.such.*")
+    found = list(notifier_findings(naming(path)))
+    assert [told in one.refusal.what for one in found] == ([True] if told else [])
+    assert all(one.path == ("notifications", "on_failure", 0, "notifier") for one in found)
+
+
+def test_values_that_are_no_notifications_are_left_to_other_checks():
+    for wrong in (None, [], "x", {"on_failure": "x"}, {"on_failure": [None, {"notifier": 1}]}):
+        assert list(notifier_findings({"notifications": wrong})) == []
+
+
+def test_lint_refuses_one_in_one_line(tmp_path, capsys):
+    write_model(tmp_path, "tiny", spec=f"model: tiny\nnotifications: {{on_success: [{{notifier: {HERE}.tell}}]}}\n")
+    assert main(["lint", str(tmp_path)]) == 1
+    (_, line) = capsys.readouterr().out.splitlines()
+    assert line.endswith(
+        f"tiny/model.yaml:2:41  notifications.on_success[0].notifier: '{HERE}.tell' is no notifier. "
+        "Name a class of tests.dags.sample_notifiers that inherits from Airflow's BaseNotifier."
+    )
 
 
 def test_a_late_run_is_told(tmp_path):

@@ -121,5 +121,5 @@ def test_checkpoints_that_are_divided_all_go_on(trained):
         EvaluateCheckpointOperator.partial(task_id="evaluate", code={}).expand(checkpoint=divide.output)
     steps = trained(train)
     assert steps == [1, 2, 3, 4, 5]
-    divide.checkpoints = steps
-    assert divide.run({}) == [[1, 2], [3, 4, 5]]
+    divide.checkpoints = [{"id": f"train-{step}", "digest": f"sha256:{step}", "step": step} for step in steps]
+    assert [[each["step"] for each in share] for share in divide.run({})] == [[1, 2], [3, 4, 5]]

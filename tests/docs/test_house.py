@@ -44,6 +44,14 @@ def test_requirements_are_pinned_exactly():
     assert "torch==2.13.0" in pins
 
 
+def test_the_files_of_all_packages_but_torch_have_digests():
+    pins = re.findall(r"^([a-zA-Z0-9._-]+==\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    hashed = (ROOT / "requirements-hashed.txt").read_text().replace("\\\n", "").splitlines()
+    entries = [line for line in hashed if line and not line.startswith("#")]
+    assert {line.split()[0] for line in entries} == {pin for pin in pins if not pin.startswith("torch==")}
+    assert all(re.search(r" --hash=sha256:[0-9a-f]{64}", line) for line in entries)
+
+
 def test_the_lock_holds_everything_that_pyproject_asks_for():
     import tomllib
 

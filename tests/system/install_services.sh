@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what tests drive for real, where it is missing: MLflow, PostgreSQL, an OCI registry, readers of images, a browser.
+# Installs what tests drive for real, where it is missing: MLflow, clients of model servers, PostgreSQL, an OCI registry, readers of images, a browser.
 set -eu
 sh "$(dirname "$0")/install_mlflow.sh" || echo "not installed, its tests are skipped: MLflow" >&2
+sh "$(dirname "$0")/install_clients.sh" || echo "not installed, their tests are skipped: clients of model servers" >&2
 missing=""
 for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci chromium:chromium chromedriver:chromium-driver; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"

@@ -25,6 +25,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+NOTIFIERS = "tests.dags.sample_notifiers.*, no.such.module.*"
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 RUN_SECONDS = 300
@@ -115,7 +116,11 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
     recent = {f"{now - timedelta(days=back):%Y-%m-%d}": "of late" for back in (0, 1, 2)}
     for day, content in (DAYS | recent).items():
         (data / f"{day}.txt").write_text(content)
-    environment = {"MODELWAY_MODELS": str(models), "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}"}
+    environment = {
+        "MODELWAY_MODELS": str(models),
+        "MODELWAY_NOTIFIERS": NOTIFIERS,
+        "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}",
+    }
     with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         author = Author(airflow=airflow, api=api, home=home, models=models, told=told)
@@ -312,7 +317,8 @@ def test_a_person_fills_in_the_form(author):
 
 def test_a_model_with_a_form_and_a_deadline_runs_without_a_server(tmp_path):
     models = HERE / "authoring"
-    environment = {**os.environ, "MODELWAY_HOME": str(tmp_path), "MODELWAY_MODELS": str(models)}
+    places = {"MODELWAY_HOME": str(tmp_path), "MODELWAY_MODELS": str(models)}
+    environment = {**os.environ, **places, "MODELWAY_NOTIFIERS": NOTIFIERS}
     modelway = Path(sys.executable).parent / "modelway"
     command = [modelway, "run", "tuned", "--set", "epochs=2", "--set", "skip=[first]"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

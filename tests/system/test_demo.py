@@ -74,7 +74,7 @@ def test_the_first_run_ends_with_a_summary(home, first):
 def test_the_second_run_rolls_out_beside_the_first_by_weights(home, second):
     assert second.returncode == 0, second.stdout + second.stderr
     text = second.stdout
-    assert "the endpoint serves again" in text
+    assert "the endpoint digits serves again" in text
     assert "digits version 2" in text
     counts = {
         int(weight): {int(version): int(count) for version, count in re.findall(r"version (\d+): (\d+) \(", line)}

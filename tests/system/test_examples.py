@@ -56,8 +56,8 @@ class Examples:
         if self.finish(name) != "success":
             pytest.fail(self.failure(name))
 
-    def xcom(self, name, task, key="return_value"):
-        return self.api.xcom(f"example-{name}", self.runs[name], task, key=key)
+    def xcom(self, name, task, key="return_value", **which):
+        return self.api.xcom(f"example-{name}", self.runs[name], task, key=key, **which)
 
     def call(self, method, name, rest, **request):
         return self.api.call(method, f"/dags/example-{name}/dagRuns/{quote(self.runs[name], safe='')}{rest}", **request)
@@ -93,6 +93,7 @@ def examples(lab, tmp_path_factory):
     examples.start("sensor", file=str(examples.arrived))
     examples.start("task-functions")
     examples.start("custom-operator")
+    examples.start("mapped-training")
     return examples
 
 
@@ -136,6 +137,19 @@ def test_the_custom_operator_lets_only_the_last_checkpoint_through(examples):
     assert given == ["warmup-000002", "finetune-000001"]
     selected = examples.xcom("custom-operator", "select")
     assert [each["checkpoint"] for each in selected["evaluations"]] == given
+
+
+def test_mapped_trainings_are_stages_of_their_own(examples):
+    """The jobs of both run side by side, each with its own parameters, name and checkpoints."""
+    examples.succeeded("mapped-training")
+    selected = examples.xcom("mapped-training", "select")
+    assert [each["checkpoint"] for each in selected["evaluations"]] == ["train-0-000001", "train-1-000001"]
+    assert len({each["digest"] for each in selected["evaluations"]}) == 2
+    # The rate of the first teaches something in one epoch.
+    assert selected["checkpoint"]["id"] == "train-0-000001"
+    reports = [examples.xcom("mapped-training", "train", "report", map_index=index) for index in (0, 1)]
+    assert [each["stage"] for each in reports] == ["train-0", "train-1"]
+    assert [each["params"]["lr"] for each in reports] == [0.003, 0.0001]
 
 
 def test_task_functions_choose_before_and_report_after(examples):

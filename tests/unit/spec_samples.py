@@ -69,9 +69,9 @@ image: {tag: "{version}-digits"}
 rollout: {alias: production}
 monitor: {retrain_on_event: true}
 notifications:
-  on_failure: [{notifier: team.Mail, args: {to: ml@example.com, subject: "{{ dag_run.run_id }} failed"}}]
+  on_failure: [{notifier: airflow.providers.team.Mail, args: {to: a@b.example, subject: "{{ run_id }} failed"}}]
   on_success: []
-  on_deadline: [{notifier: team.Mail}]
+  on_deadline: [{notifier: airflow.providers.team.Mail}]
 environments:
   dev:
     schedule: null

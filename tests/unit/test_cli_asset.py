@@ -46,6 +46,27 @@ def labels(place: Path) -> Path:
 
 
 @pytest.mark.usefixtures("labels")
+def test_assets_are_listed_with_their_newest_version(capsys: pytest.CaptureFixture[str], labels: Path) -> None:
+    call("asset", "init", "another")
+    (labels / "a").write_text("2")
+    call("asset", "add", "another", "labels/a")
+    call("asset", "add", "labels", "labels/a", "--as", "a")
+    call("asset", "upload", "labels", "--message", "second")
+    call("asset", "upload", "another")
+    capsys.readouterr()
+    assert call("asset", "list") == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert (head.split()[0], [row.split()[0] for row in rows]) == ("VERSION", ["another@1", "labels@2"])
+    assert call("asset", "list", "--json") == 0
+    assert [each["asset"] for each in json.loads(capsys.readouterr().out)] == ["another", "labels"]
+
+
+def test_without_any_asset_the_list_says_so() -> None:
+    with pytest.raises(UnknownAsset, match="there are no assets: the lineage is empty. Upload an asset"):
+        call("asset", "list")
+
+
+@pytest.mark.usefixtures("labels")
 def test_what_is_known_comes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     found = {}

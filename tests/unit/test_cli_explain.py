@@ -100,6 +100,20 @@ def test_how_it_went_on_is_told_of_each_try(store: LineageStore, capsys: pytest.
     assert then(store, capsys)[2] == "not tried again: it had no try left; cleared since, try 4 succeeded"
 
 
+def test_a_try_that_a_mark_ended_is_told_as_that(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+    marked = {**RAISED, "key": "train.fine", "kind": None, "rule": "marked", "cause": "the task was marked success"}
+    record = FailureRecord(**marked | {"attempt": 1, "mended_by": 1})
+    assert then(store, capsys, record) == ["its job was stopped"]
+    assert call("manual__1") == 0
+    told = capsys.readouterr().out
+    assert "no version yet; 1 failed try" in told
+    assert "  ended    the task was marked success" in told
+    failed = FailureRecord(**marked | {"attempt": 2, "cause": "the task was marked failed"})
+    store.record_failure(failed)
+    store.record_mended(dag_id="digits", run_id="manual__1", key="train.fine", attempt=3)
+    assert then(store, capsys)[1] == "its job was stopped; cleared since, try 3 succeeded"
+
+
 @pytest.mark.parametrize(
     ("made", "head"),
     [

@@ -108,6 +108,7 @@ def test_problems_are_printed_as_json(models: Path, capsys: pytest.CaptureFixtur
         "known": list(known_names("backends")),
         "suggestion": "local",
         "do": None,
+        "severity": "error",
     }
     assert (second["where"], second["known"]) == ("owner", None)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.cli import versions
+from modelway.cli import main, versions
+from modelway.cli._asked import read_version, read_versions
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.record import EvaluationRecord, RunRecord
 from modelway.lineage.store import open_store
@@ -44,7 +45,7 @@ def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_versions_are_listed_newest_first_in_aligned_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("versions", "digits") == 0
     head, second, first = capsys.readouterr().out.splitlines()
-    assert head.split()[:5] == ["VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT"]
+    assert head.split()[:5] == ["VERSION", "ALIASES", "WEIGHT", "METRICS", "VERIFIED"]
     assert second.split()[:6] == ["v2", "-", "10", "%", "digits", "loss"]
     assert "nan" in second
     assert first.startswith("v1")
@@ -191,3 +192,57 @@ def test_the_commands_are_there_without_loading_a_database_library() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("lineage")
+@pytest.mark.parametrize(
+    "words",
+    [["digits", "1"], ["digits", "v1"], ["digits@1"], ["digits@v1"], ["digits@champion"], ["digits", "champion"]],
+)
+def test_a_version_is_read_alike_however_it_is_written(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("show", *words, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["summary"]["number"] == 1
+    assert read_version(words)[0] == "digits"
+
+
+@pytest.mark.usefixtures("lineage")
+def test_what_names_no_version_is_refused() -> None:
+    with pytest.raises(ModelwayError, match="which version of 'digits' is not said. Write digits 3, digits@3"):
+        call("show", "digits")
+    with pytest.raises(ModelwayError, match="which version of 'digits' is not said"):
+        call("show", "digits@")
+    with pytest.raises(ModelwayError, match="one version is named"):
+        call("show", "digits", "1", "2")
+
+
+def test_several_versions_are_read_by_one_rule() -> None:
+    two = [("digits", "1"), ("digits", "2")]
+    for words in ("digits 1 2", "digits@1 digits@2", "digits@1 2", "digits@1 @2"):
+        assert read_versions(words.split()) == two
+    assert read_versions(["digits@1", "other@champion"]) == [("digits", "1"), ("other", "champion")]
+
+
+@pytest.mark.usefixtures("lineage")
+def test_without_a_model_the_versions_of_all_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_store(f"sqlite:///{tmp_path}/lineage.db").register(make_record("manual__3", model="another"))
+    assert call("versions") == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["MODEL", "VERSION"]
+    assert [row.split()[:2] for row in rows] == [["another", "v1"], ["digits", "v2"], ["digits", "v1"]]
+
+
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_home_that_is_a_file_is_refused_in_one_line(
+    below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("MODELWAY_HOME", f"{tmp_path}/file{below}")
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    for words in (["versions"], ["asset", "list"], ["explain", "digits"], ["serving"], ["gc"], ["run", "digits"]):
+        assert main(words) == 1
+        told = capsys.readouterr().err
+        home = f"{tmp_path}/file{below}"
+        assert (
+            told
+            == f"modelway: the home {home} is no folder: {tmp_path}/file is a file. Set MODELWAY_HOME to a folder.\n"
+        )

@@ -104,11 +104,13 @@ def test_resources_are_asked_for_and_limited_alike() -> None:
         ({"node": {"name": "n1", "path": "/srv"}}, {"hostPath": {"path": "/srv", "type": "Directory"}}),
     ],
 )
-def test_storage_is_mounted_at_its_path(storage: dict[str, Any], source: dict[str, Any]) -> None:
+def test_of_the_storage_only_the_jobs_own_folder_is_mounted(storage: dict[str, Any], source: dict[str, Any]) -> None:
     (job,) = manifests(storage={"path": "/data", **storage})
     assert {"name": "storage", **source} in pod_of(job)["volumes"]
-    assert {"name": "storage", "mountPath": "/data"} in container_of(job)["volumeMounts"]
-    assert container_of(job)["args"][0].startswith("/data/jobs/digits/")
+    folder = container_of(job)["args"][0]
+    assert folder.startswith("/data/jobs/digits/")
+    mounts = [mount for mount in container_of(job)["volumeMounts"] if mount["name"] == "storage"]
+    assert mounts == [{"name": "storage", "mountPath": folder, "subPath": folder.removeprefix("/data/")}]
     selector = {"kubernetes.io/hostname": "n1"} if "node" in storage else None
     assert pod_of(job).get("nodeSelector") == selector
 

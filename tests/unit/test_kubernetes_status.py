@@ -136,6 +136,11 @@ def test_a_pod_that_has_ended_well_still_runs_until_its_job_says_so() -> None:
             "Eviction API",
         ),
         (
+            pod("Failed", conditions=(condition("DisruptionTarget", "DeletionByDeviceTaintManager", "gpu-0"),)),
+            FailureKind.NODE_LOST,
+            "gpu-0",
+        ),
+        (
             pod("Failed", init=ended(1, message="line\nno such table\n")),
             FailureKind.INIT,
             "the init container 'first' failed: no such table",
@@ -285,6 +290,11 @@ def test_a_job_that_failed_a_moment_before_its_pod_is_known_to_is_not_judged_yet
     assert seen([late]).failure is FailureKind.VANISHED
 
 
+def test_a_pod_that_failed_is_not_judged_before_its_node_says_how() -> None:
+    assert seen(pods=[pod("Failed")]).state is JobState.RUNNING
+    assert seen([job(condition("Failed", "BackoffLimitExceeded"))], [pod("Failed")]).failure is FailureKind.VANISHED
+
+
 def test_a_node_that_leaves_because_another_failed_explains_nothing() -> None:
     exits = [exit_of("killed", stopped=True, reason="told to leave"), exit_of("bad_exit", reason="ValueError: no")]
     pods = [pod("Failed", suffix="0", state=ended(143)), pod("Failed", suffix="1", state=ended(1))]
@@ -297,7 +307,10 @@ def test_a_node_that_is_sent_away_explains_why_the_other_failed() -> None:
     first = pod("Failed", suffix="0", state=ended(1, seconds=20))
     second = pod("Running", suffix="1", of=f"{NAME}-w", state=RUNS, deleted=-5)
     over = job(condition("Failed", "BackoffLimitExceeded", seconds=20))
-    status = seen([over, job(name=f"{NAME}-w")], [first, second], exits=[exit_of("bad_exit", reason="lost node 1")])
+    jobs, exits = [over, job(name=f"{NAME}-w")], [exit_of("bad_exit", reason="lost node 1")]
+    assert seen(jobs, [first, second], exits=exits).state is JobState.RUNNING
+    second = pod("Failed", suffix="1", of=f"{NAME}-w", state=ended(137), deleted=-1)
+    status = seen(jobs, [first, second], exits=exits)
     assert (status.failure, status.retryable) == (FailureKind.EVICTED, True)
 
 
@@ -334,7 +347,7 @@ def test_a_node_that_ran_out_of_memory_is_told_though_the_other_one_is_gone() ->
         seen([over], [first], exits=[out], gone=gone),
         seen([over], [], exits=[out], gone=frozenset({f"{NAME}-0"})),
         seen([job()], [], exits=[out], gone=frozenset({f"{NAME}-0"})),
-        seen(pods=[first, pod("Running", suffix="1", state=RUNS, deleted=5)], exits=[out]),
+        seen(pods=[first, pod("Failed", suffix="1", state=ended(137), deleted=5)], exits=[out]),
     ):
         assert (status.failure, status.retryable) == (FailureKind.OUT_OF_MEMORY, False)
 
@@ -354,9 +367,15 @@ def test_the_controller_that_ends_the_other_pods_sends_nobody_away() -> None:
     """Since 1.31 a Job is Failed only when all its pods are gone; before that it says so with FailureTarget."""
     ending = job(condition("FailureTarget", "BackoffLimitExceeded"))
     first = pod("Failed", suffix="0", state=ended(1))
+    exits = [exit_of("bad_exit", reason="ValueError: no")]
     second = pod("Running", suffix="1", state=RUNS, deleted=-15)
-    status = seen([ending], [first, second], exits=[exit_of("bad_exit", reason="ValueError: no")])
+    assert seen([ending], [first, second], exits=exits).state is JobState.RUNNING, "it may still write"
+    second = pod("Failed", suffix="1", state=ended(137), deleted=-1)
+    status = seen([ending], [second, first], exits=exits)
     assert (status.failure, status.reason) == (FailureKind.BAD_EXIT, "ValueError: no")
+    assert seen([ending], [second, first]).failure is FailureKind.BAD_EXIT, "the other one's 137 tells nothing"
+    stuck = pod("Running", suffix="1", state=RUNS, deleted=90)
+    assert seen([ending], [first, stuck], exits=exits).failure is FailureKind.BAD_EXIT
 
 
 def test_a_node_that_runs_does_not_hide_why_the_other_cannot() -> None:
@@ -365,3 +384,88 @@ def test_a_node_that_runs_does_not_hide_why_the_other_cannot() -> None:
     pods = [pod("Running", suffix="0", state=RUNS), pod("Pending", suffix="1", conditions=(scheduled,))]
     status = seen(pods=pods, start_within_seconds=30)
     assert (status.failure, status.reason) == (FailureKind.UNSCHEDULABLE, words)
+
+
+def suspension(status: str, seconds: float) -> dict[str, Any]:
+    return condition("Suspended", "JobSuspended" if status == "True" else "JobResumed", status=status, seconds=seconds)
+
+
+def at(given: dict[str, Any], seconds: float) -> dict[str, Any]:
+    return {**given, "lastTimestamp": ago(seconds)}
+
+
+def test_what_a_suspension_did_is_nothing_that_happened_to_the_job() -> None:
+    """Its controller deletes the pods and makes others later, when the events of that may be forgotten."""
+    first = frozenset({f"{NAME}-x1"})
+    left = pod("Failed", state=ended(137), deleted=40, seconds=300)
+    for jobs, pods in (
+        ([job(suspension("True", 20), suspend=True)], []),
+        ([job(suspension("True", 20), suspend=True)], [left]),
+        ([job(suspend=True)], []),
+    ):
+        status = seen(jobs, pods, gone=first)
+        assert (status.state, status.waiting) == (JobState.PENDING, "it is suspended until its queue admits it")
+    resumed = [job(suspension("False", 20))]
+    again = pod("Running", suffix="x2", state=RUNS, seconds=15)
+    assert seen(resumed, [again], gone=first).state is JobState.RUNNING
+    assert seen(resumed, [left, again]).state is JobState.RUNNING
+    killing = {**event("Killing", "Stopping container job"), "reason": "Killing"}
+    assert seen(resumed, [again], gone=first, events=[at(killing, 60)]).state is JobState.RUNNING
+
+
+def test_a_pod_that_is_deleted_after_the_job_was_resumed_was_evicted() -> None:
+    second = frozenset({f"{NAME}-x2"})
+    killing = at(event("Killing", "Stopping container job", of=f"{NAME}-x2"), 5)
+    status = seen([job(suspension("False", 60))], [], gone=second, events=[killing])
+    assert (status.failure, status.retryable) == (FailureKind.EVICTED, True)
+
+
+def test_a_suspended_job_that_fails_has_failed() -> None:
+    own = pod("Failed", state=ended(3, message="no"))
+    assert seen([job(suspension("True", 5), suspend=True)], [own]).failure is FailureKind.BAD_EXIT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Pod ephemeral local storage usage exceeds the total limit of containers 20971520. ",
+        'Container job exceeded its local ephemeral storage limit "20Mi". ',
+        'Usage of EmptyDir volume "memory" exceeds the limit "20Mi". ',
+    ],
+)
+def test_a_pod_that_took_more_disk_than_its_limit_is_not_tried_again_unchanged(words: str) -> None:
+    status = seen(pods=[pod("Failed", reason="Evicted", message=words)])
+    assert (status.failure, status.retryable) == (FailureKind.EVICTED, False)
+    gone = frozenset({f"{NAME}-x1"})
+    status = seen(pods=[], gone=gone, events=[event("Evicted", words)])
+    assert (status.failure, status.retryable) == (FailureKind.EVICTED, False)
+
+
+def test_what_runs_beside_the_job_does_not_say_how_it_ended() -> None:
+    given = pod("Failed", state=ended(7, message="main broke"))
+    given["status"]["containerStatuses"].insert(0, {"name": "agent", "state": ended(137)})
+    given["spec"]["containers"].append({"name": "agent"})
+    status = seen(pods=[given])
+    assert (status.failure, status.reason) == (
+        FailureKind.BAD_EXIT,
+        "the job's container ended with exit status 7: main broke",
+    )
+
+
+def test_a_sidecar_without_an_image_keeps_the_job_from_starting() -> None:
+    given = pod("Pending", seconds=70, state=waits("PodInitializing"), init=waits("ImagePullBackOff", "no such image"))
+    given["spec"]["initContainers"] = [{"name": "first", "restartPolicy": "Always"}]
+    assert seen(pods=[given]).failure is FailureKind.IMAGE_PULL
+    given["status"]["initContainerStatuses"][0]["state"] = waits("CrashLoopBackOff", "back-off 10s")
+    assert seen(pods=[given]).state is JobState.PENDING
+
+
+def test_a_job_that_was_deleted_is_not_over_while_its_pod_runs() -> None:
+    running = pod("Running", state=RUNS, deleted=-10)
+    for status in (
+        seen([], [running], exits=[exit_of()]),
+        status_without_objects([exit_of()], nodes=1, name=NAME, pods=[running], now=NOW),
+    ):
+        assert status.state is JobState.RUNNING
+    assert seen([], [pod("Failed", state=ended(137), deleted=-1)]).failure is FailureKind.VANISHED
+    assert seen([], [pod("Running", state=RUNS, deleted=90)]).failure is FailureKind.NODE_LOST

@@ -148,6 +148,18 @@ def test_a_share_of_rows_is_tested_and_nothing_is_claimed_of_others(url: str) ->
     assert plain(found["loss"])["b"] == "NaN"
 
 
+def test_numbers_that_are_not_finite_are_equal_to_themselves_alone(url: str) -> None:
+    a = {"both": math.nan, "one": math.nan, "far": math.inf, "apart": math.inf, "given": 0.5}
+    b = {"both": math.nan, "one": 1.0, "far": math.inf, "apart": -math.inf, "given": None}
+    found = {each.name: each for each in compare(url, make_record("a", metrics=a), make_record("b", metrics=b)).metrics}
+    same = {name: (each.difference, each.is_significant, each.why) for name, each in found.items()}
+    assert same["both"] == same["far"] == (0.0, None, "the same in both")
+    assert same["one"] == same["apart"] == (None, None, "not known: a value is not finite")
+    # A number that XCom could not carry is one that is not finite, not one that is not there.
+    assert same["given"] == (None, None, "not known: a value is not finite")
+    assert (found["one"].b, math.isnan(found["one"].a or 0)) == (1.0, True)
+
+
 def test_a_mean_with_its_standard_error_is_tested(url: str) -> None:
     values = [
         {"loss": 0.50, "loss_stderr": 0.03, "same": 1.0, "same_stderr": 0.0, "far": 1.0, "far_stderr": 0.0},

@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import signal
 import tarfile
+from functools import partial
 
 import pytest
+from modelway.artifacts import oci_unpack
 from modelway.artifacts.oci_layout import OciLayout, unpack_image
 from modelway.artifacts.oci_manifest import (
     CONFIG,
@@ -321,6 +323,69 @@ def test_a_finished_folder_is_used_again_until_it_lost_a_file(layout, tmp_path):
     (tmp_path / "layer").rename(layout.blob_path(layout.manifest("sha256:" + root.name)["layers"][0]["digest"]))
     assert (unpack_image(reference=reference, into=tmp_path / "u") / "b").read_bytes() == b"2"
     assert sorted(path.name for path in (tmp_path / "u").iterdir()) == [f".{root.name}.lock", root.name]
+
+
+CHANGES = {
+    "a byte": lambda root: (root / "model" / "weights").write_bytes(b"weightz"),
+    "a name": lambda root: (root / "a").rename(root / "b"),
+    "a mode": lambda root: (root / "a").chmod(0o755),
+    "one more": lambda root: (root / "model" / "more").write_bytes(b""),
+    "a folder more": lambda root: (root / "more").mkdir(),
+    "a link turned": lambda root: ((root / "link").unlink(), (root / "link").symlink_to("model")),
+    "a file for a link": lambda root: ((root / "link").unlink(), (root / "link").write_bytes(b"1")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_finished_folder_is_compared_with_what_was_unpacked_before_it_serves(layout, tmp_path, change):
+    members = (folder("model"), entry("model/weights", b"weights"), entry("a", b"1"), link("link", "a"))
+    reference = make_image(layout, tar(*members))
+    root = unpack_image(reference=reference, into=tmp_path / "u")
+    change(root)
+    assert unpack_image(reference=reference, into=tmp_path / "u") == root
+    assert (root / "model" / "weights").read_bytes() == b"weights"
+    assert os.readlink(root / "link") == "a"
+    assert visible(root) == [".unpacked.json", "a", "link", "model/weights"]
+    assert (root / "a").stat().st_mode & 0o777 == 0o644
+
+
+def sparse(name):
+    """Return a file with holes, as GNU tar writes it: a byte on the disk, a gigabyte for who reads it."""
+    member, data = entry(name, b"x")
+    member.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,1"}
+    member.pax_headers |= {"GNU.sparse.size": str(1 << 30), "GNU.sparse.realsize": str(1 << 30)}
+    return member, data
+
+
+LIMITS = {
+    "bytes of all": (
+        "the image unpacks to more than 100,000 bytes",
+        [entry("a", b"x" * 60_000)],
+        2,
+        {"bytes": 100_000},
+    ),
+    "files of all": ("the image has more than 5 files", [entry(f"f{n}") for n in range(3)], 2, {"files": 5}),
+    "ratio": ("unpacks to more than 20,000 bytes", [entry("a", b"x" * 100_000)], 1, {"small": 20_000, "ratio": 1}),
+    "long name": ("the attributes of a member have 5,011 bytes", [entry("d/" * 2499 + "ab")], 1, {"header": 5_000}),
+    "file with holes": ("'a', a file with holes", [sparse("a")], 1, {}),
+    "twice": ("the file 'a' twice", [entry("a", b"1"), entry("a", b"2")], 1, {}),
+}
+
+
+@pytest.mark.parametrize(("told", "members", "layers", "limits"), LIMITS.values(), ids=LIMITS.keys())
+def test_what_unpacks_to_too_much_is_refused(layout, tmp_path, monkeypatch, told, members, layers, limits):
+    monkeypatch.setattr(oci_unpack, "Limits", partial(oci_unpack.Limits, **limits))
+    packed = [tar(*members) for _ in range(layers)]
+    reference = make_image(layout, *packed, media_type=LAYER_GZIP, pack=gzip.compress)
+    with pytest.raises(ImageInvalid, match=told):
+        unpack_image(reference=reference, into=tmp_path / "u")
+    assert [path.name for path in (tmp_path / "u").iterdir()] == [f".{reference.rpartition(':')[2]}.lock"]
+
+
+def test_the_limits_are_far_from_what_models_need(layout, tmp_path):
+    zeros = tar(entry("weights", bytes(50 << 20)))
+    reference = make_image(layout, zeros, media_type=LAYER_GZIP, pack=gzip.compress)
+    assert (unpack_image(reference=reference, into=tmp_path / "u") / "weights").stat().st_size == 50 << 20
 
 
 def _unpack(reference, into):

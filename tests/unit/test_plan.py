@@ -40,12 +40,14 @@ class Shop:
             partition_key=given.pop("partition_key", None),
             consumed_asset_events=given.pop("events", []),
             triggering_user_name=None,
+            conf=given.pop("conf", None),
         )
         context: dict[str, Any] = {"dag_run": dag_run, "params": given.pop("params", {}), "ti": self}
         if "interval" in given:
             context["data_interval_start"], context["data_interval_end"] = given.pop("interval")
+        dag_params = given.pop("dag_params", {})
         assert not given
-        with DAG("digits", schedule=None):
+        with DAG("digits", schedule=None, params=dag_params):
             operator = PlanRunOperator(task_id="plan", code={**CODE, **(code or {})}, spec=full(**(spec or {})))
         self.pushed = None
         try:
@@ -65,6 +67,16 @@ class Shop:
             run_fields |= {name: datetime.fromisoformat(time) for name, time in times.items()}
             run_fields = {"run_after": day(10, 12), **run_fields}
         return self.lineage.register(make_record(run, run=RunRecord(dag_id="digits", run_id=run, **run_fields)))
+
+
+def test_a_field_that_the_run_does_not_have_is_refused_with_the_nearest(shop: Shop) -> None:
+    spec = {"params": {"epochs": 3}}
+    with pytest.raises(ModelwayError, match="the run has no field 'epoch'. Known: base, epochs, .* mean 'epochs'"):
+        shop.plan(spec=spec, conf={"epoch": 5}, params={"epochs": 3, "epoch": 5})
+    with pytest.raises(ModelwayError, match="the run has no field 'rolout', 'sed'. .* mean 'rollout'"):
+        shop.plan(spec=spec, conf={"rolout": "no", "seed": 1, "sed": 2})
+    assert shop.plan(spec=spec, conf={"epochs": 5, "reason": "a try"}, params={"epochs": 5})["params"] == {"epochs": 5}
+    assert shop.plan(spec=spec, conf={"mine": 1}, dag_params={"mine": 0})["params"] == {"epochs": 3}
 
 
 def full(**sections: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from modelway.server.batcher import Batcher
+from modelway.server.refusal import Refusal
 from modelway.server.tensors import Array
 
 
@@ -33,11 +34,13 @@ def rows(number: int, width: int = 3, value: float = 1) -> dict[str, Array]:
     return {"x": np.full((number, width), value, dtype=np.float32)}
 
 
-def answer_all(model: Model, requests: list[dict[str, Array]], *, limit: int = 8) -> list[object]:
+def answer_all(
+    model: Model, requests: list[dict[str, Array]], *, limit: int = 8, **options: int | None
+) -> list[object]:
     """Send the first request, the others while it runs, and return what came back."""
 
     async def main() -> list[object]:
-        batcher = Batcher(model.run, limit=limit)
+        batcher = Batcher(model.run, limit=limit, **options)
         tasks = [asyncio.create_task(batcher.infer(request)) for request in requests[:1]]
         while not model.calls:
             await asyncio.sleep(0.001)
@@ -85,6 +88,31 @@ def test_one_bad_request_fails_alone() -> None:
     assert model.calls == [(1, 3), (3, 3), (1, 3), (1, 3), (1, 3)]
     assert isinstance(answers[2], ValueError)
     assert [answers[at]["y"][0, 0] for at in (1, 3)] == [2.0, 4.0]  # type: ignore[index]
+
+
+def test_large_requests_are_cut_into_slices_and_others_run_between() -> None:
+    model = Model()
+    large = {"x": np.arange(30, dtype=np.float32).reshape(10, 3)}
+    answers = answer_all(model, [rows(1), large, rows(1), rows(3, 5), large, rows(2)], slice_rows=4)
+    assert model.calls == [(1, 3), (4, 3), (3, 3), (4, 3), (3, 5), (4, 3), (4, 3), (2, 3), (2, 3)]
+    for at in (1, 4):
+        assert np.array_equal(answers[at]["y"], large["x"] * 2)  # type: ignore[index]
+
+
+def test_a_slice_that_fails_fails_its_request_alone() -> None:
+    model = Model()
+    bad = rows(6)
+    bad["x"][5] = -1
+    answers = answer_all(model, [rows(1), bad, rows(6)], slice_rows=4)
+    assert isinstance(answers[1], ValueError)
+    assert len(answers[2]["y"]) == 6  # type: ignore[index]
+
+
+def test_too_many_rows_at_a_time_are_refused_but_for_small_requests() -> None:
+    answers = answer_all(Model(), [rows(20), rows(20), rows(20), rows(4)], slice_rows=4, max_waiting=40)
+    assert isinstance(answers[2], Refusal)
+    assert answers[2].status == 429
+    assert [len(answers[at]["y"]) for at in (0, 1, 3)] == [20, 20, 4]  # type: ignore[index]
 
 
 def test_outputs_without_rows_are_not_cut_up() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,111 @@ def test_binary_outputs_are_asked_for_per_request_or_per_output(
     assert decode(json.dumps(document).encode(), None, signature()).outputs == ((signature().outputs[0], binary),)
 
 
-def test_not_a_number_in_an_answer_is_null() -> None:
-    arrays = {"y": np.array([[np.nan, np.inf]], dtype=np.float32)}
-    answer = encode(Inference(None, {}, ((signature().outputs[0], False),)), arrays, name="m", version="1")
-    assert json.loads(answer.body)["outputs"][0]["data"] == [None, None]
+@pytest.mark.parametrize("rows", [1, 5000])
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8"])
+def test_what_json_has_no_number_for_is_null_or_a_word(kind: str, rows: int) -> None:
+    values = np.array([[np.nan, np.inf], [-np.inf, 0.5]] * rows, dtype=kind)
+    wanted = Inference(None, {}, ((signature().outputs[0], False),))
+    found = json.loads(encode(wanted, {"y": values}, name="m", version="1").body)["outputs"][0]["data"]
+    assert found == [None, "Infinity", "-Infinity", 0.5] * rows
+    # as clients do
+    assert np.array_equal(np.array(found, dtype=kind).reshape(-1, 2), values, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'[null, "Infinity", "-Infinity", 1]',
+        b'["NaN", "Infinity", "-Infinity", 1.0]',
+        b"[NaN, Infinity, -Infinity, 1]",
+        b"[[NaN, Infinity], [-Infinity, 1]]",
+    ],
+)
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+def test_what_clients_write_for_what_json_has_no_number_for_is_read(data: bytes, datatype: str) -> None:
+    content = body(shape=[2, 2], datatype=datatype, data=["DATA"]).replace(b'["DATA"]', data)
+    array = decode(content, None, signature(datatype)).inputs["x"]
+    assert np.array_equal(array, [[np.nan, np.inf], [-np.inf, 1]], equal_nan=True)
+
+
+@pytest.mark.parametrize("value", ["infinity", "nan", "1", {}, [1], True])
+def test_other_words_are_no_numbers(value: object) -> None:
+    with pytest.raises(Refusal, match="FP32 data must be numbers"):
+        decode(body(data=["NaN", value]), None, signature())
+
+
+def test_null_is_not_a_number_of_a_whole_number() -> None:
+    with pytest.raises(Refusal, match="INT64 data must be whole numbers"):
+        decode(body(datatype="INT64", data=[None, 1]), None, signature("INT64"))
+
+
+def test_no_rows_as_kserve_sends_them() -> None:
+    for more in ({}, {"parameters": {"binary_data_size": 0}}):
+        entry = {"name": "x", "datatype": "FP32", "shape": [0, 2], "data": None, **more}
+        array = decode(json.dumps({"inputs": [entry]}).encode(), None, signature()).inputs["x"]
+        assert (array.shape, array.dtype) == ((0, 2), np.float32)
+
+
+def test_long_strings_for_numbers_take_no_memory() -> None:
+    """numpy would make each of 3,000 values as wide as the longest: 2 GB."""
+    content = body(shape=[3000, 1], data=["x" * 200_000, *[1] * 2999])
+    tracemalloc.start()
+    with pytest.raises(Refusal, match="FP32 data must be numbers"):
+        decode(content, None, signature(shape=(-1, 1)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 << 20
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"[NaN," + b"[" * 100_000])
+def test_deeply_nested_json_is_refused(content: bytes) -> None:
+    with pytest.raises(Refusal, match="is not JSON"):
+        decode(content, None, signature())
+
+
+def test_lengths_that_the_program_has_one_name_for_are_equal() -> None:
+    inputs = tuple(
+        TensorSpec(name, "INT64", (-1, -1), symbols) for name, symbols in (("a", ("n", None)), ("b", ("n", "m")))
+    )
+    model = Signature("m", "onnxruntime_onnx", inputs, ())
+
+    def request(first: list[int], second: list[int]) -> bytes:
+        shapes = {"a": first, "b": second}
+        entries = [
+            {"name": name, "datatype": "INT64", "shape": shape, "data": [1] * (shape[0] * shape[1])}
+            for name, shape in shapes.items()
+        ]
+        return json.dumps({"inputs": entries}).encode()
+
+    assert decode(request([3, 1], [3, 2]), None, model, max_rows=3).inputs["b"].shape == (3, 2)
+    with pytest.raises(Refusal, match="inputs 'a' and 'b' differ in length: 3 and 1 where the model has one 'n'"):
+        decode(request([3, 1], [1, 2]), None, model)
+    with pytest.raises(Refusal, match="3 rows in one request, the limit is 2") as refused:
+        decode(request([3, 1], [3, 2]), None, model, max_rows=2)
+    assert refused.value.status == 413
+
+
+def test_lengths_of_other_names_are_no_rows() -> None:
+    """Nodes and edges of a graph, values and offsets of bags."""
+    inputs = (TensorSpec("nodes", "FP32", (-1,), ("n",)), TensorSpec("edges", "FP32", (-1,), ("e",)))
+    model = Signature("m", "onnxruntime_onnx", inputs, ())
+    entries = [
+        {"name": name, "datatype": "FP32", "shape": [size], "data": [1] * size}
+        for name, size in (("nodes", 3), ("edges", 5))
+    ]
+    assert decode(json.dumps({"inputs": entries}).encode(), None, model, max_rows=1).inputs["edges"].shape == (5,)
+
+
+def test_classification_is_refused() -> None:
+    document = {**json.loads(body()), "outputs": [{"name": "y", "parameters": {"classification": 2}}]}
+    with pytest.raises(Refusal, match="classification extension"):
+        decode(json.dumps(document).encode(), None, signature())
+
+
+def test_more_outputs_than_there_are_is_refused() -> None:
+    document = {**json.loads(body()), "outputs": [{"name": "y"}] * 2}
+    with pytest.raises(Refusal, match="outputs has 2 entries"):
+        decode(json.dumps(document).encode(), None, signature())
 
 
 @pytest.mark.parametrize(
@@ -114,10 +216,16 @@ def test_not_a_number_in_an_answer_is_null() -> None:
         (body(shape=[True, 2]), "must be a list of whole numbers"),
         (body(shape="1,2"), "must be a list of whole numbers"),
         (body(data=[1]), r"data holds 1 values .*shape \[1, 2\] needs 2"),
-        (body(data=[[1], [2]]), r"nested as \[2, 1\]"),
-        (body(data=[[1, 2], [3]]), "nested unevenly"),
+        (body(data=[[1], [2]]), r"nested as a list of 2 where shape \[1, 2\] needs 2"),
+        (body(data=[[1, 2, 3]]), "nested unevenly"),
+        (body(shape=[2, 2], data=[[1, 2], [3]]), "nested unevenly"),
+        (body(data=[[1, [2]]]), "FP32 data must be numbers"),
+        (body(data=[1, [2]]), "FP32 data must be numbers"),
+        (body(shape=[0, 2**63], data=[]), "must be a list of whole numbers"),
+        (body(shape=[0, 2], data=[[]]), "nested as a list of 1"),
+        (body(datatype="BF16"), "datatype 'BF16', expected 'FP32'"),
+        (body(name="x" * 10_000), r"^'x{10,60}\.\.\.x{10,60}' is not an input"),
         (body(data=["1", "2"]), "FP32 data must be numbers"),
-        (body(data=[None, 1]), "FP32 data must be numbers"),
         (body(data=[True, False]), "FP32 data must be numbers"),
         (body(data=[1e300, 1]), "out of the range of FP32"),
         (body(data=None), "data must be a list"),
@@ -174,7 +282,7 @@ def test_bytes_after_the_last_tensor_are_refused() -> None:
         decode(body() + b"abc", str(len(body())), signature())
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "99999", "²"])
+@pytest.mark.parametrize("length", ["-1", "x", "99999", "²", "9" * 5000])
 def test_bad_json_length_is_refused(length: str) -> None:
     with pytest.raises(Refusal, match=JSON_LENGTH):
         decode(body(), length, signature())

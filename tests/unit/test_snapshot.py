@@ -141,6 +141,12 @@ def file_for_the_models(models: Path) -> None:
     models.touch()
 
 
+def link_out_of_the_models(models: Path) -> None:
+    (models.parent / "secret.yaml").write_text("password: abc\n")
+    (models / "first" / "model.yaml").unlink()
+    (models / "first" / "model.yaml").symlink_to(models.parent / "secret.yaml")
+
+
 def no_models(models: Path) -> None:
     models.rename(models.with_name("moved"))
 
@@ -167,7 +173,15 @@ def name_of_another(models: Path) -> None:
 
 
 FAULTS = [broken_link, link_to_itself, folder_for_the_spec, pipe_for_the_spec, file_for_the_models, no_models]
-FAULTS += [link_that_cannot_be_followed, huge, wrong_key, no_code, code_is_a_broken_link, name_of_another]
+FAULTS += [
+    link_out_of_the_models,
+    link_that_cannot_be_followed,
+    huge,
+    wrong_key,
+    no_code,
+    code_is_a_broken_link,
+    name_of_another,
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -203,8 +217,8 @@ def test_links_that_work_become_what_they_lead_to(source, tmp_path):
     (source / "dags" / "team").symlink_to(elsewhere)
     (source / "dags" / "round").symlink_to(source / "dags")
     spec = models_of(source) / "second" / "model.yaml"
-    spec.rename(elsewhere / "shared.yaml")
-    spec.symlink_to(elsewhere / "shared.yaml")
+    spec.rename(models_of(source) / "shared.yaml")
+    spec.symlink_to("../shared.yaml")
     snapshot = take(source, tmp_path / "snapshot")
     assert [path for path in snapshot.rglob("*") if path.is_symlink()] == []
     assert load_specs(models_of(snapshot)).specs.keys() == {"first", "second", "third"}

@@ -36,6 +36,19 @@ def test_charts_of_every_kind_are_drawn_and_hold_no_markup_of_a_model() -> None:
         assert " style=" not in text
 
 
+def test_a_figure_that_is_too_large_is_told_and_not_drawn() -> None:
+    names, points = ["0"] * 400, list(range(30_000))
+    for kind, data, part in (
+        ("matrix", {"rows": names, "columns": names, "values": [[1] * 400] * 400}, "160,000 cells"),
+        ("bars", {"names": names * 10, "values": [1] * 4000}, "4,000 bars"),
+        ("line", {"curves": [{"x": points, "y": points}]}, "30,000 points"),
+        ("line", {"x": points, "y": points}, "30,000 points"),
+    ):
+        text = str(chart(FigureRecord(name="a", kind=kind, data=data)))
+        assert part in text
+        assert len(text) < 200
+
+
 def test_a_curve_is_interrupted_where_a_value_is_not_finite_and_the_legend_says_so() -> None:
     nan, inf = float("nan"), float("inf")
     coarse = MetricSeries(stage="coarse", name="loss", steps=(0, 1, 2, 3, 4, 5), values=(4.0, 3.0, nan, 2.0, 1.0, inf))
@@ -143,3 +156,19 @@ def test_importances_are_told_whole_with_the_less_important_ones_folded_away() -
     assert len(lines) == 80
     assert all(0 <= float(begin) <= float(end) <= 100 for begin, end in lines)
     assert importance_bars([])
+
+
+def test_stages_are_drawn_one_after_the_other_with_a_mark_where_each_begins() -> None:
+    fine = MetricSeries(stage="fine", name="loss", steps=(1, 2), values=(2.0, 1.0))
+    coarse = MetricSeries(stage="warmup", name="loss", steps=(1, 2, 3), values=(4.0, 3.0, 2.0))
+    ((_, drawn),) = training_charts([fine, coarse], ["warmup", "fine"])
+    first, second = re.findall('<polyline class="c[01]" points="([^"]*)"><title>', str(drawn))
+    across = [[float(point.split(",")[0]) for point in points.split()] for points in (first, second)]
+    assert across[0][-1] < across[1][0]
+    ((mark),) = re.findall('<polyline class="guide" points="([^"]*)"><title>fine begins</title>', str(drawn))
+    assert {float(point.split(",")[0]) for point in mark.split()} == {across[0][-1]}
+    assert "1 at step 2 (5 of all)" in drawn
+    assert "step of all stages" in drawn
+    # One that counts on from the stage before stays where it is.
+    ((_, on),) = training_charts([coarse, MetricSeries(stage="fine", name="loss", steps=(4, 5), values=(2.0, 1.0))])
+    assert "1 at step 5<" in on.replace("</span>", "<")

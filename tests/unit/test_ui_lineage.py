@@ -125,9 +125,21 @@ def test_what_serves_is_shown_now_and_at_a_time(client: TestClient) -> None:
         ("digits", 1, 90),
         ("digits", 2, 10),
     ]
+    assert found[0]["url"] is None
     assert client.get("/modelway/api/serving?at=2020-01-01").json() == {"serving": []}
     assert "Nothing that you may read served then." in client.get("/modelway/serving?at=2020-01-01").text
     assert client.get("/modelway/api/serving?at=9999-01-01").json()["serving"] == found
+
+
+def test_what_was_stopped_is_shown_as_stopped(client: TestClient, url: str) -> None:
+    store, place = open_store(url), {"endpoint": "digits", "model": "digits", "url": "http://127.0.0.1:8123"}
+    store.record_endpoint(**place)
+    assert "http://127.0.0.1:8123" in client.get("/modelway/serving").text
+    store.record_endpoint(**place, is_stopped=True, actor="mia")
+    text = client.get("/modelway/serving").text
+    assert "stopped 20" in text
+    assert "http://127.0.0.1:8123" not in text
+    assert client.get("/modelway/api/serving").json()["serving"][0]["stopped_at"]
 
 
 def test_whoever_has_a_file_is_found_by_its_digest(client: TestClient, url: str) -> None:
@@ -168,7 +180,17 @@ def test_a_version_is_found_by_what_its_alias_was_at_a_time(client: TestClient, 
     assert client.get("/modelway/api/models/secret/was?at=2030-01-01").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["serving?at=<b>", "models/digits/was?at=yesterday", "who-has?content=<b>"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "serving?at=<b>",
+        "serving?at=9999-12-31T23:59-23:00",
+        "serving?at=99999-01-01",
+        "models/digits/was?at=0001-01-01T00:00%2B14:00",
+        "models/digits/was?at=yesterday",
+        "who-has?content=<b>",
+    ],
+)
 def test_what_is_no_time_or_digest_is_told(client: TestClient, path: str) -> None:
     answer = client.get(f"/modelway/api/{path}")
     assert (answer.status_code, "Write " in answer.json()["detail"]) == (400, True)

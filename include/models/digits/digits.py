@@ -109,7 +109,7 @@ def evaluate(job, checkpoint):
     images, labels = data("test")
     with torch.inference_mode():
         logits = net(images)
-    job.predictions(labels=labels, scores=logits)
+    job.predictions(labels=labels, scores=logits, inputs={"image": images})
     return {
         "loss": nn.functional.cross_entropy(logits, labels).item(),
         "accuracy": (logits.argmax(1) == labels).float().mean().item(),

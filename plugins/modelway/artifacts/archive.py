@@ -6,6 +6,7 @@ Members (names after the AMA case study, JSON text in the ``.yml`` ones, since J
 - ``model/``: ONNX program and safetensors weights
 - ``outputs/graph_version.txt``, ``outputs/model.yml``, ``outputs/meta.yml``, ``outputs/summary.json``
 - ``golden/``: inputs and the checkpoint's answers
+- ``rows/``: real rows of the evaluation, where there are any, and the checkpoint's answers; not part of an image
 - ``MANIFEST.json``, last: path, size, sha256 and role of every member; ``model_digest`` over the ``model/`` members
 
 Stored uncompressed, names sorted, times 1980-01-01, modes 0644. No run id, time, host or version number is inside.
@@ -20,9 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelway.errors import DigestMismatch
+from modelway.job.zip_limits import zip_problem
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-ROLES = {"inputs": "input", "outputs": "output", "model": "model", "golden": "golden"}
+ROLES = {"inputs": "input", "outputs": "output", "model": "model", "golden": "golden", "rows": "rows"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,8 @@ def unpack_archive(*, archive: Path, to: Path) -> Manifest:
     """
     manifest = read_manifest(archive)
     with zipfile.ZipFile(archive) as zipped:
+        if problem := zip_problem(zipped):
+            raise DigestMismatch(f"the archive is not unpacked: {problem}", where=str(archive))
         for member in manifest.members:
             name = PurePosixPath(member.path)
             if name.is_absolute() or ".." in name.parts:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from modelway.errors import InvalidModelCode
+from modelway.job.zip_limits import zip_problem
 
 SKIPPED = re.compile(r"(^|/)(\.[^/]+|__pycache__|[^/]+\.py[co]|[^/]+\.egg-info)(/|$)|^model\.yaml$")
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -75,6 +76,8 @@ def unpack_code_package(*, package: Path, to: Path) -> None:
     :raises InvalidModelCode: a member's name leaves the folder
     """
     with zipfile.ZipFile(package) as archive:
+        if problem := zip_problem(archive):
+            raise InvalidModelCode(f"the code package is not unpacked: {problem}", where=str(package))
         for info in archive.infolist():
             name = PurePosixPath(info.filename)
             if name.is_absolute() or ".." in name.parts:

@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from modelway.artifacts.checkout import find_checkout
 from modelway.artifacts.snapshot import MARKER, snapshot_of
 
 
@@ -42,86 +43,74 @@ def git_commit(folder: Path) -> Commit:
 
 
 def git_commits(folder: Path, *, names: Iterable[str]) -> dict[str, Commit]:
-    """Return ``git_commit`` of many folders in ``folder``, with three calls of git for all that are no links."""
-    common = _Checkout(folder)
+    """Return ``git_commit`` of many folders in ``folder``; git is run once for all that lie in one checkout."""
+    common = _State(folder)
     found = {}
     for name in names:
         # A link, or a checkout of its own, has another state than what it lies in.
-        apart = (folder / name).is_symlink() or (folder / name / ".git").exists()
-        found[name] = _Checkout(folder / name).commit() if apart else common.commit(name)
+        apart = (folder / name).is_symlink() or os.path.lexists(folder / name / ".git")
+        found[name] = _State(folder / name).commit() if apart else common.commit(name)
     return found
 
 
-class _Checkout:
+class _State:
     """The git state of one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.head: dict[str, str] = {}
-        self.changed: list[str] = []
-        self.prefix = ""
-        self.repository: str | None = None
-        # Each untracked file, not the folders that hold only such.
-        status = self._git("status", "--porcelain=v2", "--branch", "--untracked-files=all", "-z", "--", ".")
-        prefix = self._git("rev-parse", "--show-prefix") if status is not None else None
-        if status is not None and prefix is not None:
-            self.prefix = prefix.rstrip("\n")
-            self._read(status.split("\0"))
-            origin = self._git("config", "--get", "remote.origin.url")
-            self.repository = without_credentials(origin.strip()) if origin else None
-
-    def _git(self, *words: str) -> str | None:
-        command = ["git", "--no-optional-locks", "-C", str(self.folder), *words]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
-
-    def _read(self, records: list[str]) -> None:
-        """Read the records of ``git status``: of each kind, so many words come before the path."""
-        before_path = {"1": 8, "2": 9, "u": 10, "?": 1}
-        rest = iter(records)
-        for record in rest:
-            kind = record[:1]
-            if kind == "#":
-                _, name, value = record.split(" ", 2)
-                self.head[name] = value
-            elif kind in before_path:
-                self.changed.append(record.split(" ", before_path[kind])[-1])
-                if kind == "2":
-                    # Of a renamed file, where it was.
-                    self.changed.append(next(rest))
+        self.checkout = find_checkout(folder)
+        self.head: str | None = None
+        self.changed: list[str] | None = None
+        if self.checkout is None:
+            return
+        self.head, self.branch = self.checkout.head()
+        self.prefix = os.path.relpath(os.path.realpath(folder), self.checkout.root)
+        if self.head:
+            # Each untracked file, not the folders that hold only such; nothing is asked of checkouts within.
+            words = ("status", "--porcelain=v2", "--untracked-files=all", "--ignore-submodules=all", "-z")
+            listed = self.checkout.run(*words, "--", self.prefix, commit=self.head)
+            self.changed = None if listed is None else list(_changed(listed.split("\0")))
 
     def commit(self, name: str = "") -> Commit:
         """Return the state of the folder ``name`` in this one, or of this one."""
-        commit, branch = self.head.get("branch.oid"), self.head.get("branch.head")
-        if commit is None or commit == "(initial)":
+        if self.checkout is None or self.head is None:
             return Commit()
-        folder = f"{self.prefix}{name}/" if name else self.prefix
+        origin = self.checkout.settings.get("remote.origin.url")
+        known = Commit(
+            commit=self.head, branch=self.branch, repository=without_credentials(origin.strip()) if origin else None
+        )
+        if self.changed is None:
+            return known
+        path = os.path.normpath(os.path.join(self.prefix, name))
+        folder = "" if path == "." else f"{path}/"
         # A folder that git does not know ends in a slash, and may hold this one.
         dirty = [
             path for path in self.changed if path.startswith(folder) or path[-1:] == "/" and folder.startswith(path)
         ]
-        return Commit(
-            commit=commit,
-            branch=None if branch == "(detached)" else branch,
-            dirty=bool(dirty),
-            diff_digest=self._diff_digest(dirty) if dirty else None,
-            repository=self.repository,
-        )
+        return replace(known, dirty=bool(dirty), diff_digest=_diff_digest(self.checkout.root, dirty) if dirty else None)
 
-    def _diff_digest(self, paths: list[str]) -> str:
-        """Return the digest of what differs.
 
-        Not of the text of ``git diff``: that changes with git's version and its user's settings.
-        """
-        digest = hashlib.sha256()
-        for path in sorted(set(paths)):
-            # Git tells paths from the root of the checkout.
-            place = self.folder / os.path.relpath(path, self.prefix or ".")
-            digest.update(f"{path}\0{_content(place)}\0".encode("utf-8", "surrogateescape"))
-        return f"sha256:{digest.hexdigest()}"
+def _changed(records: list[str]) -> Iterator[str]:
+    """Yield the paths in the records of ``git status``: of each kind, so many words come before the path."""
+    before_path = {"1": 8, "2": 9, "u": 10, "?": 1}
+    rest = iter(records)
+    for record in rest:
+        kind = record[:1]
+        if kind in before_path:
+            yield record.split(" ", before_path[kind])[-1]
+            if kind == "2":
+                # Of a renamed file, where it was.
+                yield next(rest)
+
+
+def _diff_digest(root: Path, paths: list[str]) -> str:
+    """Return the digest of what differs.
+
+    Not of the text of ``git diff``: that changes with git's version.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(set(paths)):
+        digest.update(f"{path}\0{_content(root / path)}\0".encode("utf-8", "surrogateescape"))
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _content(place: Path) -> str:
@@ -129,18 +118,19 @@ def _content(place: Path) -> str:
     try:
         if place.is_symlink():
             return f"link {os.readlink(place)}"
+        if not stat.S_ISREG(place.stat().st_mode):
+            return "folder" if place.is_dir() else "no file"
         with place.open("rb") as file:
             executable = os.access(place, os.X_OK)
             return f"{'executable' if executable else 'file'} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except IsADirectoryError:
-        return "folder"
     except OSError as error:
         return "gone" if isinstance(error, FileNotFoundError) else "cannot be read"
 
 
 def without_credentials(url: str) -> str:
-    """Return a repository's URL without user and password; of ssh the user stays, it is no secret."""
-    found = re.fullmatch(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<user>[^/]*@)?(?P<rest>.*)", url, flags=re.IGNORECASE)
+    """Return a repository's URL without user, password and query; of ssh the user stays, it is no secret."""
+    url = re.split(r"[?#]", url)[0] if "://" in url else url
+    found = re.fullmatch(r"(?P<scheme>[a-z][a-z0-9+.:-]*)://(?P<user>[^/]*@)?(?P<rest>.*)", url, flags=re.IGNORECASE)
     if not found or not found["user"]:
         return url
     user = found["user"].split(":")[0].rstrip("@") + "@" if "ssh" in found["scheme"].lower() else ""

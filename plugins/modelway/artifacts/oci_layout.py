@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from modelway.artifacts.oci_contents import is_unpacked
 from modelway.artifacts.oci_manifest import (
     INDEX,
     LARGEST_DOCUMENT,
@@ -25,7 +26,7 @@ from modelway.artifacts.oci_manifest import (
     read_document,
     read_image,
 )
-from modelway.artifacts.oci_unpack import is_unpacked, unpack_layers
+from modelway.artifacts.oci_unpack import unpack_layers
 from modelway.artifacts.whole_files import (
     blocks,
     locked,
@@ -263,7 +264,7 @@ def unpack_image(
     """Unpack all layers of an image into the folder ``into/<manifest digest in hex>`` and return that folder.
 
     The manifest, the config, every layer and every diffID are checked while they are read; the folder appears
-    whole or not at all. A finished folder is used again if its files are still there with their sizes.
+    whole or not at all. A finished folder is used again if every file is as it was unpacked; all are read for that.
 
     :param reference: ``oci-layout:<folder>@sha256:…`` or ``<host>/<repository>@sha256:…``
     :param username: login of the registry, if it asks for one

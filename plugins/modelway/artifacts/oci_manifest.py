@@ -215,7 +215,7 @@ def read_document(data: bytes, *, where: str) -> dict[str, Any]:
     """
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ImageInvalid("a manifest or config is not JSON", where=where, do=_ANOTHER) from error
     if not isinstance(document, dict):
         raise ImageInvalid("a manifest or config is not a JSON object", where=where, do=_ANOTHER)

@@ -2,15 +2,15 @@
 
 import gzip
 import hashlib
-import json
 import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO, NoReturn, cast
 
+from modelway.artifacts.oci_contents import entries, mark_unpacked
 from modelway.artifacts.oci_manifest import (
     DOCKER_LAYER_GZIP,
     DOCKER_LAYER_TAR,
@@ -20,45 +20,76 @@ from modelway.artifacts.oci_manifest import (
     Image,
     ImageSource,
 )
-from modelway.artifacts.whole_files import BLOCK, replace_file
+from modelway.artifacts.whole_files import BLOCK
 from modelway.errors import ImageInvalid
 
-#: written into the unpacked folder as the last file: which image it is, how many files and bytes it has
-MARKER = ".unpacked.json"
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _REBUILD = "Build the image again (clear the build_image task) or pull it from where it is whole"
+_TOO_MUCH = "Do not use this image, or make it of less: larger layers, fewer files"
+#: kinds of a member of which tarfile reads the content at once
+_IN_MEMORY = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _HOSTILE = "Do not use this image: a well-made layer holds plain relative paths, folders, files and links only"
 
 
-def is_unpacked(root: Path, *, digest: str) -> bool:
-    """Return whether ``root`` is the finished folder of the image ``digest`` with all its files and their sizes."""
-    try:
-        marker = json.loads((root / MARKER).read_bytes())
-        files, size = _count(root)
-    except (OSError, ValueError):
-        return False
-    return bool(marker == {"digest": digest, "files": files, "bytes": size})
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much an image may unpack to."""
+
+    bytes: int = 500 << 30
+    """of all layers together, unpacked"""
+    files: int = 1_000_000
+    """members of all layers together"""
+    ratio: int = 100
+    """unpacked bytes of a compressed layer for each of its own, above ``small``"""
+    small: int = 1 << 30
+    """bytes that each compressed layer may unpack to, whatever its size"""
+    header: int = 1 << 20
+    """bytes of a member's long name or other attributes, which are read into memory"""
 
 
-def unpack_layers(*, source: ImageSource, image: Image, digest: str, root: Path) -> None:
+def unpack_layers(*, source: ImageSource, image: Image, digest: str, root: Path, limits: Limits | None = None) -> None:
     """Unpack the layers of ``image`` in order into the empty folder ``root`` and mark it as finished.
 
     :param digest: the digest that the image was asked for by (an index's, or the manifest's own)
-    :raises ImageInvalid: a layer is missing, damaged, of an unknown kind, or would reach out of ``root``
+    :raises ImageInvalid: a layer is missing, damaged, of an unknown kind, unpacks to more than the limits, or would
+        reach out of ``root``
     """
+    budget = _Budget(limits or Limits(), where=source.where)
     root = Path(os.path.realpath(root))
     for descriptor, diff_id in zip(image.layers, image.diff_ids, strict=True):
         with source.open_blob(descriptor) as file:
-            _unpack_layer(file, descriptor, diff_id, root=root, where=source.where)
-    for path in _entries(root):
+            _unpack_layer(file, descriptor, diff_id, root=root, budget=budget)
+    for path in entries(root):
         if path.is_symlink() and not _inside(path, root):
             raise ImageInvalid(
                 f"the link {path.relative_to(root)} leads out of the image", where=source.where, do=_HOSTILE
             )
     _sync(root)
-    files, size = _count(root)
-    (root / MARKER).unlink(missing_ok=True)
-    replace_file(path=root / MARKER, data=json.dumps({"digest": digest, "files": files, "bytes": size}).encode())
+    mark_unpacked(root, digest=digest)
+
+
+class _Budget:
+    """What an image may still unpack to."""
+
+    def __init__(self, limits: Limits, *, where: str) -> None:
+        self.limits, self.where = limits, where
+        self._bytes, self._files = limits.bytes, limits.files
+
+    def refuse(self, what: str) -> NoReturn:
+        raise ImageInvalid(what, where=self.where, do=_TOO_MUCH)
+
+    def take_bytes(self, number: int) -> None:
+        self._bytes -= number
+        if self._bytes < 0:
+            self.refuse(f"the image unpacks to more than {self.limits.bytes:,} bytes")
+
+    def take_file(self) -> None:
+        self._files -= 1
+        if self._files < 0:
+            self.refuse(f"the image has more than {self.limits.files:,} files")
 
 
 class _Hashing:
@@ -80,12 +111,31 @@ class _Hashing:
         return "sha256:" + self._hash.hexdigest()
 
 
-def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root: Path, where: str) -> None:
+class _Unpacked(_Hashing):
+    """The stream of a layer's archive, of which only so much is read."""
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile, *, descriptor: Descriptor, budget: _Budget) -> None:
+        super().__init__(file)
+        self._most = max(budget.limits.small, budget.limits.ratio * descriptor.size)
+        self._digest, self._budget = descriptor.digest, budget
+
+    def read(self, size: int = -1) -> bytes:
+        data = super().read(size)
+        if self.size > self._most:
+            self._budget.refuse(f"layer {self._digest} unpacks to more than {self._most:,} bytes")
+        self._budget.take_bytes(len(data))
+        return data
+
+
+def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root: Path, budget: _Budget) -> None:
+    where = budget.where
     packed = _Hashing(file)
     if descriptor.media_type in (LAYER_TAR, DOCKER_LAYER_TAR):
-        plain = packed
+        plain: _Hashing = packed
+        budget.take_bytes(descriptor.size)
     elif descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP):
-        plain = _Hashing(gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb"))
+        unzipped = gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb")
+        plain = _Unpacked(unzipped, descriptor=descriptor, budget=budget)
     else:
         raise ImageInvalid(
             f"layer {descriptor.digest} is a {descriptor.media_type}",
@@ -95,8 +145,9 @@ def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root:
         )
     problem = None
     try:
-        with tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|", bufsize=1024 * 1024) as tar:
-            _unpack_members(tar, root=root, where=f"{where}, layer {descriptor.digest}")
+        members = _members_of(budget)
+        with tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|", bufsize=1 << 20, tarinfo=members) as tar:
+            _unpack_members(tar, root=root, where=f"{where}, layer {descriptor.digest}", budget=budget)
         unpacked = plain.digest()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         problem, unpacked = error, ""
@@ -110,9 +161,28 @@ def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root:
         )
 
 
-def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str) -> None:
+def _members_of(budget: _Budget) -> type[tarfile.TarInfo]:
+    """Return the kind of a tar archive's members whose long names and attributes fit into memory."""
+
+    class Member(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "Member":
+            member = super().frombuf(buf, encoding, errors)
+            if member.type in _IN_MEMORY and member.size > budget.limits.header:
+                budget.refuse(f"the attributes of a member have {member.size:,} bytes")
+            return member
+
+    return Member
+
+
+def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str, budget: _Budget) -> None:
     fresh: set[Path] = set()
+    written: set[str] = set()
     for member in tar:
+        budget.take_file()
+        # Without it, the archive remembers every member that it has read.
+        tar.members.clear()
+        _check_file(member, written, where=where)
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\0" in member.name:
             raise ImageInvalid(f"a layer names the path {member.name!r}", where=where, do=_HOSTILE)
@@ -130,6 +200,15 @@ def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str) -> None:
         else:
             _place(tar, member, folder / path.name, root=root, where=where)
             fresh.update((folder / path.name, *folder.parents, folder))
+
+
+def _check_file(member: tarfile.TarInfo, written: set[str], *, where: str) -> None:
+    if member.issparse():
+        raise ImageInvalid(f"a layer holds {member.name!r}, a file with holes", where=where, do=_HOSTILE)
+    if member.isreg():
+        if member.name in written:
+            raise ImageInvalid(f"a layer holds the file {member.name!r} twice", where=where, do=_HOSTILE)
+        written.add(member.name)
 
 
 def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, root: Path, where: str) -> None:
@@ -201,23 +280,8 @@ def _inside(path: Path, root: Path) -> bool:
     return real == root or root in real.parents
 
 
-def _entries(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
-        yield from (Path(folder, name) for name in (*names, *files))
-
-
-def _count(root: Path) -> tuple[int, int]:
-    """Return how many files (links among them) the folder holds and how many bytes are in them, without the marker."""
-    sizes = [path.lstat().st_size for path in _entries(root) if path != root / MARKER and _is_file(path)]
-    return len(sizes), sum(sizes)
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_symlink() or not path.is_dir()
-
-
 def _sync(root: Path) -> None:
-    for path in (*_entries(root), root):
+    for path in (*entries(root), root):
         if not path.is_symlink():
             handle = os.open(path, os.O_RDONLY)
             os.fsync(handle)

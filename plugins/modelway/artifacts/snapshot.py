@@ -143,7 +143,9 @@ def _is_followed(path: Path, itself: os.stat_result, inside: str | None) -> bool
         return os.path.exists(path)
     real = os.path.realpath(path)
     # The model's folder itself may be a link; a link to a folder within is refused by the code package.
-    return real == inside or (os.path.isfile(path) and (path.name == SPEC or Path(real).is_relative_to(inside)))
+    # A spec may be one for several models, in the folder of the models.
+    places = [inside, os.path.realpath(path.parent.parent)] if path.name == SPEC else [inside]
+    return real == inside or (os.path.isfile(path) and any(Path(real).is_relative_to(place) for place in places))
 
 
 def signature(entries: tuple[Entry, ...], commits: Mapping[str, Any]) -> str:

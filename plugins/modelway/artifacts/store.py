@@ -4,11 +4,11 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from modelway.artifacts.copying import copy, copy_to_end, kept_part, new_part
 from modelway.artifacts.whole_files import sync_folder
@@ -72,20 +72,25 @@ class ArtifactStore:
         """Open the store at ``root`` (``file:///…``, ``gs://…``, ``s3://…``) without touching it."""
         self.root = root.rstrip("/")
 
-    def put(self, path: Path, *, model: str, digest: str | None = None) -> Artifact:
+    def put(
+        self, path: Path, *, model: str, digest: str | None = None, opened: Callable[[], BinaryIO] | None = None
+    ) -> Artifact:
         """Store the file at ``path`` under its digest and return it; a file that is there already is not sent again.
 
         :param digest: the file's digest, where it was taken before
+        :param opened: opens the file, where its path may lead elsewhere; default: the path is opened
         :raises NotWritable: the root cannot be written
         :raises DigestMismatch: the file changed meanwhile
         """
-        digest = digest or file_digest(path)
-        size = path.stat().st_size
+        opened = opened or (lambda: path.open("rb"))
+        with opened() as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = digest or "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         uri = self.uri(digest, model=model)
         fs, place = _filesystem(uri)
         try:
             if not (_holds(fs, place, size, digest) and _made_young(fs, place)):
-                self._write(fs, place, path, digest)
+                self._write(fs, place, path, digest, opened)
         except OSError as error:
             raise NotWritable(
                 f"the artifact store cannot be written ({error.__class__.__name__}: {error})",
@@ -155,16 +160,16 @@ class ArtifactStore:
         hexdigits = digest.removeprefix("sha256:")
         return f"{self.root}/{model}/sha256/{hexdigits[:2]}/{hexdigits[2:]}"
 
-    def _write(self, fs: Any, place: str, path: Path, digest: str) -> None:
+    def _write(self, fs: Any, place: str, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
         """Write beside, sync, rename; the digest is taken again from the bytes that are stored."""
         folder = place.rsplit("/", 1)[0]
         fs.makedirs(folder, exist_ok=True)
         if _is_local(fs):
-            _write_file(Path(place), path, digest)
+            _write_file(Path(place), path, digest, opened)
             return
         beside = f"{place}.{uuid.uuid4().hex}.part"
         try:
-            with path.open("rb") as source, fs.open(beside, "wb") as target:
+            with opened() as source, fs.open(beside, "wb") as target:
                 copied = copy(source, target)
             if copied != digest:
                 raise _changed(path, digest, copied)
@@ -207,10 +212,10 @@ class ArtifactStore:
         )
 
 
-def _write_file(place: Path, path: Path, digest: str) -> None:
+def _write_file(place: Path, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
     """Write a file of this machine; its name tells the content, so that any writer can go on with what another left."""
     with kept_part(place.with_name(f"{place.name}.part")) as (beside, target):
-        copied = copy_to_end(lambda: path.open("rb"), target, digest=digest, looks=1)
+        copied = copy_to_end(opened, target, digest=digest, looks=1)
         if copied != digest:
             beside.unlink()
             raise _changed(path, digest, copied)

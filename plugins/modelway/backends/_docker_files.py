@@ -19,6 +19,7 @@ from modelway.backends import _generations as generations
 from modelway.backends._docker_containers import GIVEN, USER, DockerRequest
 from modelway.errors import NotWritable, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.left_files import LARGEST_DOCUMENT, open_below
 
 RUNNER = Path(__file__).resolve().parents[1]
 #: what is in the container's own files and only linked in the job's folder
@@ -127,19 +128,26 @@ def read_json(archive: Iterator[bytes] | None) -> dict[str, Any] | None:
     if archive is None:
         return None
     try:
-        with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as unpacked:
-            file = unpacked.extractfile(unpacked.getmembers()[0])
-            found = json.load(file) if file else None
-    except (tarfile.TarError, ValueError):
+        found = json.loads(b"".join(_at_most(content(archive), LARGEST_DOCUMENT)))
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _at_most(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
+    for piece in pieces:
+        most -= len(piece)
+        if most < 0:
+            raise ValueError("it is too large")
+        yield piece
 
 
 def content(archive: Iterator[bytes]) -> Iterator[bytes]:
     """Return the bytes of an archive's only file, in pieces; an archive that is cut gives what it has."""
     with contextlib.suppress(tarfile.TarError, EOFError), tarfile.open(fileobj=_Stream(archive), mode="r|") as packed:
         for member in packed:
-            file = packed.extractfile(member)
+            # What a link leads to is not in the archive, or is another file.
+            file = packed.extractfile(member) if member.isreg() else None
             while file and (data := file.read(1 << 20)):
                 yield data
 
@@ -162,37 +170,78 @@ def copy_folder(get: Any, *, to: Path) -> None:
 
 def _copy(data: Iterator[bytes], to: Path) -> None:
     seen = set()
+    root = to.resolve()
     with tarfile.open(fileobj=_Stream(data), mode="r|") as archive:
         for member in archive:
             name = _name_below(member.name)
             if name is None or not _wanted(name):
                 continue
-            seen.add(name)
-            _unpack(archive, member, to / name)
-    for path in sorted((to / "output").rglob("*"), reverse=True):
-        if path.relative_to(to).as_posix() not in seen:
+            if _unpack(archive, member, root / name, root=root):
+                seen.add(name)
+    for path in sorted((root / "output").rglob("*"), reverse=True):
+        if path.relative_to(root).as_posix() not in seen or (path.is_symlink() and not _stays_below(path, root)):
             _remove(path)
 
 
-def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, *, root: Path) -> bool:
+    """Write what a member holds; False for what would be, or would lead, outside of ``root``."""
+    if not _is_own_place(target, root):
+        return False
     if member.isdir():
         if target.is_symlink() or target.is_file():
             target.unlink()
         target.mkdir(parents=True, exist_ok=True)
-    elif member.isreg() or member.islnk():
-        file = archive.extractfile(member) if member.isreg() else None
-        if file is None:
-            return
-        beside = target.with_name(f".{target.name}.fetched")
-        with beside.open("wb") as copy:
-            shutil.copyfileobj(file, copy, 1 << 20)
-        os.utime(beside, (member.mtime, member.mtime))
-        _replace(beside, target)
-    elif member.issym() and _stays_below(member):
-        beside = target.with_name(f".{target.name}.fetched")
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(member.linkname)
-        _replace(beside, target)
+        return True
+    if member.issym():
+        return _link(member.linkname, target, root)
+    source = _content(archive, member, root)
+    if source is None:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.fetched")
+    beside.unlink(missing_ok=True)
+    with source, beside.open("xb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    os.utime(beside, (member.mtime, member.mtime))
+    _replace(beside, target)
+    return True
+
+
+def _is_own_place(target: Path, root: Path) -> bool:
+    """Whether a file can be written there without leaving ``root``, whatever links are there already."""
+    return target.parent.resolve() == target.parent and target.parent.is_relative_to(root)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> IO[bytes] | None:
+    """Return what a file holds; one with several names is in the archive once, and was unpacked by its first name."""
+    if member.isreg():
+        return archive.extractfile(member)
+    name = _name_below(member.linkname) if member.islnk() else None
+    with contextlib.suppress(OSError):
+        return open_below(root, name) if name else None
+    return None
+
+
+def _link(linkname: str, target: Path, root: Path) -> bool:
+    """Make a link that stays below, by all the links that it leads through; none stands for a folder of the job's."""
+    if target.parent == root or posixpath.isabs(linkname):
+        return False
+    if not _stays_below(target.parent / linkname, root):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.fetched")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(linkname)
+    _replace(beside, target)
+    return True
+
+
+def _stays_below(path: Path, root: Path) -> bool:
+    """Whether a path ends below ``root``; what links lead through may be unpacked later, so that it is asked again."""
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
 
 
 def _replace(beside: Path, target: Path) -> None:
@@ -220,13 +269,6 @@ def _wanted(name: str) -> bool:
         return False
     # The log is read from the engine, which has also what came before the agent's.
     return not (first.startswith("try-") and (rest.startswith("log-") or rest.split("/")[0] == "pods"))
-
-
-def _stays_below(member: tarfile.TarInfo) -> bool:
-    if posixpath.isabs(member.linkname):
-        return False
-    at = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
-    return at.split("/")[0] == posixpath.normpath(member.name).split("/")[0]
 
 
 class _Stream(io.RawIOBase):

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -18,12 +19,15 @@ from typing import Any
 from modelway import names
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
-from modelway.artifacts.whole_files import replace_file
 from modelway.backends.base import Job, JobState, JobStatus
 from modelway.errors import NotWritable
+from modelway.job.left_files import document_below, write_below
 
 RECORD = "result.json"
 CANCELLED = "cancelled"
+#: what is put into a job's folder before it begins
+_OWN_FOLDERS = ("code", "runner", "inputs", "output")
+_NUMBERED = re.compile(r"(g|try-)\d{1,9}")
 
 
 def job_folder(root: Path, job: Job) -> Path:
@@ -33,7 +37,12 @@ def job_folder(root: Path, job: Job) -> Path:
 
 def tries(folder: Path) -> list[Path]:
     """Return the tries of all generations of a job, oldest first."""
-    return sorted(folder.glob("g*/try-*"), key=number)
+    return sorted((each for one in numbered(folder, "g*") for each in numbered(one, "try-*")), key=number)
+
+
+def numbered(folder: Path, pattern: str) -> list[Path]:
+    """Return the generations or tries in a folder by their numbers; a job may have left other names there."""
+    return sorted((path for path in folder.glob(pattern) if _NUMBERED.fullmatch(path.name)), key=number)
 
 
 def number(path: Path) -> int:
@@ -48,12 +57,12 @@ def generation(
 
     :param status: tells where a try stands
     """
-    existing = sorted(folder.glob("g*"), key=number)
+    existing = numbered(folder, "g*")
     if not existing:
         return folder / "g0"
     newest = existing[-1]
     begun = read(newest / "generation.json") or {}
-    last = next(iter(sorted(newest.glob("try-*"), key=number, reverse=True)), None)
+    last = next(reversed(numbered(newest, "try-*")), None)
     same = text(begun.get("contract")) == text(contract)
     cleared = begun.get("clear_number") != clear_number
     if same and not (cleared and last is not None and status(last).state is JobState.SUCCEEDED):
@@ -74,6 +83,10 @@ def prepare(
     """
     store = ArtifactStore("")
     folder.mkdir(parents=True, exist_ok=True)
+    for name in _OWN_FOLDERS:
+        # A try before may have left a link in the place of one: what is written must not follow it.
+        if (folder / name).is_symlink() or not (folder / name).is_dir():
+            (folder / name).unlink(missing_ok=True)
     write(folder / "generation.json", {"contract": contract, "clear_number": job.clear_number})
     write(folder / "job.json", contract)
     if job.code:
@@ -104,7 +117,10 @@ def cancelled(attempt: Path) -> bool:
 def recorded(attempt: Path) -> JobStatus | None:
     """Return how a try ended, where that was written down; it holds when the platform has forgotten the job."""
     found = read(attempt / RECORD)
-    return JobStatus.from_dict(found) if found else None
+    # What is no status was not written by this side.
+    with contextlib.suppress(TypeError, ValueError, KeyError):
+        return JobStatus.from_dict(found) if found else None
+    return None
 
 
 def record(attempt: Path, status: JobStatus) -> JobStatus:
@@ -136,17 +152,18 @@ def locked(folder: Path, *, do: str) -> Iterator[None]:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return a JSON file's object, or None where there is none."""
-    try:
-        value: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    return value
+    """Return a JSON file's object, None where there is none; no link leads out of the folder that its own lies in."""
+    return document_below(path.parents[1], f"{path.parent.name}/{path.name}")
 
 
 def write(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    replace_file(path=path, data=text(value).encode())
+    """Write a JSON file whole or not at all; no link leads out of the folder that its own lies in."""
+    write_below(path.parents[1], f"{path.parent.name}/{path.name}", text(value).encode())
+
+
+def mark(path: Path) -> None:
+    """Make an empty file, as ``write`` does."""
+    write_below(path.parents[1], f"{path.parent.name}/{path.name}", b"")
 
 
 def text(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +17,12 @@ Object = Mapping[str, Any]
 
 #: seconds to connect, and to wait for an answer
 TIMEOUT = (5, 30)
+#: of a pod's own log, of which only the last lines are of interest
+LOG_BYTES = 1 << 20
 NOT_FOUND, CONFLICT = 404, 409
+#: a warning as HTTP has it: a code, who warns, the words, perhaps a date
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+_log = logging.getLogger(__name__)
 
 
 def find_client() -> Any:
@@ -63,7 +70,7 @@ class Api:
         kind, namespace = manifest["kind"], manifest["metadata"]["namespace"]
         with told(f"create the {kind} {manifest['metadata']['name']} in namespace {namespace}"):
             try:
-                return self._call("POST", _path(manifest), manifest)
+                return self._call("POST", _path(manifest), manifest, warn=f"{kind} {manifest['metadata']['name']}")
             except ApiException as error:
                 if error.status == CONFLICT and _answer(error).get("reason") == "AlreadyExists":
                     return None
@@ -104,6 +111,7 @@ class Api:
         *,
         content: str = "application/json",
         query: Sequence[tuple[str, str]] = (),
+        warn: str | None = None,
     ) -> Object:
         # The generated classes drop fields that are newer than they are; plain data goes as it is.
         answer = self.client.call_api(
@@ -117,6 +125,8 @@ class Api:
             _return_http_data_only=True,
             _request_timeout=TIMEOUT,
         )
+        for words in warnings_of(answer.headers.getlist("Warning")) if warn else ():
+            _log.warning("Kubernetes warns about the %s: %s. %s", warn, words.rstrip("."), _advice(words))
         value: Object = json.loads(answer.data)
         return value
 
@@ -149,7 +159,16 @@ class Api:
         from kubernetes.client.exceptions import ApiException
 
         try:
-            return str(self._core.read_namespaced_pod_log(name, namespace, tail_lines=lines, _request_timeout=TIMEOUT))
+            # The client gives the text of an answer as the repr of its bytes, and None for an empty one.
+            answer = self._core.read_namespaced_pod_log(
+                name,
+                namespace,
+                tail_lines=lines,
+                limit_bytes=LOG_BYTES,
+                _preload_content=False,
+                _request_timeout=TIMEOUT,
+            )
+            return bytes(answer.data or b"").decode(errors="replace")
         except ApiException:
             return ""
 
@@ -200,6 +219,23 @@ def _path(manifest: Manifest) -> str:
 def plural(kind: str) -> str:
     """Return what the paths of the API call a kind."""
     return f"{kind.lower()}s"
+
+
+def warnings_of(headers: Sequence[str]) -> list[str]:
+    """Return the words of the warnings that an answer's headers carry; one header may carry several."""
+    return [re.sub(r"\\(.)", r"\1", words) for header in headers for words in _WARNING.findall(header)]
+
+
+def _advice(warning: str) -> str:
+    """Return what to do about a warning."""
+    if "PodSecurity" in warning:
+        return (
+            "The namespace will refuse its pods: set what it names with kubernetes.patch, keep the jobs on a claim "
+            "(storage.claim) rather than on a node's folder, or run them in another namespace (kubernetes.namespace)"
+        )
+    if "unknown field" in warning:
+        return "The server ignores this field: correct kubernetes.patch, or see which version of the API has it"
+    return "It was created all the same: see kubernetes.patch, and modelway render for the request"
 
 
 @contextlib.contextmanager

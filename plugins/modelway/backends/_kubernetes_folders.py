@@ -13,6 +13,7 @@ from modelway.backends import _generations as generations
 from modelway.backends import _object_store as object_store
 from modelway.backends._kubernetes_tries import SUBMITTED
 from modelway.backends.base import Handle
+from modelway.job.left_files import names_below, remove_below
 
 #: what the processes that follow a try tell one another
 RECORDS = ("request.json", SUBMITTED, generations.CANCELLED, generations.RECORD)
@@ -118,8 +119,10 @@ class Folders:
 
     def forget_heartbeats(self, attempt: Path) -> None:
         """Remove what agents that are known to have ended left, so that the next try need not wait for them."""
-        for beat in (attempt / "pods").glob("*.json"):
-            beat.unlink(missing_ok=True)
+        place = f"{attempt.name}/pods"
+        for name in names_below(attempt.parent, place):
+            if name.endswith(".json"):
+                remove_below(attempt.parent, f"{place}/{name}")
         if self.is_copy(attempt):
             with object_store.told(self.place(attempt)):
                 object_store.remove(uri=f"{self.place(attempt)}/pods")

@@ -8,10 +8,10 @@ from pathlib import Path
 from modelway.backends import _generations as generations
 from modelway.backends._kubernetes_folders import Folders
 from modelway.backends._kubernetes_objects import Objects
+from modelway.backends._kubernetes_pods import is_alive, is_suspended
 from modelway.backends._kubernetes_status import (
     Observed,
     is_active,
-    is_alive,
     needs_events,
     status_of,
     status_without_objects,
@@ -87,8 +87,8 @@ class Look:
         if not jobs and not exits and not (attempt / SUBMITTED).exists():
             return JobStatus(state=JobState.PENDING)
         if not jobs:
-            return status_without_objects(exits, nodes=record.nodes, name=record.name)
-        gone = pods_that_are_gone(attempt, pods)
+            return status_without_objects(exits, nodes=record.nodes, name=record.name, pods=pods, now=datetime.now(UTC))
+        gone = pods_that_are_gone(attempt, pods, suspended=any(map(is_suspended, jobs)))
         if gone and not now:
             # The watch of the pods may be behind what another process has seen: only an answer of now tells.
             return self._look(attempt, record, now=True)
@@ -103,6 +103,8 @@ class Look:
             gone=gone,
             gone_seconds=seconds_since_gone(attempt, gone) if gone else 0.0,
             start_within_seconds=record.start_within_seconds,
+            nodes=record.nodes,
+            name=record.name,
         )
         status = status_of(seen, now=datetime.now(UTC))
         if status.state is JobState.FAILED and not gone:

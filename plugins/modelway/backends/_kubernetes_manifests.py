@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from modelway import names
@@ -285,10 +286,7 @@ def _resources(options: Options) -> Manifest:
 def _volumes(one: Try) -> tuple[list[Manifest], list[Manifest]]:
     platform, storage = one.options.platform, one.options.storage or {}
     volumes: list[Manifest] = [{"name": "storage", **storage_source(storage)}, {"name": "tmp", "emptyDir": {}}]
-    mounts: list[Manifest] = [
-        {"name": "storage", "mountPath": storage.get("path", "/modelway")},
-        {"name": "tmp", "mountPath": "/tmp"},
-    ]
+    mounts: list[Manifest] = [_storage_mount(one, storage), {"name": "tmp", "mountPath": "/tmp"}]
     if size := platform.get("shared_memory_bytes"):
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
@@ -300,6 +298,18 @@ def _volumes(one: Try) -> tuple[list[Manifest], list[Manifest]]:
         mount = {"name": f"volume-{index}", "mountPath": volume["path"]}
         mounts.append({**mount, "readOnly": True} if volume.get("read_only") else mount)
     return volumes, mounts
+
+
+def _storage_mount(one: Try, storage: Mapping[str, Any]) -> Manifest:
+    """Return the mount of the job's own folder, not of the whole storage: other jobs' folders are none of its affair.
+
+    The worker has made the folder before the pod is created, so that the kubelet does not make one of root's.
+    """
+    root = storage.get("path", "/modelway")
+    if one.uri:
+        return {"name": "storage", "mountPath": root}
+    inside = PurePosixPath(one.folder).relative_to(root)
+    return {"name": "storage", "mountPath": one.folder, "subPath": str(inside)}
 
 
 def _files(source: Mapping[str, Any]) -> Manifest:

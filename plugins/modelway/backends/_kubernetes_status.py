@@ -1,15 +1,42 @@
 """Where a job on Kubernetes stands, told from its objects: a pure function, so that recorded objects can be its test.
 
-Sources: the Kubernetes documentation, "Pod Lifecycle" (conditions, container states), "Node-pressure Eviction",
-"Disruptions" (the condition DisruptionTarget and its reasons), "Jobs".
+Sources: the Kubernetes documentation, "Pod Lifecycle" (conditions, container states), "Jobs" (terminal conditions:
+from 1.31 a Job says FailureTarget or SuccessCriteriaMet until all its pods have ended).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from modelway.backends._kubernetes_causes import (
+    by_exit_status,
+    disrupted_pods,
+    done_by_platform,
+    event_of_end,
+    is_over_its_limit,
+    killed_pods,
+    of_suspension,
+    sent_away,
+    taken,
+    why_gone,
+)
+from modelway.backends._kubernetes_pods import (
+    age,
+    condition,
+    containers,
+    ended,
+    event_of,
+    failing,
+    is_alive,
+    is_leaving,
+    is_suspended,
+    late_seconds,
+    name_of,
+    phase,
+    since,
+    waits,
+)
 from modelway.backends.base import JobState, JobStatus
 from modelway.failures import FailureKind
 from modelway.job.ending import decisive
@@ -28,26 +55,9 @@ SETTLE_SECONDS = 10.0
 _IMAGE_NEVER = ("InvalidImageName", "ErrImageNeverPull")
 _IMAGE_MAYBE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 _INIT_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
-_CANNOT_RUN = ("ContainerCannotRun", "StartError", "CreateContainerConfigError", "CreateContainerError")
-_DISRUPTIONS = {
-    "PreemptionByScheduler": FailureKind.PREEMPTED,
-    "PreemptionByKubeScheduler": FailureKind.PREEMPTED,
-    "DeletionByTaintManager": FailureKind.NODE_LOST,
-    "DeletionByPodGC": FailureKind.NODE_LOST,
-    "EvictionByEvictionAPI": FailureKind.EVICTED,
-    "TerminationByKubelet": FailureKind.EVICTED,
-}
-#: why a pod that ran is not there any more, by the reasons of its events
-_GONE = {
-    "Preempted": FailureKind.PREEMPTED,
-    "NodeNotReady": FailureKind.NODE_LOST,
-    "TaintManagerEviction": FailureKind.NODE_LOST,
-    "Evicted": FailureKind.EVICTED,
-}
 #: what an agent tells that no pod which leaves can be the cause of
 _CERTAIN = ("out_of_memory", "deadline")
-#: a Job with one of these is over, or its controller ends what is left of it
-_ENDING = ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
+SUSPENDED = "it is suspended until its queue admits it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,73 +69,100 @@ class Observed:
     events: Sequence[Object] = ()
     exits: Sequence[Object] = ()
     gone: frozenset[str] = field(default_factory=frozenset)
+    """names of pods that ran and are not there any more"""
     gone_seconds: float = float("inf")
     """for how long that is known: the event that tells why may come later"""
-    """names of pods that ran and are not there any more"""
     start_within_seconds: float = 3600.0
+    nodes: int = 1
+    name: str = ""
+    """the try's name, for the case that its Job is gone"""
 
 
 def status_of(seen: Observed, *, now: datetime) -> JobStatus:
     """Return where the job stands."""
+    if not seen.jobs:
+        return status_without_objects(seen.exits, nodes=seen.nodes, name=seen.name, pods=seen.pods, now=now)
     known = _known(seen.exits)
-    if seen.jobs and all(_condition(job, "Complete") for job in seen.jobs):
+    if all(condition(job, "Complete") for job in seen.jobs):
         return JobStatus(state=JobState.SUCCEEDED, **known)
-    failed = next((job for job in seen.jobs if _condition(job, "Failed")), None)
-    ended = [pod for pod in seen.pods if _phase(pod) == "Failed"]
-    if (failed or ended) and not _settling(seen, failed, ended, now):
-        return _failed(seen, failed, ended, known)
-    if stuck := [pod for pod in seen.pods if is_alive(pod) and _leaving(pod, now) > LEAVE_SECONDS]:
-        told = f"{_name(stuck[0])} was told to leave, and its node does not say that it has"
-        return JobStatus.failed(FailureKind.NODE_LOST, told, **known)
-    if seen.gone and not ended and (seen.gone_seconds >= SETTLE_SECONDS or _telling(seen.events, seen.gone)):
-        return _certain(seen.exits, known) or JobStatus.failed(*_why_gone(seen.events, seen.gone), **known)
+    if any(condition(job, "SuccessCriteriaMet") for job in seen.jobs):
+        return JobStatus(state=JobState.RUNNING, **known)
+    failed = next((job for job in seen.jobs if failing(job)), None)
+    over = [pod for pod in seen.pods if phase(pod) == "Failed" and (failed or not of_suspension(pod, seen.jobs))]
+    if failed or over:
+        # The controller's doing, such as the end of the other pods, explains nothing.
+        over.sort(key=is_leaving)
+        if not _settling(seen, failed, over, now):
+            return _failed(seen, failed, over, known)
+        if failed:
+            return JobStatus(state=JobState.RUNNING, **known)
+    if any(map(is_suspended, seen.jobs)):
+        return _suspended(seen, known)
+    if stuck := [pod for pod in seen.pods if _is_stuck(pod, now)]:
+        return JobStatus.failed(FailureKind.NODE_LOST, _lost(stuck[0]), **known)
+    gone = taken(seen.jobs, seen.events, seen.gone)
+    if gone and not over and (seen.gone_seconds >= SETTLE_SECONDS or event_of_end(seen.events, gone)):
+        return _certain(seen.exits, known) or _status(*why_gone(seen.jobs, seen.events, gone), known)
     return _going_on(seen, now, known)
 
 
-def status_without_objects(exits: Sequence[Object], *, nodes: int, name: str) -> JobStatus:
-    """Return where a job stands whose objects are gone, such as one that ended long ago: by what its agents wrote."""
+def status_without_objects(
+    exits: Sequence[Object], *, nodes: int, name: str, pods: Sequence[Object] = (), now: datetime | None = None
+) -> JobStatus:
+    """Return where a job stands whose Job is gone, such as one that ended long ago: by what its agents wrote.
+
+    :param pods: what is left of its pods: one that still runs writes, and a next try would be a second writer
+    """
     known = _known(exits)
+    moment = now or datetime.now(UTC)
+    if alive := [pod for pod in pods if is_alive(pod)]:
+        if all(_is_stuck(pod, moment) for pod in alive):
+            return JobStatus.failed(FailureKind.NODE_LOST, _lost(alive[0]), **known)
+        return JobStatus(state=JobState.RUNNING, waiting="its Job was deleted, and its pod still runs", **known)
     if len(exits) == nodes and not any(exit.get("kind") for exit in exits):
         return JobStatus(state=JobState.SUCCEEDED, **known)
-    if told := _by_agents(exits, known):
-        return told
-    return JobStatus.failed(FailureKind.VANISHED, f"the Job {name} is not there any more", **known)
+    if by_agents := _by_agents(exits, known):
+        return by_agents
+    named = f"the Job {name}" if name else "its Job"
+    return JobStatus.failed(FailureKind.VANISHED, f"{named} is not there any more", **known)
 
 
 def is_active(job: Object) -> bool:
     """Whether a Job is not over."""
-    return not (_condition(job, "Complete") or _condition(job, "Failed"))
+    return not (condition(job, "Complete") or condition(job, "Failed"))
 
 
-def is_alive(pod: Object) -> bool:
-    """Whether a pod may run something, now or later."""
-    return _phase(pod) in ("Pending", "Running", "Unknown")
+def needs_events(jobs: Sequence[Object], pods: Sequence[Object], *, gone: bool) -> bool:
+    """Whether events may tell what the objects do not: why there is no pod, or why one is gone or waits."""
+    if any(condition(job, "Complete") for job in jobs):
+        return False
+    return gone or not pods or any(phase(pod) == "Pending" for pod in pods)
 
 
-def has_running_container(pod: Object) -> bool:
-    """Whether something of a pod runs, as far as its node told; none is started any more in a pod that is deleted."""
-    return any("running" in (one.get("state") or {}) for one in _containers(pod))
-
-
-def _settling(seen: Observed, job: Object | None, ended: Sequence[Object], now: datetime) -> bool:
-    """Whether more may be known in a moment.
+def _settling(seen: Observed, job: Object | None, over: Sequence[Object], now: datetime) -> bool:
+    """Whether something of it still runs, or more may be known in a moment.
 
     The Job is told of by another watch than its pods; and where a node fails, the others lose their connection to it.
     """
-    if seen.pods and not any(is_alive(pod) for pod in seen.pods):
+    alive = [pod for pod in seen.pods if is_alive(pod)]
+    if any(is_leaving(pod) and not _is_stuck(pod, now) for pod in alive):
+        return True
+    if seen.pods and not alive:
+        # A node may say that a pod failed a moment before it says how.
+        return not (job or seen.exits or any(done_by_platform(pod) or by_exit_status(pod) for pod in over))
+    failed = failing(job) or {}
+    if not alive and (failed.get("reason") == "DeadlineExceeded" or _taken(seen)):
         return False
-    states = [container.get("state") or {} for pod in ended for container in _containers(pod)]
-    times = [state["terminated"].get("finishedAt") for state in states if "terminated" in state]
-    failed = _condition(job, "Failed") or {}
-    if failed.get("reason") != "DeadlineExceeded":
-        times.append(failed.get("lastTransitionTime"))
-    return any(_since(one, now) < SETTLE_SECONDS for one in times if one)
+    times = [ended(container).get("finishedAt") for pod in over for container in containers(pod)]
+    return any(since(one, now) < SETTLE_SECONDS for one in (*times, failed.get("lastTransitionTime")) if one)
 
 
-def _leaving(pod: Object, now: datetime) -> float:
-    """Return for how many seconds a pod should have been gone."""
-    asked = pod["metadata"].get("deletionTimestamp")
-    return _since(asked, now) if asked else 0.0
+def _is_stuck(pod: Object, now: datetime) -> bool:
+    return is_alive(pod) and late_seconds(pod, now) > LEAVE_SECONDS
+
+
+def _lost(pod: Object) -> str:
+    return f"{name_of(pod)} was told to leave, and its node does not say that it has"
 
 
 def _known(exits: Sequence[Object]) -> dict[str, Any]:
@@ -137,26 +174,38 @@ def _known(exits: Sequence[Object]) -> dict[str, Any]:
     }
 
 
-def _failed(seen: Observed, job: Object | None, ended: Sequence[Object], known: dict[str, Any]) -> JobStatus:
+def _status(kind: FailureKind, reason: str, known: Mapping[str, Any]) -> JobStatus:
+    status = JobStatus.failed(kind, reason, **known)
+    # As with memory: the same again would be over the same limit again.
+    return replace(status, retryable=status.retryable and not is_over_its_limit(reason))
+
+
+def _failed(seen: Observed, job: Object | None, over: Sequence[Object], known: dict[str, Any]) -> JobStatus:
     """Return how it failed: what the platform did comes first, then what the agents tell, then the exit status."""
-    for pod in ended:
-        if (told := _done_by_platform(pod)) is not None:
-            return JobStatus.failed(*told, **known)
+    for pod in over:
+        if (by_platform := done_by_platform(pod)) is not None:
+            return _status(*by_platform, known)
     if certain := _certain(seen.exits, known):
         return certain
-    if job and (condition := _condition(job, "Failed")) and condition.get("reason") == "DeadlineExceeded":
+    if (failing(job) or {}).get("reason") == "DeadlineExceeded":
         return JobStatus.failed(
             FailureKind.DEADLINE, "stopped: it was over its timeout by all that it may wait", **known
         )
-    if taken := _taken(seen) | _sent_away(seen):
-        return JobStatus.failed(*_why_gone(seen.events, taken), **known)
-    if told_by_agents := _by_agents(seen.exits, known):
-        return told_by_agents
-    for pod in ended:
-        if (told := _by_exit_status(pod)) is not None:
-            return JobStatus.failed(*told, **known)
-    message = (_condition(job, "Failed") or {}).get("message") if job else None
+    if gone := _taken(seen) | sent_away(seen.jobs, seen.pods):
+        return _status(*why_gone(seen.jobs, seen.events, gone), known)
+    if by_agents := _by_agents(seen.exits, known):
+        return by_agents
+    for pod in over:
+        if (by_status := by_exit_status(pod)) is not None:
+            return JobStatus.failed(*by_status, **known)
+    message = (failing(job) or {}).get("message")
     return JobStatus.failed(FailureKind.VANISHED, f"the job failed: {message or 'its pods are gone'}", **known)
+
+
+def _taken(seen: Observed) -> frozenset[str]:
+    """Return the pods of a Job that failed that somebody took from it, seen by this process or by the platform."""
+    gone = seen.gone | killed_pods(seen.pods, seen.events)
+    return taken(seen.jobs, seen.events, gone) | disrupted_pods(seen.jobs)
 
 
 def _by_agents(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | None:
@@ -175,223 +224,74 @@ def _certain(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | None
     return _by_agents([one for one in exits if one.get("kind") in _CERTAIN], known)
 
 
-def _taken(seen: Observed) -> frozenset[str]:
-    """Return the pods that are gone, without those that the Job's own controller deleted when another one failed."""
-    deleted = [str(event.get("message")) for event in seen.events if event.get("reason") == "SuccessfulDelete"]
-    return seen.gone - {message.rpartition(" ")[2] for message in deleted}
-
-
-def _sent_away(seen: Observed) -> frozenset[str]:
-    """Return the pods that somebody deletes though their own Job goes on."""
-    over = {job["metadata"]["name"] for job in seen.jobs if any(_condition(job, kind) for kind in _ENDING)}
-    return frozenset(
-        _name(pod)
-        for pod in seen.pods
-        if pod["metadata"].get("deletionTimestamp")
-        and not any(owner.get("name") in over for owner in pod["metadata"].get("ownerReferences") or ())
-    )
-
-
-def _done_by_platform(pod: Object) -> tuple[FailureKind, str] | None:
-    status = pod.get("status") or {}
-    reason, message = status.get("reason") or "", status.get("message") or ""
-    told = f"{_name(pod)}: {message or reason}"
-    if reason == "Evicted":
-        low = "memory" in message.lower()
-        return (FailureKind.NODE_OUT_OF_MEMORY if low else FailureKind.EVICTED), f"evicted: {told}"
-    if reason in ("Preempting", "Preempted"):
-        return FailureKind.PREEMPTED, f"preempted: {told}"
-    if reason in ("NodeLost", "NodeAffinity"):
-        return FailureKind.NODE_LOST, told
-    if reason in ("Shutdown", "NodeShutdown", "Terminated"):
-        return FailureKind.EVICTED, f"the node was shut down: {told}"
-    if reason == "DeadlineExceeded":
-        return FailureKind.DEADLINE, told
-    if reason.startswith(("UnexpectedAdmissionError", "OutOf")):
-        return FailureKind.UNSCHEDULABLE, told
-    if (condition := _condition(pod, "DisruptionTarget")) and condition.get("reason") in _DISRUPTIONS:
-        return _DISRUPTIONS[condition["reason"]], f"{_name(pod)}: {condition.get('message') or condition['reason']}"
-    for container in _containers(pod):
-        if (container.get("state") or {}).get("terminated", {}).get("reason") == "OOMKilled":
-            return FailureKind.OUT_OF_MEMORY, f"out of memory: {_limit(pod)}"
-    return None
-
-
-def _by_exit_status(pod: Object) -> tuple[FailureKind, str] | None:
-    for container in _containers(pod, "initContainerStatuses"):
-        ended = (container.get("state") or {}).get("terminated") or {}
-        if ended.get("exitCode"):
-            told = _last_line(ended.get("message")) or f"exit status {ended['exitCode']}"
-            return FailureKind.INIT, f"the init container '{container['name']}' failed: {told}"
-    for container in _containers(pod):
-        ended = (container.get("state") or {}).get("terminated") or {}
-        code, message = ended.get("exitCode"), _last_line(ended.get("message"))
-        if ended.get("reason") in _CANNOT_RUN or code in (2, 126, 127, 128):
-            return FailureKind.INIT, f"the job did not begin: {message or ended.get('reason')}"
-        if code == 124:
-            return FailureKind.DEADLINE, "stopped after its timeout"
-        if code and code > 128:
-            return FailureKind.KILLED, f"the job's container was killed by signal {code - 128}"
-        if code:
-            return FailureKind.BAD_EXIT, f"the job's container ended with exit status {code}: {message or 'no word'}"
-    return None
-
-
-def _why_gone(events: Sequence[Object], gone: frozenset[str]) -> tuple[FailureKind, str]:
-    """Return why a pod that ran is not there any more."""
-    name = sorted(gone)[0]
-    if event := _telling(events, gone):
-        return _GONE[event["reason"]], f"{name}: {event.get('message') or event['reason']}"
-    return FailureKind.EVICTED, f"{name} was deleted while it ran"
-
-
-def _telling(events: Sequence[Object], gone: frozenset[str]) -> Object | None:
-    """Return the event that tells why a pod is gone."""
-    told = (one for one in events if (one.get("involvedObject") or {}).get("name") in gone)
-    return next((one for one in told if one.get("reason") in _GONE), None)
+def _suspended(seen: Observed, known: dict[str, Any]) -> JobStatus:
+    """Return where a suspended job stands: its pods leave, and it goes on with others when it is resumed."""
+    if any(phase(pod) in ("Running", "Succeeded") for pod in seen.pods):
+        return JobStatus(state=JobState.RUNNING, waiting="it is suspended, and its pod was told to leave", **known)
+    return JobStatus(state=JobState.PENDING, waiting=SUSPENDED, **known)
 
 
 def _going_on(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
     if not seen.pods:
         return _without_pods(seen, now, known)
-    if any(_phase(pod) in ("Running", "Succeeded") and not _waits(pod) for pod in seen.pods) and not any(
-        _phase(pod) == "Pending" for pod in seen.pods
-    ):
+    begun = [phase(pod) in ("Running", "Succeeded", "Failed") and not waits(pod) for pod in seen.pods]
+    if all(begun):
         return JobStatus(state=JobState.RUNNING, **known)
-    for pod in seen.pods:
-        # One that runs waits for nothing, even where another node of the try is not there yet.
-        begun = _phase(pod) in ("Running", "Succeeded") and not _waits(pod)
-        if not begun and (failed := _hopeless(pod, seen, now)) is not None:
+    # One that runs waits for nothing, even where another node of the try is not there yet.
+    for pod in (pod for pod, runs in zip(seen.pods, begun, strict=True) if not runs and not is_leaving(pod)):
+        if (failed := _hopeless(pod, seen, now)) is not None:
             return JobStatus.failed(*failed, **known)
-    waiting = next((told for pod in seen.pods if (told := _why_waiting(pod, seen.events))), None)
+    waiting = next((words for pod in seen.pods if (words := _why_waiting(pod, seen.events))), None)
     return JobStatus(state=JobState.PENDING, waiting=waiting or "its pod is being started", **known)
 
 
 def _without_pods(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
-    refused = [event for event in seen.events if event.get("reason") == "FailedCreate"]
-    if refused and seen.jobs and _age(seen.jobs[0], now) > CREATE_SECONDS:
-        message = str(refused[-1].get("message") or "")
-        kind = FailureKind.REFUSED
-        if "exceeded quota" in message or "must specify" in message:
-            kind = FailureKind.QUOTA
-        elif "forbidden" in message or "not found" in message:
-            kind = FailureKind.FORBIDDEN
-        return JobStatus.failed(kind, message.removeprefix("Error creating: "), **known)
-    suspended = any((job.get("spec") or {}).get("suspend") for job in seen.jobs)
-    waiting = "it is suspended until its queue admits it" if suspended else "its pod is being created"
-    return JobStatus(state=JobState.PENDING, waiting=waiting, **known)
+    if any((job.get("status") or {}).get("terminating") for job in seen.jobs):
+        return JobStatus(state=JobState.RUNNING, waiting="its pod was told to leave", **known)
+    refused = [str(event.get("message") or "") for event in seen.events if event.get("reason") == "FailedCreate"]
+    message = refused[-1].removeprefix("Error creating: ") if refused else ""
+    if message and age(seen.jobs[0], now) > CREATE_SECONDS:
+        return JobStatus.failed(_kind_of_refusal(message), message, **known)
+    waiting = "its pod is not there any more" if seen.gone else "its pod is being created"
+    return JobStatus(state=JobState.PENDING, waiting=message or waiting, **known)
+
+
+def _kind_of_refusal(message: str) -> FailureKind:
+    if "exceeded quota" in message or "must specify" in message:
+        return FailureKind.QUOTA
+    return FailureKind.FORBIDDEN if "forbidden" in message or "not found" in message else FailureKind.REFUSED
 
 
 def _hopeless(pod: Object, seen: Observed, now: datetime) -> tuple[FailureKind, str] | None:
     """Return why a pod that waits is given up."""
-    waits, age = _waits(pod), _age(pod, now)
-    reason, message = waits.get("reason", ""), waits.get("message") or waits.get("reason", "")
-    since = _since(_started(pod), now) if _started(pod) else age
-    if reason in _IMAGE_NEVER or (reason in _IMAGE_MAYBE and since > IMAGE_SECONDS):
-        # The kubelet does not always say which one.
-        named = "" if waits["image"] in message else f" {waits['image']}"
-        return FailureKind.IMAGE_PULL, f"the image{named} cannot be had: {message}"
-    if reason in _INIT_WAITS and since > INIT_SECONDS:
+    wait = waits(pod)
+    reason, message = wait.get("reason", ""), wait.get("message") or wait.get("reason", "")
+    started = (pod.get("status") or {}).get("startTime")
+    seconds = since(started, now) if started else age(pod, now)
+    if reason in _IMAGE_NEVER or (reason in _IMAGE_MAYBE and seconds > IMAGE_SECONDS):
+        return FailureKind.IMAGE_PULL, f"the image{_which(pod, wait['image'], message)} cannot be had: {message}"
+    if reason in _INIT_WAITS and seconds > INIT_SECONDS:
         return FailureKind.INIT, message
-    mount = _event(seen.events, pod, "FailedMount", "FailedAttachVolume")
-    if mount and since > INIT_SECONDS and _phase(pod) == "Pending":
+    mount = event_of(seen.events, pod, "FailedMount", "FailedAttachVolume")
+    if mount and seconds > INIT_SECONDS and phase(pod) == "Pending":
         return FailureKind.INIT, str(mount.get("message"))
-    if age > seen.start_within_seconds:
-        scheduled = _condition(pod, "PodScheduled", status="False")
-        if scheduled:
+    if age(pod, now) > seen.start_within_seconds:
+        if scheduled := condition(pod, "PodScheduled", status="False"):
             return FailureKind.UNSCHEDULABLE, str(scheduled.get("message") or scheduled.get("reason"))
         return FailureKind.INIT, message or "its container did not start in time"
     return None
 
 
+def _which(pod: Object, image: str, message: str) -> str:
+    """Return the name of a container's image where the kubelet does not say which one, and it can be no other."""
+    volumes = any("image" in volume for volume in (pod.get("spec") or {}).get("volumes") or ())
+    return "" if volumes or image in message else f" {image}"
+
+
 def _why_waiting(pod: Object, events: Sequence[Object]) -> str | None:
-    if condition := _condition(pod, "PodScheduled", status="False"):
-        return str(condition.get("message") or condition.get("reason"))
-    if mount := _event(events, pod, "FailedMount", "FailedAttachVolume"):
+    if found := condition(pod, "PodScheduled", status="False"):
+        return str(found.get("message") or found.get("reason"))
+    if mount := event_of(events, pod, "FailedMount", "FailedAttachVolume"):
         return str(mount.get("message"))
-    waits = _waits(pod)
-    return str(waits.get("message") or waits.get("reason")) if waits else None
-
-
-def image_digest(pods: Sequence[Object]) -> str | None:
-    """Return by which digest the image of a try's containers is known to its registry, else to the node."""
-    for pod in pods:
-        # A node tells of containers in an order of its own, and some beside the job's may be there.
-        main = next((one["name"] for one in (pod.get("spec") or {}).get("containers") or ()), None)
-        for container in _containers(pod):
-            if container.get("name") == main and (
-                found := re.search("sha256:[0-9a-f]{64}$", container.get("imageID") or "")
-            ):
-                return found[0]
-    return None
-
-
-def needs_events(jobs: Sequence[Object], pods: Sequence[Object], *, gone: bool) -> bool:
-    """Whether events may tell what the objects do not: why there is no pod, or why one is gone or waits."""
-    if any(_condition(job, "Complete") for job in jobs):
-        return False
-    return gone or not pods or any(_phase(pod) == "Pending" for pod in pods)
-
-
-def _event(events: Sequence[Object], pod: Object, *reasons: str) -> Object | None:
-    found = [
-        event
-        for event in events
-        if event.get("reason") in reasons and (event.get("involvedObject") or {}).get("name") == _name(pod)
-    ]
-    return found[-1] if found else None
-
-
-def _condition(found: Object | None, kind: str, *, status: str = "True") -> Object | None:
-    conditions = ((found or {}).get("status") or {}).get("conditions") or ()
-    return next((one for one in conditions if one.get("type") == kind and one.get("status") == status), None)
-
-
-def _phase(pod: Object) -> str:
-    return str((pod.get("status") or {}).get("phase") or "Pending")
-
-
-def _name(pod: Object) -> str:
-    return str(pod["metadata"]["name"])
-
-
-def _containers(pod: Object, key: str = "containerStatuses") -> Sequence[Object]:
-    return (pod.get("status") or {}).get(key) or ()
-
-
-def _waits(pod: Object) -> Object:
-    statuses = [*_containers(pod, "initContainerStatuses"), *_containers(pod)]
-    waits = [
-        {"image": one.get("image", ""), **found}
-        for one in statuses
-        if (found := (one.get("state") or {}).get("waiting"))
-    ]
-    return next((one for one in waits if one.get("reason") not in ("ContainerCreating", "PodInitializing")), {})
-
-
-def _started(pod: Object) -> Any:
-    return (pod.get("status") or {}).get("startTime")
-
-
-def _age(found: Object, now: datetime) -> float:
-    created = found["metadata"].get("creationTimestamp")
-    return _since(created, now) if created else 0.0
-
-
-def _since(moment: Any, now: datetime) -> float:
-    begun = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
-    return (now - begun.astimezone(UTC)).total_seconds()
-
-
-def _limit(pod: Object) -> str:
-    for container in (pod.get("spec") or {}).get("containers") or ():
-        limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
-        if limit:
-            shown = f"{int(limit) / 2**20:.0f} MiB" if str(limit).isdigit() else str(limit)
-            return f"the kernel killed its container, the limit is {shown}"
-    return "the kernel killed its container"
-
-
-def _last_line(text: Any) -> str | None:
-    lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else None
+    wait = waits(pod)
+    return str(wait.get("message") or wait.get("reason")) if wait else None

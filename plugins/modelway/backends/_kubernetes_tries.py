@@ -1,5 +1,6 @@
 """What a try's folder on the storage says: who it is, which pods ran, how its nodes ended."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,8 +9,9 @@ from typing import Any
 
 from modelway.backends import _generations as generations
 from modelway.backends._kubernetes_manifests import GROUP
-from modelway.backends._kubernetes_status import image_digest
+from modelway.backends._kubernetes_pods import image_digest
 from modelway.backends.base import Handle
+from modelway.job.ending import checked_ending
 
 Object = Mapping[str, Any]
 
@@ -48,7 +50,10 @@ class TryRecord:
     def read(cls, attempt: Path) -> "TryRecord | None":
         """Return what was written, or None when the try never got so far."""
         found = generations.read(attempt / "request.json")
-        return cls(**found) if found else None
+        # What is no request was not written by this side.
+        with contextlib.suppress(TypeError):
+            return cls(**found) if found else None
+        return None
 
     def write(self, attempt: Path) -> None:
         """Write it down, whole or not at all."""
@@ -73,14 +78,21 @@ def handle_of(attempt: Path, *, place: str | None = None) -> Handle:
 def exits_of(attempt: Path, *, nodes: int) -> list[Object]:
     """Return how the nodes' agents ended, as far as they wrote it."""
     found = (generations.read(attempt / f"exit-{node}.json") for node in range(nodes))
-    return [each for each in found if each]
+    return [checked_ending(each) for each in found if each]
 
 
-def pods_that_are_gone(attempt: Path, pods: list[Object]) -> frozenset[str]:
-    """Return the pods that ran and are not there any more; remember those that run, and what image they have."""
+def pods_that_are_gone(attempt: Path, pods: list[Object], *, suspended: bool) -> frozenset[str]:
+    """Return the pods that ran and are not there any more; remember those that run, and what image they have.
+
+    :param suspended: the Job is suspended: that its pods leave is no news, and they are remembered no more
+    """
     path = attempt / "seen.json"
     before = generations.read(path) or {}
     known = set(before.get("pods", ()))
+    if suspended:
+        if known:
+            generations.write(path, {**before, "pods": []})
+        return frozenset()
     running = {pod["metadata"]["name"] for pod in pods if (pod.get("status") or {}).get("phase") == "Running"}
     image = image_digest(pods) or before.get("image")
     if (new := running - known) or image != before.get("image"):

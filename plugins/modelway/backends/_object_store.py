@@ -111,6 +111,8 @@ def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> N
     for path, told in sorted(found.items()):
         name = path[len(place) :].lstrip("/")
         target = folder / name
+        if ".." in name.split("/") or not name:
+            continue
         if name == PREPARED or name.startswith("try-") and ("/pods/" in name or "/log-" in name):
             continue
         # Small files change without changing their size.

@@ -24,6 +24,8 @@ from modelway.backends import _environment as environment
 from modelway.backends import _processes as processes
 from modelway.failures import FailureKind, RetryRule
 from modelway.job import launch, memory, process_tree
+from modelway.job.ending import LARGEST_ERROR, LONGEST_REASON
+from modelway.job.left_files import document_below
 from modelway.job.usage import Account
 
 WATCH_SECONDS = 0.25
@@ -209,11 +211,10 @@ def _outcome(attempt: Path, returncode: int, stopped: dict[str, Any] | None) -> 
     if returncode < 0:
         name = signal.Signals(-returncode).name
         return failed(FailureKind.KILLED, f"the job's process was killed by {name}")
-    try:
-        reason = json.loads((attempt.parent / "error.json").read_text())["reason"]
-    except (FileNotFoundError, ValueError, KeyError):
+    reason = (document_below(attempt.parent, "error.json", most=LARGEST_ERROR) or {}).get("reason")
+    if not isinstance(reason, str):
         reason = f"the job's process ended with exit status {returncode}"
-    return failed(FailureKind.BAD_EXIT, reason)
+    return failed(FailureKind.BAD_EXIT, reason[:LONGEST_REASON])
 
 
 def _stop_the_rest(attempt: Path) -> None:

@@ -88,6 +88,8 @@ class Job:
     seed: int = 0
     code: Artifact | None = None
     inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    checkpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """what is known of the inputs that are checkpoints: name → ``{id, stage, step}``"""
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """name → ``{uri, digest, version}``"""
     interval: Mapping[str, str | None] = field(default_factory=dict)
@@ -110,6 +112,7 @@ class Job:
             "interval": {side: self.interval.get(side) for side in ("start", "end")},
             "partition": self.partition,
             "inputs": {name: f"inputs/{name}" for name in self.inputs},
+            "checkpoints": {name: dict(known) for name, known in self.checkpoints.items()},
             "digests": {
                 "code": self.code.digest if self.code else None,
                 **{name: artifact.digest for name, artifact in self.inputs.items()},

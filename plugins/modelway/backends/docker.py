@@ -24,6 +24,7 @@ from modelway.backends._merged_log import read_merged
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, image_of
 from modelway.errors import CapabilityMissing, JobLost, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.ending import checked_ending
 
 #: what this backend gives where the engine has it; lint reads it without importing this file
 POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process", "image"})
@@ -73,6 +74,7 @@ class DockerBackend:
                 do="Remove resources.disk, or choose the backend kubernetes",
             )
         self._refuse_gpus(options)
+        _refuse_references(options)
         cores = self.engine.info["NCPU"] if options.cpu else 0
         if options.cpu and options.cpu > cores:
             raise CapabilityMissing(
@@ -197,7 +199,8 @@ class DockerBackend:
         if inspected["State"].get("Running"):
             return self._over_time(handle, inspected) or status_of(inspected, ending=None, cancelled=False)
         folder = _folder_of(inspected, handle)
-        ending = files.read_json(self.engine.get(inspected["Id"], f"{folder}/exit-0.json"))
+        left = files.read_json(self.engine.get(inspected["Id"], f"{folder}/exit-0.json"))
+        ending = checked_ending(left) if left is not None else None
         marked = self.engine.get(inspected["Id"], f"{folder}/{generations.CANCELLED}")
         return status_of(inspected, ending=ending, cancelled=marked is not None)
 
@@ -304,6 +307,15 @@ class DockerBackend:
 
 
 BACKEND = DockerBackend
+
+
+def _refuse_references(options: Options) -> None:
+    for name, value in options.platform.get("env", {}).items():
+        if not isinstance(value, str):
+            raise CapabilityMissing(
+                f"the variable {name} of docker.env is a reference, and only a worker of Airflow reads its value",
+                do="Give the text itself where there is no Airflow",
+            )
 
 
 def _try(listed: Mapping[str, Any]) -> _Try | None:

@@ -23,14 +23,16 @@ from modelway.backends._kubernetes_launchers import WORK
 from modelway.backends._kubernetes_look import Look
 from modelway.backends._kubernetes_manifests import Manifest, digest, run_labels
 from modelway.backends._kubernetes_objects import Objects, handle_of_object, token_of
+from modelway.backends._kubernetes_pods import has_running_container, is_alive
 from modelway.backends._kubernetes_request import KubernetesRequest, request_of
-from modelway.backends._kubernetes_status import has_running_container, is_active, is_alive
+from modelway.backends._kubernetes_status import is_active
 from modelway.backends._kubernetes_tries import SUBMITTED, TryRecord, exits_of, handle_of
 from modelway.backends._merged_log import read_merged
 from modelway.backends._runner import runner_folder
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.left_files import write_below
 
 #: what this backend gives where the cluster has it; lint reads it without importing this file
 POSSIBLE = frozenset(
@@ -183,7 +185,7 @@ class KubernetesBackend:
                 waiting.append(manifest)
         for manifest in waiting:
             self.api.give(manifest, owner=owner or {})
-        (attempt / SUBMITTED).touch()
+        generations.mark(attempt / SUBMITTED)
         self._folders.push(attempt / SUBMITTED)
         return True
 
@@ -209,7 +211,7 @@ class KubernetesBackend:
             texts = [self.api.pod_log(record.namespace, pod["metadata"]["name"], lines=POD_LINES) for pod in pods]
         except SubmitFailed:
             return
-        (attempt / "log-0.txt").write_text("".join(texts))
+        write_below(attempt.parent, f"{attempt.name}/log-0.txt", "".join(texts).encode())
 
     def cancel(self, handle: Handle) -> None:
         """Delete the job with its pods and wait until nothing of it runs; see the port.
@@ -226,7 +228,7 @@ class KubernetesBackend:
                 self._delete(TryRecord.of_mark(handle.name, handle.mark))
             return
         if not self._look.status(attempt, now=True).state.is_terminal:
-            (attempt / generations.CANCELLED).touch()
+            generations.mark(attempt / generations.CANCELLED)
             self._folders.push(attempt / generations.CANCELLED)
         elif not self._leaves_something(record):
             self._folders.forget_heartbeats(attempt)

@@ -24,6 +24,7 @@ from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends import _generations as generations
 from modelway.backends import _processes as processes
+from modelway.backends._merged_log import read_log
 from modelway.backends._runner import runner_folder
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.errors import CapabilityMissing, JobLost
@@ -40,7 +41,6 @@ SUPERVISOR = "modelway.backends._supervise"
 #: what this backend gives where the machine has it; lint reads it without importing this file
 POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"})
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-LOG_BLOCK = 1 << 20
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 _WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is"
@@ -107,7 +107,7 @@ class LocalBackend:
 
     def _generation(self, request: LocalRequest) -> Path:
         """Return the folder of the generation that goes on, or of the new one that begins."""
-        existing = sorted(request.folder.glob("g*"), key=generations.number)
+        existing = generations.numbered(request.folder, "g*")
         if not existing:
             return request.folder / "g0"
         newest = existing[-1]
@@ -192,24 +192,14 @@ class LocalBackend:
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""
-        path = _attempt(handle) / "log.txt"
-        if not path.exists():
-            return "", offset
-        over = _status(_attempt(handle)).state.is_terminal
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(LOG_BLOCK)
-        whole = data.rfind(b"\n") + 1
-        # A line longer than a block, such as a progress bar's, is given in pieces.
-        if whole and len(data) == LOG_BLOCK or not over and len(data) < LOG_BLOCK:
-            data = data[:whole]
-        return data.decode(errors="replace"), offset + len(data)
+        attempt = _attempt(handle)
+        return read_log(attempt, "log.txt", offset, over=_status(attempt).state.is_terminal)
 
     def cancel(self, handle: Handle) -> None:
         """Stop the job's whole session; see the port."""
         attempt = _attempt(handle)
         if not _status(attempt).state.is_terminal:
-            (attempt / "cancelled").touch()
+            generations.mark(attempt / "cancelled")
         processes.abandon(attempt)
         processes.stop(attempt, grace_seconds=GRACE_SECONDS)
 
@@ -270,7 +260,7 @@ def _status(attempt: Path) -> JobStatus:
 
 
 def _last_try(generation: Path) -> Path | None:
-    tries = sorted(generation.glob("try-*"), key=generations.number)
+    tries = generations.numbered(generation, "try-*")
     return tries[-1] if tries else None
 
 

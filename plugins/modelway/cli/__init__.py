@@ -11,6 +11,7 @@ GROUPS = (
     "backfill",
     "demo",
     "diff",
+    "endpoint",
     "explain",
     "exports",
     "gc",

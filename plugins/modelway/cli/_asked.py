@@ -1,6 +1,7 @@
 """What the commands that ask the lineage share: the database, and times as people write them."""
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,6 +44,48 @@ def _there(opened: "Opened | None") -> "Opened":
             do="Run a model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
         )
     return opened
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add the words that name a version."""
+    text = "a model and a number, v3, an alias such as champion, or latest: digits 3, digits@3, digits champion"
+    parser.add_argument("version", metavar="MODEL VERSION | MODEL@VERSION", nargs="+", help=text)
+
+
+def read_version(words: Sequence[str]) -> tuple[str, str]:
+    """Return the model and the version that words name: ``digits 3``, ``digits v3``, ``digits@3``, ``digits champion``.
+
+    :raises ModelwayError: they name no version
+    """
+    found = read_versions(words)
+    if len(found) != 1:
+        raise ModelwayError("one version is named", do="Write MODEL VERSION, or MODEL@VERSION")
+    return found[0]
+
+
+def read_versions(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the models and versions that words name; a word without ``@`` is a version of the model before it.
+
+    :raises ModelwayError: a model comes without a version
+    """
+    found: list[tuple[str, str]] = []
+    model, is_open = "", False
+    for word in words:
+        name, sign, version = word.rpartition("@")
+        if sign and (name or model):
+            model, is_open = name or model, False
+            found.append((model, version))
+        elif model:
+            found.append((model, word))
+            is_open = False
+        else:
+            model, is_open = word, True
+    if is_open or not all(version for _, version in found):
+        raise ModelwayError(
+            f"which version of '{model}' is not said",
+            do=f"Write {model} 3, {model}@3, {model} champion or {model} latest",
+        )
+    return found
 
 
 def add_time(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from modelway.cli._tables import print_facts, print_table, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modelway.lineage.asset_record import AssetDetail, AssetDiff, AssetHistory, AssetReference, Holder
+    from modelway.lineage.asset_record import AssetDetail, AssetDiff, AssetHistory, AssetReference, AssetSummary, Holder
 
 
 def print_holders(holders: "Sequence[Holder]") -> None:
@@ -56,15 +56,20 @@ def _print_references(name: str, version: str, references: "Sequence[AssetRefere
         print_table(listed)
 
 
-def print_history(history: "AssetHistory") -> None:
-    """Print the versions of an asset and the moves of its aliases."""
+def print_versions(versions: "Sequence[AssetSummary]") -> None:
+    """Print versions of assets, a line each."""
     listed = table("VERSION", "ALIASES", "BYTES", "CREATED", "BY", "MESSAGE")
-    for each in history.versions:
+    for each in versions:
         created = f"{each.created_at:%Y-%m-%d %H:%M}Z"
         aliases = " ".join(each.aliases) or "-"
         row = (f"{each.asset}@{each.number}", aliases, f"{each.size:,}", created, each.created_by, each.message or "-")
         listed.add_row(*row)
     print_table(listed)
+
+
+def print_history(history: "AssetHistory") -> None:
+    """Print the versions of an asset and the moves of its aliases."""
+    print_versions(history.versions)
     moves = table("ALIAS", "VERSION", "AT", "BY", "REASON")
     for move in history.moves:
         version = "-" if move.number is None else f"{history.name}@{move.number}"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modelway.errors import ModelwayError, NotWritable
+from modelway.hooks.settings import make_private
 
 
 @contextmanager
@@ -18,6 +19,7 @@ def only_one(home: Path, *, command: str) -> Iterator[None]:
     :raises NotWritable: the folder cannot be written
     """
     try:
+        make_private(home)
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "home.lock").open("a+")
     except OSError as error:

@@ -6,6 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
+from modelway.lineage.verification import verified_text
+
 #: (task id, XCom key) → value or None
 Xcom = Callable[[str, str], Any]
 
@@ -61,8 +63,7 @@ def _selected(xcom: Xcom) -> list[tuple[str, str]]:
 def _verified(xcom: Xcom) -> list[tuple[str, str]]:
     if (verified := xcom("freeze.verify", "return_value")) is None:
         return []
-    batches = len(verified["batches"])
-    return [("verified", f"{batches} batch sizes, differs by at most {verified['max_abs_difference']:.1e}")]
+    return [("verified", verified_text(verified))]
 
 
 def _endpoint(xcom: Xcom, version: Mapping[str, Any]) -> str:

@@ -56,6 +56,8 @@ def _add_store_actions(actions: Any) -> None:
     find = _action(actions, "find", find_content, "tell which assets and models have a content, under any name")
     find.add_argument("content", metavar="FILE|sha256:…")
     find.add_argument("--json", action="store_true", help="print JSON")
+    every = _action(actions, "list", list_assets, "list every asset with its newest version")
+    every.add_argument("--json", action="store_true", help="print JSON")
     show = _action(actions, "show", show_version, "show a version: files, references, who refers to it")
     show.add_argument("version", metavar="VERSION", help=_VERSION)
     show.add_argument("--json", action="store_true", help="print JSON")
@@ -182,6 +184,15 @@ def find_content(args: argparse.Namespace) -> int:
     return 0 if found else 1
 
 
+def list_assets(args: argparse.Namespace) -> int:
+    """List every asset with its newest version."""
+    from modelway.cli._asset_text import print_versions
+
+    found = _assets("").newest()
+    (print_json if args.json else print_versions)(found)
+    return 0
+
+
 def show_version(args: argparse.Namespace) -> int:
     """Show a version."""
     from modelway.cli._asset_text import print_detail
@@ -221,9 +232,11 @@ def _folder(name: str) -> "AssetFolder":
 
 def _store() -> "ArtifactStore":
     from modelway.artifacts.store import ArtifactStore
-    from modelway.hooks.settings import load_settings
+    from modelway.hooks.settings import load_settings, make_private
 
-    return ArtifactStore(load_settings().artifact_root)
+    settings = load_settings()
+    make_private(settings.home)
+    return ArtifactStore(settings.artifact_root)
 
 
 def _assets(wanted: str) -> "AssetStore":
@@ -234,7 +247,7 @@ def _assets(wanted: str) -> "AssetStore":
     assets = open_assets_to_read(load_settings().lineage_url)
     if assets is None:
         raise UnknownAsset(
-            f"nothing is known of '{wanted}': the lineage is empty",
+            (f"nothing is known of '{wanted}': " if wanted else "there are no assets: ") + "the lineage is empty",
             do="Upload an asset, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
         )
     return assets

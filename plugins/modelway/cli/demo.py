@@ -5,7 +5,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,10 @@ from urllib.parse import quote
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
 from modelway.cli._dag_files import repository
+from modelway.cli._endpoints import local_endpoints, serving_lines, serving_names, start_endpoint, stop_endpoint
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
 from modelway.cli._leftovers import recorded_start
-from modelway.cli._serving import serving_lines
 from modelway.cli._traffic import Traffic
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
@@ -51,6 +51,7 @@ def demo(args: argparse.Namespace) -> int:
         if left:
             console.print(left, markup=False, highlight=False, soft_wrap=True)
         began = time.monotonic()
+        others = serving_names(settings)
         airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark)
         try:
             try:
@@ -62,7 +63,7 @@ def demo(args: argparse.Namespace) -> int:
         # Its own block: an interrupt in the instant before they are ignored must not pass it by.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
-                _stop(settings, airflow)
+                _stop(settings, airflow, others=others)
             _say_what_is_left(console, settings)
 
 
@@ -82,22 +83,24 @@ def _see_its_model() -> None:
         )
 
 
-def _stop(settings: Settings, airflow: LocalAirflow) -> None:
-    """Stop Airflow and its jobs, then what serves: an earlier ``modelway run`` may have started it."""
-    from modelway.endpoints.base import load_endpoint
-
+def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str]) -> None:
+    """Stop Airflow and its jobs, then what serves, but for the ``others``, which served before the demo began."""
     try:
         airflow.stop()
     finally:
-        load_endpoint("local", root=settings.endpoint_root).stop(MODEL)
+        for status in local_endpoints(settings):
+            if status.name == MODEL or status.name not in others:
+                stop_endpoint(settings, status.name, actor="demo")
 
 
 def _say_what_is_left(console: Any, settings: Settings) -> None:
     """Say what was stopped, what goes on, and which commands work now."""
     command = shlex.quote(display(Path(sys.argv[0])))
-    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings.endpoint_root), "from here:"]
+    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings), "from here:"]
     if latest := _next_version(settings) - 1:
         lines.append(f"  {command} show {MODEL} {latest}")
+    if local_endpoints(settings):
+        lines.append(f"  {command} endpoint start {MODEL}")
     lines.append(f"  {command} run {MODEL}")
     lines.append("  make demo" if repository() else f"  {command} demo")
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
@@ -151,31 +154,17 @@ def _next_version(settings: Settings) -> int:
 
 
 def _restore(console: Any, settings: Settings) -> None:
-    """Bring back what the endpoint served when the demo was last stopped, where the model spec says."""
-    from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
-    from modelway.spec.load import load_spec, models_folder
-
-    endpoint = load_endpoint("local", root=settings.endpoint_root)
-    status = endpoint.status(MODEL)
-    if status is None:
-        return
-    predictors = tuple(
-        Predictor(version=each.version, image=each.image, weight=each.weight) for each in status.predictors
-    )
-    spec = load_spec(models_folder() / MODEL)
-    status = endpoint.apply(
-        EndpointSpec(
-            name=MODEL,
-            model=MODEL,
-            predictors=predictors,
-            stable=status.stable,
-            host=spec.endpoint.host,
-            port=spec.endpoint.port,
-            model_path=spec.image.path,
-        )
-    )
-    weights = ", ".join(f"version {each.version} {each.weight} %" for each in predictors)
-    console.print(f"the endpoint serves again at {status.url} ({weights})", highlight=False)
+    """Bring back every endpoint of the home that does not answer; what cannot be brought back is said."""
+    for before in local_endpoints(settings):
+        if before.ready:
+            continue
+        try:
+            status = start_endpoint(settings, before.name, actor="demo")
+        except ModelwayError as error:
+            console.print(f"the endpoint {before.name} does not serve again: {error}", markup=False, highlight=False)
+            continue
+        weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
+        console.print(f"the endpoint {before.name} serves again at {status.url} ({weights})", highlight=False)
 
 
 class _Run:

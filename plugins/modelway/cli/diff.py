@@ -2,19 +2,18 @@
 
 import argparse
 import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._asked import open_records
+from modelway.cli._asked import open_records, read_versions
 from modelway.cli._tables import print_json, print_table, table
 from modelway.cli.lint import printable
 from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
     from modelway.lineage.difference_record import Change, CodeDifference, DiffRecord
-    from modelway.lineage.record import VersionDetail
 
 _SIGN = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
 #: of a long list of packages, statistics, tensors or files
@@ -42,12 +41,12 @@ def show_diff(args: argparse.Namespace) -> int:
     """
     from modelway.lineage.difference import difference
 
-    (model, a), (other, b) = _sides(args.words)
+    named = read_versions(args.words)
+    if len(named) != 2:
+        raise ModelwayError("two versions are compared", do="Write MODEL A B, or MODEL@A OTHER@B")
     store = open_records()
-    sides: list[VersionDetail] = []
-    for name, wanted in ((model, a), (other, b)):
-        sides.append(store.version(name, store.find(name, wanted)))
-    found = difference(*sides)
+    a, b = (store.version(model, store.find(model, wanted)) for model, wanted in named)
+    found = difference(a, b)
     found = replace(found, code=_counted(found.code))
     if args.json:
         print_json(found)
@@ -59,26 +58,17 @@ def show_diff(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sides(words: list[str]) -> tuple[tuple[str, str], tuple[str, str]]:
-    if len(words) == 3:
-        return (words[0], words[1]), (words[0], words[2])
-    pairs = [word.rpartition("@") for word in words]
-    if len(words) != 2 or any(not sign for _, sign, _ in pairs):
-        raise ModelwayError("two versions are compared", do="Write MODEL A B, or MODEL@A OTHER@B")
-    (model, _, a), (other, _, b) = pairs
-    return (model, a), (other, b)
-
-
 def _counted(code: "CodeDifference") -> "CodeDifference":
     """Add how many commits lie between, when the repository here knows them."""
     if code.commit_range is None:
         return code
-    words = ["git", "rev-list", "--count", "--end-of-options", code.commit_range]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return code
-    return replace(code, count=int(done.stdout)) if done.returncode == 0 else code
+    from modelway.artifacts.checkout import find_checkout
+
+    here = find_checkout(Path.cwd())
+    newest = code.commit_range.rpartition("..")[2]
+    words = ("rev-list", "--count", "--end-of-options", code.commit_range)
+    count = here.run(*words, commit=newest) if here else None
+    return code if count is None else replace(code, count=int(count))
 
 
 def lines_of(found: "DiffRecord") -> Iterator[str]:

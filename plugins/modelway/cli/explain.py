@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from modelway.lineage.record import FailureRecord, RunAccount
 
 _WIDTH = 9
+#: the rule of a try that a mark in Airflow ended, as ``modelway.triggers`` writes it
+_MARKED = "marked"
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -88,7 +90,7 @@ def _outcome(account: "RunAccount") -> str:
 
 
 def _told(failure: "FailureRecord", *, last: int) -> Iterator[str]:
-    yield _line("failed", _cause(failure))
+    yield _line("ended" if failure.rule == _MARKED else "failed", _cause(failure))
     if failure.advice:
         yield _line("to do", failure.advice)
     if failure.job:
@@ -104,6 +106,9 @@ def _cause(failure: "FailureRecord") -> str:
 
 
 def _then(failure: "FailureRecord", *, last: int) -> str:
+    if failure.rule == _MARKED:
+        later = failure.mended_by if failure.mended_by != failure.attempt else None
+        return "its job was stopped" + (f"; cleared since, try {later} succeeded" if later else "")
     if not failure.tried_again:
         again = "the same would happen again" if failure.rule == "fail" else "it had no try left"
         cleared = f"; cleared since, try {failure.mended_by} succeeded" if failure.mended_by else ""

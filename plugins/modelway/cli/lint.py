@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from modelway.names import nearest
 if TYPE_CHECKING:
     from modelway.spec.load import LoadedSpecs
     from modelway.spec.problems import Problem
+    from modelway.spec.rules import Finding
 
 FORMATS = ("text", "json", "github")
 
@@ -59,12 +60,23 @@ def lint(args: argparse.Namespace) -> int:
             found, unread = find_specs(path)
             files += found
             problems += (*misnamed(path.absolute() / FILE_NAME), *unread)
-    loaded = load_files(files, environment=args.env or "", every_environment=True)
+    loaded = load_files(files, environment=args.env or "", every_environment=True, more=_notifiers)
     problems += loaded.problems
     problems += unknown_to_all(loaded, files, args.env)
     good = f"{counted(len(loaded.specs), 'model spec')}, no problems"
-    print(printable({"text": _text, "json": _json, "github": _github}[args.format](problems, good)))
+    if loaded.warnings:
+        good += f", {counted(len(loaded.warnings), 'warning')}"
+    print(printable({"text": _text, "json": _json, "github": _github}[args.format](problems, loaded.warnings, good)))
     return 1 if problems else 0
+
+
+def _notifiers(data: Mapping[str, Any]) -> "Iterable[Finding]":
+    """Find what is no notifier; Airflow is loaded for a spec that names one."""
+    if not data.get("notifications"):
+        return ()
+    from modelway.dag.notify import notifier_findings
+
+    return notifier_findings(data)
 
 
 def unknown_to_all(loaded: "LoadedSpecs", files: Sequence[Path], environment: str | None) -> tuple["Problem", ...]:
@@ -86,27 +98,29 @@ def printable(text: str) -> str:
     return plain.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _text(problems: Sequence["Problem"], good: str) -> str:
+def _text(problems: Sequence["Problem"], warnings: Sequence["Problem"], good: str) -> str:
     from modelway.spec.problems import render
 
-    return render(problems) if problems else good
+    return "\n".join([render(problems) if problems else good, *map(str, warnings)])
 
 
-def _json(problems: Sequence["Problem"], good: str) -> str:
+def _json(problems: Sequence["Problem"], warnings: Sequence["Problem"], good: str) -> str:
     from modelway.spec.problems import display
 
-    return json.dumps([asdict(problem) | {"file": display(problem.file)} for problem in problems], indent=1)
+    return json.dumps(
+        [asdict(problem) | {"file": display(problem.file)} for problem in (*problems, *warnings)], indent=1
+    )
 
 
-def _github(problems: Sequence["Problem"], good: str) -> str:
+def _github(problems: Sequence["Problem"], warnings: Sequence["Problem"], good: str) -> str:
     """Return workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
     from modelway.spec.problems import display
 
     lines = []
-    for one in problems:
+    for one in (*problems, *warnings):
         place = {"file": display(one.file), "line": one.line, "col": one.column, "title": one.where or "model spec"}
         properties = ",".join(f"{key}={_property(str(value))}" for key, value in place.items() if value is not None)
-        lines.append(f"::error {properties}::{_data(one.message)}")
+        lines.append(f"::{one.severity} {properties}::{_data(one.message)}")
     return "\n".join(lines) if lines else good
 
 

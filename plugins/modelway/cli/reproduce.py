@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelway.cli._asked import add_version, open_records, read_version
 from modelway.cli._tables import print_json
 from modelway.cli._this_machine import places
 from modelway.errors import ModelwayError, NotWritable
@@ -30,8 +31,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "as recorded; nothing is served. Exit status: 0 the frozen model is the same byte for byte, 1 it is not, or it "
         "cannot be run again.",
     )
-    reproduce.add_argument("model", metavar="MODEL")
-    reproduce.add_argument("version", metavar="VERSION", help="a number, v3, an alias such as champion, or latest")
+    add_version(reproduce)
     reproduce.add_argument("--keep", metavar="FOLDER", help="keep the home of the run there; default: it is removed")
     reproduce.add_argument("--json", action="store_true", help="print JSON; what the run prints goes to stderr")
     reproduce.set_defaults(run=reproduce_version)
@@ -44,15 +44,15 @@ def reproduce_version(args: argparse.Namespace) -> int:
     :raises UnknownVersion: the model has no such version or alias
     :raises ModelwayError: it cannot be run again
     """
-    from modelway.cli._asked import open_records
     from modelway.cli._reproduction import prepare
     from modelway.hooks.settings import load_settings
     from modelway.lineage.difference import difference
     from modelway.lineage.store import open_to_read
 
     store = open_records()
-    recorded = store.version(args.model, store.find(args.model, args.version))
-    base = store.version(args.model, recorded.base) if recorded.base is not None else None
+    model, wanted = read_version(args.version)
+    recorded = store.version(model, store.find(model, wanted))
+    base = store.version(model, recorded.base) if recorded.base is not None else None
     with _home(args.keep) as home:
         plan = prepare(recorded, base, settings=load_settings(), home=home)
         command = [sys.executable, "-P", "-c", _MODELWAY, "run", *plan.words]
@@ -64,7 +64,7 @@ def reproduce_version(args: argparse.Namespace) -> int:
             )
         made = open_to_read(plan.lineage_url)
         assert made is not None  # the run registered its version
-        again = made.version(args.model, made.find(args.model, "latest"))
+        again = made.version(model, made.find(model, "latest"))
     found = difference(recorded, again)
     # The rest of the archive tells of the run, too: how long its parts took is never the same.
     is_same = found.is_same_model
@@ -117,8 +117,11 @@ def _home(keep: str | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="modelway-reproduce-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
         return
+    from modelway.hooks.settings import make_private
+
     home = Path(keep).absolute()
     try:
+        make_private(home)
         home.mkdir(parents=True, exist_ok=True)
         if any(home.iterdir()):
             raise ModelwayError("the folder is not empty", where=str(home), do="Name a new one with --keep")

@@ -1,9 +1,17 @@
-"""``modelway serving [MODEL]``: which versions serve where, since when, by whom."""
+"""``modelway serving [MODEL]``: which versions serve where, since when, by whom, and whether they answer now."""
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from modelway.cli._asked import add_time, open_asked, time_of
 from modelway.cli._tables import print_json, print_table, table
+
+if TYPE_CHECKING:
+    from modelway.endpoints.base import EndpointStatus
+    from modelway.lineage.query_record import ServingRecord
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,16 +29,44 @@ def show_serving(args: argparse.Namespace) -> int:
     :raises UnknownModel: nothing was ever registered for the model
     """
     found = open_asked().serving(model=args.model, at=time_of(args.at))
+    here = {} if args.at else _here()
+    rows = [(each, *_place(each, here.get(each.endpoint), then=bool(args.at))) for each in found]
     if args.json:
-        print_json(found)
+        print_json([asdict(each) | {"url": url, "state": state} for each, url, state in rows])
         return 0
     if not found:
         print("nothing serves" if args.at is None else f"nothing served at {args.at}")
         return 0
-    shown = table("ENDPOINT", "VERSION", "WEIGHT", "SINCE", "SERVES SINCE", "BY", "RUN")
-    for each in found:
-        times = (f"{time:%Y-%m-%d %H:%M:%S}Z" for time in (each.since, each.serving_since))
+    shown = table("ENDPOINT", "VERSION", "WEIGHT", "STATE", "ADDRESS", "SINCE", "SERVES SINCE", "BY", "RUN")
+    for each, url, state in rows:
+        times = (_time(time) for time in (each.since, each.serving_since))
         version = f"{each.model} v{each.version}"
-        shown.add_row(each.endpoint, version, f"{each.weight} %", *times, each.actor, each.run_id or "-")
+        place = (state, url or "-")
+        shown.add_row(each.endpoint, version, f"{each.weight} %", *place, *times, each.actor, each.run_id or "-")
     print_table(shown)
     return 0
+
+
+def _here() -> Mapping[str, "EndpointStatus"]:
+    """Return the endpoints of this machine by name."""
+    from modelway.cli._endpoints import local_endpoints
+    from modelway.hooks.settings import load_settings
+
+    return {status.name: status for status in local_endpoints(load_settings())}
+
+
+def _place(each: "ServingRecord", status: "EndpointStatus | None", *, then: bool) -> tuple[str | None, str]:
+    """Return the endpoint's address and what the version does: as it is where it is here, else as it was recorded."""
+    if status is not None:
+        ready = any(one.ready for one in status.predictors if one.version == each.version)
+        if not status.stopped:
+            return status.url, "answers" if ready and status.gateway_ready else "does not answer"
+    if each.stopped_at is not None:
+        return each.url, f"stopped {_time(each.stopped_at)}"
+    if status is not None:
+        return status.url, "stopped"
+    return each.url, "served" if then else "not on this machine"
+
+
+def _time(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"

@@ -5,9 +5,10 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from modelway.cli._asked import add_time, open_asked, time_of
+from modelway.cli._asked import add_time, add_version, open_asked, read_version, time_of
 from modelway.cli._tables import print_json, print_table, table
 from modelway.errors import ModelwayError, UnknownModel
+from modelway.lineage.verification import is_on_examples_alone, verified_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,35 +20,39 @@ if TYPE_CHECKING:
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the two commands."""
     versions = subparsers.add_parser("versions", help="list the versions of a model, newest first")
-    versions.add_argument("model", metavar="MODEL")
+    versions.add_argument("model", metavar="MODEL", nargs="?", help="default: every model")
     order = versions.add_mutually_exclusive_group()
     order.add_argument("--lowest", metavar="METRIC", help="sort by a metric, the lowest first")
     order.add_argument("--highest", metavar="METRIC", help="sort by a metric, the highest first")
     versions.add_argument("--json", action="store_true", help="print JSON")
     versions.set_defaults(run=list_versions)
     show = subparsers.add_parser("show", help="show the whole record of a version")
-    show.add_argument("model", metavar="MODEL")
-    show.add_argument("version", metavar="VERSION", help="a number, v3, an alias such as champion, or latest")
+    add_version(show)
     add_time(show)
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(run=show_version)
 
 
 def list_versions(args: argparse.Namespace) -> int:
-    """Print the versions of a model.
+    """Print the versions of a model, or of every model.
 
     :raises UnknownModel: nothing was ever registered for it
     :raises ModelwayError: no version has the metric to sort by
     """
-    found = _store(args.model).versions(args.model)
+    store = _store(args.model)
+    models = [args.model] if args.model else [model.name for model in store.models()]
+    found = [version for model in models for version in store.versions(model)]
     if metric := args.lowest or args.highest:
         found = _by_metric(found, metric, highest=bool(args.highest))
     if args.json:
         print_json(found)
         return 0
-    listed = table("VERSION", "ALIASES", "WEIGHT", "METRICS", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN")
+    first = [] if args.model else ["MODEL"]
+    listed = table(
+        *first, "VERSION", "ALIASES", "WEIGHT", "METRICS", "VERIFIED", "CHECKPOINT", "IMAGE", "CREATED", "BY", "RUN"
+    )
     for version in found:
-        listed.add_row(*_row(version))
+        listed.add_row(*([version.model] if first else []), *_row(version))
     print_table(listed)
     return 0
 
@@ -73,10 +78,10 @@ def show_version(args: argparse.Namespace) -> int:
     :raises UnknownModel: nothing was ever registered for it
     :raises UnknownVersion: the model has no such version or alias
     """
-    store = _store(args.model)
-    at = time_of(args.at)
-    number = store.find(args.model, args.version) if at is None else open_asked().find_at(args.model, args.version, at)
-    found = store.version(args.model, number)
+    model, wanted = read_version(args.version)
+    store, at = _store(model), time_of(args.at)
+    number = store.find(model, wanted) if at is None else open_asked().find_at(model, wanted, at)
+    found = store.version(model, number)
     if args.json:
         print_json(found)
         return 0
@@ -86,14 +91,15 @@ def show_version(args: argparse.Namespace) -> int:
     return 0
 
 
-def _store(model: str) -> "LineageStore":
+def _store(model: str | None) -> "LineageStore":
     from modelway.hooks.settings import load_settings
     from modelway.lineage.store import open_to_read
 
     store = open_to_read(load_settings().lineage_url)
     if store is None:
         raise UnknownModel(
-            f"there is no version of '{model}': nothing was registered yet",
+            (f"there is no version of '{model}': " if model else "there are no versions: ")
+            + "nothing was registered yet",
             do="Run the model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was registered",
         )
     return store
@@ -106,12 +112,19 @@ def _row(version: "VersionSummary") -> list[str]:
         " ".join(version.aliases) or "-",
         ", ".join(weights) or "-",
         "  ".join(f"{name} {_number(value)}" for name, value in sorted(version.metrics.items())) or "-",
+        _verified(version),
         version.checkpoint,
         version.image.digest.removeprefix("sha256:")[:12] if version.image else "-",
         f"{version.created_at:%Y-%m-%d %H:%M}Z",
         version.created_by,
         version.run_id,
     ]
+
+
+def _verified(version: "VersionSummary") -> str:
+    if version.verification is None:
+        return "-"
+    return "examples only" if is_on_examples_alone(version.verification) else f"{version.verification['rows']:,} rows"
 
 
 def _number(value: float | None) -> str:
@@ -132,6 +145,7 @@ def _print_facts(detail: "VersionDetail") -> None:
         "Model digest": version.model_digest,
         "Archive": f"{version.archive_digest} {version.archive_size} bytes",
         "": version.archive_uri,
+        "Verified": verified_text(version.verification),
         "Image": version.image.reference if version.image else "-",
         "Code": run.code_digest or "-",
         "Commit": commit,

@@ -1,5 +1,6 @@
 """The order of a model's stages, as a DAG."""
 
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from modelway.dag.documentation import model_page, stage_page
 from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, tell_task_failure
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.divide import DivideCheckpointsOperator
@@ -28,6 +30,7 @@ from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
 
+_log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: what moves it goes one at a time
 _ALONE = {"max_active_tis_per_dag": 1}
 
@@ -45,27 +48,39 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
     loaded = load_specs(folder) if wanted is None else load_files([folder / wanted / FILE_NAME])
     if wanted is None and (unknown := unknown_environment(loaded, folder=folder, environment=None)):
         raise invalid_spec(unknown)
-    return {name: build_dag(spec) for name, spec in loaded.specs.items()}
+    dags = {}
+    for name, spec in loaded.specs.items():
+        try:
+            dags[name] = build_dag(spec)
+        # What Airflow refuses in one model is that model's problem alone; a task that starts has no other.
+        except Exception as error:
+            if wanted is not None:
+                raise
+            _log.exception("the model %s has no DAG: %s", name, error)
+    return dags
 
 
 def build_dag(spec: ModelSpec) -> DAG:
     """Return the DAG of one model: package, plan, train, evaluate, freeze, serve."""
-    with DAG(
-        dag_id=spec.model,
-        description=spec.description or None,
-        tags={"modelway", *spec.tags},
-        max_active_runs=spec.max_active_runs,
-        default_args={
-            "owner": spec.owner,
-            "retries": spec.retries,
-            "retry_delay": timedelta(seconds=spec.retry_delay_seconds),
-            "on_failure_callback": tell_task_failure,
-        },
-        doc_md=model_page(spec),
-        schedule=schedule_of(spec),
-        **run_dates(spec),
-        **callbacks(spec),
-    ) as dag:
+    with (
+        checked_by_the_spec(),
+        DAG(
+            dag_id=spec.model,
+            description=spec.description or None,
+            tags={"modelway", *spec.tags},
+            max_active_runs=spec.max_active_runs,
+            default_args={
+                "owner": spec.owner,
+                "retries": spec.retries,
+                "retry_delay": timedelta(seconds=spec.retry_delay_seconds),
+                "on_failure_callback": tell_task_failure,
+            },
+            doc_md=model_page(spec),
+            schedule=schedule_of(spec),
+            **run_dates(spec),
+            **callbacks(spec),
+        ) as dag,
+    ):
         package = PackageCodeOperator(
             task_id="package",
             model=spec.model,
@@ -208,6 +223,7 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             port=spec.endpoint.port,
             path=spec.image.path,
             tolerance=_tolerance(spec),
+            allow_signature_change=spec.rollout.allow_signature_change,
             doc_md="Starts a predictor of the version, without traffic",
             **_ALONE,
         ).output

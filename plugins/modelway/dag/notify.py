@@ -5,13 +5,16 @@ processor, for a deadline in the executor. A notifier that cannot be imported or
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
+from modelway.spec.allowed import check_notifier, is_usable
 from modelway.spec.model import ModelSpec
-from modelway.spec.sections import NotifierSection
+from modelway.spec.problems import Refusal, shown
+from modelway.spec.rules import Finding
+from modelway.spec.sections import NotificationsSection, NotifierSection
 from modelway.spec.units import format_duration
 
 _log = logging.getLogger(__name__)
@@ -95,11 +98,61 @@ def call_notifiers(
     _log.info("%s", message)
     for path, args in notifiers:
         try:
-            module, _, name = path.rpartition(".")
-            notifier = getattr(import_module(module), name)(**args)
+            notifier = load_notifier(path)(**args)
             notifier({**context, MESSAGE: message})
         except Exception as error:
             _log.error("the notifier %s failed: %s: %s", path, type(error).__name__, error)
+
+
+def load_notifier(path: str) -> Any:
+    """Return the class of a notifier; what is on no list is not imported, and what is no notifier is not called.
+
+    :raises Refusal: it is none that a spec may name
+    :raises ImportError: its module cannot be imported
+    """
+    from airflow.sdk import BaseNotifier
+
+    module, _, name = check_notifier(path).rpartition(".")
+    found = getattr(import_module(module), name, None)
+    if isinstance(found, type) and issubclass(found, BaseNotifier):
+        return found
+    what = f"{shown(path)} is {'no notifier' if found else 'not there'}"
+    raise Refusal(what, do=f"Name a class of {module} that inherits from Airflow's BaseNotifier")
+
+
+def notifier_findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Find what specs may name in a spec's values and is no notifier, by importing it.
+
+    A package that is not installed here is not missed: it may be where the runs are.
+    """
+    for event in NotificationsSection.model_fields:
+        for index, one in enumerate(_list(data, "notifications", event)):
+            name = one.get("notifier") if isinstance(one, Mapping) else None
+            if isinstance(name, str) and is_usable(name) and (refusal := _refusal(name)):
+                yield Finding(("notifications", event, index, "notifier"), refusal)
+
+
+def _list(data: Mapping[str, Any], *path: str) -> Sequence[Any]:
+    for part in path:
+        found = data.get(part)
+        data = found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, list) else ()
+
+
+def _refusal(name: str) -> Refusal | None:
+    try:
+        load_notifier(name)
+    except Refusal as refusal:
+        return refusal
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        # Of a package that is there, a part of that name is not.
+        parts = missing.count(".") - (2 if missing.startswith("airflow.providers.") else 0)
+        if parts > 0 and name.startswith(f"{missing}."):
+            return Refusal(f"{shown(name)} is not there: there is no module {missing}")
+    except Exception as error:
+        return Refusal(f"{shown(name)} cannot be imported: {type(error).__name__}: {error}")
+    return None
 
 
 def callbacks(spec: ModelSpec) -> dict[str, Any]:

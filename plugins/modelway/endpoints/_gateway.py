@@ -3,20 +3,24 @@
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
 
 from modelway.artifacts.whole_files import replace_file, writing
 from modelway.endpoints import _process
-from modelway.endpoints._haproxy import Runtime, addresses, config, find_haproxy, plan, socket_path
+from modelway.endpoints._haproxy import addresses, config, find_haproxy, is_current, plan
+from modelway.endpoints._runtime import Runtime, socket_path
 from modelway.endpoints._state import State, write_state
 from modelway.errors import EndpointNotReady, PortTaken
 
 #: seconds until it answers on its socket, and until a server's health check has run
 _START = 10.0
 _TRIES = 3
+
+#: server to its row of ``show stat``
+Rows = Mapping[str, Mapping[str, str]]
 
 
 def marker(folder: Path) -> str:
@@ -56,7 +60,8 @@ def ensure(folder: Path, state: State, *, host: str, port: int | None) -> None:
     :raises PortTaken: when another program holds the port that was named
     :raises EndpointNotReady: when it does not start
     """
-    if is_running(folder, state) and host == state.host and port in (None, state.port):
+    same = host == state.host and port in (None, state.port) and is_current(folder / "haproxy.cfg")
+    if same and is_running(folder, state):
         return
     stop(folder, state)
     state.host = host
@@ -87,32 +92,39 @@ def push(folder: Path, state: State) -> None:
     gateway.set_plan(plan(state))
 
 
-def counters(row: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
-    """Return the counts of one slot, given its rows ``BACKEND``, ``main`` and ``stable`` of ``show stat``."""
+def counters(slot: Rows, pinned: Rows) -> dict[str, int]:
+    """Return the counts of one version, given the rows of ``show stat`` of its two backends by server.
 
-    def number(server: str, *columns: str) -> int:
-        return sum(int(row[server][column] or 0) for column in columns)
-
+    A backend's row counts requests and what the client got in the end; columns of a server that count its tries, such
+    as ``eresp``, say nothing about requests.
+    """
+    whole = [slot["BACKEND"], pinned["BACKEND"]]
+    elsewhere = slot["stable"]
     answers = [f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")]
+    failed = {name: _sum(whole, name) - _sum([elsewhere], name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
     return {
-        "requests": number("BACKEND", "req_tot"),
-        "client_errors": number("BACKEND", "hrsp_4xx"),
-        "server_errors": max(0, number("BACKEND", "hrsp_5xx") - number("stable", "hrsp_5xx")),
-        "connection_errors": number("main", "econ", "eresp"),
-        "rerouted": number("stable", *answers),
+        "requests": _sum(whole, "stot"),
+        "client_errors": failed["hrsp_4xx"],
+        "server_errors": failed["hrsp_5xx"],
+        "broken_answers": failed["srv_abrt"],
+        "rerouted": _sum([elsewhere], *answers),
     }
 
 
 def slot_counters(folder: Path, slot: int) -> dict[str, int]:
     """Return the counts of one slot since the gateway started."""
     stats = runtime(folder).stats()
-    return counters({name: stats[f"slot{slot}", name] for name in ("BACKEND", "main", "stable")})
+    slots = {name: stats[f"slot{slot}", name] for name in ("BACKEND", "stable")}
+    return counters(slots, {"BACKEND": stats[f"pinned{slot}", "BACKEND"]})
 
 
 def wait_empty(folder: Path, slot: int, *, patience: float) -> None:
     """Wait until a slot that gets no more requests has answered those it has, ``patience`` seconds at most."""
     end = time.monotonic() + patience
-    while int(runtime(folder).stats()[f"slot{slot}", "BACKEND"]["scur"]) and time.monotonic() < end:
+    while time.monotonic() < end:
+        stats = runtime(folder).stats()
+        if not any(int(stats[f"{kind}{slot}", "BACKEND"]["scur"]) for kind in ("slot", "pinned")):
+            return
         time.sleep(0.02)
 
 
@@ -127,7 +139,8 @@ def _start(folder: Path, state: State) -> bool:
     """Start the gateway from the state as it is, so that it is right from its first request."""
     with writing(folder):
         replace_file(path=folder / "haproxy.cfg", data=config(state, socket_file=socket_path(folder)).encode())
-        replace_file(path=folder / "plan.map", data=f"plan {plan(state)}\n".encode())
+        entries = "".join(f"{key} {value}\n" for key, value in plan(state).items())
+        replace_file(path=folder / "plan.map", data=entries.encode())
     began = time.time()
     argv = [find_haproxy(), "-db", "-f", marker(folder)]
     state.gateway_pid = _process.spawn(argv, folder=folder, log=folder / "gateway.log")
@@ -158,6 +171,10 @@ def _wait_up(gateway: Runtime, state: State) -> None:
                 do="Apply the endpoint again",
             )
         time.sleep(0.02)
+
+
+def _sum(rows: Iterable[Mapping[str, str]], *columns: str) -> int:
+    return sum(int(row[column] or 0) for row in rows for column in columns)
 
 
 def _is_free(host: str, port: int) -> bool:

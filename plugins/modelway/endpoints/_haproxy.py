@@ -1,47 +1,32 @@
-"""HAProxy as the gateway: its configuration, and what is said to it over its runtime socket.
+"""HAProxy as the gateway: its configuration, and the map by which it finds the version of a request.
 
-The configuration has a fixed number of backends (slots). Versions move in and out of them over the socket, and one
-map entry, ``plan``, holds all shares, so that one ``set map`` changes them together. Nothing of this needs a reload.
+The configuration has a fixed number of backends (slots). Versions move in and out of them over the socket, and one map
+holds all shares and the slot of every version, so that one commit changes them together. No change needs a reload.
 Formats: HAProxy 2.8's configuration and management manuals.
 """
 
 import contextlib
-import csv
-import hashlib
-import os
 import shutil
-import socket
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from modelway.endpoints._state import SLOTS, State
 from modelway.endpoints.base import BUCKETS, MAX_PREDICTORS, shares
-from modelway.errors import CapabilityMissing, EndpointNotReady, NotWritable
+from modelway.errors import CapabilityMissing
 
+#: first line of the configuration; another number than that of a running gateway's file means another configuration
+_FORM = "# Written by modelway, form 2. Changed over the socket once the gateway runs."
 #: address of a server that is not there; port 9 is the discard service
 _NOWHERE = "127.0.0.1:9"
-#: a unix socket's path has at most 107 bytes, and HAProxy binds a longer temporary name first
-_LONGEST_SOCKET_PATH = 85
-
-#: idle connections that the gateway keeps to each server
-_IDLE = 16
-#: A killed server resets its connections one after the other, and the kernel takes new ones for it until the last
-#: moment. So a request may meet each idle one, one just made, and a refusal, before the server counts as down.
-_RETRIES = _IDLE + 4
-
-#: (backend, server) to the row of ``show stat``
-Stats = Mapping[tuple[str, str], Mapping[str, str]]
 
 _CONFIG = """\
-# Written by modelway when the gateway starts; changed afterwards over the socket only.
+{form}
 global
     stats socket "{socket}" mode 600 level admin
     nbthread 1
     maxconn 1000
     noreuseport
     hard-stop-after 3s
-    # requests up to this size can be sent again to another server
+    # so much of a body is here before a server is given the request
     tune.bufsize 65536
 
 defaults
@@ -50,17 +35,34 @@ defaults
     timeout client 60s
     timeout server 300s
     timeout queue 10s
-    timeout http-request 30s
-    retries {retries}
-    option redispatch 1
+    # for the head of a request, and as much of its body as the buffer takes
+    timeout http-request 10s
+    timeout http-keep-alive 60s
     option http-buffer-request
-    retry-on conn-failure empty-response junk-response
-    # one refused connection takes a server out until its next check, so that the retry goes to the other one;
-    # connections that break off do not, there must be more retries than idle connections
-    default-server inter 200ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down pool-max-conn {idle}
+    # A connection per request: one that is used again may break while a request is on its way, and HAProxy then closes
+    # the client's connection without an answer and counts no request.
+    option http-server-close
+    # Only a request that no server was given is tried again: its connection was refused.
+    retry-on conn-failure
+    retries 3
+    option redispatch 1
+    # One refused connection takes a server out until its next check, so that the next try goes to the other one. A
+    # server that answers its check late is busy, not gone.
+    timeout check 5s
+    default-server inter 200ms fall 3 rise 1 observe layer4 error-limit 1 on-error mark-down
+{errors}
 
 frontend entry
     bind {bind}
+    # a URL that names a version is for that version alone
+    http-request set-var(txn.version) path,url_dec,field(6,/) \
+if {{ path,url_dec -m reg ^/v2/models/[^/]+/versions/[^/]+(/|$) }}
+    http-request set-var(txn.pinned) str(version/),concat(,txn.version),map(plan.map) \
+if {{ var(txn.version) -m found }}
+    http-request set-var(txn.known) str(versions),map(plan.map)
+    http-request return status 404 content-type application/json lf-string \
+'{{"error":"there is no version %[var(txn.version),json(utf8s)] behind this endpoint, there are %[var(txn.known)]"}}' \
+if {{ var(txn.version) -m found }} !{{ var(txn.pinned) -m found }}
     # a bucket per request: the same one for the same user
     http-request set-var(txn.bucket) rand({buckets})
     http-request set-var(txn.bucket) req.fhdr(x-user),xxh32,mod({buckets}) if {{ req.fhdr(x-user) -m len gt 0 }}
@@ -73,18 +75,37 @@ backend nothing
     http-request return status 503 content-type application/json string '{{"error":"no version serves here"}}'
 """
 
+#: what the gateway itself answers
+_ERRORS = {
+    400: "this is not an HTTP request",
+    408: "the request did not arrive within 10 seconds",
+    502: "the server ended or broke off while it had this request, which no other server was given",
+    503: "no server of this version answers",
+    504: "the server did not answer within 300 seconds",
+}
+
+_ERROR = """    http-error status {status} content-type application/json string '{{"error":"{text}"}}'"""
+
 _RULE = """\
     http-request set-var(txn.bound{at}) var(txn.plan),word({first},:)
     http-request set-var(txn.slot) var(txn.plan),word({second},:) if !{{ var(txn.slot) -m found }} \
 {{ var(txn.bound{at}) -m found }} {{ var(txn.bucket),sub(txn.bound{at}) lt 0 }}
 """
 
+_CHOICE = """\
+    use_backend pinned{slot} if {{ var(txn.pinned) -m str {slot} }}
+    use_backend slot{slot} if !{{ var(txn.pinned) -m found }} {{ var(txn.slot) -m str {slot} }}
+"""
+
 _BACKEND = """
 backend slot{slot}
     option httpchk GET /v2/health/ready
     server main {main} check{main_state}
-    # answers what this version cannot
+    # answers while this version's server refuses connections
     server stable {stable} check backup{stable_state}
+
+backend pinned{slot}
+    server main {main} track slot{slot}/main
 """
 
 
@@ -106,8 +127,17 @@ def find_haproxy() -> str:
     return found
 
 
-def plan(state: State) -> str:
-    """Return the plan: stable version first, so that users of another one stay with it while it grows."""
+def plan(state: State) -> dict[str, str]:
+    """Return the entries of the gateway's map: the shares, and the slot of every version.
+
+    The stable version comes first, so that users of another one stay with it while it grows.
+    """
+    versions = [server.version for server in state.wanted]
+    slots = {f"version/{server.version}": str(server.slot) for server in state.wanted}
+    return {"plan": _shares(state), "versions": ",".join(map(str, versions)) or "none", **slots}
+
+
+def _shares(state: State) -> str:
     stable = state.stable_server()
     others = [server for server in state.wanted if server is not stable]
     ordered = [stable, *others] if stable is not None else others
@@ -126,12 +156,14 @@ def addresses(state: State) -> dict[tuple[str, str], str | None]:
     """Return the address of every server of every slot; None for one that is not to be used."""
     stable = state.stable_server()
     result: dict[tuple[str, str], str | None] = {
-        (f"slot{slot}", name): None for slot in range(SLOTS) for name in ("main", "stable")
+        place: None
+        for slot in range(SLOTS)
+        for place in ((f"slot{slot}", "main"), (f"slot{slot}", "stable"), (f"pinned{slot}", "main"))
     }
     for server in state.servers:
-        if server.port is None:
-            continue
-        result[f"slot{server.slot}", "main"] = f"127.0.0.1:{server.port}"
+        if server.port is not None:
+            result[f"slot{server.slot}", "main"] = f"127.0.0.1:{server.port}"
+            result[f"pinned{server.slot}", "main"] = f"127.0.0.1:{server.port}"
         if stable is not None and stable is not server and stable.port is not None:
             result[f"slot{server.slot}", "stable"] = f"127.0.0.1:{stable.port}"
     return result
@@ -140,15 +172,15 @@ def addresses(state: State) -> dict[tuple[str, str], str | None]:
 def config(state: State, *, socket_file: Path) -> str:
     """Return the configuration for a gateway that starts now."""
     rules = "".join(_RULE.format(at=at, first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS)) + "".join(
-        f"    use_backend slot{slot} if {{ var(txn.slot) -m str {slot} }}\n" for slot in range(SLOTS)
+        _CHOICE.format(slot=slot) for slot in range(SLOTS)
     )
     text = _CONFIG.format(
+        form=_FORM,
         socket=socket_file,
         bind=f"{state.host}:{state.port}",
         buckets=BUCKETS,
         rules=rules.rstrip("\n"),
-        retries=_RETRIES,
-        idle=_IDLE,
+        errors="\n".join(_ERROR.format(status=status, text=text) for status, text in _ERRORS.items()),
     )
     where = addresses(state)
     for slot in range(SLOTS):
@@ -163,73 +195,10 @@ def config(state: State, *, socket_file: Path) -> str:
     return text
 
 
-def socket_path(folder: Path) -> Path:
-    """Return the path of the runtime socket: in the endpoint's folder, or in a short one when that is too long.
-
-    :raises NotWritable: when the short folder belongs to somebody else
-    """
-    path = folder / "haproxy.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
-        return path
-    short = Path(tempfile.gettempdir()) / f"modelway-{os.getuid()}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    found = short.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise NotWritable("is not a private folder of this user", where=str(short), do="Remove it, or set TMPDIR")
-    return short / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}.sock"
-
-
-class Runtime:
-    """The runtime socket of one gateway."""
-
-    def __init__(self, path: Path) -> None:
-        """Keep the path; every command is a connection of its own."""
-        self._path = path
-
-    def ask(self, command: str) -> str:
-        """Send a command and return the answer.
-
-        :raises EndpointNotReady: when the gateway does not answer
-        """
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(5)
-                connection.connect(str(self._path))
-                connection.sendall(f"{command}\n".encode())
-                parts = []
-                while part := connection.recv(65536):
-                    parts.append(part)
-        except OSError as error:
-            raise EndpointNotReady(
-                f"the gateway does not answer ({error})", where=str(self._path), do="Apply the endpoint again"
-            ) from error
-        return b"".join(parts).decode().strip()
-
-    def stats(self) -> Stats:
-        """Return the counters of all backends and servers."""
-        rows = csv.DictReader(self.ask("show stat").removeprefix("# ").splitlines())
-        return {(row["pxname"], row["svname"]): row for row in rows}
-
-    def set_addresses(self, wanted: Mapping[tuple[str, str], str | None]) -> None:
-        """Bring every server to its address, or out of use; only what differs is changed."""
-        stats = self.stats()
-        for (backend, name), address in wanted.items():
-            row = stats[backend, name]
-            if address is None:
-                if not row["status"].startswith("MAINT"):
-                    self._order(f"set server {backend}/{name} state maint")
-                continue
-            if row["addr"] != address:
-                host, _, port = address.rpartition(":")
-                self._order(f"set server {backend}/{name} addr {host} port {port}", answers=("changed", "no need"))
-            if row["status"].startswith("MAINT"):
-                self._order(f"set server {backend}/{name} state ready")
-
-    def set_plan(self, text: str) -> None:
-        """Change all shares at once."""
-        self._order(f"set map plan.map plan {text}")
-
-    def _order(self, command: str, answers: tuple[str, ...] = ()) -> None:
-        answer = self.ask(command)
-        if answer and not any(word in answer for word in answers):
-            raise EndpointNotReady(f"the gateway refused '{command}': {answer}", do="Apply the endpoint again")
+def is_current(configuration: Path) -> bool:
+    """Return whether a gateway's configuration file has the form that :func:`config` writes."""
+    try:
+        with configuration.open() as file:
+            return file.readline().rstrip("\n") == _FORM
+    except OSError:
+        return False

@@ -15,6 +15,7 @@ import modelway
 
 #: variables of the starter that a server may see: none of Airflow's, no credentials
 _PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_PROGRAMS = {"modelway.server", "modelway.endpoints._supervisor"}
 #: (starter, child) by the child's id, kept so that children are reaped once they end
 _children: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
 
@@ -51,6 +52,13 @@ def exit_status(pid: int) -> int | None:
     """Return the exit status of an ended process that this one started, None when it runs or is not known here."""
     child = _child(pid)
     return None if child is None else child.poll()
+
+
+def reap() -> None:
+    """Take note of children that have ended, so that none stays as a zombie."""
+    for pid, (starter, child) in list(_children.items()):
+        if starter == os.getpid() and child.poll() is not None:
+            del _children[pid]
 
 
 def strays(folder: Path, known: Mapping[int, str]) -> Iterator[tuple[int, str]]:
@@ -117,4 +125,4 @@ def _child(pid: int) -> subprocess.Popen[bytes] | None:
 
 
 def _ours(argv: Sequence[str]) -> bool:
-    return "modelway.server" in argv or (bool(argv) and os.path.basename(argv[0]) == "haproxy")
+    return bool(_PROGRAMS & set(argv)) or (bool(argv) and os.path.basename(argv[0]) == "haproxy")

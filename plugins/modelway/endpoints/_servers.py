@@ -4,6 +4,7 @@ import http.client
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from modelway.artifacts.whole_files import writing
@@ -34,10 +35,11 @@ def is_ready(folder: Path, server: ServerState, *, patience: float = 1.0) -> boo
     """
     end = time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
-        if server.port is None:
-            server.port = _port(folder, server)
-        if server.port is None or not is_running(folder, server):
+        if not is_running(folder, server):
             return False
+        if not note_port(folder, server):
+            time.sleep(0.02)
+            continue
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=left)
         try:
             connection.request("GET", "/v2/health/ready")
@@ -52,14 +54,20 @@ def is_ready(folder: Path, server: ServerState, *, patience: float = 1.0) -> boo
     return False
 
 
-def start(folder: Path, server: ServerState, *, image_root: Path) -> None:
-    """Start the server's process and note its id; :func:`wait_ready` waits for it.
+def note_port(folder: Path, server: ServerState) -> bool:
+    """Note the port of a server that was started, and return whether it is known yet."""
+    if server.port is None:
+        server.port = _port(folder, server)
+    return server.port is not None
 
-    :param image_root: the unpacked image
+
+def start(folder: Path, server: ServerState) -> None:
+    """Start the server's process from its unpacked image and note its id; :func:`wait_ready` waits for it.
+
     :raises ImageInvalid: when the model's folder is not in the image
     :raises NotWritable: when the endpoint's folder cannot be written
     """
-    model_dir = image_root / server.model_path.lstrip("/")
+    model_dir = Path(server.image_root) / server.model_path.lstrip("/")
     if not model_dir.is_dir():
         raise ImageInvalid(
             f"version {server.version}: there is no folder {server.model_path} in the image",
@@ -104,12 +112,13 @@ def stop(folder: Path, server: ServerState, *, patience: float = _DRAIN) -> None
     server.pid = server.port = None
 
 
-def stop_strays(folder: Path, servers: list[ServerState], *, gateway: tuple[int, str] | None) -> None:
-    """End processes of this endpoint that its state does not know, as after a crash between start and note."""
+def stop_strays(folder: Path, servers: list[ServerState], *, others: Mapping[int, str]) -> None:
+    """End processes of this endpoint that its state does not know, as after a crash between start and note.
+
+    :param others: markers of the processes that are no servers, by their ids
+    """
     known = {server.pid: _marker(folder, server) for server in servers if server.pid is not None}
-    if gateway is not None:
-        known[gateway[0]] = gateway[1]
-    for pid, marker in list(_process.strays(folder, known)):
+    for pid, marker in list(_process.strays(folder, known | others)):
         _process.stop(pid, marker, patience=5)
 
 
@@ -123,6 +132,12 @@ def _port(folder: Path, server: ServerState) -> int | None:
     except FileNotFoundError:
         return None
     return int(document["port"]) if document["pid"] == server.pid else None
+
+
+def describe_end(server: ServerState) -> str:
+    """Return how a server ended, as far as this process can know."""
+    status = None if server.pid is None else _process.exit_status(server.pid)
+    return "its server ended" if status is None else f"its server ended with status {status}"
 
 
 def _ended(folder: Path, server: ServerState) -> Exception:

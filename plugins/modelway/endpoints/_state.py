@@ -16,6 +16,19 @@ SLOTS = 16
 
 
 @dataclass(eq=False)
+class Life:
+    """How often a process ended by itself since somebody last started it."""
+
+    restarts: int = 0
+    #: when it ended, seconds since the epoch; those of the last minutes
+    ends: list[float] = field(default_factory=list)
+    #: what its last end or start was like, while it does not run
+    problem: str = ""
+    #: True: it is not started again
+    given_up: bool = False
+
+
+@dataclass(eq=False)
 class ServerState:
     """One server process, or one that should run."""
 
@@ -33,6 +46,9 @@ class ServerState:
     #: the gateway's counters of the slot when it moved in
     baseline: dict[str, int] = field(default_factory=dict)
     since: float = 0.0
+    #: root folder of the unpacked image
+    image_root: str = ""
+    life: Life = field(default_factory=Life)
 
     @property
     def url(self) -> str:
@@ -48,7 +64,14 @@ class State:
     host: str = "127.0.0.1"
     port: int | None = None
     stable: int | None = None
+    #: whether the spec named the port
+    port_named: bool = False
     gateway_pid: int | None = None
+    gateway_life: Life = field(default_factory=Life)
+    #: process that starts again what ended by itself
+    supervisor_pid: int | None = None
+    #: whether somebody stopped the endpoint
+    stopped: bool = False
     servers: list[ServerState] = field(default_factory=list)
 
     @property
@@ -90,8 +113,11 @@ def read_state(folder: Path) -> State | None:
     path = folder / "state.json"
     try:
         document = json.loads(path.read_text())
-        servers = [ServerState(**server) for server in document.pop("servers")]
-        return State(**document, servers=servers)
+        servers = [
+            ServerState(**server | {"life": Life(**server.get("life", {}))}) for server in document.pop("servers")
+        ]
+        life = Life(**document.pop("gateway_life", {}))
+        return State(**document, gateway_life=life, servers=servers)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

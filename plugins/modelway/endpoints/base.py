@@ -59,6 +59,10 @@ class PredictorStatus:
     ready: bool
     #: where this version alone answers
     url: str
+    #: how often its server ended by itself and was started again
+    restarts: int = 0
+    #: why its server is not started again, or what its last start failed with
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,33 +70,44 @@ class EndpointStatus:
     """An endpoint, as it is; ready when the gateway runs and every version with a weight is ready."""
 
     name: str
+    #: name of the model in the URLs
+    model: str
     url: str
     predictors: tuple[PredictorStatus, ...]
     #: version that answers when another one cannot
     stable: int | None
     ready: bool
+    #: whether the gateway answers
+    gateway_ready: bool = False
+    #: whether somebody stopped it
+    stopped: bool = False
+    #: why the gateway is not started again, or what its last start failed with
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorMetrics:
-    """Counts of the requests that were assigned to one version, whoever answered them in the end."""
+    """Counts of the requests to one version: those of its share and those whose URL names it.
+
+    A request counts once, however often the gateway tried to connect, and in one of the other counts at most.
+    """
 
     requests: int
     #: answers with status 4xx
     client_errors: int
     #: answers with status 5xx, by the version or by the gateway in its place
     server_errors: int
-    #: connections to the version that failed or broke off before an answer
-    connection_errors: int
-    #: requests that the stable version answered instead
+    #: answers that broke off after their first bytes
+    broken_answers: int
+    #: requests that the stable version answered, since the version refused connections
     rerouted: int
     #: seconds since the epoch when counting began; another value than before means that the counts restarted
     since: float
 
     @property
     def errors(self) -> int:
-        """Requests that the version did not answer well; one that was rerouted after a lost connection counts once."""
-        return self.server_errors + max(self.connection_errors, self.rerouted)
+        """Requests that the version did not answer well: never more than there were."""
+        return min(self.requests, self.server_errors + self.broken_answers + self.rerouted)
 
 
 class Endpoint(Protocol):
@@ -131,10 +146,24 @@ class Endpoint(Protocol):
         """
         ...
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the endpoints that there are, stopped ones included."""
+        ...
+
+    def start(self, name: str) -> EndpointStatus:
+        """Bring an endpoint back as it was, when it was stopped or its processes ended; what runs is left as it is.
+
+        It has the same URL when its port is still free, or was named.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises ModelwayError: as :meth:`apply` does
+        """
+        ...
+
     def stop(self, name: str) -> None:
         """Stop everything of the endpoint but remember it; nothing happens when it is stopped, or there is none.
 
-        A later :meth:`apply` with the same spec brings it back, at the same URL when its port is still free.
+        :meth:`start`, or :meth:`apply` with the same spec, brings it back.
         """
         ...
 

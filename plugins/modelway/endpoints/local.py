@@ -14,9 +14,9 @@ from pathlib import Path
 
 from modelway.artifacts.oci_layout import unpack_image
 from modelway.artifacts.whole_files import writing
-from modelway.endpoints import _gateway, _servers
+from modelway.endpoints import _gateway, _servers, _supervisor
 from modelway.endpoints._haproxy import find_haproxy
-from modelway.endpoints._state import ServerState, State, locked, read_state, write_state
+from modelway.endpoints._state import Life, ServerState, State, locked, read_state, write_state
 from modelway.endpoints.base import (
     MAX_PREDICTORS,
     EndpointSpec,
@@ -80,10 +80,35 @@ class LocalEndpoint:
             chosen = self._ensure_servers(folder, state, spec)
             _settle(state, spec, chosen)
             _gateway.ensure(folder, state, host=spec.host, port=spec.port)
+            state.gateway_life, state.stopped = Life(), False
             write_state(folder, state)
+            _supervisor.ensure(folder, state)
             _gateway.push(folder, state)
             _retire(folder, state)
             return _status(folder, state)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the endpoints that there are."""
+        return tuple(sorted(path.parent.name for path in self.root.glob("*/state.json")))
+
+    def start(self, name: str) -> EndpointStatus:
+        """Bring an endpoint back as it was."""
+        state = self._state(name)
+        if not state.wanted:
+            raise EndpointNotReady("it never served anything", where=f"endpoint {name}", do="Deploy a version")
+        one = state.wanted[0]
+        spec = EndpointSpec(
+            name=name,
+            model=one.model,
+            predictors=tuple(
+                Predictor(version=each.version, image=each.image, weight=each.weight) for each in state.wanted
+            ),
+            stable=state.stable,
+            host=state.host,
+            port=state.port if state.port_named else None,
+            model_path=one.model_path,
+        )
+        return self.apply(spec)
 
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
@@ -105,6 +130,7 @@ class LocalEndpoint:
                     )
             _gateway.ensure(folder, state, host=state.host, port=None)
             write_state(folder, state)
+            _supervisor.ensure(folder, state)
             _gateway.push(folder, state)
             return _status(folder, state)
 
@@ -128,6 +154,7 @@ class LocalEndpoint:
             state = read_state(folder)
             _stop_all(folder, state or State(name=name))
             if state is not None:
+                state.stopped = True
                 write_state(folder, state)
 
     def delete(self, name: str) -> None:
@@ -143,8 +170,9 @@ class LocalEndpoint:
     def _state(self, name: str) -> State:
         state = read_state(self.root / name)
         if state is None:
-            known = sorted(path.parent.name for path in self.root.glob("*/state.json"))
-            raise UnknownEndpoint(f"there is no endpoint '{name}'", where=str(self.root), known=known, given=name)
+            raise UnknownEndpoint(
+                f"there is no endpoint '{name}'", where=str(self.root), known=self.names(), given=name
+            )
         return state
 
     def _ensure_servers(self, folder: Path, state: State, spec: EndpointSpec) -> dict[int, ServerState]:
@@ -157,15 +185,17 @@ class LocalEndpoint:
         try:
             waiting = [server for server in chosen.values() if not _keeps(folder, server)]
             for server in waiting:
-                image_root = self.unpack(reference=server.image, into=self.root / _IMAGES)
-                _servers.start(folder, server, image_root=image_root)
+                server.image_root = str(self.unpack(reference=server.image, into=self.root / _IMAGES))
+                server.life = Life()
+                _servers.start(folder, server)
                 write_state(folder, state)
             until = time.monotonic() + self.ready_timeout
             for server in waiting:
                 _servers.wait_ready(folder, server, until=until)
         except BaseException:
-            for server in fresh:
+            for server in chosen.values() if state.stopped else fresh:
                 _servers.stop(folder, server, patience=5)
+            for server in fresh:
                 state.servers.remove(server)
             write_state(folder, state)
             raise
@@ -208,7 +238,7 @@ def _settle(state: State, spec: EndpointSpec, chosen: Mapping[int, ServerState])
     for server in state.servers:
         server.wanted = chosen.get(server.version) is server
         server.weight = weights[server.version] if server.wanted else 0
-    state.stable = spec.stable
+    state.stable, state.port_named = spec.stable, spec.port is not None
 
 
 def _retire(folder: Path, state: State) -> None:
@@ -225,6 +255,7 @@ def _retire(folder: Path, state: State) -> None:
 
 def _stop_all(folder: Path, state: State) -> None:
     """Stop the gateway, then the servers, so that no request finds a server gone."""
+    _supervisor.stop(folder, state)
     _gateway.stop(folder, state)
     for server in state.servers:
         _servers.stop(folder, server)
@@ -232,17 +263,42 @@ def _stop_all(folder: Path, state: State) -> None:
 
 
 def _stop_strays(folder: Path, state: State) -> None:
-    gateway = (state.gateway_pid, _gateway.marker(folder)) if state.gateway_pid is not None else None
-    _servers.stop_strays(folder, state.servers, gateway=gateway)
+    known = {state.gateway_pid: _gateway.marker(folder), state.supervisor_pid: _supervisor.marker(folder)}
+    others = {pid: marker for pid, marker in known.items() if pid is not None}
+    _servers.stop_strays(folder, state.servers, others=others)
 
 
 def _status(folder: Path, state: State) -> EndpointStatus:
-    # all at once, so that several stuck ones take no longer than one
-    with ThreadPoolExecutor(MAX_PREDICTORS) as asking:
-        answers = list(asking.map(partial(_servers.is_ready, folder, patience=_STUCK), state.wanted))
     predictors = tuple(
-        PredictorStatus(version=server.version, image=server.image, weight=server.weight, ready=ready, url=server.url)
-        for server, ready in zip(state.wanted, answers, strict=True)
+        PredictorStatus(
+            version=server.version,
+            image=server.image,
+            weight=server.weight,
+            ready=ready,
+            url=server.url,
+            restarts=server.life.restarts,
+            problem="" if ready else server.life.problem,
+        )
+        for server, ready in _answers(folder, state)
     )
-    ready = _gateway.is_running(folder, state) and all(one.ready for one in predictors if one.weight)
-    return EndpointStatus(name=state.name, url=state.url, predictors=predictors, stable=state.stable, ready=ready)
+    gateway = not state.stopped and _gateway.is_running(folder, state)
+    return EndpointStatus(
+        name=state.name,
+        model=state.wanted[0].model if state.wanted else state.name,
+        url=state.url,
+        predictors=predictors,
+        stable=state.stable,
+        ready=gateway and all(one.ready for one in predictors if one.weight),
+        gateway_ready=gateway,
+        stopped=state.stopped,
+        problem="" if gateway else state.gateway_life.problem,
+    )
+
+
+def _answers(folder: Path, state: State) -> list[tuple[ServerState, bool]]:
+    """Return whether each server is ready: asked all at once, so that several stuck ones take no longer than one."""
+    if state.stopped:
+        return [(server, False) for server in state.wanted]
+    with ThreadPoolExecutor(MAX_PREDICTORS) as asking:
+        answers = asking.map(partial(_servers.is_ready, folder, patience=_STUCK), state.wanted)
+        return list(zip(state.wanted, answers, strict=True))

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelway.errors import LineageUnavailable
 from modelway.hooks.fields import database_url, destination, fields_from_airflow
-from modelway.hooks.settings import LINEAGE_CONN_ID, Settings, exporter_of_environment, load_settings
+from modelway.hooks.settings import LINEAGE_CONN_ID, Settings, exporter_of_environment, load_settings, make_private
 from modelway.lineage.exporters.base import Destination, known_exporters
 
 REGISTRY_CONN_ID = "modelway_registry"
@@ -24,6 +24,7 @@ def settings_from_airflow() -> Settings:
     :raises LineageUnavailable: Airflow cannot be asked for it
     """
     settings = replace(load_settings(), lineage_url=lineage_url_from_airflow())
+    make_private(settings.home)
     if registry := connection(REGISTRY_CONN_ID):
         settings = replace(settings, registry_login=registry.login, registry_password=registry.password)
     return settings
@@ -38,11 +39,11 @@ def lineage_url_from_airflow() -> str:
     if not os.environ.get("MODELWAY_LINEAGE_URL"):
         if given := connection(LINEAGE_CONN_ID):
             return database_url(fields_from_airflow(LINEAGE_CONN_ID, given))
-        _check_absent(LINEAGE_CONN_ID)
+        check_absent(LINEAGE_CONN_ID)
     return load_settings().lineage_url
 
 
-def _check_absent(conn_id: str) -> None:
+def check_absent(conn_id: str) -> None:
     """See that a connection is absent, and not only out of reach.
 
     Of one that could not be asked for Airflow says, too, that it is not there, and a version would go into another
@@ -102,7 +103,7 @@ def _exporter_of_connection(name: str) -> Destination | None:
     if given := connection(conn_id):
         return destination(name, fields_from_airflow(conn_id, given))
     try:
-        _check_absent(conn_id)
+        check_absent(conn_id)
     except LineageUnavailable as error:
         # It may be there: what is to be told is kept, and sent by a run that can read it.
         return Destination(exporter=name, url=error.what)

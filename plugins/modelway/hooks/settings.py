@@ -1,10 +1,12 @@
 """Where modelway keeps things: plain settings, embedded defaults, no Airflow."""
 
+import contextlib
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelway.errors import ModelwayError
+from modelway.errors import ModelwayError, NotWritable
 from modelway.folders import home_folder
 from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment
 from modelway.lineage.exporters.base import Destination, known_exporters
@@ -43,9 +45,10 @@ def load_settings() -> Settings:
     ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere. The
     lineage may also be given as the connection ``modelway_lineage``: ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
 
-    :raises ModelwayError: that connection cannot be read
+    :raises ModelwayError: that connection cannot be read, or the home is a file
     """
     home = home_folder()
+    _refuse_file(home)
     return Settings(
         home=home,
         artifact_root=os.environ.get("MODELWAY_ARTIFACT_ROOT") or (home / "artifacts").as_uri(),
@@ -53,6 +56,32 @@ def load_settings() -> Settings:
         or _lineage_connection()
         or f"sqlite:///{home / 'lineage.db'}",
     )
+
+
+def make_private(home: Path) -> None:
+    """Make the home folder if it is not there, and close it to all users but its own: credentials and data lie in it.
+
+    One with the set-group-ID bit stays open to its group. A folder of another user, the user's own home and one that
+    everybody may write to are left as they are. What cannot be done is left to whoever writes there.
+    """
+    with contextlib.suppress(OSError):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = home.stat()
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+        is_shared = status.st_mode & stat.S_ISVTX or home in (Path.home(), Path("/"))
+        kept = 0o2770 if status.st_mode & stat.S_ISGID else 0o700
+        if is_ours and not is_shared and status.st_mode & 0o077 & ~kept:
+            home.chmod(status.st_mode & kept)
+
+
+def _refuse_file(home: Path) -> None:
+    """Refuse a home that cannot be made, for a file is in its place or above it.
+
+    :raises NotWritable: it is so
+    """
+    there = next((place for place in (home, *home.parents) if place.exists()), home)
+    if there.exists() and not there.is_dir():
+        raise NotWritable(f"the home {home} is no folder: {there} is a file", do="Set MODELWAY_HOME to a folder")
 
 
 def _lineage_connection() -> str | None:

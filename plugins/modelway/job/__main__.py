@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.events import read_events
 from modelway.job.launch import RESERVE
 
+#: colours and the like, which libraries write into messages though nobody sees them on a terminal
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: what brings a package that the library's own steps need in a job
 EXTRAS = dict.fromkeys(("torch", "onnx", "onnxscript", "sklearn"), "modelway[torch]")
 #: with less left, the next write of a log or of a reason may fail as well
@@ -101,7 +104,7 @@ def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
     job.evaluating = checkpoint.name
     if job.spec["command"]:
         return partial(_evaluate_by_command, job, checkpoint)
-    return partial(_model_function(job, "evaluate"), job, checkpoint)
+    return partial(_model_function(job, "evaluate"), job, job.input_checkpoint(checkpoint.name))
 
 
 def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
@@ -116,10 +119,12 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 def _freeze(job: Job) -> None:
     from modelway.job.exported import Exported
     from modelway.job.freeze import freeze
+    from modelway.job.rows import real_rows
 
     _record_environment(job)
-    exported = Exported.of(_model_function(job, "export")(job, job.input("checkpoint")))
-    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive")
+    exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
+    rows = real_rows(job, exported)
+    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive", rows=rows)
 
 
 def _verify(job: Job) -> None:
@@ -221,7 +226,7 @@ def _reason(folder: Path, error: BaseException) -> str:
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(code):
             where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
-    text = str(error).strip().splitlines()
+    text = _TERMINAL_CODES.sub("", str(error)).strip().splitlines()
     told = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:800]
     return f"{told}{_advice(error, folder)}"
 

@@ -11,23 +11,55 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelway.job.events import append_event, read_events
+from modelway.job.left_files import NotBelow, is_below, name_below, names_below, open_below, remove_below
 
 #: what an event must tell for its checkpoint to be found again
 _TOLD = {"id": str, "step": int, "path": str, "sha256": str, "size": int}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint file that was written whole: its digest is checked before it is handed out again."""
+    """A checkpoint file that was written whole: its digest is checked before it is handed out again.
+
+    It can be given wherever a path can: ``open(checkpoint)``, ``torch.load(checkpoint)``, ``checkpoint.read_bytes()``.
+    """
 
     id: str
-    step: int
+    step: int | None
+    """None where nobody said it, as of a file from elsewhere"""
     path: Path
     digest: str
     size: int
     at: float = 0.0
-    """when it was written, in seconds since 1970"""
+    """when it was written, in seconds since 1970; 0 where that is not known"""
+    stage: str | None = None
+    """the stage that wrote it"""
+    folder: Path | None = None
+    """the job's folder, out of which no link is followed"""
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, part: str) -> Path:
+        return self.path / part
+
+    def __getattr__(self, name: str) -> Any:
+        # Not the private ones: copy and pickle look for them before there is a path.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.path, name)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Checkpoint):
+            return vars(self) == vars(other)
+        return self.path == other
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
 
 @dataclass(frozen=True)
@@ -69,7 +101,7 @@ def seconds_of(text: str | float) -> float:
 
 def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints that a job recorded, by step; one written again counts once, as last written."""
-    return sorted(written_checkpoints(folder), key=lambda checkpoint: checkpoint.step)
+    return sorted(written_checkpoints(folder), key=lambda checkpoint: checkpoint.step or 0)
 
 
 def written_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -90,6 +122,7 @@ def checkpoints_in(events: Iterable[Mapping[str, Any]], folder: Path) -> list[Ch
                 digest=event["sha256"],
                 size=event["size"],
                 at=event.get("at", 0.0),
+                folder=folder,
             )
         elif event["kind"] == "checkpoint_removed":
             last.pop(event.get("id", ""), None)
@@ -109,33 +142,47 @@ def remove_superfluous(folder: Path, keep: Keep) -> None:
     # Those of an earlier try too, that was killed between the event and this.
     for event in read_events(folder):
         if event["kind"] == "checkpoint_removed" and (place := event.get("path")) and folder / place not in named:
-            (folder / place).unlink(missing_ok=True)
+            remove_below(folder, place)
 
 
 def record_unreported_checkpoints(folder: Path, stage: str) -> None:
     """Record the files under ``output/checkpoints`` that a command wrote without reporting them."""
     known = {checkpoint.path for checkpoint in recorded_checkpoints(folder)}
-    files = sorted(path for path in (folder / "output" / "checkpoints").glob("[!.]*") if path.is_file())
-    for number, path in enumerate(files, start=1):
+    names = [name for name in names_below(folder, "output/checkpoints") if not name.startswith(".")]
+    files = [f"output/checkpoints/{name}" for name in names if is_below(folder, f"output/checkpoints/{name}")]
+    for number, place in enumerate(files, start=1):
+        path = folder / place
         if path in known:
             continue
         # The digits of a suffix such as .h5 or .pt2 are no step.
         digits = re.findall(r"\d+", re.sub(r"\.[A-Za-z]\w*$", "", path.name))
         digest, size = sync_and_digest(path)
         step = int(digits[-1]) if digits else number
-        place = path.relative_to(folder).as_posix()
         append_event(folder, "checkpoint", id=f"{stage}-{path.name}", step=step, path=place, sha256=digest, size=size)
+
+
+def open_recorded(checkpoint: Checkpoint) -> BinaryIO:
+    """Open the file of a checkpoint.
+
+    :raises NotBelow: it leads out of the job's folder
+    """
+    if checkpoint.folder is None:
+        return checkpoint.path.open("rb")
+    return open_below(checkpoint.folder, name_below(checkpoint.folder, checkpoint.path))
 
 
 def damage(checkpoint: Checkpoint) -> str | None:
     """Return what is wrong with a checkpoint's file, or ``None`` when it is the recorded one."""
-    if not checkpoint.path.is_file():
+    try:
+        with open_recorded(checkpoint) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != checkpoint.size:
+                return f"the file has {size} bytes instead of {checkpoint.size}"
+            found = _digest(file)
+    except NotBelow as error:
+        return f"{error.strerror}"
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return "the file is gone"
-    size = checkpoint.path.stat().st_size
-    if size != checkpoint.size:
-        return f"the file has {size} bytes instead of {checkpoint.size}"
-    with checkpoint.path.open("rb") as file:
-        found = _digest(file)
     return None if found == checkpoint.digest else f"the bytes are {found} instead of {checkpoint.digest}"
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ class Job:
             raise ValueError(f"{folder}/job.json has format {found}, this code knows {FORMAT}")
         self._progress = Progress(folder)
         self._keep: Keep | None = None
+        self._with_rows: set[str] = set()
         #: the input whose checkpoint is evaluated: what is reported meanwhile belongs to that one
         self.evaluating: str | None = os.environ.get("MODELWAY_INPUT") or None
 
@@ -168,9 +169,23 @@ class Job:
         return self.folder / "output"
 
     @property
-    def start_from(self) -> Path | None:
+    def start_from(self) -> Checkpoint | None:
         """The checkpoint that the stage before ended with; ``None`` in the first stage."""
-        return self.input("checkpoint")
+        return self.input_checkpoint("checkpoint")
+
+    def input_checkpoint(self, name: str) -> Checkpoint | None:
+        """Return the checkpoint of an input by the input's name, or ``None`` when the job has no such input."""
+        if (path := self.input(name)) is None:
+            return None
+        known = self.spec.get("checkpoints", {}).get(name, {})
+        return Checkpoint(
+            id=known.get("id") or name.split(".", 2)[-1],
+            stage=known.get("stage"),
+            step=known.get("step"),
+            path=path,
+            digest=self.spec.get("digests", {}).get(name) or "",
+            size=path.stat().st_size if path.is_file() else 0,
+        )
 
     def input(self, name: str) -> Path | None:
         """Return an input file by its name, or ``None`` when the job has no such input."""
@@ -188,7 +203,7 @@ class Job:
                 continue
             if self.is_main:
                 print(f"resuming from checkpoint {checkpoint.id} (step {checkpoint.step})", flush=True)
-            return checkpoint
+            return replace(checkpoint, stage=self.stage)
         return None
 
     @property
@@ -330,7 +345,15 @@ class Job:
 
         self._report("figure", **checked_figure(name, kind, data))
 
-    def predictions(self, *, labels: Any, scores: Any, classes: Sequence[Any] | None = None, name: str = "") -> None:
+    def predictions(
+        self,
+        *,
+        labels: Any,
+        scores: Any,
+        classes: Sequence[Any] | None = None,
+        name: str = "",
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         """Record ROC, PR, confusion matrix and calibration of a classification (``modelway.job.predictions``).
 
         Rows with a score that is not finite are left out, with a note.
@@ -338,7 +361,9 @@ class Job:
         :param labels: each row's true class, its number from 0 or its name out of ``classes``
         :param scores: ``[n, k]`` probabilities or logits of k classes, or ``[n]`` of the second of two
         :param name: what the charts' names begin with, where there are several sets of predictions
-        :raises ValueError: these are no labels and scores of a classification
+        :param inputs: what the model was given for these rows, by the names of ``forward``'s arguments; the frozen
+            model must then answer to them as the checkpoint did, and its metric is computed again; of one set only
+        :raises ValueError: these are no labels and scores of a classification, or no inputs of as many rows
         """
         from modelway.job.predictions import prediction_figures
 
@@ -349,6 +374,21 @@ class Job:
             self.figure(name=called, kind=kind, data=data)
         for text in notes:
             self.note(text)
+        if inputs is not None:
+            self._record_rows(inputs, labels=labels, scores=scores, classes=classes)
+
+    def _record_rows(self, inputs: Mapping[str, Any], *, labels: Any, scores: Any, classes: Any) -> None:
+        from modelway.job.predictions import numbered
+        from modelway.job.rows import record_rows
+        from modelway.job.scores import metrics_of
+
+        of = self.evaluating or "checkpoint"
+        if of in self._with_rows:
+            raise ValueError("job.predictions: inputs are recorded of one set of predictions, these are a second one")
+        self._with_rows.add(of)
+        numbers, rows = numbered(labels=labels, scores=scores, classes=classes)
+        known = metrics_of(rows, numbers)
+        record_rows(self.output, of=of, inputs=inputs, labels=numbers, scores=rows, metrics=known)
 
     def importance(
         self,

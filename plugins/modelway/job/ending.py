@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import signal
@@ -11,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelway.job.left_files import document_below, names_below
+
 MIB = 2**20
+#: of why a job ended, in characters
+LONGEST_REASON = 2000
+LARGEST_ERROR = 1 << 20
+MOST_ERRORS = 10_000
 INIT_STATUS = 2
 STOPPED_STATUS = 143
 #: the agent's exit status, by the kind of failure (the values of ``modelway.failures.FailureKind``)
@@ -95,6 +100,27 @@ def ending_of(
     return ending
 
 
+def checked_ending(left: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an ``exit-<node>.json`` says, whatever a job's code may have written in its place."""
+    seconds, peak = left.get("seconds"), left.get("peak_memory_bytes")
+    kind = left.get("kind")
+    ending = {
+        "kind": kind if kind in STATUS_OF_KIND else "bad_exit" if kind else None,
+        "reason": str(left.get("reason") or "it ended without a word")[:LONGEST_REASON] if kind else None,
+        "stopped": left.get("stopped") is True,
+        "out_of_memory": left.get("out_of_memory") is True,
+        "seconds": _amount(seconds),
+        "peak_memory_bytes": None if (amount := _amount(peak)) is None else int(amount),
+    }
+    return ending | ({"retryable": left["retryable"]} if isinstance(left.get("retryable"), bool) else {})
+
+
+def _amount(value: Any) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    return None
+
+
 def decisive(endings: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return which of the machines' ``exit-<node>.json`` tells how the try ended; None where there is none."""
 
@@ -108,9 +134,11 @@ def decisive(endings: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 def _told(attempt: Path) -> dict[str, Any] | None:
     """Return what the job's processes said of why they ended: that they stopped as told, else the first failure."""
     found = []
-    for path in attempt.glob("error-*.json"):
-        with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(path.read_text()))
+    names = [name for name in names_below(attempt) if name.startswith("error-") and name.endswith(".json")]
+    for name in names[:MOST_ERRORS]:
+        told = document_below(attempt, name, most=LARGEST_ERROR)
+        if told is not None and isinstance(told.get("reason"), str) and isinstance(told.get("at", 0), (int, float)):
+            found.append({**told, "reason": told["reason"][:LONGEST_REASON]})
     found.sort(key=lambda told: (not told.get("stopped"), told.get("at", 0)))
     return found[0] if found else None
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from modelway.job.contract import Job, Stopped
-from modelway.job.events import append_event, json_number, read_events
+from modelway.job.events import append_event, checked_name, json_number, read_events
 
 #: what the names of the inputs begin with when there are several; one alone is the input ``checkpoint``
 PREFIX = "checkpoint."
@@ -152,7 +152,7 @@ def _shown(name: str) -> str:
 def _checked(metrics: Any) -> Metrics:
     if not isinstance(metrics, dict) or not metrics:
         raise TypeError(f"evaluate must give a mapping from metric names to numbers, got {metrics!r:.100}")
-    return {str(name): _metric(str(name), value) for name, value in metrics.items()}
+    return {checked_name(name, what="a metric"): _metric(str(name), value) for name, value in metrics.items()}
 
 
 def _metric(name: str, value: Any) -> float | str:

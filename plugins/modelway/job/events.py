@@ -2,52 +2,133 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from modelway.job.event_limits import LONGEST_LINE, MOST_BYTES, MOST_LOOKED_AT, counted_as, most_of, problem_of
+from modelway.job.left_files import append_below, open_below
+
+EVENTS = "events.jsonl"
+_MOST_REASONS = 50
 
 #: of what a job names: a metric, a chart, a feature, a column
 LONGEST_NAME = 500
 
 
 def append_event(folder: Path, kind: str, **fields: Any) -> None:
-    """Append one line to ``events.jsonl`` and sync it."""
+    """Append one line to ``events.jsonl`` and sync it.
+
+    :raises ValueError: a number is not finite, or the event is larger than one that is read again
+    """
     line = json.dumps({"kind": kind, "at": round(time.time(), 3), **fields}, allow_nan=False)
-    with (folder / "events.jsonl").open("ab") as file:
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"an event of kind '{kind}' has {len(line):,} bytes, at most {LONGEST_LINE:,} are read")
+    with append_below(folder, EVENTS) as file:
         # A line that a killed process left half-written must not swallow this one.
-        if file.tell() and not _ends_with_newline(folder / "events.jsonl"):
+        if file.seek(0, os.SEEK_END) and not _ends_with_newline(file):
             file.write(b"\n")
         file.write(line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _ends_with_newline(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
-def read_events(folder: Path) -> list[dict[str, Any]]:
-    """Return the events of a job's folder in order; a half-written line is passed over."""
-    path = folder / "events.jsonl"
-    return parse_events(path.read_bytes()) if path.exists() else []
+@dataclass
+class LeftOut:
+    """What was left out of a job's events: how often, by the kind of event and the reason."""
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, kind: Any, reason: str) -> None:
+        """Count one that is left out; of kinds and reasons that a job makes up only some are told apart."""
+        key = (kind[:40] if isinstance(kind, str) else "unknown", reason)
+        if key not in self.counts and len(self.counts) >= _MOST_REASONS:
+            key = "other", "they are not as they must be"
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def notes(self) -> list[str]:
+        """Return one line for each kind and reason."""
+        return [
+            f"{count:,} event{'s' if count > 1 else ''} of kind {kind!r} left out: {reason}"
+            for (kind, reason), count in self.counts.items()
+        ]
+
+
+def read_events(folder: Path, *, left_out: LeftOut | None = None) -> list[dict[str, Any]]:
+    """Return the events of a job's folder in order, without what is over a limit (``event_limits.py``).
+
+    A half-written line is passed over; what is no plain file below the folder has no events.
+
+    :param left_out: is given what was left out
+    """
+    left_out = LeftOut() if left_out is None else left_out
+    try:
+        with open_below(folder, EVENTS) as file:
+            return list(_checked(_lines(file, left_out), left_out))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        left_out.add("all", f"{EVENTS}: {error.strerror or error}")
+        return []
 
 
 def parse_events(data: bytes) -> list[dict[str, Any]]:
-    """Return the events that the bytes of an ``events.jsonl`` hold."""
-    events = []
-    # Not splitlines(): a text may hold other characters that end a line, such as U+2028.
-    for line in data.decode(errors="replace").split("\n"):
-        with contextlib.suppress(json.JSONDecodeError):
-            event = json.loads(line)
-            if isinstance(event, dict) and "kind" in event:
-                events.append(event)
-    return events
+    """Return the events that the bytes of an ``events.jsonl`` hold, without what is over a limit."""
+    left_out = LeftOut()
+    return list(_checked(_lines(io.BytesIO(data), left_out), left_out))
+
+
+def _lines(file: BinaryIO, left_out: LeftOut) -> Iterator[bytes]:
+    """Give the lines of a file; one that is too long is passed over without being held."""
+    looked_at = 0
+    while line := file.readline(LONGEST_LINE + 2):
+        looked_at += len(line)
+        if looked_at > MOST_LOOKED_AT:
+            left_out.add("all", f"more than {MOST_LOOKED_AT:,} bytes are not looked through")
+            return
+        if len(line) <= LONGEST_LINE + 1:
+            yield line
+            continue
+        left_out.add("unknown", f"its line has more than {LONGEST_LINE:,} bytes")
+        while line and not line.endswith(b"\n"):
+            line = file.readline(1 << 20)
+            looked_at += len(line)
+
+
+def _checked(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[dict[str, Any]]:
+    counts: dict[tuple[str, str | None], int] = {}
+    size = 0
+    for line in lines:
+        try:
+            event = json.loads(line.decode(errors="replace"))
+        except (ValueError, RecursionError) as error:
+            # A half-written line says nothing; one that no JSON reader of ours takes was not written by us.
+            if not isinstance(error, json.JSONDecodeError):
+                left_out.add("unknown", "it is too deep, or a number in it too long")
+            continue
+        if not isinstance(event, dict) or "kind" not in event:
+            continue
+        if (problem := problem_of(event)) is not None:
+            left_out.add(event["kind"], problem)
+            continue
+        kind, size = event["kind"], size + len(line)
+        counted = counted_as(event)
+        counts[counted] = counts.get(counted, 0) + 1
+        if counts[counted] > most_of(kind) or size > MOST_BYTES:
+            left_out.add(kind, f"there are more than {most_of(kind):,}, or all have more than {MOST_BYTES:,} bytes")
+            size -= len(line)
+            continue
+        yield event
 
 
 def recorded_datasets(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -5,58 +5,60 @@ length), so there is one copy of the weights and a new version with an old backb
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelway.job.batches import BATCH, graph_batches
+from modelway.job.evidence import write_evidence
 from modelway.job.exported import Exported
-from modelway.job.golden import batch_of, write_golden
+from modelway.job.freezable import answer_names, bare_module, check_other_sizes
+from modelway.job.inputs import named_inputs
+from modelway.job.outputs import DATATYPES, final_names
 from modelway.job.program import export_program
+from modelway.job.rows import RealRows
 from modelway.job.weights import split_weights
 
 if TYPE_CHECKING:
-    import numpy
     import onnx
     import torch
 
-#: names of the Open Inference Protocol's datatypes, by numpy's
-DATATYPES = {
-    "float32": "FP32",
-    "float64": "FP64",
-    "float16": "FP16",
-    "int64": "INT64",
-    "int32": "INT32",
-    "int16": "INT16",
-    "int8": "INT8",
-    "uint64": "UINT64",
-    "uint32": "UINT32",
-    "uint16": "UINT16",
-    "uint8": "UINT8",
-    "bool": "BOOL",
-}
 
-
-def freeze(*, exported: Exported, name: str, seed: int, folder: Path) -> None:
+def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: RealRows | None = None) -> None:
     """Write ``model/``, ``golden/`` and ``outputs/`` of the archive into ``folder``.
 
     :param exported: the model with the checkpoint's weights, which is put into eval mode, and example inputs: a tensor,
         a tuple of tensors or a mapping from ``forward``'s argument names to tensors; the first dimension of each is
-        the batch and becomes dynamic
-    :raises ValueError: the inputs are not such tensors
+        the batch and becomes dynamic, where the options do not say otherwise
+    :param rows: real rows of an evaluation
+    :raises ValueError: the inputs are not such tensors, or the module cannot be frozen; the message says why
     """
     import torch
 
-    module = exported.module
+    module = bare_module(exported.module)
+    exported = replace(exported, module=module)
     torch.manual_seed(seed)
-    module.eval()
-    inputs = _named_inputs(module, exported.inputs)
+    inputs = named_inputs(exported)
+    outputs = final_names(answer_names(module, inputs), given=exported.output_names, inputs=inputs.names)
     for part in ("model", "golden", "outputs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    program = export_program(module, inputs)
-    tensors = split_weights(program, folder / "model", learned=set(module.state_dict()))
-    golden = write_golden(module, inputs, program, folder / "golden")
+    program, tensors = split_weights(
+        export_program(module, inputs, outputs=outputs), folder / "model", learned=set(module.state_dict())
+    )
+    check_other_sizes(module, inputs, program)
+    joins = write_evidence(
+        exported=exported,
+        examples=inputs.examples,
+        output_names=outputs,
+        graph=graph_batches(program),
+        rows=rows,
+        # Batches are of several sizes anyway, where all inputs have the batch first.
+        smaller={name: each for name, each in inputs.smaller().items() if name != BATCH or exported.unbatched},
+        folder=folder,
+    )
     (folder / "outputs" / "model.yml").write_text(
-        json.dumps(_description(name, module, program, golden, tensors), indent=1, sort_keys=True, allow_nan=False)
+        json.dumps(_description(name, module, program, tensors, joins), indent=1, sort_keys=True, allow_nan=False)
     )
     versions = {opset.domain or "ai.onnx": opset.version for opset in program.opset_import}
     (folder / "outputs" / "graph_version.txt").write_text(
@@ -64,42 +66,29 @@ def freeze(*, exported: Exported, name: str, seed: int, folder: Path) -> None:
     )
 
 
-def _named_inputs(module: "torch.nn.Module", example: Any) -> dict[str, "torch.Tensor"]:
-    """Return the example inputs by the name of ``forward``'s argument, each with a batch of 2."""
-    import inspect
+def signature(values: "Iterable[onnx.ValueInfoProto]") -> list[dict[str, Any]]:
+    """Return inputs or outputs as ``outputs/model.yml`` has them: by the program's own dimensions, -1 for any size."""
+    import onnx
 
-    import torch
-
-    if isinstance(example, torch.Tensor):
-        example = (example,)
-    arguments = list(inspect.signature(module.forward).parameters)
-    if isinstance(example, (tuple, list)) and len(example) <= len(arguments):
-        example = dict(zip(arguments, example, strict=False))
-    if not isinstance(example, Mapping) or not example or not all(isinstance(argument, str) for argument in example):
-        raise ValueError(
-            f"export: the example inputs must be tensors by the names of forward's arguments ({', '.join(arguments)}), "
-            f"got {type(example).__name__} of {len(example) if hasattr(example, '__len__') else 1}"
-        )
-    for argument, tensor in example.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.ndim < 1 or not len(tensor):
-            raise ValueError(f"export: example input '{argument}' must be a tensor with a batch dimension first")
-    # Exporting with a batch of 1 would bake the 1 into the program.
-    return {argument: batch_of(tensor, 2) for argument, tensor in example.items()}
+    return [
+        {
+            "name": value.name,
+            "datatype": DATATYPES[str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))],
+            "shape": [
+                each.dim_value if each.HasField("dim_value") else -1 for each in value.type.tensor_type.shape.dim
+            ],
+        }
+        for value in values
+    ]
 
 
 def _description(
     name: str,
     module: "torch.nn.Module",
     program: "onnx.ModelProto",
-    golden: dict[str, dict[str, "numpy.ndarray[Any, Any]"]],
     tensors: list[dict[str, Any]],
+    joins: tuple[bool, str],
 ) -> dict[str, Any]:
-    def signature(side: str) -> list[dict[str, Any]]:
-        return [
-            {"name": key, "datatype": DATATYPES[str(array.dtype)], "shape": [-1, *array.shape[1:]]}
-            for key, array in golden[side].items()
-        ]
-
     layers = [
         {"name": path, "type": type(part).__name__, "parameters": sum(each.numel() for each in part.parameters())}
         for path, part in module.named_modules()
@@ -108,8 +97,10 @@ def _description(
     return {
         "name": name,
         "platform": "onnxruntime_onnx",
-        "inputs": signature("inputs"),
-        "outputs": signature("outputs"),
+        "inputs": signature(program.graph.input),
+        "outputs": signature(program.graph.output),
+        "batches": joins[0],
+        "batches_reason": joins[1],
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "tensors": tensors,
         "layers": layers,

@@ -1,57 +1,139 @@
-"""Golden inputs and what the checkpoint answers to them, by which the frozen model is verified."""
+"""Golden inputs and what the checkpoint answers to them, by which the frozen model is verified.
 
-from collections.abc import Mapping
+They are whole rows of the example inputs, repeated and in another order, or what ``export`` gives; nothing is invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.durable import write_durably
+from modelway.job.joining import Arrays, pick_rows, prove_rows_apart, row_count
+from modelway.job.outputs import flat_outputs
+from modelway.job.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import numpy
-    import onnx
     import torch
+
+    Array = numpy.ndarray[Any, Any]
 
 #: batch sizes at which the frozen model must agree with the checkpoint
 GOLDEN_BATCHES = (1, 2, 7, 32)
+#: how far the answers to a row may be apart for numerical reasons alone
+ROUNDING = {"absolute": 1e-4, "relative": 1e-3}
+
+
+class CheckpointModel:
+    """The module that ``export`` gave, as a function of arrays: in eval mode and without gradients, as it is evaluated.
+
+    :param names: what the outputs are called in the frozen model, in order
+    """
+
+    def __init__(self, module: torch.nn.Module, names: Sequence[str]) -> None:
+        self.module, self.names = module, names
+        #: answer with gradients enabled, where torch may take another path
+        self.gradients = False
+
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+        """Return the answers by name."""
+        import torch
+
+        mode = torch.enable_grad() if self.gradients else torch.inference_mode()
+        with mode:
+            # A copy: forward may write into what it is given.
+            answer = self.module(**{name: torch.from_numpy(array.copy()) for name, array in inputs.items()})
+        tensors = flat_outputs(answer).values()
+        # A view is copied, whatever made it.
+        plain = [tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().numpy() for tensor in tensors]
+        return dict(zip(self.names, plain, strict=True))
 
 
 def write_golden(
-    module: "torch.nn.Module", inputs: dict[str, "torch.Tensor"], program: "onnx.ModelProto", folder: Path
-) -> dict[str, dict[str, "numpy.ndarray[Any, Any]"]]:
-    """Write seeded synthetic inputs and what the checkpoint answers to them; return those of the largest batch."""
-    import torch
-    from safetensors.numpy import save
+    model: CheckpointModel,
+    examples: Arrays,
+    *,
+    batched: bool,
+    sizes: Sequence[int] = (),
+    given: Sequence[Arrays] = (),
+    smaller: Mapping[str, Arrays] | None = None,
+    folder: Path,
+) -> None:
+    """Write the golden inputs and what the checkpoint answers to them.
 
-    output_names = [value.name for value in program.graph.output]
-    all_inputs, all_outputs = {}, {}
-    shown: dict[str, dict[str, numpy.ndarray[Any, Any]]] = {}
-    for size in GOLDEN_BATCHES:
-        batch = {name: _synthetic(tensor, size) for name, tensor in inputs.items()}
-        with torch.inference_mode():
-            answer = module(**batch)
-        answers = list(answer.values()) if isinstance(answer, Mapping) else answer
-        answers = answers if isinstance(answers, (tuple, list)) else [answers]
-        shown = {
-            "inputs": {name: tensor.numpy() for name, tensor in batch.items()},
-            "outputs": {name: tensor.numpy() for name, tensor in zip(output_names, answers, strict=True)},
-        }
-        all_inputs.update({f"{size}/{name}": array for name, array in shown["inputs"].items()})
-        all_outputs.update({f"{size}/{name}": array for name, array in shown["outputs"].items()})
-    write_durably(folder / "inputs.safetensors", save(all_inputs))
-    write_durably(folder / "outputs.safetensors", save(all_outputs))
-    return shown
+    :param batched: every input has the batch first; else the examples are used as they are
+    :param sizes: batch sizes to try, ``GOLDEN_BATCHES`` by default
+    :param given: golden inputs that ``export`` gave, used as they are; without ``sizes``, they are all
+    :param smaller: the examples without the last place of a dimension that may have any size, by its name
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    calls = {f"given-{number}": inputs for number, inputs in enumerate(given, start=1)}
+    answers = {call: model(inputs) for call, inputs in calls.items()}
+    tried = _batches(examples, sizes or GOLDEN_BATCHES) if batched and (sizes or not given) else {}
+    tried |= {f"smaller-{name}": inputs for name, inputs in (smaller or {}).items()}
+    for call, inputs in tried.items():
+        try:
+            answers[call] = model(inputs)
+        except Exception as error:
+            print(f"NOTE: the checkpoint refuses a batch of {call}: {type(error).__name__}: {error}", flush=True)
+            continue
+        calls[call] = inputs
+    if not batched and not given or not calls:
+        calls["example"], answers["example"] = dict(examples), model(examples)
+    for call, outputs in answers.items():
+        _note_nan(call, outputs)
+    write_tensors(folder / "inputs.safetensors", _keyed(calls))
+    write_tensors(folder / "outputs.safetensors", _keyed(answers))
 
 
-def batch_of(tensor: "torch.Tensor", size: int) -> "torch.Tensor":
-    """Return the first ``size`` rows of a tensor, repeated where it has fewer."""
-    repeats = -(-size // len(tensor))
-    return tensor.detach().repeat(repeats, *[1] * (tensor.ndim - 1))[:size].contiguous()
+def proven_batches(model: CheckpointModel, graph: tuple[bool, str], *pools: Arrays | None) -> tuple[bool, str]:
+    """Return whether requests may be joined, and why: what the program's dimensions say, then the checkpoint's answers.
+
+    :param graph: what :func:`modelway.job.batches.graph_batches` says
+    :param pools: rows to try it on
+    """
+    import numpy
+
+    if not graph[0]:
+        return graph
+    known = [pool for pool in pools if pool is not None]
+    rows = {name: numpy.concatenate([pool[name] for pool in known]) for name in known[0]}
+    return prove_rows_apart(model, rows, **ROUNDING)
 
 
-def _synthetic(example: "torch.Tensor", size: int) -> "torch.Tensor":
-    """Return a batch like the example: its numbers shuffled and, where they are real, blurred; never a training row."""
-    import torch
+def _batches(examples: Arrays, sizes: Sequence[int]) -> dict[str, dict[str, Array]]:
+    """Return batches of whole rows, by size: each goes on with the rows after those of the one before."""
+    count, begin = row_count(examples), 0
+    batches = {}
+    for size in sorted(set(sizes)):
+        batches[str(size)] = pick_rows(examples, [(begin + place) % count for place in range(size)])
+        begin += size
+    return batches
 
-    batch = batch_of(example, size)
-    shuffled = batch.flatten()[torch.randperm(batch.numel())].reshape(batch.shape).contiguous()
-    return shuffled + 0.1 * torch.randn(shuffled.shape, dtype=shuffled.dtype) if batch.is_floating_point() else shuffled
+
+def _keyed(calls: Mapping[str, Arrays]) -> dict[str, Array]:
+    return {f"{call}/{name}": array for call, arrays in calls.items() for name, array in arrays.items()}
+
+
+def _note_nan(call: str, outputs: Arrays) -> None:
+    """Say where the checkpoint itself answers NaN, since it may look like a fault of the frozen model later."""
+    import numpy
+
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and (places := numpy.isnan(array)).any():
+            row = int(places.reshape(len(array), -1).any(axis=1).argmax()) if array.ndim else 0
+            print(f"NOTE: the checkpoint's own answer is NaN: output '{name}' of golden batch {call}, row {row}")
+
+
+def read_calls(folder: Path) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
+    """Return the golden inputs and the checkpoint's answers of an unpacked archive, by the name of the call."""
+    from safetensors.numpy import load_file
+
+    sides = (load_file(folder / "golden" / "inputs.safetensors"), load_file(folder / "golden" / "outputs.safetensors"))
+    calls = sorted({key.partition("/")[0] for key in sides[0]}, key=lambda call: (not call.isdigit(), len(call), call))
+
+    def of(call: str, side: Mapping[str, Array]) -> dict[str, Array]:
+        return {key.partition("/")[2]: array for key, array in side.items() if key.partition("/")[0] == call}
+
+    return {call: (of(call, sides[0]), of(call, sides[1])) for call in calls}

@@ -99,6 +99,18 @@ def _number(label: Any, by_name: dict[str, int], width: int) -> int:
     return number
 
 
+def numbered(*, labels: Any, scores: Any, classes: Sequence[Any] | None = None) -> tuple[Any, Any]:
+    """Return the number of each row's class, from 0, and the scores ``[n, k]``, as numpy's arrays.
+
+    :raises ValueError: these are no labels and scores of a classification
+    """
+    import numpy
+
+    rows = counting_numpy.table(counting_numpy.rows_of(scores))
+    called = _called(classes, max(2, rows.shape[1]))
+    return numpy.array(_numbers(labels, called, given=classes is not None), dtype="int64"), rows
+
+
 class _Drawn:
     """The charts of rows that are all finite; ``count`` is the module that counts."""
 

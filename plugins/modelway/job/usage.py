@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 import time
 import uuid
 from pathlib import Path
-from typing import Any
 
 from modelway.job import process_tree
+from modelway.job.left_files import document_below, names_below
 
 #: what a machine took since is lost when it is
 RENEW_SECONDS = 10.0
+#: of a try: its machines, each as often as its container was started
+MOST_ACCOUNTS = 10_000
+LARGEST_ACCOUNT = 64 << 10
+_TRY = re.compile(r"try-\d{1,9}")
 
 
 class Account:
@@ -47,17 +53,24 @@ def usage_in(folder: Path) -> tuple[float | None, float]:
 
     None: no machine told what it took.
     """
-    tries = sorted(folder.glob("try-*"), key=lambda path: int(path.name.removeprefix("try-")))
-    accounts = [[told for path in sorted(each.glob("usage-*.json")) if (told := _read(path))] for each in tries]
+    tries = sorted((name for name in names_below(folder) if _TRY.fullmatch(name)), key=lambda name: int(name[4:]))
+    accounts = [_accounts(folder, each) for each in tries]
     # The machines of a try work at the same time: the time of one is that of all.
     earlier = sum(max((told["seconds"] for told in each), default=0.0) for each in accounts[:-1])
     cpu = [told["cpu_seconds"] for each in accounts for told in each]
     return round(sum(cpu), 3) if cpu else None, round(earlier, 3)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return an account; None for one that a machine which went down left half written."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(path.read_text())
-        return {name: float(told[name]) for name in ("seconds", "cpu_seconds")}
+def _accounts(folder: Path, attempt: str) -> list[dict[str, float]]:
+    names = [name for name in names_below(folder, attempt) if name.startswith("usage-") and name.endswith(".json")]
+    found = (_read(folder, f"{attempt}/{name}") for name in names[:MOST_ACCOUNTS])
+    return [account for account in found if account]
+
+
+def _read(folder: Path, name: str) -> dict[str, float] | None:
+    """Return an account; None for one that is half written, or that no machine of ours wrote."""
+    written = document_below(folder, name, most=LARGEST_ACCOUNT) or {}
+    with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):
+        found = {name: float(written[name]) for name in ("seconds", "cpu_seconds")}
+        return found if all(0 <= value < math.inf for value in found.values()) else None
     return None

@@ -1,7 +1,8 @@
 """Verify a frozen model: a fresh process without the training code, without torch and without pickle runs it.
 
-Every member's digest is checked against MANIFEST.json, then ONNX Runtime must reproduce the golden outputs, which
-the checkpoint itself gave when it was frozen.
+Every member's digest is checked against MANIFEST.json. Then ONNX Runtime must answer as the checkpoint did when it was
+frozen: to the golden inputs, and to the real rows that an evaluation recorded, in batches of several sizes. A model
+whose requests may be joined must answer to each row alone as it does to the same row among others.
 """
 
 import hashlib
@@ -9,14 +10,24 @@ import importlib.abc
 import json
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from modelway.job.comparison import compare
+from modelway.job.joining import Arrays, Model, prove_rows_apart
+from modelway.job.zip_limits import zip_problem
 
 FORBIDDEN_MODULES = ("torch", "tensorflow", "jax", "airflow")
 FORBIDDEN_EVENTS = (
     *("pickle.find_class", "socket.connect", "subprocess.Popen"),
     *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
+)
+#: the known cause that a right export has
+DO = (
+    "torch may answer otherwise in eval mode than the program that it exports does: nn.TransformerEncoder with a "
+    "padding mask does so unless it is made with enable_nested_tensor=False, or the model's Python calls "
+    "torch.backends.mha.set_fastpath_enabled(False) when it is imported"
 )
 
 
@@ -30,27 +41,30 @@ class _Refuse(importlib.abc.MetaPathFinder):
             raise VerificationError(f"the frozen model asked for the module {fullname}")
 
 
-def verify(*, archive: Path, scratch: Path, report: Path, absolute: float, relative: float) -> None:
-    """Check the archive and write the report: batches tried and the largest difference found.
+def verify(
+    *,
+    archive: Path,
+    scratch: Path,
+    report: Path,
+    absolute: float,
+    relative: float,
+    metric: str | None = None,
+    evaluated: Mapping[str, float | None] | None = None,
+) -> None:
+    """Check the archive and write the report, see ``docs/verification.md``.
 
-    :param absolute: largest absolute difference from a golden output, added to
+    :param absolute: largest absolute difference from an answer of the checkpoint, added to
     :param relative: the largest relative one
-    :raises VerificationError: a digest, a golden output or a load failed
+    :param metric: the metric that the checkpoint was selected by
+    :param evaluated: the metrics that ``evaluate`` returned
+    :raises VerificationError: a digest, an answer, a metric or a load failed
     """
     sys.meta_path.insert(0, _Refuse())
     members = unpack_checked(archive=archive, to=scratch)
-    differences = _run_golden(scratch, absolute, relative)
-    report.write_text(
-        json.dumps(
-            {
-                "members": len(members),
-                "batches": sorted(int(size) for size in differences),
-                "max_abs_difference": max(differences.values()),
-                "tolerance": {"absolute": absolute, "relative": relative},
-            }
-        )
-    )
-    print(f"verified: {len(members)} members, batches {sorted(map(int, differences))}, differences {differences}")
+    found = _compared(scratch, {"absolute": absolute, "relative": relative}, metric, evaluated or {})
+    found = {"members": len(members), **found, "tolerance": {"absolute": absolute, "relative": relative}}
+    report.write_text(json.dumps(found, allow_nan=False))
+    print("verified: " + ", ".join(f"{name} {value}" for name, value in found.items()))
 
 
 def unpack_checked(*, archive: Path, to: Path) -> list[str]:
@@ -60,6 +74,8 @@ def unpack_checked(*, archive: Path, to: Path) -> list[str]:
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
+            if problem := zip_problem(zipped):
+                raise VerificationError(f"the archive is not unpacked: {problem}")
             manifest = json.loads(zipped.read("MANIFEST.json"))["files"]
             names = [name for name in zipped.namelist() if name != "MANIFEST.json"]
             if sorted(names) != sorted(entry["path"] for entry in manifest):
@@ -86,38 +102,69 @@ def _unpack_member(zipped: zipfile.ZipFile, entry: dict[str, Any], to: Path) -> 
         raise VerificationError(f"the member '{name}' has other bytes than MANIFEST.json says")
 
 
-def _run_golden(folder: Path, absolute: float, relative: float) -> dict[str, float]:
-    """Run every golden batch twice; return the largest absolute difference by batch size."""
-    import numpy
-    import onnxruntime
-    from safetensors.numpy import load_file
+def _compared(
+    folder: Path, tolerance: Mapping[str, float], metric: str | None, evaluated: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """Run the frozen model on all that the archive has of the checkpoint's answers; return what was found."""
+    from modelway.job.frozen_rows import read_rows
+    from modelway.job.golden import read_calls
+    from modelway.job.session import ProgramModel
+    from modelway.job.verify_rows import compare_metrics, compare_rows
 
-    inputs = load_file(folder / "golden" / "inputs.safetensors")
-    expected = load_file(folder / "golden" / "outputs.safetensors")
-    sys.addaudithook(_refuse_event)
-    session = onnxruntime.InferenceSession(folder / "model" / "model.onnx", providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    differences: dict[str, float] = {}
-    for size in sorted({key.split("/", 1)[0] for key in inputs}, key=int):
-        feed = {key.split("/", 1)[1]: array for key, array in inputs.items() if key.split("/", 1)[0] == size}
-        answers: Sequence[Any] = session.run(names, feed)
-        again: Sequence[Any] = session.run(names, feed)
-        for name, answer, second in zip(names, answers, again, strict=True):
-            golden = expected[f"{size}/{name}"]
-            if not numpy.array_equal(answer, second, equal_nan=True):
-                raise VerificationError(f"output '{name}' at batch {size} differs between two runs")
-            if not numpy.isfinite(answer).all() and numpy.isfinite(golden).all():
-                raise VerificationError(f"output '{name}' at batch {size} is not finite, the checkpoint's is")
-            difference = float(numpy.abs(answer.astype("float64") - golden.astype("float64")).max())
-            if not numpy.allclose(answer, golden, atol=absolute, rtol=relative):
-                raise VerificationError(
-                    f"output '{name}' at batch {size} differs from the checkpoint's by {difference:.3g}, "
-                    f"allowed are {absolute:g} + {relative:g} x value"
-                )
-            differences[size] = max(differences.get(size, 0.0), difference)
-    if not differences:
+    calls, rows = read_calls(folder), read_rows(folder)
+    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    if not calls:
         raise VerificationError("the archive holds no golden inputs")
-    return differences
+    sys.addaudithook(_refuse_event)
+    model = ProgramModel(folder / "model" / "model.onnx")
+    largest = max(_compare_call(model, call, *sides, tolerance) for call, sides in calls.items())
+    batches, reason = _proven(model, described, [inputs for inputs, _ in calls.values()], rows, tolerance)
+    found: dict[str, Any] = {"sizes": [int(call) for call in calls if call.isdigit()], "calls": len(calls)}
+    found |= {"batches": batches, "batches_reason": reason, "rows": 0, "rows_of": 0, "rows_from": None, "metric": None}
+    if rows is not None:
+        largest = max(largest, compare_rows(model, rows, batches=batches, tolerance=tolerance))
+        about = {"rows": len(next(iter(rows.inputs.values()))), "rows_of": rows.about["of"]}
+        found |= about | {"rows_from": rows.about["source"]}
+        found["metric"] = compare_metrics(model, rows, metric=metric, evaluated=evaluated, tolerance=tolerance)
+    return found | {"max_abs_difference": largest}
+
+
+def _compare_call(model: Model, call: str, inputs: Arrays, expected: Arrays, tolerance: Mapping[str, float]) -> float:
+    """Run golden inputs twice; return the largest difference from the checkpoint's answers."""
+    where = f"golden batch {call}" if call.isdigit() else f"the golden inputs '{call}'"
+    answers, again = model(inputs), model(inputs)
+    largest = 0.0
+    for name, answer in answers.items():
+        if name not in expected:
+            raise VerificationError(f"the archive has no answer of the checkpoint for output '{name}' at {where}")
+        if compare(answer, again[name], absolute=0, relative=0).reason:
+            raise VerificationError(f"output '{name}' at {where} differs between two runs")
+        found = compare(answer, expected[name], **tolerance)
+        if found.reason:
+            raise VerificationError(
+                f"output '{name}' at {where} is not what the checkpoint answered: it {found.reason}. {DO}"
+            )
+        largest = max(largest, found.largest)
+    return largest
+
+
+def _proven(
+    model: Model, described: Mapping[str, Any], pools: Sequence[Arrays], rows: Any, tolerance: Mapping[str, float]
+) -> tuple[bool, str]:
+    """Return whether requests may be joined and why, as the archive says.
+
+    :raises VerificationError: the archive says so, and the frozen model's own answers contradict it
+    """
+    told, reason = described.get("batches"), str(described.get("batches_reason", "the archive does not say"))
+    if told is not True:
+        return False, reason
+    pool = rows.inputs if rows else max(pools, key=lambda inputs: len(next(iter(inputs.values()))))
+    apart, why = prove_rows_apart(model, pool, **tolerance)
+    if not apart:
+        raise VerificationError(
+            f"the archive says that requests may be joined ({reason}), and the frozen model contradicts it: {why}"
+        )
+    return True, reason
 
 
 def _refuse_event(event: str, arguments: tuple[Any, ...]) -> None:

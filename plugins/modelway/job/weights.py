@@ -1,66 +1,63 @@
-"""The weights of an ONNX program as safetensors beside it, and what the tensors are.
+"""The weights of an ONNX program as safetensors beside it, and what the tensors are."""
 
-Format of safetensors: 8 bytes little-endian header length, JSON header, raw tensors.
-"""
-
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.job.durable import write_durably
 from modelway.job.events import json_number
+from modelway.job.program import strip_sources
+from modelway.job.tensor_file import Later, write_tensors
 
 if TYPE_CHECKING:
     import numpy
     import onnx
+    import onnx_ir
 
 #: tensors of fewer bytes stay inside the program
 WEIGHT_BYTES = 1024
 #: numbers of a tensor that are summed at a time
 BLOCK = 1 << 20
+FILE = "model.safetensors"
 
 
-def split_weights(program: "onnx.ModelProto", folder: Path, *, learned: set[str]) -> list[dict[str, Any]]:
-    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return what the tensors are.
+def split_weights(
+    program: "onnx_ir.Model", folder: Path, *, learned: set[str]
+) -> tuple["onnx.ModelProto", list[dict[str, Any]]]:
+    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return the program and what the tensors are.
 
-    :param learned: the module's own tensors, of which small ones stay in the program and are told too
+    One tensor at a time is copied, and the program returned holds none of the large ones.
+
+    :param learned: the module's own tensors, of which small ones stay in the program and are described too
     """
-    from onnx import StringStringEntryProto, TensorProto, numpy_helper
-    from safetensors.numpy import save
+    import onnx_ir
 
-    weights = {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in program.graph.initializer
-        if numpy_helper.to_array(tensor).nbytes >= WEIGHT_BYTES
-    }
-    data = save(weights)
-    header_size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + header_size])
-    for tensor in program.graph.initializer:
-        if tensor.name not in weights:
-            continue
-        start, end = header[tensor.name]["data_offsets"]
-        tensor.ClearField("raw_data")
-        for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-            tensor.ClearField(field)
-        tensor.data_location = TensorProto.EXTERNAL
-        place = {"location": "model.safetensors", "offset": 8 + header_size + start, "length": end - start}
-        tensor.external_data.extend(StringStringEntryProto(key=key, value=str(value)) for key, value in place.items())
-    write_durably(folder / "model.safetensors", data)
-    write_durably(folder / "model.onnx", program.SerializeToString(deterministic=True))
-    small = [each for each in program.graph.initializer if each.name in learned and each.name not in weights]
-    told = {**weights, **{tensor.name: numpy_helper.to_array(tensor) for tensor in small}}
-    return [
-        {
-            "name": name,
-            "shape": list(array.shape),
-            "dtype": str(array.dtype),
-            "file": "model/model.safetensors" if name in weights else "model/model.onnx",
-            **summary(array),
-        }
-        for name, array in sorted(told.items())
-    ]
+    weights = dict(program.graph.initializers)
+    large: dict[str, Later] = {}
+    described: dict[str, dict[str, Any]] = {}
+    for name, value in weights.items():
+        tensor = value.const_value
+        assert tensor is not None
+        if tensor.nbytes >= WEIGHT_BYTES:
+            large[name] = Later(dtype=tensor.dtype.numpy().name, shape=tensor.shape.numpy(), read=tensor.numpy)
+        if name in large or name in learned:
+            array = tensor.numpy()
+            file = f"model/{FILE if name in large else 'model.onnx'}"
+            described[name] = {
+                "name": name, "shape": list(array.shape), "dtype": str(array.dtype), "file": file, **summary(array)
+            }  # fmt: skip
+            del array
+    places = write_tensors(folder / FILE, large)
+    for name, (offset, length) in places.items():
+        tensor = weights[name].const_value
+        assert tensor is not None
+        weights[name].const_value = onnx_ir.ExternalTensor(
+            FILE, offset, length, tensor.dtype, shape=tensor.shape, name=name
+        )
+    proto: onnx.ModelProto = onnx_ir.serde.serialize_model(program)
+    strip_sources(proto)
+    write_durably(folder / "model.onnx", proto.SerializeToString(deterministic=True))
+    return proto, [described[name] for name in sorted(described)]
 
 
 def summary(array: "numpy.ndarray[Any, Any]") -> dict[str, Any]:

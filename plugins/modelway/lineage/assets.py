@@ -21,6 +21,7 @@ from modelway.lineage.asset_record import (
     AssetDiff,
     AssetFile,
     AssetHistory,
+    AssetSummary,
     Holder,
     NewAssetVersion,
     RemovedFile,
@@ -133,6 +134,12 @@ class AssetStore:
             for key in found:
                 found += [each for each in asset_queries.read_targets(connection, key.id) if each not in found]
             return [asset_queries.read_detail(connection, key) for key in found]
+
+    def newest(self) -> list[AssetSummary]:
+        """Return the newest version of every asset, by name."""
+        with reading(self._engine) as connection:
+            found = asset_queries.read_summaries(connection, asset_versions.c.number == assets.c.latest)
+            return sorted(found, key=lambda summary: summary.asset)
 
     def history(self, name: str) -> AssetHistory:
         """Return an asset's versions and the moves of its aliases, newest first.

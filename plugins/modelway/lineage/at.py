@@ -10,6 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
+from modelway.lineage.endpoint_events import state_at
 from modelway.lineage.query_record import ServingRecord
 from modelway.lineage.tables import alias_history, deployments, models, runs, versions, weight_history
 
@@ -91,11 +92,12 @@ def _record(
         if line.weight == 0:
             break
         begun = line
-    named = select(models.c.name, versions.c.number, runs.c.dag_id).join_from(versions, models)
+    named = select(models.c.id, models.c.name, versions.c.number, runs.c.dag_id).join_from(versions, models)
     named = named.join(runs, versions.c.run == runs.c.id).where(versions.c.id == version)
-    model, number, dag = connection.execute(named).one()
+    key, model, number, dag = connection.execute(named).one()
     if dags is not None and dag not in dags:
         return None
+    state = state_at(connection, key, endpoint=endpoint, at=at)
     return ServingRecord(
         endpoint=endpoint,
         model=model,
@@ -105,4 +107,6 @@ def _record(
         serving_since=begun.at,
         actor=last.actor,
         run_id=last.run_id,
+        url=None if state is None else state.url,
+        stopped_at=None if state is None else state.stopped_at,
     )

@@ -16,4 +16,10 @@ def read_moment(text: str) -> datetime:
         raise ModelwayError(f"'{text[:100]}' is no time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
     if len(text) <= len("2026-03-01"):
         time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    try:
+        # Near the first and the last year a zone leads out of what a time can be.
+        time.astimezone(UTC)
+    except OverflowError:
+        raise ModelwayError(f"'{text[:100]}' is too far away to be a time", do="Write a year from 2 to 9998") from None
+    return time

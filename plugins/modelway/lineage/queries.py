@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, cast, exists, select
+from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, cast, exists, select, tuple_
 
 from modelway.lineage.record import (
     AliasChange,
@@ -121,11 +121,12 @@ def _summaries(
     def keys(table: Table) -> list[int]:
         return [row.id for row in rows] if parts is None or table.name in parts else []
 
-    numbers, pointers, built, weights = (
+    numbers, pointers, built, weights, verified = (
         _version_metrics(connection, keys(version_metrics)),
         _version_aliases(connection, keys(aliases)),
         _newest_images(connection, keys(images)),
         _version_weights(connection, keys(deployments)),
+        read_verifications(connection, [row.id for row in rows]),
     )
     return [
         VersionSummary(
@@ -136,6 +137,7 @@ def _summaries(
                 "aliases": tuple(pointers[row.id]),
                 "image": built.get(row.id),
                 "weights": weights[row.id],
+                "verification": verified.get(row.id),
             }
         )
         for row in rows
@@ -158,6 +160,22 @@ def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, di
     for row in _rows_of(connection, select(version_metrics), version_metrics, keys):
         numbers[row.version][row.name] = join_number(row.value, row.flag)
     return numbers
+
+
+def read_verifications(connection: Connection, keys: list[int]) -> Mapping[int, Mapping[str, Any] | None]:
+    """Return what is recorded of each version's verification, by the version's key."""
+    query = select(events.c.version, events.c.detail).where(events.c.kind == "version-registered")
+    return {row.version: row.detail.get("verification") for row in _rows_of(connection, query, events, keys)}
+
+
+def verifications_of(
+    connection: Connection, names: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], Mapping[str, Any] | None]:
+    """Return what is recorded of the verification of versions that are given by model and number."""
+    query = select(models.c.name, versions.c.number, versions.c.id).join_from(versions, models)
+    rows = connection.execute(query.where(tuple_(models.c.name, versions.c.number).in_(list(names)))).all()
+    found = read_verifications(connection, [row.id for row in rows])
+    return {(row.name, row.number): found.get(row.id) for row in rows}
 
 
 def _version_aliases(connection: Connection, keys: list[int]) -> Mapping[int, list[str]]:

@@ -71,3 +71,7 @@ class ServingRecord:
     actor: str
     """Who set the share."""
     run_id: str | None
+    url: str | None = None
+    """Where the endpoint serves, or served; None where nobody recorded it."""
+    stopped_at: datetime | None = None
+    """When somebody stopped the endpoint; None while it is not stopped."""

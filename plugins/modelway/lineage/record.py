@@ -215,6 +215,8 @@ class VersionRecord:
     """The number of the version that training began from."""
     alias: str | None = None
     """Points at the version from the moment that it is there."""
+    verification: Mapping[str, Any] | None = None
+    """On what the frozen model was compared with its checkpoint: what VerifyModelOperator returned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +255,8 @@ class VersionSummary:
     aliases: tuple[str, ...]
     image: ImageRecord | None
     weights: Mapping[str, int]
+    verification: Mapping[str, Any] | None = None
+    """On what the frozen model was compared with its checkpoint; None: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

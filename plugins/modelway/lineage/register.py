@@ -96,6 +96,8 @@ def _tell(
     detail: dict[str, Any] = {"number": number, "archive": record.archive_digest, "checkpoint": record.checkpoint}
     if shortened:
         detail["shortened"] = shortened
+    if record.verification is not None:
+        detail["verification"] = dict(record.verification)
     add_event(connection, keys, kind="version-registered", actor=actor, run_id=run_id, detail=detail)
     if record.alias is not None:
         point_alias(connection, keys, alias=record.alias, actor=actor, reason="registered", run_id=run_id)

@@ -18,11 +18,15 @@ STANDARD_ERROR = "_stderr"
 
 def compare_metric(name: str, a: VersionDetail, b: VersionDetail) -> MetricDifference:
     """Return both values of a metric, and how probable their difference is by chance where that can be told."""
-    first, second = a.summary.metrics.get(name), b.summary.metrics.get(name)
+    first, second = _value(name, a), _value(name, b)
     p_value: float | None = None
     difference = None if first is None or second is None else second - first
-    if first is None or second is None or difference is None or not math.isfinite(difference):
-        why = "not known: " + ("only one version has it" if difference is None else "a value is not finite")
+    if first is None or second is None or difference is None:
+        why = "not known: only one version has it"
+    elif not math.isfinite(first) and (first == second or (math.isnan(first) and math.isnan(second))):
+        difference, why = 0.0, "the same in both"
+    elif not math.isfinite(difference):
+        difference, why = None, "not known: a value is not finite"
     elif name.endswith(STANDARD_ERROR):
         why = f"not known: how exact {name.removesuffix(STANDARD_ERROR)} is"
     elif errors := _standard_errors(name, a, b):
@@ -34,6 +38,15 @@ def compare_metric(name: str, a: VersionDetail, b: VersionDetail) -> MetricDiffe
     return MetricDifference(
         name=name, a=first, b=second, difference=difference, p_value=p_value, is_significant=is_significant, why=why
     )
+
+
+def _value(name: str, version: VersionDetail) -> float | None:
+    """Return a metric's value; one that is not finite has its place in the evaluation of the checkpoint."""
+    value = version.summary.metrics.get(name)
+    if value is None and name in version.summary.metrics:
+        chosen = [each for each in version.evaluations if each.checkpoint == version.summary.checkpoint]
+        return next((each.metrics[name] for each in chosen if each.metrics.get(name) is not None), math.nan)
+    return value
 
 
 def _standard_errors(name: str, a: VersionDetail, b: VersionDetail) -> tuple[float, float] | None:

@@ -6,12 +6,14 @@ Every write is one transaction and can be repeated: what is there already is not
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage import failures, history, queries, tables
 from modelway.lineage.alias import check_alias, point_alias
+from modelway.lineage.endpoint_events import record_state
 from modelway.lineage.engine import reading, writing
 from modelway.lineage.log import add_event
 from modelway.lineage.models import read_models
@@ -103,6 +105,11 @@ class LineageStore:
             if found is None:
                 raise _unknown_version(connection, model, _model_key(connection, model), str(number))
             return found
+
+    def verifications(self, names: Collection[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
+        """Return on what versions were verified, by model and number; None: not known."""
+        with reading(self._engine) as connection:
+            return queries.verifications_of(connection, names)
 
     def find(self, model: str, wanted: str, *, dags: Collection[str] | None = None) -> int:
         """Return the number of the version that ``3``, ``v3``, an alias such as ``champion``, or ``latest`` means.
@@ -274,6 +281,25 @@ class LineageStore:
                 keys = {"model": model_key}
                 add_event(connection, keys, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
             return bool(changed)
+
+    def record_endpoint(
+        self,
+        *,
+        endpoint: str,
+        model: str,
+        url: str,
+        is_stopped: bool = False,
+        actor: str = "airflow",
+        run_id: str | None = None,
+    ) -> bool:
+        """Record where an endpoint serves, or that somebody stopped it, and say whether that is new.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        """
+        with writing(self._engine) as connection:
+            key = _model_key(connection, model, lock=True)
+            state = {"endpoint": endpoint, "url": url, "is_stopped": is_stopped}
+            return record_state(connection, key, **state, actor=actor, run_id=run_id)
 
     def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
         """Return how far a run's rollout at an endpoint has come, None before it began."""

@@ -3,11 +3,11 @@
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
@@ -18,13 +18,19 @@ from modelway.errors import ModelwayError, SubmitFailed, disk_full
 from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.secrets import with_secrets
+from modelway.operators import _argument_checks as checks
 from modelway.operators._account import record_failure, record_success
+from modelway.operators._checks import Checks
 from modelway.operators._claim import Claim
 from modelway.operators._failure import failure_of, job_error, last_lines, submit_error
 from modelway.operators._memory import TriedMemory
+from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
+from modelway.spec.problems import Refusal
 from modelway.spec.units import format_size
 from modelway.triggers._deferred import DeferredJob, forget, note
 from modelway.triggers._follower import Follower
+from modelway.triggers._marked import MARKS, record_marked
 from modelway.triggers._position import LogPosition
 from modelway.triggers._task_state import GOES_ON, task_state
 
@@ -35,6 +41,35 @@ POLL_SECONDS = 0.5
 
 class ModelwayOperator(BaseOperator):
     """An operator whose work is in ``run``; a terminal error of ours fails the task without further tries."""
+
+    #: what each argument must be; ``__init__`` ends with ``check_arguments``
+    accepts: ClassVar[Checks] = {}
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Make the operator; an argument that it does not have is refused with the nearest one that it has."""
+        refuse_unknown(type(self), kwargs)
+        super().__init__(**kwargs)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Check what all mapped tasks share, as far as it is known; what they are mapped over is checked when they run.
+
+        :raises InvalidArgument: an argument cannot be right
+        """
+        refuse_unknown(cls, kwargs)
+        check_partial(cls, kwargs)
+        return super().partial(**kwargs)
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return which arguments cannot be right together, or in this DAG, as far as it is known while it is parsed."""
+        return ()
+
+    def check_arguments(self) -> None:
+        """Check what is known of the arguments while the DAG is parsed.
+
+        :raises InvalidArgument: an argument cannot be right
+        """
+        check_arguments(self)
 
     def execute(self, context: Context) -> Any:
         """Run the operator."""
@@ -54,11 +89,13 @@ def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
     """
     try:
         with _disk_full_told():
+            check_final(operator)
             yield
     except ModelwayError as error:
         context["ti"].xcom_push(key="failure", value=str(error))
         operator.log.error("%s", error)
-        record_failure(operator, context, error)
+        if not getattr(operator, "was_marked", False):
+            record_failure(operator, context, error)
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from None
@@ -87,7 +124,10 @@ class JobOperator(ModelwayOperator):
     """An operator whose work is one job: submit it (or find it again), wait deferred, collect what it made."""
 
     template_fields: Sequence[str] = ("backend", "options")
+    accepts: ClassVar[Checks] = {"backend": checks.BACKEND, "options": checks.OPTIONS}
     _asked_to_end = False
+    #: a person's mark ended the try: what its job ends with is no failure of its own
+    was_marked = False
 
     def __init__(self, *, backend: str = "local", options: Any = None, **kwargs: Any) -> None:
         """Run on ``backend`` with ``options`` (see ``modelway.backends.base.Options``)."""
@@ -108,7 +148,7 @@ class JobOperator(ModelwayOperator):
         home = settings_from_airflow().home
         backend, handle = self._submit(context, home)
         self.log.info("job %s in %s", handle.name, handle.place)
-        status, offset = self._follow(context["ti"], backend, handle, claim=Claim(home=home, job=handle.name))
+        status, offset = self._follow(context, backend, handle, claim=Claim(home=home, job=handle.name))
         if status.state.is_terminal:
             return self._conclude(context, handle, status)
         self._defer(context, handle, home=home, offset=offset)
@@ -116,12 +156,26 @@ class JobOperator(ModelwayOperator):
     def _defer(self, context: Context, handle: Handle, *, home: Path, offset: int) -> None:
         from modelway.triggers.job import JobTrigger
 
-        follower, ti = uuid.uuid4().hex, context["ti"]
-        place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
-        index = -1 if ti.map_index is None else ti.map_index
-        note(home, DeferredJob(follower=follower, handle=handle, map_index=index, **place))
+        follower = uuid.uuid4().hex
+        note(home, self._deferred(context, handle, follower))
         trigger = JobTrigger(handle=handle.to_dict(), home=str(home), offset=offset, follower=follower)
         self.defer(trigger=trigger, method_name="resume")
+
+    def _deferred(self, context: Context, handle: Handle, follower: str) -> DeferredJob:
+        """Return what is noted of a job that this task follows."""
+        ti, job = context["ti"], self.job(context)
+        return DeferredJob(
+            follower=follower,
+            handle=handle,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            model=job.model,
+            key=job.key,
+            attempt=int(ti.try_number),
+            stage=job.stage,
+        )
 
     def _submit(self, context: Context, home: Path) -> tuple[Backend, Handle]:
         """Start the job, or find it again; a try before may have given it more memory than the spec does."""
@@ -131,18 +185,19 @@ class JobOperator(ModelwayOperator):
             self.log.info("the job gets %s of memory: a try before ran out of it", format_size(limit))
         try:
             backend = backend_from_airflow(self.backend, home=home)
-            return backend, backend.submit(backend.build_request(job, replace(options, memory_bytes=limit)))
+            given = with_secrets(replace(options, memory_bytes=limit))
+            return backend, backend.submit(backend.build_request(job, given))
         except SubmitFailed as error:
             raise submit_error(error, stage=job.stage, options=options) from error
 
-    def _follow(self, ti: Any, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
+    def _follow(self, context: Context, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
         """Stream the job's log for as long as patience lasts; return its status and how far its log was read."""
         if not self._asked_to_end:
             claim.take()
         follower, until = Follower(backend, handle), time.monotonic() + PATIENCE_SECONDS
         try:
             while True:
-                if self._asked_to_end and self._hand_over(ti, backend, handle, claim):
+                if self._asked_to_end and self._hand_over(context, backend, handle, claim):
                     until = 0.0
                 step = follower.step()
                 for line in step.lines:
@@ -194,11 +249,11 @@ class JobOperator(ModelwayOperator):
         """
         self._asked_to_end = True
 
-    def _hand_over(self, ti: Any, backend: Backend, handle: Handle, claim: Claim) -> bool:
+    def _hand_over(self, context: Context, backend: Backend, handle: Handle, claim: Claim) -> bool:
         """Stop the job if the task is over; say whether the triggerer is to follow it, since only the worker ends."""
         self._asked_to_end = False
         try:
-            state = task_state(ti)
+            state = task_state(context["ti"])
         except KeyError:
             state = "removed"
         except Exception as error:
@@ -207,6 +262,9 @@ class JobOperator(ModelwayOperator):
             return False
         if state not in GOES_ON:
             self._stop(backend, handle, claim)
+            self.was_marked = state in MARKS and not claim.is_anothers()
+            if self.was_marked:
+                record_marked(self._deferred(context, handle, ""), state)
             return False
         self.log.info("job %s is left running: the worker has to end, the task is %s", handle.name, state)
         return state == "running" and not claim.is_anothers()
@@ -257,6 +315,16 @@ def plan_of(code: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what PlanRunOperator decided; nothing in a DAG without one."""
     plan: Mapping[str, Any] = code.get("plan") or {}
     return plan
+
+
+def checkpoint_inputs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return checkpoints by the names of a job's inputs, as fields of ``Job``."""
+    return {
+        "inputs": {name: Artifact.from_dict(checkpoint) for name, checkpoint in given.items()},
+        "checkpoints": {
+            name: {key: checkpoint.get(key) for key in ("id", "stage", "step")} for name, checkpoint in given.items()
+        },
+    }
 
 
 def planned_inputs(code: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,9 @@ def failure_of(
     if status.retryable and kind not in rules and not kind.is_of_memory and rule is RetryRule.FAIL:
         # The job may know better than its kind, such as pip that could not reach its index.
         rule = RetryRule.RETRY
+    if status.state is JobState.FAILED and not status.retryable and kind.rule is RetryRule.RETRY:
+        # Such as a pod that took more disk than its limit: the same again would end the same.
+        rule = RetryRule.FAIL
     if status.state is JobState.CANCELLED and status.failure is None:
         # Who still follows it did not stop it: its run may have been cleared in the moment in which it ended.
         kind, rule = FailureKind.KILLED, rule_for(FailureKind.KILLED, rules)

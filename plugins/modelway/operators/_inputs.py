@@ -5,7 +5,7 @@ Without Airflow: ``modelway backfill plan`` asks the same questions as a run's p
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,6 +47,20 @@ def declared_params(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     """Return the run's value of each parameter that the spec declares."""
     declared = spec.get("params") or {}
     return {name: given[name] if given.get(name) is not None else about["default"] for name, about in declared.items()}
+
+
+def refuse_unknown_fields(spec: Mapping[str, Any], conf: Mapping[str, Any], *, others: Iterable[str]) -> None:
+    """Refuse a run that was started with values that nothing of it takes, such as a misspelt parameter.
+
+    :param conf: what the run was started with by a person, the API or another DAG
+    :param others: parameters that the DAG itself declares
+    :raises ModelwayError: one is no field of the run's form
+    """
+    known = {*OWN_PARAMS, *(spec.get("params") or {}), *others}
+    if unknown := [name for name in conf if name not in known]:
+        raise ModelwayError(
+            f"the run has no field {', '.join(map(repr, unknown))}", known=sorted(known), given=str(unknown[0])
+        )
 
 
 def rendered_datasets(

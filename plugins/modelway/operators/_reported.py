@@ -6,6 +6,7 @@ XCom carries where a job's events lie; here they are read.
 import json
 import math
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import JobStatus
 from modelway.job.environment import with_image
-from modelway.job.events import read_events
-from modelway.job.freeze import DATATYPES
+from modelway.job.events import EVENTS, LeftOut, read_events
+from modelway.job.outputs import DATATYPES
 from modelway.job.usage import usage_in
 from modelway.lineage.record import (
     ArchitectureRecord,
@@ -26,6 +27,29 @@ from modelway.lineage.record import (
 
 Events = Sequence[Mapping[str, Any]]
 Report = Mapping[str, Any]
+
+
+#: of a run, all its stages together: a page shows them all
+MOST_FIGURES = 500
+
+
+def store_events(store: ArtifactStore, folder: Path, *, model: str, warn: Callable[[str], None]) -> Artifact | None:
+    """Store what a job reported; None when it reported nothing.
+
+    What is over a limit is left out, with a note in what is stored and a line for the task's log.
+    """
+    left_out = LeftOut()
+    events = read_events(folder, left_out=left_out)
+    for note in left_out.notes():
+        warn(f"events.jsonl: {note}")
+        events.append({"kind": "note", "at": round(time.time(), 3), "text": note})
+    if not events:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / EVENTS
+        with path.open("w") as file:
+            file.writelines(json.dumps(event) + "\n" for event in events)
+        return store.put(path, model=model)
 
 
 def cost_of(folder: Path, *, status: JobStatus, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +156,7 @@ def figure_records(
                 name=name, kind=str(event.get("chart")), data=data, stage=of_stage, checkpoint=checkpoint
             )
             found[of_stage, checkpoint, name] = figure
-    return tuple(found.values())
+    return tuple(found.values())[:MOST_FIGURES]
 
 
 def importance_records(

@@ -1,12 +1,15 @@
 """What deploy and promote share: the endpoint they are about, and a look at its split."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
 from modelway.hooks.settings import Settings
+
+if TYPE_CHECKING:
+    from modelway.lineage.store import LineageStore
 
 
 def refuse_held(version: Mapping[str, Any]) -> None:
@@ -31,6 +34,13 @@ def endpoint_of(target: str, settings: Settings) -> Endpoint:
 def weights_of(status: EndpointStatus | None) -> Mapping[int, int]:
     """Return the weight of each version behind an endpoint."""
     return {predictor.version: predictor.weight for predictor in status.predictors} if status else {}
+
+
+def record_traffic(store: "LineageStore", status: EndpointStatus, *, actor: str, run_id: str | None) -> None:
+    """Record where an endpoint serves and the weights of its versions."""
+    whose = {"endpoint": status.name, "model": status.model, "actor": actor, "run_id": run_id}
+    store.record_endpoint(url=status.url, is_stopped=status.stopped, **whose)
+    store.record_weights(weights=weights_of(status), **whose)
 
 
 def stable_of(status: EndpointStatus | None) -> int | None:

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -11,7 +11,9 @@ from modelway.artifacts.archive import Manifest, unpack_archive
 from modelway.artifacts.store import Artifact
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, store_from
+from modelway.operators._checks import Checks
 
 #: the archive's members that serving needs; the rest describes one run and would change the image's digest
 SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")
@@ -31,6 +33,14 @@ class BuildImageOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("version", "base", "repository", "path", "builder", "tag")
+    accepts: ClassVar[Checks] = {
+        "version": checks.VERSION,
+        "base": checks.BASE_IMAGE,
+        "repository": checks.REPOSITORY,
+        "path": checks.IMAGE_PATH,
+        "builder": checks.BUILDER,
+        "tag": checks.TAG,
+    }
 
     def __init__(
         self,
@@ -50,6 +60,7 @@ class BuildImageOperator(ModelwayOperator):
         self.path = path
         self.builder = builder
         self.tag = tag
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Build, push when asked to, and record the image."""

@@ -1,25 +1,25 @@
 """Deploy a model version beside the one that serves."""
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.store import Artifact
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
-from modelway.errors import EndpointNotReady, ModelwayError, RolloutAborted, VerificationFailed
+from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
-from modelway.operators._traffic import endpoint_of, refuse_held, stable_of, weights_of
-
-GOLDEN_BATCH = 2
+from modelway.operators._checks import Checks
+from modelway.operators._predictor import breaking_changes, golden_difference, harmless_changes, read_signature
+from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, stable_of, weights_of
 
 
 class DeployModelOperator(ModelwayOperator):
@@ -28,7 +28,8 @@ class DeployModelOperator(ModelwayOperator):
     Where nothing serves yet, the version gets all the traffic, and is taken down again when its answers are wrong.
     A run whose rollout is over deploys nothing again, so that clearing it moves no traffic, and a run whose version is
     older than the one that serves is refused, unless somebody asked for it. A run that may move no traffic, such as one
-    of a backfill, is skipped here.
+    of a backfill, is skipped here. A version whose inputs or outputs would break the callers of the one that serves is
+    refused, unless ``allow_signature_change``.
 
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param image: what BuildImageOperator returned
@@ -37,11 +38,25 @@ class DeployModelOperator(ModelwayOperator):
     :param port: port to listen on; None takes a free one and keeps it
     :param path: the model's folder in the image
     :param tolerance: ``{"absolute": …, "relative": …}`` between the predictor's answers and the checkpoint's
+    :param allow_signature_change: whether the version may have other inputs or outputs than the one that serves
 
     Returns ``{endpoint, target, url, host, port, path, version, weights}``.
     """
 
-    template_fields: Sequence[str] = ("version", "image", "target", "host", "port", "path", "tolerance")
+    template_fields: Sequence[str] = (
+        *("version", "image", "target", "host", "port", "path", "tolerance"),
+        "allow_signature_change",
+    )
+    accepts: ClassVar[Checks] = {
+        "version": checks.VERSION,
+        "image": checks.IMAGE,
+        "target": checks.TARGET,
+        "host": checks.HOST,
+        "port": checks.PORT,
+        "path": checks.IMAGE_PATH,
+        "tolerance": checks.TOLERANCE,
+        "allow_signature_change": checks.FLAG,
+    }
 
     def __init__(
         self,
@@ -53,6 +68,7 @@ class DeployModelOperator(ModelwayOperator):
         port: int | None = None,
         path: str = "/models",
         tolerance: Mapping[str, float] | None = None,
+        allow_signature_change: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +79,8 @@ class DeployModelOperator(ModelwayOperator):
         self.port = port
         self.path = path
         self.tolerance = tolerance
+        self.allow_signature_change = allow_signature_change
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Bring the version up and check its answers."""
@@ -85,16 +103,15 @@ class DeployModelOperator(ModelwayOperator):
         # Before the check: whatever happens from here on, a retry knows which version was the stable one.
         store.save_rollout(rollout, actor=actor(context))
         try:
+            if stable is not None:
+                self._compare_signatures(status, stable)
             difference = self._ask_golden(settings, status)
         except ModelwayError:
             self._take_back(endpoint, status, stable)
             raise
         self.log.info("the golden inputs' answers differ by at most %.3g from the checkpoint's", difference)
-        weights = weights_of(status)
-        store.record_weights(
-            endpoint=model, model=model, weights=weights, actor=actor(context), run_id=context["dag_run"].run_id
-        )
-        self.log.info("version %d is ready behind %s, weights %s", number, status.url, dict(weights))
+        record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
+        self.log.info("version %d is ready behind %s, weights %s", number, status.url, dict(weights_of(status)))
         return self._told(status)
 
     def _begin(self, current: EndpointStatus | None, run: str) -> RolloutRecord:
@@ -132,6 +149,29 @@ class DeployModelOperator(ModelwayOperator):
             port=self.port,
             model_path=self.path,
         )
+
+    def _compare_signatures(self, status: EndpointStatus, stable: int) -> None:
+        """Compare what goes in and comes out with the version that serves.
+
+        :raises SignatureChanged: callers of that version would fail with this one
+        """
+        model, number = self.version["model"], int(self.version["version"])
+        urls = {predictor.version: predictor.url for predictor in status.predictors}
+        if stable not in urls:
+            return
+        serving, new = (read_signature(url=urls[each], model=model, version=each) for each in (stable, number))
+        for change in harmless_changes(serving=serving, new=new):
+            self.log.info("unlike version %d, which serves: %s", stable, change)
+        changes = breaking_changes(serving=serving, new=new)
+        if changes and not self.allow_signature_change:
+            raise SignatureChanged(
+                f"version {number} has another signature than version {stable}, which serves: {'; '.join(changes)}",
+                where=model,
+                do="Keep names, types and shapes as they are, or set rollout.allow_signature_change (parameter "
+                "allow_signature_change of DeployModelOperator) once the callers are ready for it",
+            )
+        for change in changes:
+            self.log.warning("callers of version %d meet a change: %s", stable, change)
 
     def _ask_golden(self, settings: Settings, status: EndpointStatus) -> float:
         """Ask the predictor one golden batch, past the gateway, and return the largest difference.
@@ -174,48 +214,3 @@ class DeployModelOperator(ModelwayOperator):
             "version": int(self.version["version"]),
             "weights": {str(version): weight for version, weight in weights_of(status).items()},
         }
-
-
-def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
-    """Ask a predictor one golden batch over HTTP and return the largest difference from the golden answers.
-
-    :param folder: an unpacked model archive
-    :raises VerificationFailed: an answer is missing, refused or too far off
-    :raises EndpointNotReady: the predictor does not answer
-    """
-    import httpx
-    import numpy
-    from safetensors.numpy import load_file
-
-    inputs = load_file(folder / "golden" / "inputs.safetensors")
-    expected = load_file(folder / "golden" / "outputs.safetensors")
-    described = json.loads((folder / "outputs" / "model.yml").read_text())
-    tensors = [{**each, "array": inputs[f"{GOLDEN_BATCH}/{each['name']}"]} for each in described["inputs"]]
-    request = {
-        "inputs": [
-            {
-                "name": each["name"],
-                "datatype": each["datatype"],
-                "shape": list(each["array"].shape),
-                "data": each["array"].flatten().tolist(),
-            }
-            for each in tensors
-        ]
-    }
-    try:
-        answer = httpx.post(f"{url}/v2/models/{model}/infer", json=request, timeout=30)
-    except httpx.HTTPError as error:
-        raise EndpointNotReady(f"the predictor does not answer ({type(error).__name__}: {error})", where=url) from error
-    if answer.status_code != 200:
-        raise VerificationFailed(f"the predictor answered {answer.status_code}: {answer.text[:300]}", where=url)
-    outputs = {each["name"]: each["data"] for each in answer.json()["outputs"]}
-    largest = 0.0
-    for each in described["outputs"]:
-        golden = expected[f"{GOLDEN_BATCH}/{each['name']}"].astype("float64")
-        given = numpy.array(outputs.get(each["name"], []), dtype="float64")
-        if given.size != golden.size or not numpy.allclose(
-            given.reshape(golden.shape), golden, atol=absolute, rtol=relative, equal_nan=True
-        ):
-            raise VerificationFailed(f"the predictor's output '{each['name']}' is not the checkpoint's", where=url)
-        largest = max(largest, float(numpy.abs(given.reshape(golden.shape) - golden).max()))
-    return largest

@@ -2,14 +2,17 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators._checks import Checks
 from modelway.operators._chunks import AUTO, Cost, divided
+from modelway.operators._mapped import flat_checkpoints
 
 
 class DivideCheckpointsOperator(ModelwayOperator):
@@ -28,6 +31,12 @@ class DivideCheckpointsOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("code", "checkpoints", "parallel", "per_job")
+    accepts: ClassVar[Checks] = {
+        "code": checks.CODE,
+        "checkpoints": checks.CHECKPOINTS,
+        "parallel": checks.PARALLEL,
+        "per_job": checks.PER_JOB,
+    }
 
     def __init__(
         self, *, code: Any, checkpoints: Any, parallel: int = 4, per_job: int | str = AUTO, **kwargs: Any
@@ -37,13 +46,15 @@ class DivideCheckpointsOperator(ModelwayOperator):
         self.checkpoints = checkpoints
         self.parallel = parallel
         self.per_job = per_job
+        self.check_arguments()
 
     def run(self, context: Context) -> list[list[dict[str, Any]]]:
         """Divide them."""
         cost = self._measured() if self.per_job == AUTO else None
         # A longer list cannot be mapped over, which would fail this task when training is done.
         most = conf.getint("core", "max_map_length")
-        shares = divided(list(self.checkpoints), parallel=self.parallel, per_job=self.per_job, cost=cost, most=most)
+        checkpoints = flat_checkpoints(self.checkpoints)
+        shares = divided(checkpoints, parallel=self.parallel, per_job=self.per_job, cost=cost, most=most)
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
@@ -51,12 +62,12 @@ class DivideCheckpointsOperator(ModelwayOperator):
         )
         self.log.info(
             "%d checkpoints in %d jobs of up to %d: %s",
-            len(self.checkpoints),
+            len(checkpoints),
             len(shares),
             max(map(len, shares), default=0),
             known if self.per_job == AUTO else "as evaluate.per_job has it",
         )
-        if len(shares) == most < len(self.checkpoints):
+        if len(shares) == most < len(checkpoints):
             self.log.warning("there are no more than %d jobs, by Airflow's [core] max_map_length", most)
         return shares
 

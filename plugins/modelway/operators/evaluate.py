@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway import names
-from modelway.artifacts.store import Artifact
 from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
@@ -15,8 +14,11 @@ from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
+from modelway.job.rows import recorded_files
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
+    checkpoint_inputs,
     clear_number,
     code_of,
     job_key,
@@ -25,7 +27,10 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
-from modelway.operators._reported import cost_of
+from modelway.operators._checks import Checks
+from modelway.operators._reported import cost_of, store_events
+from modelway.operators.arguments import unused_params
+from modelway.spec.problems import Refusal
 
 #: they end a whole job for what one evaluation does: the next try has the others first
 _OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)
@@ -49,8 +54,9 @@ class EvaluateCheckpointOperator(JobOperator):
     Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}, seconds, startup_seconds,
     cost}``, a list of those for a list. NaN and the infinities are None among the metrics, since XCom cannot carry
     them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``. ``cost`` is an equal share of what the job took. Where the
-    evaluation drew charts or told importances, ``report`` says where: ``{events: {uri, digest, size}, input}``. A task
-    that fails leaves ``{checkpoint: id, error: text}`` for those that it has no metrics of.
+    evaluation drew charts or told importances, ``report`` says where: ``{events: {uri, digest, size}, input}``. Where
+    it recorded its inputs, ``rows`` says where they and the scores are: ``{rows: {uri, digest, size}, scores: …}``. A
+    task that fails leaves ``{checkpoint: id, error: text}`` for those that it has no metrics of.
     """
 
     template_fields: Sequence[str] = (
@@ -61,6 +67,14 @@ class EvaluateCheckpointOperator(JobOperator):
         "seed",
         "command",
     )
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "checkpoint": checks.ONE_OR_SEVERAL,
+        "job_params": checks.PARAMS,
+        "seed": checks.SEED,
+        "command": checks.COMMAND,
+    }
 
     def __init__(
         self,
@@ -78,6 +92,11 @@ class EvaluateCheckpointOperator(JobOperator):
         self.job_params = job_params
         self.seed = seed
         self.command = command
+        self.check_arguments()
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return that Airflow's ``params`` are given where ``job_params`` are meant."""
+        return unused_params(self)
 
     @property
     def checkpoints(self) -> list[Mapping[str, Any]]:
@@ -110,7 +129,7 @@ class EvaluateCheckpointOperator(JobOperator):
             params={**plan_of(self.code).get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={name: Artifact.from_dict(checkpoint) for name, checkpoint in self._inputs().items()},
+            **checkpoint_inputs(self._inputs()),
             **planned_inputs(self.code),
         )
 
@@ -145,14 +164,29 @@ class EvaluateCheckpointOperator(JobOperator):
             result["cost"] = {**cost, **share, "backend": self.backend}
             if stored and name in told:
                 result["report"] = {"events": stored, "input": name}
+            if rows := self._stored_rows(folder, name):
+                result["rows"] = rows
 
     def _stored(self, folder: Path) -> dict[str, Any] | None:
         """Store the job's events; a store that is away costs the charts and no evaluation."""
         try:
-            return store_from(settings_from_airflow()).put(folder / "events.jsonl", model=self.code["model"]).to_dict()
+            store = store_from(settings_from_airflow())
+            stored = store_events(store, folder, model=self.code["model"], warn=self.log.warning)
+            return stored.to_dict() if stored else None
         except (ModelwayError, OSError) as error:
             self.log.warning("the charts of these evaluations are not stored: %s", error)
             return None
+
+    def _stored_rows(self, folder: Path, name: str) -> dict[str, Any]:
+        """Store the rows that an evaluation recorded with its scores; the same rows are stored once.
+
+        :raises ModelwayError: the store is unavailable: without them the frozen model would be verified on less
+        """
+        files = recorded_files(folder / "output", name)
+        if not all(path.is_file() for path in files.values()):
+            return {}
+        store = store_from(settings_from_airflow())
+        return {kind: store.put(path, model=self.code["model"]).to_dict() for kind, path in files.items()}
 
     def _told(self, results: list[dict[str, Any]]) -> Any:
         return results[0] if isinstance(self.checkpoint, Mapping) else results

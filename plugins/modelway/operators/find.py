@@ -1,12 +1,14 @@
 """Find a version that is registered already."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators._checks import Checks
 
 
 class FindVersionOperator(ModelwayOperator):
@@ -20,11 +22,16 @@ class FindVersionOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("model", "version")
+    accepts: ClassVar[Checks] = {
+        "model": checks.MODEL,
+        "version": checks.VERSION_REFERENCE,
+    }
 
     def __init__(self, *, model: str, version: str = "champion", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.model = model
         self.version = version
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Look the version up in the lineage."""

@@ -1,20 +1,34 @@
 """Freeze the selected checkpoint."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
+from modelway.errors import JobFailed
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
-from modelway.operators._base import JobOperator, clear_number, code_of, job_key, plan_of, run_key, store_from
-from modelway.operators._reported import cost_of
+from modelway.job.left_files import NotBelow, copy_below
+from modelway.operators import _argument_checks as checks
+from modelway.operators._base import (
+    JobOperator,
+    checkpoint_inputs,
+    clear_number,
+    code_of,
+    job_key,
+    plan_of,
+    planned_inputs,
+    run_key,
+    store_from,
+)
+from modelway.operators._checks import Checks
+from modelway.operators._mapped import flat
+from modelway.operators._reported import cost_of, store_events
 
 
 class FreezeModelOperator(JobOperator):
@@ -26,7 +40,7 @@ class FreezeModelOperator(JobOperator):
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param selected: what SelectCheckpointOperator returned
     :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
-    :param seed: makes the golden inputs repeatable
+    :param seed: makes what ``export`` draws at random repeatable, such as example inputs
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
@@ -35,6 +49,13 @@ class FreezeModelOperator(JobOperator):
     """
 
     template_fields: Sequence[str] = (*JobOperator.template_fields, "code", "selected", "training", "seed")
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "selected": checks.SELECTED,
+        "training": checks.REPORTS,
+        "seed": checks.SEED,
+    }
 
     def __init__(self, *, code: Any, selected: Any, training: Any = (), seed: Any = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -42,6 +63,7 @@ class FreezeModelOperator(JobOperator):
         self.selected = selected
         self.training = training
         self.seed = seed
+        self.check_arguments()
 
     def job(self, context: Context) -> Job:
         """Return the freezing job."""
@@ -57,16 +79,22 @@ class FreezeModelOperator(JobOperator):
             params=plan_of(self.code).get("params", {}),
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={"checkpoint": Artifact.from_dict(self.selected["checkpoint"])},
+            **self._given(),
         )
+
+    def _given(self) -> dict[str, Any]:
+        """Return the checkpoint, the rows that its evaluation recorded and the run's data, as fields of ``Job``."""
+        given = checkpoint_inputs({"checkpoint": self.selected["checkpoint"]})
+        rows = {name: Artifact.from_dict(artifact) for name, artifact in self.selected.get("rows", {}).items()}
+        return {**given, "inputs": {**given["inputs"], **rows}, **planned_inputs(self.code)}
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Write and store the archive."""
         store = store_from(settings_from_airflow())
         with tempfile.TemporaryDirectory() as scratch:
             frozen = Path(scratch) / "frozen"
-            shutil.copytree(folder / "output" / "archive", frozen)
-            training = [stage for stage in self.training if not stage.get("skipped")]
+            _take(folder, to=frozen)
+            training = [stage for stage in flat(self.training) if not stage.get("skipped")]
             datasets = [event for stage in training for event in _datasets(store, stage, Path(scratch))]
             documents = archive_documents(code=self.code, selected=self.selected, training=training, datasets=datasets)
             manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")
@@ -80,10 +108,25 @@ class FreezeModelOperator(JobOperator):
 
     def _cost(self, store: Any, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Return what freezing took, and where it is told what it ran in."""
-        events = read_events(folder)
-        stored = store.put(folder / "events.jsonl", model=job.model).to_dict() if events else None
+        events = store_events(store, folder, model=job.model, warn=self.log.warning)
+        stored = events.to_dict() if events else None
         cost = cost_of(folder, status=status, options=self.options)
         return {**cost, "backend": self.backend, "seed": int(self.seed), "events": stored}
+
+
+def _take(folder: Path, *, to: Path) -> None:
+    """Copy what freezing left, and nothing that a link elsewhere leads to.
+
+    :raises JobFailed: there is something else than plain files
+    """
+    try:
+        copy_below(folder, "output/archive", to=to)
+    except NotBelow as error:
+        raise JobFailed(
+            f"what freezing left cannot be taken: {error.strerror}: {error.filename}",
+            where=str(folder / "output" / "archive"),
+            do="Leave plain files there: links may not lead out of the job's folder",
+        ) from None
 
 
 def archive_documents(

@@ -1,9 +1,9 @@
 """Package a model's code."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -11,8 +11,12 @@ from modelway.artifacts.code_package import package_files, write_code_package
 from modelway.artifacts.commits import git_commit
 from modelway.errors import InvalidModelCode
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, store_from
-from modelway.spec.load import models_beside
+from modelway.operators._checks import Checks
+from modelway.operators.arguments import is_known
+from modelway.spec.load import FILE_NAME, models_beside, models_folder
+from modelway.spec.problems import Refusal, display, shown
 
 
 class PackageCodeOperator(ModelwayOperator):
@@ -26,12 +30,36 @@ class PackageCodeOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("model", "folder", "module")
+    accepts: ClassVar[Checks] = {
+        "model": checks.MODEL,
+        "folder": checks.FOLDER,
+        "module": checks.MODULE,
+    }
 
     def __init__(self, *, model: str, module: str, folder: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.model = model
         self.folder = folder
         self.module = module
+        self.check_arguments()
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return that there is no such model or file, where folder and name are known."""
+        if not is_known(self.folder) or not is_known(self.model) or not is_known(self.module):
+            return
+        models = models_beside(Path(self.dag.fileloc)) if self.has_dag() else models_folder()
+        known = [file.parent.name for file in sorted(models.glob(f"*/{FILE_NAME}"))]
+        folder = Path(self.folder) if self.folder else models / self.model
+        if folder.is_dir():
+            if not (folder / self.module).is_file():
+                names = [file.name for file in sorted(folder.glob("*.py"))]
+                what = f"there is no file {shown(self.module)} in {display(folder)}"
+                yield "module", Refusal(what, known=names, given=self.module)
+        # A machine without any models is not the one that packages them.
+        elif self.folder and (known or not folder.is_relative_to(models)):
+            yield "folder", Refusal(f"there is no folder {shown(str(folder))}", do="Leave it out for the model's own")
+        elif known:
+            yield "model", Refusal(f"there is no model {shown(self.model)}", known=known, given=self.model)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Package and store the code."""

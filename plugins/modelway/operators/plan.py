@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from modelway.errors import ModelwayError
 from modelway.hooks.connection import settings_from_airflow
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._begun import tell_begun
+from modelway.operators._checks import Checks
 from modelway.operators._inputs import (
     Interval,
     declared_params,
     inputs_digest,
     read_datasets,
+    refuse_unknown_fields,
     rendered_datasets,
     run_stages,
 )
@@ -32,7 +35,8 @@ class PlanRunOperator(ModelwayOperator):
 
     The run's own parameters, all optional, come from its form: ``seed``, ``skip`` (names of stages), ``version`` (a
     version to take in place of training), ``base`` (a version to start from, ``none`` for none), ``rollout`` (``auto``,
-    ``yes``, ``no``), ``reason``, and those that the spec declares.
+    ``yes``, ``no``), ``reason``, and those that the spec declares. A run that was started with any other field, which
+    neither has nor the DAG's own ``params`` have, is refused.
 
     When the run takes a version that is there already, the tasks up to RegisterModelOperator are skipped: give that one
     ``trigger_rule="none_failed_min_one_success"``.
@@ -46,11 +50,16 @@ class PlanRunOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("code", "spec")
+    accepts: ClassVar[Checks] = {
+        "code": checks.CODE,
+        "spec": checks.SPEC,
+    }
 
     def __init__(self, *, code: Any, spec: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.code = code
         self.spec = spec
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Decide, and leave training out where a version is there already."""
@@ -65,6 +74,9 @@ class PlanRunOperator(ModelwayOperator):
         raise DownstreamTasksSkipped(tasks=skipped)
 
     def _plan(self, context: Context) -> dict[str, Any]:
+        dag = self.get_dag()
+        conf = getattr(context["dag_run"], "conf", None) or {}
+        refuse_unknown_fields(self.spec, conf, others=dag.params if dag else ())
         given = dict(context.get("params") or {})
         asks = {name: given.get(name) for name in ("base", "reason", "rollout", "version")}
         if asks["rollout"] not in (None, *ROLLOUTS):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -13,8 +13,10 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.lineage import open_lineage
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
-from modelway.operators._traffic import endpoint_of, refuse_held, weights_of
+from modelway.operators._checks import Checks
+from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, weights_of
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -23,10 +25,11 @@ MOST_ERRORS = 0.05
 class PromoteModelOperator(ModelwayOperator):
     """Raise a deployed version's weight through ``steps``; at 100 % move an alias to it and stop the version before.
 
-    Between two steps the task waits, deferred when it is long. After each the version must be ready and at most 5 % of
-    its requests may have failed. The rollout, its steps and the step reached are kept in the lineage: a retry goes on
-    from there, and a finished rollout is never done again. When the version does badly, the last try fails, or a user
-    ends the task, all traffic goes back to the stable version and the rollout is aborted.
+    Between two steps the task waits, deferred when it is long. After each the version must be ready, its server must
+    not have ended meanwhile, and at most 5 % of its requests may have failed. The rollout, its steps and the step
+    reached are kept in the lineage: a retry goes on from there, and a finished rollout is never done again. When the
+    version does badly, the last try fails, or a user ends the task, all traffic goes back to the stable version and the
+    rollout is aborted.
 
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param deployment: what DeployModelOperator returned
@@ -38,6 +41,13 @@ class PromoteModelOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("version", "deployment", "steps", "interval_seconds", "alias")
+    accepts: ClassVar[Checks] = {
+        "version": checks.VERSION,
+        "deployment": checks.DEPLOYMENT,
+        "steps": checks.STEPS,
+        "interval_seconds": checks.INTERVAL,
+        "alias": checks.ALIAS,
+    }
     _killed = False
 
     def __init__(
@@ -56,6 +66,7 @@ class PromoteModelOperator(ModelwayOperator):
         self.steps = steps
         self.interval_seconds = interval_seconds
         self.alias = alias
+        self.check_arguments()
 
     def run(self, context: Context) -> Any:
         """Take step after step, each when its time has come; a retry goes on from the last one taken."""
@@ -143,19 +154,14 @@ class PromoteModelOperator(ModelwayOperator):
         status = endpoint_of(self.deployment["target"], settings).set_weights(rollout.endpoint, weights)
         self.log.info("version %d now gets %d %% of the requests", rollout.version, weight)
         self._record_weights(context, store, status)
-        detail = {**rollout.detail, "since": time.time(), "counts": counts}
+        restarts = _restarts(status, rollout.version)
+        detail = {**rollout.detail, "since": time.time(), "counts": counts, "restarts": restarts}
         rollout = replace(rollout, step=rollout.step + 1, detail=detail)
         store.save_rollout(rollout, actor=actor(context))
         return rollout
 
     def _record_weights(self, context: Context, store: Any, status: EndpointStatus) -> None:
-        store.record_weights(
-            endpoint=status.name,
-            model=self.version["model"],
-            weights=weights_of(status),
-            actor=actor(context),
-            run_id=context["dag_run"].run_id,
-        )
+        record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
 
     def _judge(self, settings: Settings, rollout: RolloutRecord) -> RolloutRecord:
         """Add what was counted during the step.
@@ -164,9 +170,12 @@ class PromoteModelOperator(ModelwayOperator):
         """
         if self._killed:
             raise RolloutAborted("a user ended the task")
-        ready = {predictor.version: predictor.ready for predictor in self._status(settings).predictors}
+        status = self._status(settings)
+        ready = {predictor.version: predictor.ready for predictor in status.predictors}
         if not ready.get(rollout.version):
             raise RolloutAborted(f"version {rollout.version} is not ready any more")
+        if _restarts(status, rollout.version) > int(rollout.detail.get("restarts", 0)):
+            raise RolloutAborted(f"the server of version {rollout.version} ended during this step")
         counts = difference(self._counts(settings), rollout.detail["counts"])
         told = {"weight": rollout.detail["steps"][rollout.step], "counts": counts}
         self.log.info("step %d %%: %s", told["weight"], counts)
@@ -222,6 +231,10 @@ class PromoteModelOperator(ModelwayOperator):
             "weights": {str(version): weight for version, weight in weights_of(status).items()},
             "steps": rollout.detail.get("told", []),
         }
+
+
+def _restarts(status: EndpointStatus, version: int) -> int:
+    return sum(predictor.restarts for predictor in status.predictors if predictor.version == version)
 
 
 def difference(now: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -20,8 +20,11 @@ from modelway.lineage.record import (
     RunRecord,
     VersionRecord,
 )
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
+from modelway.operators._checks import Checks
 from modelway.operators._inputs import Interval
+from modelway.operators._mapped import flat
 from modelway.operators._reported import (
     StoredEvents,
     architecture_record,
@@ -56,6 +59,15 @@ class RegisterModelOperator(ModelwayOperator):
     """
 
     template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
+    accepts: ClassVar[Checks] = {
+        "code": checks.CODE,
+        "training": checks.REPORTS,
+        "selected": checks.OPTIONAL_SELECTED,
+        "archive": checks.OPTIONAL_ARCHIVE,
+        "verified": checks.OPTIONAL_VERIFIED,
+        "spec": checks.PARAMS,
+        "alias": checks.ALIAS,
+    }
 
     def __init__(
         self,
@@ -77,6 +89,7 @@ class RegisterModelOperator(ModelwayOperator):
         self.verified = verified
         self.spec = spec
         self.alias = alias
+        self.check_arguments()
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Fill in what the tasks before returned; where training was skipped, its stages left no reports."""
@@ -151,13 +164,13 @@ class RegisterModelOperator(ModelwayOperator):
                 "there is nothing to register: no task froze a model, and the plan takes no version",
                 do="Run FreezeModelOperator before it",
             )
-        training = [stage for stage in self.training if not stage.get("skipped")]
+        training = [stage for stage in flat(self.training) if not stage.get("skipped")]
         events = StoredEvents(artifacts)
         run = run_record(context, code=self.code, training=training, spec=self.spec or {}, events=events)
         reported: dict[str, Any] = {"training": training, "selected": self.selected, "events": events.of}
         run = replace(
             run,
-            stages=stage_records(**{**reported, "training": self.training}, archive=self.archive),
+            stages=stage_records(**{**reported, "training": flat(self.training)}, archive=self.archive),
             figures=figure_records(**reported),
             importances=importance_records(**reported),
         )
@@ -169,6 +182,7 @@ class RegisterModelOperator(ModelwayOperator):
             archive=self.archive,
             events=events,
             alias=alias,
+            verified=self.verified,
         )
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
         number = store.register(record)
@@ -228,6 +242,7 @@ def version_record(
     archive: Mapping[str, Any],
     events: StoredEvents,
     alias: str | None,
+    verified: Mapping[str, Any] | None = None,
 ) -> VersionRecord:
     """Return the whole record of a version; the metrics of training are read from the stages' stored events."""
     chosen, base = selected["checkpoint"], plan_of(code).get("base")
@@ -243,6 +258,7 @@ def version_record(
         checkpoint_digest=chosen["digest"],
         checkpoint_uri=chosen.get("uri"),
         alias=alias,
+        verification=verified if isinstance(verified, Mapping) else None,
         base=int(base["version"]) if base else None,
         architecture=architecture_record(events.json(archive.get("description"))),
         metrics=selected["metrics"],

@@ -1,12 +1,15 @@
 """Select the checkpoint that becomes the model."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.errors import ModelwayError, NothingToSelect
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
+from modelway.operators._checks import Checks
+from modelway.operators._mapped import flat, flat_checkpoints
 from modelway.spec.gates import Gate, parse_gate
 from modelway.spec.problems import Refusal
 
@@ -18,19 +21,26 @@ class SelectCheckpointOperator(ModelwayOperator):
     of equal values the earliest checkpoint wins, since it trained least. Each checkpoint that is left out is told with
     its reason.
 
-    :param checkpoints: the checkpoints that were to be evaluated, in order
+    :param checkpoints: the checkpoints that were to be evaluated, in order, also of several trainings
     :param evaluations: what EvaluateCheckpointOperator returned for them; failed ones may be missing
     :param metric: the metric's name
     :param mode: ``min`` or ``max``
     :param constraints: limits of other metrics by their names: ``{"accuracy": ">= 0.9", "latency_ms": "<= 20"}``
 
-    Returns ``{checkpoint, metrics, rule, evaluations}``, where an evaluation is
+    Returns ``{checkpoint, metrics, metric, rule, evaluations}``, where an evaluation is
     ``{checkpoint, stage, step, digest, metrics, not_finite, seconds, startup_seconds}`` and, for one that cannot be
     selected, ``left_out``. Where they are known there are also ``cost``, of all evaluations together, and ``report``,
-    where the charts of the selected one are.
+    where the charts of the selected one are, and ``rows``, where the rows are that its evaluation recorded.
     """
 
     template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode", "constraints")
+    accepts: ClassVar[Checks] = {
+        "checkpoints": checks.CHECKPOINTS,
+        "evaluations": checks.EVALUATIONS,
+        "metric": checks.METRIC,
+        "mode": checks.MODE,
+        "constraints": checks.CONSTRAINTS,
+    }
 
     def __init__(
         self,
@@ -48,12 +58,13 @@ class SelectCheckpointOperator(ModelwayOperator):
         self.metric = metric
         self.mode = mode
         self.constraints = constraints
+        self.check_arguments()
 
     def run(self, context: Context) -> dict[str, Any]:
         """Select the checkpoint."""
         selected = select_checkpoint(
-            checkpoints=list(self.checkpoints),
-            evaluations=list(self.evaluations or ()),
+            checkpoints=flat_checkpoints(self.checkpoints),
+            evaluations=flat(self.evaluations),
             metric=self.metric,
             mode=self.mode,
             constraints=self.constraints,
@@ -81,7 +92,7 @@ def select_checkpoint(
     if mode not in ("min", "max"):
         raise NothingToSelect(f"'{mode}' is not a mode", known=("max", "min"), given=mode)
     limits = _limits(constraints or {})
-    by_id = {evaluation["checkpoint"]: evaluation for evaluation in _flat(evaluations)}
+    by_id = {evaluation["checkpoint"]: evaluation for evaluation in flat(evaluations)}
     told = [_told(checkpoint, by_id.get(checkpoint["id"]), metric, limits) for checkpoint in checkpoints]
     # Of equal values min() keeps the first: the earliest checkpoint.
     sign = 1.0 if mode == "min" else -1.0
@@ -95,6 +106,7 @@ def select_checkpoint(
     return {
         "checkpoint": dict(best),
         "metrics": entry["metrics"],
+        "metric": metric,
         "rule": f"{'least' if mode == 'min' else 'greatest'} {metric} of {len(checkpoints)} checkpoints{within}",
         "evaluations": told,
         **_reports(by_id.get(best["id"]) or {}, by_id.values()),
@@ -112,21 +124,12 @@ def _reports(chosen: Mapping[str, Any], evaluations: Iterable[Mapping[str, Any]]
             "backend": costs[0].get("backend"),
             "peak_memory_bytes": max((cost.get("peak_memory_bytes") or 0 for cost in costs), default=0) or None,
         }
-    return found | ({"report": chosen["report"]} if chosen.get("report") else {})
+    return found | {name: chosen[name] for name in ("report", "rows") if chosen.get(name)}
 
 
 def _sum(numbers: Iterable[float | None]) -> float | None:
     known = [number for number in numbers if number is not None]
     return round(sum(known), 3) if known else None
-
-
-def _flat(evaluations: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-    """Give the single evaluations: a job of several checkpoints returns a list of them, one that failed maybe none."""
-    for evaluation in evaluations:
-        if isinstance(evaluation, Mapping):
-            yield evaluation
-        elif evaluation:
-            yield from _flat(list(evaluation))
 
 
 def _limits(constraints: Mapping[str, str]) -> dict[str, Gate]:

@@ -1,19 +1,22 @@
 """Train one stage of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 
-from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
 from modelway.hooks.connection import settings_from_airflow
+from modelway.job.checkpoints import open_recorded
 from modelway.job.contract import damage, recorded_checkpoints
+from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
+    checkpoint_inputs,
     clear_number,
     code_of,
     job_key,
@@ -22,8 +25,12 @@ from modelway.operators._base import (
     run_key,
     store_from,
 )
+from modelway.operators._checks import Checks
 from modelway.operators._chunks import evenly
-from modelway.operators._reported import cost_of, gpus
+from modelway.operators._mapped import map_index, map_item
+from modelway.operators._reported import cost_of, gpus, store_events
+from modelway.operators.arguments import is_known, same_source, unused_params
+from modelway.spec.problems import Refusal, shown
 
 
 class TrainModelOperator(JobOperator):
@@ -31,6 +38,7 @@ class TrainModelOperator(JobOperator):
 
     A try that was killed is followed by one that goes on from the stage's last whole checkpoint. By the plan of the
     run, the stage gets data sets and more parameters, is skipped, or starts from an earlier version's checkpoint.
+    Expanded over parameters, ``.partial(code=…).expand(job_params=[…])``, each training is a stage ``<stage>-<index>``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param stage: the stage's name; checkpoints are called after it
@@ -56,6 +64,15 @@ class TrainModelOperator(JobOperator):
         "start_from",
         "command",
     )
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "stage": checks.STAGE,
+        "job_params": checks.PARAMS,
+        "seed": checks.SEED,
+        "start_from": checks.START_FROM,
+        "command": checks.COMMAND,
+    }
 
     def __init__(
         self,
@@ -75,6 +92,18 @@ class TrainModelOperator(JobOperator):
         self.seed = seed
         self.start_from = start_from
         self.command = command
+        self.check_arguments()
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return that another training of the same code has the stage's name: they would name checkpoints alike."""
+        yield from unused_params(self)
+        if not self.has_dag() or not is_known(self.stage):
+            return
+        for task in self.dag.tasks:
+            same = isinstance(task, TrainModelOperator) and task is not self and task.stage == self.stage
+            if same and same_source(task.code, self.code):
+                what = f"the training '{task.task_id}' has the stage {shown(self.stage)} too"
+                yield "stage", Refusal(what, do="Give each training of a model a stage of its own")
 
     def run(self, context: Context) -> Any:
         """Train, unless the run skips the stage."""
@@ -88,7 +117,19 @@ class TrainModelOperator(JobOperator):
         """Leave what the operators that follow need to know of the stage."""
         unknown = dict.fromkeys(("events", "seconds", "cpu_seconds", "peak_memory_bytes", "image_digest"))
         told = {"skipped": False, "backend": self.backend, "gpu": gpus(self.options)}
-        context["ti"].xcom_push(key="report", value={"stage": self.stage, **unknown, **told, **known})
+        context["ti"].xcom_push(key="report", value={"stage": self._name(context), **unknown, **told, **known})
+
+    def _name(self, context: Context) -> str:
+        """Return the stage's name among all stages of the run."""
+        index = map_index(self, context)
+        return self.stage if index is None else f"{self.stage}-{index}"
+
+    def _item(self, context: Context) -> str | None:
+        """Return what tells the job of a mapped task from the others'."""
+        if (index := map_index(self, context)) is None:
+            return None
+        before = [checkpoint["digest"] for checkpoint in self.start_from or ()]
+        return map_item(index, params=self.job_params, seed=self.seed, command=self.command, start_from=before)
 
     def job(self, context: Context) -> Job:
         """Return the training job."""
@@ -98,8 +139,8 @@ class TrainModelOperator(JobOperator):
         return Job(
             model=self.code["model"],
             run=run_key(context),
-            key=job_key(context),
-            stage=self.stage,
+            key=job_key(context, item=self._item(context)),
+            stage=self._name(context),
             action="train",
             clear_number=clear_number(context),
             module=self.code["module"],
@@ -107,7 +148,7 @@ class TrainModelOperator(JobOperator):
             params={**plan.get("params", {}), **(self.job_params or {})},
             seed=int(self.seed),
             code=code_of(self.code),
-            inputs={"checkpoint": Artifact.from_dict(before)} if before else {},
+            **checkpoint_inputs({"checkpoint": before} if before else {}),
             **planned_inputs(self.code),
         )
 
@@ -119,24 +160,25 @@ class TrainModelOperator(JobOperator):
             if problem := damage(checkpoint):
                 self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
                 continue
-            artifact = store.put(checkpoint.path, model=job.model)
+            artifact = store.put(checkpoint.path, model=job.model, opened=partial(open_recorded, checkpoint))
             if artifact.digest != checkpoint.digest:
                 raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
-            made.append({"id": checkpoint.id, "stage": self.stage, "step": checkpoint.step, **artifact.to_dict()})
+            made.append(
+                {"id": checkpoint.id, "stage": self._name(context), "step": checkpoint.step, **artifact.to_dict()}
+            )
         if not made:
             raise JobFailed(
                 f"stage '{self.stage}' ended without a whole checkpoint",
                 where=str(folder),
                 do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
             )
-        checkpoints = [*(self.start_from or []), *made]
-        checkpoints = self._mappable(checkpoints)
-        events = store.put(folder / "events.jsonl", model=job.model)
+        checkpoints = self._mappable([*(self.start_from or []), *made])
+        events = store_events(store, folder, model=job.model, warn=self.log.warning)
         self._report(
             context,
             params=dict(job.params),
             seed=job.seed,
-            events=events.to_dict(),
+            events=events.to_dict() if events else None,
             **cost_of(folder, status=status, options=self.options),
         )
         return checkpoints

@@ -14,12 +14,18 @@ import uvicorn
 
 from modelway.server.app import Routes
 from modelway.server.batcher import Batcher
+from modelway.server.bodies import Limits
 from modelway.server.drain import Drain, DrainingServer, Gate
 from modelway.server.metrics import Metrics
+from modelway.server.process import limit_process
 from modelway.server.refusal import CannotServe, Refusal
 from modelway.server.runtime import OnnxModel, load_model
 from modelway.server.settings import Settings, read_settings
-from modelway.server.wire import JoiningProtocol
+from modelway.server.translate import JSON_BYTES_OF_A_VALUE, Translator
+from modelway.server.wire import BoundedProtocol
+
+#: rows of one call of a request that is cut into slices, where the gathered call has fewer
+_SLICE = 8
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -34,6 +40,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         model.warm_up()
     except Refusal as refusal:
         _say(f"no warm-up: {refusal}")
+    limit_process()
     name = settings.name or model.signature.name
     drain = Drain(limit=settings.drain_limit, quiet=settings.drain_quiet)
     _server(settings, model, name, drain).run()
@@ -46,22 +53,33 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _server(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> DrainingServer:
     metrics = Metrics(model=name, version=settings.version)
-    limit = settings.batch_size if model.signature.batches else 1
+    batches = model.signature.batches
+    batcher = Batcher(
+        model.run,
+        limit=settings.batch_size if batches else 1,
+        slice_rows=max(settings.batch_size, _SLICE) if batches else None,
+        max_waiting=4 * settings.max_rows,
+        observe=metrics.rows,
+    )
+    translator = Translator(settings.model_dir, max_values=settings.max_json // JSON_BYTES_OF_A_VALUE)
     routes = Routes(
         name=name,
         version=settings.version,
         signature=model.signature,
-        batcher=Batcher(model.run, limit=limit, observe=metrics.rows),
+        batcher=batcher,
         metrics=metrics,
         drain=drain,
-        max_body=settings.max_body,
+        translator=translator,
+        limits=Limits(body=settings.max_body, json=settings.max_json),
+        max_rows=settings.max_rows,
+        max_in_flight=settings.max_in_flight,
     )
     app = routes.application(predict_route=settings.predict_route, health_route=settings.health_route)
     config = uvicorn.Config(
         Gate(app, drain=drain, version=settings.version),
         host=settings.host,
         port=settings.port,
-        http=JoiningProtocol,
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         access_log=False,

@@ -1,7 +1,10 @@
 """The URLs of the server: Open Inference Protocol v2 (REST), Prometheus metrics, routes that a platform names."""
 
+import asyncio
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import orjson
 from starlette.applications import Starlette
@@ -9,16 +12,50 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from modelway.server.batcher import Batcher
-from modelway.server.codec import JSON_LENGTH, decode, encode
+from modelway.server.bodies import Head, Limits, decompress, joined, read_body, read_head
+from modelway.server.budget import Budget, Share
+from modelway.server.codec import Answer, Inference, decode, encode, whole
 from modelway.server.drain import Drain
 from modelway.server.metrics import Metrics
 from modelway.server.refusal import Refusal
 from modelway.server.signature import Signature
+from modelway.server.tensors import Array
+from modelway.server.translate import Translator
 
 #: version of what this server speaks, shown at /v2; rises when an answer changes its form
 SERVER_VERSION = "1"
+#: bytes that are decoded or encoded on the event loop, where it is quickest; more of them are left to another thread
+_AT_ONCE = 64 << 10
+#: bytes of an answer that leave in one write
+_PART = 256 << 10
+
+
+_Found = TypeVar("_Found")
+_Given = TypeVarTuple("_Given")
+
+
+class _Shared(Response):
+    """An answer that holds its request's share of the memory until the client has taken it."""
+
+    def __init__(self, answer: Answer, share: Share) -> None:
+        super().__init__(answer.body, headers=dict(answer.headers))
+        self._share = share
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, a large one in parts, for each of which the connection must have room."""
+        try:
+            if len(self.body) <= _PART:
+                return await super().__call__(scope, receive, send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            view = memoryview(self.body)
+            for at in range(0, len(view), _PART):
+                part = {"body": view[at : at + _PART], "more_body": at + _PART < len(view)}
+                await send({"type": "http.response.body", **part})
+        finally:
+            self._share.close()
 
 
 class Routes:
@@ -33,11 +70,17 @@ class Routes:
         batcher: Batcher,
         metrics: Metrics,
         drain: Drain,
-        max_body: int,
+        translator: Translator,
+        limits: Limits,
+        max_rows: int,
+        max_in_flight: int,
     ) -> None:
-        """Keep the parts; ``max_body`` is in bytes."""
+        """Keep the parts; ``max_in_flight`` is in bytes, of all requests together."""
         self._name, self._version, self._signature = name, version, signature
-        self._batcher, self._metrics, self._drain, self._max_body = batcher, metrics, drain, max_body
+        self._batcher, self._metrics, self._drain, self._translator = batcher, metrics, drain, translator
+        self._limits, self._max_rows, self._budget = limits, max_rows, Budget(max_in_flight)
+        #: one body after another, so that the memory for decoding is needed once
+        self._codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
 
     def application(self, *, predict_route: str | None = None, health_route: str | None = None) -> Starlette:
         """Return the ASGI application, with further paths for infer and ready when a platform names them."""
@@ -84,6 +127,7 @@ class Routes:
                 "platform": self._signature.platform,
                 "inputs": [spec.document() for spec in self._signature.inputs],
                 "outputs": [spec.document() for spec in self._signature.outputs],
+                "parameters": self._signature.parameters(),
             }
         )
 
@@ -94,10 +138,11 @@ class Routes:
         began = time.perf_counter()
         code = 500
         self._metrics.in_flight.inc()
+        share = self._budget.share()
         try:
-            response = await self._answer(request)
-            code = response.status_code
-            return response
+            answer = await self._answer(request, share)
+            code = 200
+            return _Shared(answer, share)
         except Refusal as refusal:
             code = refusal.status
             raise
@@ -106,29 +151,45 @@ class Routes:
             code = 499
             return Response(status_code=400)
         finally:
+            if code != 200:
+                share.close()
             self._metrics.in_flight.dec()
             self._metrics.count(code, time.perf_counter() - began)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, share: Share) -> Answer:
         self._check_names(request)
-        body = await self._body(request)
-        inference = decode(body, request.headers.get(JSON_LENGTH), self._signature)
+        head = read_head(request, self._limits)
+        parts = await read_body(request, head, self._limits, share)
+        size = sum(map(len, parts))
+        if head.encoding is None and size <= _AT_ONCE:
+            inference = decode(joined(parts), head.json_length, self._signature, max_rows=self._max_rows)
+        else:
+            size, inference = await self._aside(self._decode, parts, head)
+            share.need(size)
         arrays = await self._batcher.infer(inference.inputs)
-        answer = encode(inference, arrays, name=self._name, version=self._version)
-        return Response(answer.body, headers=dict(answer.headers))
+        size += sum(array.nbytes for array in arrays.values())
+        if size <= _AT_ONCE:
+            return self._encode(inference, arrays)
+        share.need(size)
+        answer = await self._aside(self._encode, inference, arrays)
+        share.need(len(answer.body))
+        return answer
 
-    async def _body(self, request: Request) -> bytes:
-        too_large = Refusal(413, f"the body is larger than the limit of {self._max_body} bytes")
-        declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_body:
-            raise too_large
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self._max_body:
-                raise too_large
-            parts.append(part)
-        return b"".join(parts)
+    def _decode(self, parts: list[bytes], head: Head) -> tuple[int, Inference]:
+        """Return a large request with the bytes that it holds; runs in the thread for that."""
+        body, json_length = joined(parts), head.json_length
+        if head.encoding is not None:
+            body = decompress(body, head, self._limits)
+        json_bytes = len(body) if json_length is None else whole(json_length)
+        if json_bytes is not None and json_bytes > _AT_ONCE:
+            body, json_length = self._translator.binary(body, json_length)
+        return len(body), decode(body, json_length, self._signature, max_rows=self._max_rows)
+
+    def _encode(self, inference: Inference, arrays: Mapping[str, Array]) -> Answer:
+        return encode(inference, arrays, name=self._name, version=self._version)
+
+    async def _aside(self, work: Callable[[Unpack[_Given]], _Found], *given: *_Given) -> _Found:
+        return await asyncio.get_running_loop().run_in_executor(self._codec, work, *given)
 
     def _check_names(self, request: Request) -> None:
         model = request.path_params.get("model", self._name)
@@ -145,9 +206,7 @@ def _json(document: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    # the rest of a body that was refused is not read, so the connection cannot be used again
-    headers = {"connection": "close"} if error.status == 413 else None
-    return _json({"error": str(error)}, error.status, headers)
+    return _json({"error": str(error)}, error.status, error.headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

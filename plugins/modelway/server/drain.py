@@ -7,6 +7,8 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modelway.server.wire import check_all, drop_arriving
+
 
 class Drain:
     """Whether the server is draining, and whether that is done."""
@@ -17,6 +19,7 @@ class Drain:
         self._began: float | None = None
         self._last_request = time.monotonic()
         self._in_flight = 0
+        self._arriving = 0
         #: requests that were not answered when the limit was reached
         self.cut_off = 0
 
@@ -35,24 +38,37 @@ class Drain:
         return self._limit if self._began is None else max(0.0, self._began + self._limit - time.monotonic())
 
     def done(self) -> bool:
-        """Whether nothing is in flight and nothing came for a while, or the limit is reached."""
+        """Whether nothing is in flight and nothing came for a while, or the limit is reached.
+
+        A body that is still on its way is waited for a fifth of the limit: half-sent ones must not hold the rest up.
+        """
         if self._began is None:
             return False
-        silent = time.monotonic() - max(self._began, self._last_request) >= self._quiet
+        now = time.monotonic()
         if self.remaining() == 0.0:
             self.cut_off = self._in_flight
             return True
-        return self._in_flight == 0 and silent
+        silent = now - max(self._began, self._last_request) >= self._quiet
+        arrived = self._arriving == 0 or now - self._began >= self._limit / 5
+        return self._in_flight == 0 and silent and arrived
 
     def enter(self) -> None:
-        """Note that a request came."""
+        """Note that a request begins to arrive."""
+        self._arriving += 1
+
+    def arrived(self) -> None:
+        """Note that the whole of a request is there."""
+        self._arriving -= 1
         self._in_flight += 1
         self._last_request = time.monotonic()
 
-    def leave(self) -> None:
-        """Note that a request is answered."""
-        self._in_flight -= 1
-        self._last_request = time.monotonic()
+    def leave(self, *, complete: bool) -> None:
+        """Note that a request is answered, ``complete`` or before the whole of it was there."""
+        if complete:
+            self._in_flight -= 1
+            self._last_request = time.monotonic()
+        else:
+            self._arriving -= 1
 
 
 class Gate:
@@ -78,11 +94,21 @@ class Gate:
 
         if scope["method"] != "POST":
             return await self._app(scope, receive, answer)
+        complete = False
+
+        async def arriving() -> Message:
+            nonlocal complete
+            message = await receive()
+            if not complete and message["type"] == "http.request" and not message.get("more_body", False):
+                complete = True
+                self._drain.arrived()
+            return message
+
         self._drain.enter()
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, arriving, answer)
         finally:
-            self._drain.leave()
+            self._drain.leave(complete=complete)
 
 
 class DrainingServer(uvicorn.Server):
@@ -107,7 +133,10 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to end; called ten times a second."""
+        if counter % 10 == 0:
+            check_all(self.server_state.connections)
         if self._drain.done():
+            drop_arriving(self.server_state.connections)
             self.config.timeout_graceful_shutdown = int(self._drain.remaining())
             return True
         return await super().on_tick(counter)

@@ -2,12 +2,20 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelway.server.refusal import CannotServe
 
 MEBIBYTE = 1 << 20
+
+#: option, default, what it limits; each is a variable of the environment, too
+_LIMITS = (
+    ("max-body-mib", "64", "largest request body, MiB"),
+    ("max-json-mib", "16", "largest JSON in a request body, MiB; large tensors belong into its binary part"),
+    ("max-rows", "8192", "rows of one request, at most"),
+    ("max-in-flight-mib", "96", "MiB that all requests in flight hold together"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,14 @@ class Settings:
     batch_size: int
     #: threads inside one call of the model
     threads: int
-    #: bytes
+    #: bytes of one request, compressed and not
     max_body: int
+    #: bytes of the JSON in it
+    max_json: int
+    #: rows of one request
+    max_rows: int
+    #: bytes that all requests in flight hold together; at least one body
+    max_in_flight: int
     #: seconds between SIGTERM and the end, at most
     drain_limit: float
     #: seconds without a new request after which a draining server ends
@@ -58,12 +72,16 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         batch_size=_whole("batch-size", given.batch_size, 1, 65536),
         threads=_whole("threads", given.threads, 1, 1024),
         max_body=_whole("max-body-mib", given.max_body_mib, 1, 1 << 20) * MEBIBYTE,
+        max_json=_whole("max-json-mib", given.max_json_mib, 1, 1 << 20) * MEBIBYTE,
+        max_rows=_whole("max-rows", given.max_rows, 1, 1 << 31),
+        max_in_flight=_whole("max-in-flight-mib", given.max_in_flight_mib, 1, 1 << 20) * MEBIBYTE,
         drain_limit=given.drain_limit,
         drain_quiet=given.drain_quiet,
         run_file=Path(given.run_file) if given.run_file else None,
         predict_route=environ.get("AIP_PREDICT_ROUTE"),
         health_route=environ.get("AIP_HEALTH_ROUTE"),
     )
+    settings = replace(settings, max_in_flight=max(settings.max_in_flight, settings.max_body))
     for route in (settings.predict_route, settings.health_route):
         if route is not None and not route.startswith("/"):
             raise CannotServe(f"a route must start with '/', got {route!r} in AIP_PREDICT_ROUTE or AIP_HEALTH_ROUTE")
@@ -80,7 +98,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--port", default=environ.get("AIP_HTTP_PORT") or environ.get("PORT") or "8080", help="0: any free one")
     option("--batch-size", default="8", help="rows gathered into one call of the model while it is busy")
     option("--threads", default="1", help="threads inside one call of the model")
-    option("--max-body-mib", default="64", help="largest request body, MiB")
+    for name, default, text in _LIMITS:
+        variable = f"MODELWAY_{name.upper().replace('-', '_')}"
+        option(f"--{name}", default=environ.get(variable, default), help=f"{text} (or {variable})")
     option("--drain-limit", type=float, default=25.0, help="seconds between SIGTERM and the end, at most")
     option("--drain-quiet", type=float, default=0.5, help="seconds without a request that end the drain")
     option("--run-file", help="file that gets the process id and the port once the server listens")

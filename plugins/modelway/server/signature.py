@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ class TensorSpec:
     name: str
     datatype: str
     shape: tuple[int, ...]
+    #: the program's name of each free length, where it has one; lengths of one name are equal in a request
+    symbols: tuple[str | None, ...] = ()
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The numpy type of ``datatype``."""
         return DATATYPES[self.datatype]
@@ -46,11 +49,42 @@ class Signature:
     platform: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    #: what verification found: rows do not depend on one another, and come out in the order in which they went in
+    rows_are_independent: bool = False
+    #: why, or why not, in the words of the verification
+    batches_reason: str | None = None
 
     @property
     def batches(self) -> bool:
-        """Whether the first dimension of every tensor is free, so that requests can share one call."""
-        return all(tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs))
+        """Whether rows of several requests may share one call: only where that was proven."""
+        return self.rows_are_independent and all(spec.shape[:1] == (-1,) for spec in (*self.inputs, *self.outputs))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what the model's metadata shows beside the tensors: whether requests are joined, and why."""
+        reason = {} if self.batches_reason is None else {"batches_reason": self.batches_reason}
+        return {"batches": self.batches, **reason}
+
+    @cached_property
+    def has_rows(self) -> bool:
+        """Whether the first dimension of all inputs is one batch."""
+        first = {spec.symbols[0] if spec.symbols else None for spec in self.inputs}
+        together = self.rows_are_independent or (len(first) == 1 and None not in first)
+        return bool(self.inputs) and together and all(spec.shape[:1] == (-1,) for spec in self.inputs)
+
+    @cached_property
+    def equal_lengths(self) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
+        """Symbols that stand for several lengths of the inputs, each with the (input, dimension) that have it."""
+        places: dict[str, list[tuple[str, int]]] = {}
+        for spec in self.inputs:
+            for at, symbol in enumerate(spec.symbols):
+                if symbol is not None:
+                    places.setdefault(symbol, []).append((spec.name, at))
+        return tuple((symbol, tuple(found)) for symbol, found in places.items() if len(found) > 1)
+
+    @cached_property
+    def known_inputs(self) -> Mapping[str, TensorSpec]:
+        """The inputs by name."""
+        return {spec.name: spec for spec in self.inputs}
 
 
 def read_signature(path: Path) -> Signature:
@@ -70,9 +104,15 @@ def read_signature(path: Path) -> Signature:
             platform=str(document.get("platform", "onnxruntime_onnx")),
             inputs=tuple(_tensor(entry) for entry in document["inputs"]),
             outputs=tuple(_tensor(entry) for entry in document["outputs"]),
+            rows_are_independent=document.get("batches") is True,
+            batches_reason=_reason(document.get("batches_reason")),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CannotServe(f"{path}: name, inputs or outputs are not as expected ({error!r})") from error
+
+
+def _reason(given: object) -> str | None:
+    return None if given is None else str(given)
 
 
 def _tensor(entry: Mapping[str, Any]) -> TensorSpec:

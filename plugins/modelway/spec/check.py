@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +16,8 @@ from modelway.spec.document import Node
 from modelway.spec.layers import ENVIRONMENTS, EXTENDS
 from modelway.spec.model import ModelSpec
 from modelway.spec.problems import KeyPath, Problem, Refusal, dotted, shown
-from modelway.spec.rules import findings
+from modelway.spec.rules import Rule, findings
+from modelway.spec.secrets import plain_secrets
 from modelway.spec.sections import NAME_REPEATED, repeated
 
 _KINDS = {
@@ -42,12 +44,15 @@ _HOLDS_PARAMS = ("train", "evaluate")
 
 
 def check_spec(
-    root: Node, *, file: Path, environment: str | None = None
+    root: Node, *, file: Path, environment: str | None = None, more: Rule | None = None
 ) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
-    """Return the spec that a file's values make, or None and what is wrong with them and with the model's Python.
+    """Return the spec that a file's values make, or None; and what is wrong with them and with the model's Python.
+
+    Where all that is wrong are warnings, there is a spec.
 
     :param root: the values, those of the files that it extends and of the environment included
     :param environment: the environment that they are meant for
+    :param more: a further rule that the values must keep
     """
     data = root.plain()
     if not isinstance(data, dict):
@@ -68,9 +73,11 @@ def check_spec(
             do = f"Rename the folder to {data['model']}"
         problems.append(_at(root, ("model",), Refusal(what, do=do)))
     problems += _repeated_stage(data, root, problems)
-    problems += [_at(root, one.path, one.refusal, of_key=one.of_key) for one in findings(data)]
+    found = (*findings(data), *(more(data) if more else ()))
+    problems += [_at(root, one.path, one.refusal, of_key=one.of_key) for one in found]
     problems += code_problems(data, folder=file.parent)
-    return (None if problems else spec), tuple(problems)
+    warned = (replace(_at(root, path, refusal), severity="warning") for path, refusal in plain_secrets(data))
+    return (None if problems else spec), (*problems, *warned)
 
 
 def _at(root: Node, path: KeyPath, refusal: Refusal, *, of_key: bool = False) -> Problem:
@@ -103,6 +110,16 @@ def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
     if not isinstance(refusal, Refusal):
         refusal = _refusal(detail, path, file)
     return _at(root, path + refusal.at, refusal, of_key=of_key)
+
+
+def refusal_of(detail: ErrorDetails) -> Refusal:
+    """Return what pydantic found wrong with a single value, in the user's words."""
+    refusal = detail.get("ctx", {}).get("error")
+    if not isinstance(refusal, Refusal):
+        refusal = _refusal(detail, detail["loc"] or ("value",), Path())
+    for part in reversed(detail["loc"]):
+        refusal.within(part)
+    return refusal
 
 
 def _refusal(detail: ErrorDetails, path: KeyPath, file: Path) -> Refusal:

@@ -68,7 +68,7 @@ def _parse(file: Path) -> ast.Module:
     if not os.path.lexists(file):
         do = "Write it there, or name another file of the folder with code: <name>.py"
         raise Refusal("the model's Python file is missing", do=do)
-    source = read_bytes(file)
+    source = read_bytes(file, within=(file.parent,))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -76,12 +76,17 @@ def _parse(file: Path) -> ast.Module:
     except SyntaxError as error:
         place = (error.lineno or 1, max(error.offset or 1, 1))
         raise Refusal(f"not valid Python: {error.msg}", place=place) from None
-    except (ValueError, RecursionError, MemoryError) as error:
+    except (RecursionError, MemoryError):
+        raise Refusal("not valid Python: it is nested too deep", do="Write it in smaller parts") from None
+    except ValueError as error:
         raise Refusal(f"not valid Python: {error}") from None
 
 
 def _collect(statements: list[ast.stmt], bound: _Bound) -> None:
-    for statement in statements:
+    # A long chain of elif is nested as deep as it is long.
+    waiting = statements[::-1]
+    while waiting:
+        statement = waiting.pop()
         if isinstance(statement, _Function):
             bound.names.add(statement.name)
             bound.functions[statement.name] = statement
@@ -90,8 +95,7 @@ def _collect(statements: list[ast.stmt], bound: _Bound) -> None:
             bound.star |= name == "*"
             bound.names.add(name)
             bound.functions.pop(name, None)
-        for block in _blocks(statement):
-            _collect(block, bound)
+        waiting += [each for block in _blocks(statement) for each in block][::-1]
 
 
 def _assigned(statement: ast.stmt) -> Iterator[str]:
@@ -137,4 +141,8 @@ def _takes(arguments: ast.arguments, number: int) -> bool:
 
 
 def _signature(arguments: ast.arguments) -> str:
-    return ast.unparse(arguments)
+    try:
+        text = ast.unparse(arguments)
+    except RecursionError:
+        return "…"
+    return text if len(text) <= 100 else f"{text[:99]}…"

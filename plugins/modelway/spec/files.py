@@ -1,5 +1,6 @@
 """Reading the small text files of a model's folder, whatever lies there in their place."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -8,16 +9,23 @@ from modelway.spec.problems import Refusal
 LARGEST_BYTES = 1_000_000
 
 
-def read_bytes(file: Path) -> bytes:
-    """Return the content of a file of at most 1 MB.
+def read_bytes(file: Path, *, within: tuple[Path, ...] = ()) -> bytes:
+    """Return the content of a file of at most 1 MB; a pipe is not waited for.
 
-    :raises Refusal: it cannot be read, is no regular file, or is larger
+    :param within: folders of which the file must lie in one, links followed
+    :raises Refusal: it cannot be read, is no regular file, is larger, or is a link that leads elsewhere
     """
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise Refusal("this is not a regular file", do="Put a text file there")
-        with file.open("rb") as stream:
+        # A pipe may take the file's place at any moment.
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise Refusal("this is not a regular file", do="Put a text file there")
+            real = Path(os.path.realpath(file))
+            if within and not any(real.is_relative_to(os.path.realpath(folder)) for folder in within):
+                raise Refusal("this is a link that leads out of the folder of the models", do="Put the file there")
             content = stream.read(LARGEST_BYTES + 1)
+    except IsADirectoryError:
+        raise Refusal("this is not a regular file", do="Put a text file there") from None
     except OSError as error:
         raise Refusal(f"the file cannot be read: {(error.strerror or str(error)).lower()}") from None
     if len(content) > LARGEST_BYTES:
@@ -25,12 +33,13 @@ def read_bytes(file: Path) -> bytes:
     return content
 
 
-def read_text(file: Path) -> str:
+def read_text(file: Path, *, within: tuple[Path, ...] = ()) -> str:
     """Return the text of a UTF-8 file of at most 1 MB.
 
+    :param within: as for ``read_bytes``
     :raises Refusal: as ``read_bytes``, or it is not UTF-8
     """
-    content = read_bytes(file)
+    content = read_bytes(file, within=within)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -48,3 +48,15 @@ def parse_gate(value: object) -> Gate:
     if not math.isfinite(limit):
         raise Refusal(f"{shown(value)} is not a finite number", do=_HINT)
     return Gate(cast(Comparison, match[1]), limit)
+
+
+def gate_of(value: object) -> Gate:
+    """Return the gate that a text such as ``>= 0.9`` means, or a pair such as ``(">=", 0.9)`` in a DAG written by hand.
+
+    :raises Refusal: it is none
+    """
+    if isinstance(value, list | tuple) and len(value) == 2 and not isinstance(value[1], bool):
+        comparison, limit = value
+        if isinstance(comparison, str) and isinstance(limit, int | float):
+            return parse_gate(f"{comparison} {limit!r}")
+    return parse_gate(value)

@@ -55,7 +55,8 @@ class LayerReader:
         :param above: the files that came to this one by ``extends``
         :raises Refusal: the file itself cannot be read
         """
-        root, found = read_document(read_text(file), file=file)
+        model = (*above, file)[0].parent
+        root, found = read_document(read_text(file, within=(model, model.parent)), file=file)
         if root is None:
             return Layers(root=None, files=(file,), problems=found)
         if not isinstance(root.value, dict):

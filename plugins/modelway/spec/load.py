@@ -14,6 +14,7 @@ from modelway.spec.circles import Started, circle_problems, starting
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
 from modelway.spec.problems import Problem, Refusal, display, dotted, invalid_spec, shown
+from modelway.spec.rules import Rule
 
 FILE_NAME = "model.yaml"
 
@@ -30,6 +31,8 @@ class LoadedSpecs:
     """all that the models have"""
     unread: int = 0
     """files that do not tell which environments they have"""
+    warnings: tuple[Problem, ...] = ()
+    """what should be mended in good specs and in others, and stops none"""
 
 
 def models_folder() -> Path:
@@ -71,12 +74,17 @@ def load_specs(folder: Path, *, environment: str | None = None) -> LoadedSpecs:
 
 
 def load_files(
-    files: Iterable[Path], *, environment: str | None = None, every_environment: bool = False
+    files: Iterable[Path],
+    *,
+    environment: str | None = None,
+    every_environment: bool = False,
+    more: Rule | None = None,
 ) -> LoadedSpecs:
     """Return the specs of the given ``model.yaml`` files; of two with one name the second is a problem.
 
     :param environment: as for ``load_specs``
     :param every_environment: check each model without an environment and in each that it has
+    :param more: a further rule, of what is known only where Airflow is
     """
     chosen = chosen_environment(environment)
     reader = LayerReader()
@@ -87,7 +95,7 @@ def load_files(
     started: dict[str, Mapping[str | None, Started | None]] = {}
     unread = 0
     for file in dict.fromkeys(file.absolute() for file in files):
-        read = _read(file, reader, chosen=chosen, every=every_environment)
+        read = _read(file, reader, chosen=chosen, every=every_environment, more=more)
         problems += read.problems
         environments.update(read.environments)
         unread += read.is_unread
@@ -105,7 +113,8 @@ def load_files(
     return LoadedSpecs(
         specs=MappingProxyType(dict(sorted(specs.items()))),
         # What is wrong with a file that many extend is said once.
-        problems=tuple(dict.fromkeys(problems)),
+        problems=tuple(one for one in dict.fromkeys(problems) if one.severity == "error"),
+        warnings=tuple(one for one in dict.fromkeys(problems) if one.severity == "warning"),
         sources=MappingProxyType(sources),
         environments=tuple(sorted(environments)),
         unread=unread,
@@ -187,22 +196,31 @@ class _Read:
     is_unread: bool = False
 
 
-def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool) -> _Read:
-    """Return the spec of a file, or None and its problems in the order of the file."""
+def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool, more: Rule | None) -> _Read:
+    """Return the spec of a file, or None and its problems; whatever fails is this file's problem alone."""
     try:
-        layers = reader.read(file)
+        return _read_layers(file, reader.read(file), chosen=chosen, every=every, more=more)
     except Refusal as refusal:
         return _Read(spec=None, problems=(refusal.problem(file=file),), is_unread=True)
+    # Also RecursionError and MemoryError: what an author can write is open, and one model must not stop the others.
+    except Exception as error:
+        what = f"the spec or the Python beside it cannot be checked ({type(error).__name__}: {str(error)[:200]})"
+        do = "Write it plainer: nested less deep, or in smaller files"
+        return _Read(spec=None, problems=(Problem(file=file, what=what, do=do),), is_unread=True)
+
+
+def _read_layers(file: Path, layers: Layers, *, chosen: str | None, every: bool, more: Rule | None) -> _Read:
+    """Return the spec of a file, or None and its problems in the order of the file."""
     if layers.root is None:
         return _Read(spec=None, problems=layers.problems, is_unread=True)
     here = chosen if chosen in layers.environments else None
-    spec, found = _checked(layers, file, here)
+    spec, found = _checked(layers, file, here, more)
     started: dict[str | None, Started | None] = {None: _started(layers, spec, here)}
     if every and chosen is None:
         for environment in layers.environments:
-            other, more = _checked(layers, file, environment)
+            other, there = _checked(layers, file, environment, more)
             started[environment] = _started(layers, other, environment)
-            found += _only_there(more, known=found, environment=environment)
+            found += _only_there(there, known=found, environment=environment)
     # What is wrong as YAML is said once: a value that was refused there is not refused again for its type.
     places = {(one.file, one.line, one.column, one.where) for one in layers.problems}
     found = [one for one in found if (one.file, one.line, one.column, one.where) not in places]
@@ -211,7 +229,7 @@ def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool) -
         problems, key=lambda one: (one.file != file, str(one.file), one.line or 0, one.column or 0, one.where)
     )
     return _Read(
-        spec=None if problems else spec,
+        spec=None if any(one.severity == "error" for one in problems) else spec,
         started=started,
         problems=tuple(in_order),
         files=layers.files,
@@ -224,14 +242,16 @@ def _started(layers: Layers, spec: ModelSpec | None, environment: str | None) ->
     return Started(models, layers.at(environment).place(("schedule", "assets"))) if models else None
 
 
-def _checked(layers: Layers, file: Path, environment: str | None) -> tuple[ModelSpec | None, list[Problem]]:
+def _checked(
+    layers: Layers, file: Path, environment: str | None, more: Rule | None
+) -> tuple[ModelSpec | None, list[Problem]]:
     """Check what a file says in an environment; problems of the overlay's own values are named as it writes them."""
-    spec, problems = check_spec(layers.at(environment), file=file, environment=environment)
+    spec, problems = check_spec(layers.at(environment), file=file, environment=environment, more=more)
     if environment is None or not problems:
         return spec, list(problems)
     overlay = places(layers.environments[environment])
     above = dotted((ENVIRONMENTS, environment))
-    return None, [
+    return spec, [
         replace(one, where=f"{above}.{one.where}") if (one.file, one.line, one.column) in overlay else one
         for one in problems
     ]

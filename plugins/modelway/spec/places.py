@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, 
 from modelway.failures import FailureKind, RetryRule
 from modelway.spec.fields import Duration, ImagePath, Size, Text
 from modelway.spec.problems import Refusal, shown
+from modelway.spec.secrets import SecretValue
 from modelway.spec.section import Section
 
 _LABEL = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
@@ -209,7 +210,10 @@ class DockerSection(Section):
     """What only Docker knows."""
 
     network: Text | None = Field(default=None, description="Network of the containers; default: the engine's own")
-    env: Mapping[EnvironmentName, str] = Field(default_factory=dict, description="Environment of the containers")
+    env: Mapping[EnvironmentName, SecretValue] = Field(
+        default_factory=dict,
+        description="Environment of the containers: a text, {connection: id, field: password} or {variable: key}",
+    )
     shared_memory_bytes: Size | None = Field(
         default=None, alias="shared_memory", description="Size of /dev/shm, for data loaders with processes"
     )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from modelway.artifacts.snapshot import snapshot_of
 from modelway.errors import InvalidSpec
@@ -33,7 +33,7 @@ class Problem:
     """One thing that is wrong with one model spec; ``str()`` is the line that a user reads.
 
     ``line`` and ``column`` count from 1; ``None`` stands for the file as a whole. ``where`` is the key,
-    such as ``train.stages[1].timeout``, and empty where no key is meant.
+    such as ``train.stages[1].timeout``, and empty where no key is meant. A warning stops nothing.
     """
 
     file: Path
@@ -44,6 +44,7 @@ class Problem:
     known: tuple[str, ...] | None = None
     suggestion: str | None = None
     do: str | None = None
+    severity: Literal["error", "warning"] = "error"
 
     @property
     def message(self) -> str:
@@ -59,7 +60,7 @@ class Problem:
         place = display(self.file)
         if self.line is not None:
             place += f":{self.line}:{self.column or 1}"
-        return f"{place}  {self.message}"
+        return f"{place}  {'warning: ' if self.severity == 'warning' else ''}{self.message}"
 
 
 class Refusal(ValueError):
@@ -88,6 +89,11 @@ class Refusal(ValueError):
         self.suggestion = suggestion
         if suggestion is None and given is not None and self.known:
             self.suggestion = nearest(given, self.known)
+
+    def within(self, key: object) -> "Refusal":
+        """Return the same refusal for what holds the checked value under ``key``."""
+        self.at = (key if isinstance(key, str | int) else str(key), *self.at)
+        return self
 
     def problem(self, *, file: Path, where: str = "", place: tuple[int, int] | None = None) -> Problem:
         """Return the refusal as a problem of ``file``, at ``place`` unless the check knows better."""

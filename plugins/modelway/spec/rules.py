@@ -1,6 +1,6 @@
 """What the keys of a spec must keep between them. It is checked on the values as written, whatever else is wrong."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +38,9 @@ class Finding:
     path: KeyPath
     refusal: Refusal
     of_key: bool = False
+
+
+Rule = Callable[[Mapping[str, Any]], Iterable[Finding]]
 
 
 def findings(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from modelway.spec.allowed import check_notifier
 from modelway.spec.fields import (
     Backend,
     BaseImage,
@@ -182,6 +183,9 @@ class RolloutSection(Section):
     steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
     interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
     alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
+    allow_signature_change: bool = Field(
+        default=False, description="Whether inputs and outputs may differ from those of the version that serves"
+    )
 
 
 def _long_param(value: Any) -> Any:
@@ -271,8 +275,9 @@ class RegisterSection(Section):
 class NotifierSection(Section):
     """One notifier of Airflow: a class by its import path, and what it is made with."""
 
-    notifier: ImportPath = Field(
-        description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier"
+    notifier: Annotated[ImportPath, AfterValidator(check_notifier)] = Field(
+        description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier; "
+        "which ones may be named, the deployment says by MODELWAY_NOTIFIERS"
     )
     args: Mapping[Argument, Any] = Field(
         default_factory=dict, description="Its keyword arguments; texts may hold Airflow templates"

@@ -31,6 +31,12 @@ class DeferredJob:
     run_id: str
     task_id: str
     map_index: int = -1
+    model: str = ""
+    key: str = ""
+    """what the job is within its run"""
+    attempt: int = 1
+    """the task's try"""
+    stage: str = ""
 
     @property
     def state_key(self) -> str:
@@ -46,6 +52,13 @@ def note(home: Path, job: DeferredJob) -> None:
         beside = path.with_suffix(".part")
         beside.write_text(json.dumps(asdict(job)))
         beside.replace(path)
+
+
+def noted(home: Path, follower: str) -> DeferredJob | None:
+    """Return the job of a deferral, None where it was not written down."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return _read(_path(home, follower))
+    return None
 
 
 def forget(home: Path, follower: str) -> None:
@@ -89,9 +102,13 @@ def _noted(home: Path) -> list[DeferredJob]:
         # Another process may remove it at the same time.
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             if time.time() - path.stat().st_mtime > YOUNG_SECONDS:
-                known = json.loads(path.read_text())
-                found.append(DeferredJob(**{**known, "handle": Handle.from_dict(known["handle"])}))
+                found.append(_read(path))
     return found
+
+
+def _read(path: Path) -> DeferredJob:
+    known = json.loads(path.read_text())
+    return DeferredJob(**{**known, "handle": Handle.from_dict(known["handle"])})
 
 
 def _path(home: Path, follower: str) -> Path:

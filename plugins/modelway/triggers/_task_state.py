@@ -6,20 +6,25 @@ from typing import Any
 GOES_ON = frozenset({None, "deferred", "queued", "restarting", "running", "scheduled", "up_for_retry"})
 
 
-async def task_goes_on(task_instance: Any) -> bool:
-    """Say whether a task still wants its job: it was cleared and starts anew, or another triggerer follows the job now.
+#: of a task that is gone, or that cannot be asked for
+UNKNOWN = "unknown"
 
-    A task that is gone, or that cannot be asked for, wants nothing: a job that nobody follows would cost without end,
-    and one that is stopped by mistake goes on from its last checkpoint.
+
+async def state_now(task_instance: Any) -> str | None:
+    """Return the state of a trigger's task, to be compared with ``GOES_ON``.
+
+    It still wants its job where it was cleared and starts anew, or another triggerer follows the job now. A task that
+    is gone, or that cannot be asked for, wants nothing: a job that nobody follows would cost without end, and one that
+    is stopped by mistake continues from its last checkpoint.
     """
     if task_instance is None:
-        return False
+        return UNKNOWN
     from asgiref.sync import sync_to_async
 
     try:
-        return await sync_to_async(task_state)(task_instance) in GOES_ON
+        return await sync_to_async(task_state)(task_instance)
     except Exception:
-        return False
+        return UNKNOWN
 
 
 def task_state(ti: Any) -> str | None:

@@ -12,10 +12,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from modelway.backends.base import Backend, Handle
 from modelway.hooks.backend import backend_from_airflow
-from modelway.triggers._deferred import forget, unwanted
+from modelway.triggers._deferred import forget, noted, unwanted
 from modelway.triggers._follower import Follower, Step
+from modelway.triggers._marked import record_marked
 from modelway.triggers._position import LogPosition
-from modelway.triggers._task_state import task_goes_on
+from modelway.triggers._task_state import GOES_ON, state_now
 
 #: a task that comes back sooner may be taken for lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0
@@ -92,12 +93,16 @@ class JobTrigger(BaseTrigger):
 
         Airflow calls this when the trigger is no longer this triggerer's, so the task is asked whether it goes on.
         """
-        if await task_goes_on(self.task_instance):
+        if (state := await state_now(self.task_instance)) in GOES_ON:
             self.log.info("the job is left running: its task goes on")
             return
+        from asgiref.sync import sync_to_async
+
         backend = await self._backend()
         await _in_thread(lambda: backend.cancel(self._handle()))
         LogPosition(home=Path(self.home), follower=self.follower).forget()
+        if (job := noted(Path(self.home), self.follower)) is not None:
+            await sync_to_async(record_marked)(job, state)
         forget(Path(self.home), self.follower)
 
     async def _stop_unwanted(self) -> None:

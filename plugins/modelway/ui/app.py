@@ -67,12 +67,16 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/serving")
     def serving(request: Request, readable: Lineage, at: str = "") -> Response:
-        return page(request, "serving.html", found=readable.serving(at=_moment(at)), at=at)
+        found = readable.serving(at=_moment(at))
+        marks = readable.verifications((each.model, each.version) for each in found)
+        return page(request, "serving.html", found=found, at=at, marks=marks)
 
     @app.get("/who-has")
     def who_has(request: Request, readable: Lineage, content: str = "") -> Response:
         digest = _understood(check_digest, content) if content else ""
-        return page(request, "who_has.html", found=readable.holders(digest) if digest else [], digest=digest)
+        found = readable.holders(digest) if digest else []
+        marks = readable.verifications((each.name, each.number) for each in found if each.number is not None)
+        return page(request, "who_has.html", found=found, digest=digest, marks=marks)
 
     @app.get("/models/{model:path}/was")
     def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
@@ -86,13 +90,17 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         # The form was sent without a choice, or the page was called by hand: the one before.
         first = a or str(readable.before(model, number) or number)
         found = readable.difference(model, first, str(number))
-        return page(request, "compare.html", found=found, model=readable.model(model), versions=known)
+        marks = readable.verifications((each.model, each.number) for each in (found.a, found.b))
+        return page(request, "compare.html", found=found, model=readable.model(model), versions=known, marks=marks)
 
     @app.get("/models/{model:path}/versions/{version}/lineage")
     def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:
         graphs = dict(zip(("up", "down"), readable.graphs(model, version), strict=True))
         number = readable.version(model, version).summary.number
-        return page(request, "lineage.html", model=model, number=number, graphs=graphs)
+        named = {node.id for each in graphs.values() for node in each.nodes if node.kind == "version"}
+        places = [node.removeprefix("version:").rsplit("@", 1) for node in named]
+        marks = readable.verifications((name, int(each)) for name, each in places)
+        return page(request, "lineage.html", model=model, number=number, graphs=graphs, marks=marks)
 
     @app.get("/models/{model:path}/versions/{version}")
     def version(request: Request, readable: Lineage, model: str, version: str) -> Response:

@@ -75,16 +75,22 @@ def figure_curves(figure: FigureRecord, *, title: str) -> Markup:
 
 
 def metric_curves(several: Sequence[MetricSeries]) -> Markup:
-    """Return one metric over the steps, a curve for each stage, with its last value."""
-    curves = [
-        Curve(
-            name=series.stage,
-            points=_thinned(list(zip(series.steps, map(float, series.values), strict=True))),
-            told=f"{shown(series.values[-1])} at step {series.steps[-1]:,}{_not_finite(series)}",
-        )
-        for series in several
-    ]
-    return _drawn(curves, title=f"{several[0].name} over the steps", notes=(), x_label="step", y_label="", whole=True)
+    """Return one metric over the steps, a curve for each stage behind the one before, with its last value."""
+    curves, begins, end = list[Curve](), dict[float, str](), 0
+    for series in several:
+        # A stage that counts on from the one before lies behind it already.
+        offset = end if curves and min(series.steps) <= end else 0
+        steps = [step + offset for step in series.steps]
+        if curves:
+            begins[end] = series.stage
+        end = max(*steps, end)
+        told = f"{shown(series.values[-1])} at step {series.steps[-1]:,}"
+        told += f" ({steps[-1]:,} of all)" if offset else ""
+        points = _thinned(list(zip(steps, map(float, series.values), strict=True)))
+        curves.append(Curve(name=series.stage, points=points, told=told + _not_finite(series)))
+    label = "step of all stages" if begins else "step"
+    title = f"{several[0].name} over the steps"
+    return _drawn(curves, title=title, notes=(), x_label=label, y_label="", whole=True, marks=begins)
 
 
 def _curve(data: Mapping[str, Any], figure: FigureRecord) -> Curve:
@@ -129,6 +135,7 @@ def _drawn(
     unit: bool = False,
     diagonal: bool = False,
     whole: bool = False,
+    marks: Mapping[float, str] | None = None,
 ) -> Markup:
     legend = _legend(curves, notes)
     points = [point for curve in curves for part in curve.finite for point in part]
@@ -139,6 +146,10 @@ def _drawn(
     parts = [drawn_axes(across, up, x_label=x_label, y_label=y_label)]
     if diagonal:
         parts.append(Markup('<polyline class="guide" points="{}"/>').format(_path(across, up, [(0, 0), (1, 1)])))
+    mark = Markup('<polyline class="guide" points="{}"><title>{}</title></polyline>')
+    for step, stage in (marks or {}).items():
+        if across.low < step < across.high:
+            parts.append(mark.format(_path(across, up, [(step, up.low), (step, up.high)]), f"{stage} begins"))
     for number, curve in enumerate(curves):
         parts += [_line(across, up, curve, _colour(number), part) for part in curve.finite]
         parts += [_dot(across, up, _colour(number), *each) for each in zip(curve.points, curve.titles, strict=False)]

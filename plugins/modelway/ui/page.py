@@ -19,6 +19,7 @@ from modelway.lineage.graph_tree import TreeStep, tree
 from modelway.lineage.query_record import LineageGraph
 from modelway.lineage.record import EvaluationRecord, VersionSummary
 from modelway.lineage.values import plain
+from modelway.lineage.verification import verified_text
 from modelway.ui.bars import importance_bars
 from modelway.ui.charts import chart, figure_title, training_charts
 
@@ -144,6 +145,7 @@ def _make_environment() -> Environment:
     )
     environment.filters.update(
         number=show_number,
+        verified_text=verified_text,
         time=show_time,
         digest=show_digest,
         bytes=show_bytes,

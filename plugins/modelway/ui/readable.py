@@ -1,8 +1,10 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from modelway.errors import UnknownModel, UnknownVersion
 from modelway.lineage.difference import difference
@@ -70,6 +72,10 @@ class ReadableLineage:
         # A run of another DAG can have taken the version: who may not read that DAG does not learn of its runs.
         events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
         return replace(found, events=events)
+
+    def verifications(self, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
+        """Return on what readable versions were verified, by model and number."""
+        return self._store.verifications(list(names)) if self._store else {}
 
     def difference(self, model: str, a: str, b: str) -> DiffRecord:
         """Return how two readable versions of a model differ; raises as ``version`` does."""

@@ -7,6 +7,7 @@ import re
 #: MLflow's own limit of the keys of parameters, metrics and tags; names of models and experiments are kept as short
 LONGEST = 250
 _REFUSED_IN_KEY = re.compile(r"[^A-Za-z0-9_\-. :/]")
+_REFUSED_IN_ALIAS = re.compile(r"[^A-Za-z0-9_-]")
 _REFUSED_IN_MODEL = re.compile(r"[/:\0]")
 
 
@@ -18,6 +19,12 @@ def entity_key(text: str) -> str:
 def model_name(text: str) -> str:
     """Return a name for a model or an experiment, without slashes and colons."""
     return _marked(text, _REFUSED_IN_MODEL.sub("_", storable(text)))
+
+
+def alias_name(text: str) -> str:
+    """Return a name for an alias: letters, digits, ``_`` and ``-``."""
+    name = _REFUSED_IN_ALIAS.sub("_", text)
+    return name if name == text else f"{name[: LONGEST - 9]}-{digest(text)}"
 
 
 def storable(text: str) -> str:

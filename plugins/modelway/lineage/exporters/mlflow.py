@@ -3,19 +3,18 @@
 Each call finds what an earlier one made: the run by its tag ``modelway.run``, the model's version by that run.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from modelway.errors import ExportRefused
-from modelway.lineage.addresses import public_address
 from modelway.lineage.exporters._http import Http
 from modelway.lineage.exporters._mlflow_batches import LONGEST_TAG, SENT, batches, milliseconds, started
-from modelway.lineage.exporters._mlflow_names import model_name, storable
+from modelway.lineage.exporters._mlflow_datasets import dataset_inputs
+from modelway.lineage.exporters._mlflow_names import alias_name, model_name, storable
 from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination, Fact
-from modelway.lineage.record import DatasetRecord, VersionDetail
+from modelway.lineage.record import VersionDetail
 
 KINDS = frozenset({"version-registered", "alias-set"})
 
@@ -47,7 +46,7 @@ class MlflowExporter:
         run = self._run(version)
         number = self._model_version(version, run)
         if fact.kind == "alias-set":
-            alias = {"name": model_name(fact.model), "alias": fact.detail["alias"], "version": number}
+            alias = {"name": model_name(fact.model), "alias": alias_name(fact.detail["alias"]), "version": number}
             self._post("registered-models/alias", alias)
 
     def _run(self, version: VersionDetail) -> str:
@@ -63,7 +62,7 @@ class MlflowExporter:
         sent = int(tags.get(SENT, 0))
         for batch in batches(version, run=run_key(version.summary.model, version.run))[sent:]:
             self._post("runs/log-batch", {"run_id": run, **batch})
-        if datasets := [_dataset(each) for each in version.run.datasets]:
+        if datasets := dataset_inputs(version.run.datasets):
             self._post("runs/log-inputs", {"run_id": run, "datasets": datasets})
         end = milliseconds(version.summary.created_at)
         self._post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": end})
@@ -138,21 +137,3 @@ _API = "api/2.0/mlflow"
 def _source(uri: str) -> str:
     """Return where the archive lies; MLflow refuses files of a machine, which it would read itself."""
     return f"modelway-{uri}" if urlsplit(uri).scheme == "file" else uri
-
-
-def _dataset(dataset: DatasetRecord) -> dict[str, Any]:
-    """Return a data set as MLflow has them; its digests are short."""
-    digest = (dataset.digest or dataset.version or "unknown").removeprefix("sha256:")[:36]
-    told: dict[str, Any] = {
-        "name": storable(dataset.name)[:500],
-        "digest": storable(digest),
-        "source_type": "modelway",
-        "source": json.dumps(
-            {"uri": public_address(dataset.uri), "digest": dataset.digest, "version": dataset.version}
-        ),
-    }
-    if dataset.schema:
-        told["schema"] = json.dumps(dict(dataset.schema), ensure_ascii=False)
-    if dataset.rows is not None:
-        told["profile"] = json.dumps({"num_rows": dataset.rows})
-    return {"dataset": told, "tags": [{"key": "mlflow.data.context", "value": storable(dataset.stage)[:500]}]}

@@ -1,0 +1,69 @@
+"""The endpoints of this machine, started and stopped by a person: the lineage records it."""
+
+from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
+from modelway.errors import UnknownModel
+from modelway.hooks.settings import Settings
+
+TARGET = "local"
+
+
+def open_local(settings: Settings) -> Endpoint:
+    """Return the port to this machine's endpoints."""
+    return load_endpoint(
+        TARGET,
+        root=settings.endpoint_root,
+        username=settings.registry_login,
+        password=settings.registry_password,
+    )
+
+
+def local_endpoints(settings: Settings) -> list[EndpointStatus]:
+    """Return the endpoints of this machine as they are, stopped ones included."""
+    port = open_local(settings)
+    found = [port.status(name) for name in port.names()]
+    return [status for status in found if status is not None]
+
+
+def serving_lines(settings: Settings) -> list[str]:
+    """Return a line for each endpoint that serves, for a command that ends: where, and which versions answer."""
+    lines = []
+    for status in local_endpoints(settings):
+        if status.ready:
+            weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
+            lines.append(f"{status.name} goes on serving at {status.url} ({weights})")
+    return lines
+
+
+def start_endpoint(settings: Settings, name: str, *, actor: str) -> EndpointStatus:
+    """Bring an endpoint back as it was.
+
+    :raises ModelwayError: as :meth:`modelway.endpoints.base.Endpoint.start` does
+    """
+    status = open_local(settings).start(name)
+    _record(settings, status, actor=actor)
+    return status
+
+
+def stop_endpoint(settings: Settings, name: str, *, actor: str) -> None:
+    """Stop an endpoint, which is remembered; nothing happens when it is stopped, or there is none."""
+    port = open_local(settings)
+    port.stop(name)
+    if (status := port.status(name)) is not None:
+        _record(settings, status, actor=actor)
+
+
+def serving_names(settings: Settings) -> frozenset[str]:
+    """Return the endpoints that have requests answered now."""
+    return frozenset(status.name for status in local_endpoints(settings) if status.ready)
+
+
+def _record(settings: Settings, status: EndpointStatus, *, actor: str) -> None:
+    from modelway.lineage.store import open_store
+
+    try:
+        open_store(settings.lineage_url).record_endpoint(
+            endpoint=status.name, model=status.model, url=status.url, is_stopped=status.stopped, actor=actor
+        )
+    except UnknownModel:
+        # served without ever having been registered here
+        return

@@ -1,0 +1,205 @@
+"""Files in a job's folder, opened as what anybody may have put there: no link is followed out of it, nothing blocks.
+
+A job may leave a link to a file of the machine that reads its folder, a FIFO on which a reader waits for ever, or more
+than fits into memory. Links that stay inside the folder are followed, one name after another, each by the handle of the
+folder that it lies in, so that none can be exchanged in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+#: of a document that a job writes, such as how it ended
+LARGEST_DOCUMENT = 16 << 20
+MOST_LINKS = 40
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class NotBelow(OSError):
+    """A name leads out of its folder, or to what is no plain file."""
+
+
+def name_below(folder: Path, path: Path) -> str:
+    """Return a path below ``folder`` as a name in it.
+
+    :raises NotBelow: it lies elsewhere
+    """
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        raise NotBelow(errno.EXDEV, f"it lies outside {folder}", str(path)) from None
+
+
+def open_below(folder: Path, name: str | PurePosixPath) -> BinaryIO:
+    """Open a plain file below ``folder`` to read it.
+
+    :raises NotBelow: a link or ``..`` leads out of the folder, or it is no plain file
+    :raises FileNotFoundError: there is none
+    """
+    with _walked(folder, name) as (parent, last):
+        return os.fdopen(_open_plain(parent, last, os.O_RDONLY), "rb")
+
+
+def append_below(folder: Path, name: str) -> BinaryIO:
+    """Open a plain file below ``folder`` to append to it and read it; it is made where there is none.
+
+    :raises NotBelow: a link or ``..`` leads out of the folder, or it is no plain file
+    """
+    with _walked(folder, name) as (parent, last):
+        return os.fdopen(_open_plain(parent, last, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b")
+
+
+def write_below(folder: Path, name: str, data: bytes) -> None:
+    """Put a file below ``folder``, whole or not at all, whatever had its name.
+
+    :raises NotBelow: a link or ``..`` leads out of the folder
+    """
+    with _walked(folder, name, follow_last=False) as (parent, last):
+        beside = f".{last}.{uuid.uuid4().hex}.part"
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            os.rename(beside, last, src_dir_fd=parent, dst_dir_fd=parent)
+            os.fsync(parent)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=parent)
+            raise
+
+
+def remove_below(folder: Path, name: str) -> None:
+    """Remove a file below ``folder``, or the link that has its name; nothing happens where there is none."""
+    with contextlib.suppress(FileNotFoundError), _walked(folder, name, follow_last=False) as (parent, last):
+        os.unlink(last, dir_fd=parent)
+
+
+def read_below(folder: Path, name: str, *, most: int = LARGEST_DOCUMENT) -> bytes:
+    """Return a plain file's bytes.
+
+    :raises NotBelow: it leads out of the folder, is no plain file or has more than ``most`` bytes
+    :raises FileNotFoundError: there is none
+    """
+    with open_below(folder, name) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise NotBelow(errno.EFBIG, f"it has more than {most:,} bytes", str(folder / name))
+    return data
+
+
+def document_below(folder: Path, name: str, *, most: int = LARGEST_DOCUMENT) -> dict[str, Any] | None:
+    """Return a JSON file's object; None where there is none, or what lies there is none."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(read_below(folder, name, most=most))
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def is_below(folder: Path, name: str) -> bool:
+    """Whether there is a plain file below ``folder``."""
+    with contextlib.suppress(OSError), open_below(folder, name):
+        return True
+    return False
+
+
+def names_below(folder: Path, name: str = ".") -> list[str]:
+    """Return what a folder below ``folder`` holds, sorted; nothing where it leads out or is none."""
+    with contextlib.suppress(OSError), _walked(folder, f"{name}/.") as (parent, _):
+        return sorted(os.listdir(parent))
+    return []
+
+
+def copy_below(folder: Path, name: str, *, to: Path) -> None:
+    """Copy a folder below ``folder``: plain files and folders, and what links that stay inside lead to.
+
+    :raises NotBelow: a link leads out of ``folder``, or something is no plain file
+    :raises FileNotFoundError: there is no such folder
+    """
+    _copy(folder, name, to, depth=0)
+
+
+def _copy(folder: Path, name: str, to: Path, depth: int) -> None:
+    if depth > MOST_LINKS:
+        raise NotBelow(errno.ELOOP, "its folders are too deep", str(folder / name))
+    with _walked(folder, f"{name}/.") as (parent, _):
+        names = sorted(os.listdir(parent))
+    to.mkdir(parents=True, exist_ok=True)
+    for each in names:
+        below = f"{name}/{each}"
+        if _is_folder(folder, below):
+            _copy(folder, below, to / each, depth + 1)
+            continue
+        with open_below(folder, below) as source, (to / each).open("xb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _is_folder(folder: Path, name: str) -> bool:
+    try:
+        with _walked(folder, f"{name}/."):
+            return True
+    except NotADirectoryError:
+        return False
+
+
+def _open_plain(parent: int, name: str, flags: int) -> int:
+    # Not blocking: a FIFO opens at once, and is refused.
+    handle = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=parent)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotBelow(errno.EINVAL, "it is no plain file", name)
+    return handle
+
+
+@contextlib.contextmanager
+def _walked(folder: Path, name: str | PurePosixPath, *, follow_last: bool = True) -> Iterator[tuple[int, str]]:
+    """Give the handle of the folder in which a name ends, and its last part, with links below resolved."""
+    left = [part for part in reversed(str(name).split("/")) if part]
+    if str(name).startswith("/") or not left or "\0" in str(name):
+        raise NotBelow(errno.EXDEV, "it is no name below its folder", str(name))
+    handles, links = [os.open(folder, _FOLDER)], 0
+    try:
+        while True:
+            part = left.pop()
+            if part == "..":
+                if len(handles) == 1:
+                    raise NotBelow(errno.EXDEV, "it leads out of its folder", str(folder / name))
+                os.close(handles.pop())
+                left = left or ["."]
+                continue
+            if part == "." and left:
+                continue
+            target = _link(handles[-1], part) if left or follow_last else None
+            if target is not None:
+                links += 1
+                if links > MOST_LINKS or target.startswith("/"):
+                    raise NotBelow(errno.EXDEV, "a link leads out of its folder", str(folder / name))
+                left += [one for one in reversed(target.split("/")) if one]
+            elif left:
+                handles.append(os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=handles[-1]))
+            else:
+                yield handles[-1], part
+                return
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _link(parent: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise

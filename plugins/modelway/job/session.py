@@ -1,0 +1,50 @@
+"""The frozen program, run by ONNX Runtime on the cores that this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class ProgramModel:
+    """A frozen program as a function of arrays, both sides by name."""
+
+    def __init__(self, program: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # ONNX Runtime's own default counts the cores of the machine, whichever of them this process may use.
+        options.intra_op_num_threads = usable_cores()
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+        self.names = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, inputs: Mapping[str, numpy.ndarray[Any, Any]]) -> dict[str, numpy.ndarray[Any, Any]]:
+        """Return the answers by name."""
+        return dict(zip(self.names, self._session.run(self.names, dict(inputs)), strict=True))
+
+
+def usable_cores(cgroup: Path = CGROUP) -> int:
+    """Return how many cores this process may use: by its affinity mask and its control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Return the control group's limit in cores; None: there is none, or it is not known."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            limit, period = " ".join((cgroup / name).read_text().strip() for name in names).split()
+            return float(limit) / float(period) if limit not in ("max", "-1") else None
+        except (OSError, ValueError):
+            continue
+    return None

@@ -1,0 +1,114 @@
+"""The frozen model on real rows: its answers are the checkpoint's, and its metric is the one that was evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from modelway.job.comparison import Comparison, compare
+from modelway.job.frozen_rows import FrozenRows, joined_answers
+from modelway.job.joining import Arrays, Model, evenly, pick_rows, row_count
+from modelway.job.scores import Origin, metrics_of
+from modelway.job.verify import DO, VerificationError
+
+if TYPE_CHECKING:
+    pass
+
+#: other sizes of batches to give the rows in, where rows do not depend on one another
+OTHER_SIZE = 7
+#: so many rows are given alone
+ALONE = 16
+#: how far what ``evaluate`` returned may be from a metric by its definition and be the same: it may add in float32
+SAME_METRIC = 1e-4
+
+
+def compare_rows(model: Model, rows: FrozenRows, *, batches: bool, tolerance: Mapping[str, float]) -> float:
+    """Return the largest difference from the checkpoint's answers to the real rows.
+
+    They are given in their order, in batches of as many as the checkpoint was; where rows do not depend on one another,
+    also in batches of ``OTHER_SIZE``, and some alone.
+
+    :raises VerificationError: a row is answered otherwise
+    """
+    count = row_count(rows.inputs)
+    tried = [(range(count), rows.about["batch"])]
+    if batches:
+        tried += [(range(count), OTHER_SIZE), (evenly(count, ALONE), 1)]
+    largest = 0.0
+    for order, size in tried:
+        answers = joined_answers(model, pick_rows(rows.inputs, order), size=size)
+        for name, answer in answers.items():
+            found = compare(answer, rows.answers[name][list(order)], **tolerance)
+            if found.reason:
+                raise VerificationError(_told(name, found, order=order, size=size, source=rows.about["source"]))
+            largest = max(largest, found.largest)
+    return largest
+
+
+def _told(name: str, found: Comparison, *, order: Any, size: int, source: str) -> str:
+    row = "" if found.worst_row is None else f"; row {order[found.worst_row]} of the rows is the worst"
+    batches = "one at a time" if size == 1 else f"in batches of {size}"
+    return (
+        f"output '{name}' on {found.mismatched} of {len(order)} real rows (from {source}, given {batches}) is not what "
+        f"the checkpoint answered: it {found.reason}{row}. {DO}"
+    )
+
+
+def compare_metrics(
+    model: Model,
+    rows: FrozenRows,
+    *,
+    metric: str | None,
+    evaluated: Mapping[str, float | None],
+    tolerance: Mapping[str, float],
+) -> dict[str, Any] | None:
+    """Compute metrics again with the frozen model; return the selected one, else the first, None where none is known.
+
+    :param metric: the metric that the checkpoint was selected by
+    :param evaluated: what ``evaluate`` returned
+    :raises VerificationError: a metric differs by more than the tolerance and one row
+    """
+    known = _scored(rows, evaluated) or _by_definition(model, rows, evaluated)
+    count = row_count(rows.inputs)
+    for name, (before, served) in known.items():
+        # Of two scores that are almost equal, rounding may make either the greatest.
+        allowed = tolerance["absolute"] + tolerance["relative"] * abs(before) + 1 / count
+        if not abs(served - before) <= allowed:
+            raise VerificationError(
+                f"the frozen model's {name} on {count} real rows is {served:.6g}, evaluated was {before:.6g}: they "
+                f"differ by {abs(served - before):.3g}, allowed are {allowed:.3g}"
+            )
+    if not known:
+        return None
+    name = metric if metric in known else next(iter(known))
+    return {"name": name, "evaluated": known[name][0], "served": known[name][1]}
+
+
+def _scored(rows: FrozenRows, evaluated: Mapping[str, float | None]) -> dict[str, tuple[float, float]]:
+    """Return the metrics of the function that ``export`` gave: before, of the checkpoint, and of the frozen model."""
+    scored = rows.about.get("scored")
+    if not scored:
+        return {}
+    return {name: (value, scored["frozen"][name]) for name, value in scored["checkpoint"].items()}
+
+
+def _by_definition(
+    model: Model, rows: FrozenRows, evaluated: Mapping[str, float | None]
+) -> dict[str, tuple[float, float]]:
+    """Return the metrics that ``evaluate`` returned and that are what a definition makes of the scores it recorded."""
+    if rows.about["origin"] is None:
+        return {}
+    answers: Arrays = joined_answers(model, rows.inputs, size=rows.about["batch"])
+    before = metrics_of(rows.scores, rows.labels)
+    served = metrics_of(Origin(**rows.about["origin"]).scores(answers), rows.labels)
+    found = {}
+    for name, value in evaluated.items():
+        for definition, whole in rows.about["metrics"].items():
+            if value is None or definition not in before or definition not in served:
+                continue
+            if abs(value - whole) <= SAME_METRIC * max(1.0, abs(whole)):
+                # Where only some of the rows are in the archive, what was evaluated is of those.
+                same = row_count(rows.inputs) == rows.about["of"]
+                found[name] = (value if same else before[definition], served[definition])
+                break
+    return found

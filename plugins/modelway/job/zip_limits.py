@@ -1,0 +1,31 @@
+"""Whether a zip archive may be unpacked: looked at before its first member is."""
+
+import os
+import zipfile
+from collections import Counter
+
+MOST_MEMBERS = 100_000
+#: unpacked bytes for each of the archive's own, above what is small
+MOST_RATIO = 100
+SMALL_BYTES = 1 << 30
+
+
+def zip_problem(archive: zipfile.ZipFile) -> str | None:
+    """Return in a few words why an archive must not be unpacked, or None.
+
+    The sizes are those that its directory tells; no more is read of a member than that.
+    """
+    members = archive.infolist()
+    file = archive.fp
+    size = os.fstat(file.fileno()).st_size if file else 0
+    if len(members) > MOST_MEMBERS:
+        return f"it has {len(members):,} members, at most {MOST_MEMBERS:,} are unpacked"
+    name, times = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 0)
+    if times > 1:
+        return f"the member '{name}' is in it twice"
+    if sum(member.compress_size for member in members) > size:
+        return "its members lie in one another"
+    most = max(SMALL_BYTES, MOST_RATIO * size)
+    if (unpacked := sum(member.file_size for member in members)) > most:
+        return f"it unpacks to {unpacked:,} bytes, at most {most:,} are unpacked"
+    return None

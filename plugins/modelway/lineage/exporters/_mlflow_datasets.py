@@ -1,0 +1,66 @@
+"""Data sets as the inputs of an MLflow run.
+
+MLflow knows a data set by experiment, name and digest, and keeps what it was told first of these three: the digest here
+tells apart all that is told of a data set, its address too. Of two inputs with the same three it keeps the first.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from modelway.lineage.addresses import public_address
+from modelway.lineage.exporters._mlflow_names import storable
+from modelway.lineage.record import DatasetRecord
+
+#: MLflow's own limits
+_LONGEST_NAME = _LONGEST_TAG = 500
+#: MLflow takes 36 characters: so many of the content's digest, and of one of the rest
+_CONTENT, _REST = 24, 11
+
+
+def dataset_inputs(datasets: Iterable[DatasetRecord]) -> list[dict[str, Any]]:
+    """Return a run's inputs: a data set that several stages read is one, with all of them as its context."""
+    return [_input(same) for same in _same(datasets)]
+
+
+def _same(datasets: Iterable[DatasetRecord]) -> list[list[DatasetRecord]]:
+    """Return the records of each data set; a stage that does not know the rows read those of the other stages."""
+    groups: dict[tuple[Any, ...], list[DatasetRecord]] = {}
+    for each in datasets:
+        groups.setdefault((each.name, each.uri, each.digest, each.version), []).append(each)
+    found = []
+    for group in groups.values():
+        rows = list(dict.fromkeys(each.rows for each in group if each.rows is not None)) or [None]
+        found += [
+            [each for each in group if each.rows == number or (each.rows is None and number == rows[0])]
+            for number in rows
+        ]
+    return found
+
+
+def _input(same: Sequence[DatasetRecord]) -> dict[str, Any]:
+    first = same[0]
+    rows = next((each.rows for each in same if each.rows is not None), None)
+    schema = next((each.schema for each in same if each.schema), None)
+    source = {"uri": public_address(first.uri), "digest": first.digest, "version": first.version}
+    told: dict[str, Any] = {
+        "name": storable(first.name)[:_LONGEST_NAME],
+        "digest": _digest(first.digest, [source, rows, dict(schema or {})]),
+        "source_type": "modelway",
+        "source": json.dumps(source),
+    }
+    if schema:
+        told["schema"] = json.dumps(dict(schema), ensure_ascii=False)
+    if rows is not None:
+        told["profile"] = json.dumps({"num_rows": rows})
+    context = ", ".join(dict.fromkeys(storable(each.stage) for each in same))
+    return {"dataset": told, "tags": [{"key": "mlflow.data.context", "value": context[:_LONGEST_TAG]}]}
+
+
+def _digest(content: str | None, known: Any) -> str:
+    """Return what tells a data set from others of its name; it begins as its content's digest where that is known."""
+    whole = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    if content is None:
+        return whole[: _CONTENT + 1 + _REST]
+    return f"{storable(content).removeprefix('sha256:')[:_CONTENT]}-{whole[:_REST]}"

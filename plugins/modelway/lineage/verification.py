@@ -1,0 +1,41 @@
+"""What a version was verified on, in words: the mark that stands wherever a version is shown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: what stands beside a version that was compared with its checkpoint on example rows alone
+EXAMPLES_ONLY = "on example rows alone"
+UNKNOWN = "not known what it was verified on"
+
+
+def verified_mark(verification: Mapping[str, Any] | None) -> str:
+    """Return the mark of a version: on how many real rows it was verified, or that it was on none.
+
+    :param verification: what VerifyModelOperator returned, as the version's record has it; None: it has none
+    """
+    if verification is None:
+        return UNKNOWN
+    rows = int(verification.get("rows") or 0)
+    return f"served = evaluated on {rows:,} {'row' if rows == 1 else 'rows'}" if rows else EXAMPLES_ONLY
+
+
+def verified_text(verification: Mapping[str, Any] | None) -> str:
+    """Return the mark, the metric that was computed again, and whether requests are joined."""
+    if verification is None:
+        return UNKNOWN
+    parts = [verified_mark(verification)]
+    rows, rows_of = verification.get("rows"), verification.get("rows_of")
+    if rows and rows_of and rows_of != rows:
+        parts.append(f"of {rows_of:,} that were evaluated")
+    if metric := verification.get("metric"):
+        parts.append(f"{metric['name']} {metric['served']:.4g} (evaluated {metric['evaluated']:.4g})")
+    if (largest := verification.get("max_abs_difference")) is not None:
+        parts.append(f"differs by at most {largest:.1e}")
+    if verification.get("batches") is False:
+        parts.append(f"requests are not joined: {verification.get('batches_reason')}")
+    return ", ".join(parts)
+
+
+def is_on_examples_alone(verification: Mapping[str, Any] | None) -> bool:
+    """Whether it is known that no real row was compared."""
+    return verification is not None and not verification.get("rows")

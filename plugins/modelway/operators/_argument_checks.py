@@ -1,0 +1,156 @@
+"""What each kind of argument of the operators must be, by the checks of the model spec where it has the same value."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from modelway.operators._checks import (
+    Check,
+    Checks,
+    each,
+    either,
+    keyed,
+    listed,
+    mapping,
+    of_names,
+    optional,
+    returned,
+    typed,
+)
+from modelway.spec.fields import Backend, BaseImage, Builder, Command, Host, ImagePath, Name, Repository, Steps, Target
+from modelway.spec.gates import gate_of, parse_gate
+from modelway.spec.places import GpuType, RetryRules
+from modelway.spec.problems import Refusal, shown
+from modelway.spec.references import Alias, Metric, Tag, VersionReference
+from modelway.spec.sections import PerJob
+from modelway.spec.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
+
+_COUNT = Annotated[int, Field(ge=1, le=1024)]
+_NOT_NEGATIVE = Annotated[float, Field(ge=0)]
+
+
+def _in_units(most: int, what: str, parse: Any, *, least: int = 1) -> Check:
+    """Return the check of a whole number of bytes or seconds; a text such as 2Gi is refused with the number it means.
+
+    :param what: what the number counts
+    """
+    number = typed(Annotated[int, Field(ge=least, le=most)])
+
+    def check(value: Any, final: bool) -> Any:
+        if isinstance(value, str) and not (final and value.isdecimal()):
+            try:
+                do = f"Write {parse(value)}"
+            except Refusal as refusal:
+                do = f"Write a whole number: {refusal.what}"
+            raise Refusal(f"expected a number of {what}, got {shown(value)}", do=do)
+        return number(value, final)
+
+    return check
+
+
+_BYTES = optional(_in_units(LARGEST_BYTES, "bytes", parse_size))
+_SECONDS = optional(_in_units(LONGEST_SECONDS, "seconds", parse_duration))
+
+
+def _gate(value: Any, final: bool) -> Any:
+    return gate_of(value)
+
+
+def _constraint(value: Any, final: bool) -> Any:
+    return parse_gate(value)
+
+
+def _mode(value: Any, final: bool) -> Any:
+    if value not in ("min", "max"):
+        raise Refusal(f"{shown(value)} is not a mode", known=("max", "min"), given=str(value))
+    return value
+
+
+def _file_name(value: Any, final: bool) -> Any:
+    if not isinstance(value, str) or not value.endswith(".py") or Path(value).is_absolute():
+        raise Refusal(f"{shown(value)} is not a Python file of the model's folder", do="Name the file: model.py")
+    return value
+
+
+def _folder(value: Any, final: bool) -> Any:
+    if not isinstance(value, str | Path):
+        raise Refusal(f"expected a folder, got {shown(value)}")
+    return value
+
+
+_SEED = typed(Annotated[int, Field(ge=0, lt=2**32)])
+
+
+def _seed(value: Any, final: bool) -> Any:
+    # The run's own seed comes from a template, as text.
+    return _SEED(value, final or isinstance(value, str))
+
+
+CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
+CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
+CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
+START_FROM = optional(each(CHECKPOINT, of="checkpoints"))
+EVALUATIONS = optional(listed("evaluations"))
+_REPORT = returned("TrainModelOperator as its report", "stage")
+REPORTS = optional(each(either(each(_REPORT, of="reports"), _REPORT), of="reports"))
+SELECTED = returned("SelectCheckpointOperator", "checkpoint", "metrics")
+ARCHIVE = returned("FreezeModelOperator", "uri", "digest", "size")
+VERIFIED = returned("VerifyModelOperator")
+OPTIONAL_SELECTED, OPTIONAL_ARCHIVE, OPTIONAL_VERIFIED = map(optional, (SELECTED, ARCHIVE, VERIFIED))
+VERSION = returned("RegisterModelOperator or FindVersionOperator", "model", "version", "archive")
+IMAGE = returned("BuildImageOperator", "digest", "reference")
+DEPLOYMENT = returned("DeployModelOperator", "endpoint")
+SPEC = mapping
+MODEL = typed(Name)
+MODULE = _file_name
+FOLDER = optional(_folder)
+STAGE = typed(Name)
+PARAMS = optional(mapping)
+SEED = _seed
+COMMAND = optional(typed(Command))
+BACKEND = typed(Backend)
+BUILDER = typed(Builder)
+TARGET = typed(Target)
+HOST = typed(Host)
+PORT = optional(typed(Annotated[int, Field(ge=1, le=65535)]))
+FLAG = typed(bool)
+IMAGE_PATH = typed(ImagePath)
+BASE_IMAGE = typed(BaseImage)
+REPOSITORY = optional(typed(Repository))
+TAG = typed(Tag)
+ALIAS = typed(Alias)
+STEPS = typed(Steps)
+INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
+PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
+PER_JOB = typed(PerJob)
+VERSION_REFERENCE = either(typed(Annotated[int, Field(ge=1)]), typed(VersionReference))
+METRIC = typed(Metric)
+MODE = _mode
+GATES = optional(of_names(METRIC, _gate))
+CONSTRAINTS = optional(of_names(METRIC, _constraint))
+TOLERANCE = optional(keyed({"absolute": typed(_NOT_NEGATIVE), "relative": typed(_NOT_NEGATIVE)}))
+
+_OPTIONS: Checks = {
+    "cpu": optional(typed(Annotated[float, Field(gt=0, le=1024)])),
+    "memory_bytes": _BYTES,
+    "disk_bytes": _BYTES,
+    "gpu": typed(Annotated[int, Field(ge=0, le=64)]),
+    "gpu_type": typed(GpuType),
+    "nodes": typed(_COUNT),
+    "processes_per_node": typed(Annotated[int, Field(ge=1, le=64)]),
+    "timeout_seconds": _SECONDS,
+    "image": optional(typed(Annotated[str, Field(min_length=1, max_length=500)])),
+    "storage": optional(mapping),
+    "platform": mapping,
+    "retry_rules": typed(RetryRules),
+}
+_UNITS = {
+    "memory": "Write memory_bytes, in bytes: 2Gi is 2147483648",
+    "disk": "Write disk_bytes, in bytes: 20Gi is 21474836480",
+    "timeout": "Write timeout_seconds, in seconds: 2h is 7200",
+}
+OPTIONS = optional(keyed(_OPTIONS, hints=_UNITS))
+
+
+ONE_OR_SEVERAL = either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT)

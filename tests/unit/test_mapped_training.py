@@ -1,0 +1,88 @@
+"""Trainings that are expanded over parameters: a job, a stage and checkpoints of its own for each, and one list."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task_group
+from modelway.errors import NothingToSelect
+from modelway.operators._mapped import flat, flat_checkpoints
+from modelway.operators.select import select_checkpoint
+from modelway.operators.train import TrainModelOperator
+
+CODE = {"model": "tiny", "module": "tiny.py", "uri": "file:///code.zip", "digest": "sha256:c", "size": 1}
+
+
+def job(index: int, **given: Any) -> Any:
+    """Return the job of one mapped training."""
+    run = SimpleNamespace(dag_id="tiny", run_id="now", clear_number=0)
+    ti = SimpleNamespace(task_id="train", map_index=index)
+    with DAG("tiny", schedule=None):
+        if index < 0:
+            operator = TrainModelOperator(task_id="train", code=CODE, **given)
+        else:
+            mapped = {name: [value] for name, value in given.items()}
+            operator = TrainModelOperator.partial(task_id="train", code=CODE).expand(**mapped).unmap(given)
+    return operator.job({"ti": ti, "dag_run": run})  # type: ignore[typeddict-item]
+
+
+def checkpoint(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "stage": "train",
+        "step": 1,
+        "uri": f"file:///{name}",
+        "digest": f"sha256:{name}",
+        "size": 1,
+    } | more
+
+
+def test_each_training_has_a_job_and_a_stage_of_its_own() -> None:
+    first, second = job(0, job_params={"lr": 1}), job(1, job_params={"lr": 2})
+    assert (first.stage, second.stage) == ("train-0", "train-1")
+    assert first.name(1) != second.name(1)
+    assert (first.params, second.params) == ({"lr": 1}, {"lr": 2})
+    assert job(-1, job_params={"lr": 1}).stage == "train"
+    assert job(-1, job_params={"lr": 1}).key == "train"
+
+
+def test_a_training_in_a_mapped_group_is_one_of_several_too() -> None:
+    with DAG("tiny", schedule=None) as dag:
+
+        @task_group
+        def each(rate: float) -> None:
+            TrainModelOperator(task_id="train", code=CODE, job_params={"lr": rate})
+
+        each.expand(rate=[1, 2])
+    run = SimpleNamespace(dag_id="tiny", run_id="now", clear_number=0)
+    context: Any = {"ti": SimpleNamespace(task_id="each.train", map_index=1), "dag_run": run}
+    operator = dag.get_task("each.train")
+    operator.job_params = {"lr": 2}
+    assert operator.job(context).stage == "train-1"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"job_params": {"lr": 2}}, {"seed": 5}, {"command": ["a"]}, {"start_from": [checkpoint("x")]}]
+)
+def test_a_place_that_is_given_something_else_after_a_clear_continues_no_job_of_before(changed: Any) -> None:
+    before = {"job_params": {"lr": 1}}
+    assert job(0, **before).name(1) == job(0, **before).name(1)
+    assert job(0, **before).name(1) != job(0, **{**before, **changed}).name(1)
+
+
+def test_the_results_of_all_are_one_list() -> None:
+    start = checkpoint("warmup-1")
+    given = [[start, checkpoint("train-0-1")], None, [start, checkpoint("train-1-1")]]
+    assert [each["id"] for each in flat_checkpoints(given)] == ["warmup-1", "train-0-1", "train-1-1"]
+    assert [each["id"] for each in flat(given)] == ["warmup-1", "train-0-1", "warmup-1", "train-1-1"]
+    evaluations = [
+        [{"checkpoint": "train-0-1", "metrics": {"loss": 0.5}}],
+        {"checkpoint": "train-1-1", "metrics": {"loss": 0.1}},
+    ]
+    chosen = select_checkpoint(checkpoints=flat_checkpoints(given), evaluations=evaluations, metric="loss", mode="min")
+    assert chosen["checkpoint"]["id"] == "train-1-1"
+
+
+def test_two_checkpoints_of_one_name_are_refused() -> None:
+    with pytest.raises(NothingToSelect, match="two checkpoints are called train-1: .* Give each training a stage"):
+        flat_checkpoints([[checkpoint("train-1")], [checkpoint("train-1", digest="sha256:other")]])

@@ -1,0 +1,52 @@
+"""What of another signature breaks callers, and what does not."""
+
+import pytest
+from modelway.operators._predictor import Signature, Tensor, breaking_changes, harmless_changes
+
+FREE, FIXED = Tensor("FP32", (-1, 4)), Tensor("FP32", (8, 4))
+
+
+def signature(version, inputs, outputs):
+    return Signature(version=version, inputs=inputs, outputs=outputs)
+
+
+SERVING = signature(1, {"x": FREE}, {"y": FREE})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "told"),
+    [
+        ({"image": FREE}, {"y": FREE}, ["input 'x' (FP32 [-1, 4]) of version 1 is missing", "input 'image'"]),
+        ({"x": FREE, "mask": FREE}, {"y": FREE}, ["input 'mask' (FP32 [-1, 4]) of version 2 is unknown to version 1"]),
+        ({"x": Tensor("INT64", (-1, 4))}, {"y": FREE}, ["input 'x' is FP32 [-1, 4] in version 1, INT64 [-1, 4] in"]),
+        ({"x": FIXED}, {"y": FREE}, ["input 'x' is FP32 [-1, 4] in version 1, FP32 [8, 4] in version 2"]),
+        ({"x": Tensor("FP32", (-1, 4, 1))}, {"y": FREE}, ["input 'x' is FP32 [-1, 4] in version 1"]),
+        ({"x": FREE}, {"z": FREE}, ["output 'y' (FP32 [-1, 4]) of version 1 is missing in version 2"]),
+        ({"x": FREE}, {"y": FIXED}, ["output 'y' is FP32 [-1, 4] in version 1, FP32 [8, 4] in version 2"]),
+        ({"x": FREE}, {"y": Tensor("FP64", (-1, 4))}, ["output 'y' is FP32 [-1, 4] in version 1, FP64 [-1, 4]"]),
+    ],
+)
+def test_what_callers_would_meet_is_named_in_both_forms(inputs, outputs, told):
+    found = breaking_changes(serving=SERVING, new=signature(2, inputs, outputs))
+    assert len(found) == len(told)
+    for phrase, text in zip(told, found, strict=True):
+        assert phrase in text
+
+
+def test_the_same_signature_has_no_changes():
+    same = signature(2, {"x": FREE}, {"y": FREE})
+    assert (breaking_changes(serving=SERVING, new=same), harmless_changes(serving=SERVING, new=same)) == ([], [])
+
+
+def test_more_outputs_and_wider_inputs_harm_nobody():
+    serving, new = signature(1, {"x": FIXED}, {"y": FREE}), signature(2, {"x": FREE}, {"y": FREE, "z": FIXED})
+    assert breaking_changes(serving=serving, new=new) == []
+    assert harmless_changes(serving=serving, new=new) == [
+        "output 'z' (FP32 [8, 4]) is new",
+        "input 'x' takes FP32 [-1, 4], was FP32 [8, 4]",
+    ]
+
+
+def test_a_free_output_that_was_fixed_is_a_change():
+    serving, new = signature(1, {"x": FREE}, {"y": FIXED}), signature(2, {"x": FREE}, {"y": FREE})
+    assert len(breaking_changes(serving=serving, new=new)) == 1
