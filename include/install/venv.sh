@@ -54,9 +54,9 @@ if [ -n "${TORCH_INDEX:-}" ]; then
     say 3 "$torch from $TORCH_INDEX"
     pip_install --no-deps --index-url "$TORCH_INDEX" "$torch" || failed
 else
-    say 3 "$torch; with a GPU's libraries on Linux, TORCH_INDEX names another index"
-    pip_install "$torch" || failed
+    say 3 "$torch, on Linux with CUDA unless TORCH_INDEX names the index of another build"
 fi
+pip_install --requirement requirements.txt || failed
 
 say 4 "this clone"
 pip_install --no-deps --no-build-isolation --editable . || failed

@@ -39,6 +39,12 @@ def test_training_code_that_raises_is_told_with_its_last_lines(home):
     summary = done.stdout[done.stdout.index("train.train failed") :]
     assert "ZeroDivisionError: division by zero (raises.py:3 in train)" in summary
     assert "about to divide" in summary
+    assert done.stdout.count("Traceback") == summary.count("  | ZeroDivisionError") == 1
+    assert "modelway/job/__main__.py" not in summary, "the traceback begins in the model's own code"
+    assert len(done.stdout.splitlines()) < 40, "Airflow's log stays in its file"
+    log = Path(re.search(r"^run log: (.+)$", summary, flags=re.MULTILINE)[1])
+    assert "about to divide" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
     assert modelway(home, "versions", "raises").returncode == 1, "no version is registered"
 
 
@@ -104,7 +110,7 @@ def job_processes(home):
 def test_a_signal_ends_the_run_and_its_training(home, long, number, when):
     """Airflow runs the task: it takes the first two for a failure to try again, and waits through the last."""
     run = subprocess.Popen(
-        [MODELWAY, "run", "long"],
+        [MODELWAY, "run", "long", "--verbose"],
         env=environment(home, long),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -121,8 +127,9 @@ def test_a_signal_ends_the_run_and_its_training(home, long, number, when):
         assert "sleep" in {process.name() for process in job_processes(home)}
         run.send_signal(number)
         began = time.monotonic()
-        run.communicate(timeout=60)
+        told, _ = run.communicate(timeout=60)
         assert run.returncode == 130
+        assert "modelway: the run of long was stopped with its jobs on this machine; its log is" in told
         assert job_processes(home) == []
         assert time.monotonic() - began < 30
     finally:

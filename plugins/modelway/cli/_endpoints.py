@@ -26,6 +26,16 @@ def local_endpoints(settings: Settings) -> list[EndpointStatus]:
     return [status for status in found if status is not None]
 
 
+def serving_lines(settings: Settings) -> list[str]:
+    """Return a line for each endpoint that serves, for a command that ends: where, and which versions answer."""
+    lines = []
+    for status in local_endpoints(settings):
+        if status.ready:
+            weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
+            lines.append(f"{status.name} goes on serving at {status.url} ({weights})")
+    return lines
+
+
 def start_endpoint(settings: Settings, name: str, *, actor: str) -> EndpointStatus:
     """Bring an endpoint back as it was.
 

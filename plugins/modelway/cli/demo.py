@@ -14,11 +14,10 @@ from urllib.parse import quote
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
 from modelway.cli._dag_files import repository
-from modelway.cli._endpoints import local_endpoints, serving_names, start_endpoint, stop_endpoint
+from modelway.cli._endpoints import local_endpoints, serving_lines, serving_names, start_endpoint, stop_endpoint
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
 from modelway.cli._leftovers import recorded_start
-from modelway.cli._serving import serving_lines
 from modelway.cli._traffic import Traffic
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
@@ -97,9 +96,11 @@ def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str])
 def _say_what_is_left(console: Any, settings: Settings) -> None:
     """Say what was stopped, what goes on, and which commands work now."""
     command = shlex.quote(display(Path(sys.argv[0])))
-    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings.endpoint_root), "from here:"]
+    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings), "from here:"]
     if latest := _next_version(settings) - 1:
-        lines += [f"  {command} show {MODEL} {latest}", f"  {command} endpoint start {MODEL}"]
+        lines.append(f"  {command} show {MODEL} {latest}")
+    if local_endpoints(settings):
+        lines.append(f"  {command} endpoint start {MODEL}")
     lines.append(f"  {command} run {MODEL}")
     lines.append("  make demo" if repository() else f"  {command} demo")
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

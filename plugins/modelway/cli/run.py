@@ -72,10 +72,10 @@ def run_model(args: argparse.Namespace) -> int:
 
     from modelway.cli._airflow_processes import LocalAirflow
     from modelway.cli._dag_files import repository
+    from modelway.cli._endpoints import serving_lines
     from modelway.cli._home_lock import only_one
     from modelway.cli._interrupts import interrupt_once
     from modelway.cli._leftovers import recorded_start
-    from modelway.cli._serving import serving_lines
 
     settings = load_settings()
     command = f"modelway run {args.model}"
@@ -94,7 +94,7 @@ def run_model(args: argparse.Namespace) -> int:
             return _run(args, spec, airflow, about, log)
         except KeyboardInterrupt:
             told = f"the run of {args.model} was stopped with its jobs on this machine; its log is {log}"
-            print("\n".join([f"modelway: {told}", *serving_lines(settings.endpoint_root)]), file=sys.stderr)
+            print("\n".join([f"modelway: {told}", *serving_lines(settings)]), file=sys.stderr)
             return 130
 
 

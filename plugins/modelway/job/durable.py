@@ -1,5 +1,7 @@
 """Files that are whole or absent."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
