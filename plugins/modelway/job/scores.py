@@ -56,8 +56,9 @@ def _logarithms(rows: Array, likely: Array, mine: Array, labels: Array) -> Array
         signed = numpy.where(labels == 1, rows[:, 0], -rows[:, 0])
         return numpy.logaddexp(0, -signed)
     top = rows.max(axis=1, keepdims=True)
-    whole = numpy.log(numpy.exp(rows - top).sum(axis=1)) + top[:, 0]
-    return whole - rows[numpy.arange(len(rows)), labels]
+    whole: Array = numpy.log(numpy.exp(rows - top).sum(axis=1)) + top[:, 0]
+    loss: Array = whole - rows[numpy.arange(len(rows)), labels]
+    return loss
 
 
 def _softmax(array: Array) -> Array:

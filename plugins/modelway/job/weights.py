@@ -39,7 +39,7 @@ def split_weights(
         tensor = value.const_value
         assert tensor is not None
         if tensor.nbytes >= WEIGHT_BYTES:
-            large[name] = Later(dtype=tensor.dtype.numpy().name, shape=tensor.shape.numpy(), read=tensor.numpy)
+            large[name] = Later(dtype=tensor.dtype.numpy().name, shape=tuple(tensor.shape.numpy()), read=tensor.numpy)
         if name in large or name in learned:
             array = tensor.numpy()
             file = f"model/{FILE if name in large else 'model.onnx'}"

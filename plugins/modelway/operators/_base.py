@@ -51,7 +51,7 @@ class ModelwayOperator(BaseOperator):
         super().__init__(**kwargs)
 
     @classmethod
-    def partial(cls, **kwargs: Any) -> Any:  # type: ignore[override]
+    def partial(cls, **kwargs: Any) -> Any:
         """Check what all mapped tasks share, as far as it is known; what they are mapped over is checked when they run.
 
         :raises InvalidArgument: an argument cannot be right

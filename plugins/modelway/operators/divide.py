@@ -1,7 +1,7 @@
 """Divide checkpoints among evaluation jobs."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
@@ -48,7 +48,7 @@ class DivideCheckpointsOperator(ModelwayOperator):
         self.per_job = per_job
         self.check_arguments()
 
-    def run(self, context: Context) -> list[list[dict[str, Any]]]:
+    def run(self, context: Context) -> list[list[Mapping[str, Any]]]:
         """Divide them."""
         cost = self._measured() if self.per_job == AUTO else None
         # A longer list cannot be mapped over, which would fail this task when training is done.

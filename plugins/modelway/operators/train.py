@@ -100,8 +100,9 @@ class TrainModelOperator(JobOperator):
         if not self.has_dag() or not is_known(self.stage):
             return
         for task in self.dag.tasks:
-            same = isinstance(task, TrainModelOperator) and task is not self and task.stage == self.stage
-            if same and same_source(task.code, self.code):
+            if not isinstance(task, TrainModelOperator) or task is self or task.stage != self.stage:
+                continue
+            if same_source(task.code, self.code):
                 what = f"the training '{task.task_id}' has the stage {shown(self.stage)} too"
                 yield "stage", Refusal(what, do="Give each training of a model a stage of its own")
 

@@ -31,7 +31,8 @@ def _same(datasets: Iterable[DatasetRecord]) -> list[list[DatasetRecord]]:
         groups.setdefault((each.name, each.uri, each.digest, each.version), []).append(each)
     found = []
     for group in groups.values():
-        rows = list(dict.fromkeys(each.rows for each in group if each.rows is not None)) or [None]
+        known = dict.fromkeys(each.rows for each in group if each.rows is not None)
+        rows: list[int | None] = [*known] or [None]
         found += [
             [each for each in group if each.rows == number or (each.rows is None and number == rows[0])]
             for number in rows
