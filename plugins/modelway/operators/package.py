@@ -47,7 +47,7 @@ class PackageCodeOperator(ModelwayOperator):
         """Return that there is no such model or file, where folder and name are known."""
         if not is_known(self.folder) or not is_known(self.model) or not is_known(self.module):
             return
-        models = models_beside(Path(self.dag.fileloc)) if self.has_dag() else models_folder()
+        models = models_beside(Path(self.dag.fileloc)) if self.has_dag() else models_folder()  # type: ignore[no-untyped-call]
         known = [file.parent.name for file in sorted(models.glob(f"*/{FILE_NAME}"))]
         folder = Path(self.folder) if self.folder else models / self.model
         if folder.is_dir():

@@ -97,7 +97,7 @@ class TrainModelOperator(JobOperator):
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
         """Return that another training of the same code has the stage's name: they would name checkpoints alike."""
         yield from unused_params(self)
-        if not self.has_dag() or not is_known(self.stage):
+        if not self.has_dag() or not is_known(self.stage):  # type: ignore[no-untyped-call]
             return
         for task in self.dag.tasks:
             if not isinstance(task, TrainModelOperator) or task is self or task.stage != self.stage:
