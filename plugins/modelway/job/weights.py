@@ -50,7 +50,8 @@ def split_weights(
     places = write_tensors(folder / FILE, large)
     for name, (offset, length) in places.items():
         tensor = weights[name].const_value
-        assert tensor is not None and isinstance(tensor.shape, onnx_ir.Shape)
+        assert tensor is not None
+        assert isinstance(tensor.shape, onnx_ir.Shape)
         weights[name].const_value = onnx_ir.ExternalTensor(
             FILE, offset, length, tensor.dtype, shape=tensor.shape, name=name
         )
