@@ -118,7 +118,7 @@ def stop_strays(folder: Path, servers: list[ServerState], *, others: Mapping[int
     :param others: markers of the processes that are no servers, by their ids
     """
     known = {server.pid: _marker(folder, server) for server in servers if server.pid is not None}
-    for pid, marker in list(_process.strays(folder, known | others)):
+    for pid, marker in list(_process.strays(folder, {**known, **others})):
         _process.stop(pid, marker, patience=5)
 
 
