@@ -298,8 +298,9 @@ class LineageStore:
         """
         with writing(self._engine) as connection:
             key = _model_key(connection, model, lock=True)
-            state = {"endpoint": endpoint, "url": url, "is_stopped": is_stopped}
-            return record_state(connection, key, **state, actor=actor, run_id=run_id)
+            return record_state(
+                connection, key, endpoint=endpoint, url=url, is_stopped=is_stopped, actor=actor, run_id=run_id
+            )
 
     def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
         """Return how far a run's rollout at an endpoint has come, None before it began."""
