@@ -38,11 +38,11 @@ def weights_of(status: EndpointStatus | None) -> Mapping[int, int]:
 
 def record_traffic(store: "LineageStore", status: EndpointStatus, *, actor: str, run_id: str | None) -> None:
     """Record where an endpoint serves and the weights of its versions."""
-    endpoint, model = status.name, status.model
+    name, model = status.name, status.model
     store.record_endpoint(
-        endpoint=endpoint, model=model, url=status.url, is_stopped=status.stopped, actor=actor, run_id=run_id
+        endpoint=name, model=model, url=status.url, is_stopped=status.stopped, actor=actor, run_id=run_id
     )
-    store.record_weights(endpoint=endpoint, model=model, weights=weights_of(status), actor=actor, run_id=run_id)
+    store.record_weights(endpoint=name, model=model, weights=weights_of(status), actor=actor, run_id=run_id)
 
 
 def stable_of(status: EndpointStatus | None) -> int | None:
