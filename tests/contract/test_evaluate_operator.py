@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from modelway.artifacts.store import ArtifactStore
+from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import JobLost
+from modelway.job.rows import read_recorded
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.select import select_checkpoint
 
@@ -23,6 +24,12 @@ def evaluate(job, checkpoint):
     if text == 'raise': raise ValueError('spoilt')
     if text == 'kill job': os.kill(os.getppid(), signal.SIGKILL); os.kill(os.getpid(), signal.SIGKILL)
     if text == 'memory': room = bytearray(400 * 2**20); import time; time.sleep(60)
+    if text in ('7', '8', '9'):
+        job.predictions(labels=[0, 1], scores=[0.2, float(text) / 10], inputs={'x': [1.0, 2.0]})
+    if text == '9':
+        (left,) = (job.output / 'rows').glob('*0003*.rows.safetensors')
+        left.unlink()
+        left.symlink_to('/etc/hostname')
     return {'loss': float(text), 'draw': random.random()}
 """
 
@@ -95,6 +102,28 @@ def test_a_list_of_checkpoints_is_one_job_and_gives_a_list(evaluator, tmp_path):
     assert calls(tmp_path) == "0.3 nan 0.1"
     assert all(each["seconds"] >= 0 and each["startup_seconds"] > 0 for each in results)
     assert len({each["startup_seconds"] for each in results}) == 1, "it is the job's"
+
+
+def test_the_rows_that_were_evaluated_are_stored_once_and_go_on_with_the_selection(evaluator, tmp_path):
+    results = evaluator("7", "8", "9", "10").execute(context())
+    first, second, linked, without = results
+    assert first["rows"]["rows"] == second["rows"]["rows"]
+    assert first["rows"]["scores"] != second["rows"]["scores"]
+    assert "rows" not in linked, "what it left leads out of the job's folder"
+    assert "rows" not in without
+    files = {name: tmp_path / name for name in ("rows", "scores")}
+    for name, path in files.items():
+        store_at(tmp_path).fetch(Artifact.from_dict(second["rows"][name]), to=path)
+    found = read_recorded(files["rows"], files["scores"])
+    assert found.inputs["x"].tolist() == [1.0, 2.0]
+    assert found.scores.tolist() == [[0.2], [0.8]]
+    checkpoints = [{"id": each["checkpoint"], "digest": "sha256:0"} for each in results]
+    chosen = select_checkpoint(checkpoints=checkpoints, evaluations=results, metric="loss", mode="min")
+    assert (chosen["rows"], chosen["metric"]) == (first["rows"], "loss")
+
+
+def store_at(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/home/artifacts")
 
 
 def test_the_metrics_are_those_of_jobs_of_one(evaluator):

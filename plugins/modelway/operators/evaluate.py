@@ -1,6 +1,7 @@
 """Evaluate one checkpoint, or several in one job."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
+from modelway.job.left_files import is_below, name_below, open_below
 from modelway.job.rows import recorded_files
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
@@ -182,11 +184,14 @@ class EvaluateCheckpointOperator(JobOperator):
 
         :raises ModelwayError: the store is unavailable: without them the frozen model would be verified on less
         """
-        files = recorded_files(folder / "output", name)
-        if not all(path.is_file() for path in files.values()):
+        files = {kind: name_below(folder, path) for kind, path in recorded_files(folder / "output", name).items()}
+        if not all(is_below(folder, each) for each in files.values()):
             return {}
-        store = store_from(settings_from_airflow())
-        return {kind: store.put(path, model=self.code["model"]).to_dict() for kind, path in files.items()}
+        store, model = store_from(settings_from_airflow()), self.code["model"]
+        return {
+            kind: store.put(folder / each, model=model, opened=partial(open_below, folder, each)).to_dict()
+            for kind, each in files.items()
+        }
 
     def _told(self, results: list[dict[str, Any]]) -> Any:
         return results[0] if isinstance(self.checkpoint, Mapping) else results
