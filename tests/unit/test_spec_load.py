@@ -254,7 +254,15 @@ def test_reading_specs_imports_little(tmp_path: Path) -> None:
     assert artifacts <= {
         f"modelway.artifacts.{name}" for name in ("code_package", "commits", "snapshot", "whole_files")
     }
-    assert {name.split(".")[1] for name in ours} == {"artifacts", "spec", "errors", "failures", "folders", "names"}
+    assert {name.split(".")[1] for name in ours} == {
+        "artifacts",
+        "spec",
+        "errors",
+        "failures",
+        "folders",
+        "job",
+        "names",
+    }
 
 
 def test_the_dag_file_raises_one_error_that_lists_every_bad_spec(tmp_path: Path) -> None:
