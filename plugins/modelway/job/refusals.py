@@ -8,6 +8,7 @@ import re
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +89,16 @@ def uncomputable(program: "onnx_ir.Model", run: Callable[[], Any]) -> ValueError
         for value in node.outputs:
             kind = value.dtype.name.lower() if value.dtype is not None else ""
             if kind == "bfloat16" or kind.startswith(("complex", "float8", "float4")):
-                where = _at(_eager_frames(run, lambda _, answer, kind=kind: kind in str(getattr(answer, "dtype", ""))))
+                where = _at(_eager_frames(run, partial(_is_of, kind)))
                 return ValueError(
                     f"export: the model computes in {kind}{where}, which ONNX Runtime does not on a CPU; compute in "
                     "float32 there (no autocast, .float())"
                 )
     return None
+
+
+def _is_of(kind: str, _: list[Any], answer: Any) -> bool:
+    return kind in str(getattr(answer, "dtype", ""))
 
 
 def changed_input(name: str, tensor: "torch.Tensor", run: Callable[[], Any]) -> ValueError:
@@ -115,7 +120,7 @@ def _eager_frames(run: Callable[[], Any], when: Callable[[list[Any], Any], bool]
 
     found: list[traceback.FrameSummary] = []
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             written = [
                 given
@@ -127,7 +132,7 @@ def _eager_frames(run: Callable[[], Any], when: Callable[[list[Any], Any], bool]
                 found.extend(traceback.extract_stack())
             return answer
 
-    with Watch():
+    with Watch():  # type: ignore[no-untyped-call]
         run()
     return found
 

@@ -39,7 +39,7 @@ def split_weights(
         tensor = value.const_value
         assert tensor is not None
         if tensor.nbytes >= WEIGHT_BYTES:
-            large[name] = Later(dtype=tensor.dtype.numpy().name, shape=tensor.shape.numpy(), read=tensor.numpy)
+            large[name] = Later(dtype=tensor.dtype.numpy().name, shape=tuple(tensor.shape.numpy()), read=tensor.numpy)
         if name in large or name in learned:
             array = tensor.numpy()
             file = f"model/{FILE if name in large else 'model.onnx'}"
@@ -52,7 +52,7 @@ def split_weights(
         tensor = weights[name].const_value
         assert tensor is not None
         weights[name].const_value = onnx_ir.ExternalTensor(
-            FILE, offset, length, tensor.dtype, shape=tensor.shape, name=name
+            FILE, offset, length, tensor.dtype, shape=onnx_ir.Shape(tensor.shape.numpy()), name=name
         )
     proto: onnx.ModelProto = onnx_ir.serde.serialize_model(program)
     strip_sources(proto)
