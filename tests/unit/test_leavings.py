@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from modelway.backends._kubernetes_tries import TryRecord, exits_of
 from modelway.backends._merged_log import BLOCK, read_merged
 from modelway.backends.base import JobState, JobStatus
 from modelway.errors import JobFailed
-from modelway.job.checkpoints import damage, record_unreported_checkpoints, recorded_checkpoints
+from modelway.job.checkpoints import damage, open_recorded, record_unreported_checkpoints, recorded_checkpoints
 from modelway.job.events import append_event
 from modelway.job.left_files import NotBelow
 from modelway.job.usage import usage_in
@@ -64,7 +65,7 @@ def test_a_checkpoint_that_links_elsewhere_is_not_stored(attempt: Path, outside:
     assert damage(fifo) == "it is no plain file"
     assert damage(none) == "the file is gone"
     with pytest.raises(NotBelow):
-        store.put(linked.path, model="m", opened=linked.open)
+        store.put(linked.path, model="m", opened=partial(open_recorded, linked))
     assert not (tmp_path / "store").exists()
 
 
@@ -76,7 +77,9 @@ def test_a_checkpoint_that_links_to_another_is_stored(attempt: Path, tmp_path: P
     record_unreported_checkpoints(folder, "train")
     first, second = recorded_checkpoints(folder)
     assert damage(second) is None
-    stored = ArtifactStore(f"file://{tmp_path}/store").put(second.path, model="m", opened=second.open)
+    stored = ArtifactStore(f"file://{tmp_path}/store").put(
+        second.path, model="m", opened=partial(open_recorded, second)
+    )
     assert stored.digest == first.digest == second.digest
 
 
