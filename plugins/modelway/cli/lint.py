@@ -134,7 +134,12 @@ def _property(text: str) -> str:
 
 def _unusable(path: Path, file_name: str) -> str | None:
     """Return why there is nothing to check at a path, or None."""
+    from modelway.spec.load import models_folder
+    from modelway.spec.problems import display
+
     if not os.path.exists(path):
+        if (of_model := models_folder() / path.name) != path.absolute() and os.path.lexists(of_model / file_name):
+            return f"{path} does not exist. Did you mean '{display(of_model)}'?"
         try:
             near = nearest(path.name, os.listdir(path.parent))
         except OSError:
