@@ -32,7 +32,7 @@ def serving_lines(settings: Settings) -> list[str]:
     for status in local_endpoints(settings):
         if status.ready:
             weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
-            lines.append(f"{status.name} goes on serving at {status.url} ({weights})")
+            lines.append(f"{status.name} continues to serve at {status.url} ({weights})")
     return lines
 
 

@@ -21,7 +21,7 @@ _WORDS = f"{_VERSION}; NAME 3 is NAME@3, NAME alias is NAME:alias"
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``asset`` and its actions."""
-    asset = subparsers.add_parser("asset", help="keep files under a name, in versions, with references between them")
+    asset = subparsers.add_parser("asset", help="store files under a name, in versions, with references between them")
     actions = asset.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_folder_actions(actions)
     _add_store_actions(actions)
@@ -31,7 +31,7 @@ def _add_folder_actions(actions: Any) -> None:
     init = _action(actions, "init", init_asset, "make an asset's folder here, or make a folder that is here one")
     init.add_argument("name", metavar="NAME")
     init.add_argument("--description", metavar="TEXT")
-    add = _action(actions, "add", add_files, "take files into an asset's folder; of folders, all that is not hidden")
+    add = _action(actions, "add", add_files, "put files into an asset's folder; of folders, all that is not hidden")
     add.add_argument("name", metavar="NAME")
     add.add_argument("files", metavar="FILE", nargs="*")
     add.add_argument("--as", dest="path", metavar="PATH", help="what the file is called within the asset")
@@ -54,7 +54,7 @@ def _add_store_actions(actions: Any) -> None:
     download.add_argument("version", metavar="VERSION", nargs="+", help=_WORDS)
     download.add_argument("--refs", action="store_true", help="bring what it refers to as well, into folders beside it")
     download.add_argument("--to", default=".", metavar="FOLDER", help="where the folders are made; default: here")
-    find = _action(actions, "find", find_content, "tell which assets and models have a content, under any name")
+    find = _action(actions, "find", find_content, "show which assets and models have a content, under any name")
     find.add_argument("content", metavar="FILE|sha256:…")
     find.add_argument("--json", action="store_true", help="print JSON")
     every = _action(actions, "list", list_assets, "list every asset with its newest version")
@@ -65,7 +65,7 @@ def _add_store_actions(actions: Any) -> None:
     history = _action(actions, "history", show_history, "list an asset's versions and the moves of its aliases")
     history.add_argument("name", metavar="NAME")
     history.add_argument("--json", action="store_true", help="print JSON")
-    diff = _action(actions, "diff", show_diff, "tell how a version differs from another")
+    diff = _action(actions, "diff", show_diff, "show how a version differs from another")
     diff.add_argument("versions", metavar="BEFORE AFTER | NAME 1 2", nargs="+", help=_VERSION)
     diff.add_argument("--json", action="store_true", help="print JSON")
 

@@ -31,7 +31,7 @@ Answer = TypeVar("Answer")
 
 def add_commands(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("demo", help=f"start Airflow here and take the model '{MODEL}' to traffic")
+    parser = commands.add_parser("demo", help=f"start Airflow here and bring the model '{MODEL}' to traffic")
     parser.add_argument("--exit", action="store_true", help="end after the summary instead of serving until Ctrl-C")
     parser.set_defaults(run=demo)
 

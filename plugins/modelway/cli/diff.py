@@ -24,7 +24,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add ``diff`` to the command line."""
     diff = subparsers.add_parser(
         "diff",
-        help="tell how two versions differ: parameters, code, data, environment, metrics, files, architecture",
+        help="show how two versions differ: parameters, code, data, environment, metrics, files, architecture",
         description="modelway diff MODEL A B, or of two models: modelway diff MODEL@A OTHER@B. A version is a number, "
         "v3, an alias such as champion, or latest.",
     )

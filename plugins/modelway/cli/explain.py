@@ -20,7 +20,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add ``explain`` to the command line."""
     explain = subparsers.add_parser(
         "explain",
-        help="tell why a run failed, and what to do",
+        help="say why a run failed, and what to do",
         description="Tell of every failed try of a run what happened, what to do about it, the last lines that the job "
         "printed, and how it went on. Exit status: 0 printed, 1 there is no such run.",
     )

@@ -34,10 +34,10 @@ class Line:
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    exports = subparsers.add_parser("exports", help="tell what MLflow and OpenLineage were told of the lineage")
+    exports = subparsers.add_parser("exports", help="show what MLflow and OpenLineage have of the lineage, and send it")
     exports.add_argument("--flush", action="store_true", help="send what waits, now")
     exports.add_argument("--again", action="store_true", help="let what was refused wait once more")
-    exports.add_argument("--all", metavar="MODEL", help="tell all versions of a model that were registered before")
+    exports.add_argument("--all", metavar="MODEL", help="send all versions of a model that were registered before")
     exports.add_argument("--json", action="store_true", help="print JSON")
     exports.set_defaults(run=tell_exports)
 
@@ -101,7 +101,7 @@ def _lines(store: "LineageStore | None", destinations: "tuple[Destination, ...]"
 
 def _print_lines(lines: list[Line]) -> None:
     if not lines:
-        print(f"Nobody is told what the lineage learns. {_DO_CONFIGURE}.")
+        print(f"The lineage is exported to nobody. {_DO_CONFIGURE}.")
         return
     found = table("EXPORTER", "WAITING", "SENT", "REFUSED", "OLDEST", "WHERE", "LAST ERROR")
     for line in lines:

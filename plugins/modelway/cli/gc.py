@@ -13,12 +13,12 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add ``gc``."""
     gc = subparsers.add_parser(
         "gc",
-        help="remove files that no kept version needs",
+        help="remove files that no retained version needs",
         description="Remove from the artifact store the archives, checkpoints, code packages and assets' files that no "
         "kept version reaches. Kept is what an alias, traffic, a reference of a kept version or the newest versions "
         "reach, and everything young. The records stay and tell what was removed.",
     )
-    gc.add_argument("--dry-run", action="store_true", help="tell what would be removed, and remove nothing")
+    gc.add_argument("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
     keep = f"how many of the newest versions of each model and asset stay; default: {_KEEP}"
     gc.add_argument("--keep", type=int, default=_KEEP, metavar="N", help=keep)
     older = f"what was stored later stays, such as 12h or 30d: runs that are not over need it; default: {_OLDER_THAN}"

@@ -22,16 +22,16 @@ _WHAT = (
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``lineage`` and its actions."""
-    lineage = subparsers.add_parser("lineage", help="tell what came out of what, and who has a file")
+    lineage = subparsers.add_parser("lineage", help="show what came out of what, and who has a file")
     actions = lineage.add_subparsers(title="actions", required=True, metavar="ACTION")
-    for name, text in (("upstream", "tell what something came out of"), ("downstream", "tell what came out of it")):
+    for name, text in (("upstream", "show what something came out of"), ("downstream", "show what came out of it")):
         walk = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         walk.add_argument("what", metavar="WHAT", nargs="+", help=_WHAT)
         walk.add_argument("--depth", type=_number, default=20, metavar="N", help="how far to go (default: 20)")
-        walk.add_argument("--most", type=_number, default=500, metavar="N", help="things to tell (default: 500)")
+        walk.add_argument("--most", type=_number, default=500, metavar="N", help="things to show (default: 500)")
         walk.add_argument("--json", action="store_true", help="print nodes and edges as JSON")
         walk.set_defaults(run=show_graph, direction=name)
-    has = actions.add_parser("who-has", help="tell which versions, runs, data sets, images and assets have a file")
+    has = actions.add_parser("who-has", help="show which versions, runs, data sets, images and assets have a file")
     has.add_argument("content", metavar="FILE|sha256:…", help="a file here, under any name, or its digest")
     has.add_argument("--json", action="store_true", help="print JSON")
     has.set_defaults(run=show_holders)
@@ -69,7 +69,7 @@ def _lines(graph: "LineageGraph") -> Iterator[str]:
         relation = f"{step.relation}: " if step.relation else ""
         yield f"{'  ' * step.depth}{relation}{_line(step.node)}{' (see above)' if step.is_again else ''}"
     if not graph.is_whole:
-        yield "… and more: --depth and --most say how much is told"
+        yield "… and more: --depth and --most say how much is shown"
 
 
 def _line(node: "GraphNode") -> str:

@@ -26,13 +26,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add ``reproduce`` to the command line."""
     reproduce = subparsers.add_parser(
         "reproduce",
-        help="run a version again from its record, and tell whether the same comes out",
+        help="run a version again from its record, and say whether the same comes out",
         description="Run a version again here, in a home of its own: its code, model spec, seed, parameters and data "
         "as recorded; nothing is served. Exit status: 0 the frozen model is the same byte for byte, 1 it is not, or it "
         "cannot be run again.",
     )
     add_version(reproduce)
-    reproduce.add_argument("--keep", metavar="FOLDER", help="keep the home of the run there; default: it is removed")
+    reproduce.add_argument("--keep", metavar="FOLDER", help="leave the home of the run there; default: it is removed")
     reproduce.add_argument("--json", action="store_true", help="print JSON; what the run prints goes to stderr")
     reproduce.set_defaults(run=reproduce_version)
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``serving`` to the command line."""
-    serving = subparsers.add_parser("serving", help="tell which versions serve where, since when, by whom")
+    serving = subparsers.add_parser(
+        "serving", help="show which versions serve where, whether they answer, since when, by whom"
+    )
     serving.add_argument("model", metavar="MODEL", nargs="?", help="default: every model")
     add_time(serving)
     serving.add_argument("--json", action="store_true", help="print JSON")
