@@ -71,7 +71,7 @@ def _refusal(error: Exception) -> "ModelwayError | None":
         return error
     if isinstance(error, PermissionError) and error.filename and Path(os.fsdecode(error.filename)).is_relative_to(home):
         return ModelwayError(
-            f"the home {home} is closed to this user ({error.strerror.lower()})",
+            f"the home {home} is closed to this user (permission denied)",
             where=os.fsdecode(error.filename),
             do="Run the command as the user of Airflow, or set MODELWAY_HOME to a folder of your own",
         )
