@@ -334,7 +334,9 @@ def test_requirements_that_cannot_be_had_are_told(start, job):
 
 def describe(tmp_path, **known):
     given = {"lines": [], "over_time": None, "killed_for_memory": False, "peak_bytes": 90 << 20, "limit_bytes": None}
-    return ending_of(**{"attempt": tmp_path, "ended_by_force": False, "returncode": 1, **given, **known})
+    return ending_of(
+        **{"attempt": tmp_path, "noticed": False, "ended_by_force": False, "returncode": 1, **given, **known}
+    )
 
 
 def test_a_process_that_the_kernel_killed_for_memory_is_out_of_memory(tmp_path):
