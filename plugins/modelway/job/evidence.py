@@ -55,7 +55,14 @@ def write_evidence(
     given = [_golden(each, arrays, number) for number, each in enumerate(exported.golden, start=1)]
     cut = {name: {key: as_array(tensor) for key, tensor in each.items()} for name, each in (smaller or {}).items()}
     write_golden(
-        model, arrays, batched=batched, sizes=exported.sizes, given=given, smaller=cut, folder=folder / "golden"
+        model,
+        arrays,
+        batched=batched,
+        joined=joins[0],
+        sizes=exported.sizes,
+        given=given,
+        smaller=cut,
+        folder=folder / "golden",
     )
     return joins
 

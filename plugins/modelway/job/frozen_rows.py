@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,7 +147,18 @@ def _metrics(score: Score, outputs: Arrays, labels: Any) -> dict[str, float]:
     found = score(dict(outputs), labels)
     if not isinstance(found, Mapping) or not found:
         raise ValueError(f"export: score must give metrics by name, such as {{'loss': 0.1}}, got {found!r:.80}")
-    return {str(name): float(value) for name, value in found.items()}
+    metrics = {}
+    for name, value in found.items():
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError):
+            metrics[str(name)] = math.nan
+        if not math.isfinite(metrics[str(name)]):
+            raise ValueError(
+                f"export: score must give finite numbers, got {value!r:.80} as '{name}'; leave out of the rows or of "
+                "the metrics what has none"
+            )
+    return metrics
 
 
 @dataclass(frozen=True, kw_only=True)
