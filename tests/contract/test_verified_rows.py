@@ -107,6 +107,10 @@ def export(job, checkpoint):
     "score that is NaN": net(
         options='{"rows": {"x": real()}, "labels": torch.zeros(100), "score": lambda outputs, labels: {"r": torch.nan}}'
     ),
+    "rows of outputs without a batch": net(
+        "return {'row': self.out(x), 'classes': torch.arange(2), 'total': x.sum()}", options='{"rows": {"x": real()}}'
+    ),
+    "rows of no output with a batch": net("return x.sum(0)", options='{"rows": {"x": real()}}'),
     "one golden row": net(options='{"golden": [{"x": torch.ones(1, 3)}]}'),
     "one size": net(options='{"sizes": [1]}'),
     "one real row": net(options='{"rows": {"x": real(1)}}'),
@@ -343,11 +347,21 @@ def test_real_rows_of_export_are_compared(verified):
             "ValueError: the rows of export: 'x' is float32 of shape [100, 2], the example is flo",
         ),
         ("score of nothing", "ValueError: export: score must give metrics by name, such as {'loss': 0.1}, got None"),
+        (
+            "rows of no output with a batch",
+            "ValueError: real rows cannot be compared, for no output has the batch first: 'output' [3]; give golden in",
+        ),
         ("score that is NaN", "ValueError: export: score must give finite numbers, got nan as 'r'; leave out of the"),
     ],
 )
 def test_rows_that_are_none_are_refused(frozen, kind, reason):
     assert str(frozen[kind]).startswith(reason)
+
+
+def test_outputs_without_a_batch_do_not_keep_the_others_from_being_compared(frozen, verified):
+    assert verified["rows of outputs without a batch"]["rows"] == 100
+    kind = "rows of outputs without a batch"
+    assert list(load_file(frozen[kind] / "rows" / "answers.safetensors")) == ["outputs/row"]
 
 
 def test_a_metric_of_export_is_computed_with_the_frozen_model(verified):

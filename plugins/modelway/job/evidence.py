@@ -41,7 +41,8 @@ def write_evidence(
     if rows is not None:
         if not batched:
             raise ValueError(
-                "real rows are compared only where every input has the batch first; give golden inputs in their place"
+                "real rows are compared only where every input has the batch first; give golden inputs in place of "
+                "rows, and record no inputs in evaluate"
             )
         rows = rows.fitting(arrays, dynamic=exported.dynamic)
     elif not batched:
