@@ -104,6 +104,20 @@ def export(job, checkpoint):
         '"score": lambda outputs, labels: {"mean": float((outputs["output"][:, 0] - labels).mean())}}'
     ),
     "score of nothing": net(options='{"rows": {"x": real()}, "score": lambda outputs, labels: None}'),
+    "score that is NaN": net(
+        options='{"rows": {"x": real()}, "labels": torch.zeros(100), "score": lambda outputs, labels: {"r": torch.nan}}'
+    ),
+    "rows of outputs without a batch": net(
+        "return {'row': self.out(x), 'classes': torch.arange(2), 'total': x.sum()}", options='{"rows": {"x": real()}}'
+    ),
+    "rows of no output with a batch": net("return x.sum(0)", options='{"rows": {"x": real()}}'),
+    "one golden row": net(options='{"golden": [{"x": torch.ones(1, 3)}]}'),
+    "one size": net(options='{"sizes": [1]}'),
+    "one real row": net(options='{"rows": {"x": real(1)}}'),
+    "equal real rows": net(options='{"rows": {"x": real(1)[[0, 0]]}}'),
+    "longer real rows": net(
+        "return x.cumsum(1)", options='{"rows": {"x": torch.rand(9, 5)}, "dynamic": {"x": {1: "length"}}}'
+    ),
     "recorded": net(),
     "recorded of other weights": net().replace("manual_seed(0)", "manual_seed(9)"),
     "recorded with gradients": encoder(options="{}"),
@@ -294,6 +308,11 @@ def test_rows_that_do_not_depend_on_one_another_are_joined(frozen, verified):
     assert (verified["whole rows"]["batches"], verified["whole rows"]["batches_reason"]) == (True, said)
 
 
+@pytest.mark.parametrize("kind", ["one golden row", "one size", "one real row", "equal real rows", "longer real rows"])
+def test_different_rows_are_in_the_archive_wherever_requests_are_joined(verified, kind):
+    assert verified[kind]["batches"] is True
+
+
 def test_a_frozen_model_that_contradicts_its_archive_is_refused_with_both_facts(verified):
     assert verified["contradicted"].startswith(
         "VerificationError: the archive says that requests may be joined (somebody wrote so), and the frozen model "
@@ -328,10 +347,21 @@ def test_real_rows_of_export_are_compared(verified):
             "ValueError: the rows of export: 'x' is float32 of shape [100, 2], the example is flo",
         ),
         ("score of nothing", "ValueError: export: score must give metrics by name, such as {'loss': 0.1}, got None"),
+        (
+            "rows of no output with a batch",
+            "ValueError: real rows cannot be compared, for no output has the batch first: 'output' [3]; give golden in",
+        ),
+        ("score that is NaN", "ValueError: export: score must give finite numbers, got nan as 'r'; leave out of the"),
     ],
 )
 def test_rows_that_are_none_are_refused(frozen, kind, reason):
     assert str(frozen[kind]).startswith(reason)
+
+
+def test_outputs_without_a_batch_do_not_keep_the_others_from_being_compared(frozen, verified):
+    assert verified["rows of outputs without a batch"]["rows"] == 100
+    kind = "rows of outputs without a batch"
+    assert list(load_file(frozen[kind] / "rows" / "answers.safetensors")) == ["outputs/row"]
 
 
 def test_a_metric_of_export_is_computed_with_the_frozen_model(verified):

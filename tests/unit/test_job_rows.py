@@ -6,6 +6,7 @@ import numpy
 import pytest
 import torch
 from modelway.job.contract import Job
+from modelway.job.joining import prove_rows_apart
 from modelway.job.rows import MOST_BYTES, MOST_ROWS, RealRows, fitting, read_dataset, read_recorded, recorded_files
 from modelway.job.scores import find_origin, metrics_of
 
@@ -165,3 +166,17 @@ def test_scores_are_found_among_the_outputs(form, scores):
     nearest, missed = find_origin(outputs, scores(logits).numpy() + 1, **TOLERANCE)
     assert nearest.output == "topic"
     assert missed.mismatched == 20
+
+
+def test_why_a_row_alone_is_refused_is_one_line():
+    def model(inputs):
+        if len(inputs["x"]) == 1:
+            raise RuntimeError("offsets must begin at 0\n[ torch.LongTensor{} ]")
+        return inputs
+
+    rows = {"x": numpy.arange(4.0).reshape(2, 2)}
+    apart, reason = prove_rows_apart(model, rows, absolute=0, relative=0)
+    assert (apart, reason) == (
+        False,
+        "row 0 alone is refused: RuntimeError: offsets must begin at 0 [ torch.LongTensor{} ]",
+    )

@@ -155,7 +155,8 @@ def test_deeply_nested_json_is_refused(content: bytes) -> None:
 
 def test_lengths_that_the_program_has_one_name_for_are_equal() -> None:
     inputs = tuple(
-        TensorSpec(name, "INT64", (-1, -1), symbols) for name, symbols in (("a", ("n", None)), ("b", ("n", "m")))
+        TensorSpec(name, "INT64", (-1, -1), symbols)
+        for name, symbols in (("a", ("batch", None)), ("b", ("batch", "m")))
     )
     model = Signature("m", "onnxruntime_onnx", inputs, ())
 
@@ -168,7 +169,7 @@ def test_lengths_that_the_program_has_one_name_for_are_equal() -> None:
         return json.dumps({"inputs": entries}).encode()
 
     assert decode(request([3, 1], [3, 2]), None, model, max_rows=3).inputs["b"].shape == (3, 2)
-    with pytest.raises(Refusal, match="inputs 'a' and 'b' differ in length: 3 and 1 where the model has one 'n'"):
+    with pytest.raises(Refusal, match="inputs 'a' and 'b' differ in length: 3 and 1 where the model has one 'batch'"):
         decode(request([3, 1], [1, 2]), None, model)
     with pytest.raises(Refusal, match="3 rows in one request, the limit is 2") as refused:
         decode(request([3, 1], [3, 2]), None, model, max_rows=2)
@@ -184,6 +185,13 @@ def test_lengths_of_other_names_are_no_rows() -> None:
         for name, size in (("nodes", 3), ("edges", 5))
     ]
     assert decode(json.dumps({"inputs": entries}).encode(), None, model, max_rows=1).inputs["edges"].shape == (5,)
+
+
+def test_a_length_that_is_not_the_batch_is_no_number_of_rows() -> None:
+    """A recording of many samples."""
+    model = Signature("m", "onnxruntime_onnx", (TensorSpec("wave", "FP32", (-1,), ("samples",)),), ())
+    entry = {"name": "wave", "datatype": "FP32", "shape": [5], "data": [1] * 5}
+    assert decode(json.dumps({"inputs": [entry]}).encode(), None, model, max_rows=1).inputs["wave"].shape == (5,)
 
 
 def test_classification_is_refused() -> None:

@@ -1,7 +1,9 @@
 """What of another signature breaks callers, and what does not."""
 
+import numpy
 import pytest
-from modelway.operators._predictor import Signature, Tensor, breaking_changes, harmless_changes
+from modelway.job.tensor_file import write_tensors
+from modelway.operators._predictor import Signature, Tensor, _golden_batch, breaking_changes, harmless_changes
 
 FREE, FIXED = Tensor("FP32", (-1, 4)), Tensor("FP32", (8, 4))
 
@@ -50,3 +52,13 @@ def test_more_outputs_and_wider_inputs_harm_nobody():
 def test_a_free_output_that_was_fixed_is_a_change():
     serving, new = signature(1, {"x": FREE}, {"y": FIXED}), signature(2, {"x": FREE}, {"y": FREE})
     assert len(breaking_changes(serving=serving, new=new)) == 1
+
+
+def test_the_golden_inputs_that_are_sent_are_small(tmp_path):
+    """Without the batch that is usual, and though others may be larger than a request may be."""
+    (tmp_path / "golden").mkdir()
+    for side in ("inputs", "outputs"):
+        calls = {f"given-{number}/x": numpy.zeros((rows, 2)) for number, rows in ((1, 10_000), (2, 3), (3, 7))}
+        write_tensors(tmp_path / "golden" / f"{side}.safetensors", calls)
+    inputs, expected = _golden_batch(tmp_path)
+    assert inputs["x"].shape == expected["x"].shape == (3, 2)

@@ -41,7 +41,8 @@ def write_evidence(
     if rows is not None:
         if not batched:
             raise ValueError(
-                "real rows are compared only where every input has the batch first; give golden inputs in their place"
+                "real rows are compared only where every input has the batch first; give golden inputs in place of "
+                "rows, and record no inputs in evaluate"
             )
         rows = rows.fitting(arrays, dynamic=exported.dynamic)
     elif not batched:
@@ -55,7 +56,14 @@ def write_evidence(
     given = [_golden(each, arrays, number) for number, each in enumerate(exported.golden, start=1)]
     cut = {name: {key: as_array(tensor) for key, tensor in each.items()} for name, each in (smaller or {}).items()}
     write_golden(
-        model, arrays, batched=batched, sizes=exported.sizes, given=given, smaller=cut, folder=folder / "golden"
+        model,
+        arrays,
+        batched=batched,
+        joined=joins[0],
+        sizes=exported.sizes,
+        given=given,
+        smaller=cut,
+        folder=folder / "golden",
     )
     return joins
 

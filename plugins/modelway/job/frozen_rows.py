@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,22 +88,26 @@ def _affordable(model: Model, rows: RealRows) -> RealRows:
 
 
 def joined_answers(model: Model, inputs: Arrays, *, size: int) -> dict[str, Array]:
-    """Return the answers to all rows, given in their order in batches of ``size``.
+    """Return the answers to all rows, given in their order in batches of ``size``; without what is not one for each.
 
-    :raises ValueError: an output has not the batch first
+    :raises ValueError: no output has the batch first
     """
     import numpy
 
     parts: dict[str, list[Array]] = {}
+    shapes: dict[str, list[int]] = {}
     for order in batches_of(row_count(inputs), size):
         for name, array in model(pick_rows(inputs, order)).items():
-            if not array.ndim or len(array) != len(order):
-                raise ValueError(
-                    f"real rows cannot be compared: output '{name}' has the shape {list(array.shape)} for {len(order)} "
-                    "rows, not the batch first; give golden inputs in their place"
-                )
             parts.setdefault(name, []).append(array)
-    return {name: numpy.concatenate(arrays) for name, arrays in parts.items()}
+            if not array.ndim or len(array) != len(order):
+                shapes[name] = list(array.shape)
+    if shapes.keys() == parts.keys():
+        listed = ", ".join(f"'{name}' {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"real rows cannot be compared, for no output has the batch first: {listed}; give golden inputs in place "
+            "of rows, and record no inputs in evaluate"
+        )
+    return {name: numpy.concatenate(arrays) for name, arrays in parts.items() if name not in shapes}
 
 
 def batches_of(count: int, size: int) -> Iterator[Sequence[int]]:
@@ -146,7 +151,18 @@ def _metrics(score: Score, outputs: Arrays, labels: Any) -> dict[str, float]:
     found = score(dict(outputs), labels)
     if not isinstance(found, Mapping) or not found:
         raise ValueError(f"export: score must give metrics by name, such as {{'loss': 0.1}}, got {found!r:.80}")
-    return {str(name): float(value) for name, value in found.items()}
+    metrics = {}
+    for name, value in found.items():
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError):
+            metrics[str(name)] = math.nan
+        if not math.isfinite(metrics[str(name)]):
+            raise ValueError(
+                f"export: score must give finite numbers, got {value!r:.80} as '{name}'; leave out of the rows or of "
+                "the metrics what has none"
+            )
+    return metrics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.joining import Arrays, pick_rows, prove_rows_apart, row_count
+from modelway.job.joining import Arrays, can_compare, different_rows, pick_rows, prove_rows_apart, row_count
 from modelway.job.outputs import flat_outputs
 from modelway.job.tensor_file import write_tensors
 
@@ -55,6 +55,7 @@ def write_golden(
     examples: Arrays,
     *,
     batched: bool,
+    joined: bool = False,
     sizes: Sequence[int] = (),
     given: Sequence[Arrays] = (),
     smaller: Mapping[str, Arrays] | None = None,
@@ -63,6 +64,7 @@ def write_golden(
     """Write the golden inputs and what the checkpoint answers to them.
 
     :param batched: every input has the batch first; else the examples are used as they are
+    :param joined: requests may be joined: golden inputs of different rows are among them, to try it on
     :param sizes: batch sizes to try, ``GOLDEN_BATCHES`` by default
     :param given: golden inputs that ``export`` gave, used as they are; without ``sizes``, they are all
     :param smaller: the examples without the last place of a dimension that may have any size, by its name
@@ -78,11 +80,15 @@ def write_golden(
         try:
             answers[call] = model(inputs)
         except Exception as error:
-            print(f"NOTE: the checkpoint refuses a batch of {call}: {type(error).__name__}: {error}", flush=True)
+            why = " ".join(str(error).split())
+            print(f"NOTE: the checkpoint refuses a batch of {call}: {type(error).__name__}: {why}", flush=True)
             continue
         calls[call] = inputs
     if not batched and not given or not calls:
         calls["example"], answers["example"] = dict(examples), model(examples)
+    if joined and can_compare(examples) and not any(map(can_compare, calls.values())):
+        calls["different-rows"] = different_rows(examples)
+        answers["different-rows"] = model(calls["different-rows"])
     for call, outputs in answers.items():
         _note_nan(call, outputs)
     write_tensors(folder / "inputs.safetensors", _keyed(calls))
@@ -93,15 +99,16 @@ def proven_batches(model: CheckpointModel, graph: tuple[bool, str], *pools: Arra
     """Return whether requests may be joined, and why: what the program's dimensions say, then the checkpoint's answers.
 
     :param graph: what :func:`modelway.job.batches.graph_batches` says
-    :param pools: rows to try it on
+    :param pools: rows to try it on; each is tried by itself, for rows of two may be of other lengths
     """
-    import numpy
-
     if not graph[0]:
         return graph
     known = [pool for pool in pools if pool is not None]
-    rows = {name: numpy.concatenate([pool[name] for pool in known]) for name in known[0]}
-    return prove_rows_apart(model, rows, **ROUNDING)
+    for pool in [each for each in known if can_compare(each)] or known[:1]:
+        found = prove_rows_apart(model, pool, **ROUNDING)
+        if not found[0]:
+            break
+    return found
 
 
 def _batches(examples: Arrays, sizes: Sequence[int]) -> dict[str, dict[str, Array]]:

@@ -38,7 +38,7 @@ def prove_rows_apart(model: Model, rows: Arrays, *, absolute: float, relative: f
         try:
             answers = model(pick_rows(rows, order))
         except Exception as error:
-            return False, f"{batch} is refused: {type(error).__name__}: {str(error)[:200]}"
+            return False, f"{batch} is refused: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         for name, array in together.items():
             found = compare(answers[name], array[order], absolute=absolute, relative=relative)
             if found.reason:
@@ -65,11 +65,16 @@ def evenly(count: int, most: int) -> list[int]:
     return [round(place * (count - 1) / (most - 1)) for place in range(most)]
 
 
+def can_compare(rows: Arrays) -> bool:
+    """Return whether there are two different rows, so that a dependence between them could be seen."""
+    return row_count(different_rows(rows)) > 1
+
+
 def different_rows(rows: Arrays) -> dict[str, Array]:
     """Return at most ``MOST_ROWS`` rows, no two of them equal: equal ones show no dependence."""
     seen: dict[bytes, int] = {}
     count = row_count(rows)
-    for row in [*evenly(count, 4 * MOST_ROWS)]:
+    for row in evenly(count, 4 * MOST_ROWS):
         seen.setdefault(b"|".join(array[row].tobytes() for array in rows.values()), row)
     found = list(seen.values())
     return pick_rows(rows, [found[place] for place in evenly(len(found), MOST_ROWS)])

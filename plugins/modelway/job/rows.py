@@ -67,7 +67,6 @@ def as_arrays(given: Any, *, what: str) -> dict[str, Array]:
 
     :raises ValueError: they are none, have no rows, or differ in how many they have
     """
-
     if not isinstance(given, Mapping) or not given:
         raise ValueError(f"{what} must be a mapping from the inputs' names to tensors, got {type(given).__name__}")
     arrays = {str(name): as_array(value) for name, value in given.items()}

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelway.job.comparison import compare
-from modelway.job.joining import Arrays, Model, prove_rows_apart
+from modelway.job.joining import Arrays, Model, can_compare, prove_rows_apart, row_count
 from modelway.job.zip_limits import zip_problem
 
 FORBIDDEN_MODULES = ("torch", "tensorflow", "jax", "airflow")
@@ -158,7 +158,8 @@ def _proven(
     told, reason = described.get("batches"), str(described.get("batches_reason", "the archive does not say"))
     if told is not True:
         return False, reason
-    pool = rows.inputs if rows else max(pools, key=lambda inputs: len(next(iter(inputs.values()))))
+    known = [*([rows.inputs] if rows else []), *sorted(pools, key=row_count, reverse=True)]
+    pool = next(filter(can_compare, known), known[0])
     apart, why = prove_rows_apart(model, pool, **tolerance)
     if not apart:
         raise VerificationError(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelway.job.comparison import Comparison, compare
 from modelway.job.frozen_rows import FrozenRows, joined_answers
 from modelway.job.joining import Arrays, Model, evenly, pick_rows, row_count
 from modelway.job.scores import Origin, metrics_of
 from modelway.job.verify import DO, VerificationError
-
-if TYPE_CHECKING:
-    pass
 
 #: other sizes of batches to give the rows in, where rows do not depend on one another
 OTHER_SIZE = 7
@@ -37,8 +34,10 @@ def compare_rows(model: Model, rows: FrozenRows, *, batches: bool, tolerance: Ma
     largest = 0.0
     for order, size in tried:
         answers = joined_answers(model, pick_rows(rows.inputs, order), size=size)
-        for name, answer in answers.items():
-            found = compare(answer, rows.answers[name][list(order)], **tolerance)
+        for name, expected in rows.answers.items():
+            if name not in answers:
+                raise VerificationError(f"output '{name}' has no answer for each of {len(order)} real rows")
+            found = compare(answers[name], expected[list(order)], **tolerance)
             if found.reason:
                 raise VerificationError(_told(name, found, order=order, size=size, source=rows.about["source"]))
             largest = max(largest, found.largest)

@@ -20,6 +20,9 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype(object),
 }
 
+#: the program's name of the dimension that counts rows; one of another name may be a number of samples or edges
+BATCH = "batch"
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -67,8 +70,8 @@ class Signature:
     @cached_property
     def has_rows(self) -> bool:
         """Whether the first dimension of all inputs is one batch."""
-        first = {spec.symbols[0] if spec.symbols else None for spec in self.inputs}
-        together = self.rows_are_independent or (len(first) == 1 and None not in first)
+        named = all(spec.symbols[:1] == (BATCH,) for spec in self.inputs)
+        together = self.rows_are_independent or named
         return bool(self.inputs) and together and all(spec.shape[:1] == (-1,) for spec in self.inputs)
 
     @cached_property
