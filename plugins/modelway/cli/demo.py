@@ -14,7 +14,14 @@ from urllib.parse import quote
 from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import LocalAirflow
 from modelway.cli._dag_files import repository
-from modelway.cli._endpoints import local_endpoints, serving_lines, serving_names, start_endpoint, stop_endpoint
+from modelway.cli._endpoints import (
+    local_endpoints,
+    open_local,
+    serving_lines,
+    serving_names,
+    start_endpoint,
+    stop_endpoint,
+)
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
 from modelway.cli._leftovers import recorded_start
@@ -194,11 +201,9 @@ class _Run:
 def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
     """Show progress and send traffic meanwhile; return the run's state and what the traffic met."""
     from modelway.cli._progress import follow, task_order
-    from modelway.endpoints.base import load_endpoint
     from modelway.spec.load import load_spec, models_folder
 
-    endpoint = load_endpoint("local", root=settings.endpoint_root)
-    with Traffic(endpoint=endpoint, model=MODEL, requests=_requests(), new=number) as traffic:
+    with Traffic(endpoint=open_local(settings), model=MODEL, requests=_requests(), new=number) as traffic:
         state = follow(console, run=run, order=task_order(load_spec(models_folder() / MODEL)), each=airflow.check)
     return state, traffic
 
