@@ -128,6 +128,15 @@ def test_starting_all_endpoints_where_there_is_none_says_so(empty: Path, capsys:
     assert call(capsys, "endpoint", "start", "--all") == (0, "there is no endpoint here\n")
 
 
+def test_a_database_that_does_not_answer_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODELWAY_LINEAGE_URL", "postgresql://mia:hidden@127.0.0.1:1/lineage")
+    status, told = call(capsys, "versions")
+    assert (status, told.count("\n"), "hidden" in told) == (1, 1, False)
+    assert "the lineage database does not answer (connection failed: " in told
+
+
 @pytest.mark.usefixtures("lineage")
 def test_who_has_a_file_is_told_by_its_content_under_another_name(
     empty: Path, capsys: pytest.CaptureFixture[str]

@@ -106,7 +106,8 @@ def in_words(engine: Engine) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error) as error:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        # psycopg writes several lines.
+        reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         where = place_of(engine.url)
         if re.search(
             "readonly|unable to open|disk is full|no space left|permission denied|disk I/O", reason, re.IGNORECASE
