@@ -155,9 +155,7 @@ def demo_that_trains(home):
 def test_signals_stop_everything(home, ran, number):
     """The demo is stopped while it runs: Airflow, its jobs, the servers and the gateway end with it."""
     with demo_that_trains(home) as (demo, lines):
-        url = next(
-            found for line in lines if (found := re.search(r"digits \w+ \w+ at (\S+)", line))
-        ).group(1)
+        url = next(found for line in lines if (found := re.search(r"digits \w+ \w+ at (\S+)", line))).group(1)
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         for words in (("demo", "--exit"), ("run", "digits")):
             busy = modelway(home, *words, timeout=60)
