@@ -64,8 +64,8 @@ def demo(args: argparse.Namespace) -> int:
         # Its own block: an interrupt in the instant before they are ignored must not pass it by.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
-                left = _stop(settings, airflow, others=others)
-            _say_what_is_left(console, settings, left)
+                outlived = _stop(settings, airflow, others=others)
+            _say_what_is_left(console, settings, outlived)
 
 
 def _see_its_model() -> None:
@@ -98,11 +98,11 @@ def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str])
                 stop_endpoint(settings, status.name, actor="demo")
 
 
-def _say_what_is_left(console: Any, settings: Settings, left: Collection[str]) -> None:
+def _say_what_is_left(console: Any, settings: Settings, outlived: Collection[str]) -> None:
     """Say what was stopped, what goes on, and which commands work now."""
     command = shlex.quote(display(Path(sys.argv[0])))
-    jobs = "its jobs on this machine" if left else "its jobs"
-    lines = [f"Airflow, {jobs} and the endpoint are stopped", *left, *serving_lines(settings), "from here:"]
+    jobs = "its jobs on this machine" if outlived else "its jobs"
+    lines = [f"Airflow, {jobs} and the endpoint are stopped", *outlived, *serving_lines(settings), "from here:"]
     if latest := _next_version(settings) - 1:
         lines.append(f"  {command} show {MODEL} {latest}")
     if local_endpoints(settings):
