@@ -259,6 +259,18 @@ def test_a_command_evaluates(tmp_path):
     [
         (("true",), "FileNotFoundError: the evaluate command wrote no output/metrics.json"),
         (("sh", "-c", "echo '{' > $MODELWAY_OUTPUT/metrics.json"), "JSONDecodeError: Expecting property name"),
+        (
+            ("sh", "-c", "head -c 5000000 /dev/zero > $MODELWAY_OUTPUT/metrics.json"),
+            "ValueError: the evaluate command's output/metrics.json cannot be read: it has more than 4,194,304 bytes",
+        ),
+        (
+            ("sh", "-c", "ln -s /etc/hostname $MODELWAY_OUTPUT/metrics.json"),
+            "ValueError: the evaluate command's output/metrics.json cannot be read: a link leads out of its folder",
+        ),
+        (
+            ("sh", "-c", "mkfifo $MODELWAY_OUTPUT/metrics.json"),
+            "ValueError: the evaluate command's output/metrics.json cannot be read: it is no plain file",
+        ),
         (("sh", "-c", "exit 3"), "RuntimeError: the command ['sh', '-c', 'exit 3'] ended with exit status 3"),
         (("no-such-program",), "FileNotFoundError: [Errno 2] No such file or directory: 'no-such-program'"),
     ],

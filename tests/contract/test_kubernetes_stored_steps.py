@@ -139,3 +139,14 @@ def test_a_job_that_may_write_to_its_bucket_cannot_name_another_jobs_objects(clu
         connect("four").cancel(cancelled)
         assert victim.name in jobs(cluster)
     assert connect("four").unfinished(run="r1") == [victim]
+
+
+def test_a_job_that_names_another_jobs_folder_does_not_end_that_one(cluster, submit, connect):
+    """One with a service account may change its own Job."""
+    victim, handle = submit(connect("one"), key="other"), submit(connect("one"))
+    cluster.objects["Job", handle.name]["metadata"]["annotations"]["modelway.dev/folder"] = f"{victim.place}/try-1"
+    for found in connect("two").unfinished(run="r1"):
+        if found.name == handle.name:
+            connect("two").cancel(found)
+    assert jobs(cluster) == [victim.name]
+    assert connect("three").describe(victim).state is JobState.PENDING

@@ -9,7 +9,8 @@ import pytest
 from modelway.artifacts.store import ArtifactStore
 from modelway.job import event_limits
 from modelway.job.events import LeftOut, append_event, parse_events, read_events, recorded_datasets
-from modelway.operators._reported import store_events
+from modelway.operators._reported import figure_records, store_events
+from modelway.operators.train import TrainModelOperator
 
 METRIC = '{"kind": "metric", "name": "loss", "step": 1, "value": 0.5}'
 
@@ -134,6 +135,41 @@ def test_what_is_stored_says_what_was_left_out(tmp_path: Path) -> None:
     assert "a matrix has at most 50 rows and columns" in events[1]["text"]
     assert said == [f"events.jsonl: {events[1]['text']}"]
     assert store_events(ArtifactStore(f"file://{tmp_path}/store"), tmp_path, model="m", warn=print) is None
+
+
+def test_more_charts_than_a_run_may_have_are_cut_with_a_line() -> None:
+    def drawn(count: int) -> tuple[tuple[Any, ...], list[str]]:
+        said: list[str] = []
+        events = [{"kind": "figure", "name": f"c{n}", "chart": "line", "data": {}} for n in range(count)]
+        records = figure_records(
+            training=[{"stage": "train"}],
+            selected={"checkpoint": {"id": "train-000001", "stage": "train"}},
+            events=lambda report: events if report else [],
+            warn=said.append,
+        )
+        return records, said
+
+    assert (len(drawn(500)[0]), drawn(500)[1]) == (500, [])
+    records, said = drawn(502)
+    assert len(records) == 500
+    assert said == ["the run drew 502 charts, 500 of a run are kept: 'c500' of train and those after it are left out"]
+
+
+def test_of_checkpoints_that_go_on_a_note_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = TrainModelOperator(task_id="train", code={"model": "m", "module": "m.py", "uri": "", "digest": ""})
+    monkeypatch.setattr(type(operator), "iter_mapped_dependants", lambda self: iter([self]))
+    made = [{"id": f"train-{number:06}"} for number in range(1, 2001)]
+    kept, notes = operator._mappable(made)
+    assert (len(kept), kept[-1]) == (1024, made[-1])
+    assert operator._mappable(made[:1024]) == (made[:1024], [])
+    (tmp_path / "job").mkdir()
+    stored = store_events(
+        ArtifactStore(f"file://{tmp_path}/store"), tmp_path / "job", model="m", warn=print, notes=notes
+    )
+    assert stored is not None
+    (event,) = parse_events(Path(stored.uri.removeprefix("file://")).read_bytes())
+    assert event["kind"] == "note"
+    assert event["text"].startswith("of 2000 checkpoints 1024 go on, evenly spaced and the last one: Airflow maps")
 
 
 def test_an_event_that_would_not_be_read_again_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ class TryRecord:
         """Write it down, whole or not at all."""
         generations.write(record_file(attempt), asdict(self))
 
+    def is_of(self, handle: Handle) -> bool:
+        """Whether it is what a handle says, as far as that says it."""
+        return not handle.mark or (self.name, self.mark) == (handle.name, handle.mark)
+
     def of_handle(self, handle: Handle) -> "TryRecord":
         """Return the record with what a handle says of the objects, where it says it."""
         if not handle.mark:

@@ -234,8 +234,9 @@ class KubernetesBackend:
         record = None
         # What should be noted on storage that is not seen here cannot be: the job itself can be ended all the same.
         with contextlib.suppress(SubmitFailed, CapabilityMissing):
-            record = self._look.record(attempt, handle=handle)
-        if record is None:
+            record = self._look.record(attempt)
+        if record is None or not record.is_of(handle):
+            # Nothing is noted in a folder that is another job's.
             if handle.mark:
                 self._delete(TryRecord.of_mark(handle.name, handle.mark))
             return

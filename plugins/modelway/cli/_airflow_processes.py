@@ -63,6 +63,8 @@ class LocalAirflow:
         self.folder = home / name
         self.repository = repository
         self.extra = dict(environment or {})
+        self.environment: dict[str, str] = {}
+        """what its processes get; empty until ``prepare``"""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
         self.password = ""

@@ -45,7 +45,7 @@ def _stop_left(path: Path, *, serving: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     left = _marked(mark, serving)
-    attempts = {attempt for process in left if (attempt := _attempt_of(process))}
+    attempts = {attempt for process in left if (attempt := _attempt_of(process, path.parent))}
     others = len(left) - len(attempts)
     _cancel_jobs(attempts, home=path.parent)
     for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
@@ -78,13 +78,19 @@ def _serves(process: psutil.Process, serving: Path) -> bool:
     return any(word.startswith(f"{serving}{os.sep}") for word in process.cmdline())
 
 
-def _attempt_of(process: psutil.Process) -> Path | None:
-    """Return the folder of the try that a process supervises, None where it supervises none."""
+def _attempt_of(process: psutil.Process, home: Path) -> Path | None:
+    """Return the folder of the try of a home that a process supervises, None where it supervises none."""
     with contextlib.suppress(psutil.Error):
         words = process.cmdline()
-        if SUPERVISOR in words:
-            return Path(words[-1])
+        if SUPERVISOR in words and _is_attempt(attempt := Path(words[-1]), home):
+            return attempt
     return None
+
+
+def _is_attempt(path: Path, home: Path) -> bool:
+    """Whether a process names a try of this home; its words say what it likes."""
+    number = path.name.removeprefix("try-")
+    return path.is_relative_to(home.absolute() / "jobs") and ".." not in path.parts and number.isdecimal()
 
 
 def _cancel_jobs(attempts: Iterable[Path], *, home: Path) -> None:

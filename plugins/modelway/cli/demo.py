@@ -24,6 +24,7 @@ from modelway.cli._endpoints import (
 )
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
+from modelway.cli._jobs_elsewhere import stop_jobs_elsewhere
 from modelway.cli._leftovers import recorded_start
 from modelway.cli._traffic import Traffic
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
@@ -70,8 +71,8 @@ def demo(args: argparse.Namespace) -> int:
         # Its own block: an interrupt in the instant before they are ignored must not pass it by.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
-                _stop(settings, airflow, others=others)
-            _say_what_is_left(console, settings)
+                outlived = _stop(settings, airflow, others=others)
+            _say_what_is_left(console, settings, outlived)
 
 
 def _see_its_model() -> None:
@@ -90,20 +91,25 @@ def _see_its_model() -> None:
         )
 
 
-def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str]) -> None:
-    """Stop Airflow and its jobs, then what serves, but for the ``others``, which served before the demo began."""
+def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str]) -> list[str]:
+    """Stop Airflow and its jobs, then what serves, but for the ``others``, which served before the demo began.
+
+    Returns a line for each job elsewhere that outlived Airflow.
+    """
     try:
         airflow.stop()
+        return stop_jobs_elsewhere(settings.home, environment=airflow.environment) if airflow.environment else []
     finally:
         for status in local_endpoints(settings):
             if status.name == MODEL or status.name not in others:
                 stop_endpoint(settings, status.name, actor="demo")
 
 
-def _say_what_is_left(console: Any, settings: Settings) -> None:
+def _say_what_is_left(console: Any, settings: Settings, outlived: Collection[str]) -> None:
     """Say what was stopped, what goes on, and which commands work now."""
     command = shlex.quote(display(Path(sys.argv[0])))
-    lines = ["Airflow, its jobs and the endpoint are stopped", *serving_lines(settings), "from here:"]
+    jobs = "its jobs on this machine" if outlived else "its jobs"
+    lines = [f"Airflow, {jobs} and the endpoint are stopped", *outlived, *serving_lines(settings), "from here:"]
     if latest := _next_version(settings) - 1:
         lines.append(f"  {command} show {MODEL} {latest}")
     if local_endpoints(settings):
@@ -119,6 +125,8 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
     api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
     api.wait_for_dag(MODEL)
     _end_unfinished(console, api)
+    for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     api.unpause(MODEL)
     number = _next_version(settings)
     _restore(console, settings)

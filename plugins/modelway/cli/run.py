@@ -75,6 +75,7 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.cli._endpoints import serving_lines
     from modelway.cli._home_lock import only_one
     from modelway.cli._interrupts import interrupt_once
+    from modelway.cli._jobs_elsewhere import stop_jobs_elsewhere
     from modelway.cli._leftovers import recorded_start
 
     settings = load_settings()
@@ -89,6 +90,8 @@ def run_model(args: argparse.Namespace) -> int:
         # Its own database: a scheduler that shared it would run the tasks a second time.
         airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark, name="airflow-run")
         airflow.prepare()
+        for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
+            print(line)
         log = _new_log(settings.home, args.model)
         try:
             return _run(args, spec, airflow, about, log)
@@ -96,6 +99,10 @@ def run_model(args: argparse.Namespace) -> int:
             told = f"the run of {args.model} was stopped with its jobs on this machine; its log is {log}"
             print("\n".join([f"modelway: {told}", *serving_lines(settings)]), file=sys.stderr)
             return 130
+        finally:
+            # Of a run that came to its end there are none.
+            for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
+                print(f"modelway: {line}", file=sys.stderr)
 
 
 def _run(

@@ -29,13 +29,17 @@ from modelway.job.checkpoints import record_unreported_checkpoints
 from modelway.job.contract import STOPPED_STATUS, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
+from modelway.job.event_limits import LONGEST_LINE
 from modelway.job.events import read_events
 from modelway.job.launch import RESERVE
+from modelway.job.left_files import read_below, remove_below, write_below
 
 #: colours and the like, which libraries write into messages though nobody sees them on a terminal
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: what brings a package that the library's own steps need in a job
 EXTRAS = dict.fromkeys(("torch", "onnx", "onnxscript", "sklearn"), "modelway[torch]")
+#: where an evaluation leaves its metrics
+METRICS = "output/metrics.json"
 #: with less left, the next write of a log or of a reason may fail as well
 ALMOST_FULL_BYTES = 64 * 1024
 
@@ -96,7 +100,7 @@ def _evaluate(job: Job) -> None:
     metrics = evaluate_one(job.folder, "checkpoint", load)
     print("metrics: " + json.dumps(metrics), flush=True)
     if job.is_main:
-        (job.output / "metrics.json").write_text(json.dumps(metrics))
+        write_below(job.folder, METRICS, json.dumps(metrics).encode())
 
 
 def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
@@ -108,12 +112,15 @@ def _evaluation(job: Job, checkpoint: Path) -> Callable[[], Any]:
 
 
 def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
-    path = job.output / "metrics.json"
-    path.unlink(missing_ok=True)
+    remove_below(job.folder, METRICS)
     _run_command(job, checkpoint=checkpoint)
-    if not path.is_file():
-        raise FileNotFoundError('the evaluate command wrote no output/metrics.json, such as {"loss": 0.1}')
-    return json.loads(path.read_text())
+    try:
+        # As much as an event may have: the metrics become one.
+        return json.loads(read_below(job.folder, METRICS, most=LONGEST_LINE))
+    except FileNotFoundError:
+        raise FileNotFoundError(f'the evaluate command wrote no {METRICS}, such as {{"loss": 0.1}}') from None
+    except OSError as error:
+        raise ValueError(f"the evaluate command's {METRICS} cannot be read: {error.strerror}") from None
 
 
 def _freeze(job: Job) -> None:

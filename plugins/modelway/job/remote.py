@@ -177,7 +177,7 @@ class Remote:
         try:
             return open_below(self._folder, name)
         except (NotBelow, NotADirectoryError) as error:
-            self._note(name, str(error.strerror))
+            self._note(name, error.strerror or str(error))
             raise FileNotFoundError(name) from None
 
     def _note(self, name: str, reason: str) -> None:

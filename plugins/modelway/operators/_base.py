@@ -33,6 +33,7 @@ from modelway.triggers._deferred import DeferredJob, forget, note
 from modelway.triggers._follower import Follower
 from modelway.triggers._marked import MARKS, record_marked
 from modelway.triggers._position import LogPosition
+from modelway.triggers._started import StartedJob, forget_started, record_started
 from modelway.triggers._task_state import GOES_ON, task_state
 
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
@@ -153,6 +154,7 @@ class JobOperator(ModelwayOperator):
         """Submit the job and wait for it, deferred unless it ends soon."""
         home = settings_from_airflow().home
         backend, handle = self._submit(context, home)
+        record_started(home, StartedJob(handle=handle, run=run_key(context)))
         self.log.info("job %s in %s", handle.name, handle.place)
         status, offset = self._follow(context, backend, handle, claim=Claim(home=home, job=handle.name))
         if status.state.is_terminal:
@@ -228,8 +230,11 @@ class JobOperator(ModelwayOperator):
             return self._conclude(context, handle, status)
 
     def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
-        backend = backend_from_airflow(self.backend, home=settings_from_airflow().home)
+        home = settings_from_airflow().home
+        backend = backend_from_airflow(self.backend, home=home)
         job = self.job(context)
+        if status.failure is not FailureKind.UNREACHABLE:
+            forget_started(home, handle)
         if status.state is not JobState.SUCCEEDED:
             raise self._failed(context, backend, handle, job, status)
         return self.collect(context, job=job, folder=backend.folder(handle), status=status)

@@ -33,15 +33,20 @@ Report = Mapping[str, Any]
 MOST_FIGURES = 500
 
 
-def store_events(store: ArtifactStore, folder: Path, *, model: str, warn: Callable[[str], None]) -> Artifact | None:
+def store_events(
+    store: ArtifactStore, folder: Path, *, model: str, warn: Callable[[str], None], notes: Sequence[str] = ()
+) -> Artifact | None:
     """Store what a job reported; None when it reported nothing.
 
     What is over a limit is left out, with a note in what is stored and a line for the task's log.
+
+    :param notes: what else is to be noted of the job
     """
     left_out = LeftOut()
     events = read_events(folder, left_out=left_out)
     for note in left_out.notes():
         warn(f"events.jsonl: {note}")
+    for note in (*left_out.notes(), *notes):
         events.append({"kind": "note", "at": round(time.time(), 3), "text": note})
     if not events:
         return None
@@ -139,11 +144,17 @@ def _environment(events: Events, *, image: str | None) -> EnvironmentRecord | No
 
 
 def figure_records(
-    *, training: Sequence[Report], selected: Report, events: Callable[[Report | None], Events]
+    *,
+    training: Sequence[Report],
+    selected: Report,
+    events: Callable[[Report | None], Events],
+    warn: Callable[[str], None],
 ) -> tuple[FigureRecord, ...]:
     """Return the charts that training drew, and those of the chosen checkpoint's evaluation.
 
     Of two with the same name of one stage or evaluation the later counts: a try that goes on draws it again.
+
+    :param warn: gets a line where there are more than are kept
     """
     found: dict[tuple[str | None, str | None, str], FigureRecord] = {}
     chosen, stage = selected["checkpoint"]["id"], selected["checkpoint"].get("stage")
@@ -156,7 +167,14 @@ def figure_records(
                 name=name, kind=str(event.get("chart")), data=data, stage=of_stage, checkpoint=checkpoint
             )
             found[of_stage, checkpoint, name] = figure
-    return tuple(found.values())[:MOST_FIGURES]
+    figures = tuple(found.values())
+    if len(figures) > MOST_FIGURES:
+        first = figures[MOST_FIGURES]
+        warn(
+            f"the run drew {len(figures):,} charts, {MOST_FIGURES} of a run are kept: {first.name!r} of "
+            f"{first.checkpoint or first.stage} and those after it are left out"
+        )
+    return figures[:MOST_FIGURES]
 
 
 def importance_records(

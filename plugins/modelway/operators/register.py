@@ -171,7 +171,7 @@ class RegisterModelOperator(ModelwayOperator):
         run = replace(
             run,
             stages=stage_records(**{**reported, "training": flat(self.training)}, archive=self.archive),
-            figures=figure_records(**reported),
+            figures=figure_records(**reported, warn=self.log.warning),
             importances=importance_records(**reported),
         )
         record = version_record(

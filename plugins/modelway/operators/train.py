@@ -183,8 +183,8 @@ class TrainModelOperator(JobOperator):
                 where=str(folder),
                 do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
             )
-        checkpoints = self._mappable([*(self.start_from or []), *made])
-        events = store_events(store, folder, model=job.model, warn=self.log.warning)
+        checkpoints, notes = self._mappable([*(self.start_from or []), *made])
+        events = store_events(store, folder, model=job.model, warn=self.log.warning, notes=notes)
         self._report(
             context,
             params=dict(job.params),
@@ -194,21 +194,21 @@ class TrainModelOperator(JobOperator):
         )
         return checkpoints
 
-    def _mappable(self, checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return as many checkpoints as can be evaluated, evenly spaced, where a task is mapped over them.
+    def _mappable(self, checkpoints: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return as many checkpoints as can be evaluated, evenly spaced, where a task is mapped over them, and a note.
 
         Airflow refuses a longer list when it is returned, which would lose the training.
         """
         most = conf.getint("core", "max_map_length")
         if len(checkpoints) <= most or not any(self.iter_mapped_dependants()):
-            return checkpoints
-        self.log.warning(
-            "of %d checkpoints %d go on, evenly spaced and the last one: Airflow maps tasks over no more ([core] "
-            "max_map_length); all are in the artifact store, and DivideCheckpointsOperator (per_job: auto) takes all",
-            len(checkpoints),
-            most,
+            return checkpoints, []
+        note = (
+            f"of {len(checkpoints)} checkpoints {most} go on, evenly spaced and the last one: Airflow maps tasks over "
+            "no more ([core] max_map_length); all are in the artifact store, and DivideCheckpointsOperator (per_job: "
+            "auto) takes all"
         )
-        return evenly(checkpoints, most)
+        self.log.warning("%s", note)
+        return evenly(checkpoints, most), [note]
 
 
 def _taken_stage(task_id: str, stage: str) -> Refusal:
