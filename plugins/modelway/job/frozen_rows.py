@@ -49,7 +49,7 @@ class Answered:
 def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answered:
     """Return the checkpoint's answers to real rows, given as ``evaluate`` got them.
 
-    Where ``evaluate`` recorded scores, they say how it asked: with gradients or without, in batches or at once.
+    Where ``evaluate`` recorded scores, they say how it ran the model: with gradients or without, in batches or at once.
 
     :param apart: no row depends on another, so that the recorded scores must come again
     :raises ValueError: they do not

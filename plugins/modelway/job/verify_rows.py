@@ -42,12 +42,12 @@ def compare_rows(model: Model, rows: FrozenRows, *, batches: bool, tolerance: Ma
                 raise VerificationError(f"output '{name}' has no answer for each of {len(order)} real rows")
             found = compare(answers[name], expected[list(order)], **tolerance)
             if found.reason:
-                raise VerificationError(_told(name, found, order=order, size=size, source=rows.about["source"]))
+                raise VerificationError(_mismatch(name, found, order=order, size=size, source=rows.about["source"]))
             largest = max(largest, found.largest)
     return largest
 
 
-def _told(name: str, found: Comparison, *, order: Any, size: int, source: str) -> str:
+def _mismatch(name: str, found: Comparison, *, order: Any, size: int, source: str) -> str:
     row = "" if found.worst_row is None else f"; row {order[found.worst_row]} of the rows is the worst"
     batches = "one at a time" if size == 1 else f"in batches of {size}"
     return (
