@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from modelway.failures import FailureKind
-from modelway.job import fence
+from modelway.job import fence, left_files
 from modelway.job.contract import recorded_checkpoints
 from modelway.job.ending import STATUS_OF_KIND, decisive, ending_of
 
@@ -334,7 +334,9 @@ def test_requirements_that_cannot_be_had_are_told(start, job):
 
 def describe(tmp_path, **known):
     given = {"lines": [], "over_time": None, "killed_for_memory": False, "peak_bytes": 90 << 20, "limit_bytes": None}
-    return ending_of(**{"attempt": tmp_path, "ended_by_force": False, "returncode": 1, **given, **known})
+    return ending_of(
+        **{"attempt": tmp_path, "noticed": False, "ended_by_force": False, "returncode": 1, **given, **known}
+    )
 
 
 def test_a_process_that_the_kernel_killed_for_memory_is_out_of_memory(tmp_path):
@@ -410,15 +412,15 @@ def test_a_storage_that_stumbles_takes_nobodys_place(tmp_path, monkeypatch):
     mine = fence.Fence(attempt=tmp_path / "try-1", node=0, nodes=1)
     assert mine.enter(leave=lambda: False, say=print)
     beat = tmp_path / "try-1" / "pods" / "0.json"
-    read, looks = Path.read_text, []
+    read, looks = left_files.read_below, []
 
-    def stumbles(path, *given, **how):
-        if path == beat and len(looks) < 3:
-            looks.append(path)
+    def stumbles(folder, name, **how):
+        if folder / name == beat and len(looks) < 3:
+            looks.append(name)
             raise OSError(5, "Input/output error")
-        return read(path, *given, **how)
+        return read(folder, name, **how)
 
-    monkeypatch.setattr(Path, "read_text", stumbles)
+    monkeypatch.setattr(left_files, "read_below", stumbles)
     wait_for(lambda: len(looks) == 3, what="three looks that fail")
     before = beat.stat().st_mtime_ns
     wait_for(lambda: beat.stat().st_mtime_ns != before, what="another beat")

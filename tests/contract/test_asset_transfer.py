@@ -113,11 +113,11 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
         from modelway.lineage.asset_transfer import upload_asset
         from modelway.lineage.assets import open_assets
         sent, write = [], ArtifactStore._write
-        def counted(self, fs, place, path, digest):
+        def counted(self, fs, place, path, digest, opened):
             if len(sent) == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             sent.append(path)
-            write(self, fs, place, path, digest)
+            write(self, fs, place, path, digest, opened)
         ArtifactStore._write = counted
         folder = AssetFolder(Path({str(folder.place)!r}))
         upload_asset(open_assets({desk.url!r}), ArtifactStore({desk.store.root!r}), folder, actor="mia")

@@ -195,7 +195,6 @@ NOT_JOINED = {
     "one row beside many": "input 'x' has the shape [x_rows, 4], not the batch first",
     "a temperature": "input 't' is a single number without a batch",
     "one example of a row": "rows cannot be compared: the examples hold no two different rows",
-    "any length": "rows cannot be compared: the examples hold no two different rows",
 }
 JIT = "torch.jit.trace(module(forward), X)"
 GROW = "self.seen += 1; return self.out(x) + self.seen"

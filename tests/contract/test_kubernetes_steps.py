@@ -145,8 +145,8 @@ def test_a_job_that_is_cancelled_before_it_was_created_is_not_created(cluster, s
     with pytest.raises(Killed):
         submit()
     cluster.create = create
-    (attempt,) = (path.parent for path in (connect().home.parent / "storage").rglob("try-1/request.json"))
-    connect().cancel(handle_of(attempt))
+    (record,) = (connect().home.parent / "storage").rglob("try-1.json")
+    connect().cancel(handle_of(record.parent / "g0" / "try-1"))
     second = submit()
     assert second.attempt == 2
     assert jobs(cluster) == [second.name]
@@ -193,6 +193,30 @@ def test_a_job_that_was_given_up_while_it_waited_does_not_stay(cluster, submit, 
     (connect().folder(handle) / "try-1" / "result.json").write_text('{"state": "failed", "failure": "quota"}')
     connect().cancel(handle)
     assert jobs(cluster) == []
+
+
+def test_a_job_cannot_name_another_jobs_objects(cluster, submit, connect):
+    """What it may write is its generation's folder: neither a record there nor a link leads a cancel elsewhere."""
+    victim, handle = submit(key="other"), submit()
+    folder = Path(handle.place)
+    stolen = (Path(victim.place).parent / "try-1.json").read_text()
+    (folder / "try-1" / "request.json").write_text(stolen)
+    (folder / "try-1.json").write_text(stolen)
+    for number in (2, 9):
+        (folder / f"try-{number}").symlink_to(Path(victim.place) / "try-1")
+    conclude(cluster, handle, "Failed")
+    assert connect().describe(handle).state is JobState.FAILED
+    second = submit()
+    assert (second.attempt, jobs(cluster)) == (2, sorted([handle.name, second.name, victim.name]))
+    assert not (folder / "try-2").is_symlink()
+    connect().cancel(second)
+    assert jobs(cluster) == sorted([handle.name, victim.name])
+    assert connect().describe(victim).state is JobState.PENDING
+    # A record that is not this side's own, or another's, begins nothing and ends nothing.
+    for left in (stolen, '{"name": "x"}', stolen.replace('"nodes": 1', '"nodes": 1e12'), "[]"):
+        (folder.parent / "try-2.json").write_text(left)
+        connect().cancel(second)
+        assert victim.name in jobs(cluster)
 
 
 def test_a_name_that_another_airflow_has_taken_is_left_alone(cluster, submit, tmp_path):

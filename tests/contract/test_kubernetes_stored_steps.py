@@ -126,3 +126,16 @@ def test_a_process_that_cannot_read_the_store_can_end_a_job(cluster, submit, con
     assert jobs(cluster) == []
     assert scheduler.unfinished(run="r1") == []
     assert handle.mark
+
+
+def test_a_job_that_may_write_to_its_bucket_cannot_name_another_jobs_objects(cluster, submit, connect, store):
+    victim, handle = submit(connect("one"), key="other"), submit(connect("one"))
+    place = "/jobs/prefix/jobs/tiny/r1"
+    stolen = store.cat_file(f"{place}/other/try-1.json")
+    store.pipe_file(f"{place}/train/try-1.json", stolen)
+    store.pipe_file(f"{place}/train/g0/try-1/request.json", stolen)
+    assert submit(connect("two")).mark == handle.mark
+    for cancelled in (handle, submit(connect("three"))):
+        connect("four").cancel(cancelled)
+        assert victim.name in jobs(cluster)
+    assert connect("four").unfinished(run="r1") == [victim]

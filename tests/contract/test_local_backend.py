@@ -381,3 +381,15 @@ def test_a_job_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_
         with (tmp_path / "log.txt").open("ab") as log:
             outcome = supervise._run(folder / "try-1", request, log, Account(attempt=folder / "try-1"))
         assert (outcome["failure"], outcome["retryable"]) == (kind, kind == "killed")
+
+
+def test_a_link_among_a_jobs_tries_does_not_lead_to_another_job(backend, submit):
+    victim, other = submit(key="other"), submit()
+    for name in ("try-9", "try-x"):
+        (backend.folder(other) / name).symlink_to(attempt(backend, victim))
+    (backend.folder(other).parent / "g9").symlink_to(backend.folder(victim))
+    left = backend.unfinished(run="r1")
+    assert sorted((one.place, one.attempt) for one in left) == sorted([(victim.place, 1), (other.place, 1)])
+    backend.cancel(other)
+    assert submit(run="r1").attempt == 2
+    assert backend.describe(victim).state is JobState.RUNNING

@@ -109,6 +109,34 @@ MISTAKES = {
         lambda c: EvaluateCheckpointOperator.partial(task_id="e", code=c, backend="k8s").expand(checkpoint=c),
         "EvaluateCheckpointOperator mine.e: backend: 'k8s' is not a backend",
     ),
+    "mapped twice": (
+        lambda c: [TrainModelOperator.partial(task_id=n, code=c).expand(job_params=[{}, {}]) for n in ("m", "n")],
+        "mine.n: stage: the training 'm' has the stage 'train' too",
+    ),
+    "mapped over": (
+        lambda c: TrainModelOperator.partial(task_id="m", code=c).expand(job_params=[{}, 1]),
+        "job_params[1]: expected a mapping, got 1",
+    ),
+    "mapped over an operator": (
+        lambda c: EvaluateCheckpointOperator.partial(task_id="e", code=c).expand(checkpoint=c.operator),
+        "checkpoint: is the operator 'package', not what it returns",
+    ),
+    "mapped over arguments": (
+        lambda c: TrainModelOperator.partial(task_id="m", code=c).expand_kwargs([{"seed": 1}, {"seed": -1}]),
+        "seed[1]: must be at least 0, got -1",
+    ),
+    "mapped over what is none": (
+        lambda c: TrainModelOperator.partial(task_id="m", code=c).expand(params_job=[{}]),
+        "params_job: is no argument.*'job_params'",
+    ),
+    "no JSON": (
+        lambda c: train(c, job_params={"when": Path()}),
+        "job_params.when: the job gets parameters as JSON, which this cannot be (Object of type PosixPath",
+    ),
+    "version zero": (
+        lambda c: FindVersionOperator(task_id="f", model="digits", version=0),
+        "version: must be at least 1, got 0",
+    ),
     "misspelt partial": (lambda c: TrainModelOperator.partial(task_id="e", cod=c), "cod: is no argument.*'code'"),
     "gate": (
         lambda c: VerifyModelOperator(task_id="v", model="digits", archive=c, gates={"accuracy": "=> 0.9"}),
@@ -270,6 +298,8 @@ def test_a_number_that_a_template_gave_as_text_becomes_one(dag, package, monkeyp
 
 
 def test_mapped_tasks_check_what_they_are_mapped_over_when_they_run(dag, package, monkeypatch):
-    mapped = TrainModelOperator.partial(task_id="m", code={**DIGITS, "uri": "u", "digest": "d"}).expand(backend=["k8s"])
+    mapped = TrainModelOperator.partial(task_id="m", code={**DIGITS, "uri": "u", "digest": "d"}).expand(
+        backend=package.output
+    )
     operator = mapped.unmap({"backend": "k8s"})
     assert "TrainModelOperator mine.m: backend: 'k8s' is not a backend" in execute(operator, monkeypatch)

@@ -61,6 +61,39 @@ def test_assets_are_listed_with_their_newest_version(capsys: pytest.CaptureFixtu
     assert [each["asset"] for each in json.loads(capsys.readouterr().out)] == ["another", "labels"]
 
 
+def test_a_version_is_named_in_one_word_or_two(capsys: pytest.CaptureFixture[str], labels: Path) -> None:
+    (labels / "a").write_text("2")
+    call("asset", "add", "labels", "labels/a", "--as", "a")
+    call("asset", "alias", "labels", "good")
+    call("asset", "upload", "labels")
+    shown = set()
+    for words in (["labels@2"], ["labels", "2"], ["labels", "good"], ["labels:good"], ["labels"]):
+        capsys.readouterr()
+        assert call("asset", "show", *words) == 0
+        shown.add(capsys.readouterr().out.split()[1])
+    assert shown == {"labels@2"}
+    compared = set()
+    for words in (["labels@1", "labels@2"], ["labels", "1", "2"], ["labels", "1", "good"]):
+        assert call("asset", "diff", *words) == 0
+        compared.add(capsys.readouterr().out)
+    assert len(compared) == 1
+    assert call("asset", "download", "labels", "1", "--to", "there") == 0
+    assert Path("there", "labels", "a").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("show", "labels", "1", "2"), "one version is named. Write NAME, NAME@3 or NAME:alias"),
+        (("show", "labels@1", "2"), "one version is named"),
+        (("diff", "labels"), "two versions are compared. Write NAME 1 2, or NAME@1 OTHER:alias"),
+    ],
+)
+def test_another_number_of_versions_is_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ModelwayError, match=message):
+        call("asset", *words)
+
+
 def test_without_any_asset_the_list_says_so() -> None:
     with pytest.raises(UnknownAsset, match="there are no assets: the lineage is empty. Upload an asset"):
         call("asset", "list")

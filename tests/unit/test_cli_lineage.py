@@ -118,6 +118,17 @@ def test_upstream_and_downstream_are_trees(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("lineage")
+@pytest.mark.parametrize("words", [("digits@1",), ("digits", "1"), ("digits", "v1")])
+def test_a_version_is_named_as_everywhere(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    status, told = call(capsys, "lineage", "upstream", *words)
+    assert (status, told.splitlines()[0][:20]) == (0, "version digits v1  2")
+
+
+def test_starting_all_endpoints_where_there_is_none_says_so(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "endpoint", "start", "--all") == (0, "there is no endpoint here\n")
+
+
+@pytest.mark.usefixtures("lineage")
 def test_who_has_a_file_is_told_by_its_content_under_another_name(
     empty: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +179,8 @@ def test_show_tells_what_an_alias_meant_at_a_time(capsys: pytest.CaptureFixture[
         (("serving", "digit"), "Did you mean 'digits'?"),
         (("serving", "--at", "noon"), "'noon' is no time"),
         (("lineage", "upstream", "digit"), "Did you mean 'digits'?"),
+        (("lineage", "upstream", "digits", "1", "2"), "Write MODEL VERSION, or MODEL@VERSION"),
+        (("show", "@1"), "the model of '@1' is not said. Write MODEL@1."),
         (("show", "digits", "champio", "--at", "2100-01-01"), "Did you mean 'champion'?"),
     ],
 )

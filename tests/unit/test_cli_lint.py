@@ -76,6 +76,23 @@ def test_a_path_that_does_not_exist_is_wrong_usage(models: Path, capsys: pytest.
     assert printed.err == "modelway lint: models/digts does not exist. Did you mean 'models/digits'?\n"
 
 
+def test_the_name_of_a_model_is_answered_with_its_folder(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(models, "digits")
+    monkeypatch.setenv("MODELWAY_MODELS", str(models))
+    assert run("digits") == 2
+    assert capsys.readouterr().err == "modelway lint: digits does not exist. Did you mean 'models/digits'?\n"
+
+
+def test_without_a_folder_of_models_it_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODELWAY_MODELS", str(tmp_path / "none"))
+    assert run() == 2
+    assert "none does not exist. Make it with modelway init, or set MODELWAY_MODELS" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_spec_is_wrong_usage(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_model(models, "digits")
     assert run(folder / "digits.py") == 2

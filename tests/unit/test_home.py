@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from modelway.cli import main
 from modelway.cli._home_lock import only_one
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import make_private
@@ -56,3 +57,21 @@ def test_a_folder_that_is_set_to_its_group_stays_open_to_it(tmp_path):
     (tmp_path / "home").chmod(0o2775)
     make_private(tmp_path / "home")
     assert mode(tmp_path / "home") == 0o2770
+
+
+@pytest.mark.parametrize("words", [("versions",), ("serving",), ("endpoint", "list"), ("asset", "list"), ("gc",)])
+def test_another_user_is_told_that_it_is_closed(tmp_path, monkeypatch, capsys, words):
+    home = tmp_path / "home"
+    home.mkdir(mode=0)
+    monkeypatch.setenv("MODELWAY_HOME", str(home))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        assert main(words) == 1
+    finally:
+        os.seteuid(user)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert f"the home {home} is closed to this user (permission denied). Run the command as the user of" in shown

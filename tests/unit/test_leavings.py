@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from modelway.backends._kubernetes_tries import TryRecord, exits_of
 from modelway.backends._merged_log import BLOCK, read_merged
 from modelway.backends.base import JobState, JobStatus
 from modelway.errors import JobFailed
-from modelway.job.checkpoints import damage, record_unreported_checkpoints, recorded_checkpoints
+from modelway.job.checkpoints import damage, open_recorded, record_unreported_checkpoints, recorded_checkpoints
 from modelway.job.events import append_event
 from modelway.job.left_files import NotBelow
 from modelway.job.usage import usage_in
@@ -64,7 +65,7 @@ def test_a_checkpoint_that_links_elsewhere_is_not_stored(attempt: Path, outside:
     assert damage(fifo) == "it is no plain file"
     assert damage(none) == "the file is gone"
     with pytest.raises(NotBelow):
-        store.put(linked.path, model="m", opened=linked.open)
+        store.put(linked.path, model="m", opened=partial(open_recorded, linked))
     assert not (tmp_path / "store").exists()
 
 
@@ -76,7 +77,9 @@ def test_a_checkpoint_that_links_to_another_is_stored(attempt: Path, tmp_path: P
     record_unreported_checkpoints(folder, "train")
     first, second = recorded_checkpoints(folder)
     assert damage(second) is None
-    stored = ArtifactStore(f"file://{tmp_path}/store").put(second.path, model="m", opened=second.open)
+    stored = ArtifactStore(f"file://{tmp_path}/store").put(
+        second.path, model="m", opened=partial(open_recorded, second)
+    )
     assert stored.digest == first.digest == second.digest
 
 
@@ -130,7 +133,7 @@ def test_records_are_neither_read_nor_written_through_links(attempt: Path, outsi
         attempt.rmdir()
         attempt.symlink_to(outside)
     else:
-        for name in ("exit-0.json", "result.json", "request.json", "usage-0-a.json"):
+        for name in ("exit-0.json", "result.json", "usage-0-a.json"):
             (attempt / name).symlink_to(outside / "exit-0.json")
         (attempt / "pods").symlink_to(outside)
         (attempt / "cancelled").symlink_to(outside / "made")
@@ -163,8 +166,8 @@ def test_an_ending_of_wrong_types_is_no_obstacle(attempt: Path) -> None:
     assert exits_of(attempt, nodes=1)[0]["seconds"] is None
     (attempt / "usage-0-a.json").write_text('{"seconds": -1, "cpu_seconds": NaN}')
     assert usage_in(attempt.parent) == (None, 0)
-    for name in ("result.json", "request.json"):
-        (attempt / name).write_text('{"a": 1}')
+    for path in (attempt / "result.json", attempt.parents[1] / "try-1.json"):
+        path.write_text('{"a": 1}')
     assert generations.recorded(attempt) is None
     assert TryRecord.read(attempt) is None
 
@@ -237,6 +240,31 @@ def test_links_that_stay_inside_and_files_of_two_names_are_copied(tmp_path: Path
     members = [("output", "dir", ""), ("output/a", "file", "text"), ("output/b", "link", "a")]
     docker_files.copy_folder(packed(*members, ("output/c", "hard", "g0/output/a")), to=tmp_path)
     assert [(tmp_path / "output" / name).read_text() for name in "abc"] == ["text"] * 3
+
+
+def test_what_this_side_notes_in_a_copy_is_not_taken_from_the_container(tmp_path: Path) -> None:
+    (tmp_path / "try-1").mkdir()
+    own = ("copied.json", "try-1/result.json", "try-2/result.json", "try-1/cancelled", "try-1/merged.json", ".lock")
+    (tmp_path / "try-1" / "result.json").write_text("what this side noted")
+    members = [("try-1", "dir", ""), ("try-2", "dir", ""), ("output", "dir", "")]
+    members += [(name, "file", MARKER) for name in (*own, "output/result.json", "try-1/exit-0.json")]
+    docker_files.copy_folder(packed(*members), to=tmp_path)
+    assert (tmp_path / "try-1" / "result.json").read_text() == "what this side noted"
+    copied = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert copied == {"try-1/result.json", "output/result.json", "try-1/exit-0.json"}
+
+
+@pytest.mark.parametrize(("files", "size"), [(3, 1 << 40), (100, 20)])
+def test_a_copy_of_a_containers_folder_has_a_limit(
+    files: int, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_files, "MOST_FILES", files)
+    monkeypatch.setattr(docker_files, "MOST_BYTES", size)
+    few = [("output", "dir", ""), ("output/a", "file", "0123456789"), ("inputs/large", "file", "x" * 100)]
+    docker_files.copy_folder(packed(*few), to=tmp_path)
+    with pytest.raises(JobFailed, match="no more are copied from a Docker engine"):
+        docker_files.copy_folder(packed(*few, ("output/b", "file", "0123456789a")), to=tmp_path)
+    assert not (tmp_path / "output" / "b").exists()
 
 
 def test_a_containers_ending_that_is_a_link_is_none() -> None:

@@ -17,15 +17,19 @@ from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends import _generations as generations
 from modelway.backends._docker_containers import GIVEN, USER, DockerRequest
-from modelway.errors import NotWritable, SubmitFailed
+from modelway.errors import JobFailed, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.left_files import LARGEST_DOCUMENT, open_below
 
 RUNNER = Path(__file__).resolve().parents[1]
 #: what is in the container's own files and only linked in the job's folder
 _LINKED = ("code", "inputs", "runner")
+#: what this side notes in the copy of a job's folder: the job's own files of these names are not copied
+_NOTED = frozenset({generations.RECORD, generations.CANCELLED, "copied.json", "merged.json", ".lock", ".merging"})
 #: a file that shrinks while the engine packs it spoils the archive
 _PATIENCE = 3
+#: of a job's folder, in its copy
+MOST_FILES, MOST_BYTES = 100_000, 1 << 40
 
 
 def pack_given(request: DockerRequest, *, scratch: Path) -> IO[bytes]:
@@ -157,6 +161,7 @@ def copy_folder(get: Any, *, to: Path) -> None:
 
     :param get: gives the folder's archive, anew at each call
     :raises SubmitFailed: the archive is spoilt each time: the job changes its files too fast
+    :raises JobFailed: it has more files, or more bytes, than are copied
     """
     for left in range(_PATIENCE, 0, -1):
         try:
@@ -169,11 +174,14 @@ def copy_folder(get: Any, *, to: Path) -> None:
 
 
 def _copy(data: Iterator[bytes], to: Path) -> None:
-    seen = set()
+    seen, files, size = set(), 0, 0
     root = to.resolve()
     with tarfile.open(fileobj=_Stream(data), mode="r|") as archive:
         for member in archive:
             name = _name_below(member.name)
+            files, size = files + 1, size + (member.size if name and _wanted(name) else 0)
+            if files > MOST_FILES or size > MOST_BYTES:
+                raise _too_much(root)
             if name is None or not _wanted(name):
                 continue
             if _unpack(archive, member, root / name, root=root):
@@ -181,6 +189,15 @@ def _copy(data: Iterator[bytes], to: Path) -> None:
     for path in sorted((root / "output").rglob("*"), reverse=True):
         if path.relative_to(root).as_posix() not in seen or (path.is_symlink() and not _stays_below(path, root)):
             _remove(path)
+
+
+def _too_much(root: Path) -> JobFailed:
+    return JobFailed(
+        f"the job left more than {MOST_FILES:,} files or {MOST_BYTES / 2**30:g} GiB in its folder: no more are copied "
+        "from a Docker engine",
+        where=str(root),
+        do="Keep fewer checkpoints (job.keep_checkpoints), or remove what is not needed from output/",
+    )
 
 
 def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, *, root: Path) -> bool:
@@ -265,7 +282,7 @@ def _name_below(name: str) -> str | None:
 
 def _wanted(name: str) -> bool:
     first, _, rest = name.partition("/")
-    if first in _LINKED or name.endswith(".fetched"):
+    if first in _LINKED or name.endswith(".fetched") or name.rpartition("/")[2] in _NOTED and first != "output":
         return False
     # The log is read from the engine, which has also what came before the agent's.
     return not (first.startswith("try-") and (rest.startswith("log-") or rest.split("/")[0] == "pods"))

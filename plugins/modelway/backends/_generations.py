@@ -42,7 +42,9 @@ def tries(folder: Path) -> list[Path]:
 
 def numbered(folder: Path, pattern: str) -> list[Path]:
     """Return the generations or tries in a folder by their numbers; a job may have left other names there."""
-    return sorted((path for path in folder.glob(pattern) if _NUMBERED.fullmatch(path.name)), key=number)
+    named = (path for path in folder.glob(pattern) if _NUMBERED.fullmatch(path.name))
+    # A link may lead to another job: what is ended there must not be that one's.
+    return sorted((path for path in named if not path.is_symlink()), key=number)
 
 
 def number(path: Path) -> int:

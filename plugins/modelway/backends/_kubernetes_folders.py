@@ -6,17 +6,18 @@ it. What the store says holds: a copy can be deleted at any time.
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelway.backends import _generations as generations
 from modelway.backends import _object_store as object_store
-from modelway.backends._kubernetes_tries import SUBMITTED
+from modelway.backends._kubernetes_manifests import digest
+from modelway.backends._kubernetes_tries import SUBMITTED, TryRecord, record_file
 from modelway.backends.base import Handle
 from modelway.job.left_files import names_below, remove_below
 
 #: what the processes that follow a try tell one another
-RECORDS = ("request.json", SUBMITTED, generations.CANCELLED, generations.RECORD)
+RECORDS = (SUBMITTED, generations.CANCELLED, generations.RECORD)
 ENDING = "exit-0.json"
 GENERATION = "generation.json"
 #: an agent sends its log every three seconds
@@ -70,9 +71,7 @@ class Folders:
                 tries = {one for one in object_store.folders_in(uri=f"{uri}/{name}") if one.startswith("try-")}
                 object_store.fetch_named(uri=f"{uri}/{name}", folder=folder / name, names=[GENERATION])
                 for one in tries:
-                    object_store.fetch_named(
-                        uri=f"{uri}/{name}/{one}", folder=folder / name / one, names=(*RECORDS, ENDING)
-                    )
+                    self._fetch_records(folder / name / one)
                 _keep(folder / name, "try-*", tries)
         _keep(folder, "g*", known)
 
@@ -80,7 +79,22 @@ class Folders:
         """Learn what others have noted of a try, and how it ended."""
         if self.is_copy(attempt):
             with object_store.told(self.place(attempt), submitted=True):
-                object_store.fetch_named(uri=self.place(attempt), folder=attempt, names=(*RECORDS, ENDING))
+                self._fetch_records(attempt)
+
+    def _fetch_records(self, attempt: Path) -> None:
+        job, inside = attempt.parents[1], f"{attempt.parent.name}/{attempt.name}"
+        names = [record_file(attempt).name, *(f"{inside}/{name}" for name in (*RECORDS, ENDING))]
+        object_store.fetch_named(uri=self.place(job), folder=job, names=names)
+        # The job may write to its bucket: whatever token it left there, the try is called by its own.
+        if (record := TryRecord.read(attempt)) and record.token != self.token(attempt):
+            replace(record, token=self.token(attempt)).write(attempt)
+
+    def token(self, attempt: Path) -> str:
+        """Return the token of a try on an object store.
+
+        Nothing locks one: workers that begin the same try there must call it the same.
+        """
+        return digest(self.place(attempt))
 
     def push(self, *files: Path) -> None:
         """Let others know what was noted."""
@@ -96,7 +110,7 @@ class Folders:
         if self.is_copy(attempt):
             with object_store.told(self.place(generation)):
                 object_store.publish(folder=generation, uri=self.place(generation))
-            self.push(generation / GENERATION, attempt / "request.json")
+            self.push(generation / GENERATION, record_file(attempt))
 
     def fetch(self, generation: Path) -> Path:
         """Return the folder with all that the job has made so far."""

@@ -24,7 +24,7 @@ from modelway.backends._kubernetes_tries import (
     pods_that_are_gone,
     seconds_since_gone,
 )
-from modelway.backends.base import JobState, JobStatus
+from modelway.backends.base import Handle, JobState, JobStatus
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 
@@ -36,12 +36,16 @@ class Look:
         """Look at these objects, and into these folders."""
         self._objects, self._folders = objects, folders
 
-    def status(self, attempt: Path, *, now: bool = False) -> JobStatus:
-        """Return where a try stands; what is decided by it asks for what the cluster says now, not for what it said."""
+    def status(self, attempt: Path, *, handle: Handle | None = None, now: bool = False) -> JobStatus:
+        """Return where a try stands.
+
+        :param handle: names the try's objects, whatever the storage says of them
+        :param now: what is decided by it asks for what the cluster says now, not for what it said
+        """
         if (ended := generations.recorded(attempt)) is not None:
             return ended
         try:
-            if (record := self.record(attempt)) is None:
+            if (record := self.record(attempt, handle=handle)) is None:
                 return self._without_record(attempt)
             status = self._look(attempt, record, now=now)
         except SubmitFailed as error:
@@ -50,11 +54,12 @@ class Look:
             return JobStatus(state=JobState.UNKNOWN, reason=error.what)
         return self.note(attempt, status) if status.state.is_terminal else status
 
-    def record(self, attempt: Path) -> TryRecord | None:
+    def record(self, attempt: Path, *, handle: Handle | None = None) -> TryRecord | None:
+        """Return who a try is; its handle, where there is one, names its objects."""
         if (record := TryRecord.read(attempt)) is None:
             self._folders.pull(attempt)
             record = TryRecord.read(attempt)
-        return record
+        return record.of_handle(handle) if record and handle else record
 
     def _without_record(self, attempt: Path) -> JobStatus:
         if self._folders.is_seen(attempt):

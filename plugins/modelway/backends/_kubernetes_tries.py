@@ -1,13 +1,17 @@
-"""What a try's folder on the storage says: who it is, which pods ran, how its nodes ended."""
+"""What the storage says of a try: who it is, which pods ran, how its nodes ended.
 
-import contextlib
+Who it is lies beside the generations, in ``<key>/try-<n>.json``: a pod mounts its own generation alone, so that a job
+cannot name another job's objects there.
+"""
+
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelway.backends import _generations as generations
+from modelway.backends._kubernetes_launchers import KINDS
 from modelway.backends._kubernetes_manifests import GROUP
 from modelway.backends._kubernetes_pods import image_digest
 from modelway.backends.base import Handle
@@ -16,11 +20,13 @@ from modelway.job.ending import checked_ending
 Object = Mapping[str, Any]
 
 SUBMITTED = "submitted"
+#: of a job: as many files are looked for to see how its nodes ended
+MOST_NODES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TryRecord:
-    """What ``request.json`` says of a try."""
+    """What ``<key>/try-<n>.json`` says of a try."""
 
     name: str
     namespace: str
@@ -48,16 +54,35 @@ class TryRecord:
 
     @classmethod
     def read(cls, attempt: Path) -> "TryRecord | None":
-        """Return what was written, or None when the try never got so far."""
-        found = generations.read(attempt / "request.json")
-        # What is no request was not written by this side.
-        with contextlib.suppress(TypeError):
-            return cls(**found) if found else None
-        return None
+        """Return what was written, or None when the try never got so far, or it is not as this side writes it."""
+        found = generations.read(record_file(attempt)) or {}
+        return cls(**found) if _is_record(found) else None
 
     def write(self, attempt: Path) -> None:
         """Write it down, whole or not at all."""
-        generations.write(attempt / "request.json", asdict(self))
+        generations.write(record_file(attempt), asdict(self))
+
+    def of_handle(self, handle: Handle) -> "TryRecord":
+        """Return the record with what a handle says of the objects, where it says it."""
+        if not handle.mark:
+            return self
+        said = TryRecord.of_mark(handle.name, handle.mark)
+        return replace(self, name=said.name, namespace=said.namespace, launcher=said.launcher, token=said.token)
+
+
+def record_file(attempt: Path) -> Path:
+    """Return where it lies who a try is: outside of what its pods mount."""
+    return attempt.parents[1] / f"{attempt.name}.json"
+
+
+def _is_record(found: Mapping[str, Any]) -> bool:
+    texts, numbers = ("name", "namespace", "launcher", "token"), ("nodes", "start_within_seconds")
+    if set(found) != {*texts, *numbers} or not all(isinstance(found[key], str) for key in texts):
+        return False
+    nodes, seconds = found["nodes"], found["start_within_seconds"]
+    if not isinstance(nodes, int) or not 0 < nodes <= MOST_NODES or not isinstance(seconds, (int, float)):
+        return False
+    return found["launcher"] in ("job", *KINDS)
 
 
 def handle_of(attempt: Path, *, place: str | None = None) -> Handle:

@@ -1,8 +1,9 @@
 """Jobs as Kubernetes Jobs: their folders on storage that the worker sees or fetches from, their state by one watch.
 
-See docs/kubernetes.md for users, docs/adr/0012 for why the folder lies on the storage. A try's folder holds
-``request.json`` (its name, namespace and nodes), ``submitted`` (its objects were created), ``seen.json`` (the pods that
-ran), ``result.json`` (how it ended) and what the agents write (``modelway.job.agent``).
+See docs/kubernetes.md for users, docs/adr/0012 for why the folder lies on the storage. Of a try ``<key>/try-<n>.json``
+says who it is (name, namespace, nodes): beside the generations, where its pods do not write. Its folder holds
+``submitted`` (its objects were created), ``seen.json`` (the pods that ran), ``result.json`` (how it ended) and what the
+agents write (``modelway.job.agent``).
 
 A process may end between any two steps of ``submit``: the next one finds the try by its folder, and its objects by
 their names; ``token`` tells them from those of another Airflow that has a run of the same name.
@@ -21,7 +22,7 @@ from modelway.backends._kubernetes_api import Api, find_client
 from modelway.backends._kubernetes_folders import GENERATION, Folders
 from modelway.backends._kubernetes_launchers import WORK
 from modelway.backends._kubernetes_look import Look
-from modelway.backends._kubernetes_manifests import Manifest, digest, run_labels
+from modelway.backends._kubernetes_manifests import Manifest, run_labels
 from modelway.backends._kubernetes_objects import Objects, handle_of_object, token_of
 from modelway.backends._kubernetes_pods import has_running_container, is_alive
 from modelway.backends._kubernetes_request import KubernetesRequest, request_of
@@ -111,12 +112,21 @@ class KubernetesBackend:
                 clear_number=request.job.clear_number,
                 status=lambda attempt: self._look.status(attempt, now=True),
             )
-            last = next(reversed(generations.tries(folder)), None)
+            last = self._last_try(folder, request.job)
             attempt = self._going_on(last, generation) or self._prepare(request, generation, last)
             while not self._create(request, attempt):
                 attempt = self._prepare(request, generation, attempt)
             self._folders.push(generation / GENERATION)
             return self._handle(attempt)
+
+    @staticmethod
+    def _last_try(folder: Path, job: Job) -> Path | None:
+        """Return the last try that this side began; the job itself may have left folders of such names."""
+        for attempt in reversed(generations.tries(folder)):
+            record = TryRecord.read(attempt)
+            if record is not None and record.name == job.name(generations.number(attempt)):
+                return attempt
+        return None
 
     def _handle(self, attempt: Path) -> Handle:
         return handle_of(attempt, place=self._folders.place(attempt.parent))
@@ -146,6 +156,9 @@ class KubernetesBackend:
         runner = runner_folder(Path(request.root) / "jobs")
         generations.prepare(generation, job=request.job, contract=request.contract, runner=runner, owner=request.run_as)
         attempt = generation / f"try-{number}"
+        if attempt.is_symlink():
+            # Left by the job: what is given to its user below must not be another's.
+            attempt.unlink()
         attempt.mkdir(exist_ok=True)
         platform = request.options.platform
         TryRecord(
@@ -154,8 +167,7 @@ class KubernetesBackend:
             nodes=request.options.nodes,
             launcher=platform.get("launcher", "job"),
             start_within_seconds=platform.get("start_within_seconds", 3600),
-            # Nothing locks an object store: workers that begin the same try there must call it the same.
-            token=digest(self._folders.place(attempt)) if request.uri else uuid.uuid4().hex,
+            token=self._folders.token(attempt) if request.uri else uuid.uuid4().hex,
         ).write(attempt)
         generations.give(attempt, request.run_as)
         return attempt
@@ -191,12 +203,12 @@ class KubernetesBackend:
 
     def describe(self, handle: Handle) -> JobStatus:
         """Return where the job stands; see the port."""
-        return self._look.status(self._folders.attempt(handle))
+        return self._look.status(self._folders.attempt(handle), handle=handle)
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""
         attempt = self._folders.attempt(handle)
-        if (record := self._look.record(attempt)) is None:
+        if (record := self._look.record(attempt, handle=handle)) is None:
             return "", offset
         over = (attempt / generations.RECORD).exists()
         self._folders.fetch_log(attempt, over=over)
@@ -222,12 +234,12 @@ class KubernetesBackend:
         record = None
         # What should be noted on storage that is not seen here cannot be: the job itself can be ended all the same.
         with contextlib.suppress(SubmitFailed, CapabilityMissing):
-            record = self._look.record(attempt)
+            record = self._look.record(attempt, handle=handle)
         if record is None:
             if handle.mark:
                 self._delete(TryRecord.of_mark(handle.name, handle.mark))
             return
-        if not self._look.status(attempt, now=True).state.is_terminal:
+        if not self._look.status(attempt, handle=handle, now=True).state.is_terminal:
             generations.mark(attempt / generations.CANCELLED)
             self._folders.push(attempt / generations.CANCELLED)
         elif not self._leaves_something(record):

@@ -210,12 +210,13 @@ class LocalBackend:
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that run; see the port."""
         found = []
-        for attempt in (self.home / "jobs").glob(f"*/{names.slug(run)}/*/g*/try-*"):
-            if not _status(attempt).state.is_terminal:
-                name = (generations.read(attempt / "request.json") or {}).get("name", attempt.name)
-                found.append(
-                    Handle(backend="local", name=name, place=str(attempt.parent), attempt=generations.number(attempt))
-                )
+        for folder in (self.home / "jobs").glob(f"*/{names.slug(run)}/*"):
+            for attempt in () if folder.is_symlink() else generations.tries(folder):
+                if not _status(attempt).state.is_terminal:
+                    # Only a name for people: where the job's processes are found says the folder.
+                    name = str((generations.read(attempt / "request.json") or {}).get("name", attempt.name))[:100]
+                    number = generations.number(attempt)
+                    found.append(Handle(backend="local", name=name, place=str(attempt.parent), attempt=number))
         return found
 
 

@@ -5,6 +5,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelway.errors import ModelwayError
 
 GROUPS = (
     "asset",
@@ -29,9 +34,6 @@ GROUPS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 refused or failed with a reason, 2 wrong usage."""
-    from modelway.errors import ModelwayError, disk_full
-    from modelway.folders import home_folder
-
     parser = argparse.ArgumentParser(
         prog="modelway", description="Take a machine-learning model from code to traffic on Apache Airflow."
     )
@@ -43,18 +45,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
         return status
-    except ModelwayError as error:
-        print(f"modelway: {disk_full(error, folder=home_folder()) or error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         # Whoever read the output has enough of it; what is still buffered must not fail at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if (full := disk_full(error, folder=home_folder())) is None:
+        if (refusal := _refusal(error)) is None:
             raise
-        print(f"modelway: {full}", file=sys.stderr)
+        print(f"modelway: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("modelway: stopped", file=sys.stderr)
         return 130
+
+
+def _refusal(error: Exception) -> "ModelwayError | None":
+    """Return what an error says to whoever runs the command; None for a fault of our own, which shows its traceback."""
+    from modelway.errors import ModelwayError, disk_full
+    from modelway.folders import home_folder
+
+    home = home_folder()
+    if (full := disk_full(error, folder=home)) is not None:
+        return full
+    if isinstance(error, ModelwayError):
+        return error
+    if isinstance(error, PermissionError) and error.filename and Path(os.fsdecode(error.filename)).is_relative_to(home):
+        return ModelwayError(
+            f"the home {home} is closed to this user ({error.strerror.lower()})",
+            where=os.fsdecode(error.filename),
+            do="Run the command as the user of Airflow, or set MODELWAY_HOME to a folder of your own",
+        )
+    return None

@@ -66,8 +66,10 @@ def read_version(words: Sequence[str]) -> tuple[str, str]:
 def read_versions(words: Sequence[str]) -> list[tuple[str, str]]:
     """Return the models and versions that words name; a word without ``@`` is a version of the model before it.
 
-    :raises ModelwayError: a model comes without a version
+    :raises ModelwayError: a model comes without a version, or a version without a model
     """
+    if words and words[0].startswith("@"):
+        raise ModelwayError(f"the model of '{words[0]}' is not said", do=f"Write MODEL{words[0]}")
     found: list[tuple[str, str]] = []
     model, is_open = "", False
     for word in words:

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelway.lineage.assets import AssetStore
 
 _VERSION = "NAME for the latest version, NAME@3, or NAME:alias; NAME:v3 is what the model's version 3 is"
+_WORDS = f"{_VERSION}; NAME 3 is NAME@3, NAME alias is NAME:alias"
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -50,7 +51,7 @@ def _add_store_actions(actions: Any) -> None:
     upload.add_argument("names", metavar="NAME", nargs="+", help="in this order: what is referred to comes first")
     upload.add_argument("--message", default="", metavar="TEXT")
     download = _action(actions, "download", download_assets, "bring a version into a folder of its name")
-    download.add_argument("version", metavar="VERSION", help=_VERSION)
+    download.add_argument("version", metavar="VERSION", nargs="+", help=_WORDS)
     download.add_argument("--refs", action="store_true", help="bring what it refers to as well, into folders beside it")
     download.add_argument("--to", default=".", metavar="FOLDER", help="where the folders are made; default: here")
     find = _action(actions, "find", find_content, "tell which assets and models have a content, under any name")
@@ -59,14 +60,13 @@ def _add_store_actions(actions: Any) -> None:
     every = _action(actions, "list", list_assets, "list every asset with its newest version")
     every.add_argument("--json", action="store_true", help="print JSON")
     show = _action(actions, "show", show_version, "show a version: files, references, who refers to it")
-    show.add_argument("version", metavar="VERSION", help=_VERSION)
+    show.add_argument("version", metavar="VERSION", nargs="+", help=_WORDS)
     show.add_argument("--json", action="store_true", help="print JSON")
     history = _action(actions, "history", show_history, "list an asset's versions and the moves of its aliases")
     history.add_argument("name", metavar="NAME")
     history.add_argument("--json", action="store_true", help="print JSON")
     diff = _action(actions, "diff", show_diff, "tell how a version differs from another")
-    diff.add_argument("before", metavar="BEFORE", help=_VERSION)
-    diff.add_argument("after", metavar="AFTER")
+    diff.add_argument("versions", metavar="BEFORE AFTER | NAME 1 2", nargs="+", help=_VERSION)
     diff.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -155,8 +155,8 @@ def download_assets(args: argparse.Namespace) -> int:
     """Download a version, and what it refers to where that is asked for."""
     from modelway.lineage.asset_transfer import download_asset
 
-    to, assets = Path(args.to), _assets(args.version)
-    for done in download_asset(assets, _store(), args.version, to=to, with_references=args.refs):
+    to, wanted = Path(args.to), _wanted(args.version)
+    for done in download_asset(_assets(wanted), _store(), wanted, to=to, with_references=args.refs):
         kept = len(done.detail.files) - done.brought
         files = f"{done.brought} file{'' if done.brought == 1 else 's'}" + (f", {kept} there already" if kept else "")
         print(f"{done.detail.summary.asset}@{done.detail.summary.number} in {done.folder}/: {files}")
@@ -197,7 +197,8 @@ def show_version(args: argparse.Namespace) -> int:
     """Show a version."""
     from modelway.cli._asset_text import print_detail
 
-    found = _assets(args.version).version(args.version)
+    wanted = _wanted(args.version)
+    found = _assets(wanted).version(wanted)
     (print_json if args.json else print_detail)(found)
     return 0
 
@@ -216,10 +217,34 @@ def show_diff(args: argparse.Namespace) -> int:
     from modelway.cli._asset_text import print_diff
     from modelway.lineage.assets import compare
 
-    assets = _assets(args.before)
-    found = compare(assets.version(args.before), assets.version(args.after))
+    before, after = _two_wanted(args.versions)
+    assets = _assets(before)
+    found = compare(assets.version(before), assets.version(after))
     (print_json if args.json else print_diff)(found)
     return 0
+
+
+def _wanted(words: Sequence[str]) -> str:
+    """Return the version that words name, as one word: of ``labels 3`` it is ``labels@3``.
+
+    :raises ModelwayError: they name more than one
+    """
+    if len(words) == 1:
+        return words[0]
+    if len(words) != 2 or re.search("[@:]", words[0]):
+        raise ModelwayError("one version is named", do="Write NAME, NAME@3 or NAME:alias")
+    return f"{words[0]}{'@' if words[1].isdecimal() else ':'}{words[1]}"
+
+
+def _two_wanted(words: Sequence[str]) -> tuple[str, str]:
+    """Return the two versions that words name: ``labels@1 labels@2``, or ``labels 1 2``.
+
+    :raises ModelwayError: they name another number of them
+    """
+    if len(words) not in (2, 3):
+        raise ModelwayError("two versions are compared", do="Write NAME 1 2, or NAME@1 OTHER:alias")
+    *name, before, after = words
+    return _wanted([*name, before]), _wanted([*name, after])
 
 
 def _folder(name: str) -> "AssetFolder":

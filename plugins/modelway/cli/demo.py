@@ -154,17 +154,16 @@ def _next_version(settings: Settings) -> int:
 
 
 def _restore(console: Any, settings: Settings) -> None:
-    """Bring back every endpoint of the home that does not answer; what cannot be brought back is said."""
+    """Bring back every endpoint of the home that does not answer; say where each serves, or why it does not."""
     for before in local_endpoints(settings):
-        if before.ready:
-            continue
         try:
-            status = start_endpoint(settings, before.name, actor="demo")
+            status = before if before.ready else start_endpoint(settings, before.name, actor="demo")
         except ModelwayError as error:
             console.print(f"the endpoint {before.name} does not serve again: {error}", markup=False, highlight=False)
             continue
         weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
-        console.print(f"the endpoint {before.name} serves again at {status.url} ({weights})", highlight=False)
+        since = "still serves" if before.ready else "serves again"
+        console.print(f"the endpoint {before.name} {since} at {status.url} ({weights})", highlight=False)
 
 
 class _Run:

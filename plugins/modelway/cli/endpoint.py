@@ -10,6 +10,8 @@ from modelway.endpoints.base import EndpointStatus
 from modelway.errors import InvalidSpec, UnknownEndpoint
 from modelway.hooks.settings import Settings
 
+NONE = "there is no endpoint here"
+
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``endpoint`` to the command line."""
@@ -38,7 +40,7 @@ def list_endpoints(args: argparse.Namespace) -> int:
         print_json([asdict(status) | {"state": state_of(status)} for status in found])
         return 0
     if not found:
-        print("there is no endpoint here")
+        print(NONE)
         return 0
     shown = table("ENDPOINT", "ADDRESS", "STATE", "VERSIONS", "RESTARTS")
     for status in found:
@@ -71,8 +73,11 @@ def _command(change: Callable[[Settings, str], str]) -> Callable[[argparse.Names
         from modelway.hooks.settings import load_settings
 
         settings = load_settings()
-        for name in _names(args, settings):
+        names = _names(args, settings)
+        for name in names:
             print(change(settings, name))
+        if not names:
+            print(NONE)
         return 0
 
     return run

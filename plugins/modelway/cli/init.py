@@ -42,12 +42,12 @@ def init(args: argparse.Namespace) -> int:
     """
     from modelway.cli._dag_files import dag_files, repository
     from modelway.cli.new import check_name, model_files, write_model
-    from modelway.folders import dags_folder, models_folder
+    from modelway.folders import airflow_option, dags_folder, models_folder
     from modelway.spec.load import find_specs
     from modelway.spec.problems import display
     from modelway.spec.schema import schema_text
 
-    clone = repository()
+    clone = None if airflow_option("core", "dags_folder") else repository()
     dags = (args.dags or (clone / "dags" if clone else dags_folder())).absolute()
     models = args.models.absolute() if args.models else _models_of(args.dags, dags)
     if args.name:

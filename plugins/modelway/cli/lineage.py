@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._asked import open_asked
+from modelway.cli._asked import open_asked, read_version
 from modelway.cli._tables import print_json, print_table, table
 from modelway.cli.lint import printable
 from modelway.errors import ModelwayError
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from modelway.lineage.query_record import GraphNode, LineageGraph
 
 _WHAT = (
-    "MODEL, MODEL@3, MODEL@champion, an asset (NAME, NAME@3, NAME:alias), a data set by name or URI, a commit, an "
-    "endpoint, DAG/RUN, or a digest; dataset:NAME, commit:…, image:… and so on say which is meant"
+    "MODEL, MODEL 3, MODEL@3, MODEL@champion, an asset (NAME, NAME@3, NAME:alias), a data set by name or URI, a "
+    "commit, an endpoint, DAG/RUN, or a digest; dataset:NAME, commit:…, image:… and so on say which is meant"
 )
 
 
@@ -26,7 +26,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     actions = lineage.add_subparsers(title="actions", required=True, metavar="ACTION")
     for name, text in (("upstream", "tell what something came out of"), ("downstream", "tell what came out of it")):
         walk = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        walk.add_argument("what", metavar="WHAT", help=_WHAT)
+        walk.add_argument("what", metavar="WHAT", nargs="+", help=_WHAT)
         walk.add_argument("--depth", type=_number, default=20, metavar="N", help="how far to go (default: 20)")
         walk.add_argument("--most", type=_number, default=500, metavar="N", help="things to tell (default: 500)")
         walk.add_argument("--json", action="store_true", help="print nodes and edges as JSON")
@@ -48,10 +48,12 @@ def show_graph(args: argparse.Namespace) -> int:
     """Print what lies upstream or downstream as a tree.
 
     :raises UnknownVersion: nothing is called so
+    :raises ModelwayError: several words name no version
     """
     inquiry = open_asked()
     walk = inquiry.upstream if args.direction == "upstream" else inquiry.downstream
-    graph = walk(args.what, steps=args.depth, most=args.most)
+    what = args.what[0] if len(args.what) == 1 else "@".join(read_version(args.what))
+    graph = walk(what, steps=args.depth, most=args.most)
     if args.json:
         print_json(graph)
         return 0

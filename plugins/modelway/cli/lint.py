@@ -49,7 +49,7 @@ def lint(args: argparse.Namespace) -> int:
     files: list[Path] = []
     problems: list[Problem] = []
     for path in args.paths or [models_folder()]:
-        if reason := _unusable(path, FILE_NAME):
+        if reason := _unusable(path, FILE_NAME, is_default=not args.paths):
             print(printable(f"modelway lint: {reason}"), file=sys.stderr)
             return 2
         if path.name == FILE_NAME and not os.path.isdir(path):
@@ -132,9 +132,16 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _unusable(path: Path, file_name: str) -> str | None:
+def _unusable(path: Path, file_name: str, *, is_default: bool) -> str | None:
     """Return why there is nothing to check at a path, or None."""
+    from modelway.spec.load import models_folder
+    from modelway.spec.problems import display
+
     if not os.path.exists(path):
+        if is_default:
+            return f"{path} does not exist. Make it with modelway init, or set MODELWAY_MODELS to the right one."
+        if (of_model := models_folder() / path.name) != path.absolute() and os.path.lexists(of_model / file_name):
+            return f"{path} does not exist. Did you mean '{display(of_model)}'?"
         try:
             near = nearest(path.name, os.listdir(path.parent))
         except OSError:

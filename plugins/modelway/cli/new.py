@@ -28,9 +28,7 @@ def add_commands(commands: Any) -> None:
         description="Write a small model that works: model.yaml and the model's Python, in a folder of their own.",
     )
     parser.add_argument("name", metavar="NAME", help="the model's name: lower-case letters, digits and '-' inside")
-    parser.add_argument(
-        "--folder", type=Path, metavar="PATH", help="the folder of the models (default: include/models)"
-    )
+    parser.add_argument("--folder", type=Path, metavar="PATH", help="put it there (default: the folder of the models)")
     parser.set_defaults(run=new)
 
 

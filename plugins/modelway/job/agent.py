@@ -16,8 +16,9 @@ Flags: ``--attempt N`` · ``--node I`` (default ``JOB_COMPLETION_INDEX``, else 0
 ``--grace SECONDS`` (what the platform leaves between SIGTERM and SIGKILL, default 30) · ``--remote URI`` (the folder is
 this container's own and is copied to and from an object store, see ``remote.py``).
 
-SIGTERM is the notice that the job must leave: ``try-<N>/notice`` appears (the job's code sees ``job.stopping``, a
-command the variable ``MODELWAY_NOTICE``), and the job has until three seconds before the end of the grace time.
+SIGTERM is the notice that the job must leave: on each of its machines a file appears (``notice.py``: the code sees
+``job.stopping``, a command the file that ``MODELWAY_NOTICE`` names), and the job has until three seconds before the end
+of the grace time. A notice from before this container began is none.
 
 ``exit-<node>.json``: ``returncode`` (int or null) · ``signal`` (such as ``SIGKILL``, or null) · ``reason`` (one line or
 null) · ``kind`` (a ``FailureKind``'s value or null) · ``out_of_memory`` · ``stopped`` (ended because of the notice) ·
@@ -30,7 +31,6 @@ out of memory, or another container took over (then without an exit file) · 143
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import shutil
@@ -47,6 +47,7 @@ from typing import Any
 from modelway.job import launch, memory, process_tree, requirements, usage
 from modelway.job.ending import INIT_STATUS, STOPPED_STATUS, Ending, ending_of
 from modelway.job.fence import Fence
+from modelway.job.notice import Notice
 from modelway.job.remote import Remote
 from modelway.job.tee import Tee
 
@@ -126,8 +127,9 @@ class Agent:
         reader, writer = os.pipe()
         tee = Tee(source=reader, log=self.attempt / f"log-{self.node}.txt")
         account = usage.Account(attempt=self.attempt, node=self.node)
+        notice = Notice(attempt=self.attempt, node=self.node)
         try:
-            ending = self._run_code(fence, tee, writer, scratch, account)
+            ending = self._run_code(fence, tee, writer, scratch, account, notice)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             account.write()
@@ -139,7 +141,9 @@ class Agent:
         self._write(ending)
         return ending.status
 
-    def _run_code(self, fence: Fence, tee: Tee, writer: int, scratch: Path, account: usage.Account) -> Ending:
+    def _run_code(
+        self, fence: Fence, tee: Tee, writer: int, scratch: Path, account: usage.Account, notice: Notice
+    ) -> Ending:
         """Install, start and follow the job's code; the pipe's writing end is closed on return."""
         killed_before = memory.kills()
         try:
@@ -148,7 +152,7 @@ class Agent:
                 requirements=self.folder / "code" / "requirements.txt", scratch=scratch, say=tee.say
             )
             self.installing = False
-            child = self._start(python, writer)
+            child = self._start(python, writer, notice)
         except _ToldToLeave as told:
             process_tree.end_all(within_seconds=5)
             return Ending(kind="killed", stopped=True, reason=str(told))
@@ -159,7 +163,7 @@ class Agent:
         finally:
             os.close(writer)
         memory.be_killed_first(child.pid)
-        follow = _Following(agent=self, fence=fence, account=account, child=child.pid, say=tee.say)
+        follow = _Following(agent=self, fence=fence, account=account, notice=notice, child=child.pid, say=tee.say)
         child.returncode = follow.until_the_end()
         process_tree.end_all(within_seconds=5)
         tee.finish(within_seconds=5)
@@ -172,10 +176,11 @@ class Agent:
             killed_for_memory=None if killed_after is None else killed_after > (killed_before or 0),
             peak_bytes=max(follow.peak, process_tree.largest_bytes()),
             limit_bytes=self.asked.memory or memory.limit_bytes(),
+            noticed=notice.told,
             ended_by_force=follow.sent_term is not None,
         )
 
-    def _start(self, python: str, writer: int) -> subprocess.Popen[bytes]:
+    def _start(self, python: str, writer: int, notice: Notice) -> subprocess.Popen[bytes]:
         command = launch.command(
             python=python,
             folder=self.folder,
@@ -189,7 +194,7 @@ class Agent:
             "PYTHONSAFEPATH": "1",
             "PYTHONUNBUFFERED": "1",
             "MODELWAY_TRY": str(self.attempt),
-            "MODELWAY_NOTICE": str(self.attempt / "notice"),
+            "MODELWAY_NOTICE": str(notice.path),
         }
         return subprocess.Popen(
             command,
@@ -212,7 +217,7 @@ class Agent:
         """Remove what a container told that ran the same try here, such as one that its platform started again."""
         first, count = self.node * self.asked.processes, self.asked.processes
         left = [f"error-{rank}.json" for rank in range(first, first + count)]
-        for name in (f"exit-{self.node}.json", *left, *(["notice"] if self.asked.nodes == 1 else [])):
+        for name in (f"exit-{self.node}.json", *left):
             (self.attempt / name).unlink(missing_ok=True)
 
     def _write(self, ending: Ending) -> None:
@@ -233,9 +238,17 @@ class _Following:
     """Waits for the job's process; hands on the notice, and keeps to the times."""
 
     def __init__(
-        self, *, agent: Agent, fence: Fence, account: usage.Account, child: int, say: Callable[[str], None]
+        self,
+        *,
+        agent: Agent,
+        fence: Fence,
+        account: usage.Account,
+        notice: Notice,
+        child: int,
+        say: Callable[[str], None],
     ) -> None:
-        self.agent, self.fence, self.account, self.child, self.say = agent, fence, account, child, say
+        self.agent, self.fence, self.account, self.notice = agent, fence, account, notice
+        self.child, self.say = child, say
         self.over_time = False
         self.sent_term: float | None = None
         self.peak = 0
@@ -252,6 +265,7 @@ class _Following:
             if now - measured >= MEASURE_SECONDS or now - began < MEASURE_SECONDS:
                 measured, self.peak = now, max(self.peak, process_tree.memory_bytes())
                 self.account.renew()
+                self.notice.look()
             if self.fence.lost.is_set() or (timeout and now - began > timeout):
                 self.over_time = not self.fence.lost.is_set()
                 process_tree.send(signal.SIGKILL)
@@ -261,13 +275,11 @@ class _Following:
 
     def _see_out(self, now: float, told: float) -> None:
         """Tell the job to leave; end it when its time is over."""
-        notice = self.agent.attempt / "notice"
         grace = self.agent.asked.grace
         patience = max(grace - KEPT_SECONDS, grace / 2)
-        if not notice.exists():
+        if not self.notice.told:
             self.say(f"told to leave: the job has {patience:g} seconds to write a checkpoint and end")
-            with contextlib.suppress(OSError):
-                notice.touch()
+        self.notice.give()
         if self.sent_term is None and now - told > patience:
             self.sent_term = now
             process_tree.send(signal.SIGTERM)

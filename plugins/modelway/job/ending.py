@@ -64,6 +64,7 @@ def ending_of(
     killed_for_memory: bool | None,
     peak_bytes: int,
     limit_bytes: int | None,
+    noticed: bool,
     ended_by_force: bool,
 ) -> Ending:
     """Return how the job's code ended.
@@ -71,6 +72,7 @@ def ending_of(
     :param lines: the last lines that it printed
     :param over_time: the timeout in seconds when it was killed because of it
     :param killed_for_memory: whether the kernel killed one of its processes for memory; None: the kernel does not tell
+    :param noticed: its code was told to leave
     :param ended_by_force: it was told to leave, did not, and was ended
     """
     ending = Ending(peak_memory_bytes=peak_bytes)
@@ -88,7 +90,7 @@ def ending_of(
         ending.kind, ending.out_of_memory = "out_of_memory", True
         limit = f", the limit is {limit_bytes / MIB:.0f} MiB" if limit_bytes else ""
         ending.reason = f"out of memory: its processes took {peak_bytes / MIB:.0f} MiB{limit}"
-    elif (attempt / "notice").exists() and (ended_by_force or not told or told.get("stopped")):
+    elif noticed and (ended_by_force or not told or told.get("stopped")):
         ending.kind, ending.stopped = "killed", True
         ending.reason = str(told["reason"]) if told else "the job was told to leave and did not end in time"
     elif number < 0 and not (told and -number in _AFTERMATH):

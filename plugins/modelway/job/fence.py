@@ -18,9 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from modelway.job.left_files import document_below
+
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 20.0
 LOOK_SECONDS = 0.5
+LARGEST_BEAT = 4096
 
 
 class Fence:
@@ -129,7 +132,8 @@ class Fence:
         now = self.folder / f".now.{self._name['process']}"
         try:
             now.write_text("")
-            return now.stat().st_mtime - path.stat().st_mtime < STALE_SECONDS
+            # A link is as old as itself.
+            return now.stat().st_mtime - path.lstat().st_mtime < STALE_SECONDS
         except FileNotFoundError:
             return False
         finally:
@@ -137,11 +141,9 @@ class Fence:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text())
-        if isinstance(found, dict):
-            return found
-    return {}
+    """Return what a heartbeat says; of what a job left in its place, such as a FIFO, nothing."""
+    folder = path.parents[2]
+    return document_below(folder, path.relative_to(folder).as_posix(), most=LARGEST_BEAT) or {}
 
 
 def _who(path: Path) -> str:

@@ -72,8 +72,10 @@ def write_golden(
     folder.mkdir(parents=True, exist_ok=True)
     calls = {f"given-{number}": inputs for number, inputs in enumerate(given, start=1)}
     answers = {call: model(inputs) for call, inputs in calls.items()}
-    tried = _batches(examples, sizes or GOLDEN_BATCHES) if batched and (sizes or not given) else {}
-    tried |= {f"smaller-{name}": dict(inputs) for name, inputs in (smaller or {}).items()}
+    tried: dict[str, Arrays] = {}
+    if batched and (sizes or not given):
+        tried |= _batches(examples, sizes or GOLDEN_BATCHES)
+    tried |= {f"smaller-{name}": inputs for name, inputs in (smaller or {}).items()}
     for call, inputs in tried.items():
         try:
             answers[call] = model(inputs)

@@ -121,6 +121,23 @@ def names_below(folder: Path, name: str = ".") -> list[str]:
     return []
 
 
+def all_below(folder: Path, name: str, *, deepest: int = MOST_LINKS) -> Iterator[str]:
+    """Give the names of all that lies in a folder below ``folder``, or its own where it is none.
+
+    A link is given by its own name, wherever it leads, and so is a folder that lies too deep.
+    """
+    try:
+        with _walked(folder, name, follow_last=False) as (parent, last):
+            is_folder = stat.S_ISDIR(os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode)
+    except OSError:
+        return
+    if not is_folder or not deepest:
+        yield name
+        return
+    for each in names_below(folder, name):
+        yield from all_below(folder, f"{name}/{each}", deepest=deepest - 1)
+
+
 def copy_below(folder: Path, name: str, *, to: Path) -> None:
     """Copy a folder below ``folder``: plain files and folders, and what links that stay inside lead to.
 

@@ -104,7 +104,7 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
 
 def _fields(value: Sequence[Any]) -> Sequence[str]:
     """Return the names of a named tuple's fields, or of what ``torch.max(x, 1)`` and its like return."""
-    names: Sequence[str] = getattr(value, "_fields", ()) or getattr(value, "__match_args__", ())
+    names: Sequence[str] = getattr(value, "_fields", None) or getattr(value, "__match_args__", None) or ()
     return names if type(value) not in (tuple, list) and len(names) == len(value) else ()
 
 

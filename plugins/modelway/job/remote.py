@@ -9,12 +9,15 @@ Below the job's URI lie the objects that the worker and the containers share, un
 - ``try-<n>/usage-<node>-<id>.json``: what the container's processes took
 - ``try-<n>/exit-<node>.json``: written last, so that whoever sees it finds everything else
 - ``try-<n>/pods/<node>.json``: a heartbeat; a container waits until another's does not change any more
+
+What leads out of the folder, such as a link to a file of the image, is not copied; a note among the events says so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import sys
 import threading
@@ -22,9 +25,11 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from modelway.job.checkpoints import checkpoints_in, damage, recorded_checkpoints
-from modelway.job.events import parse_events
+from modelway.job.events import append_event, parse_events
+from modelway.job.left_files import NotBelow, all_below, names_below, open_below
 
 SYNC_SECONDS = 3.0
 BEAT_SECONDS = 5.0
@@ -32,6 +37,8 @@ STALE_SECONDS = 20.0
 EVENTS = "events.jsonl"
 #: what is copied as it is whenever it has changed
 SMALL = ("progress.json", "error.json")
+#: of what is not copied, as many names are noted
+MOST_NOTES = 100
 
 
 class Remote:
@@ -47,6 +54,7 @@ class Remote:
         self._try = f"try-{attempt}"
         self._me = {"id": socket.gethostname(), "process": uuid.uuid4().hex}
         self._sent: dict[str, tuple[int, int]] = {}
+        self._left_out: set[str] = set()
         self._log_offset = 0
         self._beaten = float("-inf")
         self._ended = threading.Event()
@@ -97,13 +105,14 @@ class Remote:
         if self._thread.ident is not None:
             self._thread.join()
         if self._node == 0:
-            for path in sorted((self._folder / "output").rglob("*")):
-                if path.is_file() and not path.name.endswith(".part"):
-                    self._send(path.relative_to(self._folder).as_posix())
+            for name in all_below(self._folder, "output"):
+                if not name.endswith(".part"):
+                    self._send(name)
         self.copy()
-        ending = self._folder / self._try / f"exit-{self._node}.json"
-        if ending.exists():
-            self._send(ending.relative_to(self._folder).as_posix())
+        if self._node == 0:
+            # With the notes of the round before.
+            self._copy_events()
+        self._send(f"{self._try}/exit-{self._node}.json")
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._heart)
 
@@ -113,21 +122,24 @@ class Remote:
             self._copy_events()
             for name in SMALL:
                 self._send(name)
-        for account in (self._folder / self._try).glob("usage-*.json"):
-            self._send(account.relative_to(self._folder).as_posix())
-        log = self._folder / self._try / f"log-{self._node}.txt"
-        if log.exists() and log.stat().st_size > self._log_offset:
-            with log.open("rb") as file:
-                file.seek(self._log_offset)
-                data = file.read()
-            self._fs.pipe_file(f"{self._place}/{self._try}/log-{self._node}/{self._log_offset:012d}", data)
-            self._log_offset += len(data)
+        for name in names_below(self._folder, self._try):
+            if name.startswith("usage-") and name.endswith(".json"):
+                self._send(f"{self._try}/{name}")
+        with contextlib.suppress(FileNotFoundError), self._opened(f"{self._try}/log-{self._node}.txt") as file:
+            file.seek(self._log_offset)
+            if data := file.read():
+                self._fs.pipe_file(f"{self._place}/{self._try}/log-{self._node}/{self._log_offset:012d}", data)
+                self._log_offset += len(data)
 
     def _copy_events(self) -> None:
-        events = self._folder / EVENTS
-        if not events.exists() or self._stamp(events) == self._sent.get(EVENTS):
+        try:
+            with self._opened(EVENTS) as file:
+                stamp = _stamp(file)
+                if stamp == self._sent.get(EVENTS):
+                    return
+                data = file.read()
+        except FileNotFoundError:
             return
-        stamp, data = self._stamp(events), events.read_bytes()
         told = checkpoints_in(parse_events(data), self._folder)
         named = {each.path.relative_to(self._folder).as_posix() for each in told}
         # A checkpoint that was removed since it was told of: the next round reads of that too.
@@ -141,24 +153,43 @@ class Remote:
             del self._sent[name]
 
     def _send(self, name: str) -> bool:
-        """Copy a file unless it is there as it is; return whether it is there."""
-        path = self._folder / name
+        """Copy a file unless it is there as it is; return whether it is there, or never will be."""
         try:
-            stamp = self._stamp(path)
-            if self._sent.get(name) != stamp:
-                self._fs.put_file(str(path), f"{self._place}/{name}")
-                self._sent[name] = stamp
+            with self._opened(name) as file:
+                stamp = _stamp(file)
+                if self._sent.get(name) != stamp:
+                    # The file that was opened, whatever has its name by now.
+                    self._fs.put_file(f"/dev/fd/{file.fileno()}", f"{self._place}/{name}")
+                    self._sent[name] = stamp
         except FileNotFoundError:
-            return name in self._sent
+            return name in self._sent or name in self._left_out
         return True
 
     def _note_sent(self, name: str) -> None:
-        self._sent[name] = self._stamp(self._folder / name)
+        with self._opened(name) as file:
+            self._sent[name] = _stamp(file)
 
-    @staticmethod
-    def _stamp(path: Path) -> tuple[int, int]:
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns
+    def _opened(self, name: str) -> BinaryIO:
+        """Open a file of the job's folder.
+
+        :raises FileNotFoundError: there is none, or it leads out of the folder, which is noted once
+        """
+        try:
+            return open_below(self._folder, name)
+        except (NotBelow, NotADirectoryError) as error:
+            self._note(name, error.strerror)
+            raise FileNotFoundError(name) from None
+
+    def _note(self, name: str, reason: str) -> None:
+        if name in self._left_out:
+            return
+        self._left_out.add(name)
+        if len(self._left_out) > MOST_NOTES:
+            return
+        text = f"{name[:200]} is not copied to the object store: {reason}"
+        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):
+            append_event(self._folder, "note", text=text)
 
     @property
     def _heart(self) -> str:
@@ -190,3 +221,9 @@ class Remote:
             except Exception as error:
                 # The next round tries again; the last one is not forgiven.
                 print(f"the object store cannot be written now: {error}", file=sys.stderr, flush=True)
+
+
+def _stamp(file: BinaryIO) -> tuple[int, int]:
+    """Return what tells a file's content from an earlier one's."""
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns

@@ -53,7 +53,7 @@ def split_weights(
         assert tensor is not None
         assert isinstance(tensor.shape, onnx_ir.Shape)
         weights[name].const_value = onnx_ir.ExternalTensor(
-            FILE, offset, length, tensor.dtype, shape=tensor.shape, name=name
+            FILE, offset, length, tensor.dtype, shape=onnx_ir.Shape(tensor.shape.numpy()), name=name
         )
     proto: onnx.ModelProto = onnx_ir.serde.serialize_model(program)
     strip_sources(proto)

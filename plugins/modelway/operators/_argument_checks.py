@@ -1,5 +1,6 @@
 """What each kind of argument of the operators must be, by the checks of the model spec where it has the same value."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,6 +88,23 @@ def _seed(value: Any, final: bool) -> Any:
     return _SEED(value, final or isinstance(value, str))
 
 
+_NUMBER, _REFERENCE = typed(Annotated[int, Field(ge=1)]), typed(VersionReference)
+
+
+def _version_reference(value: Any, final: bool) -> Any:
+    return (_NUMBER if isinstance(value, int) else _REFERENCE)(value, final)
+
+
+def _plain_params(value: Any, final: bool) -> Any:
+    for name, part in mapping(value, final).items():
+        try:
+            json.dumps({name: part})
+        except (TypeError, ValueError, RecursionError) as error:
+            what = f"the job gets parameters as JSON, which this cannot be ({error})"
+            raise Refusal(what, at=(str(name),), do="Write numbers, texts, lists and mappings") from None
+    return value
+
+
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
 CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
@@ -106,7 +124,7 @@ MODEL = typed(Name)
 MODULE = _file_name
 FOLDER = optional(_folder)
 STAGE = typed(Name)
-PARAMS = optional(mapping)
+PARAMS = optional(_plain_params)
 SEED = _seed
 COMMAND = optional(typed(Command))
 BACKEND = typed(Backend)
@@ -124,7 +142,7 @@ STEPS = typed(Steps)
 INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
 PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
 PER_JOB = typed(PerJob)
-VERSION_REFERENCE = either(typed(Annotated[int, Field(ge=1)]), typed(VersionReference))
+VERSION_REFERENCE = _version_reference
 METRIC = typed(Metric)
 MODE = _mode
 GATES = optional(of_names(METRIC, _gate))

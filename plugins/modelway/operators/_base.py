@@ -25,6 +25,7 @@ from modelway.operators._checks import Checks
 from modelway.operators._claim import Claim
 from modelway.operators._failure import failure_of, job_error, last_lines, submit_error
 from modelway.operators._memory import TriedMemory
+from modelway.operators._partial import CheckedPartial
 from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
 from modelway.spec.problems import Refusal
 from modelway.spec.units import format_size
@@ -52,13 +53,18 @@ class ModelwayOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Check what all mapped tasks share, as far as it is known; what they are mapped over is checked when they run.
+        """Check what all mapped tasks share, as far as it is known; ``expand`` checks what they are mapped over.
 
         :raises InvalidArgument: an argument cannot be right
         """
         refuse_unknown(cls, kwargs)
         check_partial(cls, kwargs)
-        return super().partial(**kwargs)
+        return CheckedPartial.of(super().partial(**kwargs))
+
+    @classmethod
+    def mapped_conflicts(cls, shared: Mapping[str, Any], dag: Any) -> Iterable[tuple[str, Refusal]]:
+        """Return which arguments that all mapped tasks share cannot be right in this DAG."""
+        return ()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
         """Return which arguments cannot be right together, or in this DAG, as far as it is known while it is parsed."""

@@ -55,6 +55,30 @@ def check_partial(kind: type, given: Mapping[str, Any]) -> None:
     _refuse_all(_Partial(kind, given), _refused(given, kind.accepts))  # type: ignore[attr-defined]
 
 
+def check_mapped(kind: type, shared: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
+    """Check what a mapped operator is mapped over, item by item.
+
+    :param shared: the arguments that all tasks share
+    :param mapped: a list of each argument's values, or what gives them when the task runs
+    :raises InvalidArgument: as for ``check_arguments``
+    """
+    if _unchecked.get():
+        return
+    checks: Checks = kind.accepts  # type: ignore[attr-defined]
+    refused = []
+    for name in sorted(mapped.keys() & checks.keys()):
+        try:
+            if not isinstance(values := mapped[name], list):
+                _known(values)
+                continue
+            for index, value in enumerate(values):
+                refused += [(name, one.within(index)) for _, one in _refused({name: value}, checks)]
+        except Refusal as refusal:
+            refused.append((name, refusal))
+    operator = _Partial(kind, shared)
+    _refuse_all(operator, refused or list(kind.mapped_conflicts(shared, operator.dag)))  # type: ignore[attr-defined]
+
+
 def refuse_unknown(kind: type, given: Mapping[str, Any]) -> None:
     """Refuse arguments that an operator does not have, with the nearest one that it has.
 

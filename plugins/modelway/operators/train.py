@@ -1,6 +1,6 @@
 """Train one stage of a model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -103,8 +103,18 @@ class TrainModelOperator(JobOperator):
             if not isinstance(task, TrainModelOperator) or task is self or task.stage != self.stage:
                 continue
             if same_source(task.code, self.code):
-                what = f"the training '{task.task_id}' has the stage {shown(self.stage)} too"
-                yield "stage", Refusal(what, do="Give each training of a model a stage of its own")
+                yield "stage", _taken_stage(task.task_id, self.stage)
+
+    @classmethod
+    def mapped_conflicts(cls, shared: Mapping[str, Any], dag: Any) -> Iterable[tuple[str, Refusal]]:
+        """Return that another mapped training of the same code has the stage's name."""
+        stage, code = shared.get("stage", "train"), shared.get("code")
+        for task in dag.tasks if dag else ():
+            other = getattr(task, "partial_kwargs", {})
+            if getattr(task, "operator_class", None) is not cls or other.get("stage", "train") != stage:
+                continue
+            if same_source(other.get("code"), code):
+                yield "stage", _taken_stage(task.task_id, stage)
 
     def run(self, context: Context) -> Any:
         """Train, unless the run skips the stage."""
@@ -199,3 +209,8 @@ class TrainModelOperator(JobOperator):
             most,
         )
         return evenly(checkpoints, most)
+
+
+def _taken_stage(task_id: str, stage: str) -> Refusal:
+    what = f"the training '{task_id}' has the stage {shown(stage)} too"
+    return Refusal(what, do="Give each training of a model a stage of its own")
