@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from modelway.server.runtime import load_model
 from onnx import helper, numpy_helper
 
 from tests.model_server import Server, Tensors, serving, write_program
@@ -199,3 +200,18 @@ def test_length_of_json_that_another_request_left_is_refused_in_words(double: Se
         status, document = send(double, TEXT, inference_header_content_length=str(length))
         assert status == 400
         assert "inference-header-content-length" in document["error"]
+
+
+def test_without_rows_outputs_have_their_own_shape(tmp_path: Path) -> None:
+    """ONNX Runtime gives what a reduction along axis -1 makes of no rows the shape of its input."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["class"], axis=-1, keepdims=0),
+        helper.make_node("ReduceSum", ["x", "last"], ["sum"], keepdims=1),
+    ]
+    outputs: Tensors = {"class": ("INT64", ["batch"]), "sum": ("FP32", ["batch", 1])}
+    last = numpy_helper.from_array(np.array([-1]), "last")
+    folder = write_program(tmp_path / "model", nodes, {"x": ("FP32", ["batch", 3])}, outputs, weights=[last])
+    model = load_model(folder, threads=1)
+    for rows in (0, 1, 2):
+        answers = model.run({"x": np.ones((rows, 3), dtype="float32")})
+        assert {name: array.shape for name, array in answers.items()} == {"class": (rows,), "sum": (rows, 1)}

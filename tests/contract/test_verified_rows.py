@@ -14,8 +14,9 @@ import numpy
 import pytest
 from modelway.artifacts.archive import write_archive
 from modelway.job import session
+from modelway.job.frozen_rows import OF_DEVICES
 from modelway.job.rows import record_rows, recorded_files
-from modelway.job.scores import metrics_of
+from modelway.job.scores import find_origin, metrics_of
 from safetensors.numpy import load_file, save_file
 
 from tests.job_folders import write_job
@@ -120,6 +121,7 @@ def export(job, checkpoint):
     ),
     "recorded": net(),
     "recorded of other weights": net().replace("manual_seed(0)", "manual_seed(9)"),
+    "recorded in half precision": net(),
     "recorded with gradients": encoder(options="{}"),
     "fast path": encoder(),
     "fast path in golden inputs": encoder(options='{"golden": [texts(9, full=False)]}'),
@@ -144,9 +146,12 @@ sys.path.insert(0, sys.argv[1])
 import torch, numpy, tiny
 with torch.inference_mode():
     logits = tiny.export(None, None)[0].eval()(tiny.real(97))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = tiny.export(None, None)[0].eval()(tiny.real(97)).float()
 rows = tiny.texts(60, full=False)
 answers = tiny.Encoder().eval()(**rows).detach()
-numpy.savez(sys.argv[2], x=tiny.real(97), logits=logits, ids=rows["ids"], padding=rows["padding"], answers=answers)
+recorded = {"x": tiny.real(97), "logits": logits, "half": half}
+numpy.savez(sys.argv[2], **recorded, ids=rows["ids"], padding=rows["padding"], answers=answers)
 """
 
 
@@ -198,6 +203,9 @@ def frozen(tmp_path_factory):
     for kind in ("recorded", "recorded of other weights"):
         inputs = recorded(folders[kind], {"x": made["x"]}, made["logits"], [0, 1] * 48 + [1])
         freeze_job(folders[kind], CODES[kind], inputs=inputs)
+    kind = "recorded in half precision"
+    inputs = recorded(folders[kind], {"x": made["x"]}, made["half"], [0, 1] * 48 + [1])
+    freeze_job(folders[kind], CODES[kind], inputs=inputs)
     kind = "recorded with gradients"
     inputs = {name: made[name] for name in ("ids", "padding")}
     freeze_job(folders[kind], CODES[kind], inputs=recorded(folders[kind], inputs, made["answers"], [0, 1] * 30))
@@ -247,10 +255,12 @@ def verified(frozen, tmp_path_factory):
     loss = metrics_of(*scores_and_labels(folders["recorded"]))
     evaluated = {"loss": loss["cross_entropy"], "accuracy": loss["accuracy"], "other": 3.0, "none": None}
     params = {"metric": "loss", "evaluated": evaluated}
+    loss = metrics_of(*scores_and_labels(folders["recorded in half precision"]))
+    half = {"metric": "loss", "evaluated": {"loss": loss["cross_entropy"], "accuracy": loss["accuracy"]}}
     return verify_all(
         place,
         {**folders, "contradicted": contradicted, "other labels": other},
-        **{"recorded": params, "other labels": params, "score": {"metric": "mean"}},
+        **{"recorded": params, "other labels": params, "recorded in half precision": half, "score": {"metric": "mean"}},
     )
 
 
@@ -375,6 +385,14 @@ def test_the_selected_metric_is_computed_again_of_what_evaluate_recorded(verifie
     assert (report["rows"], report["rows_from"]) == (97, "evaluate")
     assert report["metric"]["name"] == "loss"
     assert report["metric"]["served"] == pytest.approx(report["metric"]["evaluated"], abs=1e-5)
+
+
+def test_an_evaluation_in_half_precision_is_of_the_same_model(frozen, verified):
+    logits, half = (scores_and_labels(frozen[kind])[0] for kind in ("recorded", "recorded in half precision"))
+    assert find_origin({"output": logits}, half, **OF_DEVICES)[1].reason
+    report = verified["recorded in half precision"]
+    assert (report["rows"], report["metric"]["name"]) == (97, "loss")
+    assert report["max_abs_difference"] < 1e-5
 
 
 def test_a_metric_that_is_not_what_was_evaluated_is_refused(verified):

@@ -88,3 +88,10 @@ def test_counting_that_began_anew_counts_all_since_then(now):
 def test_nothing_is_ever_negative():
     told = difference({"1": counts(3, 1), "2": counts(5, 5)}, {"1": counts(4, 0), "2": counts(5, 5)})
     assert min(count for each in told.values() for count in each.values()) == 0
+
+
+def test_counts_that_began_anew_and_are_higher_already_are_counted_whole():
+    """A gateway that was started again during a busy step."""
+    before = {"1": counts(10, 5) | {"since": 100.0}}
+    assert difference({"1": counts(20, 6) | {"since": 200.0}}, before) == {"1": counts(20, 6)}
+    assert difference({"1": counts(20, 6) | {"since": 100.0}}, before) == {"1": counts(10, 1)}

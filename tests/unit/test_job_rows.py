@@ -8,7 +8,7 @@ import torch
 from modelway.job.contract import Job
 from modelway.job.joining import prove_rows_apart
 from modelway.job.rows import MOST_BYTES, MOST_ROWS, RealRows, fitting, read_dataset, read_recorded, recorded_files
-from modelway.job.scores import find_origin, metrics_of
+from modelway.job.scores import find_near, find_origin, metrics_of
 
 from tests.job_folders import write_job
 
@@ -180,3 +180,15 @@ def test_why_a_row_alone_is_refused_is_one_line():
         False,
         "row 0 alone is refused: RuntimeError: offsets must begin at 0 [ torch.LongTensor{} ]",
     )
+
+
+def test_scores_that_are_rounded_otherwise_are_found_and_others_are_not():
+    logits = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
+    outputs = {"logits": logits.numpy()}
+    half = logits.bfloat16().softmax(1).double().numpy()
+    origin = find_near(outputs, half)
+    assert origin is not None
+    assert origin.form == "softmax"
+    others = logits + 0.2 * torch.randn(300, 5, generator=torch.Generator().manual_seed(1))
+    for scores in (others, others.softmax(1), torch.full((300, 5), 0.2), torch.full((300, 5), torch.nan)):
+        assert find_near(outputs, scores.double().numpy()) is None

@@ -65,7 +65,7 @@ class _State:
         self.head, self.branch = self.checkout.head()
         self.prefix = os.path.relpath(os.path.realpath(folder), self.checkout.root)
         if self.head:
-            # Each untracked file, not the folders that hold only such; nothing is asked of checkouts within.
+            # Each untracked file, not the folders that hold only such; checkouts within are not read.
             words = ("status", "--porcelain=v2", "--untracked-files=all", "--ignore-submodules=all", "-z")
             listed = self.checkout.run(*words, "--", self.prefix, commit=self.head)
             self.changed = None if listed is None else list(_changed(listed.split("\0")))

@@ -44,12 +44,12 @@ def _contents(root: Path, digest: str) -> dict[str, Any]:
         if path == root / MARKER:
             continue
         if path.is_symlink():
-            told = f"link {os.readlink(path)}"
+            entry = f"link {os.readlink(path)}"
         elif path.is_dir():
-            told = "folder"
+            entry = "folder"
         else:
             with path.open("rb") as file:
-                told = f"file {hashlib.file_digest(file, 'sha256').hexdigest()} {path.stat().st_mode & 0o777:o}"
-        files += told != "folder"
-        hasher.update(f"{path.relative_to(root)}\0{told}\0".encode("utf-8", "surrogateescape"))
+                entry = f"file {hashlib.file_digest(file, 'sha256').hexdigest()} {path.stat().st_mode & 0o777:o}"
+        files += entry != "folder"
+        hasher.update(f"{path.relative_to(root)}\0{entry}\0".encode("utf-8", "surrogateescape"))
     return {"digest": digest, "files": files, "contents": f"sha256:{hasher.hexdigest()}"}

@@ -20,8 +20,8 @@ from modelway.errors import ImageInvalid, ModelwayError
 RESTARTS, WINDOW = 5, 600.0
 #: seconds before the second restart within the window; each further one waits twice as long
 _PAUSE = 0.5
-#: seconds between two looks
-_LOOK = 0.25
+#: seconds between two checks
+_INTERVAL = 0.25
 
 
 def marker(folder: Path) -> str:
@@ -54,7 +54,7 @@ def supervise(folder: Path) -> None:
                 if (state := _own(folder)) is None:
                     return
             while not (unfinished or _work(folder, state)):
-                time.sleep(_LOOK)
+                time.sleep(_INTERVAL)
                 _process.reap()
                 if (state := _own(folder)) is None:
                     return
@@ -99,7 +99,7 @@ def _heal(folder: Path, state: State) -> None:
         for server in started:
             _servers.stop(folder, server, patience=1)
         raise
-    # A server that is not there is taken out at once: another program may get its port.
+    # A server that is not there is removed at once: another program may get its port.
     if _gateway.is_running(folder, state):
         _gateway.runtime(folder).set_addresses(addresses(state))
 

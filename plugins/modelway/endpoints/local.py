@@ -296,7 +296,7 @@ def _status(folder: Path, state: State) -> EndpointStatus:
 
 
 def _answers(folder: Path, state: State) -> list[tuple[ServerState, bool]]:
-    """Return whether each server is ready: asked all at once, so that several stuck ones take no longer than one."""
+    """Return whether each server is ready: all queried at once, so that several stuck ones take no longer than one."""
     if state.stopped:
         return [(server, False) for server in state.wanted]
     with ThreadPoolExecutor(MAX_PREDICTORS) as asking:

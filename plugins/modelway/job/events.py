@@ -50,7 +50,7 @@ class LeftOut:
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, kind: Any, reason: str) -> None:
-        """Count one that is left out; of kinds and reasons that a job makes up only some are told apart."""
+        """Count one that is left out; of kinds and reasons that a job makes up only some are counted apart."""
         key = (kind[:40] if isinstance(kind, str) else "unknown", reason)
         if key not in self.counts and len(self.counts) >= _MOST_REASONS:
             key = "other", "they are not as they must be"
@@ -89,12 +89,12 @@ def parse_events(data: bytes) -> list[dict[str, Any]]:
 
 
 def _lines(file: BinaryIO, left_out: LeftOut) -> Iterator[bytes]:
-    """Give the lines of a file; one that is too long is passed over without being held."""
+    """Give the lines of a file; one that is too long is passed over and never whole in memory."""
     looked_at = 0
     while line := file.readline(LONGEST_LINE + 2):
         looked_at += len(line)
         if looked_at > MOST_LOOKED_AT:
-            left_out.add("all", f"more than {MOST_LOOKED_AT:,} bytes are not looked through")
+            left_out.add("all", f"more than {MOST_LOOKED_AT:,} bytes are not read")
             return
         if len(line) <= LONGEST_LINE + 1:
             yield line

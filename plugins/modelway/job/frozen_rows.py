@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.job.joining import Arrays, Model, pick_rows, row_count
 from modelway.job.rows import MOST_BYTES, RealRows
-from modelway.job.scores import Origin, find_origin
+from modelway.job.scores import Origin, find_near, find_origin
 from modelway.job.tensor_file import write_tensors
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Answered:
 def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answered:
     """Return the checkpoint's answers to real rows, given as ``evaluate`` got them.
 
-    Where ``evaluate`` recorded scores, they say how it asked: with gradients or without, in batches or at once.
+    Where ``evaluate`` recorded scores, they say how it ran the model: with gradients or without, in batches or at once.
 
     :param apart: no row depends on another, so that the recorded scores must come again
     :raises ValueError: they do not
@@ -58,7 +58,7 @@ def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answe
     count = row_count(rows.inputs)
     if rows.scores is None:
         return Answered(rows=rows, answers=joined_answers(model, rows.inputs, size=BATCH), batch=BATCH)
-    nearest = None
+    nearest, tried = None, []
     for gradients in (False, True):
         for size in (BATCH,) if apart else (BATCH, count):
             model.gradients = gradients
@@ -67,7 +67,12 @@ def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answe
             if found and not found[1].reason:
                 return Answered(rows=rows, answers=answers, batch=size, origin=found[0])
             nearest = nearest or found
+            tried.append((size, answers))
     model.gradients = False
+    for size, answers in tried:
+        if origin := find_near(answers, rows.scores):
+            print("NOTE: what evaluate recorded is rounded otherwise than the checkpoint's answers here", flush=True)
+            return Answered(rows=rows, answers=answers, batch=size, origin=origin)
     if nearest and apart:
         raise ValueError(
             f"what evaluate recorded is not what the model of export answers: its scores and output "

@@ -112,7 +112,7 @@ def proven_batches(model: CheckpointModel, graph: tuple[bool, str], *pools: Arra
 
 
 def _batches(examples: Arrays, sizes: Sequence[int]) -> dict[str, dict[str, Array]]:
-    """Return batches of whole rows, by size: each goes on with the rows after those of the one before."""
+    """Return batches of whole rows, by size: each continues with the rows after those of the one before."""
     count, begin = row_count(examples), 0
     batches = {}
     for size in sorted(set(sizes)):

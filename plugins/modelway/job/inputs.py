@@ -73,14 +73,14 @@ def _without_last(tensor: "torch.Tensor", places: list[int]) -> "torch.Tensor":
 def _own_rows(tensors: "dict[str, torch.Tensor]") -> dict[str, dict[int, str]]:
     """Return for each input the dimension of its own rows, where they are not as many in all: there is no batch.
 
-    An input of one row keeps it: the exporter cannot tell one row from a fixed size.
+    An input of one row keeps it: the exporter cannot distinguish one row from a fixed size.
     """
     counts = {name: len(tensor) for name, tensor in tensors.items()}
     if len(set(counts.values())) == 1:
         return {}
-    told = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+    listed = ", ".join(f"'{name}' {count}" for name, count in counts.items())
     print(
-        f"NOTE: the example inputs have other numbers of rows ({told}), so none is taken for a batch: they are used as "
+        f"NOTE: the example inputs have other numbers of rows ({listed}), so none counts as a batch: they are used as "
         'they are, and requests are not joined. Where some have no batch first, {"unbatched": […]} says which',
         flush=True,
     )
@@ -163,5 +163,5 @@ def _check_sizes(tensors: "dict[str, torch.Tensor]", dimensions: dict[str, dict[
             if dimension != BATCH and tensors[name].shape[place] < 2:
                 raise ValueError(
                     f"export: dimension '{dimension}' of '{name}' is {tensors[name].shape[place]} in the example; "
-                    "give an example with at least 2, so that it is not taken for a fixed size"
+                    "give an example with at least 2, so that its size does not seem to be fixed"
                 )

@@ -72,8 +72,8 @@ def as_arrays(given: Any, *, what: str) -> dict[str, Array]:
     arrays = {str(name): as_array(value) for name, value in given.items()}
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(counts.values())) != 1 or not all(counts.values()):
-        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise ValueError(f"{what} must have the same number of rows in each input, the batch first: {told}")
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise ValueError(f"{what} must have the same number of rows in each input, the batch first: {listed}")
     if odd := [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]:
         raise ValueError(f"{what}: '{odd[0]}' holds no numbers but {arrays[odd[0]].dtype}")
     return arrays
@@ -176,14 +176,16 @@ def read_recorded(rows: Path | None, scores: Path | None) -> RealRows | None:
 
     if rows is None or scores is None:
         return None
-    found, told = load_file(rows), load_file(scores)
+    found, scored = load_file(rows), load_file(scores)
     return RealRows(
         inputs={name.removeprefix("inputs/"): array for name, array in found.items() if name.startswith("inputs/")},
         source="evaluate",
-        of=int(told["of"][0]),
+        of=int(scored["of"][0]),
         labels=found["labels"],
-        scores=told["scores"],
-        metrics={name.removeprefix("metrics/"): float(told[name][0]) for name in told if name.startswith("metrics/")},
+        scores=scored["scores"],
+        metrics={
+            name.removeprefix("metrics/"): float(scored[name][0]) for name in scored if name.startswith("metrics/")
+        },
     )
 
 

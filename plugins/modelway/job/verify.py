@@ -155,8 +155,8 @@ def _proven(
 
     :raises VerificationError: the archive says so, and the frozen model's own answers contradict it
     """
-    told, reason = described.get("batches"), str(described.get("batches_reason", "the archive does not say"))
-    if told is not True:
+    recorded, reason = described.get("batches"), str(described.get("batches_reason", "the archive does not say"))
+    if recorded is not True:
         return False, reason
     known = [*([rows.inputs] if rows else []), *sorted(pools, key=row_count, reverse=True)]
     pool = next(filter(can_compare, known), known[0])

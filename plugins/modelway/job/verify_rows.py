@@ -15,6 +15,9 @@ from modelway.job.verify import DO, VerificationError
 OTHER_SIZE = 7
 #: so many rows are given alone
 ALONE = 16
+#: how far a metric may be from that of the checkpoint's answers here because ``evaluate`` rounded otherwise, such as
+#: on a GPU or in half precision; as a share of it, or of 1 where it is less
+OTHERWISE_ROUNDED = 0.02
 #: how far what ``evaluate`` returned may be from a metric by its definition and be the same: it may add in float32
 SAME_METRIC = 1e-4
 
@@ -39,12 +42,12 @@ def compare_rows(model: Model, rows: FrozenRows, *, batches: bool, tolerance: Ma
                 raise VerificationError(f"output '{name}' has no answer for each of {len(order)} real rows")
             found = compare(answers[name], expected[list(order)], **tolerance)
             if found.reason:
-                raise VerificationError(_told(name, found, order=order, size=size, source=rows.about["source"]))
+                raise VerificationError(_mismatch(name, found, order=order, size=size, source=rows.about["source"]))
             largest = max(largest, found.largest)
     return largest
 
 
-def _told(name: str, found: Comparison, *, order: Any, size: int, source: str) -> str:
+def _mismatch(name: str, found: Comparison, *, order: Any, size: int, source: str) -> str:
     row = "" if found.worst_row is None else f"; row {order[found.worst_row]} of the rows is the worst"
     batches = "one at a time" if size == 1 else f"in batches of {size}"
     return (
@@ -69,9 +72,10 @@ def compare_metrics(
     """
     known = _scored(rows) or _by_definition(model, rows, evaluated)
     count = row_count(rows.inputs)
-    for name, (before, served) in known.items():
+    for name, (before, served, here) in known.items():
         # Of two scores that are almost equal, rounding may make either the greatest.
         allowed = tolerance["absolute"] + tolerance["relative"] * abs(before) + 1 / count
+        allowed += min(abs(here - before), OTHERWISE_ROUNDED * max(1.0, abs(before)))
         if not abs(served - before) <= allowed:
             raise VerificationError(
                 f"the frozen model's {name} on {count} real rows is {served:.6g}, evaluated was {before:.6g}: they "
@@ -83,31 +87,34 @@ def compare_metrics(
     return {"name": name, "evaluated": known[name][0], "served": known[name][1]}
 
 
-def _scored(rows: FrozenRows) -> dict[str, tuple[float, float]]:
-    """Return the metrics of the function that ``export`` gave: before, of the checkpoint, and of the frozen model."""
+#: metrics by name: as evaluated, of the frozen model, and of the checkpoint's answers in the archive
+Metrics = dict[str, tuple[float, float, float]]
+
+
+def _scored(rows: FrozenRows) -> Metrics:
+    """Return the metrics of the function that ``export`` gave."""
     scored = rows.about.get("scored")
     if not scored:
         return {}
-    return {name: (value, scored["frozen"][name]) for name, value in scored["checkpoint"].items()}
+    return {name: (value, scored["frozen"][name], value) for name, value in scored["checkpoint"].items()}
 
 
-def _by_definition(
-    model: Model, rows: FrozenRows, evaluated: Mapping[str, float | None]
-) -> dict[str, tuple[float, float]]:
+def _by_definition(model: Model, rows: FrozenRows, evaluated: Mapping[str, float | None]) -> Metrics:
     """Return the metrics that ``evaluate`` returned and that are what a definition makes of the scores it recorded."""
     if rows.about["origin"] is None:
         return {}
     answers: Arrays = joined_answers(model, rows.inputs, size=rows.about["batch"])
     before = metrics_of(rows.scores, rows.labels)
-    served = metrics_of(Origin(**rows.about["origin"]).scores(answers), rows.labels)
+    origin = Origin(**rows.about["origin"])
+    served, here = (metrics_of(origin.scores(each), rows.labels) for each in (answers, rows.answers))
     found = {}
     for name, value in evaluated.items():
         for definition, whole in rows.about["metrics"].items():
-            if value is None or definition not in before or definition not in served:
+            if value is None or not all(definition in each for each in (before, served, here)):
                 continue
             if abs(value - whole) <= SAME_METRIC * max(1.0, abs(whole)):
                 # Where only some of the rows are in the archive, what was evaluated is of those.
                 same = row_count(rows.inputs) == rows.about["of"]
-                found[name] = (value if same else before[definition], served[definition])
+                found[name] = (value if same else before[definition], served[definition], here[definition])
                 break
     return found

@@ -81,8 +81,8 @@ def summary(array: "numpy.ndarray[Any, Any]") -> dict[str, Any]:
         spread = _sum(((block - mean) ** 2).sum() for block in wide())
         low, high = (float(pick([pick(block) for block in wide()])) for pick in (numpy.min, numpy.max))
     numbers = {"norm": math.sqrt(squares), "mean": mean, "deviation": math.sqrt(spread / flat.size)}
-    told = {**numbers, "min": low, "max": high}
-    return {"count": int(flat.size), **{name: json_number(float(f"{value:.9g}")) for name, value in told.items()}}
+    numbers = {**numbers, "min": low, "max": high}
+    return {"count": int(flat.size), **{name: json_number(float(f"{value:.9g}")) for name, value in numbers.items()}}
 
 
 def _sum(values: Any) -> float:

@@ -1,4 +1,4 @@
-"""Whether a zip archive may be unpacked: looked at before its first member is."""
+"""Whether a zip archive may be unpacked: inspected before its first member is."""
 
 import os
 import zipfile
@@ -13,7 +13,7 @@ SMALL_BYTES = 1 << 30
 def zip_problem(archive: zipfile.ZipFile) -> str | None:
     """Return in a few words why an archive must not be unpacked, or None.
 
-    The sizes are those that its directory tells; no more is read of a member than that.
+    The sizes are those that its directory states; no more is read of a member than that.
     """
     members = archive.infolist()
     file = archive.fp

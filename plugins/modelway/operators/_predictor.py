@@ -1,4 +1,4 @@
-"""What a deployment asks a predictor before it gets traffic: its signature, and its answers to golden inputs."""
+"""What a deployment reads of a predictor before it gets traffic: its signature, and its answers to golden inputs."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -66,7 +66,7 @@ def read_signature(*, url: str, model: str, version: int) -> Signature:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise EndpointNotReady(
-            f"the predictor does not tell its inputs and outputs (status {answer.status_code})", where=url
+            f"the predictor does not describe its inputs and outputs (status {answer.status_code})", where=url
         ) from error
     return Signature(version=version, inputs=sides[0], outputs=sides[1])
 

@@ -139,9 +139,12 @@ class PromoteModelOperator(ModelwayOperator):
             raise EndpointNotReady("the endpoint is gone", where=self.deployment["endpoint"], do="Trigger a new run")
         return status
 
-    def _counts(self, settings: Settings) -> dict[str, Any]:
+    def _counts(self, settings: Settings) -> dict[str, dict[str, Any]]:
         metrics = endpoint_of(self.deployment["target"], settings).metrics(self.deployment["endpoint"])
-        return {str(version): {"requests": each.requests, "errors": each.errors} for version, each in metrics.items()}
+        return {
+            str(version): {"requests": each.requests, "errors": each.errors, "since": each.since}
+            for version, each in metrics.items()
+        }
 
     def _step(
         self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord, *, weight: int
@@ -237,11 +240,13 @@ def _restarts(status: EndpointStatus, version: int) -> int:
     return sum(predictor.restarts for predictor in status.predictors if predictor.version == version)
 
 
-def difference(now: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return what was counted since ``before``; where counting began anew, all that was counted since then."""
-    told = {}
+def difference(now: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return requests and errors since ``before``; where counting began anew (``since``), all that it has."""
+    found = {}
     for version, counts in now.items():
         earlier = before.get(version, {})
-        anew = any(counts[name] < earlier.get(name, 0) for name in counts)
-        told[version] = {name: count - (0 if anew else earlier.get(name, 0)) for name, count in counts.items()}
-    return told
+        names = ("requests", "errors")
+        anew = counts.get("since") != earlier.get("since", counts.get("since"))
+        anew = anew or any(counts[name] < earlier.get(name, 0) for name in names)
+        found[version] = {name: counts[name] - (0 if anew else earlier.get(name, 0)) for name in names}
+    return found

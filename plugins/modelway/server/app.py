@@ -38,7 +38,7 @@ _Given = TypeVarTuple("_Given")
 
 
 class _Shared(Response):
-    """An answer that holds its request's share of the memory until the client has taken it."""
+    """An answer that holds its request's share of the memory until the client has received it."""
 
     def __init__(self, answer: Answer, share: Share) -> None:
         super().__init__(answer.body, headers=dict(answer.headers))

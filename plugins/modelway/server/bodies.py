@@ -14,7 +14,7 @@ from modelway.server.refusal import Refusal
 _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 #: bytes that are decompressed in one go
 _STEP = 256 << 10
-#: gzip files in one body; each costs a look at the rest of a step
+#: gzip files in one body; each costs a pass over the rest of a step
 _MEMBERS = 256
 
 
@@ -60,7 +60,7 @@ async def read_body(request: Request, head: Head, limits: Limits, share: Share) 
     """Return the parts of the body as they came; :func:`joined` makes one of them.
 
     :raises Refusal: 413 when it is longer than the limit, 429 when requests in flight hold too much
-    :raises ClientDisconnect: when the client went away, or was too slow (see ``wire``)
+    :raises ClientDisconnect: when the client disconnected, or was too slow (see ``wire``)
     """
     limit = limits.body if head.encoding else _limit(head, limits)
     parts: list[bytes] = []

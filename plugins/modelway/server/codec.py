@@ -232,7 +232,7 @@ def _outputs(entries: object, binary: bool, signature: Signature) -> tuple[tuple
             raise Refusal(
                 400,
                 f"{where}: the classification extension (class_count in Triton's client) is not offered, "
-                "ask for the tensor and rank it on your side",
+                "request the tensor and rank it on your side",
             )
         wanted[spec.name] = (spec, _flag(where, "binary_data", parameters, otherwise=binary))
     return tuple(wanted.values())

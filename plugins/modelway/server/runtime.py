@@ -82,7 +82,8 @@ class OnnxModel:
         raise Refusal(400, f"the model refused the inputs: {_line(failure)}") from failure
 
     def _call(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        found = zip(self.signature.outputs, self._session.run(self._outputs, dict(inputs)), strict=True)
+        return {spec.name: _in_own_shape(spec, array) for spec, array in found}
 
     def _works(self) -> bool:
         """Whether the model still takes what it took at the start; nothing is known against it without that."""
@@ -137,6 +138,16 @@ def _compare(path: Path, kind: str, specs: tuple[TensorSpec, ...], nodes: list[o
     found = {node.name: _ONNX_TYPES.get(node.type, node.type) for node in nodes}
     if said != found:
         raise CannotServe(f"{path}: has the {kind} {found}, outputs/model.yml says {said}")
+
+
+def _in_own_shape(spec: TensorSpec, array: Array) -> Array:
+    """Return an output without values in its own shape: a reduction along axis -1 of no rows has that of its input."""
+    if array.size or spec.shape[:1] != (-1,):
+        return array
+    fits = array.ndim == len(spec.shape) and all(
+        want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
+    )
+    return array if fits else array.reshape([max(0, length) for length in spec.shape])
 
 
 def _filled(spec: TensorSpec, value: int) -> Array:
