@@ -112,6 +112,21 @@ def test_a_broken_spec_takes_down_no_other_dag_and_is_told(tmp_path, models):
     assert "Did you mean 'train'?" in text
 
 
+def test_a_model_that_airflow_refuses_is_an_import_error_beside_the_other_dags(tmp_path, models):
+    files = tmp_path / "dags"
+    files.mkdir()
+    (files / "models.py").write_text(
+        "from airflow.sdk import DAG\n"
+        "from modelway.dag.refused import refused_models\n"
+        "good = DAG(dag_id='good', schedule=None)\n"
+        "refused = refused_models({'bad': ValueError('Airflow knows better')})\n"
+    )
+    found = bag(files, tmp_path, models)
+    assert list(found["dags"]) == ["good"]
+    (text,) = found["errors"].values()
+    assert "the model bad: ValueError: Airflow knows better, so it has no DAG" in text
+
+
 def test_an_environment_of_no_model_stops_all_of_them_and_is_told(tmp_path, models, monkeypatch):
     monkeypatch.setenv("MODELWAY_ENV", "prd")
     found = bag(REPOSITORY / "dags", tmp_path, models)

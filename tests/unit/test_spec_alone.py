@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from modelway.cli import main
 from modelway.dag import build, load_dags
+from modelway.errors import InvalidSpec
 from modelway.spec import load as loading
 from modelway.spec.load import load_specs
 from spec_samples import GOOD_CODE, write_model
@@ -79,8 +80,11 @@ def test_a_model_that_airflow_refuses_takes_no_other_with_it(
         return made(spec)
 
     monkeypatch.setattr(build, "build_dag", refuses)
-    assert list(load_dags(models_with(tmp_path, GOOD_CODE))) == ["good"]
+    dags = load_dags(models_with(tmp_path, GOOD_CODE))
+    assert list(dags) == ["good", "Refused"]
     assert "the model bad has no DAG: Airflow knows better" in caplog.text
+    with pytest.raises(InvalidSpec, match="the model bad: ValueError: Airflow knows better, so it has no DAG"):
+        dags["Refused"].validate()
 
 
 @pytest.mark.parametrize("name", ["model.yaml", "bad.py"])

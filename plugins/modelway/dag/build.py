@@ -11,6 +11,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from modelway.dag.documentation import model_page, stage_page
 from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, tell_task_failure
+from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
@@ -39,7 +40,7 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
     """Return the DAG of every model spec in a folder of models that loads, by its id, the model's name.
 
     A spec that does not load is told by ``dags/model_specs.py``; here it is left out, so that it takes down no other.
-    A task that starts gets its own DAG alone.
+    For models that Airflow refuses, one stand-in shows why. A task that starts gets its own DAG alone.
 
     :raises InvalidSpec: ``MODELWAY_ENV`` is an environment of no model: without its values they would be other models
     """
@@ -48,7 +49,8 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
     loaded = load_specs(folder) if wanted is None else load_files([folder / wanted / FILE_NAME])
     if wanted is None and (unknown := unknown_environment(loaded, folder=folder, environment=None)):
         raise invalid_spec(unknown)
-    dags = {}
+    dags: dict[str, DAG] = {}
+    refused: dict[str, Exception] = {}
     for name, spec in loaded.specs.items():
         try:
             dags[name] = build_dag(spec)
@@ -57,7 +59,8 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
             if wanted is not None:
                 raise
             _log.exception("the model %s has no DAG: %s", name, error)
-    return dags
+            refused[name] = error
+    return dags | {REFUSED: refused_models(refused)} if refused else dags
 
 
 def build_dag(spec: ModelSpec) -> DAG:
