@@ -1,4 +1,4 @@
-"""Models of which Airflow takes no DAG, though their specs are right: said as an import error, beside the other DAGs."""
+"""Models of which Airflow takes no DAG, though their specs are right: an import error beside the other DAGs."""
 
 from collections.abc import Mapping
 
