@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -78,7 +79,7 @@ def test_what_goes_on_is_stopped_and_what_is_over_is_forgotten(home, cluster, ba
     over, running = on_cluster("over"), on_cluster("running")
     backend.cancel(over)
     monkeypatch.setattr(elsewhere, "_backend", lambda home, handle: backend)
-    elsewhere.stop_all(home)
+    elsewhere.stop_all(home, elsewhere.names_elsewhere(home))
     assert sorted(told(capsys), key=str) == sorted(
         [{"name": over.name, "stopped": False}, {"name": running.name, "stopped": True}], key=str
     )
@@ -93,7 +94,7 @@ def test_a_job_on_storage_that_is_not_seen_is_stopped(
     handle = on_cluster("running")
     (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
     monkeypatch.setattr(elsewhere, "_backend", lambda home, handle: backend)
-    elsewhere.stop_all(home)
+    elsewhere.stop_all(home, [handle.name])
     assert told(capsys) == [{"name": handle.name, "stopped": True}]
     assert cluster.objects == {}
 
@@ -104,10 +105,11 @@ def test_what_does_not_answer_is_named_with_how_to_stop_it(home):
     engine = json.dumps({"conn_type": "docker", "host": "tcp://127.0.0.1:1"})
     environment = {**os.environ, "AIRFLOW_CONN_MODELWAY_DOCKER": engine, "AIRFLOW_HOME": str(home / "airflow")}
     (line,) = elsewhere.stop_jobs_elsewhere(home, environment=environment)
-    assert line.startswith("job mw-tiny-1 of run tiny/manual__1 goes on on docker and could not be stopped (")
+    assert line.startswith("job mw-tiny-1 of run tiny/manual__1 continues on docker and could not be stopped (")
     assert line.endswith("; stop it with: docker stop mw-tiny-1")
     assert "host='127.0.0.1', port=1" in line
     assert started_jobs(home) == [DOCKER], "the next command tries again"
+    assert elsewhere.stop_jobs_elsewhere(home, environment=environment, but=elsewhere.names_elsewhere(home)) == []
 
 
 def test_the_words_that_stop_a_job_by_hand_name_what_the_cluster_calls_it():
@@ -146,7 +148,7 @@ def test_a_task_records_its_job_for_as_long_as_it_may_run(home, monkeypatch):
     assert started_jobs(home) == []
 
 
-def left_once(home, environment):
+def left_once(home, environment, but=()):
     """Stand in for what stops jobs: one goes on at each call."""
     assert environment == {"MODELWAY_HOME": str(home)}
     return ["job mw-tiny-1 went on"]
@@ -184,7 +186,12 @@ def test_a_demo_that_ends_says_what_goes_on(home, monkeypatch, capsys):
     assert demo._stop(settings, airflow, others=()) == [], "an Airflow that was never prepared began no job"
     airflow.environment = {"MODELWAY_HOME": str(home)}
     left = demo._stop(settings, airflow, others=())
-    console = SimpleNamespace(print=lambda text, **how: print(text))
+    console = SimpleNamespace(print=lambda text, **how: print(text), status=lambda text: nullcontext())
+    monkeypatch.setattr(LocalAirflow, "prepare", lambda airflow: None)
+    assert demo._stop_elsewhere(console, settings, airflow) == frozenset()
+    record_started(home, DOCKER)
+    assert demo._stop_elsewhere(console, settings, airflow) == {DOCKER.handle.name}
+    assert capsys.readouterr().out == "job mw-tiny-1 went on\n"
     demo._say_what_is_left(console, settings, left)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["Airflow, its jobs on this machine and the endpoint are stopped", left[0]]

@@ -1,14 +1,15 @@
 """Jobs on Docker or Kubernetes that outlived the command that began them: stopped, or named with how to stop them.
 
-``python -m modelway.cli._jobs_elsewhere HOME`` stops them, in the environment of the home's Airflow: its connections
-say where the engine and the cluster are. It prints a JSON line for each job, ``{name, stopped}`` or ``{name, reason}``.
+``python -m modelway.cli._jobs_elsewhere HOME NAME…`` stops them, in the environment of the home's Airflow: its
+connections say where the engine and the cluster are. It prints a JSON line for each job, ``{name, stopped}`` or
+``{name, reason}``.
 """
 
 import json
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from modelway.backends._kubernetes_launchers import KINDS
@@ -19,18 +20,24 @@ from modelway.triggers._started import StartedJob, forget_started, started_jobs
 STOP_SECONDS = 60.0
 
 
-def stop_jobs_elsewhere(home: Path, *, environment: Mapping[str, str]) -> list[str]:
+def names_elsewhere(home: Path) -> frozenset[str]:
+    """Return the names of the jobs that commands in a home began elsewhere, as far as they are not known to be over."""
+    return frozenset(job.handle.name for job in started_jobs(home))
+
+
+def stop_jobs_elsewhere(home: Path, *, environment: Mapping[str, str], but: Collection[str] = ()) -> list[str]:
     """Stop the jobs that commands in a home began elsewhere and that nobody follows; return a line for each.
 
     Only for who has the home alone, and whose own run is not under way. A job that cannot be stopped is tried again by
     the next command.
 
     :param environment: that of the home's Airflow
+    :param but: the names of those that this command has tried to stop before
     """
-    jobs = started_jobs(home)
+    jobs = [job for job in started_jobs(home) if job.handle.name not in but]
     if not jobs:
         return []
-    words = [sys.executable, "-P", "-m", "modelway.cli._jobs_elsewhere", str(home)]
+    words = [sys.executable, "-P", "-m", "modelway.cli._jobs_elsewhere", str(home), *(job.handle.name for job in jobs)]
     try:
         done = subprocess.run(
             words,
@@ -44,16 +51,16 @@ def stop_jobs_elsewhere(home: Path, *, environment: Mapping[str, str]) -> list[s
         printed = done.stdout
     except subprocess.TimeoutExpired as error:
         printed = error.stdout or b""
-    told = {line["name"]: line for line in map(_parsed, printed.splitlines()) if line}
+    outcomes = {line["name"]: line for line in map(_parsed, printed.splitlines()) if line}
     lines = []
     for job in jobs:
-        came = told.get(job.handle.name, {"reason": f"{job.handle.backend} does not answer"})
-        if came.get("stopped"):
-            lines.append(f"job {job.handle.name} of run {job.run} went on on {job.handle.backend}: stopped")
-        elif "reason" in came:
+        outcome = outcomes.get(job.handle.name, {"reason": f"{job.handle.backend} does not answer"})
+        if outcome.get("stopped"):
+            lines.append(f"job {job.handle.name} of run {job.run} continued on {job.handle.backend}: stopped")
+        elif "reason" in outcome:
             lines.append(
-                f"job {job.handle.name} of run {job.run} goes on on {job.handle.backend} and could not be stopped "
-                f"({came['reason']}); stop it with: {_by_hand(job.handle)}"
+                f"job {job.handle.name} of run {job.run} continues on {job.handle.backend} and could not be stopped "
+                f"({outcome['reason']}); stop it with: {_by_hand(job.handle)}"
             )
     return lines
 
@@ -75,9 +82,10 @@ def _by_hand(handle: Handle) -> str:
     return f"kubectl delete {kind} -n {namespace} -l modelway.dev/try={handle.name}"
 
 
-def stop_all(home: Path) -> None:
-    """Stop the recorded jobs, all at the same time, and print what became of each."""
-    threads = [threading.Thread(target=_print_stopped, args=(home, job), daemon=True) for job in started_jobs(home)]
+def stop_all(home: Path, names: Collection[str]) -> None:
+    """Stop the recorded jobs of these names, all at the same time, and print what became of each."""
+    jobs = [job for job in started_jobs(home) if job.handle.name in names]
+    threads = [threading.Thread(target=_print_stopped, args=(home, job), daemon=True) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -85,13 +93,13 @@ def stop_all(home: Path) -> None:
 
 
 def _print_stopped(home: Path, job: StartedJob) -> None:
-    told: dict[str, object] = {"name": job.handle.name}
+    outcome: dict[str, object] = {"name": job.handle.name}
     try:
-        told["stopped"] = stopped(_backend(home, job.handle), job.handle)
+        outcome["stopped"] = stopped(_backend(home, job.handle), job.handle)
         forget_started(home, job.handle)
     except Exception as error:
-        told["reason"] = (str(error) or type(error).__name__).splitlines()[0][:300]
-    print(json.dumps(told), flush=True)
+        outcome["reason"] = (str(error) or type(error).__name__).splitlines()[0][:300]
+    print(json.dumps(outcome), flush=True)
 
 
 def stopped(backend: Backend, handle: Handle) -> bool:
@@ -116,4 +124,4 @@ if __name__ == "__main__":
 
     # Airflow's own processes read connections from its database, tasks ask for them: this is one of the former.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    stop_all(Path(sys.argv[1]))
+    stop_all(Path(sys.argv[1]), sys.argv[2:])

@@ -24,7 +24,7 @@ from modelway.cli._endpoints import (
 )
 from modelway.cli._home_lock import only_one
 from modelway.cli._interrupts import ignore_interrupts, interrupt_once
-from modelway.cli._jobs_elsewhere import stop_jobs_elsewhere
+from modelway.cli._jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
 from modelway.cli._leftovers import recorded_start
 from modelway.cli._traffic import Traffic
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
@@ -61,8 +61,10 @@ def demo(args: argparse.Namespace) -> int:
         began = time.monotonic()
         others = serving_names(settings)
         airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark)
+        tried: frozenset[str] = frozenset()
         try:
             try:
+                tried = _stop_elsewhere(console, settings, airflow)
                 with console.status("starting Airflow (api-server, scheduler, dag-processor, triggerer)"):
                     airflow.__enter__()
                 return _run(console, settings, airflow, began, leave=args.exit)
@@ -71,7 +73,7 @@ def demo(args: argparse.Namespace) -> int:
         # Its own block: an interrupt in the instant before they are ignored must not pass it by.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
-                outlived = _stop(settings, airflow, others=others)
+                outlived = _stop(settings, airflow, others=others, tried=tried)
             _say_what_is_left(console, settings, outlived)
 
 
@@ -91,14 +93,29 @@ def _see_its_model() -> None:
         )
 
 
-def _stop(settings: Settings, airflow: LocalAirflow, *, others: Collection[str]) -> list[str]:
+def _stop_elsewhere(console: Any, settings: Settings, airflow: LocalAirflow) -> frozenset[str]:
+    """Stop the jobs elsewhere that a killed command left, before Airflow begins others; return which go on."""
+    if names_elsewhere(settings.home):
+        airflow.prepare()
+        with console.status("stopping jobs that a command before left"):
+            lines = stop_jobs_elsewhere(settings.home, environment=airflow.environment)
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return names_elsewhere(settings.home)
+
+
+def _stop(
+    settings: Settings, airflow: LocalAirflow, *, others: Collection[str], tried: Collection[str] = ()
+) -> list[str]:
     """Stop Airflow and its jobs, then what serves, but for the ``others``, which served before the demo began.
 
-    Returns a line for each job elsewhere that outlived Airflow.
+    Returns a line for each job elsewhere that outlived Airflow, but for those that it ``tried`` to stop before.
     """
     try:
         airflow.stop()
-        return stop_jobs_elsewhere(settings.home, environment=airflow.environment) if airflow.environment else []
+        if not airflow.environment:
+            return []
+        return stop_jobs_elsewhere(settings.home, environment=airflow.environment, but=tried)
     finally:
         for status in local_endpoints(settings):
             if status.name == MODEL or status.name not in others:
@@ -125,8 +142,6 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
     api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
     api.wait_for_dag(MODEL)
     _end_unfinished(console, api)
-    for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
     api.unpause(MODEL)
     number = _next_version(settings)
     _restore(console, settings)

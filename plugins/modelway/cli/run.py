@@ -75,7 +75,7 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.cli._endpoints import serving_lines
     from modelway.cli._home_lock import only_one
     from modelway.cli._interrupts import interrupt_once
-    from modelway.cli._jobs_elsewhere import stop_jobs_elsewhere
+    from modelway.cli._jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
     from modelway.cli._leftovers import recorded_start
 
     settings = load_settings()
@@ -92,6 +92,7 @@ def run_model(args: argparse.Namespace) -> int:
         airflow.prepare()
         for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
             print(line)
+        tried = names_elsewhere(settings.home)
         log = _new_log(settings.home, args.model)
         try:
             return _run(args, spec, airflow, about, log)
@@ -101,7 +102,7 @@ def run_model(args: argparse.Namespace) -> int:
             return 130
         finally:
             # Of a run that came to its end there are none.
-            for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
+            for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment, but=tried):
                 print(f"modelway: {line}", file=sys.stderr)
 
 
