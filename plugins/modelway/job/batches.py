@@ -1,5 +1,7 @@
 """Whether requests to a frozen model may be joined into one batch."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,7 +11,7 @@ if TYPE_CHECKING:
 BATCH = "batch"
 
 
-def graph_batches(program: "onnx.ModelProto") -> tuple[bool, str]:
+def graph_batches(program: onnx.ModelProto) -> tuple[bool, str]:
     """Return whether every input and every output has the batch first, by the program's own dimensions, and why."""
     for kind, values in (("input", program.graph.input), ("output", program.graph.output)):
         for value in values:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Comparison:
     """How far an answer is from the expected one."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 OPTIONS = ("dynamic", "golden", "labels", "output_names", "rows", "score", "sizes", "unbatched")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Exported:
     """A module to freeze, with example inputs and the options that came with them."""
 

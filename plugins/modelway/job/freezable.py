@@ -1,5 +1,7 @@
 """Whether a module can be frozen, found out before the exporter is tried: its kind, its weights and its answers."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from modelway.job.inputs import Inputs
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
 
 
-def bare_module(module: "torch.nn.Module") -> "torch.nn.Module":
+def bare_module(module: torch.nn.Module) -> torch.nn.Module:
     """Return the network itself, on the CPU and in eval mode, without what only training wraps around it.
 
     :raises ValueError: it is TorchScript, or its weights are of a type that ONNX Runtime does not compute with
@@ -45,7 +47,7 @@ def bare_module(module: "torch.nn.Module") -> "torch.nn.Module":
     return module.cpu().eval()
 
 
-def answer_names(module: "torch.nn.Module", inputs: Inputs) -> list[str]:
+def answer_names(module: torch.nn.Module, inputs: Inputs) -> list[str]:
     """Return the names of what a module answers with to the example inputs.
 
     :raises ValueError: something cannot be an output, an input is changed, or the second answer is not the first
@@ -70,7 +72,7 @@ def answer_names(module: "torch.nn.Module", inputs: Inputs) -> list[str]:
     return list(first)
 
 
-def check_other_sizes(module: "torch.nn.Module", inputs: Inputs, program: "onnx.ModelProto") -> None:
+def check_other_sizes(module: torch.nn.Module, inputs: Inputs, program: onnx.ModelProto) -> None:
     """Compare the sizes of the program's outputs with those of the module's for inputs of other sizes.
 
     The exporter may fix a size of the example in an output though the input's may be any: torch's LSTM whose length is
@@ -97,7 +99,7 @@ def check_other_sizes(module: "torch.nn.Module", inputs: Inputs, program: "onnx.
                     )
 
 
-def _unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
+def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     """Return the network inside of what spreads it over devices, averages or compiles it."""
     import torch
 
@@ -111,13 +113,13 @@ def _unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
             return module
 
 
-def _computable(tensor: "torch.Tensor") -> bool:
+def _computable(tensor: torch.Tensor) -> bool:
     import torch
 
     return tensor.dtype in (torch.float16, torch.float32, torch.float64)
 
 
-def _close(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
     import torch
 
     return torch.allclose(one.double(), other.double(), rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)

@@ -34,7 +34,7 @@ OF_DEVICES = {"absolute": 1e-3, "relative": 1e-2}
 Score = Callable[[Mapping[str, Any], Any], Mapping[str, float]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Answered:
     """Real rows and the checkpoint's answers to them."""
 
@@ -170,7 +170,7 @@ def _metrics(score: Score, outputs: Arrays, labels: Any) -> dict[str, float]:
     return metrics
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FrozenRows:
     """What an unpacked archive has of real rows."""
 

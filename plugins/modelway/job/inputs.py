@@ -1,5 +1,7 @@
 """The example inputs of a model to freeze: by name, checked, and which of their dimensions may have any size."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +15,13 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Inputs:
     """The example inputs by the name of ``forward``'s argument."""
 
-    examples: "dict[str, torch.Tensor]"
+    examples: dict[str, torch.Tensor]
     """all that ``export`` gave"""
-    tensors: "dict[str, torch.Tensor]"
+    tensors: dict[str, torch.Tensor]
     """what the program is made with: 2 rows of the examples where all inputs have the batch first"""
     dimensions: dict[str, dict[int, str]]
     """by input, which dimensions may have any size, and their names; those of one name have one size"""
@@ -29,7 +31,7 @@ class Inputs:
         """The inputs' names in order."""
         return list(self.tensors)
 
-    def smaller(self) -> "dict[str, dict[str, torch.Tensor]]":
+    def smaller(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the inputs once more for each dimension of any size, without the last of its places."""
         named = {each for names in self.dimensions.values() for each in names.values()}
         return {
@@ -64,13 +66,13 @@ def named_inputs(exported: Exported) -> Inputs:
     return Inputs(examples=examples, tensors=two, dimensions=dimensions)
 
 
-def _without_last(tensor: "torch.Tensor", places: list[int]) -> "torch.Tensor":
+def _without_last(tensor: torch.Tensor, places: list[int]) -> torch.Tensor:
     for place in places:
         tensor = tensor.narrow(place, 0, max(1, tensor.shape[place] - 1))
     return tensor.contiguous()
 
 
-def _own_rows(tensors: "dict[str, torch.Tensor]") -> dict[str, dict[int, str]]:
+def _own_rows(tensors: dict[str, torch.Tensor]) -> dict[str, dict[int, str]]:
     """Return for each input the dimension of its own rows, where they are not as many in all: there is no batch.
 
     An input of one row keeps it: the exporter cannot distinguish one row from a fixed size.
@@ -87,11 +89,11 @@ def _own_rows(tensors: "dict[str, torch.Tensor]") -> dict[str, dict[int, str]]:
     return {name: {0: f"{name.lower()}_rows"} if count > 1 else {} for name, count in counts.items()}
 
 
-def _two_rows(tensor: "torch.Tensor") -> "torch.Tensor":
+def _two_rows(tensor: torch.Tensor) -> torch.Tensor:
     return tensor[[0, min(1, len(tensor) - 1)]]
 
 
-def _by_name(module: "torch.nn.Module", example: Any) -> "dict[str, torch.Tensor]":
+def _by_name(module: torch.nn.Module, example: Any) -> dict[str, torch.Tensor]:
     import torch
 
     parameters = inspect.signature(module.forward).parameters.values()
@@ -142,7 +144,7 @@ def _check_tensor(name: str, tensor: Any, *, batched: bool) -> None:
         raise ValueError(f"export: example input '{name}' is {datatype}, which requests cannot carry; {instead}")
 
 
-def _check_sizes(tensors: "dict[str, torch.Tensor]", dimensions: dict[str, dict[int, str]]) -> None:
+def _check_sizes(tensors: dict[str, torch.Tensor], dimensions: dict[str, dict[int, str]]) -> None:
     """Refuse examples of unlike sizes: repeating the smaller one would make up inputs that never were."""
     seen: dict[str, tuple[str, int, int]] = {}
     for name, named in dimensions.items():

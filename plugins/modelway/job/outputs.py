@@ -5,6 +5,8 @@ fields of a named tuple or dataclass; ``output`` for a tensor alone; ``output_0`
 What lies deeper is joined by ``_``: ``{"features": [a, b]}`` gives ``features_0`` and ``features_1``.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,7 +39,7 @@ DATATYPES = {
 NAME_LENGTH = 200
 
 
-def flat_outputs(answer: Any) -> dict[str, "torch.Tensor"]:
+def flat_outputs(answer: Any) -> dict[str, torch.Tensor]:
     """Return the tensors that ``forward`` answered with, by name, in the order of the program's outputs.
 
     None is left out, as ONNX leaves it out. The tensors are detached where they are parameters, and may be views.
@@ -117,7 +119,7 @@ def _name(key: Any) -> str:
     return name
 
 
-def _checked(name: str, leaf: Any) -> "torch.Tensor":
+def _checked(name: str, leaf: Any) -> torch.Tensor:
     import torch
 
     if not isinstance(leaf, torch.Tensor):

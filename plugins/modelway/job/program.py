@@ -1,5 +1,7 @@
 """The ONNX program of a torch module, with the names of its inputs and outputs."""
 
+from __future__ import annotations
+
 import itertools
 import logging
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _INNER = "model"
 
 
-def export_program(module: "torch.nn.Module", inputs: Inputs, *, outputs: Sequence[str]) -> "onnx_ir.Model":
+def export_program(module: torch.nn.Module, inputs: Inputs, *, outputs: Sequence[str]) -> onnx_ir.Model:
     """Export a module. The program's weights are the module's own memory, not copies.
 
     :param outputs: what the outputs are called, in the order of :func:`modelway.job.outputs.flat_outputs`
@@ -53,7 +55,7 @@ def export_program(module: "torch.nn.Module", inputs: Inputs, *, outputs: Sequen
     return program
 
 
-def _flat_module(module: "torch.nn.Module", names: Sequence[str]) -> "torch.nn.Module":
+def _flat_module(module: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
     """Wrap a module: inputs in order, and a flat tuple of the tensors that it answers with."""
     import torch
 
@@ -69,7 +71,7 @@ def _flat_module(module: "torch.nn.Module", names: Sequence[str]) -> "torch.nn.M
     return Flat().eval()
 
 
-def _name_values(program: "onnx_ir.Model", inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def _name_values(program: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Give inputs and outputs their names, the weights those of the author's module, and all others free ones."""
     import onnx_ir
 
@@ -98,7 +100,7 @@ def _name_values(program: "onnx_ir.Model", inputs: Sequence[str], outputs: Seque
         value.name = name
 
 
-def _values(program: "onnx_ir.Model") -> list["onnx_ir.Value"]:
+def _values(program: onnx_ir.Model) -> list[onnx_ir.Value]:
     """Return the values of a program's graph and of the graphs in its branches, each once."""
     import onnx_ir
 
@@ -111,7 +113,7 @@ def _values(program: "onnx_ir.Model") -> list["onnx_ir.Value"]:
     return found
 
 
-def strip_sources(program: "onnx.ModelProto") -> None:
+def strip_sources(program: onnx.ModelProto) -> None:
     """Take out stack traces and source paths: they leak, and make the bytes depend on the folder exported from."""
     program.doc_string = ""
     del program.metadata_props[:]

@@ -3,6 +3,8 @@
 Torch's own messages are screens long and name its insides; they stay in the log as the cause.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 import sysconfig
@@ -36,7 +38,7 @@ _INSTEAD = {
 
 
 def no_program(
-    error: Exception, module: "torch.nn.Module", examples: tuple[Any, ...], shapes: tuple[Any, ...]
+    error: Exception, module: torch.nn.Module, examples: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> ValueError:
     """Return what to say where torch could not make a program of a module, in one line."""
     chain = list(_chain(error))
@@ -68,7 +70,7 @@ def no_program(
 
 
 def fixed_size(
-    dimension: str, module: "torch.nn.Module", examples: tuple[Any, ...], shapes: tuple[Any, ...], *, needs: str = ""
+    dimension: str, module: torch.nn.Module, examples: tuple[Any, ...], shapes: tuple[Any, ...], *, needs: str = ""
 ) -> ValueError:
     """Return what to say where the code works with some sizes alone of a dimension that is to have any."""
     return ValueError(
@@ -78,7 +80,7 @@ def fixed_size(
     )
 
 
-def uncomputable(program: "onnx_ir.Model", run: Callable[[], Any]) -> ValueError | None:
+def uncomputable(program: onnx_ir.Model, run: Callable[[], Any]) -> ValueError | None:
     """Return what to say of the first operator that computes with numbers ONNX Runtime does not compute with.
 
     :param run: runs the module, to find the line
@@ -101,7 +103,7 @@ def _has_kind(kind: str, _: list[Any], answer: Any) -> bool:
     return kind in str(getattr(answer, "dtype", ""))
 
 
-def changed_input(name: str, tensor: "torch.Tensor", run: Callable[[], Any]) -> ValueError:
+def changed_input(name: str, tensor: torch.Tensor, run: Callable[[], Any]) -> ValueError:
     """Return what to say where forward writes into an input.
 
     :param run: runs the module again with ``tensor``, to find the line
@@ -144,7 +146,7 @@ def _needs(text: str) -> str:
 
 
 def _size_frames(
-    module: "torch.nn.Module", examples: tuple[Any, ...], shapes: tuple[Any, ...]
+    module: torch.nn.Module, examples: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> list[traceback.FrameSummary]:
     """Return the frames in which the code was found to allow some sizes alone; the module is traced again for them."""
     import torch
@@ -173,7 +175,7 @@ def _size_frames(
 
 
 def _operator_frames(
-    name: str, module: "torch.nn.Module", examples: tuple[Any, ...], shapes: tuple[Any, ...]
+    name: str, module: torch.nn.Module, examples: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> list[traceback.FrameSummary]:
     """Return the frames in which the model uses an operator; the module is traced again for them."""
     import torch

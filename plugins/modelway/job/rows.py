@@ -28,7 +28,7 @@ MOST_BYTES = 64 << 20
 FOLDER = "rows"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RealRows:
     """Whole rows of all inputs, with what is known of them."""
 

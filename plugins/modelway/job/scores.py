@@ -97,7 +97,7 @@ FORMS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Origin:
     """Which output the scores of an evaluation are, and in what form."""
 

@@ -4,6 +4,8 @@ Every such file of the job is written here. ``safetensors.numpy.save`` writes th
 view comes back with other numbers, and what lies beside it in memory reaches the file. It also needs all bytes at once.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -27,17 +29,17 @@ _ORDER = list(_NAMES)
 _ALIGNMENT = 8
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Later:
     """A tensor that is read when it is written, so that not all of them are in memory at once."""
 
     dtype: str
     """numpy's name of its type"""
     shape: tuple[int, ...]
-    read: "Callable[[], numpy.ndarray[Any, Any]]"
+    read: Callable[[], numpy.ndarray[Any, Any]]
 
 
-def write_tensors(path: Path, tensors: "Mapping[str, numpy.ndarray[Any, Any] | Later]") -> dict[str, tuple[int, int]]:
+def write_tensors(path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | Later]) -> dict[str, tuple[int, int]]:
     """Write tensors by name, whole or not at all; return where each begins in the file and its length, in bytes.
 
     :raises ValueError: the format has no type for a tensor, or a tensor is not what it was said to be
@@ -64,7 +66,7 @@ def write_tensors(path: Path, tensors: "Mapping[str, numpy.ndarray[Any, Any] | L
     return {name: (base + begin, end - begin) for name, (begin, end) in places.items()}
 
 
-def _contiguous(array: "numpy.ndarray[Any, Any]") -> "numpy.ndarray[Any, Any]":
+def _contiguous(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
     """Return the array's own bytes, row by row and little-endian, as one flat array of bytes."""
     import numpy
 
@@ -80,7 +82,7 @@ def _rank(name: str, kind: str) -> int:
     return _ORDER.index(kind)
 
 
-def _kind(tensor: "numpy.ndarray[Any, Any] | Later") -> str:
+def _kind(tensor: numpy.ndarray[Any, Any] | Later) -> str:
     return tensor.dtype if isinstance(tensor, Later) else str(tensor.dtype.name)
 
 

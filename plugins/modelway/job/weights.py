@@ -1,5 +1,7 @@
 """The weights of an ONNX program as safetensors beside it, and what the tensors are."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +24,8 @@ FILE = "model.safetensors"
 
 
 def split_weights(
-    program: "onnx_ir.Model", folder: Path, *, learned: set[str]
-) -> tuple["onnx.ModelProto", list[dict[str, Any]]]:
+    program: onnx_ir.Model, folder: Path, *, learned: set[str]
+) -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
     """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return the program and what the tensors are.
 
     One tensor at a time is copied, and the program returned holds none of the large ones.
@@ -61,7 +63,7 @@ def split_weights(
     return proto, [described[name] for name in sorted(described)]
 
 
-def summary(array: "numpy.ndarray[Any, Any]") -> dict[str, Any]:
+def summary(array: numpy.ndarray[Any, Any]) -> dict[str, Any]:
     """Return count, Euclidean norm, mean, (population) deviation, least and greatest value of a tensor.
 
     To nine digits: how a machine adds up changes the last ones, and equal tensors are to give equal bytes.

@@ -1,5 +1,7 @@
 """Whether a zip archive may be unpacked: inspected before its first member is."""
 
+from __future__ import annotations
+
 import os
 import zipfile
 from collections import Counter
