@@ -9,7 +9,7 @@ from modelway.job.comparison import Comparison, compare
 from modelway.job.frozen_rows import FrozenRows, joined_answers
 from modelway.job.joining import Arrays, Model, evenly, pick_rows, row_count
 from modelway.job.scores import Origin, metrics_of
-from modelway.job.verify import DO, VerificationError
+from modelway.job.verify import AnswersDiffer, VerificationError
 
 #: other sizes of batches to give the rows in, where rows do not depend on one another
 OTHER_SIZE = 7
@@ -42,7 +42,7 @@ def compare_rows(model: Model, rows: FrozenRows, *, batches: bool, tolerance: Ma
                 raise VerificationError(f"output '{name}' has no answer for each of {len(order)} real rows")
             found = compare(answers[name], expected[list(order)], **tolerance)
             if found.reason:
-                raise VerificationError(_mismatch(name, found, order=order, size=size, source=rows.about["source"]))
+                raise AnswersDiffer(_mismatch(name, found, order=order, size=size, source=rows.about["source"]))
             largest = max(largest, found.largest)
     return largest
 
@@ -52,7 +52,7 @@ def _mismatch(name: str, found: Comparison, *, order: Any, size: int, source: st
     batches = "one at a time" if size == 1 else f"in batches of {size}"
     return (
         f"output '{name}' on {found.mismatched} of {len(order)} real rows (from {source}, given {batches}) is not what "
-        f"the checkpoint answered: it {found.reason}{row}. {DO}"
+        f"the checkpoint answered: it {found.reason}{row}"
     )
 
 

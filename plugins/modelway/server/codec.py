@@ -199,7 +199,8 @@ def _check_lengths(signature: Signature, shapes: _Shapes, max_rows: int | None) 
     if max_rows is not None and signature.has_rows:
         rows = max(shape[0] for _, shape in shapes.values())
         if rows > max_rows:
-            raise Refusal(413, f"{rows} rows in one request, the limit is {max_rows}: send them in several requests")
+            do = "send them in several requests" if signature.batches else "the model takes no more at a time here"
+            raise Refusal(413, f"{rows} rows in one request, the limit is {max_rows}: {do}")
 
 
 def _input(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], blocks: _Blocks) -> Array:
