@@ -139,7 +139,7 @@ def _advice(folder: Path) -> str:
         return "Compare the module in eval mode with the program of it that torch.onnx.export makes, on these inputs"
     return (
         f"torch may answer otherwise in eval mode than the program that it exports does: nn.{fast[0]} with a padding "
-        "mask does so unless nn.TransformerEncoder is made with enable_nested_tensor=False, or the model's Python calls "
+        "mask does so unless the encoder is made with enable_nested_tensor=False, or the model's Python calls "
         "torch.backends.mha.set_fastpath_enabled(False) when it is imported"
     )
 
