@@ -89,3 +89,10 @@ def test_what_is_left_out_and_why_requests_are_not_joined_is_said() -> None:
         "served = evaluated on 397 rows, of 50,000 that were evaluated, loss 0.125 (evaluated 0.125), differs by at "
         "most 4.8e-06, requests are not joined: output 'y' is a single number"
     )
+
+
+def test_a_metric_of_other_rows_than_evaluates_is_shown_beside_it() -> None:
+    returned = {**ON_ROWS, "metric": {**ON_ROWS["metric"], "returned": 0.5}}
+    assert "loss 0.125 (evaluated 0.125), evaluate returned 0.5 on its own rows" in verified_text(returned)
+    same = {**ON_ROWS, "metric": {**ON_ROWS["metric"], "returned": 0.1250001}}
+    assert "returned" not in verified_text(same)

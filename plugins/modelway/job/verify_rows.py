@@ -84,7 +84,8 @@ def compare_metrics(
     if not known:
         return None
     name = metric if metric in known else next(iter(known))
-    return {"name": name, "evaluated": known[name][0], "served": known[name][1]}
+    # A metric of the author's own function is of the rows that export gave, evaluate's may be of others.
+    return {"name": name, "evaluated": known[name][0], "served": known[name][1], "returned": evaluated.get(name)}
 
 
 #: metrics by name: as evaluated, of the frozen model, and of the checkpoint's answers in the archive

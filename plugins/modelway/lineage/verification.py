@@ -1,5 +1,6 @@
 """What a version was verified on, in words: the mark that stands wherever a version is shown."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,9 @@ def verified_text(verification: Mapping[str, Any] | None) -> str:
         parts.append(f"of {rows_of:,} that were evaluated")
     if metric := verification.get("metric"):
         parts.append(f"{metric['name']} {metric['served']:.4g} (evaluated {metric['evaluated']:.4g})")
+        returned = metric.get("returned")
+        if returned is not None and not math.isclose(returned, metric["evaluated"], rel_tol=0.01, abs_tol=1e-6):
+            parts.append(f"evaluate returned {returned:.4g} on its own rows")
     if (largest := verification.get("max_abs_difference")) is not None:
         parts.append(f"differs by at most {largest:.1e}")
     if verification.get("batches") is False:

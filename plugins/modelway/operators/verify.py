@@ -32,7 +32,7 @@ class VerifyModelOperator(JobOperator):
 
     Returns ``{members, sizes, calls, batches, batches_reason, rows, rows_of, rows_from, metric, max_abs_difference,
     tolerance, gates}``: how many golden inputs and real rows the frozen model answered as its checkpoint did, and
-    ``metric``, ``{name, evaluated, served}``, where it could be computed again; see docs/verification.md.
+    ``metric``, ``{name, evaluated, served, returned}``, where it could be computed again; see docs/verification.md.
     """
 
     template_fields: Sequence[str] = (
