@@ -167,5 +167,5 @@ def test_a_full_disk_leaves_nothing_behind(models, monkeypatch, capsys):
 
     monkeypatch.setattr(Path, "write_text", full)
     assert main(["new", "rings"]) == 1
-    assert "the folder cannot be written (No space left on device)" in capsys.readouterr().err
+    assert f"{models}: no space left on the device. Free some" in capsys.readouterr().err
     assert os.listdir(models) == []
