@@ -82,7 +82,7 @@ def test_the_end_of_a_demo_leaves_what_served_before_it_began(settings, endpoint
     endpoint.apply(other)
     try:
         for others, stopped in (({"other"}, [True, False]), ((), [True, True])):
-            demo._stop(settings, SimpleNamespace(stop=lambda: None), others=others)
+            demo._stop(settings, SimpleNamespace(stop=lambda: None, environment={}), others=others)
             assert [endpoint.status(name).stopped for name in (demo.MODEL, "other")] == stopped
     finally:
         endpoint.delete("other")

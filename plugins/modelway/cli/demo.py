@@ -74,7 +74,9 @@ def demo(args: argparse.Namespace) -> int:
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
                 outlived = _stop(settings, airflow, others=others, tried=tried)
-            _say_what_is_left(console, settings, outlived)
+            # What the demo ended with matters more.
+            with suppress(ModelwayError):
+                _say_what_is_left(console, settings, outlived)
 
 
 def _see_its_model() -> None:
