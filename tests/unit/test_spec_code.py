@@ -95,3 +95,29 @@ def test_a_broken_link_in_place_of_the_code_is_named(tmp_path: Path) -> None:
     (tmp_path / "m" / "m.py").symlink_to(tmp_path / "gone.py")
     found = code_problems({"model": "m"}, folder=tmp_path / "m")
     assert [problem.what for problem in found] == ["the file cannot be read: no such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("imports", "beside"),
+    [
+        ("import sklearn, torch", ""),
+        ("import sklearn\nfrom transformers import AutoModel", ""),
+        ("import sklearn\nfrom network import Net", "import torch"),
+        ("import numpy", ""),
+        ("import sklearn\nimport network", "this is no Python"),
+    ],
+    ids=["torch", "unknown", "beside", "none", "unreadable"],
+)
+def test_another_framework_is_refused_only_where_nothing_can_bring_torch(
+    imports: str, beside: str, tmp_path: Path
+) -> None:
+    code = f"{imports}\ndef train(job): ...\ndef evaluate(job, checkpoint): ...\ndef export(job, checkpoint): ...\n"
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    (folder / "digits.py").write_text(code)
+    (folder / "network.py").write_text(beside)
+    assert code_problems({"model": "digits"}, folder=folder) == []
+    (folder / "digits.py").write_text(code.replace(imports, "import sklearn, joblib"))
+    (folder / "network.py").write_text("import xgboost")
+    (problem,) = code_problems({"model": "digits"}, folder=folder)
+    assert "imports sklearn and no torch" in str(problem)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelway.spec.files import read_bytes
+from modelway.spec.frameworks import framework_problem
 from modelway.spec.model import default_code
 from modelway.spec.problems import Problem, Refusal, shown
 
@@ -48,7 +49,9 @@ def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
         return [refusal.problem(file=file)]
     bound = _Bound()
     _collect(tree.body, bound)
-    return [problem for name in needed_functions(data) if (problem := _check(name, bound, file))]
+    problems = [problem for name in needed_functions(data) if (problem := _check(name, bound, file))]
+    other = framework_problem(tree, file=file)
+    return [*problems, other] if other else problems
 
 
 def needed_functions(data: Mapping[str, Any]) -> tuple[str, ...]:
