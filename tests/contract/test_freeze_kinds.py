@@ -14,6 +14,9 @@ from safetensors.numpy import load_file
 
 from tests.job_folders import write_job
 
+# torch exports tens of modules in one process, beside other tests.
+pytestmark = pytest.mark.timeout(600)
+
 PLUGINS = Path(__file__).parents[2] / "plugins"
 HEAD = """
 import collections, dataclasses
@@ -339,7 +342,7 @@ def freeze_all(root, kinds):
         [sys.executable, "-W", "ignore", "-c", FREEZE_ALL, *map(str, folders.values())],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PLUGINS), "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        timeout=280,
+        timeout=580,
     )
     return folders
 

@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.job_folders import write_job
+
+# Slow beside other tests.
+pytestmark = pytest.mark.timeout(600)
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 #: 160 MB of weights: linear layers, whose bytes the program shares, and an LSTM, whose gates ONNX has in another order
@@ -65,7 +70,7 @@ def test_freezing_needs_at_most_two_and_a_half_bytes_for_each_byte_of_weights(tm
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PLUGINS), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=580,
     )
     line = next((line for line in done.stdout.splitlines() if line.startswith("MEASURED")), "")
     assert line, done.stderr

@@ -21,6 +21,9 @@ from safetensors.numpy import load_file, save_file
 
 from tests.job_folders import write_job
 
+# torch exports tens of modules in one process, beside other tests.
+pytestmark = pytest.mark.timeout(600)
+
 PLUGINS = Path(__file__).parents[2] / "plugins"
 TOLERANCE = {"absolute": 1e-4, "relative": 1e-3}
 HEAD = """
@@ -162,7 +165,7 @@ def python(*words):
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=580,
     )
 
 
