@@ -53,6 +53,7 @@ BEYOND_A_SCHEMA = {
     ),
     *(
         "metric-names",
+        "no-torch",
         "Folder",
         "template-ds",
         "torch",
