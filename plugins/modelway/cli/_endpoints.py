@@ -2,8 +2,9 @@
 
 import sys
 
-from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
+from modelway.endpoints.base import Endpoint, EndpointStatus
 from modelway.errors import ModelwayError, UnknownModel
+from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
 
 TARGET = "local"
@@ -11,12 +12,7 @@ TARGET = "local"
 
 def open_local(settings: Settings) -> Endpoint:
     """Return the port to this machine's endpoints."""
-    return load_endpoint(
-        TARGET,
-        root=settings.endpoint_root,
-        username=settings.registry_login,
-        password=settings.registry_password,
-    )
+    return open_endpoint(TARGET, settings)
 
 
 def local_endpoints(settings: Settings) -> list[EndpointStatus]:

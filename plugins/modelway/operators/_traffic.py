@@ -1,12 +1,11 @@
-"""What deploy and promote share: the endpoint they are about, and a look at its split."""
+"""What deploy and promote share: whether traffic may move, and the split of an endpoint, read and recorded."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
-from modelway.hooks.settings import Settings
+from modelway.endpoints.base import EndpointStatus
 
 if TYPE_CHECKING:
     from modelway.lineage.store import LineageStore
@@ -19,16 +18,6 @@ def refuse_held(version: Mapping[str, Any]) -> None:
     """
     if version.get("held"):
         raise AirflowSkipException(version["held"])
-
-
-def endpoint_of(target: str, settings: Settings) -> Endpoint:
-    """Return the endpoint port of a target."""
-    return load_endpoint(
-        target,
-        root=settings.endpoint_root,
-        username=settings.registry_login,
-        password=settings.registry_password,
-    )
 
 
 def weights_of(status: EndpointStatus | None) -> Mapping[int, int]:

@@ -13,13 +13,14 @@ from modelway.artifacts.store import Artifact
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
 from modelway.operators._checks import Checks
 from modelway.operators._predictor import breaking_changes, golden_difference, harmless_changes, read_signature
-from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, stable_of, weights_of
+from modelway.operators._traffic import record_traffic, refuse_held, stable_of, weights_of
 
 
 class DeployModelOperator(ModelwayOperator):
@@ -89,7 +90,7 @@ class DeployModelOperator(ModelwayOperator):
         refuse_held(self.version)
         settings = settings_from_airflow()
         store = open_store(settings.lineage_url)
-        endpoint = endpoint_of(self.target, settings)
+        endpoint = open_endpoint(self.target, settings)
         model, number, run = self.version["model"], int(self.version["version"]), run_key(context)
         rollout = store.rollout(model, run)
         current = endpoint.status(model)

@@ -10,13 +10,14 @@ from airflow.sdk import Context
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import open_lineage
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
 from modelway.operators._checks import Checks
-from modelway.operators._traffic import endpoint_of, record_traffic, refuse_held, weights_of
+from modelway.operators._traffic import record_traffic, refuse_held, weights_of
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -134,13 +135,13 @@ class PromoteModelOperator(ModelwayOperator):
             time.sleep(min(0.2, max(0.0, until - time.time())))
 
     def _status(self, settings: Settings) -> EndpointStatus:
-        status = endpoint_of(self.deployment["target"], settings).status(self.deployment["endpoint"])
+        status = open_endpoint(self.deployment["target"], settings).status(self.deployment["endpoint"])
         if status is None:
             raise EndpointNotReady("the endpoint is gone", where=self.deployment["endpoint"], do="Trigger a new run")
         return status
 
     def _counts(self, settings: Settings) -> dict[str, dict[str, Any]]:
-        metrics = endpoint_of(self.deployment["target"], settings).metrics(self.deployment["endpoint"])
+        metrics = open_endpoint(self.deployment["target"], settings).metrics(self.deployment["endpoint"])
         return {
             str(version): {"requests": each.requests, "errors": each.errors, "since": each.since}
             for version, each in metrics.items()
@@ -154,7 +155,7 @@ class PromoteModelOperator(ModelwayOperator):
         weights = {rollout.version: weight}
         if (stable := rollout.detail["stable"]) is not None:
             weights[int(stable)] = 100 - weight
-        status = endpoint_of(self.deployment["target"], settings).set_weights(rollout.endpoint, weights)
+        status = open_endpoint(self.deployment["target"], settings).set_weights(rollout.endpoint, weights)
         self.log.info("version %d now gets %d %% of the requests", rollout.version, weight)
         self._record_weights(context, store, status)
         restarts = _restarts(status, rollout.version)
@@ -209,7 +210,7 @@ class PromoteModelOperator(ModelwayOperator):
         status = self._status(settings)
         only = next(predictor for predictor in status.predictors if predictor.version == number)
         store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
-        status = endpoint_of(self.deployment["target"], settings).apply(
+        status = open_endpoint(self.deployment["target"], settings).apply(
             EndpointSpec(
                 name=status.name,
                 model=model,

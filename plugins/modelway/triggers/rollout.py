@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from modelway.endpoints.base import load_endpoint
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
 from modelway.lineage.record import RolloutRecord
 
@@ -71,7 +71,7 @@ def abort_rollout(
     # Closed first: whatever happens to the endpoint below, no retry goes on with it.
     rollout = replace(rollout, state="aborted", detail={**rollout.detail, "reason": reason})
     store.save_rollout(rollout, actor=actor)
-    port = load_endpoint(target, root=settings.endpoint_root)
+    port = open_endpoint(target, settings)
     status = port.status(endpoint)
     stable = rollout.detail.get("stable")
     if status is not None and stable in {predictor.version for predictor in status.predictors}:
