@@ -45,9 +45,9 @@ def write_evidence(
                 "rows, and record no inputs in evaluate"
             )
         rows = rows.fitting(arrays, dynamic=exported.dynamic)
-    elif not batched:
+    elif not batched and graph[0]:
         sizes = ", ".join(f"{name} {len(array) if array.ndim else 'none'}" for name, array in arrays.items())
-        graph = (False, graph[1]) if not graph[0] else (False, f"not every input has the batch first; rows: {sizes}")
+        graph = (False, f"not every input has the batch first; rows: {sizes}")
     joins = proven_batches(model, graph, arrays, rows.inputs if rows else None)
     if rows is not None:
         answered = answer_rows(model, rows, apart=joins[0])

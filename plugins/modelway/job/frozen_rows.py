@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,13 +179,6 @@ class FrozenRows:
     labels: Any
     scores: Any
     about: Mapping[str, Any]
-
-    @property
-    def rows(self) -> RealRows:
-        """The rows as the evaluation had them."""
-        about = self.about
-        known = {"source": about["source"], "of": about["of"], "metrics": about["metrics"]}
-        return replace(RealRows(inputs=self.inputs, labels=self.labels, scores=self.scores, source="", of=0), **known)
 
 
 def read_rows(folder: Path) -> FrozenRows | None:
