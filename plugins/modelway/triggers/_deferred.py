@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modelway.backends.base import Handle
+from modelway.triggers._note_file import write_note
 from modelway.triggers._task_state import GOES_ON
 
 #: a note younger than this is left alone: the worker that made it may not have deferred its task yet
@@ -46,12 +47,7 @@ class DeferredJob:
 
 def note(home: Path, job: DeferredJob) -> None:
     """Write the job down; where that cannot be, the job is only harder to find when all else fails."""
-    with contextlib.suppress(OSError):
-        path = _path(home, job.follower)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(asdict(job)))
-        beside.replace(path)
+    write_note(_path(home, job.follower), asdict(job))
 
 
 def noted(home: Path, follower: str) -> DeferredJob | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modelway.backends.base import Handle
 from modelway.backends.local import MARK
+from modelway.triggers._note_file import write_note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +27,7 @@ def record_started(home: Path, job: StartedJob) -> None:
     """Record a job, where a command started this process; where that cannot be, the job is only harder to find."""
     if not os.environ.get(MARK) or job.handle.backend == "local":
         return
-    with contextlib.suppress(OSError):
-        path = _path(home, job.handle)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(asdict(job)))
-        beside.replace(path)
+    write_note(_path(home, job.handle), asdict(job))
 
 
 def forget_started(home: Path, handle: Handle) -> None:
