@@ -269,6 +269,7 @@ def test_the_jobs_part_of_the_library_is_copied_once(backend, submit, tmp_path):
     modules = sorted(path.relative_to(runner).as_posix() for path in runner.rglob("*.py"))
     assert modules[0] == "modelway/__init__.py"
     assert all(name.startswith("modelway/job/") for name in modules[1:])
+    assert {"modelway/job/agent/__main__.py", "modelway/job/freezing/freeze.py"} <= set(modules)
 
 
 @pytest.fixture
