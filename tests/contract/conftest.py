@@ -11,7 +11,7 @@ from tests.docker_engine import remove_all, require_engine
 from tests.job_folders import store_code
 from tests.kubernetes_cluster import PYTHON_IMAGE, node_storage, own_namespace, require_cluster
 
-#: what needs more than this machine's processes; `make test` runs it in a lane of its own
+#: what needs more than this machine's processes; `make test` runs it in a step of its own
 ELSEWHERE = ("docker", "kubernetes")
 #: its own tests hold it to the same promises: what they need of a cluster takes longer than an engine's
 OWN_SUITE = ("kubernetes",)

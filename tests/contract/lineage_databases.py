@@ -27,7 +27,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the databases; `make test` runs those of the contracts in another lane."""
+    """Mark what needs the databases; `make test` runs those of the contracts in another step."""
     for item in items:
         if {"url", "lineage_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.database)

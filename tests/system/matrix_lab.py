@@ -26,11 +26,11 @@ from modelway.errors import EndpointNotReady, ModelwayError
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 #: starts the cluster, and its API server when that was killed
-CLUSTER = REPOSITORY.parent / "shared" / "cluster" / "cluster"
+CLUSTER = Path(os.environ.get("CLUSTER_SCRIPT") or REPOSITORY.parent / "shared" / "cluster" / "cluster")
 MATRIX = HERE / "matrix"
 #: what tells Airflow's parts of one another's death, in seconds instead of minutes
 IMPATIENT = {
-    "CORE__PARALLELISM": "16",
+    "CORE__PARALLELISM": "24",
     "CORE__KILLED_TASK_CLEANUP_TIME": "20",
     "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
@@ -45,13 +45,15 @@ IMPATIENT = {
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
 }
 PATIENCE_SECONDS = 4
+#: of a list of Airflow's API
+NEWEST = {"limit": 100, "order_by": "-run_after"}
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float, what: Callable[[], str]) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float, what: Callable[[], str], pause: float = 0.2) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} seconds: {what()}"
-        time.sleep(0.2)
+        time.sleep(pause)
     return value
 
 
@@ -123,29 +125,38 @@ class MatrixLab:
             return None
         return found[0] if found else None
 
-    def state(self, cell: str) -> str | None:
-        task = self.task(cell)
-        return task.state if task else None
-
-    def run_state(self, cell: str) -> str | None:
+    def states(self) -> dict[str, str | None]:
+        """Return the state of each run's task, in one request; nothing while Airflow's API is unavailable."""
         try:
-            return self.api.run_state(self.dag_of[cell], cell)
+            found = self.api.call("GET", "/dags/~/dagRuns/~/taskInstances", params=NEWEST)
         except ModelwayError:
-            return None
+            return {}
+        return {each["dag_run_id"]: each["state"] for each in found["task_instances"]}
 
-    def unfinished(self, cell: str) -> list[str]:
-        """Return what the backend and the machine have left of the cell's job."""
-        left = [handle.name for handle in self.backend.unfinished(run=self.run_name(cell))]
+    def run_states(self) -> dict[str, str]:
+        """Return the state of each run, in one request; nothing while Airflow's API is unavailable."""
+        try:
+            found = self.api.call("GET", "/dags/~/dagRuns", params=NEWEST)
+        except ModelwayError:
+            return {}
+        return {each["dag_run_id"]: each["state"] for each in found["dag_runs"]}
+
+    def unfinished(self, cells: Iterable[str]) -> dict[str, list[str]]:
+        """Return what the backend and the machine have left of each cell's job."""
         # In a container the folder's path begins elsewhere.
-        place = f"/held/{names.slug(self.run_name(cell))}/"
+        places = {cell: f"/held/{names.slug(self.run_name(cell))}/" for cell in cells}
+        left = {cell: [each.name for each in self.backend.unfinished(run=self.run_name(cell))] for cell in places}
         for process in psutil.process_iter(["cmdline"]):
-            if place in " ".join(process.info["cmdline"] or ()):
-                left.append(f"process {process.pid}")
+            words = " ".join(process.info["cmdline"] or ())
+            for cell, place in places.items():
+                if place in words:
+                    left[cell].append(f"process {process.pid}")
         return left
 
     def log(self, cell: str) -> str:
         """Return what is known of a cell, with the ends of the logs of all tries."""
-        told = [f"run {self.run_state(cell)}, {self.task(cell)}, told {self.told(cell)}, submits {self.submits(cell)}"]
+        state = f"run {self.run_states().get(cell)}, {self.task(cell)}"
+        told = [f"{state}, told {self.told(cell)}, submits {self.submits(cell)}"]
         folder = self.airflow.folder / "logs" / f"dag_id={self.dag_of[cell]}" / f"run_id={cell}" / "task_id=train"
         for path in sorted(folder.glob("attempt=*")):
             told += [f"--- {path.name}", path.read_text(errors="replace")[-3000:]]

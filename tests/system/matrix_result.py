@@ -47,7 +47,7 @@ def finished(lab: MatrixLab, cell: str, *, fault: str, step: str, seconds: float
         problems.append("two ran at once")
     if lab.starts(cell) > most_starts:
         problems.append("it was started again")
-    if left := lab.unfinished(cell):
+    if left := lab.unfinished([cell])[cell]:
         problems.append(f"left: {', '.join(left)}")
     made = lab.xcom(cell) if task.state == "success" else None
     if not problems and [each["step"] for each in made or ()] != [1, 2]:

@@ -1,7 +1,6 @@
 """Whatever is killed, at whatever step: one job runs to its end, none is left, the task is right."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -14,10 +13,10 @@ from matrix_lab import (
     matrix_lab,
     require_killable_cluster,
     restart_kubernetes_api,
-    wait_for,
 )
 from matrix_places import on_the_cluster, on_this_machine
-from matrix_result import Result, finished, rows, stopped
+from matrix_result import Result, rows
+from matrix_walk import Cell, walk
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -27,10 +26,6 @@ STEPS = ("before-submit", "after-submit", "following", "deferred", "ended", "col
 IN_WORKER = ("before-submit", "after-submit", "following", "collecting")
 #: where the jobs run: on the cluster where there is one
 BACKEND = os.environ.get("MATRIX_BACKEND") or ("kubernetes" if os.environ.get("KUBECONFIG") else "local")
-POSITION_SECONDS = 120.0
-FINISH_SECONDS = 180.0
-#: in this time nothing is left of a job that a user has stopped
-STOP_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -53,56 +48,6 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixLab]:
         yield stack.enter_context(matrix_lab(root, place=place))
 
 
-def position(lab: MatrixLab, cells: dict[str, str]) -> None:
-    """Wait until each run stands at its step."""
-
-    def missing() -> list[str]:
-        return [cell for cell, step in cells.items() if not stands(cell, step)]
-
-    def stands(cell: str, step: str) -> bool:
-        if step == "deferred":
-            return lab.state(cell) == "deferred" and lab.starts(cell) > 0 and lab.followers(cell) > 1
-        if step in ("ended", "collecting") and lab.state(cell) == "deferred":
-            lab.let_end(cell)
-        return lab.reached(cell, step) is not None
-
-    wait_for(lambda: not missing(), seconds=POSITION_SECONDS, what=lambda: lab.logs(missing()))
-
-
-def walk(
-    lab: MatrixLab,
-    faults: dict[str, tuple[str, ...]],
-    strike: Callable[[dict[str, str]], None],
-    *,
-    again_seconds: float = 0.0,
-) -> list[Result]:
-    """Bring runs to all steps, let the fault strike once, let them go on, and look at how each ended.
-
-    :param again_seconds: how long jobs run on at most, for a second try of the task to find them running
-    """
-    cells = {f"{fault}.{step}".replace(" ", "-"): (fault, step) for fault, steps in faults.items() for step in steps}
-    steps = {cell: step for cell, (_, step) in cells.items()}
-    for cell, step in steps.items():
-        lab.start(cell, hold=None if step == "deferred" else step)
-    position(lab, steps)
-    struck = time.monotonic()
-    strike(steps)
-    for cell, step in steps.items():
-        lab.release(cell, step)
-    seconds: dict[str, float] = {}
-
-    def over() -> bool:
-        for cell in cells.keys() - seconds.keys():
-            if len(lab.submits(cell)) > 1 or time.monotonic() > struck + again_seconds:
-                lab.let_end(cell)
-            if lab.run_state(cell) in ("success", "failed"):
-                seconds[cell] = time.monotonic() - struck
-        return len(seconds) == len(cells)
-
-    wait_for(over, seconds=FINISH_SECONDS, what=lambda: lab.logs(cells.keys() - seconds.keys()))
-    return [finished(lab, cell, fault=fault, step=step, seconds=seconds[cell]) for cell, (fault, step) in cells.items()]
-
-
 def well(results: list[Result], table: list[Result]) -> None:
     """Add the results to the table; none may have a problem."""
     table += results
@@ -110,21 +55,86 @@ def well(results: list[Result], table: list[Result]) -> None:
     assert [(result.fault, result.step, result.problems) for result in bad] == []
 
 
-def test_a_killed_task_process_or_worker_loses_no_job(matrix, table):
-    def strike(cells: dict[str, str]) -> None:
-        for cell, step in cells.items():
-            pid = matrix.reached(cell, step)
-            kill_worker(pid) if cell.startswith("worker") else kill_task_process(pid)
+SITUATIONS = ("running", "deferred", "without triggerer")
+LIMIT = "limit of the run's time"
+ACTIONS: dict[str, Callable[[MatrixLab, str], None]] = {
+    "mark failed": lambda lab, cell: lab.mark(cell, "failed"),
+    "mark success": lambda lab, cell: lab.mark(cell, "success"),
+    "delete the run": lambda lab, cell: lab.delete(cell),
+    LIMIT: lambda lab, cell: None,
+    "clear": lambda lab, cell: lab.clear(cell),
+}
+#: what ends one process of a task, and how long its job runs on for the next attempt
+PROCESSES: dict[str, tuple[Callable[[int], None], float]] = {
+    "task process": (kill_task_process, 30),
+    "worker": (kill_worker, 30),
+    "SIGTERM to the worker": (end_worker, 0),
+}
 
-    well(walk(matrix, {"task process": IN_WORKER, "worker": IN_WORKER}, strike, again_seconds=30), table)
+
+def killed_at_each_step(fault: str) -> list[Cell]:
+    """Return a run per step of a worker, whose process is killed there."""
+    kill, again_seconds = PROCESSES[fault]
+
+    def strike(lab: MatrixLab, cell: str) -> None:
+        kill(reached(lab, cell))
+
+    return [Cell(fault=fault, column=step, step=step, strike=strike, again_seconds=again_seconds) for step in IN_WORKER]
 
 
-def test_a_worker_that_is_told_to_end_leaves_its_job_running(matrix, table):
-    def strike(cells: dict[str, str]) -> None:
-        for cell, step in cells.items():
-            end_worker(matrix.reached(cell, step))
+def reached(lab: MatrixLab, cell: str) -> int:
+    """Return the process that stands at the one step that its run stops at."""
+    (path,) = (lab.seam / cell).glob("*.reached")
+    return int(path.read_text())
 
-    well(walk(matrix, {"SIGTERM to the worker": IN_WORKER}, strike), table)
+
+def ended_by_a_user(situation: str) -> list[Cell]:
+    """Return a run per action of a user; what is cleared has a job again."""
+    step = "following" if situation == "running" else "deferred"
+    again = {"again_seconds": None, "most_starts": 2}
+    return [
+        Cell(
+            fault=action,
+            column=situation,
+            step=step,
+            strike=act,
+            ends=action != "clear",
+            released=action != LIMIT,
+            dag_id="matrix-timeout" if action == LIMIT else "matrix",
+            **(again if action == "clear" else {}),
+        )
+        for action, act in ACTIONS.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def first_walk(matrix: MatrixLab) -> list[Result]:
+    """All that kills no part of Airflow, in one walk: processes of tasks end, and users end runs and tasks."""
+    cells = [cell for fault in PROCESSES for cell in killed_at_each_step(fault)]
+    return walk(matrix, [*cells, *ended_by_a_user("running"), *ended_by_a_user("deferred")])
+
+
+def test_a_killed_task_process_or_worker_loses_no_job(first_walk, table):
+    well([each for each in first_walk if each.fault in ("task process", "worker")], table)
+
+
+def test_a_worker_that_is_told_to_end_leaves_its_job_running(first_walk, table):
+    well([each for each in first_walk if each.fault == "SIGTERM to the worker"], table)
+
+
+@pytest.mark.parametrize("situation", ["running", "deferred"])
+def test_a_user_who_ends_the_run_or_task_ends_its_job(first_walk, table, situation):
+    well([each for each in first_walk if each.step == situation and each.fault in ACTIONS], table)
+
+
+def test_a_user_who_ends_the_run_or_task_without_a_triggerer_ends_its_job(matrix, table):
+    results = walk(
+        matrix,
+        ended_by_a_user("without triggerer"),
+        lambda: matrix.kill_component("triggerer", with_children=True),
+        repair=lambda: matrix.bring_back("triggerer"),
+    )
+    well(results, table)
 
 
 @pytest.mark.parametrize(
@@ -137,82 +147,16 @@ def test_a_worker_that_is_told_to_end_leaves_its_job_running(matrix, table):
     ],
 )
 def test_a_killed_part_of_airflow_loses_no_job(matrix, table, fault, component, with_children, again_seconds):
-    def strike(cells: dict[str, str]) -> None:
+    def strike() -> None:
         matrix.kill_component(component, with_children=with_children)
         matrix.bring_back(component)
 
-    well(walk(matrix, {fault: STEPS}, strike, again_seconds=again_seconds), table)
+    cells = [Cell(fault=fault, column=step, step=step, again_seconds=again_seconds) for step in STEPS]
+    well(walk(matrix, cells, strike), table)
 
 
 @pytest.mark.skipif(BACKEND != "kubernetes", reason="jobs on this machine ask no cluster")
 def test_a_killed_api_server_of_kubernetes_loses_no_job(matrix, table):
     require_killable_cluster()
-    well(walk(matrix, {"API server of Kubernetes": STEPS}, lambda cells: restart_kubernetes_api()), table)
-
-
-SITUATIONS = ("running", "deferred", "without triggerer")
-LIMIT = "limit of the run's time"
-ACTIONS: dict[str, Callable[[MatrixLab, str], None]] = {
-    "mark failed": lambda lab, cell: lab.mark(cell, "failed"),
-    "mark success": lambda lab, cell: lab.mark(cell, "success"),
-    "delete the run": lambda lab, cell: lab.delete(cell),
-    LIMIT: lambda lab, cell: None,
-    "clear": lambda lab, cell: lab.clear(cell),
-}
-
-
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_a_user_who_ends_the_run_or_task_ends_its_job(matrix, table, situation):
-    step = "following" if situation == "running" else "deferred"
-    cells = {action: f"{action}.{situation}".translate(str.maketrans(" '", "--")) for action in ACTIONS}
-    for action, cell in cells.items():
-        dag_id = "matrix-timeout" if action == LIMIT else "matrix"
-        matrix.start(cell, hold=None if step == "deferred" else step, dag_id=dag_id)
-    position(matrix, dict.fromkeys(cells.values(), step))
-    if situation == "without triggerer":
-        matrix.kill_component("triggerer", with_children=True)
-    struck = time.monotonic()
-    for action, cell in cells.items():
-        ACTIONS[action](matrix, cell)
-    for action in ACTIONS.keys() - {LIMIT}:
-        matrix.release(cells[action], step)
-    cleared = cells.pop("clear")
-    seconds = gone(matrix, cells, struck)
-    left = {action: matrix.unfinished(cell) for action, cell in cells.items()}
-    # What lives on unseen would come to its end now, while the cleared task has its next try.
-    for cell in cells.values():
-        matrix.let_end(cell)
-    if situation == "without triggerer":
-        matrix.bring_back("triggerer")
-    begun_again = again(matrix, cleared, situation, struck)
-    results = [
-        stopped(matrix, cell, action=action, step=situation, seconds=seconds[action], left=left[action])
-        for action, cell in cells.items()
-    ]
-    for cell in cells.values():
-        matrix.cancel_left(cell)
-    well([*results, begun_again], table)
-
-
-def gone(lab: MatrixLab, cells: dict[str, str], struck: float) -> dict[str, float]:
-    """Wait until nothing is left of the jobs; return how long each took."""
-    seconds: dict[str, float] = {}
-    while len(seconds) < len(cells) and time.monotonic() < struck + STOP_SECONDS:
-        for action, cell in cells.items():
-            if action not in seconds and not lab.unfinished(cell):
-                seconds[action] = time.monotonic() - struck
-        time.sleep(0.2)
-    return dict.fromkeys(cells, STOP_SECONDS) | seconds
-
-
-def again(lab: MatrixLab, cell: str, situation: str, struck: float) -> Result:
-    """Let the job of a cleared task end once the next try has it; it may be stopped and go on before."""
-
-    def over() -> bool:
-        if len(lab.submits(cell)) > 1:
-            lab.let_end(cell)
-        return lab.run_state(cell) in ("success", "failed")
-
-    wait_for(over, seconds=FINISH_SECONDS, what=lambda: lab.logs([cell]))
-    seconds = time.monotonic() - struck
-    return finished(lab, cell, fault="clear", step=situation, seconds=seconds, most_starts=2)
+    fault = "API server of Kubernetes"
+    well(walk(matrix, [Cell(fault=fault, column=step, step=step) for step in STEPS], restart_kubernetes_api), table)
