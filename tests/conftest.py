@@ -14,6 +14,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    # Of the files that a change reaches, none may have a test of this step.
+    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and os.environ.get("MODELWAY_SUITE_PARTIAL"):
+        session.exitstatus = pytest.ExitCode.OK
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") == "true" and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

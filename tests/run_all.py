@@ -1,6 +1,6 @@
 """Run every kind of test and print what each step took: what `make test` and CI do.
 
-`make test ARGS=--changed` runs what a change can reach, see tests/suite/changed.py.
+`make test ARGS=--changed` runs what differs from the branch main can reach, see tests/suite/changed.py.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.suite.durations import FILE
+from tests.airflow_template import FOLDER as TEMPLATES
+from tests.suite.changed import PARTIAL, changed_steps
+from tests.suite.durations import FILE as DURATIONS
 from tests.suite.queue import Outcome, Queue
 from tests.suite.steps import ROOT, STEPS, Step
 
@@ -46,7 +48,11 @@ def run(steps: Sequence[Step]) -> int:
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir(parents=True)
     began = time.monotonic()
-    environment = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"), FILE: str(RESULTS / "tests.jsonl")}
+    environment = {
+        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
+        DURATIONS: str(RESULTS / "tests.jsonl"),
+        TEMPLATES: str(RESULTS / "templates"),
+    }
     outcomes = []
     for outcome in Queue(
         steps=steps, folder=RESULTS, cores=len(os.sched_getaffinity(0)), environment=environment
@@ -61,8 +67,11 @@ def run(steps: Sequence[Step]) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make test", description=__doc__)
-    parser.parse_args()
+    parser = argparse.ArgumentParser(prog="make test", description="Run every kind of test.")
+    parser.add_argument("--changed", action="store_true", help="only the tests that the change can reach")
+    if parser.parse_args().changed:
+        os.environ[PARTIAL] = "true"
+        return run(changed_steps())
     return run(STEPS)
 
 

@@ -18,6 +18,7 @@ from modelway.lineage.store import LineageStore, open_store
 from registry import BINARY, Registry, basic_auth
 from sqlalchemy import make_url
 
+from tests.airflow_template import with_database
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.postgres_server import postgres_server
 
@@ -56,6 +57,11 @@ class Lab:
         run_id = self.start(dag_id)
         taken = [(event, event["run"]["facets"]["modelway_model"]) for event in self.openlineage.taken]
         return [event for event, model in taken if (model["dagId"], model["runId"]) == (dag_id, run_id)]
+
+    @property
+    def models(self) -> Path:
+        """The folder of its models."""
+        return Path(self.airflow.environment["MODELWAY_MODELS"])
 
     @property
     def endpoint(self) -> Endpoint:
@@ -158,7 +164,7 @@ def lab(
     connections: list[dict[str, Any]],
 ) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
-    models, dags, home = root / "models", root / "dags", root / "home"
+    models, dags, home = root / "models", root / "dags", with_database(root / "home")
     shutil.copytree(HERE / "models", models)
     # The model of dags/examples.
     shutil.copytree(REPOSITORY / "include" / "models" / "digits", models / "digits")
@@ -201,3 +207,15 @@ def lab(
         ):
             lab.start(dag_id)
         yield lab
+
+
+@pytest.fixture(scope="session")
+def container_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An Airflow for models that train in containers; who uses it adds them to ``<root>/models``."""
+    root = tmp_path_factory.mktemp("containers")
+    (root / "models").mkdir()
+    home = with_database(root / "home")
+    environment = {"MODELWAY_MODELS": str(root / "models"), "PYTHONPATH": str(REPOSITORY / "plugins")}
+    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+        api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
+        yield Lab(airflow=airflow, home=home, api=api)

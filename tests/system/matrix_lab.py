@@ -23,6 +23,8 @@ from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
 from modelway.errors import EndpointNotReady, ModelwayError
 
+from tests.airflow_template import with_database
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 #: starts the cluster, and its API server when that was killed
@@ -242,7 +244,7 @@ def kill_task_process(runner: int) -> None:
 @contextmanager
 def matrix_lab(root: Path, *, place: Place) -> Iterator[MatrixLab]:
     """Start an Airflow whose one task trains at that place."""
-    home, seam = root / "home", root / "seam"
+    home, seam = with_database(root / "home"), root / "seam"
     seam.mkdir(parents=True)
     shutil.copytree(MATRIX / "dags", root / "dags")
     (root / "models").mkdir()

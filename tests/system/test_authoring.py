@@ -24,6 +24,8 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 NOTIFIERS = "tests.dags.sample_notifiers.*, no.such.module.*"
 HERE = Path(__file__).parent
@@ -107,7 +109,7 @@ def wait_for(done: Callable[[], Any], what: str, seconds: float = RUN_SECONDS) -
 @pytest.fixture(scope="module")
 def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
     root = tmp_path_factory.mktemp("authoring")
-    models, data, told, home = root / "models", root / "data", root / "told.txt", root / "home"
+    models, data, told, home = root / "models", root / "data", root / "told.txt", with_database(root / "home")
     shutil.copytree(HERE / "authoring", models, ignore=shutil.ignore_patterns("__pycache__"))
     for spec in models.glob("*/model.yaml"):
         spec.write_text(spec.read_text().replace("/DATA", str(data)).replace("TOLD", str(told)))
@@ -317,7 +319,8 @@ def test_a_person_fills_in_the_form(author):
 
 def test_a_model_with_a_form_and_a_deadline_runs_without_a_server(tmp_path):
     models = HERE / "authoring"
-    places = {"MODELWAY_HOME": str(tmp_path), "MODELWAY_MODELS": str(models)}
+    home = with_database(tmp_path, name="airflow-run")
+    places = {"MODELWAY_HOME": str(home), "MODELWAY_MODELS": str(models)}
     environment = {**os.environ, **places, "MODELWAY_NOTIFIERS": NOTIFIERS}
     modelway = Path(sys.executable).parent / "modelway"
     command = [modelway, "run", "tuned", "--set", "epochs=2", "--set", "skip=[first]"]

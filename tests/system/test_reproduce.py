@@ -11,6 +11,8 @@ from modelway.lineage.asset_tables import outbox
 from modelway.lineage.store import open_store
 from sqlalchemy import select
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 MODELWAY = Path(sys.executable).parent / "modelway"
 
@@ -67,6 +69,7 @@ DAY = "2026-01-05"
 def place(tmp_path_factory):
     """A home, models and data sets."""
     place = tmp_path_factory.mktemp("reproduce")
+    with_database(place / "home", name="airflow-run")
     for name in (f"{DAY}.csv", "extra", "rates"):
         (place / name).write_text("a,b\n1,2\n")
     for name in ("steady", "wild"):

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 MODELWAY = Path(sys.executable).parent / "modelway"
 MODELS = Path(__file__).parent / "models"
@@ -18,7 +20,7 @@ MODELS = Path(__file__).parent / "models"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("run")
+    return with_database(tmp_path_factory.mktemp("run"), name="airflow-run")
 
 
 def environment(home, models=MODELS):

@@ -12,6 +12,8 @@ from modelway.cli._airflow_api import AirflowApi
 from modelway.cli._airflow_processes import LocalAirflow
 from modelway.lineage.store import LineageStore, open_store
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -107,7 +109,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("faults")
-    models, gate, home = root / "models", root / "gate", root / "home"
+    models, gate, home = root / "models", root / "gate", with_database(root / "home")
     gate.mkdir()
     for name in ("steady", "breaks", "vanishes", "changes"):
         write_model(models, name, gate)
