@@ -62,7 +62,8 @@ AUTHORING = system("authoring", "spec_faults")
 LAB = system("faults", "examples", "exports", "page_browser")
 #: they need a Docker engine and a Kubernetes cluster
 CLUSTER = system("docker_run", "kubernetes_run")
-#: it kills parts of Airflow and of the cluster, and Airflow's timeouts are short in it
+#: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
+PROCESSES = system("kill_processes")
 MATRIX = system("kill_matrix")
 
 STEPS = (
@@ -82,7 +83,7 @@ STEPS = (
     Step(
         name="system",
         tests=("tests/system",),
-        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *MATRIX),
+        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *PROCESSES, *MATRIX),
         seconds=300,
     ),
     Step(name="demo", tests=DEMO, seconds=561),
@@ -100,10 +101,19 @@ STEPS = (
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START),
     Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START),
     Step(
+        name="processes",
+        command=(*PYTEST, "-s"),
+        tests=PROCESSES,
+        seconds=150,
+        waits=True,
+        needs=START,
+        without=True,
+    ),
+    Step(
         name="matrix",
         command=(*PYTEST, "-s"),
         tests=MATRIX,
-        seconds=480,
+        seconds=330,
         waits=True,
         needs=START,
         without=True,

@@ -30,19 +30,22 @@ REPOSITORY = HERE.parents[1]
 #: starts the cluster, and its API server when that was killed
 CLUSTER = Path(os.environ.get("CLUSTER_SCRIPT") or REPOSITORY.parent / "shared" / "cluster" / "cluster")
 MATRIX = HERE / "matrix"
-#: what tells Airflow's parts of one another's death, in seconds instead of minutes
-IMPATIENT = {
+#: how soon Airflow sees that a worker or its task's process is dead, in seconds instead of minutes
+SETTINGS = {
     "CORE__PARALLELISM": "24",
     "CORE__KILLED_TASK_CLEANUP_TIME": "20",
-    "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
-    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     # A dead api-server is back within this many heartbeats.
     "WORKERS__MAX_FAILED_HEARTBEATS": "30",
+}
+#: how soon its parts take one another for dead; too soon on a busy machine
+IMPATIENT = {
+    "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
     "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
 }
@@ -242,8 +245,11 @@ def kill_task_process(runner: int) -> None:
 
 
 @contextmanager
-def matrix_lab(root: Path, *, place: Place) -> Iterator[MatrixLab]:
-    """Start an Airflow whose one task trains at that place."""
+def matrix_lab(root: Path, *, place: Place, parts_die: bool) -> Iterator[MatrixLab]:
+    """Start an Airflow whose one task trains at that place.
+
+    :param parts_die: whether its parts are killed, and see it of one another soon
+    """
     home, seam = with_database(root / "home"), root / "seam"
     seam.mkdir(parents=True)
     shutil.copytree(MATRIX / "dags", root / "dags")
@@ -253,7 +259,7 @@ def matrix_lab(root: Path, *, place: Place) -> Iterator[MatrixLab]:
     code = ArtifactStore((home / "artifacts").as_uri()).put(package, model="held")
     job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.asked}
     environment = {
-        **{f"AIRFLOW__{name}": value for name, value in IMPATIENT.items()},
+        **{f"AIRFLOW__{name}": value for name, value in (SETTINGS | (IMPATIENT if parts_die else {})).items()},
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
         "MODELWAY_MODELS": str(root / "models"),
         "MATRIX_SEAM": str(seam),

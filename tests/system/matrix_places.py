@@ -12,6 +12,8 @@ import pytest
 from modelway.backends.base import Backend, load_backend
 
 IMAGE = "python:3.11-slim-bookworm"
+#: where the jobs run
+BACKEND = os.environ.get("MATRIX_BACKEND") or ("kubernetes" if os.environ.get("KUBECONFIG") else "local")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,16 @@ class Place:
     backend: Backend
     asked: Mapping[str, Any]
     jobs: Path
+
+
+@contextmanager
+def jobs_place(root: Path) -> Iterator[Place]:
+    """Give jobs a place: on the cluster where there is one."""
+    if BACKEND == "local":
+        yield on_this_machine(root)
+    else:
+        with on_the_cluster(root) as place:
+            yield place
 
 
 def on_this_machine(root: Path) -> Place:

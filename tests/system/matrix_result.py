@@ -1,6 +1,6 @@
 """The table of the kill matrix: what was done at which step, and how it ended."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matrix_lab import MatrixLab
@@ -24,14 +24,18 @@ class Result:
         return f"{told}, {self.seconds:.0f} s{tries}{starts}"
 
 
-def rows(results: Sequence[Result], *, steps: Sequence[str]) -> Iterator[str]:
-    """Return a Markdown table with a line per fault and a column per step."""
-    faults = list(dict.fromkeys(result.fault for result in results))
+def print_table(results: Sequence[Result], *, columns: Sequence[str]) -> None:
+    """Print a Markdown table with a line per fault."""
     found = {(result.fault, result.step): str(result) for result in results}
-    yield f"| | {' | '.join(steps)} |"
-    yield f"|---|{'---|' * len(steps)}"
-    for fault in faults:
-        yield f"| {fault} | {' | '.join(found.get((fault, step), '–') for step in steps)} |"
+    print(f"\n| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+    for fault in dict.fromkeys(result.fault for result in results):
+        print(f"| {fault} | {' | '.join(found.get((fault, column), '–') for column in columns)} |")
+
+
+def check(results: Sequence[Result], *, count: int) -> None:
+    """See that no cell has a problem, and that there are so many."""
+    assert [(result.fault, result.step, result.problems) for result in results if result.problems] == []
+    assert len(results) == count
 
 
 def finished(lab: MatrixLab, cell: str, *, fault: str, step: str, seconds: float, most_starts: int = 1) -> Result:

@@ -26,7 +26,8 @@ class Cell:
     """where the run stands"""
     strike: Callable[[MatrixLab, str], None] | None = None
     """what strikes this run alone; None where the walk's own fault is the fault"""
-    dag_id: str = "matrix"
+    limited: bool = False
+    """whether its run has a limit of time, at which Airflow ends it"""
     ends: bool = False
     """whether the job has to go, in place of coming to its end"""
     released: bool = True
@@ -43,7 +44,11 @@ class Cell:
 def position(lab: MatrixLab, cells: Sequence[Cell]) -> None:
     """Start the runs and wait until each stands at its step."""
     for cell in cells:
-        lab.start(cell.name, hold=None if cell.step == "deferred" else cell.step, dag_id=cell.dag_id)
+        lab.start(
+            cell.name,
+            hold=None if cell.step == "deferred" else cell.step,
+            dag_id="matrix-timeout" if cell.limited else "matrix",
+        )
     missing = list(cells)
 
     def all_stand() -> bool:
@@ -75,7 +80,9 @@ def walk(
     :param strike: the fault of all
     :param repair: called when nothing is left of the jobs that have to go
     """
-    position(lab, cells)
+    position(lab, [cell for cell in cells if not cell.limited])
+    # Their time runs already: they start when nothing else does.
+    position(lab, [cell for cell in cells if cell.limited])
     struck = time.monotonic()
     strike()
     for cell in cells:
