@@ -18,7 +18,7 @@ from modelway.lineage.store import LineageStore, open_store
 from registry import BINARY, Registry, basic_auth
 from sqlalchemy import make_url
 
-from tests.airflow_template import with_database
+from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.postgres_server import postgres_server
 
@@ -183,6 +183,7 @@ def lab(
         spec = models / name / "model.yaml"
         spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
     environment = {
+        **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": "http://me:s3cret@registry",
         "MODELWAY_EXAMPLES": "1",

@@ -23,7 +23,7 @@ from modelway.cli._airflow_api import AirflowApi, TaskState
 from modelway.cli._airflow_processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
 from modelway.errors import EndpointNotReady, ModelwayError
 
-from tests.airflow_template import with_database
+from tests.airflow_template import UNCHANGING, with_database
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -260,6 +260,7 @@ def matrix_lab(root: Path, *, place: Place, parts_die: bool) -> Iterator[MatrixL
     job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.asked}
     environment = {
         **{f"AIRFLOW__{name}": value for name, value in (SETTINGS | (IMPATIENT if parts_die else {})).items()},
+        **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
         "MODELWAY_MODELS": str(root / "models"),
         "MATRIX_SEAM": str(seam),
