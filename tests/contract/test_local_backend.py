@@ -12,13 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from modelway.backends import _environment as environment
-from modelway.backends import _processes as processes
-from modelway.backends import _supervise as supervise
 from modelway.backends.base import Job, JobState, Options
-from modelway.backends.local import LocalBackend
+from modelway.backends.local.backend import LocalBackend, environment, processes, supervise
 from modelway.errors import CapabilityMissing
-from modelway.job.usage import Account
+from modelway.job.agent.usage import Account
 
 from tests.job_folders import runs, store_code, wait_for, write_job, write_wheel
 
@@ -272,6 +269,7 @@ def test_the_jobs_part_of_the_library_is_copied_once(backend, submit, tmp_path):
     modules = sorted(path.relative_to(runner).as_posix() for path in runner.rglob("*.py"))
     assert modules[0] == "modelway/__init__.py"
     assert all(name.startswith("modelway/job/") for name in modules[1:])
+    assert {"modelway/job/agent/__main__.py", "modelway/job/freezing/freeze.py"} <= set(modules)
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import sys
 import numpy
 import pytest
 import torch
-from modelway.job import Job, process_tree
+from modelway.job import Job
+from modelway.job.agent import process_tree
+from modelway.job.agent.usage import Account, usage_in
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.job.environment import environment, installed_packages, with_image
-from modelway.job.importance import importances
-from modelway.job.statistics import summarised
-from modelway.job.usage import Account, usage_in
-from modelway.job.weights import summary
+from modelway.job.figures.importance import importances
+from modelway.job.figures.statistics import summarised
+from modelway.job.freezing.weights import summary
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
 
@@ -250,7 +251,7 @@ def test_what_all_tries_took_on_all_machines_is_added_up(tmp_path):
 
 
 def test_an_account_counts_processes_that_run_were_killed_and_left_others_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("modelway.job.usage.RENEW_SECONDS", 0.0)
+    monkeypatch.setattr("modelway.job.agent.usage.RENEW_SECONDS", 0.0)
     burns = "import os, signal, time\nwhile time.process_time() < 0.4: pass\n"
     (tmp_path / "try-1").mkdir()
     account = Account(attempt=tmp_path / "try-1", node=3)

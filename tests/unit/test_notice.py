@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from modelway.job.notice import Notice
+from modelway.job.agent.notice import Notice
 
 from tests.job_folders import write_job
 
@@ -16,7 +16,7 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 #: an agent of one of two machines whose code is a shell script: torchrun would wait for the other machine
 AGENT = """
 import sys
-from modelway.job import agent, launch
+from modelway.job.agent import __main__ as agent, launch
 launch.command = lambda **given: ["sh", "-c", sys.argv[1]]
 sys.exit(agent.main(sys.argv[2:]))
 """

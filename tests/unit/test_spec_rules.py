@@ -5,7 +5,8 @@ from tempfile import mkdtemp
 
 import pytest
 from modelway.names import is_alias, job_name
-from modelway.spec import rooms, rules
+from modelway.spec import registry as rooms
+from modelway.spec import rules
 from modelway.spec.load import load_files, load_spec, load_specs
 from modelway.spec.problems import Problem
 from modelway.spec.rules import findings
@@ -90,7 +91,7 @@ def test_an_environment_can_take_storage_and_image_away(tmp_path: Path) -> None:
 def test_what_lint_knows_of_a_backend_is_what_the_backend_says(backend: str) -> None:
     import importlib
 
-    module = importlib.import_module(f"modelway.backends.{backend}")
+    module = importlib.import_module(f"modelway.backends.{backend}.backend")
     possible = rooms.capabilities(backend)
     assert possible == module.POSSIBLE
     assert possible is not None
@@ -117,7 +118,7 @@ def test_the_longest_names_fit_airflow_and_kubernetes(tmp_path: Path) -> None:
 )
 def test_a_spec_takes_the_aliases_that_the_lineage_takes(alias: str) -> None:
     from modelway.errors import ModelwayError
-    from modelway.lineage.alias import check_alias
+    from modelway.lineage.write.alias import check_alias
 
     try:
         check_alias(alias)
