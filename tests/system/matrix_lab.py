@@ -109,7 +109,7 @@ class MatrixLab:
             if not (folder / "go").exists():
                 (folder / "go").touch()
 
-    def told(self, cell: str) -> list[str]:
+    def reports(self, cell: str) -> list[str]:
         """Return the lines that the job's processes have written about themselves."""
         return [
             line
@@ -119,14 +119,14 @@ class MatrixLab:
         ]
 
     def starts(self, cell: str) -> int:
-        return sum(line.startswith("start ") for line in self.told(cell))
+        return sum(line.startswith("start ") for line in self.reports(cell))
 
     def task(self, cell: str) -> TaskState | None:
-        """Return the task's state; None before there is one, or while Airflow's API is away."""
+        """Return the task's state; None before there is one, or while Airflow's API is unavailable."""
         try:
             found = self.api.tasks(self.dag_of[cell], cell)
         except ModelwayError:
-            # Airflow's API is away, or the run is deleted.
+            # Airflow's API is unavailable, or the run is deleted.
             return None
         return found[0] if found else None
 
@@ -159,13 +159,13 @@ class MatrixLab:
         return left
 
     def log(self, cell: str) -> str:
-        """Return what is known of a cell, with the ends of the logs of all tries."""
+        """Return what is known of a cell, with the ends of the logs of all attempts."""
         state = f"run {self.run_states().get(cell)}, {self.task(cell)}"
-        told = [f"{state}, told {self.told(cell)}, submits {self.submits(cell)}"]
+        lines = [f"{state}, reports {self.reports(cell)}, submits {self.submits(cell)}"]
         folder = self.airflow.folder / "logs" / f"dag_id={self.dag_of[cell]}" / f"run_id={cell}" / "task_id=train"
         for path in sorted(folder.glob("attempt=*")):
-            told += [f"--- {path.name}", path.read_text(errors="replace")[-3000:]]
-        return "\n".join(told)
+            lines += [f"--- {path.name}", path.read_text(errors="replace")[-3000:]]
+        return "\n".join(lines)
 
     def cancel_left(self, cell: str) -> None:
         """Stop what a cell has left, so that it is in the way of no other."""
@@ -257,7 +257,7 @@ def matrix_lab(root: Path, *, place: Place, parts_die: bool) -> Iterator[MatrixL
     package = root / "code.zip"
     write_code_package(folder=MATRIX / "code" / "held", to=package)
     code = ArtifactStore((home / "artifacts").as_uri()).put(package, model="held")
-    job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.asked}
+    job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.options}
     environment = {
         **{f"AIRFLOW__{name}": value for name, value in (SETTINGS | (IMPATIENT if parts_die else {})).items()},
         **UNCHANGING,

@@ -33,11 +33,11 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     shutil.copytree(REPOSITORY / "include" / "models" / "digits", folder)
     (folder / "digits.py").rename(folder / f"{model.replace('-', '_')}.py")
     spec = folder / "model.yaml"
-    asked = yaml.safe_load(spec.read_text())
-    asked["model"] = model
-    asked["train"]["backend"] = "docker"
-    asked["rollout"] = {"steps": [100]}
-    spec.write_text(yaml.safe_dump(asked))
+    document = yaml.safe_load(spec.read_text())
+    document["model"] = model
+    document["train"]["backend"] = "docker"
+    document["rollout"] = {"steps": [100]}
+    spec.write_text(yaml.safe_dump(document))
     # The whole folder at once: Airflow reads it meanwhile.
     folder.rename(lab.models / model)
     yield lab
@@ -70,5 +70,5 @@ def test_its_jobs_were_containers_without_any_folder_of_this_machine(lab: Lab, m
 
 def test_the_log_of_a_container_is_in_the_log_of_its_task(lab: Lab, model: str) -> None:
     lab.finish(model)
-    told = lab.log(model, "train.warmup")
-    assert "train_loss" in told, told[-3000:]
+    log = lab.log(model, "train.warmup")
+    assert "train_loss" in log, log[-3000:]

@@ -69,10 +69,10 @@ def test_the_run_comes_to_a_registered_version(lab):
     airflow, run_id, _ = lab
     api = airflow.api
     tasks = api.tasks("digits", run_id)
-    told = {f"{task.task_id}[{task.map_index}]": task.state for task in tasks}
+    states = {f"{task.task_id}[{task.map_index}]": task.state for task in tasks}
     failed = [task for task in tasks if task.state == "failed"]
     logs = [api.log("digits", run_id, t.task_id, try_number=t.try_number, map_index=t.map_index) for t in failed]
-    assert told["freeze.register[-1]"] == "success", (told, logs)
+    assert states["freeze.register[-1]"] == "success", (states, logs)
     lineage = airflow.lineage
     (version,) = lineage.versions("digits")
     assert version.number == 1
@@ -84,10 +84,10 @@ def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
     from kubernetes import client
 
     core, _, namespace = cluster
-    told = [
+    images = [
         each.image_id for pod in core.list_namespaced_pod(namespace).items for each in pod.status.container_statuses
     ]
-    (digest,) = {image[image.index("sha256:") :] for image in told}
+    (digest,) = {image[image.index("sha256:") :] for image in images}
     recorded = lab[0].lineage.version("digits", 1).run.stages
     assert {stage.environment.image for stage in recorded if stage.environment} == {f"{IMAGE}@{digest}"}
     assert all(stage.cpu_seconds > 1 for stage in recorded), recorded
@@ -103,8 +103,8 @@ def test_the_jobs_logs_are_in_the_tasks_logs(lab):
     (path,) = storage.glob("jobs/digits/*/train-warmup-*/g0/try-1/log-0.txt")
     printed = path.read_text().splitlines()
     assert sum("loss" in line for line in printed) > 1
-    told = airflow.api.log("digits", run_id, "train.warmup").splitlines()
-    assert [line for line in told if line in printed] == printed, "each line once, in the job's order"
+    log = airflow.api.log("digits", run_id, "train.warmup").splitlines()
+    assert [line for line in log if line in printed] == printed, "each line once, in the job's order"
 
 
 def test_nothing_is_left_on_the_cluster(lab, cluster):

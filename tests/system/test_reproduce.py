@@ -129,7 +129,7 @@ def test_a_version_comes_out_the_same_byte_for_byte(place, steady, tmp_path):
         assert getattr(again.run, what) == getattr(recorded.run, what), what
     assert len(lineage(place / "home").versions(steady)) == 2, "in a lineage of its own"
     with lineage(tmp_path / "kept").engine.connect() as connection:
-        assert not connection.execute(select(outbox)).all(), "the exporters are told nothing"
+        assert not connection.execute(select(outbox)).all(), "the exporters get nothing"
     assert not (tmp_path / "kept" / "endpoints" / "steady").exists(), "nothing serves"
     again = modelway(place, "reproduce", steady, "latest", "--keep", str(tmp_path / "kept"))
     assert (again.returncode, "not empty" in again.stderr) == (1, True)
