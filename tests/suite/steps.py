@@ -52,6 +52,12 @@ def system(*names: str) -> tuple[str, ...]:
 HERE = (*PYTEST, "-m", "not cluster and not database")
 FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
 SERVING = contract("endpoints", "gateway", "rollout", "server", "server_clients", "server_limits", "server_values")
+#: jobs on a cluster; other files have jobs on an engine besides
+KUBERNETES = tuple(
+    f"tests/contract/{path.name}"
+    for path in sorted((ROOT / "tests" / "contract").glob("test_kubernetes_*.py"))
+    if path.stem != "test_kubernetes_object_store"
+)
 #: jobs on S3 and on Google Cloud Storage, and jobs of the cluster with them
 OBJECTS = contract("object_store_job", "object_store_files")
 STORED = contract("kubernetes_object_store")
@@ -90,14 +96,15 @@ STEPS = (
     Step(name="authoring", tests=AUTHORING, seconds=558, waits=True),
     Step(name=START, command=("sh", "tests/system/start_cluster.sh"), seconds=26),
     Step(
-        name="jobs",
+        name="docker",
         command=(*PYTEST, "-m", "cluster"),
         tests=("tests/contract",),
-        ignored=STORED,
-        seconds=387,
+        ignored=(*KUBERNETES, *STORED),
+        seconds=150,
         waits=True,
         needs=START,
     ),
+    Step(name="kubernetes", tests=KUBERNETES, seconds=250, waits=True, needs=START),
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START),
     Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START),
     Step(

@@ -82,6 +82,6 @@ def test_each_step_runs_those_of_its_files_that_are_reached():
     assert steps["serving"] == steps["lineage"] == ("tests/contract/test_gateway.py",)
     assert steps["demo"] == ("tests/system/test_demo.py",)
     # What checks the whole text is always run, and the cluster starts for those that need it.
-    assert {"lint", "types", START, "jobs"} <= steps.keys()
-    assert not {"contract", "system", "runs", "matrix"} & steps.keys()
+    assert {"lint", "types", START, "docker"} <= steps.keys()
+    assert not {"contract", "system", "runs", "matrix", "kubernetes"} & steps.keys()
     assert START not in {step.name for step in restricted(STEPS, {"tests/unit/test_names.py"})}
