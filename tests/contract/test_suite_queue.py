@@ -1,9 +1,16 @@
-"""`make test`: the order of its steps, what each used, and that every test is in one of them."""
+"""`make test`: the order of its steps, what each used, what its tests share, and that every test is in a step."""
 
+import json
+import os
+import sqlite3
+import subprocess
 import sys
+from contextlib import closing
 
 import pytest
+from modelway.localairflow.processes import LocalAirflow
 
+from tests.airflow_template import with_database
 from tests.suite.queue import Queue, next_step, priority
 from tests.suite.steps import ROOT, START, STEPS, Step
 
@@ -101,3 +108,27 @@ def test_every_file_of_tests_is_in_a_step():
     assert [path for path in named if not (ROOT / path).exists()] == []
     others = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")}
     assert [path for path in others if "/".join(path.split("/")[:2]) not in folders] == []
+
+
+def test_what_each_test_took_is_added_to_one_file(tmp_path):
+    (tmp_path / "conftest.py").write_text("pytest_plugins = ['tests.suite.durations']\n")
+    (tmp_path / "test_it.py").write_text("import time\ndef test_one(): time.sleep(0.2)\ndef test_two(): assert False\n")
+    places = {"MODELWAY_DURATIONS": str(tmp_path / "tests.jsonl"), "MODELWAY_STEP": "few", "PYTHONPATH": str(ROOT)}
+    for _ in range(2):
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+        subprocess.run(words, cwd=tmp_path, env={**os.environ, **places}, capture_output=True)
+    lines = [json.loads(line) for line in (tmp_path / "tests.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["test"].split("::")[1]) for line in lines] == [
+        ("few", "test_one"),
+        ("few", "test_two"),
+    ] * 2
+    assert lines[0]["wall"] >= 0.2
+    assert lines[0]["cpu"] < 0.2
+
+
+def test_an_airflow_of_a_test_has_its_database_already(tmp_path):
+    airflow = LocalAirflow(home=with_database(tmp_path), repository=ROOT)
+    airflow.prepare()
+    assert list((airflow.folder / "logs").iterdir()) == [], "nothing was migrated"
+    with closing(sqlite3.connect(airflow.folder / "airflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM dag_run").fetchone() == (0,)
