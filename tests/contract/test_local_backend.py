@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from modelway.backends.base import Job, JobState, Options
-from modelway.backends.local.backend import LocalBackend, environment, processes, supervise
+from modelway.backends.local import environment, processes, supervise
+from modelway.backends.local.backend import LocalBackend
 from modelway.errors import CapabilityMissing
 from modelway.job.agent.usage import Account
 
