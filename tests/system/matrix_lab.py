@@ -114,8 +114,8 @@ class MatrixLab:
         return [
             line
             for folder in self.folders(cell)
-            if (folder / "told.txt").exists()
-            for line in (folder / "told.txt").read_text().splitlines()
+            if (folder / "reports.txt").exists()
+            for line in (folder / "reports.txt").read_text().splitlines()
         ]
 
     def starts(self, cell: str) -> int:
