@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.contract.lineage_databases"]
+pytest_plugins = ["tests.contract.lineage_databases", "tests.lineage_template"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

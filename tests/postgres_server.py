@@ -72,11 +72,11 @@ class PostgresServer:
         """Return the SQLAlchemy URL of a database."""
         return self._dsn(database)
 
-    def new_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def new_database(self, *, template: str = "template1") -> str:
+        """Make a copy of a database, by default an empty one, and return its URL."""
         name = f"lineage_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[call-overload]
         return self.url(name)
 
 
