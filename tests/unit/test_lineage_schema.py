@@ -23,14 +23,13 @@ from modelway.lineage.tables import SCHEMA
 
 from tests.lineage_samples import make_record
 
-pytestmark = pytest.mark.usefixtures("real_migrations")
-
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/lineage.db"
 
 
+@pytest.mark.usefixtures("real_migrations")
 def test_an_empty_database_is_migrated_once(url: str) -> None:
     assert not store_exists(url)
     engine = connect_engine(parse_url(url))
@@ -51,6 +50,7 @@ def test_the_code_knows_the_newest_migration() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [SCHEMA]
 
 
+@pytest.mark.usefixtures("real_migrations")
 def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
     engine = connect_engine(parse_url(url))
     migrate(engine)
