@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.backends._docker_engine import Engine
 from modelway.backends.base import JOB_IMAGE, Handle
 from modelway.errors import SubmitFailed
+from modelway.platforms.docker.engine import Engine
 
 #: makes a file whole or not at all
 WRITE = """

@@ -2,8 +2,6 @@
 
 import json
 
-from modelway.backends._kubernetes_launchers import KINDS
-
 
 class Cluster:
     """A cluster in memory whose controllers do not run: it keeps what it is sent."""
@@ -44,8 +42,8 @@ class Cluster:
     def events(self, namespace):
         return []
 
-    def delete(self, namespace, selector, *, launcher, grace_seconds):
-        kind = "Job" if launcher == "job" else KINDS[launcher][2]
+    def delete(self, namespace, selector, *, custom, grace_seconds):
+        kind = custom[2] if custom else "Job"
         found = self.customs(namespace, selector, group="", version="", kind=kind)
         for key in [key for key, one in self.objects.items() if one in found]:
             gone = self.objects.pop(key)["metadata"]["uid"]

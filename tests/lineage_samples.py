@@ -5,7 +5,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from modelway.lineage.record import (
+from modelway.lineage.records.version import (
     ArchitectureRecord,
     DatasetRecord,
     EnvironmentRecord,

@@ -5,8 +5,8 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from modelway.job.predictions import prediction_figures
-from modelway.lineage.record import (
+from modelway.job.figures.predictions import prediction_figures
+from modelway.lineage.records.version import (
     ArchitectureRecord,
     EvaluationRecord,
     FigureRecord,

@@ -38,7 +38,7 @@ from modelway.artifacts.store import ArtifactStore  # noqa: E402
 from modelway.backends.base import Job, JobState, Options, load_backend  # noqa: E402
 from modelway.job.evaluations import PREFIX, evaluation_outcomes  # noqa: E402
 from modelway.job.events import read_events  # noqa: E402
-from modelway.operators._chunks import divided  # noqa: E402
+from modelway.runs.batches import divided  # noqa: E402
 
 
 def main() -> int:
@@ -143,8 +143,8 @@ class Lab:
 
     def airflow(self, ways: list[str], repeat: int) -> dict[str, list[float]]:
         """Evaluate in runs of a real Airflow, one after another."""
-        from modelway.cli._airflow_api import AirflowApi
-        from modelway.cli._airflow_processes import LocalAirflow
+        from modelway.localairflow.processes import LocalAirflow
+        from modelway.localairflow.rest import AirflowApi
 
         dags = self.home.parent / "dags"
         dags.mkdir()

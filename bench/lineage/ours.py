@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from modelway.lineage.inquiry import Inquiry
-from modelway.lineage.record import FileRecord, MetricPoint, RunRecord, VersionRecord
+from modelway.lineage.read.inquiry import Inquiry
+from modelway.lineage.records.version import FileRecord, MetricPoint, RunRecord, VersionRecord
 from modelway.lineage.store import LineageStore
 from workload import ALIAS, MODEL, Run, digest
 

@@ -44,15 +44,22 @@ class EndOfRuns:
 
 
 def _stop_left_jobs(dag_run: Any, state: str) -> None:
-    """Start a process that stops what is left of a run and tells how it ended; see ``modelway.dag.left_jobs``."""
+    """Start a process that stops the orphaned jobs of a run and records how they ended: ``following.orphaned_jobs``."""
     backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
-    known = {path.stem for path in (Path(__file__).parent / "backends").glob("[!_]*.py")}
+    known = {path.parent.name for path in (Path(__file__).parent / "backends").glob("*/backend.py")}
     if not (used := sorted(backends & known)):
         return
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         looking = subprocess.Popen(
-            [sys.executable, "-m", "modelway.dag.left_jobs", f"{dag_run.dag_id}/{dag_run.run_id}", state, *used],
+            [
+                sys.executable,
+                "-m",
+                "modelway.following.orphaned_jobs",
+                f"{dag_run.dag_id}/{dag_run.run_id}",
+                state,
+                *used,
+            ],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,

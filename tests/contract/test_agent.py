@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from modelway.failures import FailureKind
-from modelway.job import fence, left_files
+from modelway.job import left_files
+from modelway.job.agent import lease as fence
+from modelway.job.agent.exit_report import STATUS_OF_KIND, decisive, ending_of
 from modelway.job.contract import recorded_checkpoints
-from modelway.job.ending import STATUS_OF_KIND, decisive, ending_of
 
 from tests.job_folders import runs, wait_for, write_job, write_wheel
 
@@ -385,7 +386,7 @@ def oldest_python():
 def test_the_jobs_part_of_the_library_reads_as_the_oldest_python(start):
     import ast
 
-    for file in sorted((PLUGINS / "modelway" / "job").glob("*.py")):
+    for file in sorted((PLUGINS / "modelway" / "job").rglob("*.py")):
         ast.parse(file.read_text(), feature_version=(3, 9))
         assert "kw_only" not in file.read_text(), f"{file.name}: dataclasses have it only since 3.10"
         assert "from __future__ import annotations" in file.read_text() or file.name in (

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from modelway.artifacts import copying
-from modelway.artifacts.asset_folder import AssetFolder, init_folder
 from modelway.artifacts.store import Artifact, ArtifactStore, file_digest
+from modelway.assets.folder import AssetFolder, init_folder
+from modelway.assets.transfer import download_asset, upload_asset
 from modelway.errors import DigestMismatch, ModelwayError, NotWritable, UnknownAsset
-from modelway.lineage.asset_transfer import download_asset, upload_asset
-from modelway.lineage.assets import AssetStore, open_assets
 from modelway.lineage.store import open_store
+from modelway.lineage.write.assets import AssetStore, open_assets
 
 from tests.lineage_samples import make_record
 
@@ -108,10 +108,10 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
     code = f"""
         import os, signal
         from pathlib import Path
-        from modelway.artifacts.asset_folder import AssetFolder
+        from modelway.assets.folder import AssetFolder
         from modelway.artifacts.store import ArtifactStore
-        from modelway.lineage.asset_transfer import upload_asset
-        from modelway.lineage.assets import open_assets
+        from modelway.assets.transfer import upload_asset
+        from modelway.lineage.write.assets import open_assets
         sent, write = [], ArtifactStore._write
         def counted(self, fs, place, path, digest, opened):
             if len(sent) == 3:
@@ -138,10 +138,10 @@ _CUT_OFF = """
     import os, signal, sys
     from pathlib import Path
     from modelway.artifacts import copying, whole_files
-    from modelway.artifacts.asset_folder import AssetFolder
+    from modelway.assets.folder import AssetFolder
     from modelway.artifacts.store import ArtifactStore
-    from modelway.lineage.asset_transfer import download_asset, upload_asset
-    from modelway.lineage.assets import open_assets
+    from modelway.assets.transfer import download_asset, upload_asset
+    from modelway.lineage.write.assets import open_assets
     whole_files.BLOCK, copy = 1000, copying._copy_on
     class Killing:
         def __init__(self, target):
@@ -375,10 +375,10 @@ def test_large_files_need_no_memory(tmp_path: Path) -> None:
     code = """
         import resource, sys
         from pathlib import Path
-        from modelway.artifacts.asset_folder import init_folder
+        from modelway.assets.folder import init_folder
         from modelway.artifacts.store import ArtifactStore
-        from modelway.lineage.asset_transfer import download_asset, upload_asset
-        from modelway.lineage.assets import open_assets
+        from modelway.assets.transfer import download_asset, upload_asset
+        from modelway.lineage.write.assets import open_assets
         place = Path(sys.argv[1])
         assets, store = open_assets(f"sqlite:///{place}/lineage.db"), ArtifactStore(f"file://{place}/store")
         peaks = []

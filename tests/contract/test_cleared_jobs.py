@@ -2,8 +2,8 @@
 
 import pytest
 from job_folders import WAITS, go, pid_of, store_code, succeeded
-from modelway.backends import _generations as generations
 from modelway.backends.base import Job, JobState, JobStatus, Options, load_backend
+from modelway.backends.folders import generations
 
 
 def asked(tmp_path, *, clear_number: int) -> Job:

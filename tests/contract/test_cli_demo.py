@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.cli import demo
-from modelway.cli._traffic import Traffic
+from modelway.cli.output.traffic import Traffic
 from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
 from modelway.hooks.settings import load_settings
 from rich.console import Console

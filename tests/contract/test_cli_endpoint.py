@@ -8,7 +8,7 @@ import pytest
 from modelway.cli import main
 from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
 from modelway.hooks.settings import load_settings
-from modelway.lineage.inquiry import open_inquiry
+from modelway.lineage.read.inquiry import open_inquiry
 from modelway.lineage.store import open_store
 
 from tests.contract.test_endpoints import build_image

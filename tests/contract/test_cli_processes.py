@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from modelway.cli._airflow_api import AirflowApi
-from modelway.cli._airflow_processes import LocalAirflow
-from modelway.cli._home_lock import only_one
 from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.localairflow.home_lock import only_one
+from modelway.localairflow.processes import LocalAirflow
+from modelway.localairflow.rest import AirflowApi
 
 from tests.job_folders import runs
 
@@ -42,7 +42,7 @@ os._exit(0)
 STOPS_ALL_BUT = """
 import subprocess, sys
 from pathlib import Path
-from modelway.cli._airflow_processes import adopt_orphans, stop_descendants
+from modelway.localairflow.processes import adopt_orphans, stop_descendants
 
 adopt_orphans()
 wait = "import time; time.sleep(60)"
@@ -155,7 +155,7 @@ def test_an_airflow_that_does_not_answer_is_told_without_a_traceback():
 HOLDS = """
 import sys
 from pathlib import Path
-from modelway.cli._home_lock import only_one
+from modelway.localairflow.home_lock import only_one
 with only_one(Path(sys.argv[1]), command="modelway demo"):
     print("holds", flush=True)
     sys.stdin.read()

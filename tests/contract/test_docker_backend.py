@@ -11,14 +11,14 @@ import time
 import uuid
 
 import pytest
-from modelway.backends import docker as docker_backend
-from modelway.backends._docker_engine import Engine
 from modelway.backends.base import JobState, Options
-from modelway.backends.docker import DockerBackend
+from modelway.backends.docker import backend as docker_backend
+from modelway.backends.docker.backend import DockerBackend
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.agent.usage import usage_in
 from modelway.job.contract import recorded_checkpoints
-from modelway.job.usage import usage_in
+from modelway.platforms.docker.engine import Engine
 
 from tests.docker_engine import require_engine
 from tests.job_folders import WAITS, ended, go, put, starts, succeeded, wait_for, write_wheel, written

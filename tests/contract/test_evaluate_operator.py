@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import JobLost
-from modelway.job.rows import read_recorded
+from modelway.job.freezing.rows import read_recorded
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.select import select_checkpoint
 

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 from modelway.errors import CapabilityMissing, ModelwayError
-from modelway.lineage import delivery, outbox
-from modelway.lineage.asset_tables import outbox as rows
-from modelway.lineage.delivery import flush
-from modelway.lineage.engine import reading, writing
+from modelway.lineage.export import delivery, outbox
+from modelway.lineage.export.delivery import flush
 from modelway.lineage.exporters.base import (
     FACT_KINDS,
     Destination,
@@ -22,7 +20,9 @@ from modelway.lineage.exporters.base import (
     exporter_kinds,
     known_exporters,
 )
-from modelway.lineage.record import RunRecord
+from modelway.lineage.records.version import RunRecord
+from modelway.lineage.schema.asset_tables import outbox as rows
+from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.store import LineageStore, open_store
 from sqlalchemy import select, update
 
@@ -78,7 +78,7 @@ def test_each_exporter_is_found_by_its_name_and_says_what_it_wants(name: str) ->
 
 
 def test_a_fact_is_kept_in_the_transaction_that_writes_it(store: LineageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelway.lineage import register
+    from modelway.lineage.write import register
 
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("killed")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.dag.left_jobs import tell_end
+from modelway.following.orphaned_jobs import tell_end
 from modelway.hooks import lineage as hook
 from modelway.hooks.lineage import open_lineage
-from modelway.lineage import outbox
+from modelway.lineage.export import outbox
 from modelway.operators._begun import tell_begun
 
 from tests.exporter_servers import RecordingServer, recording_server

@@ -5,7 +5,7 @@ import sys
 import pytest
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import CapabilityMissing, ModelwayError
-from modelway.lineage.engine import connect_engine, parse_url
+from modelway.lineage.schema.engine import connect_engine, parse_url
 
 from tests.contract.test_job_main import reason, run
 from tests.job_folders import write_job

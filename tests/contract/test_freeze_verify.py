@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import file_digest
-from modelway.job.golden import GOLDEN_BATCHES
+from modelway.job.freezing.golden import GOLDEN_BATCHES
 from safetensors.numpy import load_file, save
 
 from tests.job_folders import write_job
@@ -56,7 +56,7 @@ def export(job, checkpoint):
 """
 VERIFY = """
 from pathlib import Path
-from modelway.job.verify import verify
+from modelway.job.freezing.verify import verify
 verify(archive=Path("{}"), scratch=Path("to"), report=Path("report"), absolute=1e-4, relative=1e-3)
 """
 FREEZE_ALL = """

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.artifacts.asset_folder import init_folder
 from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.assets import garbage
+from modelway.assets.folder import init_folder
+from modelway.assets.garbage import Collected, find_garbage, remove_garbage
+from modelway.assets.transfer import download_asset, upload_asset
 from modelway.errors import DigestMismatch
-from modelway.lineage import garbage
-from modelway.lineage.asset_transfer import download_asset, upload_asset
-from modelway.lineage.assets import open_assets
-from modelway.lineage.garbage import Collected, find_garbage, remove_garbage
-from modelway.lineage.record import RolloutRecord
+from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import open_store
+from modelway.lineage.write.assets import open_assets
 
 from tests.lineage_samples import make_record
 
@@ -154,7 +154,7 @@ def test_a_rollout_that_has_not_moved_anything_yet_keeps_its_version(yard: Yard)
 
 
 def test_a_version_from_before_there_were_assets_keeps_its_base(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelway.lineage.register.write_run_assets", lambda *given, **more: None)
+    monkeypatch.setattr("modelway.lineage.write.register.write_run_assets", lambda *given, **more: None)
     yard.register("ground")
     yard.register("aside")
     yard.register("top", base=1)
@@ -313,7 +313,7 @@ def test_killed_in_the_middle_it_leaves_nothing_broken_and_the_next_one_goes_on(
 
 
 def test_an_event_tells_of_it(yard: Yard) -> None:
-    from modelway.lineage.engine import parse_url
+    from modelway.lineage.schema.engine import parse_url
     from sqlalchemy import create_engine, text
 
     yard.put("old")

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from modelway.endpoints import _gateway
-from modelway.endpoints._state import ServerState, State
 from modelway.endpoints.base import PredictorMetrics
+from modelway.endpoints.gateway import process as _gateway
+from modelway.endpoints.local.state import ServerState, State
 
 from tests.endpoint_clients import eventually
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from modelway.job import process_tree
-from modelway.job.usage import Account
+from modelway.job.agent import process_tree
+from modelway.job.agent.usage import Account
 
 from tests.job_folders import write_job
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 AGENT = """
 import sys
-from modelway.job import agent, launch
+from modelway.job.agent import __main__ as agent, launch
 launch.command = lambda **given: ["sh", "-c", sys.argv[1]]
 sys.exit(agent.main(sys.argv[2:]))
 """
@@ -62,7 +62,7 @@ def test_the_machines_of_a_job_that_was_suspended_go_on_when_it_is_resumed(
 
 
 def test_an_account_counts_processes_that_run_were_killed_and_left_others_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("modelway.job.usage.RENEW_SECONDS", 0.0)
+    monkeypatch.setattr("modelway.job.agent.usage.RENEW_SECONDS", 0.0)
     burns = "import os, signal, time\nwhile time.process_time() < 0.4: pass\n"
     (tmp_path / "try-1").mkdir()
     account = Account(attempt=tmp_path / "try-1", node=3)

@@ -15,7 +15,7 @@ from modelway.backends.base import JobState, JobStatus
 from modelway.errors import JobLost, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
-from modelway.lineage.record import FailureRecord
+from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import open_store
 from modelway.operators import _base
 from modelway.operators.train import TrainModelOperator

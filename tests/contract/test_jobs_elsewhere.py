@@ -7,15 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
-from modelway.backends.kubernetes import KubernetesBackend
-from modelway.backends.local import MARK
-from modelway.cli import _airflow_processes, _interrupts, _model_spec, demo
-from modelway.cli import _jobs_elsewhere as elsewhere
+from modelway.backends.kubernetes.backend import KubernetesBackend
+from modelway.backends.local.backend import MARK
+from modelway.cli import _model_spec, demo
 from modelway.cli import run as run_command
-from modelway.cli._airflow_processes import LocalAirflow
+from modelway.following.started_jobs import StartedJob, forget_started, record_started, started_jobs
+from modelway.localairflow import interrupts as _interrupts
+from modelway.localairflow import jobs_elsewhere as elsewhere
+from modelway.localairflow import processes as _airflow_processes
+from modelway.localairflow.processes import LocalAirflow
 from modelway.operators import _base
 from modelway.operators.train import TrainModelOperator
-from modelway.triggers._started import StartedJob, forget_started, record_started, started_jobs
 
 from tests.job_folders import store_code
 from tests.kubernetes_in_memory import Cluster

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from modelway.backends._kubernetes_api import Api, warnings_of
+from modelway.platforms.kubernetes.api import Api, warnings_of
 
 RESTRICTED = (
     'would violate PodSecurity "restricted:latest": unrestricted capabilities (container "job" must set '

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from modelway.backends.base import JOB_IMAGE, Handle, Job, JobState
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.errors import CapabilityMissing, DigestMismatch, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.agent.usage import usage_in
 from modelway.job.contract import read_events, recorded_checkpoints
-from modelway.job.usage import usage_in
 
 from tests.job_folders import ended, go, starts, store_code, store_text, succeeded, wait_for
 from tests.kubernetes_cluster import kubectl, on, own_namespace, token_client
@@ -162,7 +162,7 @@ def test_a_cancelled_job_leaves_nothing_and_can_be_asked_for_again(backend, jobs
 def test_a_pod_that_is_deleted_is_told_and_the_next_try_goes_on_from_the_checkpoint(
     backend, jobs, options, namespace, monkeypatch
 ):
-    monkeypatch.setattr("modelway.backends._kubernetes_status.SETTLE_SECONDS", 2.0)
+    monkeypatch.setattr("modelway.backends.kubernetes.status.SETTLE_SECONDS", 2.0)
     options = on(options, grace_seconds=2)
     handle = jobs(STEPS, options=options)
     wait_for(lambda: len(recorded_checkpoints(backend.folder(handle))) == 2, seconds=SECONDS, what="two checkpoints")
@@ -295,7 +295,7 @@ def test_a_job_that_no_node_takes_is_told_in_the_schedulers_words(backend, jobs,
 
 
 def test_a_secret_that_is_missing_is_told(backend, jobs, options, monkeypatch):
-    monkeypatch.setattr("modelway.backends._kubernetes_status.INIT_SECONDS", 3.0)
+    monkeypatch.setattr("modelway.backends.kubernetes.status.INIT_SECONDS", 3.0)
     handle = jobs(WAITS, options=on(options, env={"TOKEN": {"secret": "not-there", "key": "token"}}))
     status = ended(backend, handle, seconds=SECONDS)
     assert status.failure is FailureKind.INIT

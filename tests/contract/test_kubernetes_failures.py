@@ -20,7 +20,7 @@ def name():
 
 
 def test_an_image_that_no_registry_gives_is_told_in_the_kubelets_words(backend, jobs, options, monkeypatch):
-    monkeypatch.setattr("modelway.backends._kubernetes_status.IMAGE_SECONDS", 3.0)
+    monkeypatch.setattr("modelway.backends.kubernetes.status.IMAGE_SECONDS", 3.0)
     handle = jobs(WAITS, options=on(replace(options, image="127.0.0.1:1/none:1"), image_pull_policy="IfNotPresent"))
     status = ended(backend, handle, seconds=SECONDS)
     assert status.failure is FailureKind.IMAGE_PULL
@@ -39,7 +39,7 @@ def test_an_init_container_that_fails_is_told_with_its_last_line(backend, jobs, 
 
 def test_a_pod_that_is_evicted_through_the_api_is_told(backend, jobs, options, namespace, monkeypatch):
     """What kubectl drain does."""
-    monkeypatch.setattr("modelway.backends._kubernetes_status.SETTLE_SECONDS", 2.0)
+    monkeypatch.setattr("modelway.backends.kubernetes.status.SETTLE_SECONDS", 2.0)
     handle = jobs(WAITS, options=on(options, grace_seconds=2))
     wait_for(lambda: backend.describe(handle).state is JobState.RUNNING, seconds=SECONDS, what="that it runs")
     selector = f"modelway.dev/try={handle.name}"

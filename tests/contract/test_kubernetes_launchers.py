@@ -4,10 +4,10 @@ import os
 from typing import get_args
 
 import pytest
-from modelway.backends._kubernetes_api import Api
-from modelway.backends._kubernetes_launchers import KINDS
 from modelway.backends.base import Job, JobState, Options
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.kubernetes.backend import KubernetesBackend
+from modelway.backends.kubernetes.launchers import KINDS
+from modelway.platforms.kubernetes.api import Api
 from modelway.spec.places import Launcher
 
 from tests.job_folders import store_code

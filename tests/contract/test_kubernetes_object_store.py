@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from modelway.backends.base import JOB_IMAGE, Handle, Job, JobState, Options
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.contract import recorded_checkpoints

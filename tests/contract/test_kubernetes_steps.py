@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from modelway.backends._kubernetes_tries import TryRecord, handle_of
 from modelway.backends.base import Handle, Job, JobState, Options
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.kubernetes.attempts import TryRecord, handle_of
+from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 

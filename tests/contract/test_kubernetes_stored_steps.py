@@ -3,7 +3,7 @@
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from modelway.backends.base import Job, JobState, Options
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 

@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from modelway.backends import _kubernetes_watch as watching
-from modelway.backends._kubernetes_manifests import GROUP
-from modelway.backends._kubernetes_objects import Objects
-from modelway.backends._kubernetes_tries import TryRecord
+from modelway.backends.kubernetes.attempts import TryRecord
+from modelway.backends.kubernetes.objects import Objects
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
+from modelway.platforms.kubernetes import watch as watching
+from modelway.platforms.kubernetes.labels import GROUP
 
 from tests.job_folders import wait_for
 

@@ -9,8 +9,8 @@ import textwrap
 import psutil
 import pytest
 from modelway.backends.base import Job, JobState, Options, load_backend
-from modelway.backends.local import MARK
-from modelway.cli._leftovers import recorded_start
+from modelway.backends.local.backend import MARK
+from modelway.localairflow.leftovers import recorded_start
 
 from tests.job_folders import WAITS, pid_of, runs, store_code, wait_for
 
@@ -18,7 +18,7 @@ from tests.job_folders import WAITS, pid_of, runs, store_code, wait_for
 KILLED = """
     import os, signal, subprocess, sys
     from pathlib import Path
-    from modelway.cli._leftovers import recorded_start
+    from modelway.localairflow.leftovers import recorded_start
 
     home = Path(sys.argv[1])
     wait = [sys.executable, "-c", "import time; time.sleep(300)"]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from modelway.errors import ModelwayError, UnknownAsset
-from modelway.lineage.asset_record import AssetFile, NewAssetVersion
-from modelway.lineage.assets import AssetStore, compare, open_assets, open_assets_to_read
-from modelway.lineage.record import FileRecord, VersionRecord
+from modelway.lineage.records.assets import AssetFile, NewAssetVersion
+from modelway.lineage.records.version import FileRecord, VersionRecord
 from modelway.lineage.store import open_store
+from modelway.lineage.write.assets import AssetStore, compare, open_assets, open_assets_to_read
 
 from tests.lineage_samples import digest, make_record
 

@@ -4,9 +4,16 @@ import math
 from dataclasses import replace
 
 import pytest
-from modelway.lineage.fitting import MOST_BYTES, fit_name
-from modelway.lineage.record import DatasetRecord, EvaluationRecord, FigureRecord, FileRecord, MetricPoint, StageRecord
+from modelway.lineage.records.version import (
+    DatasetRecord,
+    EvaluationRecord,
+    FigureRecord,
+    FileRecord,
+    MetricPoint,
+    StageRecord,
+)
 from modelway.lineage.store import open_store
+from modelway.lineage.write.truncation import MOST_BYTES, fit_name
 
 from tests.lineage_samples import digest, make_record
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from modelway.lineage.difference import difference
-from modelway.lineage.difference_record import DiffRecord
-from modelway.lineage.record import ArchitectureRecord, DatasetRecord, FigureRecord, FileRecord
-from modelway.lineage.significance import two_proportions
+from modelway.lineage.compare.difference import difference
+from modelway.lineage.compare.significance import two_proportions
+from modelway.lineage.records.difference import DiffRecord
+from modelway.lineage.records.values import plain
+from modelway.lineage.records.version import ArchitectureRecord, DatasetRecord, FigureRecord, FileRecord
 from modelway.lineage.store import open_store
-from modelway.lineage.values import plain
 
 from tests.lineage_samples import ENVIRONMENT, digest, make_record
 

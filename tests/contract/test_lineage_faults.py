@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import sqlalchemy
 from modelway.errors import LineageUnavailable, ModelwayError, NotWritable
-from modelway.lineage import log, register
-from modelway.lineage.engine import connect_engine, parse_url, reading, writing
-from modelway.lineage.register import register_version
+from modelway.lineage.schema.engine import connect_engine, parse_url, reading, writing
 from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.write import events as log
+from modelway.lineage.write import register
+from modelway.lineage.write.register import register_version
 
 from tests.lineage_samples import make_record
 from tests.postgres_server import PostgresServer, postgres_server

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage.asset_record import NewAssetVersion
-from modelway.lineage.engine import connect_engine, parse_url, writing
-from modelway.lineage.inquiry import Inquiry, open_inquiry
-from modelway.lineage.query_record import LineageGraph
-from modelway.lineage.record import DatasetRecord
+from modelway.lineage.read.inquiry import Inquiry, open_inquiry
+from modelway.lineage.records.answers import LineageGraph
+from modelway.lineage.records.assets import NewAssetVersion
+from modelway.lineage.records.version import DatasetRecord
+from modelway.lineage.schema.engine import connect_engine, parse_url, writing
+from modelway.lineage.schema.tables import alias_history, models, versions, weight_history
 from modelway.lineage.store import LineageStore, open_store
-from modelway.lineage.tables import alias_history, models, versions, weight_history
 from sqlalchemy import Connection, event, insert, select
 
 from tests.lineage_samples import digest, make_record
@@ -229,8 +229,8 @@ def test_downstream_of_data_a_commit_code_and_an_image(store: LineageStore, aske
 
 
 def test_assets_are_followed_over_their_references(store: LineageStore, asked: Inquiry, url: str) -> None:
-    from modelway.lineage.asset_record import AssetFile
-    from modelway.lineage.assets import open_assets
+    from modelway.lineage.records.assets import AssetFile
+    from modelway.lineage.write.assets import open_assets
 
     assets = open_assets(url)
     file = AssetFile(path="images.bin", digest=digest("images"), size=3, uri="file:///images")

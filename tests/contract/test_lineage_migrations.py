@@ -11,13 +11,13 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from modelway.lineage import asset_tables  # noqa: F401 - adds its tables to the metadata
-from modelway.lineage import migrate as migrating
-from modelway.lineage.columns import metadata
-from modelway.lineage.engine import connect_engine, parse_url, reading, writing
-from modelway.lineage.migrate import MIGRATIONS, migrate, schema_of
+from modelway.lineage.schema import asset_tables  # noqa: F401 - adds its tables to the metadata
+from modelway.lineage.schema import migrate as migrating
+from modelway.lineage.schema.columns import metadata
+from modelway.lineage.schema.engine import connect_engine, parse_url, reading, writing
+from modelway.lineage.schema.migrate import MIGRATIONS, migrate, schema_of
+from modelway.lineage.schema.tables import SCHEMA
 from modelway.lineage.store import open_store
-from modelway.lineage.tables import SCHEMA
 
 from tests.lineage_samples import digest, make_record
 

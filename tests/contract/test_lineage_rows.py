@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from modelway.lineage.record import DatasetRecord, MetricPoint, MetricSeries
+from modelway.lineage.records.version import DatasetRecord, MetricPoint, MetricSeries
 from modelway.lineage.store import LineageStore, open_store
 
 from tests.lineage_samples import make_record

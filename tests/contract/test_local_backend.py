@@ -12,13 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from modelway.backends import _environment as environment
-from modelway.backends import _processes as processes
-from modelway.backends import _supervise as supervise
 from modelway.backends.base import Job, JobState, Options
-from modelway.backends.local import LocalBackend
+from modelway.backends.local.backend import LocalBackend, environment, processes, supervise
 from modelway.errors import CapabilityMissing
-from modelway.job.usage import Account
+from modelway.job.agent.usage import Account
 
 from tests.job_folders import runs, store_code, wait_for, write_job, write_wheel
 

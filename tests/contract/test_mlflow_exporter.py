@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.lineage import outbox
-from modelway.lineage.delivery import flush
+from modelway.lineage.export import outbox
+from modelway.lineage.export.delivery import flush
 from modelway.lineage.exporters._mlflow_names import Keys, entity_key, model_name
 from modelway.lineage.exporters.base import Destination
-from modelway.lineage.record import DatasetRecord, MetricPoint, VersionDetail
+from modelway.lineage.records.version import DatasetRecord, MetricPoint, VersionDetail
 from modelway.lineage.store import LineageStore, open_store
 
 from tests.exporter_servers import doorway

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from modelway.backends import _object_store as object_store
-from modelway.job import remote
+from modelway.backends.folders import object_store
+from modelway.job.agent import remote
 from modelway.job.checkpoints import damage
 from modelway.job.contract import Job, recorded_checkpoints
 

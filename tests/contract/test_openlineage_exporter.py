@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from modelway.lineage import outbox
-from modelway.lineage.delivery import flush
+from modelway.lineage.export import outbox
+from modelway.lineage.export.delivery import flush
 from modelway.lineage.exporters._openlineage_event import _web_address, dataset_place
 from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination
-from modelway.lineage.record import DatasetRecord, FailureRecord, RunRecord
+from modelway.lineage.records.version import DatasetRecord, FailureRecord, RunRecord
 from modelway.lineage.store import LineageStore, open_store
 
 from tests.exporter_servers import RecordingServer, recording_server

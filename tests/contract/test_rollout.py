@@ -15,7 +15,7 @@ from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
 from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
-from modelway.lineage.record import RunRecord, VersionRecord
+from modelway.lineage.records.version import RunRecord, VersionRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator

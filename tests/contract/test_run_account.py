@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from modelway.errors import DatasetUnavailable, InvalidModelCode
-from modelway.lineage.record import RunAccount
+from modelway.lineage.records.version import RunAccount
 from modelway.lineage.store import open_store
 from modelway.operators._base import ModelwayOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator

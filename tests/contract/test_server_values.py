@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from modelway.server.runtime import load_model
+from modelway.server.core.runtime import load_model
 from onnx import helper, numpy_helper
 
 from tests.model_server import Server, Tensors, serving, write_program

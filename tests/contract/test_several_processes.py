@@ -13,12 +13,12 @@ import psutil
 import pytest
 from modelway.backends.base import Job as BackendJob
 from modelway.backends.base import JobState, Options
-from modelway.backends.local import LocalBackend
+from modelway.backends.local.backend import LocalBackend
 from modelway.errors import CapabilityMissing
-from modelway.job import launch
+from modelway.job.agent import launch
+from modelway.job.agent.exit_report import decisive
+from modelway.job.agent.usage import usage_in
 from modelway.job.contract import Job, read_events, recorded_checkpoints
-from modelway.job.ending import decisive
-from modelway.job.usage import usage_in
 
 from tests.job_folders import ended, store_code, wait_for, write_job
 

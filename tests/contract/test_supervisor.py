@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from modelway.endpoints._supervisor import RESTARTS
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor, load_endpoint
+from modelway.endpoints.local.supervisor import RESTARTS
 
 from tests.contract.test_endpoints import build_image
 from tests.endpoint_clients import ask, eventually, pid_at, processes_of
@@ -42,7 +42,7 @@ def status_of(endpoint: Endpoint) -> EndpointStatus:
 
 
 def supervisor(root: Path) -> psutil.Process:
-    (found,) = (process for process in processes_of(root) if "modelway.endpoints._supervisor" in process.cmdline())
+    (found,) = (process for process in processes_of(root) if "modelway.endpoints.local.supervisor" in process.cmdline())
     return found
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from fastapi import Header, HTTPException
-from modelway.lineage.record import DatasetRecord
+from modelway.lineage.records.version import DatasetRecord
 from modelway.lineage.store import open_store
 from modelway.ui.app import create_app
 from starlette.applications import Starlette

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy
 import pytest
 from modelway.artifacts.archive import write_archive
-from modelway.job import session
-from modelway.job.frozen_rows import OF_DEVICES
-from modelway.job.rows import record_rows, recorded_files
-from modelway.job.scores import find_origin, metrics_of
+from modelway.job.freezing import session
+from modelway.job.freezing.frozen_rows import OF_DEVICES
+from modelway.job.freezing.rows import record_rows, recorded_files
+from modelway.job.freezing.scores import find_origin, metrics_of
 from safetensors.numpy import load_file, save_file
 
 from tests.job_folders import write_job

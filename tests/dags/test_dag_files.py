@@ -60,7 +60,7 @@ def test_loading_imports_nothing_heavy(tmp_path):
 
 
 def test_the_check_of_imports_sees_one(tmp_path):
-    assert load(tmp_path, extra="import modelway.lineage.tables")["asked"]
+    assert load(tmp_path, extra="import modelway.lineage.schema.tables")["asked"]
 
 
 def test_loading_the_plugin_imports_nothing_heavy(tmp_path):
@@ -169,7 +169,7 @@ def test_the_graph_of_digits(tmp_path, models):
 
 
 def test_the_demo_tells_of_every_task(tmp_path, models):
-    from modelway.cli._progress import task_order
+    from modelway.cli.output.progress import task_order
     from modelway.spec.load import load_spec
 
     dag = bag(REPOSITORY / "dags", tmp_path, models)["dags"]["digits"]["dag"]
@@ -178,7 +178,7 @@ def test_the_demo_tells_of_every_task(tmp_path, models):
 
 
 def test_the_package_brings_the_same_dag_files():
-    from modelway.cli._dag_files import dag_files
+    from modelway.localairflow.dag_files import dag_files
 
     assert dag_files() == {name: (REPOSITORY / "dags" / name).read_text() for name in ("models.py", "model_specs.py")}
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from modelway.backends.base import Handle, JobState, JobStatus
+from modelway.following.deferral import DeferredJob, note
 from modelway.lineage.store import open_store
 from modelway.triggers import job as job_module
-from modelway.triggers._deferred import DeferredJob, note
 from modelway.triggers.job import JobTrigger
 
 HANDLE = Handle(backend="fake", name="job", place="/jobs", attempt=1).to_dict()

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from modelway import plugin
 from modelway.backends.base import Handle, Job, JobState, Options, load_backend
-from modelway.dag import left_jobs
-from modelway.dag.left_jobs import stop_left_jobs
+from modelway.following import orphaned_jobs as left_jobs
+from modelway.following.orphaned_jobs import stop_left_jobs
 
 from tests.job_folders import WAITS, pid_of, store_code, wait_for
 
@@ -75,7 +75,7 @@ def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(mon
     local, mapped = SimpleNamespace(backend="local"), SimpleNamespace(partial_kwargs={"backend": "kubernetes"})
     for tell in (plugin.EndOfRuns().on_dag_run_failed, plugin.EndOfRuns().on_dag_run_success):
         tell(ended(local, local, mapped, SimpleNamespace(backend="redis"), SimpleNamespace()), "timed_out")
-    words = ["-m", "modelway.dag.left_jobs", RUN]
+    words = ["-m", "modelway.following.orphaned_jobs", RUN]
     assert started == [[*words, state, "kubernetes", "local"] for state in ("failed", "success")]
     plugin.EndOfRuns().on_dag_run_failed(ended(SimpleNamespace()), "failed")
     assert len(started) == 2, "a DAG without jobs costs nothing"

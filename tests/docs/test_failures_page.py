@@ -7,7 +7,7 @@ import pytest
 import yaml
 from modelway.cli import main
 from modelway.failures import FailureKind, RetryRule, rule_for
-from modelway.lineage.record import FailureRecord
+from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import open_store
 from modelway.spec.load import load_files
 

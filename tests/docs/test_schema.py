@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from modelway.spec.document import read_document
+from modelway.spec.document.read import read_document
 from modelway.spec.load import FILE_NAME, load_files, load_spec
 from modelway.spec.model import ModelSpec
 from modelway.spec.reference import reference_text

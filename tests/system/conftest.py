@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.cli._airflow_api import AirflowApi
-from modelway.cli._airflow_processes import LocalAirflow
 from modelway.endpoints.base import Endpoint, load_endpoint
 from modelway.lineage.store import LineageStore, open_store
+from modelway.localairflow.processes import LocalAirflow
+from modelway.localairflow.rest import AirflowApi
 from registry import BINARY, Registry, basic_auth
 from sqlalchemy import make_url
 

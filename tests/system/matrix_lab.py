@@ -19,9 +19,9 @@ from modelway import names
 from modelway.artifacts.code_package import write_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import Backend
-from modelway.cli._airflow_api import AirflowApi, TaskState
-from modelway.cli._airflow_processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
 from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.localairflow.processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
+from modelway.localairflow.rest import AirflowApi, TaskState
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from browser import log_in, open_browser, wait
-from modelway.cli._airflow_api import AirflowApi
-from modelway.cli._airflow_processes import LocalAirflow
 from modelway.endpoints.base import load_endpoint
 from modelway.errors import ModelwayError, UnknownModel
 from modelway.lineage.store import LineageStore, open_store
+from modelway.localairflow.processes import LocalAirflow
+from modelway.localairflow.rest import AirflowApi
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys

@@ -10,8 +10,8 @@ import yaml
 from conftest import Lab
 from modelway import names
 from modelway.backends.base import Options, image_of
-from modelway.cli._airflow_api import AirflowApi
-from modelway.cli._airflow_processes import LocalAirflow
+from modelway.localairflow.processes import LocalAirflow
+from modelway.localairflow.rest import AirflowApi
 
 from tests.docker_engine import remove_all, require_engine
 

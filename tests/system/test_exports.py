@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import LINEAGE_PASSWORD, OPENLINEAGE_KEY, wait_for
-from modelway.lineage.outbox import states
-from modelway.lineage.record import RolloutRecord
+from modelway.lineage.export.outbox import states
+from modelway.lineage.records.version import RolloutRecord
 
 from tests.mlflow_server import mlflow_server
 from tests.openlineage_schema import problems

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from matrix_lab import REPOSITORY
 from matrix_places import cluster_node, core_api
-from modelway.cli._airflow_api import AirflowApi
-from modelway.cli._airflow_processes import LocalAirflow
 from modelway.lineage.store import open_store
+from modelway.localairflow.processes import LocalAirflow
+from modelway.localairflow.rest import AirflowApi
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from browser import WAIT_SECONDS, console_errors, log_in, open_browser, wait
-from modelway.lineage.record import RunRecord, VersionRecord
+from modelway.lineage.records.version import RunRecord, VersionRecord
 from modelway.lineage.store import open_store
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected

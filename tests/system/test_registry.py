@@ -15,10 +15,10 @@ from base64 import b64decode, b64encode
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from modelway.artifacts.oci_layout import OciLayout, unpack_image
-from modelway.artifacts.oci_registry import RegistryClient, push_image
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.errors import ImageInvalid, RegistryError
+from modelway.oci.layout import OciLayout, unpack_image
+from modelway.oci.registry import RegistryClient, push_image
 from registry import BINARY, Registry, basic_auth
 
 pytestmark = [

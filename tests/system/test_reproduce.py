@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from modelway.lineage.asset_tables import outbox
+from modelway.lineage.schema.asset_tables import outbox
 from modelway.lineage.store import open_store
 from sqlalchemy import select
 

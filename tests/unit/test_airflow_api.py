@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
-from modelway.cli import _airflow_api
-from modelway.cli._airflow_api import AirflowApi
 from modelway.errors import ModelwayError
+from modelway.localairflow import rest as _airflow_api
+from modelway.localairflow.rest import AirflowApi
 
 LOCKED = {"detail": {"reason": "Database error", "statement": "hidden"}}
 LOCKED_BACKFILL = {"detail": "Database is locked. Backfill creation is not supported on SQLite."}

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from modelway.artifacts.asset_folder import AssetFolder, init_folder
 from modelway.artifacts.store import file_digest
+from modelway.assets.folder import AssetFolder, init_folder
 from modelway.errors import ModelwayError
 
 

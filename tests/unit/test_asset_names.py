@@ -1,7 +1,7 @@
 """What may name an asset, a version of one, or a file in it."""
 
 import pytest
-from modelway.artifacts.asset_name import WantedVersion, check_asset_name, check_asset_path, parse_wanted
+from modelway.artifacts.asset_names import WantedVersion, check_asset_name, check_asset_path, parse_wanted
 from modelway.errors import ModelwayError
 
 

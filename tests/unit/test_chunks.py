@@ -6,7 +6,7 @@ import math
 
 import pytest
 from modelway.errors import ModelwayError
-from modelway.operators._chunks import Cost, divided, evenly
+from modelway.runs.batches import Cost, divided, evenly
 
 
 def sizes(count, **asked):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from modelway.cli import explain
 from modelway.errors import UnknownRun
-from modelway.lineage.record import FailureRecord
+from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import LineageStore, open_store
 
 from tests.lineage_samples import make_record

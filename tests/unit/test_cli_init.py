@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from modelway.cli import _dag_files, main
+from modelway.cli import main
+from modelway.localairflow import dag_files as _dag_files
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from modelway.cli import lint
-from modelway.spec.rooms import known_names
+from modelway.spec.registry import known_names
 from spec_samples import write_model
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from modelway.cli import render
 from modelway.errors import ModelwayError, UnknownModel
+from modelway.spec.document.write import write_document
 from modelway.spec.load import load_spec
-from modelway.spec.write import write_document
 from spec_samples import DEFAULTS, FULL, GOOD_CODE, RICH, write_model
 
 TEXTS = ["yes", "1e-4", "0o17", "0755", "1_000", "1:30", "<<", "null", "~", "", " a", "a: b", "# a", "2026-01-31"]
@@ -69,7 +69,7 @@ def test_what_is_printed_is_the_same_spec_again(
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_each_text_is_written_so_that_it_is_read_as_that_text(text: str, tmp_path: Path) -> None:
-    from modelway.spec.document import read_document
+    from modelway.spec.document.read import read_document
 
     data = {"a": text, "b": [text, {text: 1}]}
     for encoding in ("utf-8", "ascii"):
@@ -83,7 +83,7 @@ def test_each_text_is_written_so_that_it_is_read_as_that_text(text: str, tmp_pat
 
 @pytest.mark.parametrize("number", [1e-05, 1e22, 0.1, 1.0, -0.0, 10**30, 5e-324])
 def test_each_number_is_written_so_that_it_is_read_as_that_number(number: float, tmp_path: Path) -> None:
-    from modelway.spec.document import read_document
+    from modelway.spec.document.read import read_document
 
     root, problems = read_document(write_document({"a": number}), file=tmp_path / "model.yaml")
     assert not problems
@@ -176,7 +176,7 @@ def manifests(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str,
 
 def test_what_would_be_sent_to_kubernetes_is_printed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from modelway.backends.base import Job, Options
-    from modelway.backends.kubernetes import KubernetesBackend
+    from modelway.backends.kubernetes.backend import KubernetesBackend
     from modelway.spec.options import options_of
 
     folder = write_model(models, "digits", spec=ON_KUBERNETES)

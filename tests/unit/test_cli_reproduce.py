@@ -10,13 +10,13 @@ from modelway.artifacts.code_package import write_code_package
 from modelway.artifacts.dataset import read_dataset
 from modelway.artifacts.store import ArtifactStore
 from modelway.cli import main
-from modelway.cli._recorded_data import check_data
-from modelway.cli._reproduction import Reproduction, prepare
-from modelway.cli._this_machine import here
 from modelway.cli.reproduce import print_outcome
+from modelway.cli.reproduction.preparation import Reproduction, prepare
+from modelway.cli.reproduction.recorded_data import check_data
+from modelway.cli.reproduction.this_machine import here
 from modelway.errors import CapabilityMissing, DigestMismatch, InvalidDataset, ModelwayError
 from modelway.hooks.settings import load_settings
-from modelway.lineage.record import DatasetRecord, EnvironmentRecord, StageRecord, VersionDetail
+from modelway.lineage.records.version import DatasetRecord, EnvironmentRecord, StageRecord, VersionDetail
 from modelway.lineage.store import open_store
 from modelway.spec.load import load_spec
 

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from modelway.cli._summary import Extras, print_summary
+from modelway.cli.output.summary import Extras, print_summary
 from rich.console import Console
 
 VERSION = {"model": "digits", "version": 3, "model_digest": "m", "archive": {"digest": "a", "size": 1000}, "held": None}

@@ -11,7 +11,7 @@ import pytest
 from modelway.cli import main, versions
 from modelway.cli._asked import read_version, read_versions
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage.record import EvaluationRecord, RunRecord
+from modelway.lineage.records.version import EvaluationRecord, RunRecord
 from modelway.lineage.store import open_store
 
 from tests.lineage_samples import digest, make_record

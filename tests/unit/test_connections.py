@@ -19,8 +19,8 @@ from modelway.hooks.fields import (
     fields_from_environment,
 )
 from modelway.hooks.settings import load_exporters, load_settings
-from modelway.lineage.engine import parse_url
 from modelway.lineage.exporters.base import Destination
+from modelway.lineage.schema.engine import parse_url
 
 SECRET = "p@ss/w:rd?#%"
 JSON = {

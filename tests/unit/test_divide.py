@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.lineage.record import EvaluationRecord
+from modelway.lineage.records.version import EvaluationRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.operators.divide import DivideCheckpointsOperator
 

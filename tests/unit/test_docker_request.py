@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from modelway.backends._docker_engine import failures_told
-from modelway.backends._docker_status import moment, status_of
 from modelway.backends.base import Handle, Job, JobState, Options
-from modelway.backends.docker import DockerBackend
+from modelway.backends.docker.backend import DockerBackend
+from modelway.backends.docker.status import moment, status_of
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.platforms.docker.engine import failures_told
 
 JOB = Job(model="digits", run="digits/manual__1", key="train.warmup", stage="warmup", action="train", seed=3)
 

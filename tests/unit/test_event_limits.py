@@ -9,8 +9,8 @@ import pytest
 from modelway.artifacts.store import ArtifactStore
 from modelway.job import event_limits
 from modelway.job.events import LeftOut, append_event, parse_events, read_events, recorded_datasets
-from modelway.operators._reported import figure_records, store_events
 from modelway.operators.train import TrainModelOperator
+from modelway.runs.reported import figure_records, store_events
 
 METRIC = '{"kind": "metric", "name": "loss", "step": 1, "value": 0.5}'
 

@@ -4,7 +4,7 @@ import pytest
 from modelway.backends.base import Handle, JobState, JobStatus, Options
 from modelway.errors import JobFailed, JobLost, SubmitFailed
 from modelway.failures import Failure, FailureKind, RetryRule, rule_for
-from modelway.operators._failure import LAST_LINES, failure_of, job_error, last_lines, submit_error
+from modelway.runs.failure import LAST_LINES, failure_of, job_error, last_lines, submit_error
 
 HANDLE = Handle(backend="local", name="tiny-1", place="/jobs/tiny", attempt=1)
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from modelway.backends.base import Handle, JobState, JobStatus
 from modelway.failures import FailureKind
-from modelway.triggers._follower import LOG_SECONDS, UNREACHABLE_SECONDS, Follower
-from modelway.triggers._position import LogPosition
+from modelway.following.follower import LOG_SECONDS, UNREACHABLE_SECONDS, Follower
+from modelway.following.log_position import LogPosition
 
 HANDLE = Handle(backend="fake", name="job", place="/jobs", attempt=1)
 RUNNING, DONE = JobStatus(state=JobState.RUNNING), JobStatus(state=JobState.SUCCEEDED)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from modelway.cli import main
-from modelway.cli._home_lock import only_one
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import make_private
+from modelway.localairflow.home_lock import only_one
 
 
 def mode(folder: Path) -> int:

@@ -4,7 +4,7 @@ import math
 
 import numpy
 import pytest
-from modelway.job.comparison import compare
+from modelway.job.freezing.comparison import compare
 
 NAN, INF = math.nan, math.inf
 TOLERANCE = {"absolute": 1e-4, "relative": 1e-3}

@@ -6,10 +6,11 @@ import random
 import numpy
 import pytest
 import torch
-from modelway.job import Job, counting_numpy
-from modelway.job.charts import MOST_POINTS
+from modelway.job import Job
 from modelway.job.contract import read_events
-from modelway.job.predictions import prediction_figures
+from modelway.job.figures import counting_numpy
+from modelway.job.figures.charts import MOST_POINTS
+from modelway.job.figures.predictions import prediction_figures
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 

@@ -9,12 +9,12 @@ import numpy
 import pytest
 import torch
 from modelway.job import Job
+from modelway.job.agent.usage import usage_in
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.job.environment import environment, installed_packages, with_image
-from modelway.job.importance import importances
-from modelway.job.statistics import summarised
-from modelway.job.usage import usage_in
-from modelway.job.weights import summary
+from modelway.job.figures.importance import importances
+from modelway.job.figures.statistics import summarised
+from modelway.job.freezing.weights import summary
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
 

@@ -6,9 +6,17 @@ import numpy
 import pytest
 import torch
 from modelway.job.contract import Job
-from modelway.job.joining import prove_rows_apart
-from modelway.job.rows import MOST_BYTES, MOST_ROWS, RealRows, fitting, read_dataset, read_recorded, recorded_files
-from modelway.job.scores import find_near, find_origin, metrics_of
+from modelway.job.freezing.joining import prove_rows_apart
+from modelway.job.freezing.rows import (
+    MOST_BYTES,
+    MOST_ROWS,
+    RealRows,
+    fitting,
+    read_dataset,
+    read_recorded,
+    recorded_files,
+)
+from modelway.job.freezing.scores import find_near, find_origin, metrics_of
 
 from tests.job_folders import write_job
 

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from modelway.job.session import usable_cores
+from modelway.job.freezing.session import usable_cores
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.backends import _generations as generations
-from modelway.backends import _kubernetes_look as module
-from modelway.backends._kubernetes_folders import Folders
-from modelway.backends._kubernetes_look import Look
-from modelway.backends._kubernetes_tries import SUBMITTED, TryRecord
+from modelway.backends.folders import generations
+from modelway.backends.kubernetes import inspect as module
+from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord
+from modelway.backends.kubernetes.folders import Folders
+from modelway.backends.kubernetes.inspect import Look
 
 FOLDER = Path(__file__).parent / "kubernetes-1.36"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.backends._kubernetes_patch import strategic_merge, unknown_directives
-from modelway.backends._kubernetes_request import KubernetesRequest
 from modelway.backends.base import Job, Options
-from modelway.backends.kubernetes import KubernetesBackend
+from modelway.backends.kubernetes.backend import KubernetesBackend
+from modelway.backends.kubernetes.request import KubernetesRequest
 from modelway.errors import CapabilityMissing
+from modelway.platforms.kubernetes.patch import strategic_merge, unknown_directives
 
 OLD, NEW = (1, 20), (1, 30)
 CLAIM = {"path": "/data", "claim": "jobs"}

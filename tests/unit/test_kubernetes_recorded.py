@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.backends._kubernetes_status import Observed, needs_events, status_of
 from modelway.backends.base import JobState, JobStatus
+from modelway.backends.kubernetes.status import Observed, needs_events, status_of
 from modelway.failures import FailureKind
 
 FOLDER = Path(__file__).parent / "kubernetes-1.36"

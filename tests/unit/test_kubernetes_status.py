@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from modelway.backends._kubernetes_status import Observed, needs_events, status_of, status_without_objects
 from modelway.backends.base import JobState, JobStatus
+from modelway.backends.kubernetes.status import Observed, needs_events, status_of, status_without_objects
 from modelway.failures import FailureKind
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)

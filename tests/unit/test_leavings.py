@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 from modelway.artifacts.store import ArtifactStore
-from modelway.backends import _docker_files as docker_files
-from modelway.backends import _generations as generations
-from modelway.backends._kubernetes_folders import Folders
-from modelway.backends._kubernetes_tries import TryRecord, exits_of
-from modelway.backends._merged_log import BLOCK, read_merged
 from modelway.backends.base import JobState, JobStatus
+from modelway.backends.docker import files as docker_files
+from modelway.backends.folders import generations
+from modelway.backends.folders.merged_log import BLOCK, read_merged
+from modelway.backends.kubernetes.attempts import TryRecord, exits_of
+from modelway.backends.kubernetes.folders import Folders
 from modelway.errors import JobFailed
+from modelway.job.agent.usage import usage_in
 from modelway.job.checkpoints import damage, open_recorded, record_unreported_checkpoints, recorded_checkpoints
 from modelway.job.events import append_event
 from modelway.job.left_files import NotBelow
-from modelway.job.usage import usage_in
 from modelway.operators.freeze import _take
 
 MARKER = "what only the reader may read"

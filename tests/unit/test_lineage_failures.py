@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from modelway.errors import UnknownRun
 from modelway.failures import FailureKind
-from modelway.lineage.record import FailureRecord
+from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import LineageStore, open_store
 
 from tests.lineage_samples import make_record

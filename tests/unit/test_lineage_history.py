@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from modelway.errors import ModelwayError, UnknownModel
-from modelway.lineage.record import RunRecord
+from modelway.lineage.records.version import RunRecord
 from modelway.lineage.store import LineageStore, open_store
 
 from tests.lineage_samples import digest, make_record

@@ -13,13 +13,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from modelway.errors import ModelwayError, NotWritable
-from modelway.lineage import asset_tables  # noqa: F401 - adds its tables to the metadata
-from modelway.lineage.columns import metadata
-from modelway.lineage.engine import connect_engine, parse_url, reading
-from modelway.lineage.migrate import MIGRATIONS, migrate
-from modelway.lineage.opened import store_exists
+from modelway.lineage.schema import asset_tables  # noqa: F401 - adds its tables to the metadata
+from modelway.lineage.schema.columns import metadata
+from modelway.lineage.schema.connect import store_exists
+from modelway.lineage.schema.engine import connect_engine, parse_url, reading
+from modelway.lineage.schema.migrate import MIGRATIONS, migrate
+from modelway.lineage.schema.tables import SCHEMA
 from modelway.lineage.store import open_store, open_to_read
-from modelway.lineage.tables import SCHEMA
 
 from tests.lineage_samples import make_record
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage.record import EvaluationRecord, MetricPoint, RolloutRecord
+from modelway.lineage.records.values import plain
+from modelway.lineage.records.version import EvaluationRecord, MetricPoint, RolloutRecord
 from modelway.lineage.store import LineageStore, open_store
-from modelway.lineage.values import plain
 from sqlalchemy.exc import IntegrityError
 
 from tests.lineage_samples import digest, make_record

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task_group
 from modelway.errors import NothingToSelect
-from modelway.operators._mapped import flat, flat_checkpoints
 from modelway.operators.select import select_checkpoint
 from modelway.operators.train import TrainModelOperator
+from modelway.runs.mapped import flat, flat_checkpoints
 
 CODE = {"model": "tiny", "module": "tiny.py", "uri": "file:///code.zip", "digest": "sha256:c", "size": 1}
 

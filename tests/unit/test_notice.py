@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from modelway.job.notice import Notice
+from modelway.job.agent.notice import Notice
 
 #: an agent of one of two machines whose code is a shell script: torchrun would wait for the other machine
 

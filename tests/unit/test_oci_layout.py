@@ -10,9 +10,10 @@ import tarfile
 from functools import partial
 
 import pytest
-from modelway.artifacts import oci_unpack
-from modelway.artifacts.oci_layout import OciLayout, unpack_image
-from modelway.artifacts.oci_manifest import (
+from modelway.errors import DigestMismatch, ImageInvalid, NotWritable
+from modelway.oci import unpack as oci_unpack
+from modelway.oci.layout import OciLayout, unpack_image
+from modelway.oci.manifest import (
     CONFIG,
     INDEX,
     LAYER_GZIP,
@@ -24,7 +25,6 @@ from modelway.artifacts.oci_manifest import (
     canonical_json,
     parse_reference,
 )
-from modelway.errors import DigestMismatch, ImageInvalid, NotWritable
 
 
 def entry(name, data=b"", **fields):

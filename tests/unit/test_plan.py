@@ -9,7 +9,7 @@ from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import DigestMismatch, InvalidDataset, ModelwayError, UnknownVersion
-from modelway.lineage.record import RunRecord
+from modelway.lineage.records.version import RunRecord
 from modelway.lineage.store import open_store
 from modelway.operators.plan import PlanRunOperator
 from modelway.spec.model import ModelSpec

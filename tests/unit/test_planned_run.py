@@ -15,7 +15,7 @@ from modelway.backends.base import Job as AskedJob
 from modelway.backends.base import JobStatus
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 from modelway.job.contract import Job
-from modelway.lineage.record import DatasetRecord, RunRecord
+from modelway.lineage.records.version import DatasetRecord, RunRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from modelway.job import fence, remote
+from modelway.job.agent import lease as fence
+from modelway.job.agent import remote
 from modelway.job.contract import Job, recorded_checkpoints
 from modelway.job.events import append_event, read_events
 

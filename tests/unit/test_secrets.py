@@ -11,7 +11,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.serialization.serialized_objects import DagSerialization
 from modelway.backends.base import Job, Options
-from modelway.backends.docker import DockerBackend
+from modelway.backends.docker.backend import DockerBackend
 from modelway.cli import main
 from modelway.dag import build_dag
 from modelway.errors import CapabilityMissing, LineageUnavailable, ModelwayError, SecretMissing

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from modelway.server.batcher import Batcher
-from modelway.server.refusal import Refusal
-from modelway.server.tensors import Array
+from modelway.server.core.batcher import Batcher
+from modelway.server.core.refusal import Refusal
+from modelway.server.core.tensors import Array
 
 
 class Model:

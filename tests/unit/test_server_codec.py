@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from modelway.server.codec import JSON_LENGTH, Inference, decode, encode
-from modelway.server.refusal import Refusal
-from modelway.server.signature import DATATYPES, Signature, TensorSpec
+from modelway.server.core.refusal import Refusal
+from modelway.server.core.signature import DATATYPES, Signature, TensorSpec
+from modelway.server.rest.codec import JSON_LENGTH, Inference, decode, encode
 
 
 def signature(datatype: str = "FP32", shape: tuple[int, ...] = (-1, 2)) -> Signature:

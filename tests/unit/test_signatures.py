@@ -2,8 +2,8 @@
 
 import numpy
 import pytest
-from modelway.job.tensor_file import write_tensors
-from modelway.operators._predictor import Signature, Tensor, _golden_batch, breaking_changes, harmless_changes
+from modelway.job.freezing.tensor_file import write_tensors
+from modelway.runs.predictor import Signature, Tensor, _golden_batch, breaking_changes, harmless_changes
 
 FREE, FIXED = Tensor("FP32", (-1, 4)), Tensor("FP32", (8, 4))
 

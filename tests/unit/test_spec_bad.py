@@ -7,7 +7,7 @@ import pytest
 from modelway.errors import InvalidSpec
 from modelway.spec.load import FILE_NAME, LoadedSpecs, find_specs, load_files, load_spec, load_specs
 from modelway.spec.problems import render
-from modelway.spec.rooms import known_names
+from modelway.spec.registry import known_names
 from spec_samples import GOOD_CODE, write_model
 
 BAD = Path(__file__).parents[1] / "bad"

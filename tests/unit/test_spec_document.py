@@ -2,8 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.spec import document
-from modelway.spec.document import read_document
+from modelway.spec.document import read as document
+from modelway.spec.document.read import read_document
 
 FILE = Path("m/model.yaml")
 

@@ -12,7 +12,7 @@ from modelway.errors import InvalidSpec
 from modelway.spec.gates import Gate
 from modelway.spec.load import load_files, load_spec, load_specs, models_folder
 from modelway.spec.model import ModelSpec, Resources
-from modelway.spec.rooms import known_names
+from modelway.spec.registry import known_names
 from spec_samples import FULL, GOOD_CODE, write_model
 
 ROOT = Path(__file__).parents[2]

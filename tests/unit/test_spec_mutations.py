@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from modelway.cli.lint import printable
+from modelway.spec.document.write import write_document
 from modelway.spec.load import load_files
 from modelway.spec.problems import render
-from modelway.spec.write import write_document
 from spec_samples import DEFAULTS, FULL, GOOD_CODE, RICH, write_model
 
 SEED = 20260131
@@ -87,7 +87,7 @@ def test_a_good_spec_with_bytes_changed_is_read_or_refused(text: str, digits: Pa
 
 @pytest.mark.parametrize("text", [FULL, RICH], ids=["full", "rich"])
 def test_each_value_of_a_good_spec_may_be_of_any_type(text: str, digits: Path) -> None:
-    from modelway.spec.document import read_document
+    from modelway.spec.document.read import read_document
 
     root, _ = read_document(text, file=digits / "model.yaml")
     assert root is not None

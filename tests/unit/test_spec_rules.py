@@ -5,7 +5,8 @@ from tempfile import mkdtemp
 
 import pytest
 from modelway.names import is_alias, job_name
-from modelway.spec import rooms, rules
+from modelway.spec import registry as rooms
+from modelway.spec import rules
 from modelway.spec.load import load_files, load_spec, load_specs
 from modelway.spec.problems import Problem
 from modelway.spec.rules import findings
@@ -117,7 +118,7 @@ def test_the_longest_names_fit_airflow_and_kubernetes(tmp_path: Path) -> None:
 )
 def test_a_spec_takes_the_aliases_that_the_lineage_takes(alias: str) -> None:
     from modelway.errors import ModelwayError
-    from modelway.lineage.alias import check_alias
+    from modelway.lineage.write.alias import check_alias
 
     try:
         check_alias(alias)

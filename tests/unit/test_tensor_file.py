@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy
 import pytest
-from modelway.job.tensor_file import Later, write_tensors
+from modelway.job.freezing.tensor_file import Later, write_tensors
 from safetensors.numpy import load_file, save
 
 PLUGINS = Path(__file__).parents[2] / "plugins"

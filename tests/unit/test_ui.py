@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Header, HTTPException
-from modelway.lineage.record import EvaluationRecord
+from modelway.lineage.records.version import EvaluationRecord
 from modelway.lineage.store import open_store
 from modelway.ui.app import create_app
 from modelway.ui.page import show_bytes, show_number

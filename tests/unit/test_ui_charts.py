@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from modelway.lineage.record import FigureRecord, ImportanceRecord, MetricSeries
-from modelway.ui.bars import importance_bars
-from modelway.ui.charts import chart, training_charts
+from modelway.lineage.records.version import FigureRecord, ImportanceRecord, MetricSeries
+from modelway.ui.charts.bars import importance_bars
+from modelway.ui.charts.figures import chart, training_charts
 
 from tests.page_samples import predicted
 

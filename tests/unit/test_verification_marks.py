@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from modelway.cli import main
+from modelway.lineage.records.verification import verified_text
 from modelway.lineage.store import LineageStore, open_store
-from modelway.lineage.verification import verified_text
 from modelway.ui.app import create_app
 from starlette.testclient import TestClient
 

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -224,9 +223,8 @@ class Backend(Protocol):
 
 
 def known_backends() -> tuple[str, ...]:
-    """Return the backends' names: the room's files."""
-    folder = str(Path(__file__).parent)
-    return tuple(sorted(m.name for m in pkgutil.iter_modules([folder]) if m.name != "base" and m.name[0] != "_"))
+    """Return the backends' names: the packages of the room that have a ``backend.py``."""
+    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/backend.py")))
 
 
 def load_backend(name: str, *, home: Path, client: Any = None) -> Backend:
@@ -239,5 +237,5 @@ def load_backend(name: str, *, home: Path, client: Any = None) -> Backend:
     if name not in known_backends():
         raise CapabilityMissing(f"'{name}' is not a backend", known=known_backends(), given=name)
     given = {} if client is None else {"client": client}
-    backend: Backend = importlib.import_module(f"modelway.backends.{name}").BACKEND(home=home, **given)
+    backend: Backend = importlib.import_module(f"modelway.backends.{name}.backend").BACKEND(home=home, **given)
     return backend

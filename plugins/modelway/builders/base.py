@@ -1,13 +1,11 @@
 """The port of image builders: what goes in, what comes out, and how a builder is found by its name."""
 
 import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
-import modelway.builders
 from modelway.errors import CapabilityMissing
 
 
@@ -85,8 +83,7 @@ class Builder(Protocol):
 
 def known_builders() -> tuple[str, ...]:
     """Return the names of the builders, sorted, without importing them."""
-    names = (module.name for module in pkgutil.iter_modules(modelway.builders.__path__))
-    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/builder.py")))
 
 
 def load_builder(name: str) -> Builder:
@@ -96,4 +93,4 @@ def load_builder(name: str) -> Builder:
     """
     if name not in known_builders():
         raise CapabilityMissing(f"'{name}' is not a builder", known=known_builders(), given=name)
-    return cast(Builder, importlib.import_module(f"modelway.builders.{name}"))
+    return cast(Builder, importlib.import_module(f"modelway.builders.{name}.builder"))

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from modelway.errors import ModelwayError
-from modelway.lineage.moment import read_moment
+from modelway.lineage.records.timestamps import read_moment
 
 if TYPE_CHECKING:
-    from modelway.lineage.inquiry import Inquiry
+    from modelway.lineage.read.inquiry import Inquiry
     from modelway.lineage.store import LineageStore
 
 Opened = TypeVar("Opened")
@@ -21,7 +21,7 @@ def open_asked() -> "Inquiry":
     :raises ModelwayError: nothing was recorded yet, or it cannot be read
     """
     from modelway.hooks.settings import load_settings
-    from modelway.lineage.inquiry import open_inquiry
+    from modelway.lineage.read.inquiry import open_inquiry
 
     return _there(open_inquiry(load_settings().lineage_url))
 

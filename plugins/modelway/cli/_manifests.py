@@ -9,7 +9,7 @@ from modelway.backends.base import Job, Options
 from modelway.errors import ModelwayError, SubmitFailed
 
 if TYPE_CHECKING:
-    from modelway.backends._kubernetes_request import KubernetesRequest
+    from modelway.backends.kubernetes.request import KubernetesRequest
     from modelway.spec.model import Evaluation, ModelSpec, Stage
 
 #: a server that is not asked is taken for this one
@@ -40,7 +40,7 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
     :param server: the server's version; None: the cluster is asked
     :raises CapabilityMissing: the spec asks for what the backend cannot give
     """
-    from modelway.spec.write import write_document
+    from modelway.spec.document.write import write_document
 
     version, asked = _version(server)
     lines = [f"# for Kubernetes {version[0]}.{version[1]}{asked}"]
@@ -55,7 +55,7 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
 def _version(server: str | None) -> tuple[tuple[int, int], str]:
     if server is not None:
         return read_version(server), ""
-    from modelway.backends.kubernetes import KubernetesBackend
+    from modelway.backends.kubernetes.backend import KubernetesBackend
 
     try:
         return KubernetesBackend(home=Path()).version, ", which answers"
@@ -64,7 +64,7 @@ def _version(server: str | None) -> tuple[tuple[int, int], str]:
 
 
 def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator[tuple[str, "KubernetesRequest"]]:
-    from modelway.backends.kubernetes import KubernetesBackend
+    from modelway.backends.kubernetes.backend import KubernetesBackend
     from modelway.spec.options import options_of
 
     backend = KubernetesBackend(home=Path(), version=version)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._tables import print_json
+from modelway.cli.output.tables import print_json
 from modelway.errors import ModelwayError, UnknownAsset
 
 if TYPE_CHECKING:
-    from modelway.artifacts.asset_folder import AssetFolder
     from modelway.artifacts.store import ArtifactStore
-    from modelway.lineage.assets import AssetStore
+    from modelway.assets.folder import AssetFolder
+    from modelway.lineage.write.assets import AssetStore
 
 _VERSION = "NAME for the latest version, NAME@3, or NAME:alias; NAME:v3 is what the model's version 3 is"
 _WORDS = f"{_VERSION}; NAME 3 is NAME@3, NAME alias is NAME:alias"
@@ -78,7 +78,7 @@ def _action(actions: Any, name: str, run: Callable[[argparse.Namespace], int], t
 
 def init_asset(args: argparse.Namespace) -> int:
     """Make an asset's folder."""
-    from modelway.artifacts.asset_folder import init_folder
+    from modelway.assets.folder import init_folder
 
     folder = init_folder(Path(), args.name, description=args.description)
     print(f"{folder.place}/ is the folder of asset {args.name}")
@@ -102,8 +102,8 @@ def add_files(args: argparse.Namespace) -> int:
 
 def point_alias(args: argparse.Namespace) -> int:
     """Point an alias at a version, or note it for the next upload."""
-    from modelway.artifacts.asset_name import parse_wanted
-    from modelway.lineage.alias import check_alias
+    from modelway.artifacts.asset_names import parse_wanted
+    from modelway.lineage.write.alias import check_alias
 
     check_alias(args.alias)
     wanted = parse_wanted(args.version)
@@ -121,7 +121,7 @@ def point_alias(args: argparse.Namespace) -> int:
 
 def add_reference(args: argparse.Namespace) -> int:
     """Note a reference for the next upload."""
-    from modelway.artifacts.asset_name import check_asset_name, parse_wanted
+    from modelway.artifacts.asset_names import check_asset_name, parse_wanted
 
     folder, target = _folder(args.name), parse_wanted(args.target)
     reference = check_asset_name(args.reference or target.name, what="a reference")
@@ -135,9 +135,9 @@ def add_reference(args: argparse.Namespace) -> int:
 
 def upload_assets(args: argparse.Namespace) -> int:
     """Upload folders, one after another."""
+    from modelway.assets.transfer import upload_asset
     from modelway.hooks.settings import load_settings
-    from modelway.lineage.asset_transfer import upload_asset
-    from modelway.lineage.assets import open_assets
+    from modelway.lineage.write.assets import open_assets
 
     folders = [_folder(name) for name in args.names]
     for folder in folders:
@@ -153,7 +153,7 @@ def upload_assets(args: argparse.Namespace) -> int:
 
 def download_assets(args: argparse.Namespace) -> int:
     """Download a version, and what it refers to where that is asked for."""
-    from modelway.lineage.asset_transfer import download_asset
+    from modelway.assets.transfer import download_asset
 
     to, wanted = Path(args.to), _wanted(args.version)
     for done in download_asset(_assets(wanted), _store(), wanted, to=to, with_references=args.refs):
@@ -166,7 +166,7 @@ def download_assets(args: argparse.Namespace) -> int:
 def find_content(args: argparse.Namespace) -> int:
     """Tell who has a content."""
     from modelway.artifacts.store import file_digest
-    from modelway.cli._asset_text import print_holders
+    from modelway.cli.output.asset_text import print_holders
 
     digest = args.content
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
@@ -186,7 +186,7 @@ def find_content(args: argparse.Namespace) -> int:
 
 def list_assets(args: argparse.Namespace) -> int:
     """List every asset with its newest version."""
-    from modelway.cli._asset_text import print_versions
+    from modelway.cli.output.asset_text import print_versions
 
     found = _assets("").newest()
     (print_json if args.json else print_versions)(found)
@@ -195,7 +195,7 @@ def list_assets(args: argparse.Namespace) -> int:
 
 def show_version(args: argparse.Namespace) -> int:
     """Show a version."""
-    from modelway.cli._asset_text import print_detail
+    from modelway.cli.output.asset_text import print_detail
 
     wanted = _wanted(args.version)
     found = _assets(wanted).version(wanted)
@@ -205,7 +205,7 @@ def show_version(args: argparse.Namespace) -> int:
 
 def show_history(args: argparse.Namespace) -> int:
     """Show how an asset became what it is."""
-    from modelway.cli._asset_text import print_history
+    from modelway.cli.output.asset_text import print_history
 
     found = _assets(args.name).history(args.name)
     (print_json if args.json else print_history)(found)
@@ -214,8 +214,8 @@ def show_history(args: argparse.Namespace) -> int:
 
 def show_diff(args: argparse.Namespace) -> int:
     """Show how two versions differ."""
-    from modelway.cli._asset_text import print_diff
-    from modelway.lineage.assets import compare
+    from modelway.cli.output.asset_text import print_diff
+    from modelway.lineage.write.assets import compare
 
     before, after = _two_wanted(args.versions)
     assets = _assets(before)
@@ -249,8 +249,8 @@ def _two_wanted(words: Sequence[str]) -> tuple[str, str]:
 
 def _folder(name: str) -> "AssetFolder":
     """Return the asset's folder here."""
-    from modelway.artifacts.asset_folder import AssetFolder
-    from modelway.artifacts.asset_name import check_asset_name
+    from modelway.artifacts.asset_names import check_asset_name
+    from modelway.assets.folder import AssetFolder
 
     return AssetFolder(Path(check_asset_name(name)))
 
@@ -267,7 +267,7 @@ def _store() -> "ArtifactStore":
 def _assets(wanted: str) -> "AssetStore":
     """Return the assets in the lineage; where nothing was ever written, ``wanted`` is not there."""
     from modelway.hooks.settings import load_settings
-    from modelway.lineage.assets import open_assets_to_read
+    from modelway.lineage.write.assets import open_assets_to_read
 
     assets = open_assets_to_read(load_settings().lineage_url)
     if assets is None:

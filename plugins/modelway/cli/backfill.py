@@ -16,9 +16,9 @@ from modelway.cli._model_spec import model_spec
 from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
-    from modelway.lineage.record import TrainingCost
+    from modelway.lineage.records.version import TrainingCost
     from modelway.lineage.store import LineageStore
-    from modelway.operators._inputs import Interval
+    from modelway.runs.inputs import Interval
     from modelway.spec.model import ModelSpec
 
 #: more intervals than anybody reads, or runs
@@ -90,8 +90,8 @@ def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Inte
 
     :raises ModelwayError: the model cannot be backfilled, or there is no such interval, or there are too many
     """
-    from modelway.operators._inputs import Interval
-    from modelway.operators._interval import intervals_between
+    from modelway.runs.inputs import Interval
+    from modelway.runs.interval import intervals_between
 
     where = str(spec.folder / "model.yaml")
     schedule = spec.schedule
@@ -174,7 +174,7 @@ class _Inputs:
 
         :raises ModelwayError: a data set is not there, or not the pinned one
         """
-        from modelway.operators._inputs import declared_params, inputs_digest, read_datasets, rendered_datasets
+        from modelway.runs.inputs import declared_params, inputs_digest, read_datasets, rendered_datasets
 
         params = declared_params(self._spec, {})
         rendered = rendered_datasets(self._spec, interval=interval, params=params)
@@ -216,7 +216,7 @@ class _Inputs:
 
     def _base_digest(self, spec: "ModelSpec") -> str | None:
         from modelway.hooks.settings import load_settings
-        from modelway.operators._versions import KnownVersions
+        from modelway.runs.versions import KnownVersions
 
         if self._store is None:
             return None

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from modelway.cli._airflow_api import AirflowApi, TaskState
-from modelway.cli._airflow_processes import LocalAirflow
-from modelway.cli._dag_files import repository
 from modelway.cli._endpoints import (
     local_endpoints,
     open_local,
@@ -22,13 +19,16 @@ from modelway.cli._endpoints import (
     start_endpoint,
     stop_endpoint,
 )
-from modelway.cli._home_lock import only_one
-from modelway.cli._interrupts import ignore_interrupts, interrupt_once
-from modelway.cli._jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
-from modelway.cli._leftovers import recorded_start
-from modelway.cli._traffic import Traffic
+from modelway.cli.output.traffic import Traffic
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 from modelway.hooks.settings import Settings, load_settings
+from modelway.localairflow.dag_files import repository
+from modelway.localairflow.home_lock import only_one
+from modelway.localairflow.interrupts import ignore_interrupts, interrupt_once
+from modelway.localairflow.jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
+from modelway.localairflow.leftovers import recorded_start
+from modelway.localairflow.processes import LocalAirflow
+from modelway.localairflow.rest import AirflowApi, TaskState
 from modelway.spec.problems import display
 
 MODEL = "digits"
@@ -225,7 +225,7 @@ class _Run:
 
 def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
     """Show progress and send traffic meanwhile; return the run's state and what the traffic met."""
-    from modelway.cli._progress import follow, task_order
+    from modelway.cli.output.progress import follow, task_order
     from modelway.spec.load import load_spec, models_folder
 
     with Traffic(endpoint=open_local(settings), model=MODEL, requests=_requests(), new=number) as traffic:
@@ -248,7 +248,7 @@ def _request(image: Any) -> dict[str, Any]:
 def _summarise(
     console: Any, settings: Settings, api: AirflowApi, run_id: str, split: dict[int, dict[int, int]]
 ) -> None:
-    from modelway.cli._summary import Extras, print_summary
+    from modelway.cli.output.summary import Extras, print_summary
 
     def xcom(task: str, key: str) -> Any:
         return api.xcom(MODEL, run_id, task, key=key)
@@ -279,7 +279,7 @@ def _predict(url: str) -> str:
 
 
 def _tell_failure(console: Any, api: AirflowApi, run_id: str) -> int:
-    from modelway.cli._summary import print_failure
+    from modelway.cli.output.summary import print_failure
 
     failures = {}
     for task in api.tasks(MODEL, run_id):

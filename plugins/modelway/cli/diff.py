@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.cli._asked import open_records, read_versions
-from modelway.cli._tables import print_json, print_table, table
 from modelway.cli.lint import printable
+from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
-    from modelway.lineage.difference_record import Change, CodeDifference, DiffRecord
+    from modelway.lineage.records.difference import Change, CodeDifference, DiffRecord
 
 _SIGN = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
 #: of a long list of packages, statistics, tensors or files
@@ -39,7 +39,7 @@ def show_diff(args: argparse.Namespace) -> int:
     :raises UnknownModel: nothing was ever registered for a model
     :raises UnknownVersion: a model has no such version or alias
     """
-    from modelway.lineage.difference import difference
+    from modelway.lineage.compare.difference import difference
 
     named = read_versions(args.words)
     if len(named) != 2:
@@ -101,7 +101,7 @@ def _change(change: "Change", *, of: str = "") -> str:
 
 
 def _value(value: Any) -> str:
-    from modelway.lineage.values import plain
+    from modelway.lineage.records.values import plain
 
     data = plain(value)
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from modelway.cli._endpoints import local_endpoints, open_local, start_endpoint, stop_endpoint
-from modelway.cli._tables import print_json, print_table, table
+from modelway.cli.output.tables import print_json, print_table, table
 from modelway.endpoints.base import EndpointStatus
 from modelway.errors import InvalidSpec, UnknownEndpoint
 from modelway.hooks.settings import Settings

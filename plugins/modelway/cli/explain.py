@@ -9,7 +9,7 @@ from modelway.cli.lint import printable
 from modelway.errors import UnknownRun
 
 if TYPE_CHECKING:
-    from modelway.lineage.record import FailureRecord, RunAccount
+    from modelway.lineage.records.version import FailureRecord, RunAccount
 
 _WIDTH = 9
 #: the rule of a try that a mark in Airflow ended, as ``modelway.triggers`` writes it
@@ -38,7 +38,7 @@ def explain_run(args: argparse.Namespace) -> int:
     """
     account = _account(args.wanted, args.model)
     if args.json:
-        from modelway.lineage.values import plain
+        from modelway.lineage.records.values import plain
 
         print(json.dumps(plain(account), indent=2, ensure_ascii=False))
         return 0

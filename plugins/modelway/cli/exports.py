@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from modelway.cli._tables import print_json, print_table, table
+from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError, UnknownModel
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def _change(args: argparse.Namespace, store: "LineageStore | None", destinations
         if args.all:
             raise UnknownModel(f"there is no version of '{args.all}': nothing was registered yet")
         return False
-    from modelway.lineage import outbox
-    from modelway.lineage.delivery import flush
+    from modelway.lineage.export import outbox
+    from modelway.lineage.export.delivery import flush
 
     if args.again:
         outbox.unrefuse(store.engine)
@@ -87,7 +87,7 @@ def _change(args: argparse.Namespace, store: "LineageStore | None", destinations
 
 
 def _lines(store: "LineageStore | None", destinations: "tuple[Destination, ...]") -> list[Line]:
-    from modelway.lineage.outbox import ExporterState, states
+    from modelway.lineage.export.outbox import ExporterState, states
 
     found = {state.exporter: state for state in (states(store.engine) if store else ())}
     urls = {each.exporter: each.url for each in destinations}

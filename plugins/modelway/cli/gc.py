@@ -3,7 +3,7 @@
 import argparse
 from datetime import timedelta
 
-from modelway.cli._tables import print_json, print_table, table
+from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
 
 _KEEP, _OLDER_THAN = 10, "30d"
@@ -33,9 +33,9 @@ def collect_garbage(args: argparse.Namespace) -> int:
     :raises ModelwayError: the age or number cannot be used
     """
     from modelway.artifacts.store import ArtifactStore
+    from modelway.assets.garbage import find_garbage, remove_garbage
     from modelway.cli.asset import actor
     from modelway.hooks.settings import load_settings
-    from modelway.lineage.garbage import find_garbage, remove_garbage
 
     if args.keep < 1:
         raise ModelwayError(f"--keep {args.keep} would keep no latest version", do="Keep at least 1")

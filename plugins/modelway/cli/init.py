@@ -40,9 +40,9 @@ def init(args: argparse.Namespace) -> int:
     :raises ModelwayError: the name cannot be a model's, or something of that name is there
     :raises NotWritable: a folder cannot be written
     """
-    from modelway.cli._dag_files import dag_files, repository
     from modelway.cli.new import check_name, model_files, write_model
     from modelway.folders import airflow_option, dags_folder, models_folder
+    from modelway.localairflow.dag_files import dag_files, repository
     from modelway.spec.load import find_specs
     from modelway.spec.problems import display
     from modelway.spec.schema import schema_text

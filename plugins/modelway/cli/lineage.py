@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.cli._asked import open_asked, read_version
-from modelway.cli._tables import print_json, print_table, table
 from modelway.cli.lint import printable
+from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
-    from modelway.lineage.query_record import GraphNode, LineageGraph
+    from modelway.lineage.records.answers import GraphNode, LineageGraph
 
 _WHAT = (
     "MODEL, MODEL 3, MODEL@3, MODEL@champion, an asset (NAME, NAME@3, NAME:alias), a data set by name or URI, a "
@@ -63,7 +63,7 @@ def show_graph(args: argparse.Namespace) -> int:
 
 
 def _lines(graph: "LineageGraph") -> Iterator[str]:
-    from modelway.lineage.graph_tree import tree
+    from modelway.lineage.graph.tree import tree
 
     for step in tree(graph):
         relation = f"{step.relation}: " if step.relation else ""
@@ -121,7 +121,7 @@ def show_holders(args: argparse.Namespace) -> int:
 
 def _content_digest(text: str) -> str:
     from modelway.artifacts.store import file_digest
-    from modelway.lineage.graph_roots import check_digest
+    from modelway.lineage.graph.roots import check_digest
 
     path = Path(text)
     try:

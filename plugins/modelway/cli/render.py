@@ -40,9 +40,9 @@ def print_spec(args: argparse.Namespace) -> int:
     :raises UnknownModel: there is no such model
     :raises CapabilityMissing: the spec asks for what the backend cannot give
     """
+    from modelway.spec.document.write import write_document
     from modelway.spec.load import FILE_NAME, chosen_environment, load_files
     from modelway.spec.problems import display, render
-    from modelway.spec.write import write_document
 
     file = _spec_file(args.model, FILE_NAME)
     loaded = load_files([file], environment=args.env)

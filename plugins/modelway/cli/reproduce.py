@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelway.cli._asked import add_version, open_records, read_version
-from modelway.cli._tables import print_json
-from modelway.cli._this_machine import places
+from modelway.cli.output.tables import print_json
+from modelway.cli.reproduction.this_machine import places
 from modelway.errors import ModelwayError, NotWritable
 
 if TYPE_CHECKING:
-    from modelway.cli._reproduction import Reproduction
-    from modelway.lineage.record import VersionDetail
+    from modelway.cli.reproduction.preparation import Reproduction
+    from modelway.lineage.records.version import VersionDetail
 
 _MODELWAY = "import sys; from modelway.cli import main; sys.exit(main())"
 
@@ -44,9 +44,9 @@ def reproduce_version(args: argparse.Namespace) -> int:
     :raises UnknownVersion: the model has no such version or alias
     :raises ModelwayError: it cannot be run again
     """
-    from modelway.cli._reproduction import prepare
+    from modelway.cli.reproduction.preparation import prepare
     from modelway.hooks.settings import load_settings
-    from modelway.lineage.difference import difference
+    from modelway.lineage.compare.difference import difference
     from modelway.lineage.store import open_to_read
 
     store = open_records()
@@ -81,7 +81,7 @@ def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "R
     """Print whether the same came out, and where it did not, what differs and what else was different."""
     from modelway.cli.diff import lines_of, print_metrics
     from modelway.cli.lint import printable
-    from modelway.lineage.difference import difference
+    from modelway.lineage.compare.difference import difference
 
     found = difference(recorded, again)
     name = f"{recorded.summary.model} v{recorded.summary.number}"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.cli._asked import time_of
 from modelway.errors import ModelwayError
-from modelway.lineage.moment import read_moment
+from modelway.lineage.records.timestamps import read_moment
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from modelway.cli._airflow_processes import LocalAirflow
+    from modelway.localairflow.processes import LocalAirflow
     from modelway.spec.model import ModelSpec
 
     Follow = Callable[["subprocess.Popen[bytes]"], None]
@@ -70,13 +70,13 @@ def run_model(args: argparse.Namespace) -> int:
     spec = model_spec(args.model)
     about = told_by_schedule(spec, run_after=args.run_after, interval=args.interval, partition=args.partition)
 
-    from modelway.cli._airflow_processes import LocalAirflow
-    from modelway.cli._dag_files import repository
     from modelway.cli._endpoints import serving_lines
-    from modelway.cli._home_lock import only_one
-    from modelway.cli._interrupts import interrupt_once
-    from modelway.cli._jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
-    from modelway.cli._leftovers import recorded_start
+    from modelway.localairflow.dag_files import repository
+    from modelway.localairflow.home_lock import only_one
+    from modelway.localairflow.interrupts import interrupt_once
+    from modelway.localairflow.jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
+    from modelway.localairflow.leftovers import recorded_start
+    from modelway.localairflow.processes import LocalAirflow
 
     settings = load_settings()
     command = f"modelway run {args.model}"
@@ -112,8 +112,8 @@ def _run(
     """Run the DAG and print what comes of it."""
     from rich.console import Console
 
-    from modelway.cli._progress import follow, task_order
-    from modelway.cli._run_database import RecordedRun
+    from modelway.cli.output.progress import follow, task_order
+    from modelway.localairflow.run_database import RecordedRun
 
     console, outcome = Console(), log.with_suffix(".json")
 
@@ -164,7 +164,7 @@ def _tell(console: "Console", outcome: Path, log: Path) -> int:
 
     :raises ModelwayError: the process that ran the DAG refused its values, or broke off
     """
-    from modelway.cli._summary import Extras, print_failure, print_summary
+    from modelway.cli.output.summary import Extras, print_failure, print_summary
 
     if not outcome.exists() or not outcome.stat().st_size:
         if shutil.disk_usage(log).free < ALMOST_FULL_BYTES:
@@ -213,7 +213,7 @@ def told_by_schedule(
                 f"the interval is none: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
             )
     elif after and spec.schedule and spec.schedule.cron:
-        from modelway.operators._interval import last_interval
+        from modelway.runs.interval import last_interval
 
         sides = list(last_interval(spec.schedule.cron, spec.schedule.timezone, before=after))
     return {
@@ -270,8 +270,8 @@ def _in_a_process(words: list[str], airflow: "LocalAirflow", *, log: Path, follo
     :param log: gets everything that the process prints
     :param follow: called meanwhile, with the process
     """
-    from modelway.cli._airflow_processes import adopt_orphans, dies_with_parent, stop_descendants
-    from modelway.cli._interrupts import ignore_interrupts
+    from modelway.localairflow.interrupts import ignore_interrupts
+    from modelway.localairflow.processes import adopt_orphans, dies_with_parent, stop_descendants
 
     adopt_orphans()
     process = None

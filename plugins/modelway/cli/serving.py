@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from modelway.cli._asked import add_time, open_asked, time_of
-from modelway.cli._tables import print_json, print_table, table
+from modelway.cli.output.tables import print_json, print_table, table
 
 if TYPE_CHECKING:
     from modelway.endpoints.base import EndpointStatus
-    from modelway.lineage.query_record import ServingRecord
+    from modelway.lineage.records.answers import ServingRecord
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

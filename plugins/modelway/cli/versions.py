@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from modelway.cli._asked import add_time, add_version, open_asked, read_version, time_of
-from modelway.cli._tables import print_json, print_table, table
+from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError, UnknownModel
-from modelway.lineage.verification import is_on_examples_alone, verified_text
+from modelway.lineage.records.verification import is_on_examples_alone, verified_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from modelway.lineage.record import RunRecord, VersionDetail, VersionSummary
+    from modelway.lineage.records.version import RunRecord, VersionDetail, VersionSummary
     from modelway.lineage.store import LineageStore
 
 
@@ -164,7 +164,7 @@ def _print_facts(detail: "VersionDetail") -> None:
 def _print_removed(detail: "VersionDetail") -> None:
     """Say which of the version's files garbage collection took away."""
     from modelway.hooks.settings import load_settings
-    from modelway.lineage.assets import open_assets_to_read
+    from modelway.lineage.write.assets import open_assets_to_read
 
     version = detail.summary
     places = {version.archive_uri: "archive", version.checkpoint_uri or "": "checkpoint"}

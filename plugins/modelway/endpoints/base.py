@@ -5,7 +5,6 @@ An endpoint's file has a function ``open_endpoint(*, root, username, password, *
 """
 
 import importlib
-import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,8 +173,7 @@ class Endpoint(Protocol):
 
 def known_endpoints() -> tuple[str, ...]:
     """Return the names of the endpoints of this room."""
-    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
-    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/endpoint.py")))
 
 
 def load_endpoint(
@@ -191,7 +189,7 @@ def load_endpoint(
     """
     if name not in known_endpoints():
         raise CapabilityMissing(f"'{name}' is not an endpoint", known=known_endpoints(), given=name)
-    module = importlib.import_module(f"modelway.endpoints.{name}")
+    module = importlib.import_module(f"modelway.endpoints.{name}.endpoint")
     return cast(Endpoint, module.open_endpoint(root=root, username=username, password=password, **options))
 
 

@@ -41,7 +41,7 @@ def tell_exporters(*, keep: "Callable[[LineageStore], object] | None" = None, se
     try:
         if not (destinations := exporters_from_airflow()):
             return
-        from modelway.lineage.delivery import flush
+        from modelway.lineage.export.delivery import flush
 
         store = open_lineage()
         if keep is not None:

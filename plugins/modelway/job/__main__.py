@@ -25,13 +25,13 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from modelway.job.agent.launch import RESERVE
 from modelway.job.checkpoints import record_unreported_checkpoints
 from modelway.job.contract import STOPPED_STATUS, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.event_limits import LONGEST_LINE
 from modelway.job.events import read_events
-from modelway.job.launch import RESERVE
 from modelway.job.left_files import read_below, remove_below, write_below
 
 #: colours and the like, which libraries write into messages though nobody sees them on a terminal
@@ -124,9 +124,9 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 
 
 def _freeze(job: Job) -> None:
-    from modelway.job.exported import Exported
-    from modelway.job.freeze import freeze
-    from modelway.job.rows import real_rows
+    from modelway.job.freezing.exported import Exported
+    from modelway.job.freezing.freeze import freeze
+    from modelway.job.freezing.rows import real_rows
 
     _record_environment(job)
     exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
@@ -135,7 +135,7 @@ def _freeze(job: Job) -> None:
 
 
 def _verify(job: Job) -> None:
-    from modelway.job.verify import verify
+    from modelway.job.freezing.verify import verify
 
     archive = job.input("archive")
     if archive is None:

@@ -318,12 +318,12 @@ class Job:
     ) -> None:
         """Record a data set that the job read; those of the model spec are recorded already.
 
-        :param columns: values by the columns' names, to record their types and a summary (``modelway.job.statistics``)
+        :param columns: values by the columns' names, to record their types and a summary (``job.figures.statistics``)
         :param schema: the columns' types, where they are known otherwise
         :param statistics: a summary of each column, where it is known otherwise
         :raises ValueError: a name has more than 500 characters, or these are no columns
         """
-        from modelway.job.statistics import checked_schema, checked_statistics, summarised
+        from modelway.job.figures.statistics import checked_schema, checked_statistics, summarised
 
         known: dict[str, Any] = {}
         checked_name(name, what="a data set")
@@ -338,10 +338,10 @@ class Job:
     def figure(self, *, name: str, kind: str, data: Mapping[str, Any]) -> None:
         """Record a chart: ``job.figure(name="rate", kind="line", data={"x": steps, "y": rates})``.
 
-        :param kind: bars, calibration, confusion, line, matrix, pr or roc; ``modelway.job.charts`` has what they take
+        :param kind: bars, calibration, confusion, line, matrix, pr or roc; ``job.figures.charts`` has what they take
         :raises ValueError: there is no such kind, or the data is not what it takes
         """
-        from modelway.job.charts import checked_figure
+        from modelway.job.figures.charts import checked_figure
 
         self._report("figure", **checked_figure(name, kind, data))
 
@@ -354,7 +354,7 @@ class Job:
         name: str = "",
         inputs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record ROC, PR, confusion matrix and calibration of a classification (``modelway.job.predictions``).
+        """Record ROC, PR, confusion matrix and calibration of a classification (``modelway.job.figures.predictions``).
 
         Rows with a score that is not finite are left out, with a note.
 
@@ -365,7 +365,7 @@ class Job:
             model must then answer to them as the checkpoint did, and its metric is computed again; of one set only
         :raises ValueError: these are no labels and scores of a classification, or no inputs of as many rows
         """
-        from modelway.job.predictions import prediction_figures
+        from modelway.job.figures.predictions import prediction_figures
 
         if not self.is_main:
             return
@@ -378,9 +378,9 @@ class Job:
             self._record_rows(inputs, labels=labels, scores=scores, classes=classes)
 
     def _record_rows(self, inputs: Mapping[str, Any], *, labels: Any, scores: Any, classes: Any) -> None:
-        from modelway.job.predictions import numbered
-        from modelway.job.rows import record_rows
-        from modelway.job.scores import metrics_of
+        from modelway.job.figures.predictions import numbered
+        from modelway.job.freezing.rows import record_rows
+        from modelway.job.freezing.scores import metrics_of
 
         of = self.evaluating or "checkpoint"
         if of in self._with_rows:
@@ -399,7 +399,7 @@ class Job:
         repeats: int = 5,
         metric: str = "loss",
     ) -> None:
-        """Record by how much a loss grows when the values of one feature are shuffled (``modelway.job.importance``).
+        """Record by how much a loss grows when the values of one feature are shuffled (``job.figures.importance``).
 
         ``job.importance(features={"age": ages, "height": heights}, score=lambda features: loss_of(features))``
 
@@ -410,7 +410,7 @@ class Job:
         :param metric: what ``score`` gives is called
         :raises ValueError: the features have no such form, or a name has more than 500 characters
         """
-        from modelway.job.importance import importances
+        from modelway.job.figures.importance import importances
 
         checked_name(metric, what="a metric")
         if self.is_main:

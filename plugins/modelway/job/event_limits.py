@@ -107,7 +107,7 @@ def _checkpoint(event: Mapping[str, Any]) -> str | None:
 
 def _figure(event: dict[str, Any]) -> str | None:
     # The charts' names are checked by what reads and writes events.
-    from modelway.job.charts import checked_figure
+    from modelway.job.figures.charts import checked_figure
 
     try:
         event |= checked_figure(event.get("name"), event.get("chart") or "", event.get("data"))

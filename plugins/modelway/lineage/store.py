@@ -11,15 +11,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownRun, UnknownVersion
-from modelway.lineage import failures, history, queries, tables
-from modelway.lineage.alias import check_alias, point_alias
-from modelway.lineage.endpoint_events import record_state
-from modelway.lineage.engine import reading, writing
-from modelway.lineage.log import add_event
-from modelway.lineage.models import read_models
-from modelway.lineage.opened import engine_to_read, engine_to_write
-from modelway.lineage.outbox import with_exporters
-from modelway.lineage.record import (
+from modelway.lineage.export.outbox import with_exporters
+from modelway.lineage.read import history, queries
+from modelway.lineage.read.models import read_models
+from modelway.lineage.records.values import plain
+from modelway.lineage.records.version import (
     ROLLOUT_STATES,
     AliasChange,
     Event,
@@ -33,9 +29,15 @@ from modelway.lineage.record import (
     VersionSummary,
     WeightChange,
 )
-from modelway.lineage.register import register_version
-from modelway.lineage.rows import insert_new
-from modelway.lineage.values import plain
+from modelway.lineage.schema import tables
+from modelway.lineage.schema.connect import engine_to_read, engine_to_write
+from modelway.lineage.schema.engine import reading, writing
+from modelway.lineage.write import failures
+from modelway.lineage.write.alias import check_alias, point_alias
+from modelway.lineage.write.bulk_insert import insert_new
+from modelway.lineage.write.endpoint_events import record_state
+from modelway.lineage.write.events import add_event
+from modelway.lineage.write.register import register_version
 
 
 def open_store(url: str, *, exporters: Iterable[str] = ()) -> "LineageStore":

@@ -16,25 +16,25 @@ from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
 from modelway.errors import ModelwayError, SubmitFailed, disk_full
 from modelway.failures import FailureKind
+from modelway.following.claim import Claim
+from modelway.following.deferral import DeferredJob, forget, note
+from modelway.following.follower import Follower
+from modelway.following.log_position import LogPosition
+from modelway.following.marked import MARKS, record_marked
+from modelway.following.memory import TriedMemory
+from modelway.following.started_jobs import StartedJob, forget_started, record_started
+from modelway.following.task_state import GOES_ON, task_state
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.secrets import with_secrets
 from modelway.operators import _argument_checks as checks
-from modelway.operators._account import record_failure, record_success
 from modelway.operators._checks import Checks
-from modelway.operators._claim import Claim
-from modelway.operators._failure import failure_of, job_error, last_lines, submit_error
-from modelway.operators._memory import TriedMemory
 from modelway.operators._partial import CheckedPartial
 from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
+from modelway.runs.account import record_failure, record_success
+from modelway.runs.failure import failure_of, job_error, last_lines, submit_error
 from modelway.spec.problems import Refusal
 from modelway.spec.units import format_size
-from modelway.triggers._deferred import DeferredJob, forget, note
-from modelway.triggers._follower import Follower
-from modelway.triggers._marked import MARKS, record_marked
-from modelway.triggers._position import LogPosition
-from modelway.triggers._started import StartedJob, forget_started, record_started
-from modelway.triggers._task_state import GOES_ON, task_state
 
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
 PATIENCE_SECONDS = 15.0

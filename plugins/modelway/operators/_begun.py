@@ -17,7 +17,7 @@ def tell_begun(context: Context, planned: Mapping[str, Any]) -> None:
     """
 
     def keep(store: Any) -> None:
-        from modelway.lineage.outbox import put_started
+        from modelway.lineage.export.outbox import put_started
 
         put_started(store.engine, model=planned["model"], run=_run(context, planned))
 
@@ -25,7 +25,7 @@ def tell_begun(context: Context, planned: Mapping[str, Any]) -> None:
 
 
 def _run(context: Context, planned: Mapping[str, Any]) -> Any:
-    from modelway.lineage.record import DatasetRecord, RunRecord
+    from modelway.lineage.records.version import DatasetRecord, RunRecord
 
     dag_run, plan = context["dag_run"], planned["plan"]
     start, end = (_time(plan["interval"].get(side)) for side in ("start", "end"))

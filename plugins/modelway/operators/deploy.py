@@ -15,12 +15,12 @@ from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
-from modelway.lineage.record import RolloutRecord
+from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
 from modelway.operators._checks import Checks
-from modelway.operators._predictor import breaking_changes, golden_difference, harmless_changes, read_signature
-from modelway.operators._traffic import record_traffic, refuse_held, stable_of, weights_of
+from modelway.runs.predictor import breaking_changes, golden_difference, harmless_changes, read_signature
+from modelway.runs.traffic import record_traffic, refuse_held, stable_of, weights_of
 
 
 class DeployModelOperator(ModelwayOperator):

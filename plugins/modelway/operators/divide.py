@@ -11,8 +11,8 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
-from modelway.operators._chunks import AUTO, Cost, divided
-from modelway.operators._mapped import flat_checkpoints
+from modelway.runs.batches import AUTO, Cost, divided
+from modelway.runs.mapped import flat_checkpoints
 
 
 class DivideCheckpointsOperator(ModelwayOperator):

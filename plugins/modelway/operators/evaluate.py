@@ -15,8 +15,8 @@ from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
+from modelway.job.freezing.rows import recorded_files
 from modelway.job.left_files import is_below, name_below, open_below
-from modelway.job.rows import recorded_files
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import (
     JobOperator,
@@ -30,8 +30,8 @@ from modelway.operators._base import (
     store_from,
 )
 from modelway.operators._checks import Checks
-from modelway.operators._reported import cost_of, store_events
 from modelway.operators.arguments import unused_params
+from modelway.runs.reported import cost_of, store_events
 from modelway.spec.problems import Refusal
 
 #: they end a whole job for what one evaluation does: the next try has the others first

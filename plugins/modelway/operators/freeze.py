@@ -27,8 +27,8 @@ from modelway.operators._base import (
     store_from,
 )
 from modelway.operators._checks import Checks
-from modelway.operators._mapped import flat
-from modelway.operators._reported import cost_of, store_events
+from modelway.runs.mapped import flat
+from modelway.runs.reported import cost_of, store_events
 
 
 class FreezeModelOperator(JobOperator):

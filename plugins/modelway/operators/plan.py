@@ -13,7 +13,7 @@ from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._begun import tell_begun
 from modelway.operators._checks import Checks
-from modelway.operators._inputs import (
+from modelway.runs.inputs import (
     Interval,
     declared_params,
     inputs_digest,
@@ -24,7 +24,7 @@ from modelway.operators._inputs import (
 )
 
 if TYPE_CHECKING:
-    from modelway.operators._versions import KnownVersions
+    from modelway.runs.versions import KnownVersions
 
 ROLLOUTS = ("auto", "no", "yes")
 _UNLESS = "unless the run's parameter rollout is yes"
@@ -128,7 +128,7 @@ class PlanRunOperator(ModelwayOperator):
 
     def _known_versions(self, context: Context) -> "KnownVersions":
         from modelway.lineage.store import open_store
-        from modelway.operators._versions import KnownVersions
+        from modelway.runs.versions import KnownVersions
 
         settings, dag_run = settings_from_airflow(), context["dag_run"]
         run = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
@@ -200,7 +200,7 @@ def _forget(context: Context, tasks: Iterable[str]) -> None:
 
 def interval_of(context: Context, spec: Mapping[str, Any]) -> Interval:
     """Return the data interval of a run: its own, else the last one of the spec's cron, else all data up to the run."""
-    from modelway.operators._interval import last_interval
+    from modelway.runs.interval import last_interval
 
     dag_run = context["dag_run"]
     key: str | None = getattr(dag_run, "partition_key", None)

@@ -13,11 +13,11 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import open_lineage
 from modelway.hooks.settings import Settings
-from modelway.lineage.record import RolloutRecord
+from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
 from modelway.operators._checks import Checks
-from modelway.operators._traffic import record_traffic, refuse_held, weights_of
+from modelway.runs.traffic import record_traffic, refuse_held, weights_of
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05

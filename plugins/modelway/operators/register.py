@@ -12,7 +12,7 @@ from modelway.errors import ModelwayError
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.lineage import open_lineage, tell_exporters
 from modelway.job.contract import recorded_datasets
-from modelway.lineage.record import (
+from modelway.lineage.records.version import (
     DatasetRecord,
     EvaluationRecord,
     FileRecord,
@@ -23,17 +23,17 @@ from modelway.lineage.record import (
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
 from modelway.operators._checks import Checks
-from modelway.operators._inputs import Interval
-from modelway.operators._mapped import flat
-from modelway.operators._reported import (
+from modelway.operators.find import version_told
+from modelway.operators.plan import outdated_reason
+from modelway.runs.inputs import Interval
+from modelway.runs.mapped import flat
+from modelway.runs.reported import (
     StoredEvents,
     architecture_record,
     figure_records,
     importance_records,
     stage_records,
 )
-from modelway.operators.find import version_told
-from modelway.operators.plan import outdated_reason
 
 
 class RegisterModelOperator(ModelwayOperator):
@@ -120,7 +120,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def _outdated(self, context: Context, settings: Any, store: Any, taken: Mapping[str, Any] | None) -> str | None:
         """Return why the run moves nothing although its plan let it: a later run has registered a version since."""
-        from modelway.operators._versions import KnownVersions
+        from modelway.runs.versions import KnownVersions
 
         plan, dag_run = plan_of(self.code), context["dag_run"]
         if not plan or plan["asked"]:

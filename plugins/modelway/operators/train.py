@@ -26,10 +26,10 @@ from modelway.operators._base import (
     store_from,
 )
 from modelway.operators._checks import Checks
-from modelway.operators._chunks import evenly
-from modelway.operators._mapped import map_index, map_item
-from modelway.operators._reported import cost_of, gpus, store_events
 from modelway.operators.arguments import is_known, same_source, unused_params
+from modelway.runs.batches import evenly
+from modelway.runs.mapped import map_index, map_item
+from modelway.runs.reported import cost_of, gpus, store_events
 from modelway.spec.problems import Refusal, shown
 
 

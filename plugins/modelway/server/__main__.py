@@ -12,17 +12,17 @@ from pathlib import Path
 
 import uvicorn
 
-from modelway.server.app import Routes
-from modelway.server.batcher import Batcher
-from modelway.server.bodies import Limits
-from modelway.server.drain import Drain, DrainingServer, Gate
-from modelway.server.metrics import Metrics
-from modelway.server.process import limit_process
-from modelway.server.refusal import CannotServe, Refusal
-from modelway.server.runtime import OnnxModel, load_model
-from modelway.server.settings import Settings, read_settings
-from modelway.server.translate import JSON_BYTES_OF_A_VALUE, Translator
-from modelway.server.wire import BoundedProtocol
+from modelway.server.core.batcher import Batcher
+from modelway.server.core.metrics import Metrics
+from modelway.server.core.process import limit_process
+from modelway.server.core.refusal import CannotServe, Refusal
+from modelway.server.core.runtime import OnnxModel, load_model
+from modelway.server.core.settings import Settings, read_settings
+from modelway.server.rest.app import Routes
+from modelway.server.rest.bodies import Limits
+from modelway.server.rest.drain import Drain, DrainingServer, Gate
+from modelway.server.rest.translate import JSON_BYTES_OF_A_VALUE, Translator
+from modelway.server.rest.wire import BoundedProtocol
 
 #: rows of one call of a request that is cut into slices, where the gathered call has fewer
 _SLICE = 8

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from modelway.names import NAME_PATTERN, nearest
 from modelway.spec.code import code_problems
-from modelway.spec.document import Node
+from modelway.spec.document.read import Node
 from modelway.spec.layers import ENVIRONMENTS, EXTENDS
 from modelway.spec.model import ModelSpec
 from modelway.spec.problems import KeyPath, Problem, Refusal, dotted, shown

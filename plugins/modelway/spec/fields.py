@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 from modelway.names import NAME_PATTERN
 from modelway.spec.gates import Gate, parse_gate
 from modelway.spec.problems import Refusal, shown
-from modelway.spec.rooms import known_names
+from modelway.spec.registry import known_names
 from modelway.spec.units import format_duration, format_size, parse_duration, parse_size
 
 # A repository as the OCI distribution specification has it, behind an optional registry host; no tag, no digest.

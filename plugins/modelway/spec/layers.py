@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelway.names import NAME_PATTERN, nearest
-from modelway.spec.document import Node, read_document
+from modelway.spec.document.read import Node, read_document
 from modelway.spec.files import read_text
 from modelway.spec.problems import KeyPath, Place, Problem, Refusal, display, dotted, shown
 

@@ -10,7 +10,7 @@ from modelway import folders
 from modelway.artifacts.snapshot import MODELS, snapshot_of
 from modelway.names import nearest
 from modelway.spec.check import check_spec
-from modelway.spec.circles import Started, circle_problems, starting
+from modelway.spec.cycles import Started, circle_problems, starting
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
 from modelway.spec.problems import Problem, Refusal, display, dotted, invalid_spec, shown

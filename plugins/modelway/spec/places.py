@@ -186,7 +186,7 @@ class KubernetesSection(Section):
     def _queued(self) -> Self:
         if not self.queue:
             return self
-        from modelway.backends._kubernetes_launchers import WITHOUT_QUEUE
+        from modelway.backends.kubernetes.launchers import WITHOUT_QUEUE
 
         if self.launcher in WITHOUT_QUEUE:
             what = f"a {self.launcher} cannot wait in a queue: its controller starts the pods at once"
@@ -197,7 +197,7 @@ class KubernetesSection(Section):
     def _patched(self) -> Self:
         if not self.patch:
             return self
-        from modelway.backends._kubernetes_patch import DIRECTIVE, unknown_directives
+        from modelway.platforms.kubernetes.patch import DIRECTIVE, unknown_directives
 
         for path in unknown_directives(self.patch):
             what = f"{shown(path[-1])} is no directive that is understood here"

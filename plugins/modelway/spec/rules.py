@@ -8,7 +8,7 @@ from typing import Any
 from modelway.failures import FailureKind, RetryRule
 from modelway.spec.problems import KeyPath, Refusal, shown
 from modelway.spec.references import check_uri
-from modelway.spec.rooms import capabilities, known_names
+from modelway.spec.registry import capabilities, known_names
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
 # What templates are tried with.

@@ -11,7 +11,7 @@ from typing import Any
 from modelway.names import NAME_PATTERN
 from modelway.spec.layers import ENVIRONMENTS, EXTENDS
 from modelway.spec.model import ModelSpec
-from modelway.spec.rooms import known_names
+from modelway.spec.registry import known_names
 from modelway.spec.units import format_duration
 
 _Schema = dict[str, Any]

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from modelway.backends.base import Backend, Handle
+from modelway.following.deferral import forget, noted, unwanted
+from modelway.following.follower import Follower, Step
+from modelway.following.log_position import LogPosition
+from modelway.following.marked import record_marked
+from modelway.following.task_state import GOES_ON, state_now
 from modelway.hooks.backend import backend_from_airflow
-from modelway.triggers._deferred import forget, noted, unwanted
-from modelway.triggers._follower import Follower, Step
-from modelway.triggers._marked import record_marked
-from modelway.triggers._position import LogPosition
-from modelway.triggers._task_state import GOES_ON, state_now
 
 #: a task that comes back sooner may be taken for lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0

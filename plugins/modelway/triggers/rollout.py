@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
-from modelway.lineage.record import RolloutRecord
+from modelway.lineage.records.version import RolloutRecord
 
 
 class RolloutTrigger(BaseTrigger):

@@ -10,12 +10,12 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
-from modelway.lineage.graph_roots import check_digest
-from modelway.lineage.inquiry import Inquiry, open_inquiry
-from modelway.lineage.moment import read_moment
-from modelway.lineage.opened import store_exists
+from modelway.lineage.graph.roots import check_digest
+from modelway.lineage.read.inquiry import Inquiry, open_inquiry
+from modelway.lineage.records.timestamps import read_moment
+from modelway.lineage.records.values import plain
+from modelway.lineage.schema.connect import store_exists
 from modelway.lineage.store import LineageStore, open_to_read
-from modelway.lineage.values import plain
 from modelway.ui.page import page
 from modelway.ui.readable import LISTED, ReadableLineage
 

@@ -14,14 +14,14 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from modelway.lineage.difference_record import Change, EnvironmentDifference
-from modelway.lineage.graph_tree import TreeStep, tree
-from modelway.lineage.query_record import LineageGraph
-from modelway.lineage.record import EvaluationRecord, VersionSummary
-from modelway.lineage.values import plain
-from modelway.lineage.verification import verified_text
-from modelway.ui.bars import importance_bars
-from modelway.ui.charts import chart, figure_title, training_charts
+from modelway.lineage.graph.tree import TreeStep, tree
+from modelway.lineage.records.answers import LineageGraph
+from modelway.lineage.records.difference import Change, EnvironmentDifference
+from modelway.lineage.records.values import plain
+from modelway.lineage.records.verification import verified_text
+from modelway.lineage.records.version import EvaluationRecord, VersionSummary
+from modelway.ui.charts.bars import importance_bars
+from modelway.ui.charts.figures import chart, figure_title, training_charts
 
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "

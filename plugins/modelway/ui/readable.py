@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from modelway.errors import UnknownModel, UnknownVersion
-from modelway.lineage.difference import difference
-from modelway.lineage.difference_record import DiffRecord
-from modelway.lineage.inquiry import Inquiry
-from modelway.lineage.query_record import FileHolder, LineageGraph, ServingRecord
-from modelway.lineage.record import ModelSummary, VersionDetail, VersionSummary
+from modelway.lineage.compare.difference import difference
+from modelway.lineage.read.inquiry import Inquiry
+from modelway.lineage.records.answers import FileHolder, LineageGraph, ServingRecord
+from modelway.lineage.records.difference import DiffRecord
+from modelway.lineage.records.version import ModelSummary, VersionDetail, VersionSummary
 from modelway.lineage.store import LineageStore
 
 #: versions that a page of a model's list shows

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from modelway.lineage.exporters._mlflow_names import Keys, digest, storable
-from modelway.lineage.record import VersionDetail
-from modelway.lineage.values import plain
+from modelway.lineage.records.values import plain
+from modelway.lineage.records.version import VersionDetail
 
 #: MLflow's limits; a batch holds 1,000 entities in all, and its own tag is one of them
 _MOST = {"metrics": 900, "params": 100, "tags": 90}

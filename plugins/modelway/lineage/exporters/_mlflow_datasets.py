@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from modelway.lineage.addresses import public_address
 from modelway.lineage.exporters._mlflow_names import storable
-from modelway.lineage.record import DatasetRecord
+from modelway.lineage.records.addresses import public_address
+from modelway.lineage.records.version import DatasetRecord
 
 #: MLflow's own limits
 _LONGEST_NAME = _LONGEST_TAG = 500

@@ -6,11 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from modelway.lineage.addresses import public_address
 from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Fact
-from modelway.lineage.record import DatasetRecord, RunRecord, VersionDetail
-from modelway.lineage.values import plain
+from modelway.lineage.records.addresses import public_address
+from modelway.lineage.records.values import plain
+from modelway.lineage.records.version import DatasetRecord, RunRecord, VersionDetail
 
 SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 #: the versions of the facets' schemas; our own one is in docs/exporters.md

@@ -3,7 +3,7 @@
 import json
 import uuid
 
-from modelway.lineage.record import RunRecord
+from modelway.lineage.records.version import RunRecord
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:modelway:run")
 

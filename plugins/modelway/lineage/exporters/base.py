@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import modelway.lineage.exporters
 from modelway.errors import CapabilityMissing
-from modelway.lineage.record import RunRecord, VersionDetail
+from modelway.lineage.records.version import RunRecord, VersionDetail
 
 #: what can be told: a version's run began or failed, it made a version or took one, an alias moved
 FACT_KINDS = ("run-started", "run-failed", "version-registered", "version-reused", "alias-set")

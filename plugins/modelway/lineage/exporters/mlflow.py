@@ -14,7 +14,7 @@ from modelway.lineage.exporters._mlflow_datasets import dataset_inputs
 from modelway.lineage.exporters._mlflow_names import alias_name, model_name, storable
 from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination, Fact
-from modelway.lineage.record import VersionDetail
+from modelway.lineage.records.version import VersionDetail
 
 KINDS = frozenset({"version-registered", "alias-set"})
 

@@ -1,0 +1,1 @@
+"""Assets: files under a name, in versions that never change."""

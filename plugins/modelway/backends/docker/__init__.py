@@ -1,0 +1,1 @@
+"""Backend ``docker``: jobs as containers of a Docker engine."""

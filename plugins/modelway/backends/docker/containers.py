@@ -1,0 +1,161 @@
+"""A try as a container: the body of the engine's request, the same for the same job and options.
+
+Source: the Docker Engine API's reference, ``POST /containers/create``, version 1.41.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from modelway import names
+from modelway.backends.base import Job, Options
+from modelway.backends.folders import generations
+
+GROUP = "modelway.dev"
+MANAGED = f"{GROUP}/managed"
+#: what the worker gives lies in the container's own files: only what the job makes is in the volume
+GIVEN = "/modelway-given"
+USER = 1000
+PIDS = 8192
+GRACE_SECONDS = 30
+KEEP_SECONDS = 86_400
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+#: lines must not be lost, whatever the engine's own settings are; the container is removed with its log
+LOG = {"Type": "json-file", "Config": {"max-size": "1000g", "mode": "blocking"}}
+#: the container's first words: puts what was given beside what the job makes; nobody else works on it any more
+_BOOTSTRAP = """
+import glob, os, shutil, sys
+given, folder, attempt, *words = sys.argv[1:]
+if os.path.exists(f"{folder}/try-{attempt}/cancelled"): sys.exit(143)
+for name in ("code", "inputs", "runner"):
+    if os.path.lexists(f"{folder}/{name}"): os.unlink(f"{folder}/{name}")
+    os.symlink(f"{given}/{name}", f"{folder}/{name}")
+shutil.copyfile(f"{given}/job.json", f"{folder}/job.json")
+os.makedirs(f"{folder}/output", exist_ok=True)
+for left in glob.glob(f"{folder}/try-*/pods"): shutil.rmtree(left)
+os.environ["PYTHONPATH"] = f"{folder}/runner"
+os.execv(sys.executable, [sys.executable, "-m", "modelway.job.agent", folder, "--attempt", attempt, *words])
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerRequest:
+    """What will be created: everything but the numbers of generation and try is fixed here."""
+
+    job: Job
+    options: Options
+    contract: Mapping[str, Any]
+    image: str
+
+    @property
+    def mount(self) -> str:
+        """Where the container sees the volume."""
+        return str((self.options.storage or {}).get("path") or "/modelway")
+
+    @property
+    def folder(self) -> str:
+        """The job's folder as the container sees it."""
+        return str(PurePosixPath(self.mount) / "job")
+
+    @property
+    def contract_digest(self) -> str:
+        """What tells one piece of work from another."""
+        return digest(generations.text(self.contract))
+
+    def volume(self, generation: int) -> str:
+        """Return the name of a generation's volume."""
+        return f"{self.job.name(0).removesuffix('-0')}-g{generation}"
+
+    def volume_labels(self, generation: int) -> dict[str, str]:
+        """Return what tells a volume's job, generation and piece of work."""
+        return {
+            **job_labels(self.job),
+            f"{GROUP}/generation": str(generation),
+            f"{GROUP}/contract": self.contract_digest,
+            f"{GROUP}/clear": str(self.job.clear_number),
+            f"{GROUP}/keep": str(self.options.platform.get("keep_seconds", KEEP_SECONDS)),
+        }
+
+    def container(self, *, generation: int = 0, attempt: int = 1) -> dict[str, Any]:
+        """Return the body of the request that creates a try's container."""
+        options, platform = self.options, self.options.platform
+        return {
+            "Image": self.image,
+            "Entrypoint": ["python3"],
+            "Cmd": ["-c", _BOOTSTRAP, GIVEN, self.folder, str(attempt), *self._words()],
+            "User": f"{USER}:{USER}",
+            "WorkingDir": "/",
+            "Env": [f"{name}={value}" for name, value in sorted(self._environment().items())],
+            "StopTimeout": platform.get("grace_seconds", GRACE_SECONDS),
+            "Labels": {
+                **self.volume_labels(generation),
+                f"{GROUP}/name": self.job.name(attempt),
+                f"{GROUP}/attempt": str(attempt),
+                f"{GROUP}/volume": self.volume(generation),
+                f"{GROUP}/folder": self.folder,
+                f"{GROUP}/timeout": str(options.timeout_seconds or ""),
+            },
+            "HostConfig": {
+                "Mounts": [{"Type": "volume", "Source": self.volume(generation), "Target": self.mount}],
+                "RestartPolicy": {"Name": "no"},
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges"],
+                "PidsLimit": PIDS,
+                "LogConfig": LOG,
+                **self._limits(),
+                **({"NetworkMode": platform["network"]} if platform.get("network") else {}),
+            },
+        }
+
+    def _words(self) -> list[str]:
+        options = self.options
+        words = ["--node", "0", "--processes", str(options.processes_per_node)]
+        words += ["--grace", str(options.platform.get("grace_seconds", GRACE_SECONDS))]
+        words += ["--memory", str(options.memory_bytes)] if options.memory_bytes else []
+        return words + (["--timeout", str(options.timeout_seconds)] if options.timeout_seconds else [])
+
+    def _limits(self) -> dict[str, Any]:
+        options, found = self.options, dict[str, Any]()
+        if options.memory_bytes:
+            # Without swap: a job that swaps looks alive and does nothing.
+            found |= {"Memory": options.memory_bytes, "MemorySwap": options.memory_bytes}
+        if options.cpu:
+            found["NanoCpus"] = round(options.cpu * 1e9)
+        if shared := options.platform.get("shared_memory_bytes"):
+            found["ShmSize"] = shared
+        if options.gpu:
+            found["DeviceRequests"] = [{"Driver": "", "Count": options.gpu, "Capabilities": [["gpu"]]}]
+        return found
+
+    def _environment(self) -> dict[str, str]:
+        cpu = self.options.cpu
+        return {
+            **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
+            **({name: str(max(1, int(cpu))) for name in THREADS} if cpu else {}),
+            "HOME": "/tmp",
+            "MODELWAY_IMAGE": self.image,
+            "PYTHONHASHSEED": str(self.job.seed % 2**32),
+            "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",
+            **self.options.platform.get("env", {}),
+        }
+
+
+def digest(text: str) -> str:
+    """Return a short digest for a label."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def run_labels(*, run: str) -> dict[str, str]:
+    """Return the labels of everything that belongs to one run."""
+    return {MANAGED: "yes", f"{GROUP}/run": run}
+
+
+def job_labels(job: Job) -> dict[str, str]:
+    """Return the labels of everything that belongs to one job."""
+    key = digest("\0".join((job.model, job.run, job.key)))
+    told = {f"{GROUP}/model": job.model, f"{GROUP}/stage": names.slug(job.key), f"{GROUP}/job": key}
+    return {**run_labels(run=job.run), **told}

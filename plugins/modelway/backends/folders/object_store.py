@@ -1,0 +1,193 @@
+"""The worker's side of a job's folder on an object store: publish what a job needs, fetch what it made.
+
+The container's side, and what lies where below the job's URI, is ``modelway.job.agent.remote``.
+"""
+
+import contextlib
+import fcntl
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from modelway.artifacts.whole_files import BLOCK, replace_file
+from modelway.errors import CapabilityMissing, SubmitFailed
+from modelway.failures import FailureKind
+
+PREPARED = "prepared.tar"
+#: what of a prepared folder the container needs
+PARTS = ("job.json", "code", "inputs", "runner")
+#: the container's first words; its image needs fsspec and what reads the store (s3fs, gcsfs, adlfs)
+_BOOTSTRAP = """
+import os, sys, tarfile
+uri, folder, *words = sys.argv[1:]
+os.makedirs(folder, exist_ok=True)
+try:
+    import fsspec
+    with fsspec.open(uri + "/prepared.tar", "rb") as source, tarfile.open(fileobj=source, mode="r|") as packed:
+        packed.extractall(folder)
+except ImportError as error:
+    print(f"the image cannot read {uri}: {error} (it needs fsspec and s3fs, gcsfs or what else reads it)", flush=True)
+    sys.exit(2)
+except Exception as error:
+    print(f"the job cannot be fetched from {uri}: {type(error).__name__}: {error}", flush=True)
+    sys.exit(2)
+os.environ.update(PYTHONPATH=folder + "/runner", PYTHONSAFEPATH="1", PYTHONUNBUFFERED="1")
+os.execv(sys.executable, [sys.executable, "-m", "modelway.job.agent", folder, *words, "--remote", uri])
+"""
+
+
+def command(*, uri: str, folder: str, words: list[str], python: str = "python3") -> list[str]:
+    """Return the container's command: unpack the job into ``folder``, a place of its own, and run the agent there.
+
+    :param words: the agent's flags, such as ``--attempt 1``
+    """
+    return [python, "-c", _BOOTSTRAP, uri.rstrip("/"), folder, *words]
+
+
+def publish(*, folder: Path, uri: str, options: dict[str, Any] | None = None) -> None:
+    """Send a prepared folder, so that containers can begin with it.
+
+    :param options: what fsspec needs to open the store, such as an endpoint
+    """
+    fs, place = _open(uri, options)
+    with tempfile.TemporaryFile() as packed:
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for part in PARTS:
+                if (folder / part).exists():
+                    archive.add(folder / part, arcname=part)
+        packed.seek(0)
+        with fs.open(f"{place}/{PREPARED}", "wb") as target:
+            shutil.copyfileobj(packed, target, BLOCK)
+
+
+def send(*, folder: Path, uri: str, names: Iterable[str], options: dict[str, Any] | None = None) -> None:
+    """Send small files of a folder; one that is not there is left out."""
+    fs, place = _open(uri, options)
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            fs.pipe_file(f"{place}/{name}", (folder / name).read_bytes())
+
+
+def fetch_named(*, uri: str, folder: Path, names: Iterable[str], options: dict[str, Any] | None = None) -> None:
+    """Copy these small files into a local folder; one that the store does not have is removed there."""
+    fs, place = _open(uri, options)
+    for name in names:
+        try:
+            data = fs.cat_file(f"{place}/{name}")
+        except FileNotFoundError:
+            (folder / name).unlink(missing_ok=True)
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path=folder / name, data=data)
+
+
+def folders_in(*, uri: str, options: dict[str, Any] | None = None) -> list[str]:
+    """Return the names of what lies below a URI, as it is now."""
+    fs, place = _open(uri, options)
+    try:
+        return sorted(str(each).rstrip("/").rpartition("/")[2] for each in fs.ls(place, detail=False))
+    except FileNotFoundError:
+        return []
+
+
+def remove(*, uri: str, options: dict[str, Any] | None = None) -> None:
+    """Remove what lies below a URI, if it is there."""
+    fs, place = _open(uri, options)
+    for path in fs.find(place):
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm_file(path)
+
+
+def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> None:
+    """Copy what a job has made so far into a local folder; what has the same size already is not fetched again.
+
+    The log's pieces become ``try-<n>/log-<node>.txt`` as on storage that the worker sees.
+    """
+    fs, place = _open(uri, options)
+    found: dict[str, dict[str, Any]] = fs.find(place, detail=True)
+    for path, told in sorted(found.items()):
+        name = path[len(place) :].lstrip("/")
+        target = folder / name
+        if ".." in name.split("/") or not name:
+            continue
+        if name == PREPARED or name.startswith("try-") and ("/pods/" in name or "/log-" in name):
+            continue
+        # Small files change without changing their size.
+        if name.startswith("output/") and target.is_file() and target.stat().st_size == told["size"]:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.fetched")
+        with contextlib.suppress(FileNotFoundError):
+            fs.get_file(path, str(beside))
+            beside.replace(target)
+    logs = {name.rpartition("/")[0] for name in (path[len(place) + 1 :] for path in found) if "/log-" in name}
+    for log in sorted(each for each in logs if each.startswith("try-")):
+        _fetch_log(fs, f"{place}/{log}", folder / f"{log}.txt")
+
+
+def fetch_log(*, uri: str, folder: Path, attempt: int, node: int = 0, options: dict[str, Any] | None = None) -> None:
+    """Copy what a try's log has got since the last time."""
+    fs, place = _open(uri, options)
+    log = f"try-{attempt}/log-{node}"
+    _fetch_log(fs, f"{place}/{log}", folder / f"{log}.txt")
+
+
+def _fetch_log(fs: Any, log: str, target: Path) -> None:
+    """Append the pieces that follow what is here; each is called by where it begins, so that none has to be listed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("ab") as file:
+        # A worker and a triggerer may copy to the same place.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0, 2)
+        with contextlib.suppress(FileNotFoundError):
+            while True:
+                file.write(fs.cat_file(f"{log}/{file.tell():012d}"))
+
+
+def ending(*, uri: str, attempt: int, node: int = 0, options: dict[str, Any] | None = None) -> bytes | None:
+    """Return how a try ended, as its ``exit-<node>.json`` tells, or None while it has not."""
+    fs, place = _open(uri, options)
+    try:
+        found: bytes = fs.cat_file(f"{place}/try-{attempt}/exit-{node}.json")
+    except FileNotFoundError:
+        return None
+    return found
+
+
+@contextlib.contextmanager
+def told(uri: str, *, submitted: bool = False) -> Iterator[None]:
+    """Turn what a store or the way to it refuses into an error of ours.
+
+    :param submitted: the job runs already: whatever this process may not read says nothing of it
+    :raises SubmitFailed: with the kind of failure that it is
+    :raises CapabilityMissing: nothing here reads such a store
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise CapabilityMissing(
+            f"the worker cannot read {uri}: {error}",
+            do="Install s3fs for s3://, modelway[google] for gs:// where Airflow's workers and triggerers run",
+        ) from error
+    except (SubmitFailed, CapabilityMissing):
+        raise
+    except Exception as error:
+        denied, missing = isinstance(error, PermissionError), isinstance(error, FileNotFoundError)
+        kind = FailureKind.FORBIDDEN if denied else FailureKind.REFUSED if missing else FailureKind.UNREACHABLE
+        kind = FailureKind.UNREACHABLE if submitted else kind
+        do = "Check that the bucket is there, and the worker's credentials for it (such as AWS_ACCESS_KEY_ID)"
+        raise SubmitFailed(f"the storage {uri} does not answer: {error}", kind=kind, do=do) from error
+
+
+def _open(uri: str, options: dict[str, Any] | None) -> tuple[Any, str]:
+    import fsspec
+
+    # To make the folders of an object store could make its bucket.
+    own = {"auto_mkdir": True} if uri.startswith("file:") else {}
+    fs, place = fsspec.core.url_to_fs(uri, **own, **(options or {}))
+    # What was listed a moment ago would hide what has come since.
+    fs.invalidate_cache()
+    return fs, str(place).rstrip("/")

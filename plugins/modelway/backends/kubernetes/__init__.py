@@ -1,0 +1,1 @@
+"""Backend ``kubernetes``: jobs as Kubernetes Jobs."""

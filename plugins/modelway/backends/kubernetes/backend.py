@@ -1,0 +1,298 @@
+"""Jobs as Kubernetes Jobs: their folders on storage that the worker sees or fetches from, their state by one watch.
+
+See docs/kubernetes.md for users, docs/adr/0012 for why the folder lies on the storage. Of a try ``<key>/try-<n>.json``
+says who it is (name, namespace, nodes): beside the generations, where its pods do not write. Its folder holds
+``submitted`` (its objects were created), ``seen.json`` (the pods that ran), ``result.json`` (how it ended) and what the
+agents write (``modelway.job.agent``).
+
+A process may end between any two steps of ``submit``: the next one finds the try by its folder, and its objects by
+their names; ``token`` tells them from those of another Airflow that has a run of the same name.
+"""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
+from modelway.backends.folders import generations
+from modelway.backends.folders.merged_log import read_merged
+from modelway.backends.folders.runner import runner_folder
+from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord, exits_of, handle_of
+from modelway.backends.kubernetes.folders import GENERATION, Folders
+from modelway.backends.kubernetes.inspect import Look
+from modelway.backends.kubernetes.launchers import WORK, custom_kind
+from modelway.backends.kubernetes.objects import Objects, handle_of_object, token_of
+from modelway.backends.kubernetes.pods import has_running_container, is_alive
+from modelway.backends.kubernetes.request import KubernetesRequest, request_of
+from modelway.backends.kubernetes.status import is_active
+from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
+from modelway.failures import FailureKind
+from modelway.job.left_files import write_below
+from modelway.platforms.kubernetes.api import Api, Manifest, find_client
+from modelway.platforms.kubernetes.labels import run_labels
+
+#: what this backend gives where the cluster has it; lint reads it without importing this file
+POSSIBLE = frozenset(
+    {
+        "cancel",
+        "logs",
+        "memory_limit",
+        "cpu_limit",
+        "disk_limit",
+        "gpu",
+        "gpu_type",
+        "multi_node",
+        "multi_process",
+        "image",
+        "storage",
+    }
+)
+CANCEL_SECONDS = 30.0
+GRACE_SECONDS = 1
+POD_LINES = 100
+_WRITABLE = "Mount the storage where the Airflow worker sees it (storage.worker_path), writable for its user"
+
+
+class KubernetesBackend:
+    """Creates, finds again, follows and deletes Jobs of a cluster."""
+
+    capabilities = POSSIBLE
+
+    def __init__(self, *, home: Path, client: Any = None, version: tuple[int, int] | None = None) -> None:
+        """Work on the cluster of ``client`` (the SDK's ApiClient), else of the pod or KUBECONFIG.
+
+        :param version: the server's version, for requests that are only printed; default: the server is asked
+        """
+        self.home = home.absolute()
+        self._client, self._version = client, version
+        self._objects = Objects(lambda: self.api)
+        self._folders = Folders(home=self.home)
+        self._look = Look(objects=self._objects, folders=self._folders)
+
+    @cached_property
+    def api(self) -> Api:
+        """The cluster's API."""
+        return Api(self._client if self._client is not None else find_client())
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The server's version."""
+        if self._version is None:
+            self._version = self.api.version()
+        return self._version
+
+    def build_request(self, job: Job, options: Options) -> KubernetesRequest:
+        """Return what would be created; see the port."""
+        return request_of(job, options, version=lambda: self.version, folders=self._folders)
+
+    def submit(self, request: KubernetesRequest) -> Handle:
+        """Create the job or find it again; see the port.
+
+        :raises SubmitFailed: the API refused it or did not answer
+        :raises DigestMismatch: the code or an input is damaged
+        :raises NotWritable: the worker does not see the storage, or cannot write there
+        :raises CapabilityMissing: the worker has nothing that reads the object store
+        """
+        if not (request.uri or Path(request.root).is_dir()):
+            raise NotWritable(
+                "the worker does not see the storage of the jobs",
+                where=request.root,
+                do="Mount it there for the Airflow workers, or say in storage.worker_path where they see it",
+            )
+        folder = generations.job_folder(Path(request.root) / "jobs", request.job)
+        with generations.locked(folder, do=_WRITABLE):
+            self._folders.pull_job(folder)
+            generation = generations.generation(
+                folder,
+                contract=request.contract,
+                clear_number=request.job.clear_number,
+                status=lambda attempt: self._look.status(attempt, now=True),
+            )
+            last = self._last_try(folder, request.job)
+            attempt = self._going_on(last, generation) or self._prepare(request, generation, last)
+            while not self._create(request, attempt):
+                attempt = self._prepare(request, generation, attempt)
+            self._folders.push(generation / GENERATION)
+            return self._handle(attempt)
+
+    @staticmethod
+    def _last_try(folder: Path, job: Job) -> Path | None:
+        """Return the last try that this side began; the job itself may have left folders of such names."""
+        for attempt in reversed(generations.tries(folder)):
+            record = TryRecord.read(attempt)
+            if record is not None and record.name == job.name(generations.number(attempt)):
+                return attempt
+        return None
+
+    def _handle(self, attempt: Path) -> Handle:
+        return handle_of(attempt, place=self._folders.place(attempt.parent))
+
+    def _going_on(self, last: Path | None, generation: Path) -> Path | None:
+        """Return the last try when it goes on, has succeeded or has not begun; end what is left of another."""
+        if last is None or (record := TryRecord.read(last)) is None:
+            return None
+        wanted = last.parent == generation and not generations.cancelled(last)
+        ended = generations.recorded(last) or exits_of(last, nodes=record.nodes)
+        if wanted and not (last / SUBMITTED).exists() and not ended:
+            # The process that began it ended before its objects were all there: they get the same names again.
+            return last
+        status = self._look.status(last, now=True)
+        if status.state is JobState.UNKNOWN:
+            raise SubmitFailed(
+                f"it is not known whether job {record.name} runs: {status.reason}", kind=FailureKind.UNREACHABLE
+            )
+        if wanted and (not status.state.is_terminal or status.state is JobState.SUCCEEDED):
+            return last
+        self.cancel(self._handle(last))
+        return None
+
+    def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
+        """Put what the job needs into its folder, and begin a new try."""
+        number = generations.number(last) + 1 if last else 1
+        runner = runner_folder(Path(request.root) / "jobs")
+        generations.prepare(generation, job=request.job, contract=request.contract, runner=runner, owner=request.run_as)
+        attempt = generation / f"try-{number}"
+        if attempt.is_symlink():
+            # Left by the job: what is given to its user below must not be another's.
+            attempt.unlink()
+        attempt.mkdir(exist_ok=True)
+        platform = request.options.platform
+        TryRecord(
+            name=request.job.name(number),
+            namespace=platform.get("namespace", "default"),
+            nodes=request.options.nodes,
+            launcher=platform.get("launcher", "job"),
+            start_within_seconds=platform.get("start_within_seconds", 3600),
+            token=self._folders.token(attempt) if request.uri else uuid.uuid4().hex,
+        ).write(attempt)
+        generations.give(attempt, request.run_as)
+        return attempt
+
+    def _create(self, request: KubernetesRequest, attempt: Path) -> bool:
+        """Create a try's objects; False when its name is taken by a job of another Airflow."""
+        record = TryRecord.read(attempt)
+        if record is None or (attempt / SUBMITTED).exists() or generations.recorded(attempt):
+            return True
+        numbers = {"generation": generations.number(attempt.parent), "attempt": generations.number(attempt)}
+        self._folders.publish(attempt)
+        owner: Mapping[str, Any] | None = None
+        waiting: list[Manifest] = []
+        for manifest in request.manifests(token=record.token, **numbers):
+            if owner:
+                manifest["metadata"]["ownerReferences"] = [owner]
+            created = self.api.create(manifest) or self.api.find(manifest)
+            if token_of(created) != record.token:
+                return False
+            if request.uri and manifest["kind"] in WORK and not is_active(created):
+                # It is over, and nobody has noted that it was begun: somebody removed the folder that it was for.
+                return False
+            if owner is None and manifest["kind"] != "TrainingRuntime":
+                own = {key: manifest[key] for key in ("apiVersion", "kind")}
+                owner = {**own, "name": created["metadata"]["name"], "uid": created["metadata"]["uid"]}
+            elif owner is None:
+                waiting.append(manifest)
+        for manifest in waiting:
+            self.api.give(manifest, owner=owner or {})
+        generations.mark(attempt / SUBMITTED)
+        self._folders.push(attempt / SUBMITTED)
+        return True
+
+    def describe(self, handle: Handle) -> JobStatus:
+        """Return where the job stands; see the port."""
+        return self._look.status(self._folders.attempt(handle), handle=handle)
+
+    def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
+        """Return what was printed since ``offset``; see the port."""
+        attempt = self._folders.attempt(handle)
+        if (record := self._look.record(attempt, handle=handle)) is None:
+            return "", offset
+        over = (attempt / generations.RECORD).exists()
+        self._folders.fetch_log(attempt, over=over)
+        if over and not any(attempt.glob("log-*.txt")):
+            self._keep_pod_log(attempt, record)
+        return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
+
+    def _keep_pod_log(self, attempt: Path, record: TryRecord) -> None:
+        """Keep the pods' own last lines where no agent ever wrote: the image may lack Python."""
+        try:
+            pods = self.api.pods(record.namespace, record.selector)
+            texts = [self.api.pod_log(record.namespace, pod["metadata"]["name"], lines=POD_LINES) for pod in pods]
+        except SubmitFailed:
+            return
+        write_below(attempt.parent, f"{attempt.name}/log-0.txt", "".join(texts).encode())
+
+    def cancel(self, handle: Handle) -> None:
+        """Delete the job with its pods and wait until nothing of it runs; see the port.
+
+        :raises SubmitFailed: the API refused it or did not answer
+        """
+        attempt = self._folders.attempt(handle)
+        record = None
+        # What should be noted on storage that is not seen here cannot be: the job itself can be ended all the same.
+        with contextlib.suppress(SubmitFailed, CapabilityMissing):
+            record = self._look.record(attempt)
+        if record is None or not record.is_of(handle):
+            # Nothing is noted in a folder that is another job's.
+            if handle.mark:
+                self._delete(TryRecord.of_mark(handle.name, handle.mark))
+            return
+        if not self._look.status(attempt, handle=handle, now=True).state.is_terminal:
+            generations.mark(attempt / generations.CANCELLED)
+            self._folders.push(attempt / generations.CANCELLED)
+        elif not self._leaves_something(record):
+            self._folders.forget_heartbeats(attempt)
+            return
+        else:
+            # Its last words go with its pods.
+            self.logs(handle)
+        if self._delete(record):
+            self._folders.forget_heartbeats(attempt)
+        if generations.cancelled(attempt):
+            self._look.note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
+
+    def _delete(self, record: TryRecord) -> bool:
+        """Delete a try's objects; return whether nothing of it runs any more."""
+        custom = None if record.launcher == "job" else custom_kind(record.launcher)
+        self.api.delete(record.namespace, record.selector, custom=custom, grace_seconds=GRACE_SECONDS)
+        deadline = time.monotonic() + CANCEL_SECONDS
+        # A controller may have made another one before it was told, so that all are deleted again.
+        while any(map(has_running_container, self.api.delete_pods(record.namespace, record.selector, GRACE_SECONDS))):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        return True
+
+    def _leaves_something(self, record: TryRecord) -> bool:
+        jobs, pods = self._objects.now(record)
+        return any(map(is_active, jobs)) or any(map(is_alive, pods))
+
+    def folder(self, handle: Handle) -> Path:
+        """Return the contract's folder on the storage, or a copy of it; see the port.
+
+        :raises SubmitFailed: the object store does not answer
+        """
+        return self._folders.fetch(self._folders.here(handle.place))
+
+    def unfinished(self, *, run: str) -> list[Handle]:
+        """Return the jobs of a run that are not over; see the port.
+
+        :raises SubmitFailed: the API refused to list them or did not answer
+        """
+        selector = ",".join(f"{key}={value}" for key, value in run_labels(run=run).items())
+        found = {handle_of_object(job): job for job in self._objects.everywhere(selector) if is_active(job)}
+        return [handle for handle in found if self._may_be_ours(handle)]
+
+    def _may_be_ours(self, handle: Handle) -> bool:
+        """Whether a job is of this Airflow, as far as the storage tells that is seen here."""
+        attempt = self._folders.attempt(handle)
+        if self._folders.is_copy(attempt) or not self._folders.is_seen(attempt):
+            return True
+        record = TryRecord.read(attempt)
+        return record is not None and record.mark == handle.mark
+
+
+BACKEND = KubernetesBackend

@@ -1,0 +1,130 @@
+"""What a try consists of on the cluster, asked for as seldom as it can be: one watch for all tries of a namespace."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from modelway.backends.base import Handle
+from modelway.backends.kubernetes.attempts import TryRecord
+from modelway.backends.kubernetes.launchers import KINDS, as_job, custom_kind
+from modelway.errors import SubmitFailed
+from modelway.failures import FailureKind
+from modelway.platforms.kubernetes.api import Api
+from modelway.platforms.kubernetes.labels import GROUP
+from modelway.platforms.kubernetes.watch import Watch
+
+Object = Mapping[str, Any]
+
+#: events tell why a pod waits; those of a namespace are asked for at most this often
+EVENTS_SECONDS = 15.0
+#: how long a first watch is waited for before a job is asked for by itself
+CONNECT_SECONDS = 3.0
+
+
+class Objects:
+    """The Jobs, pods and events of tries."""
+
+    def __init__(self, api: Callable[[], Api]) -> None:
+        """Ask the cluster of ``api`` when something is asked for."""
+        self._api = api
+        self._lock = threading.Lock()
+        self._watches: dict[str, Watch] = {}
+        self._asked: set[str] = set()
+        self._listing = threading.Lock()
+        self._events: dict[str, tuple[float, list[Object] | SubmitFailed]] = {}
+
+    def of_try(self, record: TryRecord) -> tuple[list[Object], list[Object]]:
+        """Return a try's Jobs (or what stands in their place) and pods.
+
+        The first question of a process is a plain one, since many ask only once; from the second on it watches.
+        """
+        watch = self._watch(record.namespace) if record.launcher == "job" else None
+        try:
+            if watch and (known := watch.objects(record.name, within_seconds=CONNECT_SECONDS)) is not None:
+                jobs, pods = ([one for one in found if token_of(one) == record.token] for found in known)
+                if jobs:
+                    return jobs, pods
+        except SubmitFailed as error:
+            # Who may list may not always watch.
+            if error.kind is FailureKind.UNREACHABLE:
+                raise
+        return self.now(record)
+
+    def now(self, record: TryRecord) -> tuple[list[Object], list[Object]]:
+        """Return Jobs and pods as the API tells them when asked now."""
+        api, namespace, selector = self._api(), record.namespace, record.selector
+        if record.launcher == "job":
+            return api.jobs(namespace, selector), api.pods(namespace, selector)
+        group, version, kind = custom_kind(record.launcher)
+        found = api.customs(namespace, selector, group=group, version=version, kind=kind)
+        return [as_job(each) for each in found], api.pods(namespace, selector)
+
+    def everywhere(self, selector: str) -> list[Object]:
+        """Return the Jobs, and what stands in their place, of all namespaces."""
+        found = self._api().jobs(None, selector)
+        for group, version, kind in KINDS.values():
+            try:
+                customs = self._api().customs(None, selector, group=group, version=version, kind=kind)
+            except SubmitFailed as error:
+                # Who may not list a kind has none of it; a cluster need not even know it.
+                if error.kind is not FailureKind.FORBIDDEN:
+                    raise
+                continue
+            found += [as_job(each) for each in customs]
+        return found
+
+    def events(self, namespace: str, name: str, *, now: bool) -> list[Object]:
+        """Return the events of a try's objects, oldest first.
+
+        :param now: those of a moment ago will not do
+        """
+        known = self._events_since(time.monotonic() - (0.0 if now else EVENTS_SECONDS), namespace)
+        if isinstance(known, SubmitFailed):
+            raise known
+        return [one for one in known if str((one.get("involvedObject") or {}).get("name", "")).startswith(name)]
+
+    def _events_since(self, moment: float, namespace: str) -> list[Object] | SubmitFailed:
+        """Return the events as they were asked for after a moment; of many threads that want them, one asks."""
+        waited = time.monotonic()
+        with self._listing:
+            asked, known = self._events.get(namespace, (float("-inf"), []))
+            # A refusal holds only for those that waited for it.
+            if asked < (waited if isinstance(known, SubmitFailed) else moment):
+                asked = time.monotonic()
+                try:
+                    known = self._api().events(namespace)
+                except SubmitFailed as error:
+                    known = error
+                self._events[namespace] = asked, known
+            return known
+
+    def _watch(self, namespace: str) -> Watch | None:
+        with self._lock:
+            watch = self._watches.get(namespace)
+            if watch is None or watch.ended:
+                if namespace not in self._asked:
+                    self._asked.add(namespace)
+                    return None
+                watch = self._watches[namespace] = Watch(client=self._api().client, namespace=namespace)
+            return watch
+
+
+def token_of(one: Object) -> str:
+    """Return what tells an object's try from another of the same name."""
+    return str((one["metadata"].get("labels") or {}).get(f"{GROUP}/token", ""))
+
+
+def handle_of_object(job: Object) -> Handle:
+    """Return what finds the try of a Job, or of what stands in its place."""
+    metadata = job["metadata"]
+    name, place = metadata["labels"][f"{GROUP}/try"], metadata["annotations"][f"{GROUP}/folder"]
+    folder, _, attempt = str(place).rpartition("/")
+    launcher = next((each for each, (_, _, kind) in KINDS.items() if kind == job.get("kind")), "job")
+    return Handle(
+        backend="kubernetes",
+        name=name,
+        place=folder,
+        attempt=int(attempt.removeprefix("try-")),
+        mark=f"{metadata['namespace']}/{launcher}/{token_of(job)}",
+    )

@@ -1,0 +1,1 @@
+"""Backend ``local``: jobs as processes on this machine."""

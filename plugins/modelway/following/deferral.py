@@ -1,0 +1,111 @@
+"""The jobs whose tasks are deferred, as files below the home folder: what finds a job that nobody follows any more.
+
+Airflow tells nobody when a run is deleted, or a run or task is marked, while no triggerer holds the task's trigger. So
+whoever follows a job next, and the end of every run, looks whether the task of each noted job still wants it.
+"""
+
+import contextlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from modelway.backends.base import Handle
+from modelway.following.note_files import write_note
+from modelway.following.task_state import GOES_ON
+
+#: a note younger than this is left alone: the worker that made it may not have deferred its task yet
+YOUNG_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeferredJob:
+    """A job and the task that deferred itself until the job is over."""
+
+    follower: str
+    """the deferral's own name"""
+    handle: Handle
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    model: str = ""
+    key: str = ""
+    """what the job is within its run"""
+    attempt: int = 1
+    """the task's try"""
+    stage: str = ""
+
+    @property
+    def state_key(self) -> str:
+        """What Airflow calls the task among the states of a run."""
+        return f"{self.task_id}_{self.map_index}" if self.map_index >= 0 else self.task_id
+
+
+def note(home: Path, job: DeferredJob) -> None:
+    """Write the job down; where that cannot be, the job is only harder to find when all else fails."""
+    write_note(_path(home, job.follower), asdict(job))
+
+
+def noted(home: Path, follower: str) -> DeferredJob | None:
+    """Return the job of a deferral, None where it was not written down."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return _read(_path(home, follower))
+    return None
+
+
+def forget(home: Path, follower: str) -> None:
+    """Remove the note: the task is back, or its job was stopped."""
+    with contextlib.suppress(OSError):
+        _path(home, follower).unlink(missing_ok=True)
+
+
+def unwanted(home: Path) -> list[DeferredJob]:
+    """Return the noted jobs whose task is over or gone; one question to Airflow for each DAG.
+
+    This asks Airflow as a task, a trigger or a callback does; where it does not answer, no job is unwanted.
+    """
+    noted: dict[str, list[DeferredJob]] = defaultdict(list)
+    for job in _noted(home):
+        noted[job.dag_id].append(job)
+    found = []
+    for dag_id, jobs in noted.items():
+        with contextlib.suppress(Exception):
+            states = _states(dag_id, sorted({job.run_id for job in jobs}))
+            found += [job for job in jobs if not _wanted(states.get(job.run_id, {}), job)]
+    return found
+
+
+def _wanted(states: Mapping[str, Any], job: DeferredJob) -> bool:
+    if job.state_key not in states:
+        return False
+    state = states[job.state_key]
+    return (None if state is None else str(getattr(state, "value", state))) in GOES_ON
+
+
+def _states(dag_id: str, run_ids: list[str]) -> Mapping[str, Mapping[str, Any]]:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, run_ids=run_ids)
+
+
+def _noted(home: Path) -> list[DeferredJob]:
+    found = []
+    for path in (home / "deferred").glob("*.json"):
+        # Another process may remove it at the same time.
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            if time.time() - path.stat().st_mtime > YOUNG_SECONDS:
+                found.append(_read(path))
+    return found
+
+
+def _read(path: Path) -> DeferredJob:
+    known = json.loads(path.read_text())
+    return DeferredJob(**{**known, "handle": Handle.from_dict(known["handle"])})
+
+
+def _path(home: Path, follower: str) -> Path:
+    return home / "deferred" / f"{follower or 'nobody'}.json"

@@ -1,0 +1,42 @@
+"""The account of a try that was ended from outside: somebody marked its task, or its run, while the job ran."""
+
+import logging
+from datetime import UTC, datetime
+
+from modelway.following.deferral import DeferredJob
+
+#: the states that a mark leaves
+MARKS = frozenset({"failed", "success", "skipped"})
+#: what the lineage has as the rule of such a try
+RULE = "marked"
+
+_log = logging.getLogger(__name__)
+
+
+def record_marked(job: DeferredJob, state: str | None) -> None:
+    """Write down that a try was ended so; a lineage that does not answer is a warning."""
+    if state not in MARKS or not job.model:
+        return
+    try:
+        from modelway.hooks.connection import lineage_url_from_airflow
+        from modelway.lineage.records.version import FailureRecord
+        from modelway.lineage.store import open_store
+
+        record = FailureRecord(
+            model=job.model,
+            dag_id=job.dag_id,
+            run_id=job.run_id,
+            key=job.key,
+            attempt=job.attempt,
+            cause=f"the task was marked {state} in Airflow, by itself or with its run, while its job ran",
+            advice="Clear the task to continue from the last checkpoint" if state != "success" else "",
+            at=datetime.now(UTC),
+            stage=job.stage or None,
+            job=job.handle.name,
+            rule=RULE,
+            # What was marked a success has not failed.
+            mended_by=job.attempt if state == "success" else None,
+        )
+        open_store(lineage_url_from_airflow()).record_failure(record)
+    except Exception as error:
+        _log.warning("that the task was marked is not in the lineage: %s: %s", type(error).__name__, error)

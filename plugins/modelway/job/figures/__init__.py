@@ -1,0 +1,1 @@
+"""What a job draws and counts."""

@@ -1,0 +1,1 @@
+"""A model frozen to an ONNX program, and verified."""

@@ -1,0 +1,161 @@
+"""Metrics of a classification by their definitions, and which output of a model the recorded scores are.
+
+- accuracy: the share of rows whose greatest score is that of their class
+- error: one minus the accuracy
+- cross_entropy: the mean of minus the natural logarithm of the probability of the row's class
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelway.job.figures.counting_numpy import probabilities
+from modelway.job.freezing.comparison import Comparison, compare
+
+if TYPE_CHECKING:
+    import numpy
+
+    Array = numpy.ndarray[Any, Any]
+
+#: differences by rounding alone, for the spread of the scores: bfloat16 has some thousandths, other weights far more
+NEAR = 0.03
+
+
+def metrics_of(scores: Array, labels: Array) -> dict[str, float]:
+    """Return each metric that has a definition here.
+
+    :param scores: ``[n, k]`` probabilities or logits of k classes, or ``[n]`` of the second of two
+    :param labels: each row's class, from 0
+    """
+    import numpy
+
+    rows = scores.astype("float64").reshape(len(scores), -1)
+    if not rows.size or not numpy.isfinite(rows).all():
+        return {}
+    likely = probabilities(rows)
+    if rows.shape[1] == 1:
+        right = (likely[:, 0] > 0.5) == (labels == 1)
+        mine = numpy.where(labels == 1, likely[:, 0], 1 - likely[:, 0])
+    else:
+        right = likely.argmax(axis=1) == labels
+        mine = likely[numpy.arange(len(rows)), labels]
+    accuracy = float(right.mean())
+    found = {"accuracy": accuracy, "error": 1 - accuracy}
+    with numpy.errstate(divide="ignore"):
+        entropy = float(_logarithms(rows, likely, mine, labels).mean())
+    return found | ({"cross_entropy": entropy} if math.isfinite(entropy) else {})
+
+
+def _logarithms(rows: Array, likely: Array, mine: Array, labels: Array) -> Array:
+    """Return minus the logarithm of each row's probability, from logits without the detour that loses small ones."""
+    import numpy
+
+    if likely is rows:
+        return -numpy.log(mine)
+    if rows.shape[1] == 1:
+        signed = numpy.where(labels == 1, rows[:, 0], -rows[:, 0])
+        return numpy.logaddexp(0, -signed)
+    top = rows.max(axis=1, keepdims=True)
+    whole: Array = numpy.log(numpy.exp(rows - top).sum(axis=1)) + top[:, 0]
+    loss: Array = whole - rows[numpy.arange(len(rows)), labels]
+    return loss
+
+
+def _softmax(array: Array) -> Array:
+    import numpy
+
+    powers: Array = numpy.exp(array - array.max(axis=-1, keepdims=True))
+    found: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return found
+
+
+def _log_softmax(array: Array) -> Array:
+    import numpy
+
+    found: Array = numpy.log(numpy.maximum(_softmax(array), 1e-300))
+    return found
+
+
+def _sigmoid(array: Array) -> Array:
+    import numpy
+
+    found: Array = 1 / (1 + numpy.exp(-array))
+    return found
+
+
+#: how scores may follow from an output of two dimensions, by a name that goes into the archive
+FORMS: Mapping[str, Callable[[Array], Array]] = {
+    "as it is": lambda array: array,
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "sigmoid": _sigmoid,
+    "second column": lambda array: array[:, 1:2],
+    "softmax, second column": lambda array: _softmax(array)[:, 1:2],
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which output the scores of an evaluation are, and in what form."""
+
+    output: str
+    form: str
+
+    def scores(self, outputs: Mapping[str, Array]) -> Array:
+        """Return the scores ``[n, k]`` that outputs come to."""
+        return FORMS[self.form](_rows(outputs[self.output]))
+
+
+def find_origin(
+    outputs: Mapping[str, Array], scores: Array, *, absolute: float, relative: float
+) -> tuple[Origin, Comparison] | None:
+    """Return which output recorded scores are; else the first of their shape, and how far it is; None: none has it."""
+    wanted = _rows(scores)
+    nearest = None
+    for origin, given in _candidates(outputs, wanted):
+        found = origin, compare(given, wanted, absolute=absolute, relative=relative)
+        if not found[1].reason:
+            return found
+        nearest = nearest or found
+    return nearest
+
+
+def _candidates(outputs: Mapping[str, Array], wanted: Array) -> Iterator[tuple[Origin, Array]]:
+    """Give what scores of this shape follow from outputs."""
+    import numpy
+
+    for name, array in outputs.items():
+        if array.ndim not in (1, 2) or array.dtype.kind != "f" or len(array) != len(wanted):
+            continue
+        for form in FORMS:
+            if "second" in form and (array.ndim != 2 or array.shape[1] != 2):
+                continue
+            origin = Origin(output=name, form=form)
+            with numpy.errstate(all="ignore"):
+                given = origin.scores(outputs)
+            if given.shape == wanted.shape:
+                yield origin, given
+
+
+def find_near(outputs: Mapping[str, Array], scores: Array) -> Origin | None:
+    """Return which output recorded scores are but for rounding, as by a GPU or in half precision; None: none is.
+
+    The differences are then small beside how far the scores are apart, on the whole; single ones may not be.
+    """
+    import numpy
+
+    wanted = _rows(scores)
+    spread = float(wanted.std())
+    for origin, given in _candidates(outputs, wanted):
+        with numpy.errstate(all="ignore"):
+            apart = float(numpy.sqrt(numpy.square(given - wanted).mean()))
+        if apart <= NEAR * spread:
+            return origin
+    return None
+
+
+def _rows(array: Array) -> Array:
+    return array.astype("float64").reshape(len(array), -1)

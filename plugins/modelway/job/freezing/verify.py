@@ -1,0 +1,186 @@
+"""Verify a frozen model: a fresh process without the training code, without torch and without pickle runs it.
+
+Every member's digest is checked against MANIFEST.json. Then ONNX Runtime must answer as the checkpoint did when it was
+frozen: to the golden inputs, and to the real rows that an evaluation recorded, in batches of several sizes. A model
+whose requests may be joined must answer to each row alone as it does to the same row among others.
+"""
+
+import hashlib
+import importlib.abc
+import json
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from modelway.job.freezing.comparison import compare
+from modelway.job.freezing.joining import Arrays, Model, can_compare, prove_rows_apart, row_count
+from modelway.job.zip_limits import zip_problem
+
+FORBIDDEN_MODULES = ("torch", "tensorflow", "jax", "airflow")
+FORBIDDEN_EVENTS = (
+    *("pickle.find_class", "socket.connect", "subprocess.Popen"),
+    *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
+)
+#: layers that torch computes in eval mode in another way than the program that it exports of them
+FAST_PATHS = ("TransformerEncoder", "TransformerEncoderLayer", "MultiheadAttention")
+
+
+class VerificationError(Exception):
+    """The frozen model is not what it should be."""
+
+
+class AnswersDiffer(VerificationError):
+    """The frozen model does not answer as the checkpoint did."""
+
+
+class _Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        if fullname.partition(".")[0] in FORBIDDEN_MODULES:
+            raise VerificationError(f"the frozen model asked for the module {fullname}")
+
+
+def verify(
+    *,
+    archive: Path,
+    scratch: Path,
+    report: Path,
+    absolute: float,
+    relative: float,
+    metric: str | None = None,
+    evaluated: Mapping[str, float | None] | None = None,
+) -> None:
+    """Check the archive and write the report, see ``docs/verification.md``.
+
+    :param absolute: largest absolute difference from an answer of the checkpoint, added to
+    :param relative: the largest relative one
+    :param metric: the metric that the checkpoint was selected by
+    :param evaluated: the metrics that ``evaluate`` returned
+    :raises VerificationError: a digest, an answer, a metric or a load failed
+    """
+    sys.meta_path.insert(0, _Refuse())
+    members = unpack_checked(archive=archive, to=scratch)
+    try:
+        found = _compared(scratch, {"absolute": absolute, "relative": relative}, metric, evaluated or {})
+    except AnswersDiffer as error:
+        raise VerificationError(f"{error}. {_advice(scratch)}") from None
+    found = {"members": len(members), **found, "tolerance": {"absolute": absolute, "relative": relative}}
+    report.write_text(json.dumps(found, allow_nan=False))
+    print("verified: " + ", ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def unpack_checked(*, archive: Path, to: Path) -> list[str]:
+    """Unpack an archive into ``to``, each member against its digest in the manifest; return the members' names.
+
+    :raises VerificationError: a member is missing, unlisted, damaged or leaves the folder
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            if problem := zip_problem(zipped):
+                raise VerificationError(f"the archive is not unpacked: {problem}")
+            manifest = json.loads(zipped.read("MANIFEST.json"))["files"]
+            names = [name for name in zipped.namelist() if name != "MANIFEST.json"]
+            if sorted(names) != sorted(entry["path"] for entry in manifest):
+                raise VerificationError("the archive's members are not those of its MANIFEST.json")
+            for entry in manifest:
+                _unpack_member(zipped, entry, to)
+    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise VerificationError(f"the archive is damaged: {error}") from error
+    return names
+
+
+def _unpack_member(zipped: zipfile.ZipFile, entry: dict[str, Any], to: Path) -> None:
+    name = PurePosixPath(entry["path"])
+    if name.is_absolute() or ".." in name.parts:
+        raise VerificationError(f"the member '{name}' leaves the folder")
+    target = to / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with zipped.open(entry["path"]) as source, target.open("wb") as copy:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            copy.write(block)
+    if digest.hexdigest() != entry["sha256"]:
+        raise VerificationError(f"the member '{name}' has other bytes than MANIFEST.json says")
+
+
+def _compared(
+    folder: Path, tolerance: Mapping[str, float], metric: str | None, evaluated: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """Run the frozen model on all that the archive has of the checkpoint's answers; return what was found."""
+    from modelway.job.freezing.frozen_rows import read_rows
+    from modelway.job.freezing.golden import read_calls
+    from modelway.job.freezing.session import ProgramModel
+    from modelway.job.freezing.verify_rows import compare_metrics, compare_rows
+
+    calls, rows = read_calls(folder), read_rows(folder)
+    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    if not calls:
+        raise VerificationError("the archive holds no golden inputs")
+    sys.addaudithook(_refuse_event)
+    model = ProgramModel(folder / "model" / "model.onnx")
+    largest = max(_compare_call(model, call, *sides, tolerance) for call, sides in calls.items())
+    batches, reason = _proven(model, described, [inputs for inputs, _ in calls.values()], rows, tolerance)
+    found: dict[str, Any] = {"sizes": [int(call) for call in calls if call.isdigit()], "calls": len(calls)}
+    found |= {"batches": batches, "batches_reason": reason, "rows": 0, "rows_of": 0, "rows_from": None, "metric": None}
+    if rows is not None:
+        largest = max(largest, compare_rows(model, rows, batches=batches, tolerance=tolerance))
+        about = {"rows": len(next(iter(rows.inputs.values()))), "rows_of": rows.about["of"]}
+        found |= about | {"rows_from": rows.about["source"]}
+        found["metric"] = compare_metrics(model, rows, metric=metric, evaluated=evaluated, tolerance=tolerance)
+    return found | {"max_abs_difference": largest}
+
+
+def _advice(folder: Path) -> str:
+    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    fast = [str(layer["type"]) for layer in described.get("layers", ()) if layer.get("type") in FAST_PATHS]
+    if not fast:
+        return "Compare the module in eval mode with the program of it that torch.onnx.export makes, on these inputs"
+    return (
+        f"torch may answer otherwise in eval mode than the program that it exports does: nn.{fast[0]} with a padding "
+        "mask does so unless the encoder is made with enable_nested_tensor=False, or the model's Python calls "
+        "torch.backends.mha.set_fastpath_enabled(False) when it is imported"
+    )
+
+
+def _compare_call(model: Model, call: str, inputs: Arrays, expected: Arrays, tolerance: Mapping[str, float]) -> float:
+    """Run golden inputs twice; return the largest difference from the checkpoint's answers."""
+    where = f"golden batch {call}" if call.isdigit() else f"the golden inputs '{call}'"
+    answers, again = model(inputs), model(inputs)
+    largest = 0.0
+    for name, answer in answers.items():
+        if name not in expected:
+            raise VerificationError(f"the archive has no answer of the checkpoint for output '{name}' at {where}")
+        if compare(answer, again[name], absolute=0, relative=0).reason:
+            raise VerificationError(f"output '{name}' at {where} differs between two runs")
+        found = compare(answer, expected[name], **tolerance)
+        if found.reason:
+            raise AnswersDiffer(f"output '{name}' at {where} is not what the checkpoint answered: it {found.reason}")
+        largest = max(largest, found.largest)
+    return largest
+
+
+def _proven(
+    model: Model, described: Mapping[str, Any], pools: Sequence[Arrays], rows: Any, tolerance: Mapping[str, float]
+) -> tuple[bool, str]:
+    """Return whether requests may be joined and why, as the archive says.
+
+    :raises VerificationError: the archive says so, and the frozen model's own answers contradict it
+    """
+    recorded, reason = described.get("batches"), str(described.get("batches_reason", "the archive does not say"))
+    if recorded is not True:
+        return False, reason
+    known = [*([rows.inputs] if rows else []), *sorted(pools, key=row_count, reverse=True)]
+    pool = next(filter(can_compare, known), known[0])
+    apart, why = prove_rows_apart(model, pool, **tolerance)
+    if not apart:
+        raise VerificationError(
+            f"the archive says that requests may be joined ({reason}), and the frozen model contradicts it: {why}"
+        )
+    return True, reason
+
+
+def _refuse_event(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in FORBIDDEN_EVENTS:
+        raise VerificationError(f"the frozen model did what it must not: {event} {arguments[:1]!r:.80}")

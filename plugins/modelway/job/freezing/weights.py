@@ -1,0 +1,93 @@
+"""The weights of an ONNX program as safetensors beside it, and what the tensors are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.job.durable import write_durably
+from modelway.job.events import json_number
+from modelway.job.freezing.program import strip_sources
+from modelway.job.freezing.tensor_file import Later, write_tensors
+
+if TYPE_CHECKING:
+    import numpy
+    import onnx
+    import onnx_ir
+
+#: tensors of fewer bytes stay inside the program
+WEIGHT_BYTES = 1024
+#: numbers of a tensor that are summed at a time
+BLOCK = 1 << 20
+FILE = "model.safetensors"
+
+
+def split_weights(
+    program: onnx_ir.Model, folder: Path, *, learned: set[str]
+) -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
+    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return the program and what the tensors are.
+
+    One tensor at a time is copied, and the program returned holds none of the large ones.
+
+    :param learned: the module's own tensors, of which small ones stay in the program and are described too
+    """
+    import onnx_ir
+
+    weights = dict(program.graph.initializers)
+    large: dict[str, Later] = {}
+    described: dict[str, dict[str, Any]] = {}
+    for name, value in weights.items():
+        tensor = value.const_value
+        assert tensor is not None
+        if tensor.nbytes >= WEIGHT_BYTES:
+            large[name] = Later(dtype=tensor.dtype.numpy().name, shape=tuple(tensor.shape.numpy()), read=tensor.numpy)
+        if name in large or name in learned:
+            array = tensor.numpy()
+            file = f"model/{FILE if name in large else 'model.onnx'}"
+            described[name] = {
+                "name": name, "shape": list(array.shape), "dtype": str(array.dtype), "file": file, **summary(array)
+            }  # fmt: skip
+            del array
+    places = write_tensors(folder / FILE, large)
+    for name, (offset, length) in places.items():
+        tensor = weights[name].const_value
+        assert tensor is not None
+        assert isinstance(tensor.shape, onnx_ir.Shape)
+        weights[name].const_value = onnx_ir.ExternalTensor(
+            FILE, offset, length, tensor.dtype, shape=onnx_ir.Shape(tensor.shape.numpy()), name=name
+        )
+    proto: onnx.ModelProto = onnx_ir.serde.serialize_model(program)
+    strip_sources(proto)
+    write_durably(folder / "model.onnx", proto.SerializeToString(deterministic=True))
+    return proto, [described[name] for name in sorted(described)]
+
+
+def summary(array: numpy.ndarray[Any, Any]) -> dict[str, Any]:
+    """Return count, Euclidean norm, mean, (population) deviation, least and greatest value of a tensor.
+
+    To nine digits: how a machine adds up changes the last ones, and equal tensors are to give equal bytes.
+    """
+    import numpy
+
+    flat = array.reshape(-1)
+    if not flat.size:
+        return {"count": 0}
+
+    def wide() -> Any:
+        return (flat[begin : begin + BLOCK].astype(numpy.float64) for begin in range(0, flat.size, BLOCK))
+
+    with numpy.errstate(all="ignore"):
+        mean = _sum(block.sum() for block in wide()) / flat.size
+        squares = _sum((block**2).sum() for block in wide())
+        spread = _sum(((block - mean) ** 2).sum() for block in wide())
+        low, high = (float(pick([pick(block) for block in wide()])) for pick in (numpy.min, numpy.max))
+    numbers = {"norm": math.sqrt(squares), "mean": mean, "deviation": math.sqrt(spread / flat.size)}
+    numbers = {**numbers, "min": low, "max": high}
+    return {"count": int(flat.size), **{name: json_number(float(f"{value:.9g}")) for name, value in numbers.items()}}
+
+
+def _sum(values: Any) -> float:
+    numbers = [float(value) for value in values]
+    # math.fsum refuses to add infinities of both signs.
+    return math.fsum(numbers) if all(map(math.isfinite, numbers)) else sum(numbers)

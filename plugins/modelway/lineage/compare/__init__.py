@@ -1,0 +1,1 @@
+"""How two versions differ, by their records alone."""

@@ -1,0 +1,1 @@
+"""The tables of the lineage, their migrations and the connections to them."""

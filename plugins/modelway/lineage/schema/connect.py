@@ -1,0 +1,46 @@
+"""How the lineage database is opened: to write, made or migrated; to read, as it is."""
+
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from modelway.lineage.schema.engine import connect_engine, make_folder, parse_url, reading
+from modelway.lineage.schema.migrate import migrate, schema_of
+from modelway.lineage.schema.tables import SCHEMA
+
+
+def engine_to_write(url: str) -> Engine:
+    """Return an engine on the database at an SQLAlchemy URL, which is made or migrated if needed.
+
+    :raises NotWritable: the file or its folder cannot be written
+    :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
+    """
+    parsed = parse_url(url)
+    make_folder(parsed)
+    engine = connect_engine(parsed)
+    migrate(engine)
+    return engine
+
+
+def engine_to_read(url: str) -> Engine | None:
+    """Return an engine on a database that needs no write access; None, and nothing is made, when it was never written.
+
+    :raises NotWritable: it has an older schema and cannot be migrated
+    :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
+    """
+    if not store_exists(url):
+        return None
+    engine = connect_engine(parse_url(url))
+    with reading(engine) as connection:
+        found = schema_of(connection)
+    if found is None:
+        return None
+    if found != SCHEMA:
+        migrate(engine)
+    return engine
+
+
+def store_exists(url: str) -> bool:
+    """Say whether the SQLite file is there; a PostgreSQL database is taken to be."""
+    parsed = parse_url(url)
+    return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()

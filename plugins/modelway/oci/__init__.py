@@ -1,0 +1,1 @@
+"""Images as the OCI specifications have them: manifests, layouts, registries, unpacking."""

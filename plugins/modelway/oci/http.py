@@ -1,0 +1,153 @@
+"""One exchange with a registry: login, retries, and its refusals as errors of ours."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+
+from modelway.errors import ImageInvalid, RegistryError, RegistryRefused
+from modelway.oci.login import RegistryLogin
+from modelway.oci.manifest import LARGEST_DOCUMENT, read_document
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_WAIT = "Check that the registry runs and is reachable from this machine, then try again"
+_REBUILD = "Build the image again (clear the build_image task)"
+
+
+class RegistryConnection:
+    """Requests to one registry over HTTPS (HTTP on this machine or with ``insecure``)."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        username: str | None,
+        password: str | None,
+        insecure: bool,
+        attempts: int,
+        pause_seconds: float,
+    ) -> None:
+        """Open no connection yet; see ``RegistryClient``."""
+        self.host = host
+        self._attempts, self._pause_seconds = attempts, pause_seconds
+        local = host in _LOOPBACK or host.rsplit(":", 1)[0] in _LOOPBACK
+        # Docker Hub answers the API under another name than its references carry.
+        api_host = "registry-1.docker.io" if host == "docker.io" else host
+        self.base = f"{'http' if local or insecure else 'https'}://{api_host}"
+        # Commits of large blobs take minutes on object stores; a proxy from the environment is none for this machine.
+        timeout = httpx.Timeout(300, connect=10)
+        self._http = httpx.Client(timeout=timeout, follow_redirects=True, trust_env=not local)
+        self._login = RegistryLogin(http=self._http, host=host, base=self.base, username=username, password=password)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def ask(
+        self, method: str, target: str | httpx.URL, *, repository: str, absent: bool = False, **options: Any
+    ) -> httpx.Response | None:
+        """Send one request for the sake of its headers; ``None`` stands for 404 where ``absent`` is an answer."""
+        with self.open(method, target, repository=repository, absent=absent, **options) as answer:
+            # Reading to the end keeps the connection for the next request.
+            self.read(answer, repository)
+            return None if absent and answer.status_code == httpx.codes.NOT_FOUND else answer
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        target: str | httpx.URL,
+        *,
+        repository: str,
+        push: bool = False,
+        also: tuple[str, ...] = (),
+        absent: bool = False,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: Callable[[], Any] = lambda: None,
+    ) -> Iterator[httpx.Response]:
+        """Open an answer, logging in when the registry asks for it; errors become ours."""
+        scope = self._login.scope(repository, push=push, also=also)
+        url = self.base + target if isinstance(target, str) else target
+        with self.told(repository):
+            for first in (True, False):
+                authorised = {**(headers or {}), **self._login.header(scope)}
+                request = self._http.build_request(
+                    method, url, params=params or None, headers=authorised, content=content()
+                )
+                answer = self._http.send(request, stream=True)
+                if answer.status_code != httpx.codes.UNAUTHORIZED or not first:
+                    break
+                answer.close()
+                self._login.answer(answer.headers.get_list("WWW-Authenticate"), scope=scope)
+        try:
+            if not (absent and answer.status_code == httpx.codes.NOT_FOUND):
+                self._raise_for(answer, repository)
+            yield answer
+        finally:
+            answer.close()
+
+    def read(self, answer: httpx.Response, repository: str) -> bytes:
+        """Return an answer's body, or its first 4 MiB and a bit: what is larger is no document."""
+        data = b""
+        with self.told(repository):
+            for piece in answer.iter_bytes():
+                data += piece
+                if len(data) > LARGEST_DOCUMENT:
+                    break
+        return data
+
+    def _raise_for(self, answer: httpx.Response, repository: str) -> None:
+        status, where = answer.status_code, f"{self.host}/{repository}"
+        if status < 400:
+            return
+        if status == 429 or status >= 500:
+            raise RegistryError(f"the registry answers {status} {answer.reason_phrase}", where=where, do=_WAIT)
+        codes = _error_codes(self.read(answer, repository))
+        if status in (401, 403):
+            do = "Check the registry's connection in Airflow: login, password and the right to pull and push here"
+            raise RegistryRefused(f"the registry refuses access ({status}{codes})", where=where, do=do)
+        if status == 404:
+            do = "Check the reference: host, repository and digest"
+            name = answer.request.url.path.rpartition("/")[2] or "such repository"
+            raise RegistryRefused(f"the registry has no {name} ({status}{codes})", where=where, do=do)
+        if "DIGEST_INVALID" in codes:
+            raise ImageInvalid("the registry got other bytes than the digest names", where=where, do=_REBUILD)
+        raise RegistryRefused(f"the registry refuses the request ({status}{codes})", where=where)
+
+    def again(self, attempt: Callable[[], _T]) -> _T:
+        """Return what ``attempt`` returns, calling it again a few times after retryable errors."""
+        for pause in (self._pause_seconds * 2**count for count in range(self._attempts - 1)):
+            try:
+                return attempt()
+            except RegistryError as error:
+                if not error.retryable:
+                    raise
+                _log.warning("%s Trying again in %g s.", error, pause)
+                time.sleep(pause)
+        return attempt()
+
+    @contextmanager
+    def told(self, repository: str) -> Iterator[None]:
+        """Turn a failed exchange into a retryable error that names host and repository only."""
+        try:
+            yield
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error) or error.__class__.__name__
+            where = f"{self.host}/{repository}"
+            raise RegistryError(f"the registry does not answer ({reason})", where=where, do=_WAIT) from error
+
+
+def _error_codes(body: bytes) -> str:
+    """Return the specification's error codes of an answer as ``, CODE``, never its free text."""
+    try:
+        errors = read_document(body, where="").get("errors") or ()
+        codes = [str(error["code"])[:60] for error in errors if isinstance(error, dict) and "code" in error]
+    except ImageInvalid:
+        return ""
+    return "".join(f", {code}" for code in codes if code.replace("_", "").isalnum())

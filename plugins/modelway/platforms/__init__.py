@@ -1,0 +1,1 @@
+"""Clients of platforms that several ports share; nothing here knows a port."""

@@ -1,0 +1,196 @@
+"""What a deployment reads of a predictor before it gets traffic: its signature, and its answers to golden inputs."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.errors import EndpointNotReady, VerificationFailed
+
+if TYPE_CHECKING:
+    import httpx
+    import numpy
+
+    Array = numpy.ndarray[Any, Any]
+
+#: the golden batch that is sent, where the archive has it; else the smallest one
+GOLDEN_BATCH = "2"
+#: header that says how many bytes of a body are JSON; the tensors' bytes follow
+_JSON_LENGTH = "inference-header-content-length"
+#: numpy's type of each datatype that is sent as bytes
+_TYPES = {
+    "BOOL": "?",
+    **{f"{kind}{8 * size}": f"<{code}{size}" for kind, code in (("UINT", "u"), ("INT", "i")) for size in (1, 2, 4, 8)},
+    **{f"FP{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output; -1 in ``shape`` stands for any length."""
+
+    datatype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """Return it as a message shows it."""
+        return f"{self.datatype} {list(self.shape)}"
+
+    def takes(self, other: "Tensor") -> bool:
+        """Return whether whatever has the form ``other`` has this form, too."""
+        same = self.datatype == other.datatype and len(self.shape) == len(other.shape)
+        return same and all(mine in (-1, length) for mine, length in zip(self.shape, other.shape, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What goes into a version and what comes out, by name."""
+
+    version: int
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+
+def read_signature(*, url: str, model: str, version: int) -> Signature:
+    """Return the signature of the predictor at ``url``.
+
+    :raises EndpointNotReady: it does not answer, or not as the protocol says
+    """
+    answer = _ask("GET", f"{url}/v2/models/{model}", url=url)
+    try:
+        document = answer.json()
+        sides = [
+            {each["name"]: Tensor(each["datatype"], tuple(each["shape"])) for each in document[side]}
+            for side in ("inputs", "outputs")
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EndpointNotReady(
+            f"the predictor does not describe its inputs and outputs (status {answer.status_code})", where=url
+        ) from error
+    return Signature(version=version, inputs=sides[0], outputs=sides[1])
+
+
+def breaking_changes(*, serving: Signature, new: Signature) -> list[str]:
+    """Return what callers of the version that serves would meet in the new one, a phrase each."""
+    return [*_lost("input", serving, new), *_new_inputs(serving, new), *_lost("output", serving, new)]
+
+
+def harmless_changes(*, serving: Signature, new: Signature) -> list[str]:
+    """Return what is different without harm to callers: more outputs, inputs that take more."""
+    added = [f"output '{name}' ({new.outputs[name]}) is new" for name in new.outputs.keys() - serving.outputs.keys()]
+    wider = [
+        f"input '{name}' takes {new.inputs[name]}, was {tensor}"
+        for name, tensor in serving.inputs.items()
+        if name in new.inputs and new.inputs[name] != tensor and new.inputs[name].takes(tensor)
+    ]
+    return sorted(added) + wider
+
+
+def _lost(side: str, serving: Signature, new: Signature) -> Iterable[str]:
+    before, after = (each.inputs if side == "input" else each.outputs for each in (serving, new))
+    for name, tensor in before.items():
+        if name not in after:
+            yield f"{side} '{name}' ({tensor}) of version {serving.version} is missing in version {new.version}"
+        elif tensor != after[name] and not (side == "input" and after[name].takes(tensor)):
+            yield f"{side} '{name}' is {tensor} in version {serving.version}, {after[name]} in version {new.version}"
+
+
+def _new_inputs(serving: Signature, new: Signature) -> Iterable[str]:
+    for name, tensor in new.inputs.items():
+        if name not in serving.inputs:
+            yield f"input '{name}' ({tensor}) of version {new.version} is unknown to version {serving.version}"
+
+
+def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
+    """Ask a predictor one golden batch over HTTP and return the largest difference from the golden answers.
+
+    Tensors travel as bytes, so that every number arrives as it is, infinities and NaN included.
+
+    :param folder: an unpacked model archive
+    :raises VerificationFailed: an answer is missing, refused or too far off
+    :raises EndpointNotReady: the predictor does not answer
+    """
+    from modelway.job.freezing.comparison import compare
+
+    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    inputs, expected = _golden_batch(folder)
+    body, headers = _request(described, inputs)
+    answer = _ask("POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers=headers)
+    if answer.status_code != 200:
+        raise VerificationFailed(f"the predictor answered {answer.status_code}: {answer.text[:300]}", where=url)
+    outputs = _outputs(answer.content, answer.headers.get(_JSON_LENGTH), where=url)
+    largest = 0.0
+    for name, golden in expected.items():
+        if name not in outputs:
+            raise VerificationFailed(f"the predictor's answer lacks the output '{name}'", where=url)
+        found = compare(outputs[name], golden, absolute=absolute, relative=relative)
+        if found.reason is not None:
+            raise VerificationFailed(
+                f"the predictor's output '{name}' is not the checkpoint's: it {found.reason}", where=url
+            )
+        largest = max(largest, found.largest)
+    return largest
+
+
+def _golden_batch(folder: Path) -> tuple[dict[str, "Array"], dict[str, "Array"]]:
+    """Return inputs and expected outputs of one golden batch, by name: a small one, for requests have a limit."""
+    from modelway.job.freezing.golden import read_calls
+
+    calls = read_calls(folder)
+    return calls.get(GOLDEN_BATCH) or min(
+        calls.values(), key=lambda sides: sum(one.nbytes for one in sides[0].values())
+    )
+
+
+def _request(described: Mapping[str, Any], arrays: Mapping[str, "Array"]) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of an infer request."""
+    entries, blocks = [], []
+    for each in described["inputs"]:
+        name, datatype = each["name"], each["datatype"]
+        entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(arrays[name].shape)}
+        if datatype in _TYPES:
+            blocks.append(arrays[name].astype(_TYPES[datatype]).tobytes())
+            entry["parameters"] = {"binary_data_size": len(blocks[-1])}
+        else:
+            entry["data"] = arrays[name].flatten().tolist()
+        entries.append(entry)
+    wanted = [
+        {"name": each["name"], "parameters": {"binary_data": each["datatype"] in _TYPES}}
+        for each in described["outputs"]
+    ]
+    text = json.dumps({"inputs": entries, "outputs": wanted}).encode()
+    headers = {_JSON_LENGTH: str(len(text)), "content-type": "application/octet-stream"}
+    return b"".join([text, *blocks]), headers
+
+
+def _outputs(body: bytes, json_length: str | None, *, where: str) -> dict[str, "Array"]:
+    """Return the outputs of an answer by name.
+
+    :raises VerificationFailed: it is not what the protocol says
+    """
+    import numpy
+
+    place = len(body) if json_length is None else int(json_length)
+    outputs = {}
+    try:
+        for each in json.loads(body[:place])["outputs"]:
+            size = (each.get("parameters") or {}).get("binary_data_size")
+            if size is None:
+                array = numpy.array(each["data"], dtype=_TYPES.get(each["datatype"], object))
+            else:
+                array = numpy.frombuffer(body[place : place + size], dtype=_TYPES[each["datatype"]])
+                place += size
+            outputs[each["name"]] = array.reshape(each["shape"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise VerificationFailed(f"the predictor's answer cannot be read ({error!r})", where=where) from error
+    return outputs
+
+
+def _ask(method: str, address: str, *, url: str, **options: Any) -> "httpx.Response":
+    import httpx
+
+    try:
+        return httpx.request(method, address, timeout=30, **options)
+    except httpx.HTTPError as error:
+        raise EndpointNotReady(f"the predictor does not answer ({type(error).__name__}: {error})", where=url) from error

@@ -1,0 +1,54 @@
+"""Bytes that all requests in flight may hold together."""
+
+import asyncio
+
+from modelway.server.core.refusal import Refusal
+
+#: bytes of every request that do not count, so that large bodies never shut out small ones
+FREE = 64 << 10
+
+
+class Budget:
+    """A limit that the shares of the requests keep to; used on the event loop only."""
+
+    def __init__(self, limit: int) -> None:
+        """Keep the ``limit`` in bytes."""
+        self.limit = limit
+        self.used = 0
+        #: large bodies are read by turns
+        self.turn = asyncio.Lock()
+
+    def share(self) -> "Share":
+        """Return the share of one request, empty at first; it must be closed."""
+        return Share(self)
+
+
+class Share:
+    """What one request holds."""
+
+    def __init__(self, budget: Budget) -> None:
+        """Hold nothing yet."""
+        self._budget = budget
+        self.turn = budget.turn
+        self._size = 0
+
+    def need(self, size: int) -> None:
+        """Hold ``size`` bytes in all from now on.
+
+        :raises Refusal: 429 when the others leave too little; not 503, since the version works and only this moment
+            is busy: a rollout counts 5xx against the version
+        """
+        more = max(0, size - FREE) - self._size
+        if more > 0 and self._budget.used + more > self._budget.limit:
+            raise Refusal(
+                429,
+                f"the requests in flight hold {self._budget.used} of at most {self._budget.limit} bytes, "
+                "try again in a moment",
+            )
+        self._budget.used += more
+        self._size += more
+
+    def close(self) -> None:
+        """Hold nothing more; a second call changes nothing."""
+        self._budget.used -= self._size
+        self._size = 0

@@ -1,0 +1,162 @@
+"""The model itself: ONNX Runtime over ``model/model.onnx``, with its weights beside it as external data."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from modelway.server.core.refusal import CannotServe, Refusal
+from modelway.server.core.signature import Signature, TensorSpec, read_signature
+from modelway.server.core.tensors import Array
+
+#: ONNX Runtime's word for each datatype
+_ONNX_TYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+    **{f"tensor({kind}int{bits})": f"{kind.upper()}INT{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
+#: nodes of these types end the whole process where they divide the lowest INT32 or INT64 by -1
+#: (ONNX Runtime, x86); their type is field 4 of a node in the file
+_DIVISIONS = (b"\x22\x03Div", b"\x22\x03Mod")
+
+
+class OnnxModel:
+    """A loaded model; one call at a time."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature, *, divides: bool = False) -> None:
+        """Keep a session whose inputs and outputs are the signature's (see :func:`load_model`).
+
+        :param divides: whether the program may divide whole numbers
+        """
+        self._session = session
+        self.signature = signature
+        self._outputs = [spec.name for spec in signature.outputs]
+        #: the lowest value of each input that must not be divided by -1
+        self._lowest = {
+            spec.name: np.iinfo(spec.dtype).min
+            for spec in signature.inputs
+            if divides and spec.datatype in ("INT32", "INT64")
+        }
+        #: inputs that the model is known to take, to find out whose fault a failure is
+        self._good: Mapping[str, Array] | None = None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output for ``inputs``, by name.
+
+        :raises Refusal: 400 when the model refuses these inputs, 500 when it takes no others either
+        """
+        for name, lowest in self._lowest.items():
+            if inputs[name].size and inputs[name].min() == lowest:
+                raise Refusal(400, f"input '{name}': the model divides, so {lowest} must not be among its values")
+        try:
+            return self._call(inputs)
+        except Exception as error:
+            # ONNX Runtime has the same error for a division by zero, an index out of range, too large a shape and its
+            # own faults; but what it takes other inputs after is a matter of these
+            if self._works():
+                raise Refusal(400, f"the model refused the inputs: {_line(error)}") from error
+            raise Refusal(500, f"the model failed: {_line(error)}") from error
+
+    def warm_up(self) -> None:
+        """Run once on small inputs, so that the first request does not pay for allocations.
+
+        :raises Refusal: when the model takes neither zeros nor ones of its smallest shape
+        """
+        for value in (0, 1):
+            inputs = {spec.name: _filled(spec, value) for spec in self.signature.inputs}
+            try:
+                self._call(inputs)
+            except Exception as error:
+                failure = error
+            else:
+                self._good = inputs
+                return
+        raise Refusal(400, f"the model refused the inputs: {_line(failure)}") from failure
+
+    def _call(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        found = zip(self.signature.outputs, self._session.run(self._outputs, dict(inputs)), strict=True)
+        return {spec.name: _in_own_shape(spec, array) for spec, array in found}
+
+    def _works(self) -> bool:
+        """Whether the model still takes what it took at the start; nothing is known against it without that."""
+        if self._good is None:
+            return True
+        try:
+            self._call(self._good)
+        except Exception:
+            return False
+        return True
+
+
+def load_model(model_dir: Path, *, threads: int) -> OnnxModel:
+    """Load the frozen model in ``model_dir`` (``model/model.onnx`` and ``outputs/model.yml``).
+
+    :raises CannotServe: when a file is missing or broken, or the two disagree
+    """
+    signature = read_signature(model_dir / "outputs" / "model.yml")
+    path = model_dir / "model" / "model.onnx"
+    if not path.is_file():
+        raise CannotServe(f"{path}: there is no such file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # the arena keeps the memory of the largest request for good; without it a call takes as long (docs/serving.md)
+    options.enable_cpu_mem_arena = False
+    # 4 is fatal: what goes wrong reaches the log once, as our own line
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CannotServe(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from error
+    _compare(path, "inputs", signature.inputs, session.get_inputs())
+    _compare(path, "outputs", signature.outputs, session.get_outputs())
+    program = path.read_bytes()
+    divides = any(node in program for node in _DIVISIONS)
+    return OnnxModel(session, _with_symbols(signature, session), divides=divides)
+
+
+def _with_symbols(signature: Signature, session: onnxruntime.InferenceSession) -> Signature:
+    """Return the signature with the program's names of the inputs' free lengths."""
+    shapes = {node.name: node.shape for node in session.get_inputs()}
+    inputs = tuple(
+        replace(spec, symbols=tuple(each if isinstance(each, str) else None for each in shapes[spec.name]))
+        for spec in signature.inputs
+    )
+    return replace(signature, inputs=inputs)
+
+
+def _compare(path: Path, kind: str, specs: tuple[TensorSpec, ...], nodes: list[onnxruntime.NodeArg]) -> None:
+    said = {spec.name: spec.datatype for spec in specs}
+    found = {node.name: _ONNX_TYPES.get(node.type, node.type) for node in nodes}
+    if said != found:
+        raise CannotServe(f"{path}: has the {kind} {found}, outputs/model.yml says {said}")
+
+
+def _in_own_shape(spec: TensorSpec, array: Array) -> Array:
+    """Return an output without values in its own shape: a reduction along axis -1 of no rows has that of its input."""
+    if array.size or spec.shape[:1] != (-1,):
+        return array
+    fits = array.ndim == len(spec.shape) and all(
+        want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
+    )
+    return array if fits else array.reshape([max(0, length) for length in spec.shape])
+
+
+def _filled(spec: TensorSpec, value: int) -> Array:
+    shape = [1 if length == -1 else length for length in spec.shape]
+    return np.full(shape, "" if spec.datatype == "BYTES" else value, dtype=spec.dtype)
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    # what a user can do something with: the operator and the reason, without the place in ONNX Runtime's source
+    found = re.search(r"while running (\w+) node\. .*?Status Message: (?:\S*:\d+ )?(.*)", text)
+    return (f"{found[1]}: {found[2]}" if found else text)[:500]

@@ -1,0 +1,113 @@
+"""Settings of the server: the command line first, then the environment variables of the usual container platforms."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelway.server.core.refusal import CannotServe
+
+MEBIBYTE = 1 << 20
+
+#: option, default, what it limits; each is a variable of the environment, too
+_LIMITS = (
+    ("max-body-mib", "64", "largest request body, MiB"),
+    ("max-json-mib", "16", "largest JSON in a request body, MiB; large tensors belong into its binary part"),
+    ("max-rows", "8192", "rows of one request, at most"),
+    ("max-in-flight-mib", "96", "MiB that all requests in flight hold together"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one server process serves, and how."""
+
+    model_dir: Path
+    #: name in the URLs; None takes the name that the model itself carries
+    name: str | None
+    version: str
+    host: str
+    #: 0 lets the system choose; ``run_file`` then says which one it is
+    port: int
+    #: rows of one call of the model that are gathered from several requests; 1 turns gathering off
+    batch_size: int
+    #: threads inside one call of the model
+    threads: int
+    #: bytes of one request, compressed and not
+    max_body: int
+    #: bytes of the JSON in it
+    max_json: int
+    #: rows of one request
+    max_rows: int
+    #: bytes that all requests in flight hold together; at least one body
+    max_in_flight: int
+    #: seconds between SIGTERM and the end, at most
+    drain_limit: float
+    #: seconds without a new request after which a draining server ends
+    drain_quiet: float
+    #: where {"pid", "port"} is written once the server listens
+    run_file: Path | None
+    #: further paths for infer and ready (Vertex names its own)
+    predict_route: str | None
+    health_route: str | None
+
+
+def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Return the settings of a command line, with ``environ`` for what it does not say.
+
+    PORT is Cloud Run's variable, the ``AIP_*`` ones are Vertex AI's.
+
+    :raises CannotServe: for a value that is missing or out of range
+    :raises SystemExit: as argparse does, for a misspelt option
+    """
+    given = _parser(environ).parse_args(argv)
+    if given.model_dir is None:
+        raise CannotServe("no model folder: give --model-dir or set MODELWAY_MODEL_DIR")
+    settings = Settings(
+        model_dir=Path(given.model_dir),
+        name=given.name,
+        version=given.version,
+        host=given.host,
+        port=_whole("port", given.port, 0, 65535),
+        batch_size=_whole("batch-size", given.batch_size, 1, 65536),
+        threads=_whole("threads", given.threads, 1, 1024),
+        max_body=_whole("max-body-mib", given.max_body_mib, 1, 1 << 20) * MEBIBYTE,
+        max_json=_whole("max-json-mib", given.max_json_mib, 1, 1 << 20) * MEBIBYTE,
+        max_rows=_whole("max-rows", given.max_rows, 1, 1 << 31),
+        max_in_flight=_whole("max-in-flight-mib", given.max_in_flight_mib, 1, 1 << 20) * MEBIBYTE,
+        drain_limit=given.drain_limit,
+        drain_quiet=given.drain_quiet,
+        run_file=Path(given.run_file) if given.run_file else None,
+        predict_route=environ.get("AIP_PREDICT_ROUTE"),
+        health_route=environ.get("AIP_HEALTH_ROUTE"),
+    )
+    settings = replace(settings, max_in_flight=max(settings.max_in_flight, settings.max_body))
+    for route in (settings.predict_route, settings.health_route):
+        if route is not None and not route.startswith("/"):
+            raise CannotServe(f"a route must start with '/', got {route!r} in AIP_PREDICT_ROUTE or AIP_HEALTH_ROUTE")
+    return settings
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m modelway.server", description=__doc__, allow_abbrev=False)
+    option = parser.add_argument
+    option("--model-dir", default=environ.get("MODELWAY_MODEL_DIR"), help="folder with model/model.onnx")
+    option("--name", default=environ.get("MODELWAY_MODEL_NAME"), help="model name in the URLs")
+    option("--version", default=environ.get("MODELWAY_MODEL_VERSION", "1"), help="model version in the URLs")
+    option("--host", default=environ.get("MODELWAY_HOST", "127.0.0.1"), help="address to listen on")
+    option("--port", default=environ.get("AIP_HTTP_PORT") or environ.get("PORT") or "8080", help="0: any free one")
+    option("--batch-size", default="8", help="rows gathered into one call of the model while it is busy")
+    option("--threads", default="1", help="threads inside one call of the model")
+    for name, default, text in _LIMITS:
+        variable = f"MODELWAY_{name.upper().replace('-', '_')}"
+        option(f"--{name}", default=environ.get(variable, default), help=f"{text} (or {variable})")
+    option("--drain-limit", type=float, default=25.0, help="seconds between SIGTERM and the end, at most")
+    option("--drain-quiet", type=float, default=0.5, help="seconds without a request that end the drain")
+    option("--run-file", help="file that gets the process id and the port once the server listens")
+    return parser
+
+
+def _whole(name: str, text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+        raise CannotServe(f"--{name} must be a whole number from {least} to {most}, got {text!r}")
+    return int(text)

@@ -1,0 +1,148 @@
+"""The body of an infer request: read, and decompressed, within limits."""
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from modelway.server.core.budget import FREE, Share
+from modelway.server.core.refusal import Refusal
+from modelway.server.rest.codec import JSON_LENGTH, whole
+
+#: ``wbits`` of zlib for each Content-Encoding
+_ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+#: bytes that are decompressed in one go
+_STEP = 256 << 10
+#: gzip files in one body; each costs a pass over the rest of a step
+_MEMBERS = 256
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes of one request."""
+
+    #: of the body, compressed and decompressed
+    body: int
+    #: of its JSON part; the memory of a JSON text is many times its length
+    json: int
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the headers say of the body."""
+
+    #: a key of ``_ENCODINGS``; None: not compressed
+    encoding: str | None
+    #: value of the header :data:`JSON_LENGTH`; None: the whole body is JSON
+    json_length: str | None
+
+
+def read_head(request: Request, limits: Limits) -> Head:
+    """Return how the body is written.
+
+    :raises Refusal: 413 for a length over the limit, 415 for an encoding that is not known
+    """
+    headers = request.headers
+    given = headers.get("content-encoding", "identity").strip().lower()
+    if given not in ("", "identity") and given not in _ENCODINGS:
+        raise Refusal(415, f"Content-Encoding {given[:40]!r} is not known, expected gzip, deflate or none")
+    head = Head(given if given in _ENCODINGS else None, headers.get(JSON_LENGTH))
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > (limits.body if head.encoding else _limit(head, limits)):
+        raise _too_large(head, limits)
+    if head.json_length is not None and (whole(head.json_length) or 0) > limits.json:
+        raise _too_large(Head(None, None), limits)
+    return head
+
+
+async def read_body(request: Request, head: Head, limits: Limits, share: Share) -> list[bytes]:
+    """Return the parts of the body as they came; :func:`joined` makes one of them.
+
+    :raises Refusal: 413 when it is longer than the limit, 429 when requests in flight hold too much
+    :raises ClientDisconnect: when the client disconnected, or was too slow (see ``wire``)
+    """
+    limit = limits.body if head.encoding else _limit(head, limits)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(head, limits)
+        share.need(size)
+        if parts and len(parts[-1]) + len(part) <= FREE:
+            # many small parts take more memory than their bytes
+            parts[-1] += part
+        else:
+            parts.append(part)
+        if not message.get("more_body", False):
+            return parts
+        if size > FREE:
+            # one part of all large bodies in each turn of the event loop, so that small requests do not wait for more
+            async with share.turn:
+                await asyncio.sleep(0)
+
+
+def joined(parts: list[bytes]) -> bytes | bytearray:
+    """Return the body, and empty ``parts`` on the way; by steps, between which other threads run."""
+    if len(parts) == 1:
+        return parts.pop()
+    body = bytearray(sum(map(len, parts)))
+    at = len(body)
+    while parts:
+        part = parts.pop()
+        body[at - len(part) : at] = part
+        at -= len(part)
+    return body
+
+
+def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytes | bytearray:
+    """Return the decompressed body; never more than the limit is in memory, whatever the body unfolds to.
+
+    :raises Refusal: 400 when it is not compressed as its header says, 413 when it is longer than the limit
+    """
+    assert head.encoding is not None
+    limit = _limit(head, limits)
+    plain: list[bytes] = []
+    size, members = 0, 1
+    # deflate is a zlib stream by the book, and a bare one from some clients
+    bare = head.encoding == "deflate" and not _is_zlib(body)
+    stream = zlib.decompressobj(wbits := -15 if bare else _ENCODINGS[head.encoding])
+    try:
+        for at in range(0, len(body), _STEP):
+            left = bytes(body[at : at + _STEP])
+            while left:
+                if stream.eof:
+                    # gzip files may follow one another
+                    stream, members = zlib.decompressobj(wbits), members + 1
+                    if members > _MEMBERS:
+                        raise Refusal(400, f"the body is more than {_MEMBERS} {head.encoding} streams")
+                plain.append(stream.decompress(left, min(_STEP, limit + 1 - size)))
+                size += len(plain[-1])
+                if size > limit:
+                    raise _too_large(head, limits)
+                left = stream.unused_data if stream.eof else stream.unconsumed_tail
+    except zlib.error as error:
+        raise Refusal(400, f"the body is not {head.encoding}, as its Content-Encoding says: {error}") from error
+    if not stream.eof:
+        raise Refusal(400, f"the {head.encoding} body ends too early")
+    return joined(plain)
+
+
+def _is_zlib(body: bytes | bytearray) -> bool:
+    return len(body) >= 2 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
+
+
+def _limit(head: Head, limits: Limits) -> int:
+    return limits.body if head.json_length is not None else min(limits.json, limits.body)
+
+
+def _too_large(head: Head, limits: Limits) -> Refusal:
+    limit = _limit(head, limits)
+    if limit == limits.body:
+        return Refusal(413, f"the body is larger than the limit of {limit} bytes")
+    return Refusal(413, f"the JSON is larger than the limit of {limit} bytes, send large tensors as binary data")

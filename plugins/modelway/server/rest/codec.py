@@ -1,0 +1,264 @@
+"""Bodies of infer: Open Inference Protocol v2 (REST) with Triton's binary tensor data extension.
+
+Formats: the protocol's ``required_api`` page and Triton's ``extension_binary_data`` page.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from modelway.server.core.refusal import Refusal
+from modelway.server.core.signature import Signature, TensorSpec
+from modelway.server.core.tensors import (
+    Array,
+    check_shape,
+    from_binary,
+    from_json,
+    short,
+    to_binary,
+    to_json,
+    to_json_with_words,
+)
+
+#: header that says how many bytes of the body are JSON; binary blocks follow in the order of the tensors
+JSON_LENGTH = "inference-header-content-length"
+
+Body = bytes | bytearray | memoryview
+#: name of an input to its entry in the body and its shape
+_Shapes = dict[str, tuple[Mapping[str, Any], tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One decoded request."""
+
+    id: str | None
+    inputs: Mapping[str, Array]
+    #: wanted outputs in order, each with whether it is wanted as binary
+    outputs: tuple[tuple[TensorSpec, bool], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One encoded answer."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def decode(body: Body, json_length: str | None, signature: Signature, *, max_rows: int | None = None) -> Inference:
+    """Return the request in ``body``.
+
+    :param json_length: value of the header :data:`JSON_LENGTH`, when there is one
+    :param max_rows: rows of one request, at most, where its inputs have rows
+    :raises Refusal: 400, which says what was expected; 413 for more rows than ``max_rows``
+    """
+    document, blocks = _split(body, json_length)
+    identity = document.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise Refusal(400, "id must be a string, or left out")
+    parameters = _parameters(document, "request")
+    outputs = _outputs(document.get("outputs"), _flag("request", "binary_data_output", parameters), signature)
+    shapes = _shapes(document.get("inputs"), signature)
+    _check_lengths(signature, shapes, max_rows)
+    known = signature.known_inputs
+    inputs = {name: _input(entry, known[name], shape, blocks) for name, (entry, shape) in shapes.items()}
+    blocks.end()
+    return Inference(identity or None, inputs, outputs)
+
+
+def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, version: str) -> Answer:
+    """Return the answer to ``inference`` with the outputs that it asked for."""
+    text, blocks = _document(inference, arrays, name, version, to_json)
+    if b"null" in text:
+        # orjson writes null for the infinities, too
+        text, blocks = _document(inference, arrays, name, version, to_json_with_words)
+    if not blocks:
+        return Answer(text, {"content-type": "application/json"})
+    headers = {"content-type": "application/octet-stream", JSON_LENGTH: str(len(text))}
+    return Answer(b"".join((text, *blocks)), headers)
+
+
+def whole(text: str) -> int | None:
+    """Return the number that a header is; None when it is none that a length can be."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _document(
+    inference: Inference,
+    arrays: Mapping[str, Array],
+    name: str,
+    version: str,
+    data: Callable[[Array], object],
+) -> tuple[bytes, list[bytes]]:
+    entries: list[dict[str, Any]] = []
+    blocks: list[bytes] = []
+    for spec, binary in inference.outputs:
+        array = arrays[spec.name]
+        entry: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape)}
+        if binary:
+            blocks.append(to_binary(array))
+            entry["parameters"] = {"binary_data_size": len(blocks[-1])}
+        else:
+            entry["data"] = data(array)
+        entries.append(entry)
+    document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": entries}
+    if inference.id is not None:
+        document["id"] = inference.id
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), blocks
+
+
+class _Blocks:
+    """The binary part of a body, handed out from its front."""
+
+    def __init__(self, rest: memoryview) -> None:
+        self._rest = rest
+
+    def take(self, name: str, size: object) -> memoryview:
+        if type(size) is not int or not 0 <= size <= len(self._rest):
+            raise Refusal(
+                400, f"input '{name}': binary_data_size is {short(size)}, {len(self._rest)} bytes are left in the body"
+            )
+        block, self._rest = self._rest[:size], self._rest[size:]
+        return block
+
+    def end(self) -> None:
+        if len(self._rest):
+            raise Refusal(400, f"{len(self._rest)} bytes follow the last tensor")
+
+
+def _split(body: Body, json_length: str | None) -> tuple[dict[str, Any], _Blocks]:
+    length = len(body)
+    if json_length is not None:
+        given = whole(json_length)
+        if given is None or given > len(body):
+            raise Refusal(
+                400,
+                f"{JSON_LENGTH} is {short(json_length)}, the body has {len(body)} bytes; leave the header out when "
+                "the whole body is JSON (Triton's client writes it into the headers that it is given)",
+            )
+        length = given
+    view = memoryview(body)
+    document = _parsed(view[:length], whole=length == len(body))
+    if not isinstance(document, dict):
+        raise Refusal(400, 'the body must be a JSON object: {"inputs": [...]}')
+    return document, _Blocks(view[length:])
+
+
+def _parsed(text: memoryview, *, whole: bool) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        # Triton's client writes the bare words NaN, Infinity and -Infinity, which are not JSON; json reads them
+        raw = bytes(text)
+        if b"NaN" in raw or b"Infinity" in raw:
+            try:
+                return json.loads(raw)
+            except (ValueError, RecursionError):
+                pass
+        part = "the body" if whole else f"the first part of the body, {len(text)} bytes by {JSON_LENGTH},"
+        raise Refusal(400, f"{part} is not JSON: {error}") from error
+
+
+def _shapes(entries: object, signature: Signature) -> _Shapes:
+    """Return each input's entry with its shape, in the order of the body."""
+    if not isinstance(entries, list):
+        raise Refusal(400, f"inputs must be a list of tensors: {_listed(signature.inputs)}")
+    known = signature.known_inputs
+    shapes: _Shapes = {}
+    for entry in entries:
+        spec = _named(entry, known, "input")
+        if spec.name in shapes:
+            raise Refusal(400, f"input '{spec.name}' is given twice")
+        if entry.get("datatype") != spec.datatype:
+            found = short(entry.get("datatype"))
+            raise Refusal(400, f"input '{spec.name}': datatype {found}, expected '{spec.datatype}'")
+        shapes[spec.name] = (entry, check_shape(spec, entry.get("shape")))
+    if len(shapes) < len(known):
+        missing = [spec for spec in signature.inputs if spec.name not in shapes]
+        raise Refusal(400, f"missing from inputs: {_listed(missing)}")
+    return shapes
+
+
+def _check_lengths(signature: Signature, shapes: _Shapes, max_rows: int | None) -> None:
+    """Refuse lengths that differ where the program has one name for them: it would stretch the shorter input."""
+    for symbol, places in signature.equal_lengths:
+        name, at = places[0]
+        length = shapes[name][1][at]
+        for other, dimension in places[1:]:
+            if (found := shapes[other][1][dimension]) != length:
+                raise Refusal(
+                    400,
+                    f"inputs '{name}' and '{other}' differ in length: {length} and {found} where the model has "
+                    f"one '{symbol}' for both",
+                )
+    if max_rows is not None and signature.has_rows:
+        rows = max(shape[0] for _, shape in shapes.values())
+        if rows > max_rows:
+            do = "send them in several requests" if signature.batches else "the model takes no more at a time here"
+            raise Refusal(413, f"{rows} rows in one request, the limit is {max_rows}: {do}")
+
+
+def _input(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], blocks: _Blocks) -> Array:
+    parameters = _parameters(entry, f"input '{spec.name}'")
+    data = entry.get("data")
+    if "binary_data_size" not in parameters:
+        # what KServe's client sends for no rows
+        empty = data is None and "data" in entry and not math.prod(shape)
+        return from_json(spec, shape, [] if empty else data)
+    # KServe's client sends null beside binary data
+    if data is not None:
+        raise Refusal(400, f"input '{spec.name}': data and binary_data_size exclude one another")
+    return from_binary(spec, shape, blocks.take(spec.name, parameters["binary_data_size"]))
+
+
+def _outputs(entries: object, binary: bool, signature: Signature) -> tuple[tuple[TensorSpec, bool], ...]:
+    if entries is None or entries == []:
+        return tuple((spec, binary) for spec in signature.outputs)
+    if not isinstance(entries, list):
+        raise Refusal(400, f"outputs must be a list, or left out: {_listed(signature.outputs)}")
+    if len(entries) > len(signature.outputs):
+        raise Refusal(400, f"outputs has {len(entries)} entries, the model has {_listed(signature.outputs)}")
+    known = {spec.name: spec for spec in signature.outputs}
+    wanted: dict[str, tuple[TensorSpec, bool]] = {}
+    for entry in entries:
+        spec = _named(entry, known, "output")
+        where = f"output '{spec.name}'"
+        parameters = _parameters(entry, where)
+        if "classification" in parameters:
+            raise Refusal(
+                400,
+                f"{where}: the classification extension (class_count in Triton's client) is not offered, "
+                "request the tensor and rank it on your side",
+            )
+        wanted[spec.name] = (spec, _flag(where, "binary_data", parameters, otherwise=binary))
+    return tuple(wanted.values())
+
+
+def _named(entry: object, known: Mapping[str, TensorSpec], kind: str) -> TensorSpec:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or name not in known:
+        raise Refusal(400, f"{short(name)} is not an {kind} of this model, expected {_listed(known.values())}")
+    return known[name]
+
+
+def _parameters(entry: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    parameters = entry.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise Refusal(400, f"{where}: parameters must be an object")
+    return parameters or {}
+
+
+def _flag(where: str, name: str, parameters: Mapping[str, Any], *, otherwise: bool = False) -> bool:
+    value = parameters.get(name, otherwise)
+    if not isinstance(value, bool):
+        raise Refusal(400, f"{where}: {name} must be true or false")
+    return value
+
+
+def _listed(specs: Iterable[TensorSpec]) -> str:
+    return ", ".join(f"'{spec.name}' ({spec.datatype} {list(spec.shape)})" for spec in specs)

@@ -1,0 +1,139 @@
+"""``python -m modelway.server.rest.translate MODEL_DIR VALUES``: turn large JSON requests into binary ones.
+
+Parsing JSON cannot be interrupted by other threads of a process. So that other clients do not wait for it, large JSON
+is parsed in this process: at lower priority, with a limit on its memory, replaced when it dies. ``Translator`` is the
+server's side. Each message both ways is a line of JSON, ``{"size": BYTES, ...}``, and that many bytes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from modelway.server.core.process import limit_memory
+from modelway.server.core.refusal import CannotServe, Refusal
+from modelway.server.core.signature import Signature, read_signature
+from modelway.server.core.tensors import to_binary
+from modelway.server.rest.codec import decode, whole
+
+#: bytes of JSON that a value has, about; the memory for parsing goes by the number of values
+JSON_BYTES_OF_A_VALUE = 16
+#: bytes that one JSON value may take while it is parsed, with room
+_PER_VALUE = 192
+
+
+class Translator:
+    """The server's side; one request at a time, to be called from one thread of its own."""
+
+    def __init__(self, model_dir: Path, *, max_values: int) -> None:
+        """Keep what the process needs; it starts with the first request.
+
+        :param max_values: JSON values of one request, at most
+        """
+        # as this one, wherever the server found itself
+        self._environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+        self._argv = [sys.executable, "-P", "-m", "modelway.server.rest.translate", str(model_dir), str(max_values)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def binary(self, body: bytes | bytearray, json_length: str | None) -> tuple[bytes, str]:
+        """Return the request with all its tensors in binary form, and the length of its JSON part.
+
+        :raises Refusal: 400 or 413, as the decoder does; 413 also when the process does not survive the request
+        """
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                self._argv, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            _write(self._process.stdin, {"json_length": json_length}, body)
+            head, content = _read(self._process.stdout)
+        except (OSError, EOFError) as error:
+            self.close()
+            raise Refusal(413, "the JSON takes too much memory, send large tensors as binary data") from error
+        if "status" in head:
+            raise Refusal(head["status"], content.decode())
+        return content, str(head["json_length"])
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def translate(body: bytes, json_length: str | None, signature: Signature, *, max_values: int) -> tuple[bytes, int]:
+    """Return the request in binary form, and the length of its JSON part.
+
+    :raises Refusal: 400 or 413
+    """
+    end = len(body) if json_length is None else whole(json_length) or 0
+    # an upper limit of the values in it, without parsing
+    values = sum(body.count(mark, 0, end) for mark in (b",", b"[", b"{"))
+    if values > max_values:
+        raise Refusal(413, f"more than {max_values} JSON values in one request, send large tensors as binary data")
+    inference = decode(body, json_length, signature)
+    entries, blocks = [], []
+    for spec in signature.inputs:
+        array = inference.inputs[spec.name]
+        blocks.append(to_binary(array))
+        entry = {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape)}
+        entries.append({**entry, "parameters": {"binary_data_size": len(blocks[-1])}})
+    outputs = [{"name": spec.name, "parameters": {"binary_data": binary}} for spec, binary in inference.outputs]
+    text = orjson.dumps({"id": inference.id, "inputs": entries, "outputs": outputs})
+    return b"".join((text, *blocks)), len(text)
+
+
+def main(model_dir: Path, max_values: int) -> int:
+    """Translate until the server closes the pipe."""
+    os.nice(10)
+    # the request and its binary form, beside what is parsed
+    limit_memory(max_values * (_PER_VALUE + 3 * JSON_BYTES_OF_A_VALUE))
+    signature = read_signature(model_dir / "outputs" / "model.yml")
+    while True:
+        try:
+            head, body = _read(sys.stdin.buffer)
+        except EOFError:
+            return 0
+        try:
+            content, length = translate(body, head["json_length"], signature, max_values=max_values)
+            answer = {"json_length": length}
+        except Refusal as refusal:
+            content, answer = str(refusal).encode(), {"status": refusal.status}
+        except MemoryError:
+            content, answer = b"the JSON takes too much memory, send large tensors as binary data", {"status": 413}
+        del body
+        _write(sys.stdout.buffer, answer, content)
+
+
+def _write(file: IO[bytes], head: dict[str, Any], content: bytes | bytearray) -> None:
+    file.write(json.dumps({**head, "size": len(content)}).encode() + b"\n")
+    file.write(content)
+    file.flush()
+
+
+def _read(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
+    line = file.readline()
+    if not line:
+        raise EOFError
+    head = json.loads(line)
+    content = file.read(head["size"])
+    if len(content) < head["size"]:
+        raise EOFError
+    return head, content
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    except CannotServe:
+        sys.exit(2)
+    except (BrokenPipeError, KeyboardInterrupt):
+        # the server is gone
+        os._exit(0)
