@@ -18,7 +18,7 @@ import pytest
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "100",
+    "max_connections": "300",
     "shared_buffers": "256MB",
     "log_min_messages": "fatal",
 }
@@ -76,6 +76,9 @@ class PostgresServer:
         """Make a copy of a database, by default an empty one, and return its URL."""
         name = f"lineage_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            # A database is only copied while nobody is connected to it.
+            ends = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(ends, (template,))
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[call-overload]
         return self.url(name)
 

@@ -3,6 +3,7 @@
 tests/conftest.py loads it as a plugin: one server per test process, started by the first test that needs it.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,7 @@ def migrated_database(lineage_server: PostgresServer) -> str:
     from modelway.lineage.store import open_store
 
     url = lineage_server.new_database()
-    # A database is only copied while nobody is connected to it.
-    open_store(url).engine.dispose()
+    open_store(url)
     return url.rpartition("/")[2]
 
 
@@ -49,8 +49,27 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
+@pytest.fixture(scope="module", params=DATABASES)
+def module_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The SQLAlchemy URL of a lineage for all tests of a module, which fills it and gives each test a copy."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('lineage') / 'lineage.db'}"
+    server: PostgresServer = request.getfixturevalue("lineage_server")
+    return server.new_database(template=request.getfixturevalue("migrated_database"))
+
+
+@pytest.fixture
+def copied_url(module_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The SQLAlchemy URL of a copy of the module's lineage."""
+    if module_url.startswith("sqlite"):
+        shutil.copyfile(module_url.removeprefix("sqlite:///"), tmp_path / "lineage.db")
+        return f"sqlite:///{tmp_path / 'lineage.db'}"
+    server: PostgresServer = request.getfixturevalue("lineage_server")
+    return server.new_database(template=module_url.rpartition("/")[2])
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs the databases; `make test` runs those of the contracts in a step of its own."""
     for item in items:
-        if {"url", "new_url", "lineage_server"} & set(getattr(item, "fixturenames", ())):
+        if {"url", "new_url", "module_url", "lineage_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.database)

@@ -1,6 +1,7 @@
 """``modelway diff``, ``lineage``, ``serving`` and ``show --at`` over a real lineage database."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,22 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def lineage(empty: Path) -> None:
-    store = open_store(f"sqlite:///{empty}/lineage.db")
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lineage that each test gets a copy of."""
+    path = tmp_path_factory.mktemp("lineage") / "lineage.db"
+    store = open_store(f"sqlite:///{path}")
     store.register(make_record("manual__1"))
     store.register(make_record("manual__2", params={"coarse": {"lr": 0.5}}, metrics={"loss": 0.5}, base=1))
     store.set_alias(model="digits", alias="champion", version=1)
     store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10}, actor="mia")
     store.record_image(model="digits", version=1, builder="oci", digest=digest("image"), reference="oci-layout:/i@x")
+    return path
+
+
+@pytest.fixture
+def lineage(filled: Path, empty: Path) -> None:
+    shutil.copyfile(filled, empty / "lineage.db")
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
