@@ -13,7 +13,8 @@ _started: list[str] = []
 def _notice(event: str, given: tuple[object, ...]) -> None:
     if event == "subprocess.Popen" and str(given[0]).rpartition("/")[2] not in _OF_PYTHON:
         _started.append(f"the program {given[0]}")
-    if event == "socket.bind":
+    # urllib3 binds this one when it is imported, to see whether there is IPv6.
+    if event == "socket.bind" and given[1] != ("::1", 0):
         _started.append(f"a server at {given[1]}")
 
 
