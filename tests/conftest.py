@@ -1,10 +1,17 @@
-"""On CI a skipped test is a failure: every service that a test wants can be started there."""
+"""What all tests share. On CI a skipped test is a failure: every service that a test wants can be started there."""
 
+import gc
 import os
 
 import pytest
 
-pytest_plugins = ["tests.contract.lineage_databases", "tests.suite.durations"]
+pytest_plugins = ["tests.contract.lineage_databases", "tests.lineage_template", "tests.suite.durations"]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what the imports made: each of its full rounds would go over millions of objects again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
