@@ -13,6 +13,7 @@ from typing import Any
 from modelway import names
 from modelway.backends.base import Job, Options
 from modelway.backends.folders import generations
+from modelway.backends.variables import job_variables
 
 GROUP = "modelway.dev"
 MANAGED = f"{GROUP}/managed"
@@ -22,7 +23,6 @@ USER = 1000
 PIDS = 8192
 GRACE_SECONDS = 30
 KEEP_SECONDS = 86_400
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 #: lines must not be lost, whatever the engine's own settings are; the container is removed with its log
 LOG = {"Type": "json-file", "Config": {"max-size": "1000g", "mode": "blocking"}}
 #: the container's first words: puts what was given beside what the job makes; nobody else works on it any more
@@ -131,15 +131,11 @@ class DockerRequest:
         return found
 
     def _environment(self) -> dict[str, str]:
-        cpu = self.options.cpu
         return {
             **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
-            **({name: str(max(1, int(cpu))) for name in THREADS} if cpu else {}),
+            **job_variables(self.job, self.options),
             "HOME": "/tmp",
             "MODELWAY_IMAGE": self.image,
-            "PYTHONHASHSEED": str(self.job.seed % 2**32),
-            "PYTHONSAFEPATH": "1",
-            "PYTHONUNBUFFERED": "1",
             **self.options.platform.get("env", {}),
         }
 

@@ -27,6 +27,7 @@ from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_log
 from modelway.backends.folders.runner import runner_folder
 from modelway.backends.local import processes
+from modelway.backends.variables import job_variables
 from modelway.errors import CapabilityMissing, JobLost
 from modelway.failures import FailureKind
 
@@ -40,7 +41,6 @@ MARK = "MODELWAY_STARTED_BY"
 SUPERVISOR = "modelway.backends.local.supervise"
 #: what this backend gives where the machine has it; lint reads it without importing this file
 POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"})
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 _WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is"
@@ -225,8 +225,7 @@ BACKEND = LocalBackend
 
 def _environment(job: Job, options: Options) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
-    threads = {name: str(max(1, int(options.cpu))) for name in THREADS} if options.cpu else {}
-    return {**kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
+    return {**kept, **job_variables(job, options)}
 
 
 def _own_settings() -> dict[str, str]:
