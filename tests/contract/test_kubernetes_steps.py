@@ -338,6 +338,21 @@ def test_airflows_that_see_no_storage_are_told_apart_by_their_own_name(cluster, 
     assert connect().unfinished(run="r1") == []
 
 
+def test_airflows_of_two_homes_that_see_no_storage_are_told_apart_by_their_label(cluster, submit, connect, tmp_path):
+    handle = submit()
+    (tmp_path / "storage").rename(tmp_path / "of-the-first")
+    neighbour = KubernetesBackend(home=tmp_path / "neighbour", version=(1, 30))
+    neighbour.__dict__["api"] = cluster
+    other = submit(backend=neighbour, key="train_2")
+    (tmp_path / "storage").rename(tmp_path / "of-the-second")
+    assert connect().unfinished(run="r1") == [handle]
+    assert neighbour.unfinished(run="r1") == [other]
+    for job in cluster.objects.values():
+        # Of a version that did not label its jobs.
+        job["metadata"]["labels"].pop("modelway.dev/deployment")
+    assert {each.name for each in connect().unfinished(run="r1")} == {handle.name, other.name}
+
+
 def test_many_that_ask_why_their_pods_wait_ask_once(cluster, connect):
     """A triggerer looks at its jobs in 32 threads."""
     asked, answered = [], threading.Event()

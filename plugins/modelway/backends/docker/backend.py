@@ -16,7 +16,15 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, image_of
 from modelway.backends.docker import files
-from modelway.backends.docker.containers import GROUP, KEEP_SECONDS, MANAGED, DockerRequest, job_labels, run_labels
+from modelway.backends.docker.containers import (
+    GROUP,
+    KEEP_SECONDS,
+    MANAGED,
+    DockerRequest,
+    is_of_deployment,
+    job_labels,
+    run_labels,
+)
 from modelway.backends.docker.log import LogReader
 from modelway.backends.docker.status import moment, status_of
 from modelway.backends.folders import generations
@@ -24,6 +32,7 @@ from modelway.backends.folders.merged_log import read_merged
 from modelway.errors import CapabilityMissing, JobLost, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.agent.exit_report import checked_ending
+from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine, Object
 
 #: what this backend gives where the engine has it; lint reads it without importing this file
@@ -104,8 +113,9 @@ class DockerBackend:
         :raises DigestMismatch: the code or an input is damaged
         :raises NotWritable: the worker has no place to pack the job's files
         """
-        tries = self._tries(request.job)
-        generation = self._generation(request, tries)
+        own = deployment(self.home)
+        tries = self._tries(request.job, own)
+        generation, volume = self._generation(request, tries, own)
         last = tries[-1] if tries else None
         if last and last.generation != generation:
             self.cancel(_handle(last))
@@ -119,39 +129,42 @@ class DockerBackend:
                 self.engine.start(last.id)
             if status.state is JobState.SUCCEEDED or not status.state.is_terminal:
                 return _handle(last)
-        handle = self._create(request, generation=generation, attempt=last.attempt + 1 if last else 1)
+        attempt = last.attempt + 1 if last else 1
+        handle = self._create(request, generation=generation, attempt=attempt, volume=volume, own=own)
         # What somebody else made, or another version of this, must not harm a job that has begun.
         with contextlib.suppress(SubmitFailed, KeyError, ValueError):
             self._remove_old(request.job)
         return handle
 
-    def _tries(self, job: Job) -> list[_Try]:
-        found = map(_try, self.engine.containers(job_labels(job)))
+    def _tries(self, job: Job, own: str) -> list[_Try]:
+        listed = self.engine.containers(job_labels(job))
+        found = (_try(one) for one in listed if is_of_deployment(one["Labels"], own))
         return sorted((one for one in found if one), key=lambda one: one.attempt)
 
-    def _generation(self, request: DockerRequest, tries: list[_Try]) -> int:
-        """Return the generation that goes on, or the new one that begins; the volume tells what it began with."""
-        volumes = {int(v["Labels"][f"{GROUP}/generation"]): v for v in self.engine.volumes(job_labels(request.job))}
+    def _generation(self, request: DockerRequest, tries: list[_Try], own: str) -> tuple[int, str]:
+        """Return the generation that continues, or the new one, and its volume, whose labels say what it began with."""
+        listed = self.engine.volumes(job_labels(request.job))
+        volumes = {int(v["Labels"][f"{GROUP}/generation"]): v for v in listed if is_of_deployment(v["Labels"], own)}
         newest = max([*volumes, *(one.generation for one in tries)], default=None)
-        if newest is None:
-            return 0
-        if newest not in volumes:
-            return newest + 1
-        begun = volumes[newest]["Labels"]
+        if newest in volumes and not self._is_past(request, tries, newest, volumes[newest]["Labels"]):
+            return newest, volumes[newest]["Name"]
+        new = 0 if newest is None else newest + 1
+        return new, request.volume(new, deployment=own)
+
+    def _is_past(self, request: DockerRequest, tries: list[_Try], newest: int, begun: Mapping[str, str]) -> bool:
+        """Whether the newest generation is other work than what is requested, or was done before a clear."""
         last = tries[-1] if tries and tries[-1].generation == newest else None
         cleared = begun[f"{GROUP}/clear"] != str(request.job.clear_number)
         if begun[f"{GROUP}/contract"] != request.contract_digest:
-            return newest + 1
-        if cleared and last and self.describe(_handle(last)).state is JobState.SUCCEEDED:
-            return newest + 1
-        return newest
+            return True
+        return bool(cleared and last and self.describe(_handle(last)).state is JobState.SUCCEEDED)
 
-    def _create(self, request: DockerRequest, *, generation: int, attempt: int) -> Handle:
-        name, volume = request.job.name(attempt), request.volume(generation)
+    def _create(self, request: DockerRequest, *, generation: int, attempt: int, volume: str, own: str) -> Handle:
+        name = request.name(attempt, deployment=own)
         handle = Handle(backend="docker", name=name, place=volume, attempt=attempt)
         with files.pack_given(request, scratch=self.home / "jobs-docker") as packed:
-            self.engine.create_volume(volume, request.volume_labels(generation))
-            body = request.container(generation=generation, attempt=attempt)
+            self.engine.create_volume(volume, request.volume_labels(generation, deployment=own))
+            body = request.container(generation=generation, attempt=attempt, volume=volume, deployment=own)
             container = self.engine.create(body, f"{name}.{uuid.uuid4().hex[:8]}")
             try:
                 self.engine.put(container, path="/", archive=packed)
@@ -272,7 +285,8 @@ class DockerBackend:
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port."""
-        listed = self.engine.containers(run_labels(run=run))
+        own = known_deployment(self.home)
+        listed = [one for one in self.engine.containers(run_labels(run=run)) if is_of_deployment(one["Labels"], own)]
         running = [one for one in listed if one["State"] in ("created", "running", "paused", "restarting")]
         handles = [_handle(one) for one in map(_try, running) if one]
         return [handle for handle in handles if not self.describe(handle).state.is_terminal]

@@ -25,15 +25,16 @@ from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord, exits_of
 from modelway.backends.kubernetes.folders import GENERATION, Folders
 from modelway.backends.kubernetes.inspect import Look
 from modelway.backends.kubernetes.launchers import WORK, custom_kind
-from modelway.backends.kubernetes.objects import Objects, handle_of_object, token_of
+from modelway.backends.kubernetes.objects import Object, Objects, handle_of_object, token_of
 from modelway.backends.kubernetes.pods import has_running_container, is_alive
 from modelway.backends.kubernetes.request import KubernetesRequest, request_of
 from modelway.backends.kubernetes.status import is_active
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.left_files import write_below
+from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.kubernetes.api import Api, Manifest, find_client
-from modelway.platforms.kubernetes.labels import run_labels
+from modelway.platforms.kubernetes.labels import DEPLOYMENT, run_labels
 
 #: what this backend gives where the cluster has it; lint reads it without importing this file
 POSSIBLE = frozenset(
@@ -181,7 +182,7 @@ class KubernetesBackend:
         self._folders.publish(attempt)
         owner: Mapping[str, Any] | None = None
         waiting: list[Manifest] = []
-        for manifest in request.manifests(token=record.token, **numbers):
+        for manifest in request.manifests(token=record.token, deployment=deployment(self.home), **numbers):
             if owner:
                 manifest["metadata"]["ownerReferences"] = [owner]
             created = self.api.create(manifest) or self.api.find(manifest)
@@ -284,10 +285,13 @@ class KubernetesBackend:
         """
         selector = ",".join(f"{key}={value}" for key, value in run_labels(run=run).items())
         found = {handle_of_object(job): job for job in self._objects.everywhere(selector) if is_active(job)}
-        return [handle for handle in found if self._may_be_ours(handle)]
+        return [handle for handle, job in found.items() if self._may_be_ours(handle, job)]
 
-    def _may_be_ours(self, handle: Handle) -> bool:
-        """Whether a job is of this Airflow, as far as the storage tells that is seen here."""
+    def _may_be_ours(self, handle: Handle, job: Object) -> bool:
+        """Whether a job is of this Airflow, as far as its label and the storage that is seen here say."""
+        labelled, own = job["metadata"]["labels"].get(DEPLOYMENT), known_deployment(self.home)
+        if labelled and own and labelled != own:
+            return False
         attempt = self._folders.attempt(handle)
         if self._folders.is_copy(attempt) or not self._folders.is_seen(attempt):
             return True

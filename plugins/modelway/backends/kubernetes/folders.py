@@ -13,7 +13,7 @@ from modelway.backends.base import Handle
 from modelway.backends.folders import generations, object_store
 from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord, record_file
 from modelway.job.left_files import names_below, remove_below
-from modelway.platforms.kubernetes.labels import digest
+from modelway.platforms.deployment import digest
 
 #: what the processes that follow a try tell one another
 RECORDS = (SUBMITTED, generations.CANCELLED, generations.RECORD)

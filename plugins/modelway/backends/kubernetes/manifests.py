@@ -15,8 +15,9 @@ from modelway.backends.base import Job, Options
 from modelway.backends.folders import object_store
 from modelway.backends.kubernetes.launchers import PORT, launched
 from modelway.backends.variables import job_variables
+from modelway.platforms.deployment import digest
 from modelway.platforms.kubernetes.api import Manifest
-from modelway.platforms.kubernetes.labels import GROUP, digest, run_labels
+from modelway.platforms.kubernetes.labels import DEPLOYMENT, GROUP, run_labels
 from modelway.platforms.kubernetes.patch import strategic_merge
 
 CONTAINER = "job"
@@ -41,6 +42,8 @@ class Try:
     """where the job's folder is on an object store; then ``folder`` is the container's own"""
     token: str | None = None
     """tells this try from one of the same name that another Airflow made"""
+    deployment: str | None = None
+    """tells this Airflow from another one, also where no storage is seen"""
 
     @property
     def name(self) -> str:
@@ -61,6 +64,7 @@ def labels_of(one: Try) -> dict[str, str]:
         f"{GROUP}/stage": names.slug(one.job.key),
         f"{GROUP}/try": one.name,
         **({f"{GROUP}/token": one.token} if one.token else {}),
+        **({DEPLOYMENT: one.deployment} if one.deployment else {}),
     }
 
 
