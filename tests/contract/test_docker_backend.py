@@ -278,9 +278,9 @@ def test_the_jobs_of_a_run_that_are_not_over_are_told(backend, jobs, run):
 
 
 @pytest.fixture
-def neighbour(tmp_path, run):
+def neighbour(tmp_path):
     """Another Airflow on the same engine."""
-    yield DockerBackend(home=tmp_path / "neighbour")
+    return DockerBackend(home=tmp_path / "neighbour")
 
 
 def test_two_airflows_with_equal_runs_neither_adopt_nor_stop_each_others_jobs(backend, jobs, neighbour, run):

@@ -31,7 +31,7 @@ from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_merged
 from modelway.errors import CapabilityMissing, JobLost, SubmitFailed
 from modelway.failures import FailureKind
-from modelway.job.agent.exit_report import checked_ending
+from modelway.job.agent.exit_report import checked_report
 from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine, Object
 
@@ -49,7 +49,7 @@ _NVIDIA = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Try:
+class _Attempt:
     """A try's container as the engine's list and its labels tell."""
 
     id: str
@@ -114,7 +114,7 @@ class DockerBackend:
         :raises NotWritable: the worker has no place to pack the job's files
         """
         own = deployment(self.home)
-        tries = self._tries(request.job, own)
+        tries = self._attempts(request.job, own)
         generation, volume = self._generation(request, tries, own)
         last = tries[-1] if tries else None
         if last and last.generation != generation:
@@ -136,12 +136,12 @@ class DockerBackend:
             self._remove_old(request.job)
         return handle
 
-    def _tries(self, job: Job, own: str) -> list[_Try]:
+    def _attempts(self, job: Job, own: str) -> list[_Attempt]:
         listed = self.engine.containers(job_labels(job))
-        found = (_try(one) for one in listed if is_of_deployment(one["Labels"], own))
+        found = (_attempt_of(one) for one in listed if is_of_deployment(one["Labels"], own))
         return sorted((one for one in found if one), key=lambda one: one.attempt)
 
-    def _generation(self, request: DockerRequest, tries: list[_Try], own: str) -> tuple[int, str]:
+    def _generation(self, request: DockerRequest, tries: list[_Attempt], own: str) -> tuple[int, str]:
         """Return the generation that continues, or the new one, and its volume, whose labels say what it began with."""
         listed = self.engine.volumes(job_labels(request.job))
         volumes = {int(v["Labels"][f"{GROUP}/generation"]): v for v in listed if is_of_deployment(v["Labels"], own)}
@@ -151,7 +151,7 @@ class DockerBackend:
         new = 0 if newest is None else newest + 1
         return new, request.volume(new, deployment=own)
 
-    def _is_past(self, request: DockerRequest, tries: list[_Try], newest: int, begun: Mapping[str, str]) -> bool:
+    def _is_past(self, request: DockerRequest, tries: list[_Attempt], newest: int, begun: Mapping[str, str]) -> bool:
         """Whether the newest generation is other work than what is requested, or was done before a clear."""
         last = tries[-1] if tries and tries[-1].generation == newest else None
         cleared = begun[f"{GROUP}/clear"] != str(request.job.clear_number)
@@ -184,13 +184,13 @@ class DockerBackend:
     def describe(self, handle: Handle) -> JobStatus:
         """Return where the job stands; see the port."""
         try:
-            return self._look(handle)
+            return self._inspect(handle)
         except SubmitFailed as error:
             if error.kind is FailureKind.UNREACHABLE:
                 return JobStatus(state=JobState.UNKNOWN, reason=error.what)
             return JobStatus.failed(error.kind, error.what)
 
-    def _look(self, handle: Handle) -> JobStatus:
+    def _inspect(self, handle: Handle) -> JobStatus:
         place = self._attempt(handle) / generations.RECORD
         known = generations.read(place) or {}
         inspected = self.engine.inspect(handle.name)
@@ -210,12 +210,12 @@ class DockerBackend:
 
     def _status(self, handle: Handle, inspected: Object) -> JobStatus:
         if inspected["State"].get("Running"):
-            return self._over_time(handle, inspected) or status_of(inspected, ending=None, cancelled=False)
+            return self._over_time(handle, inspected) or status_of(inspected, report=None, cancelled=False)
         folder = _folder_of(inspected, handle)
         left = files.read_json(self.engine.get(inspected["Id"], f"{folder}/exit-0.json"))
-        ending = checked_ending(left) if left is not None else None
+        report = checked_report(left) if left is not None else None
         marked = self.engine.get(inspected["Id"], f"{folder}/{generations.CANCELLED}")
-        return status_of(inspected, ending=ending, cancelled=marked is not None)
+        return status_of(inspected, report=report, cancelled=marked is not None)
 
     def _over_time(self, handle: Handle, inspected: Object) -> JobStatus | None:
         timeout = inspected["Config"]["Labels"][f"{GROUP}/timeout"]
@@ -254,7 +254,7 @@ class DockerBackend:
         :raises SubmitFailed: the engine refused it or did not answer
         """
         inspected = self.engine.inspect(handle.name)
-        if inspected is None or self._look(handle).state.is_terminal:
+        if inspected is None or self._inspect(handle).state.is_terminal:
             return
         folder = PurePosixPath(inspected["Config"]["Labels"][f"{GROUP}/folder"])
         mark = files.pack_mark(folder.name, f"try-{handle.attempt}", name=generations.CANCELLED)
@@ -288,7 +288,7 @@ class DockerBackend:
         own = known_deployment(self.home)
         listed = [one for one in self.engine.containers(run_labels(run=run)) if is_of_deployment(one["Labels"], own)]
         running = [one for one in listed if one["State"] in ("created", "running", "paused", "restarting")]
-        handles = [_handle(one) for one in map(_try, running) if one]
+        handles = [_handle(one) for one in map(_attempt_of, running) if one]
         return [handle for handle in handles if not self.describe(handle).state.is_terminal]
 
     def _attempt(self, handle: Handle) -> Path:
@@ -332,13 +332,13 @@ def _refuse_references(options: Options) -> None:
             )
 
 
-def _try(listed: Mapping[str, Any]) -> _Try | None:
+def _attempt_of(listed: Mapping[str, Any]) -> _Attempt | None:
     """Read a container of the engine's list; None for one that never got its name."""
     labels = listed["Labels"]
     name = labels[f"{GROUP}/name"]
     if f"/{name}" not in listed["Names"]:
         return None
-    return _Try(
+    return _Attempt(
         id=listed["Id"],
         name=name,
         attempt=int(labels[f"{GROUP}/attempt"]),
@@ -356,12 +356,12 @@ def _is_of(listed: Mapping[str, Any], job: Job) -> bool:
     """Whether a container or volume is of a job's own run; what never got its name is of nobody."""
     labels = listed["Labels"]
     of_run = (labels[f"{GROUP}/model"], labels[f"{GROUP}/run"]) == (job.model, job.run)
-    return of_run and ("Names" not in listed or _try(listed) is not None)
+    return of_run and ("Names" not in listed or _attempt_of(listed) is not None)
 
 
 def _kept_for(listed: Mapping[str, Any]) -> int:
     """Return how many seconds a container is kept."""
-    return UNNAMED_SECONDS if _try(listed) is None else _keep(listed)
+    return UNNAMED_SECONDS if _attempt_of(listed) is None else _keep(listed)
 
 
 def _keep(listed: Mapping[str, Any]) -> int:
@@ -369,5 +369,5 @@ def _keep(listed: Mapping[str, Any]) -> int:
     return int(listed["Labels"].get(f"{GROUP}/keep") or KEEP_SECONDS)
 
 
-def _handle(one: _Try) -> Handle:
+def _handle(one: _Attempt) -> Handle:
     return Handle(backend="docker", name=one.name, place=one.volume, attempt=one.attempt)

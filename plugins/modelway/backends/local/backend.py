@@ -97,7 +97,7 @@ class LocalBackend:
         """
         with generations.locked(request.folder, do=_WRITABLE):
             generation = self._generation(request)
-            last = _last_try(generation)
+            last = _last_attempt(generation)
             if last and self._adoptable(last):
                 return _handle(request, last)
             self._prepare(request, generation)
@@ -112,7 +112,7 @@ class LocalBackend:
             return request.folder / "g0"
         newest = existing[-1]
         begun = generations.read(newest / "generation.json") or {}
-        last = _last_try(newest)
+        last = _last_attempt(newest)
         succeeded = last is not None and _status(last).state is JobState.SUCCEEDED
         cleared = succeeded and begun.get("clear_number") != request.job.clear_number
         if generations.text(begun.get("contract")) == generations.text(request.contract) and not cleared:
@@ -211,7 +211,7 @@ class LocalBackend:
         """Return the jobs of a run that run; see the port."""
         found = []
         for folder in (self.home / "jobs").glob(f"*/{names.slug(run)}/*"):
-            for attempt in () if folder.is_symlink() else generations.tries(folder):
+            for attempt in () if folder.is_symlink() else generations.attempts(folder):
                 if not _status(attempt).state.is_terminal:
                     # Only a name for people: where the job's processes are found says the folder.
                     name = str((generations.read(attempt / "request.json") or {}).get("name", attempt.name))[:100]
@@ -259,7 +259,7 @@ def _status(attempt: Path) -> JobStatus:
     )
 
 
-def _last_try(generation: Path) -> Path | None:
+def _last_attempt(generation: Path) -> Path | None:
     tries = generations.numbered(generation, "try-*")
     return tries[-1] if tries else None
 
