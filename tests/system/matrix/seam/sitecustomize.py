@@ -91,7 +91,7 @@ def wrap_operator(module):
     module.JobOperator.resume = stopping
 
 
-WRAPPED = {"modelway.hooks.backend": wrap_backends, "modelway.operators._base": wrap_operator}
+WRAPPED = {"modelway.hooks.backend": wrap_backends, "modelway.operators.job_operator": wrap_operator}
 
 
 class Finder(importlib.abc.MetaPathFinder):
