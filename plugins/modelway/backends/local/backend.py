@@ -33,6 +33,7 @@ from modelway.failures import FailureKind
 #: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
 ALLOWED = (
     *("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH"),
+    "OMP_WAIT_POLICY",
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
 #: says which command started a process, so that the next one finds what a killed one left
@@ -226,7 +227,9 @@ BACKEND = LocalBackend
 def _environment(job: Job, options: Options) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
     threads = {name: str(max(1, int(options.cpu))) for name in THREADS} if options.cpu else {}
-    return {**kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
+    # By default idle threads of OpenMP spin, which on a machine with other work slows all of it down, this job included.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {**waiting, **kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
 
 
 def _own_settings() -> dict[str, str]:
