@@ -226,7 +226,7 @@ BACKEND = LocalBackend
 
 def _environment(job: Job, options: Options) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
-    # By default idle threads of OpenMP spin, which on a machine with other work slows all of it down, this job included.
+    # By default idle threads of OpenMP spin, which slows all other work of the machine down, this job included.
     waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
     return {**waiting, **kept, **job_variables(job, options)}
 
