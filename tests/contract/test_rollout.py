@@ -16,7 +16,7 @@ from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
 from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
 from modelway.lineage.records.version import RunRecord, VersionRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
@@ -36,7 +36,7 @@ class Shop:
 
     def __init__(self, home):
         self.home = home
-        self.lineage = open_store(f"sqlite:///{home / 'lineage.db'}")
+        self.lineage = open_lineage(f"sqlite:///{home / 'lineage.db'}")
         self.endpoint = load_endpoint("local", root=home / "endpoints")
         self.versions = {}
 
@@ -186,7 +186,7 @@ def test_a_finished_run_that_is_cleared_moves_nothing(serving):
 
 def test_killed_before_the_rollout_is_closed_a_cleared_run_closes_it(serving, monkeypatch):
     deployed = serving.deploy(2)
-    save_rollout = LineageStore.save_rollout
+    save_rollout = Lineage.save_rollout
 
     def die_when_done(self, record, **options):
         if record.state == "done":
@@ -194,7 +194,7 @@ def test_killed_before_the_rollout_is_closed_a_cleared_run_closes_it(serving, mo
         save_rollout(self, record, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LineageStore, "save_rollout", die_when_done)
+        patch.setattr(Lineage, "save_rollout", die_when_done)
         with pytest.raises(Killed):
             serving.promote(2, deployed)
     assert serving.rollout(2).state == "running"

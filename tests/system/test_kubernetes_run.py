@@ -10,7 +10,7 @@ import pytest
 import yaml
 from matrix_lab import REPOSITORY
 from matrix_places import cluster_node, core_api
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
 
@@ -77,7 +77,7 @@ def test_the_run_comes_to_a_registered_version(lab):
     failed = [task for task in tasks if task.state == "failed"]
     logs = [api.log("digits", run_id, t.task_id, try_number=t.try_number, map_index=t.map_index) for t in failed]
     assert told["freeze.register[-1]"] == "success", (told, logs)
-    lineage = open_store(f"sqlite:///{root / 'home' / 'lineage.db'}")
+    lineage = open_lineage(f"sqlite:///{root / 'home' / 'lineage.db'}")
     (version,) = lineage.versions("digits")
     assert version.number == 1
     assert version.metrics["accuracy"] >= 0.9
@@ -92,7 +92,7 @@ def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
         each.image_id for pod in core.list_namespaced_pod(namespace).items for each in pod.status.container_statuses
     ]
     (digest,) = {image[image.index("sha256:") :] for image in told}
-    recorded = open_store(f"sqlite:///{lab[2] / 'home' / 'lineage.db'}").version("digits", 1).run.stages
+    recorded = open_lineage(f"sqlite:///{lab[2] / 'home' / 'lineage.db'}").version("digits", 1).run.stages
     assert {stage.environment.image for stage in recorded if stage.environment} == {f"{IMAGE}@{digest}"}
     assert all(stage.cpu_seconds > 1 for stage in recorded), recorded
     jobs = client.BatchV1Api().list_namespaced_job(namespace).items

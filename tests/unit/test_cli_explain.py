@@ -12,7 +12,7 @@ import pytest
 from modelway.cli import GROUPS, explain
 from modelway.errors import UnknownRun
 from modelway.lineage.records.version import FailureRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 
 from tests.lineage_samples import make_record
 
@@ -52,13 +52,13 @@ def call(*arguments: str) -> int:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    return open_store(f"sqlite:///{tmp_path}/lineage.db")
+    return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
 
 
-def then(store: LineageStore, capsys: pytest.CaptureFixture[str], *records: FailureRecord) -> list[str]:
+def then(store: Lineage, capsys: pytest.CaptureFixture[str], *records: FailureRecord) -> list[str]:
     """Return how each try went on, as it is printed."""
     for record in records:
         store.record_failure(record)
@@ -67,9 +67,9 @@ def then(store: LineageStore, capsys: pytest.CaptureFixture[str], *records: Fail
     return [line.split(None, 1)[1] for line in lines if line.startswith("  then")]
 
 
-def test_a_mended_failure_is_told_whole(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mended_failure_is_told_whole(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(OUT_OF_MEMORY)
-    store.record_mended(dag_id="digits", run_id="manual__1", key="train.fine", attempt=2)
+    store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=2)
     store.register(make_record("manual__1"))
     assert call("digits") == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -88,7 +88,7 @@ def test_a_mended_failure_is_told_whole(store: LineageStore, capsys: pytest.Capt
     ]
 
 
-def test_how_it_went_on_is_told_of_each_try(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_it_went_on_is_told_of_each_try(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     evicted: dict[str, Any] = {**RAISED, "key": "train.fine", "kind": "evicted", "rule": "retry", "tried_again": True}
     tries = [FailureRecord(**evicted | {"attempt": number}) for number in (1, 2)]
     assert then(store, capsys, tries[0]) == ["tried again; that try has not ended yet, or was stopped"]
@@ -96,13 +96,13 @@ def test_how_it_went_on_is_told_of_each_try(store: LineageStore, capsys: pytest.
     last = FailureRecord(**evicted | {"attempt": 3, "tried_again": False})
     assert then(store, capsys, last)[2] == "not tried again: it had no try left"
     assert then(store, capsys, FailureRecord(**RAISED))[3] == "not tried again: the same would happen again"
-    store.record_mended(dag_id="digits", run_id="manual__1", key="train.fine", attempt=4)
+    store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=4)
     assert then(store, capsys)[2] == "not tried again: it had no try left; cleared since, try 4 succeeded"
 
 
-def test_a_try_that_a_mark_ended_is_told_as_that(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_try_that_a_mark_ended_is_told_as_that(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     marked = {**RAISED, "key": "train.fine", "kind": None, "rule": "marked", "cause": "the task was marked success"}
-    record = FailureRecord(**marked | {"attempt": 1, "mended_by": 1})
+    record = FailureRecord(**marked | {"attempt": 1, "resolved_by": 1})
     assert then(store, capsys, record) == ["its job was stopped"]
     assert call("manual__1") == 0
     told = capsys.readouterr().out
@@ -110,7 +110,7 @@ def test_a_try_that_a_mark_ended_is_told_as_that(store: LineageStore, capsys: py
     assert "  ended    the task was marked success" in told
     failed = FailureRecord(**marked | {"attempt": 2, "cause": "the task was marked failed"})
     store.record_failure(failed)
-    store.record_mended(dag_id="digits", run_id="manual__1", key="train.fine", attempt=3)
+    store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=3)
     assert then(store, capsys)[1] == "its job was stopped; cleared since, try 3 succeeded"
 
 
@@ -122,7 +122,7 @@ def test_a_try_that_a_mark_ended_is_told_as_that(store: LineageStore, capsys: py
     ],
 )
 def test_a_failed_evaluation_is_told_once_whatever_became_of_the_run(
-    store: LineageStore, capsys: pytest.CaptureFixture[str], made: bool, head: str
+    store: Lineage, capsys: pytest.CaptureFixture[str], made: bool, head: str
 ) -> None:
     store.record_failure(FailureRecord(**RAISED))
     if made:
@@ -134,21 +134,19 @@ def test_a_failed_evaluation_is_told_once_whatever_became_of_the_run(
     assert "diverged" not in out
 
 
-def test_a_task_that_failed_without_a_job_is_told_as_well(
-    store: LineageStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_task_that_failed_without_a_job_is_told_as_well(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(FailureRecord(**RAISED | {"key": "package", "kind": None, "cause": "there is no file 'x.py'"}))
     assert call("digits") == 0
     assert "  failed   there is no file 'x.py'" in capsys.readouterr().out.splitlines()
 
 
-def test_a_run_in_which_nothing_failed_says_so(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_which_nothing_failed_says_so(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.register(make_record("manual__1", evaluations=()))
     assert call("manual__1") == 0
     assert capsys.readouterr().out == "digits, run manual__1: version v1; nothing failed\n"
 
 
-def test_the_account_is_there_as_json(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_account_is_there_as_json(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(OUT_OF_MEMORY)
     assert call("manual__1", "--json") == 0
     account = json.loads(capsys.readouterr().out)
@@ -158,7 +156,7 @@ def test_the_account_is_there_as_json(store: LineageStore, capsys: pytest.Captur
     assert (failure["kind"], failure["at"]) == ("out_of_memory", "2026-03-01T12:03:00+00:00")
 
 
-def test_a_run_id_of_two_models_needs_the_model(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_id_of_two_models_needs_the_model(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(OUT_OF_MEMORY)
     store.register(make_record("manual__1", model="letters"))
     with pytest.raises(UnknownRun, match="Name one of them with --model"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from modelway.cli import main
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import digest, make_record
 
@@ -22,7 +22,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def lineage(empty: Path) -> None:
-    store = open_store(f"sqlite:///{empty}/lineage.db")
+    store = open_lineage(f"sqlite:///{empty}/lineage.db")
     store.register(make_record("manual__1"))
     store.register(make_record("manual__2", params={"coarse": {"lr": 0.5}}, metrics={"loss": 0.5}, base=1))
     store.set_alias(model="digits", alias="champion", version=1)
@@ -86,7 +86,7 @@ def test_diff_counts_the_commits_where_the_repository_is_at_hand(
         commits.append(git("rev-parse", "HEAD"))
     from dataclasses import replace
 
-    store = open_store(f"sqlite:///{empty}/lineage.db")
+    store = open_lineage(f"sqlite:///{empty}/lineage.db")
     for name, commit in (("a", commits[0]), ("b", commits[2])):
         record = make_record(name, model="counted")
         store.register(replace(record, run=replace(record.run, commit=commit, code_digest=digest(name))))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from modelway.cli import main
 from modelway.lineage.records.verification import verified_text
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.ui.app import create_app
 from starlette.testclient import TestClient
 
@@ -25,10 +25,10 @@ MARK = 'class="tag warn" title="on example rows alone'
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/lineage.db")
     monkeypatch.setenv("COLUMNS", "300")
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    store = open_lineage(f"sqlite:///{tmp_path}/lineage.db")
     for number, verification in enumerate((ON_EXAMPLES, ON_ROWS, None), start=1):
         store.register(make_record(f"manual__{number}", verification=verification))
     store.record_weights(endpoint="digits", model="digits", weights={1: 60, 2: 40})
@@ -36,12 +36,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
 
 
 @pytest.fixture
-def client(store: LineageStore, tmp_path: Path) -> TestClient:
+def client(store: Lineage, tmp_path: Path) -> TestClient:
     app = create_app(store_url=lambda: f"sqlite:///{tmp_path}/lineage.db", readable_dags=lambda: frozenset(["digits"]))
     return TestClient(app, headers={"accept": "text/html"})
 
 
-def test_the_record_says_what_a_version_was_verified_on(store: LineageStore) -> None:
+def test_the_record_says_what_a_version_was_verified_on(store: Lineage) -> None:
     assert [each.verification for each in store.versions("digits")] == [None, ON_ROWS, ON_EXAMPLES]
     assert store.version("digits", 2).summary.verification == ON_ROWS
     names = [("digits", 1), ("digits", 3), ("digits", 9), ("other", 1)]

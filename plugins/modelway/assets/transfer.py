@@ -14,7 +14,7 @@ from modelway.artifacts.whole_files import sweep_partial_files
 from modelway.assets.folder import AssetDraft, AssetFolder
 from modelway.errors import DigestMismatch, ModelwayError, UnknownAsset
 from modelway.lineage.records.assets import AssetDetail, AssetFile, NewAssetVersion, RemovedFile, UploadedVersion
-from modelway.lineage.write.assets import AssetStore
+from modelway.lineage.store import Assets
 
 #: where the files of assets lie in the artifact store; no model's name begins like this
 STORED_AS = "_assets"
@@ -30,7 +30,7 @@ class Downloaded:
 
 
 def upload_asset(
-    assets: AssetStore, store: ArtifactStore, folder: AssetFolder, *, actor: str, message: str = ""
+    assets: Assets, store: ArtifactStore, folder: AssetFolder, *, actor: str, message: str = ""
 ) -> UploadedVersion:
     """Store the files of an asset's folder and record them as a version, with references and aliases.
 
@@ -62,7 +62,7 @@ def upload_asset(
     return uploaded
 
 
-def _check_target(assets: AssetStore, wanted: str) -> None:
+def _check_target(assets: Assets, wanted: str) -> None:
     try:
         assets.version(wanted)
     except UnknownAsset as error:
@@ -85,7 +85,7 @@ def _stored(store: ArtifactStore, file: Path, *, path: str, digest: str, places:
 
 
 def download_asset(
-    assets: AssetStore, store: ArtifactStore, wanted: str, *, to: Path, with_references: bool = False
+    assets: Assets, store: ArtifactStore, wanted: str, *, to: Path, with_references: bool = False
 ) -> list[Downloaded]:
     """Bring a version into the folder of its name below ``to``, the ones it refers to into folders beside it.
 
@@ -95,7 +95,7 @@ def download_asset(
     :raises DigestMismatch: stored bytes are not what they should be, or are gone
     :raises ModelwayError: something else lies where a file would go
     """
-    found = assets.reached(wanted) if with_references else [assets.version(wanted)]
+    found = assets.with_references(wanted) if with_references else [assets.version(wanted)]
     todo: list[tuple[AssetDetail, AssetFolder, list[tuple[AssetFile, Path]]]] = []
     taken: set[str] = set()
     for detail in found:
@@ -119,7 +119,7 @@ def _check_unchanged(folder: AssetFolder, name: str) -> None:
 
 
 def _bring(
-    assets: AssetStore,
+    assets: Assets,
     store: ArtifactStore,
     detail: AssetDetail,
     folder: AssetFolder,

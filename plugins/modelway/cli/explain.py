@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modelway.cli._lineage import read_lineage
 from modelway.cli.lint import printable
-from modelway.errors import UnknownRun
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import FailureRecord, RunAccount
@@ -36,7 +36,7 @@ def explain_run(args: argparse.Namespace) -> int:
 
     :raises UnknownRun: there is no such run, or several models have one
     """
-    account = _account(args.wanted, args.model)
+    account = read_lineage().account(args.wanted, model=args.model)
     if args.json:
         from modelway.lineage.records.values import plain
 
@@ -44,19 +44,6 @@ def explain_run(args: argparse.Namespace) -> int:
         return 0
     print(printable("\n".join(_text(account))))
     return 0
-
-
-def _account(wanted: str, model: str | None) -> "RunAccount":
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.store import open_to_read
-
-    store = open_to_read(load_settings().lineage_url)
-    if store is None:
-        raise UnknownRun(
-            f"nothing is known of '{wanted}': the lineage is empty",
-            do="Run a model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
-        )
-    return store.account(wanted, model=model)
 
 
 def _text(account: "RunAccount") -> Iterator[str]:
@@ -79,7 +66,7 @@ def _last_of(account: "RunAccount", key: str) -> int:
 def _outcome(account: "RunAccount") -> str:
     """Return in one line what became of the run, as far as the lineage knows."""
     tries = len(account.failures)
-    failed = {each.key for each in account.failures if not each.tried_again and each.mended_by is None}
+    failed = {each.key for each in account.failures if not each.tried_again and each.resolved_by is None}
     count = f"{tries} failed {'try' if tries == 1 else 'tries'}" if tries else "nothing failed"
     if account.version is not None:
         though = f", without {', '.join(sorted(failed))}" if failed else ""
@@ -107,17 +94,17 @@ def _cause(failure: "FailureRecord") -> str:
 
 def _then(failure: "FailureRecord", *, last: int) -> str:
     if failure.rule == _MARKED:
-        later = failure.mended_by if failure.mended_by != failure.attempt else None
+        later = failure.resolved_by if failure.resolved_by != failure.attempt else None
         return "its job was stopped" + (f"; cleared since, try {later} succeeded" if later else "")
     if not failure.tried_again:
         again = "the same would happen again" if failure.rule == "fail" else "it had no try left"
-        cleared = f"; cleared since, try {failure.mended_by} succeeded" if failure.mended_by else ""
+        cleared = f"; cleared since, try {failure.resolved_by} succeeded" if failure.resolved_by else ""
         return f"not tried again: {again}{cleared}"
     how = " with more memory" if failure.rule == "more-memory" else ""
     if failure.attempt < last:
         return f"tried again{how}"
-    if failure.mended_by:
-        return f"tried again{how}: try {failure.mended_by} succeeded"
+    if failure.resolved_by:
+        return f"tried again{how}: try {failure.resolved_by} succeeded"
     return f"tried again{how}; that try has not ended yet, or was stopped"
 
 

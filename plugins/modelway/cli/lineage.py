@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._asked import open_asked, read_version
+from modelway.cli._lineage import read_lineage, read_version
 from modelway.cli.lint import printable
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
@@ -50,8 +50,8 @@ def show_graph(args: argparse.Namespace) -> int:
     :raises UnknownVersion: nothing is called so
     :raises ModelwayError: several words name no version
     """
-    inquiry = open_asked()
-    walk = inquiry.upstream if args.direction == "upstream" else inquiry.downstream
+    graph_of = read_lineage().graph
+    walk = graph_of.upstream if args.direction == "upstream" else graph_of.downstream
     what = args.what[0] if len(args.what) == 1 else "@".join(read_version(args.what))
     graph = walk(what, steps=args.depth, most=args.most)
     if args.json:
@@ -102,7 +102,7 @@ def show_holders(args: argparse.Namespace) -> int:
     :raises ModelwayError: it is neither a file nor a digest
     """
     digest = _content_digest(args.content)
-    found = open_asked().who_has(digest)
+    found = read_lineage().graph.find_by_digest(digest)
     if args.json:
         print_json({"digest": digest, "holders": found})
         return 0 if found else 1

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from modelway.cli._asked import add_time, open_asked, time_of
+from modelway.cli._lineage import add_time, read_lineage, time_of
 from modelway.cli.output.tables import print_json, print_table, table
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def show_serving(args: argparse.Namespace) -> int:
 
     :raises UnknownModel: nothing was ever registered for the model
     """
-    found = open_asked().serving(model=args.model, at=time_of(args.at))
+    found = read_lineage().serving(model=args.model, at=time_of(args.at))
     here = {} if args.at else _here()
     rows = [(each, *_place(each, here.get(each.endpoint), then=bool(args.at))) for each in found]
     if args.json:

@@ -5,16 +5,16 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from modelway.cli._asked import add_time, add_version, open_asked, read_version, time_of
+from modelway.cli._lineage import add_time, add_version, read_lineage, read_version, time_of
 from modelway.cli.output.tables import print_json, print_table, table
-from modelway.errors import ModelwayError, UnknownModel
+from modelway.errors import ModelwayError
 from modelway.lineage.records.verification import is_on_examples_alone, verified_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from modelway.lineage.records.version import RunRecord, VersionDetail, VersionSummary
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,9 +39,9 @@ def list_versions(args: argparse.Namespace) -> int:
     :raises UnknownModel: nothing was ever registered for it
     :raises ModelwayError: no version has the metric to sort by
     """
-    store = _store(args.model)
-    models = [args.model] if args.model else [model.name for model in store.models()]
-    found = [version for model in models for version in store.versions(model)]
+    lineage = read_lineage()
+    models = [args.model] if args.model else [model.name for model in lineage.models()]
+    found = [version for model in models for version in lineage.versions(model)]
     if metric := args.lowest or args.highest:
         found = _by_metric(found, metric, highest=bool(args.highest))
     if args.json:
@@ -79,30 +79,16 @@ def show_version(args: argparse.Namespace) -> int:
     :raises UnknownVersion: the model has no such version or alias
     """
     model, wanted = read_version(args.version)
-    store, at = _store(model), time_of(args.at)
-    number = store.find(model, wanted) if at is None else open_asked().find_at(model, wanted, at)
-    found = store.version(model, number)
+    lineage, at = read_lineage(), time_of(args.at)
+    number = lineage.find(model, wanted) if at is None else lineage.find_at(model, wanted, at)
+    found = lineage.version(model, number)
     if args.json:
         print_json(found)
         return 0
     _print_facts(found)
-    _print_removed(found)
+    _print_removed(lineage, found)
     _print_tables(found)
     return 0
-
-
-def _store(model: str | None) -> "LineageStore":
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.store import open_to_read
-
-    store = open_to_read(load_settings().lineage_url)
-    if store is None:
-        raise UnknownModel(
-            (f"there is no version of '{model}': " if model else "there are no versions: ")
-            + "nothing was registered yet",
-            do="Run the model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was registered",
-        )
-    return store
 
 
 def _row(version: "VersionSummary") -> list[str]:
@@ -161,15 +147,11 @@ def _print_facts(detail: "VersionDetail") -> None:
         print(f"{name:<{width}}  {value}")
 
 
-def _print_removed(detail: "VersionDetail") -> None:
-    """Say which of the version's files garbage collection took away."""
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.write.assets import open_assets_to_read
-
+def _print_removed(lineage: "Lineage", detail: "VersionDetail") -> None:
+    """Say which of the version's files garbage collection removed."""
     version = detail.summary
     places = {version.archive_uri: "archive", version.checkpoint_uri or "": "checkpoint"}
-    assets = open_assets_to_read(load_settings().lineage_url)
-    for uri, gone in (assets.removed(list(places)) if assets else {}).items():
+    for uri, gone in lineage.assets.removed(list(places)).items():
         when = f"{gone.at:%Y-%m-%d %H:%M}Z"
         print(f"The {places[uri]} was removed from the artifact store by {gone.actor} at {when} (modelway gc)")
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
@@ -73,10 +72,10 @@ class DivideCheckpointsOperator(ModelwayOperator):
 
     def _measured(self) -> Cost | None:
         """Return what the evaluations of the model's last version took, as far as anything is known."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
         try:
-            store = open_store(settings_from_airflow().lineage_url)
+            store = lineage_from_airflow()
             model = self.code["model"]
             evaluations = store.version(model, store.find(model, "latest")).evaluations
         except Exception as error:  # only a hint: without it the checkpoints are divided too

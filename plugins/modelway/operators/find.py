@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
@@ -35,9 +34,9 @@ class FindVersionOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Look the version up in the lineage."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
-        store = open_store(settings_from_airflow().lineage_url)
+        store = lineage_from_airflow()
         found = store.version(self.model, store.find(self.model, str(self.version))).summary
         self.log.info("%s '%s' is version %d", self.model, self.version, found.number)
         return version_told(found, held=None, asked=True)

@@ -30,16 +30,15 @@ def record_success(operator: Any, context: Context) -> None:
     try:
         attempt = int(context["ti"].try_number)
         if attempt > 1:
-            _store().record_mended(**_place(operator, context), attempt=attempt)
+            _store().record_resolved(**_place(operator, context), attempt=attempt)
     except Exception as refused:
         operator.log.warning("what mended the failed tries is not in the lineage: %s", refused)
 
 
 def _store() -> Any:
-    from modelway.hooks.connection import lineage_url_from_airflow
-    from modelway.lineage.store import open_store
+    from modelway.hooks.lineage import lineage_from_airflow
 
-    return open_store(lineage_url_from_airflow())
+    return lineage_from_airflow()
 
 
 def _record(operator: Any, context: Context, error: Exception) -> Any:

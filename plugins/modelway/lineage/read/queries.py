@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, cast, exists, select, tuple_
 
+from modelway.lineage.read.run_parts import read_figures, read_importances, read_stages
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
     AliasChange,
@@ -49,7 +50,6 @@ from modelway.lineage.schema.tables import (
     versions,
     weight_history,
 )
-from modelway.lineage.write.run_parts import read_figures, read_importances, read_stages
 
 #: SQLite takes 32,766 bound values in a statement, PostgreSQL's protocol 65,535
 _MANY = 10_000

@@ -337,7 +337,7 @@ class FailureRecord:
     last_lines: tuple[str, ...] = ()
     tried_again: bool = False
     """Whether the task had a try left and took it."""
-    mended_by: int | None = None
+    resolved_by: int | None = None
     """The later try that succeeded."""
 
 
