@@ -388,6 +388,11 @@ def test_a_model_of_before_is_told_as_a_whole_once(url: str, server: RecordingSe
     assert store.exports.add_model("digits", exporters=["openlineage"]) == 2
     assert store.exports.add_model("digits", exporters=["openlineage"]) == 0
     assert store.exports.add_model("digits", exporters=["mlflow"]) == 4, "three versions and an alias"
+    old.record_image(model="digits", version=1, builder="oci", digest=make_record().archive_digest, reference="r")
+    old.record_weights(endpoint="digits", model="digits", weights={1: 100})
+    old.record_weights(endpoint="digits", model="digits", weights={1: 0, 2: 100})
+    old.register(make_record("four"))
+    assert store.exports.add_model("digits", exporters=["mlflow"]) == 4, "a version, the alias, an image and a weight"
     store.exports.flush([there], seconds=30)
     assert _order(server) == [3, 1, 2]
     with pytest.raises(ModelwayError, match="no model 'digit'"):

@@ -151,6 +151,20 @@ def test_every_field_of_a_version_is_read_back(server: MlflowServer, store: Line
     )
 
 
+def test_images_and_weights_are_tags_of_the_version(server: MlflowServer, store: Lineage) -> None:
+    store.register(make_record(model="served"))
+    store.register(make_record("manual__2", model="served"))
+    reference = {"digest": make_record().archive_digest, "reference": "registry/served:v1"}
+    store.record_image(model="served", version=1, builder="oci", **reference)
+    store.record_weights(endpoint="served", model="served", weights={1: 100})
+    store.record_weights(endpoint="served", model="served", weights={1: 0, 2: 100})
+    sent(store, server.url)
+    _, registered = of_model(server, "served")
+    first, second = (each["tags"] for each in registered["versions"])
+    assert (first["modelway.image.oci"], first["modelway.weight.served"]) == ("registry/served:v1", "0")
+    assert (second.get("modelway.image.oci"), second["modelway.weight.served"]) == (None, "100")
+
+
 def test_a_data_set_is_shown_as_it_was_on_its_day_and_with_all_its_stages(server: MlflowServer, store: Lineage) -> None:
     day = DatasetRecord(stage="warmup", name="sales", uri="warehouse://sales", version="day 1", rows=10)
     known = {"digest": "sha256:" + "ab" * 32, "schema": {"price": "float64"}}

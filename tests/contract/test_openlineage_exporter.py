@@ -198,3 +198,26 @@ def test_one_data_set_of_two_stages_is_one_input(store: Lineage, server: Recordi
     store.register(replace(record, run=replace(record.run, datasets=twice)))
     (event,) = sent(store, server)
     assert [each["name"] for each in event["inputs"]] == ["/data/images", "sales"]
+
+
+def test_images_and_weights_are_states_of_the_version(store: Lineage, server: RecordingServer) -> None:
+    store.register(make_record())
+    store.register(make_record("manual__2"))
+    image = {"builder": "oci", "digest": make_record().archive_digest, "reference": "registry/digits:v1"}
+    store.record_image(model="digits", version=1, **image, actor="mia")
+    store.record_weights(endpoint="digits", model="digits", weights={1: 100}, actor="mia", run_id="manual__1")
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    _, _, built, *weights = sent(store, server)
+    dataset = built["dataset"]
+    assert (dataset["namespace"], dataset["name"]) == ("modelway", "digits")
+    assert dataset["facets"]["version"]["datasetVersion"] == "1"
+    assert dataset["facets"]["modelway_image"].items() >= {"version": "1", "actor": "mia", **image}.items()
+    serving = [event["dataset"]["facets"]["modelway_serving"] for event in weights]
+    assert [(each["endpoint"], each["version"], each["weight"]) for each in serving] == [
+        *(("digits", "1", 100), ("digits", "1", 90), ("digits", "2", 10))
+    ]
+    assert (serving[0]["actor"], serving[0]["runId"], "runId" in serving[1]) == ("mia", "manual__1", False)
+    broken = json.loads(json.dumps(built))
+    broken["dataset"]["facets"]["modelway_image"].pop("_schemaURL")
+    assert problems(broken)

@@ -15,6 +15,7 @@ from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
 from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
+from modelway.hooks.lineage import flush_exporters
 from modelway.lineage.records.version import RunRecord, VersionRecord
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.build_image import BuildImageOperator
@@ -24,6 +25,7 @@ from modelway.triggers.rollout import RolloutTrigger
 from safetensors.numpy import save
 
 from tests.endpoint_clients import pid_at
+from tests.exporter_servers import recording_server
 from tests.tiny_model import WIDTH, write_model
 
 
@@ -394,6 +396,31 @@ def test_a_user_who_ends_the_deferred_task_gets_the_traffic_back(serving, monkey
     assert (serving.weights, serving.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
     asyncio.run(again.on_kill())
     assert serving.rollout(2).state == "aborted"
+
+
+def test_images_and_weights_of_deploy_and_of_a_stop_reach_an_exporter(serving, monkeypatch):
+    """Whoever writes the lineage writes for the exporters: build_image, deploy, the trigger that a stop reaches."""
+    with recording_server() as server:
+        monkeypatch.setenv("MODELWAY_OPENLINEAGE_URL", server.url)
+        serving.make(3)
+        deployed = serving.deploy(3)
+        flush_exporters()
+        facets = [event["dataset"]["facets"] for event in server.taken]
+        built, weight = facets[-2]["modelway_image"], facets[-1]["modelway_serving"]
+        assert (built["version"], built["reference"]) == ("3", serving.versions[3][1]["reference"])
+        assert (weight["endpoint"], weight["version"], weight["weight"], weight["runId"]) == ("tiny", "3", 0, "run-3")
+        die_at_wait(monkeypatch, 1)
+        with pytest.raises(Killed):
+            serving.promote(3, deployed)
+        flush_exporters()
+        server.taken.clear()
+        trigger = RolloutTrigger(until=time.time() + 1000, endpoint="tiny", target="local", run="tiny/run-3")
+        asyncio.run(trigger.on_kill())
+        flush_exporters()
+        stopped = [event["dataset"]["facets"]["modelway_serving"] for event in server.taken]
+        assert {each["version"]: (each["weight"], each["actor"]) for each in stopped} == {
+            **{"1": (100, "airflow"), "3": (0, "airflow")}
+        }
 
 
 def test_what_airflow_stores_of_a_wait_has_no_password_of_the_lineage(serving, monkeypatch):

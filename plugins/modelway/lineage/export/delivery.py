@@ -73,12 +73,18 @@ class _Sender(threading.Thread):
                 return
             exporter = connect_exporter(self._destination)
             try:
-                while time.monotonic() < self._until and self._send_next(exporter):
-                    pass
+                self._send_all(exporter)
             finally:
                 exporter.close()
         except Exception as error:
             self._failure = error
+
+    def _send_all(self, exporter: Exporter) -> None:
+        while time.monotonic() < self._until:
+            if not self._send_next(exporter):
+                return
+        if _first(self._engine, self._destination.exporter) is not None:
+            self._error = self._error or f"{self._destination.exporter} takes too long"
 
     def _send_next(self, exporter: Exporter) -> bool:
         """Send the first row that waits, and say whether to continue."""

@@ -1,7 +1,7 @@
 """Exports as the lineage's facade gives them: runs that begin and fail, whole models, how far each exporter is."""
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select, update
@@ -18,7 +18,7 @@ from modelway.lineage.records.version import RunRecord
 from modelway.lineage.schema.asset_tables import outbox
 from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.schema.part import LineagePart
-from modelway.lineage.schema.tables import runs, versions
+from modelway.lineage.schema.tables import deployments, images, runs, versions
 
 #: rows of begun and failed runs that are searched for one of them
 _NEWEST = 1000
@@ -75,6 +75,8 @@ class Exports(LineagePart):
                     why = "the model is exported as a whole"
                     fact = {"model": model, "version": number, "alias": alias, "reason": why}
                     stored += put(connection, kind="alias-set", fact=fact, exporters=[exporter])
+                for kind, fact in _later_facts(connection, key) if len(there) < len(made) else ():
+                    stored += put(connection, kind=kind, fact={"model": model, **fact}, exporters=[exporter])
             return stored
 
     def states(self) -> list[ExporterState]:
@@ -108,6 +110,20 @@ def _last_of_run(connection: Connection, *, dag_id: str, run_id: str) -> dict[st
         if (fact["run"]["dag_id"], fact["run"]["run_id"]) == (dag_id, run_id):
             found.setdefault(fact["model"], (kind, fact["run"]))
     return found
+
+
+def _later_facts(connection: Connection, model: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the images of a model's versions and what they serve, as they are now."""
+    built = select(versions.c.number, images.c.builder, images.c.digest, images.c.reference).join(images)
+    for row in connection.execute(built.where(versions.c.model == model).order_by(images.c.id)):
+        yield "image-built", {"version": row.number, **_without_number(row)}
+    serving = select(versions.c.number, deployments.c.endpoint, deployments.c.weight).join(deployments)
+    for row in connection.execute(serving.where(versions.c.model == model, deployments.c.weight > 0)):
+        yield "weight-set", {"version": row.number, **_without_number(row)}
+
+
+def _without_number(row: Any) -> dict[str, Any]:
+    return {name: value for name, value in row._mapping.items() if name != "number"}
 
 
 def _exported_versions(connection: Connection, exporter: str, model: str) -> set[int]:
