@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from modelway.cli import GROUPS, explain
-from modelway.errors import UnknownRun
+from modelway.errors import ModelwayError, UnknownRun
 from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import Lineage, open_lineage
 
@@ -168,7 +168,7 @@ def test_a_run_id_of_two_models_needs_the_model(store: Lineage, capsys: pytest.C
 def test_an_empty_lineage_is_refused_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    with pytest.raises(UnknownRun, match="nothing is known of 'digits': the lineage is empty"):
+    with pytest.raises(ModelwayError, match="the lineage is empty: nothing was registered yet"):
         call("digits")
     assert not list(tmp_path.iterdir())
 

@@ -181,7 +181,7 @@ def test_a_lineage_that_was_never_written_is_not_made_by_looking(
 ) -> None:
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "none"))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    with pytest.raises(UnknownModel, match="nothing was registered yet"):
+    with pytest.raises(ModelwayError, match="the lineage is empty: nothing was registered yet"):
         call("versions", "digits")
     assert not (tmp_path / "none").exists()
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Header, HTTPException
+from modelway.lineage.records.readable import bytes_text, number_text
 from modelway.lineage.records.version import EvaluationRecord
 from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
-from modelway.ui.page import show_bytes, show_number
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -333,9 +333,9 @@ def test_the_list_of_a_model_has_pages_and_that_of_all_models_has_the_newest(cli
     ("value", "text"), [(None, "–"), (0.1234567, "0.1235"), (3.0, "3"), (float("nan"), "nan"), (float("-inf"), "-inf")]
 )
 def test_numbers_are_written_short(value: float | None, text: str) -> None:
-    assert show_number(value) == text
+    assert number_text(value, none="–") == text
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
 def test_sizes_are_written_short(size: int, text: str) -> None:
-    assert show_bytes(size) == text
+    assert bytes_text(size) == text

@@ -14,6 +14,7 @@ from modelway.artifacts.whole_files import sweep_partial_files
 from modelway.assets.folder import AssetDraft, AssetFolder
 from modelway.errors import DigestMismatch, ModelwayError, UnknownAsset
 from modelway.lineage.records.assets import AssetDetail, AssetFile, NewAssetVersion, RemovedFile, UploadedVersion
+from modelway.lineage.records.readable import time_text
 from modelway.lineage.store import Assets
 
 #: where the files of assets lie in the artifact store; no model's name begins like this
@@ -155,7 +156,7 @@ def _gone(detail: AssetDetail, file: AssetFile, removed: Mapping[str, RemovedFil
     named = f"'{file.path}' of {detail.summary.asset}@{detail.summary.number}"
     do = f"Upload a file with {file.digest} again"
     if gone := removed.get(file.uri):
-        when = f"{gone.at:%Y-%m-%d %H:%M}Z"
+        when = time_text(gone.at)
         return DigestMismatch(
             f"{named} was removed from the artifact store by {gone.actor} at {when} (modelway gc)", do=do
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelway.cli._lineage import lineage_if_any
 from modelway.cli.output.tables import print_json
 from modelway.errors import ModelwayError, UnknownAsset
+from modelway.lineage.records.readable import plural
 
 if TYPE_CHECKING:
     from modelway.artifacts.store import ArtifactStore
@@ -159,8 +160,8 @@ def download_assets(args: argparse.Namespace) -> int:
 
     to, wanted = Path(args.to), _wanted(args.version)
     for done in download_asset(_assets(wanted), _store(), wanted, to=to, with_references=args.refs):
-        kept = len(done.detail.files) - done.brought
-        files = f"{done.brought} file{'' if done.brought == 1 else 's'}" + (f", {kept} there already" if kept else "")
+        present = len(done.detail.files) - done.brought
+        files = plural(done.brought, "file") + (f", {present} there already" if present else "")
         print(f"{done.detail.summary.asset}@{done.detail.summary.number} in {done.folder}/: {files}")
     return 0
 

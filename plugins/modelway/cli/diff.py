@@ -11,6 +11,7 @@ from modelway.cli._lineage import read_lineage, read_versions
 from modelway.cli.lint import printable
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
+from modelway.lineage.records.readable import number_text
 
 if TYPE_CHECKING:
     from modelway.lineage.records.difference import Change, CodeDifference, DiffRecord
@@ -161,7 +162,7 @@ def print_metrics(found: "DiffRecord", *, names: tuple[str, str]) -> None:
         return
     shown = table("METRIC", *names, "DIFFERENCE", "SIGNIFICANT", "")
     for each in found.metrics:
-        numbers = ["-" if value is None else f"{value:.6g}" for value in (each.a, each.b)]
+        numbers = [number_text(value, digits=6) for value in (each.a, each.b)]
         step = "-" if each.difference is None else f"{each.difference:+.6g}"
         verdict = {None: "not known", True: "yes", False: "no"}[each.is_significant]
         why = each.why.removeprefix("not known: ")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from modelway.cli._lineage import read_lineage
 from modelway.cli.lint import printable
+from modelway.lineage.records.readable import time_text
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import FailureRecord, RunAccount
@@ -50,7 +51,7 @@ def _text(account: "RunAccount") -> Iterator[str]:
     yield f"{account.model}, run {account.run_id}: {_outcome(account)}"
     for failure in account.failures:
         yield ""
-        yield f"{failure.key}, try {failure.attempt}, {failure.at:%Y-%m-%d %H:%M:%S}Z"
+        yield f"{failure.key}, try {failure.attempt}, {time_text(failure.at, to='seconds')}"
         yield from _told(failure, last=_last_of(account, failure.key))
     told = " ".join(failure.key for failure in account.failures)
     if noted := [each for each in account.evaluations if each.checkpoint not in told]:

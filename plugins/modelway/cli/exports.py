@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modelway.cli._lineage import lineage_if_any
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError, UnknownModel
+from modelway.lineage.records.readable import time_text
 
 if TYPE_CHECKING:
     from modelway.lineage.exporters.base import Destination
@@ -102,7 +103,7 @@ def _print_lines(lines: list[Line]) -> None:
         return
     found = table("EXPORTER", "WAITING", "SENT", "REFUSED", "OLDEST", "WHERE", "LAST ERROR")
     for line in lines:
-        oldest = f"{line.oldest:%Y-%m-%d %H:%M}Z" if line.oldest else "-"
+        oldest = time_text(line.oldest)
         counts = (str(line.waiting), str(line.sent), str(line.refused))
         found.add_row(line.exporter, *counts, oldest, line.url or "not configured here", line.error or "-")
     print_table(found)

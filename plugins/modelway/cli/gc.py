@@ -6,6 +6,7 @@ from datetime import timedelta
 from modelway.cli._lineage import lineage_if_any
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
+from modelway.lineage.records.readable import plural, time_text
 
 _KEEP, _OLDER_THAN = 10, "30d"
 
@@ -53,17 +54,13 @@ def collect_garbage(args: argparse.Namespace) -> int:
     listed = table("FILE", "BYTES", "STORED", "WHAT")
     for file in found.files:
         name = file.uri.removeprefix(f"{store.root}/")
-        listed.add_row(name, f"{file.size:,}", f"{file.modified:%Y-%m-%d %H:%M}Z", file.what)
+        listed.add_row(name, f"{file.size:,}", time_text(file.modified), file.what)
     if found.files:
         print_table(listed)
     verb = "would remove" if args.dry_run else "removed"
     young = f"{found.young} of them younger than {args.older_than}"
-    print(f"{verb} {len(found.files)} {_files(len(found.files))}, {found.size:,} bytes; {found.left} stay, {young}")
+    print(f"{verb} {plural(len(found.files), 'file')}, {found.size:,} bytes; {found.left} stay, {young}")
     return 0
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"
 
 
 def _age(text: str) -> timedelta:

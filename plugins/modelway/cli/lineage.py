@@ -10,6 +10,7 @@ from modelway.cli._lineage import read_lineage, read_version
 from modelway.cli.lint import printable
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
+from modelway.lineage.records.readable import time_text
 
 if TYPE_CHECKING:
     from modelway.lineage.records.answers import GraphNode, LineageGraph
@@ -90,7 +91,7 @@ _TOLD: dict[str, tuple[str, ...]] = defaultdict(
 
 def _word(name: str, value: Any) -> str:
     if name == "created_at":
-        return f"{value:%Y-%m-%d %H:%M}Z"
+        return time_text(value)
     if name in ("created_by", "actor"):
         return f"by {value}"
     return f"{value:,} rows" if name == "rows" else f"version {value}" if name == "version" else str(value)
