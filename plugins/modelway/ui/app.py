@@ -71,7 +71,7 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     @app.get("/who-has")
     def find_by_digest(request: Request, readable: Lineage, content: str = "") -> Response:
         digest = _parsed(check_digest, content) if content else ""
-        found = readable.holders(digest) if digest else []
+        found = readable.find_by_digest(digest) if digest else []
         marks = readable.verifications((each.name, each.number) for each in found if each.number is not None)
         return page(request, "who_has.html", found=found, digest=digest, marks=marks)
 
@@ -129,7 +129,7 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     @app.get("/api/who-has")
     def find_by_digest(readable: Lineage, content: str) -> JSONResponse:
         digest = _parsed(check_digest, content)
-        return JSONResponse({"digest": digest, "holders": plain(readable.holders(digest))})
+        return JSONResponse({"digest": digest, "holders": plain(readable.find_by_digest(digest))})
 
     @app.get("/api/models/{model:path}/was")
     def was(readable: Lineage, model: str, at: str, wanted: str = "latest") -> JSONResponse:

@@ -107,6 +107,6 @@ class ReadableLineage:
         """Return which readable versions serve where, or served at a time."""
         return self._lineage.serving(at=at, dags=self._dags) if self._lineage else []
 
-    def holders(self, digest: str) -> list[FileHolder]:
+    def find_by_digest(self, digest: str) -> list[FileHolder]:
         """Return which readable versions, runs, data sets, images and assets have a content, ``sha256:<hex>``."""
         return self._lineage.graph.find_by_digest(digest, dags=self._dags) if self._lineage else []
