@@ -13,7 +13,7 @@ from modelway.lineage.records.version import (
     StageRecord,
 )
 from modelway.lineage.store import open_lineage
-from modelway.lineage.write.truncation import MOST_BYTES, fit_name
+from modelway.lineage.write.truncation import MOST_BYTES, truncate_name
 
 from tests.lineage_samples import digest, make_record
 
@@ -42,11 +42,11 @@ def test_any_name_is_registered_and_read_back_as_one(url: str, name: str) -> Non
     )
     store = open_lineage(url)
     assert store.register(record) == 1
-    found, fit = store.version("digits", 1), fit_name(name)
+    found, fit = store.version("digits", 1), truncate_name(name)
     assert len(fit.encode()) <= MOST_BYTES
-    assert found.summary.metrics == {fit: 1.0, fit_name(name + "2"): 2.0}
+    assert found.summary.metrics == {fit: 1.0, truncate_name(name + "2"): 2.0}
     assert list(found.params) == [fit]
-    assert list(found.params[fit]) == sorted([fit, fit_name(name + "2")])
+    assert list(found.params[fit]) == sorted([fit, truncate_name(name + "2")])
     assert [(each.stage, each.name) for each in found.series] == [(fit, fit)]
     assert [each.path for each in found.files] == [fit]
     assert [each.name for each in (*found.run.stages, *found.run.figures, *found.run.datasets)] == [fit] * 3
@@ -57,10 +57,10 @@ def test_any_name_is_registered_and_read_back_as_one(url: str, name: str) -> Non
 
 
 def test_names_that_begin_alike_stay_apart() -> None:
-    fitted = {fit_name(name) for name in (LONG, LONG + "1", LONG + "2", "a\0", "a", HUGE_EMOJI, HUGE_EMOJI + "x")}
+    fitted = {truncate_name(name) for name in (LONG, LONG + "1", LONG + "2", "a\0", "a", HUGE_EMOJI, HUGE_EMOJI + "x")}
     assert len(fitted) == 7
-    assert fit_name("loss") == "loss"
-    assert fit_name(fit_name(LONG)) == fit_name(LONG)
+    assert truncate_name("loss") == "loss"
+    assert truncate_name(truncate_name(LONG)) == truncate_name(LONG)
 
 
 def test_numbers_that_are_none_are_kept_and_two_at_one_step_in_order(url: str) -> None:

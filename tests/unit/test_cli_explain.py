@@ -73,15 +73,15 @@ def test_a_mended_failure_is_told_whole(store: Lineage, capsys: pytest.CaptureFi
     store.register(make_record("manual__1"))
     assert call("digits") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "digits, run manual__1: version v1; 1 failed try",
+        "digits, run manual__1: version v1; 1 failed attempt",
         "",
-        "train.fine, try 1, 2026-03-01 12:03:00Z",
+        "train.fine, attempt 1, 2026-03-01 12:03:00Z",
         "  failed   out of memory: 2.1 GiB, the limit is 2 GiB",
         "  to do    The next try, if one is left, gets 4Gi of memory; resources.memory can begin with it",
         "  job      mw-digits-train-fine-1",
         "  log      | step 1",
         "           |  [31mKilled",
-        "  then     tried again with more memory: try 2 succeeded",
+        "  then     tried again with more memory: attempt 2 succeeded",
         "",
         "Evaluations that something was noted about:",
         "  fine-2   diverged",
@@ -91,13 +91,13 @@ def test_a_mended_failure_is_told_whole(store: Lineage, capsys: pytest.CaptureFi
 def test_how_it_went_on_is_told_of_each_try(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     evicted: dict[str, Any] = {**RAISED, "key": "train.fine", "kind": "evicted", "rule": "retry", "tried_again": True}
     tries = [FailureRecord(**evicted | {"attempt": number}) for number in (1, 2)]
-    assert then(store, capsys, tries[0]) == ["tried again; that try has not ended yet, or was stopped"]
+    assert then(store, capsys, tries[0]) == ["tried again; that attempt has not ended yet, or was stopped"]
     assert then(store, capsys, tries[1])[0] == "tried again"
     last = FailureRecord(**evicted | {"attempt": 3, "tried_again": False})
-    assert then(store, capsys, last)[2] == "not tried again: it had no try left"
+    assert then(store, capsys, last)[2] == "not tried again: it had no attempt left"
     assert then(store, capsys, FailureRecord(**RAISED))[3] == "not tried again: the same would happen again"
     store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=4)
-    assert then(store, capsys)[2] == "not tried again: it had no try left; cleared since, try 4 succeeded"
+    assert then(store, capsys)[2] == "not tried again: it had no attempt left; cleared since, attempt 4 succeeded"
 
 
 def test_a_try_that_a_mark_ended_is_told_as_that(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,19 +106,19 @@ def test_a_try_that_a_mark_ended_is_told_as_that(store: Lineage, capsys: pytest.
     assert then(store, capsys, record) == ["its job was stopped"]
     assert call("manual__1") == 0
     told = capsys.readouterr().out
-    assert "no version yet; 1 failed try" in told
+    assert "no version yet; 1 failed attempt" in told
     assert "  ended    the task was marked success" in told
     failed = FailureRecord(**marked | {"attempt": 2, "cause": "the task was marked failed"})
     store.record_failure(failed)
     store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=3)
-    assert then(store, capsys)[1] == "its job was stopped; cleared since, try 3 succeeded"
+    assert then(store, capsys)[1] == "its job was stopped; cleared since, attempt 3 succeeded"
 
 
 @pytest.mark.parametrize(
     ("made", "head"),
     [
-        (False, "digits, run manual__1: failed in evaluate.checkpoint/fine-2; 1 failed try"),
-        (True, "digits, run manual__1: version v1, without evaluate.checkpoint/fine-2; 1 failed try"),
+        (False, "digits, run manual__1: failed in evaluate.checkpoint/fine-2; 1 failed attempt"),
+        (True, "digits, run manual__1: version v1, without evaluate.checkpoint/fine-2; 1 failed attempt"),
     ],
 )
 def test_a_failed_evaluation_is_told_once_whatever_became_of_the_run(

@@ -67,7 +67,7 @@ class _Inventory:
 
 
 def find_garbage(lineage: Lineage | None, store: ArtifactStore, *, keep: int, older_than: timedelta) -> Collected:
-    """Return what would be removed, and remove nothing; without a lineage nothing can be told to be garbage."""
+    """Return what would be removed, and remove nothing; without a lineage nothing is known to be garbage."""
     inventory = _take_inventory(store, datetime.now(UTC) - older_than)
     return inventory.collected(lineage.retention.unneeded(inventory.files(), keep=keep) if lineage else ())
 

@@ -1,6 +1,6 @@
 """Assets on their way: from a folder into the artifact store and the lineage, and back into a folder.
 
-What was cut off goes on: whole files are not sent again, and the one in between from where it was, in a file system.
+A transfer that was cut off continues: whole files are not sent again, and a partial one from where it was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,11 +98,11 @@ def download_asset(
     """
     found = assets.with_references(wanted) if with_references else [assets.version(wanted)]
     todo: list[tuple[AssetDetail, AssetFolder, list[tuple[AssetFile, Path]]]] = []
-    taken: set[str] = set()
+    used: set[str] = set()
     for detail in found:
         name = detail.summary.asset
-        folder = AssetFolder(to / (f"{name}@{detail.summary.number}" if name in taken else name))
-        taken.add(name)
+        folder = AssetFolder(to / (f"{name}@{detail.summary.number}" if name in used else name))
+        used.add(name)
         _check_unchanged(folder, name)
         free = [(file, folder.free_place(file.path, digest=file.digest)) for file in detail.files]
         todo.append((detail, folder, [(file, place) for file, place in free if place]))
@@ -137,7 +137,7 @@ def _bring(
     folder.place.mkdir(parents=True, exist_ok=True)
     folder.write(draft_of(detail))
     if parts.is_dir():
-        # What is left is of files that nobody wants here any more.
+        # What is left is of files that are not needed here any more.
         sweep_partial_files(parts)
         with suppress(OSError):
             parts.rmdir()
@@ -145,7 +145,7 @@ def _bring(
 
 
 def _found(store: ArtifactStore, file: AssetFile, *, places: Sequence[str]) -> Artifact | None:
-    """Return where a file's content lies: where it was put, or where somebody else put the same."""
+    """Return where a file's content lies: where it was stored, or where the same was stored by others."""
     for uri in (file.uri, *places):
         if found := store.find(file.digest, model=STORED_AS, uri=uri):
             return Artifact(uri=found.uri, digest=file.digest, size=file.size)

@@ -88,7 +88,7 @@ def init_asset(args: argparse.Namespace) -> int:
 
 
 def add_files(args: argparse.Namespace) -> int:
-    """Take files in, or leave them out."""
+    """Add files, or leave them out."""
     folder = _folder(args.name)
     if not args.files and not args.remove:
         raise ModelwayError("nothing to add was named", do=f"modelway asset add {args.name} FILE")
@@ -155,7 +155,7 @@ def upload_assets(args: argparse.Namespace) -> int:
 
 
 def download_assets(args: argparse.Namespace) -> int:
-    """Download a version, and what it refers to where that is asked for."""
+    """Download a version, and what it refers to where that was requested."""
     from modelway.assets.transfer import download_asset
 
     to, wanted = Path(args.to), _wanted(args.version)
@@ -167,7 +167,7 @@ def download_assets(args: argparse.Namespace) -> int:
 
 
 def find_content(args: argparse.Namespace) -> int:
-    """Tell who has a content."""
+    """Print who has a content."""
     from modelway.artifacts.store import file_digest
     from modelway.cli.output.asset_text import print_holders
 

@@ -86,12 +86,12 @@ def lines_of(found: "DiffRecord") -> Iterator[str]:
 
 
 def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
-    told = list(lines)
+    listed = list(lines)
     yield ""
-    yield f"{title}: no difference" if not told else title
-    yield from (f"  {line}" for line in told[:_MOST])
-    if len(told) > _MOST:
-        yield f"  … and {len(told) - _MOST} more; --json has all"
+    yield f"{title}: no difference" if not listed else title
+    yield from (f"  {line}" for line in listed[:_MOST])
+    if len(listed) > _MOST:
+        yield f"  … and {len(listed) - _MOST} more; --json has all"
 
 
 def _change(change: "Change", *, of: str = "") -> str:

@@ -69,7 +69,7 @@ def _pointers(*, one: bool) -> Select[Any]:
 
 
 def _part_of(connection: Connection, model: int, dags: Collection[str]) -> dict[str, Any]:
-    """Return what is to be told of the versions that runs of some DAGs made."""
+    """Return the summary of the versions that runs of some DAGs made."""
     newest = of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
     newest = newest.order_by(versions.c.number.desc()).limit(1)
     described = of_dags(select(versions.c.description).select_from(_MADE).where(versions.c.description != ""), dags)

@@ -41,7 +41,7 @@ models = Table(
     key(),
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False),
-    # The number of the newest version; the row is locked while the next number is taken.
+    # The number of the newest version; the row is locked while the next number is assigned.
     Column("latest", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )

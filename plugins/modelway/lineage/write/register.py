@@ -25,7 +25,7 @@ from modelway.lineage.write.bulk_insert import insert_new, insert_rows
 from modelway.lineage.write.events import add_event
 from modelway.lineage.write.run_assets import assets_of, write_run_assets
 from modelway.lineage.write.run_parts import environment_keys, write_run_parts
-from modelway.lineage.write.truncation import fit_record
+from modelway.lineage.write.truncation import truncate_record
 
 _STEP = attrgetter("step")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -45,11 +45,11 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
     is left where it is. Numbers have no gaps: the model's row is locked until the transaction ends.
 
     :raises ModelwayError: a digest is not ``sha256:`` and 64 hexadecimal digits, the same file path comes twice, or
-        the alias could be taken for a version
+        the alias reads like a version
     """
     _check(record)
     series = _by_metric(record.points)
-    record, shortened = fit_record(record, logged=series)
+    record, shortened = truncate_record(record, logged=series)
     if shortened:
         series = _by_metric(record.points)
     now = datetime.now(UTC)
@@ -210,7 +210,7 @@ def _by_metric(points: Sequence[MetricPoint]) -> dict[tuple[str, str], list[Metr
 
 
 def _series_rows(run: int, series: dict[tuple[str, str], list[MetricPoint]]) -> list[dict[str, Any]]:
-    """Return each metric by rising step; of two values at one step both are kept, in the order given."""
+    """Return each metric by rising step; of two values at one step both are recorded, in the order given."""
     rows = []
     same: dict[tuple[int, ...], list[int]] = {}
     for (stage, name), found in series.items():

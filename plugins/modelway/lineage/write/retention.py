@@ -1,4 +1,4 @@
-"""What garbage collection asks of the lineage and records in it."""
+"""What garbage collection reads from the lineage and records in it."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,7 @@
 """The first schema.
 
-Its types are written out here, not taken from ``tables``: a migration stays what it was when it ran. It has the number
-of the last of the six that it was made of: a database that those migrated is one of this schema.
+Its types are written out here, not imported from ``tables``: a migration stays what it was when it ran. It has the
+number of the last of the six that it was made of: a database that those migrated is one of this schema.
 """
 
 import sqlalchemy as sa
@@ -29,7 +29,7 @@ def _texts(*names: str, nullable: bool = False) -> list[sa.Column[str]]:
 
 
 def upgrade() -> None:
-    """Make every table and the triggers that keep the append-only ones as they were written."""
+    """Make every table and the triggers that refuse changes in the append-only ones."""
     _models_and_runs()
     _logged()
     _stages()
