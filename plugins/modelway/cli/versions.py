@@ -101,7 +101,7 @@ def _row(version: "VersionSummary") -> list[str]:
         "  ".join(f"{name} {number_text(value)}" for name, value in sorted(version.metrics.items())) or "-",
         _verified(version),
         version.checkpoint,
-        digest_text(version.image and version.image.digest),
+        digest_text(version.image.digest if version.image else None),
         time_text(version.created_at),
         version.created_by,
         version.run_id,

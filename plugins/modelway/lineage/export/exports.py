@@ -114,16 +114,14 @@ def _last_of_run(connection: Connection, *, dag_id: str, run_id: str) -> dict[st
 
 def _later_facts(connection: Connection, model: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the images of a model's versions and what they serve, as they are now."""
-    built = select(versions.c.number, images.c.builder, images.c.digest, images.c.reference).join(images)
-    for row in connection.execute(built.where(versions.c.model == model).order_by(images.c.id)):
-        yield "image-built", {"version": row.number, **_without_number(row)}
-    serving = select(versions.c.number, deployments.c.endpoint, deployments.c.weight).join(deployments)
-    for row in connection.execute(serving.where(versions.c.model == model, deployments.c.weight > 0)):
-        yield "weight-set", {"version": row.number, **_without_number(row)}
-
-
-def _without_number(row: Any) -> dict[str, Any]:
-    return {name: value for name, value in row._mapping.items() if name != "number"}
+    number, of_model = versions.c.number.label("version"), versions.c.model == model
+    built = select(number, images.c.builder, images.c.digest, images.c.reference).join(images)
+    serving = select(number, deployments.c.endpoint, deployments.c.weight).join(deployments)
+    for kind, query in (
+        ("image-built", built.where(of_model).order_by(images.c.id)),
+        ("weight-set", serving.where(of_model, deployments.c.weight > 0).order_by(deployments.c.endpoint)),
+    ):
+        yield from ((kind, dict(row._mapping)) for row in connection.execute(query))
 
 
 def _exported_versions(connection: Connection, exporter: str, model: str) -> set[int]:
