@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from modelway.errors import CapabilityMissing, ModelwayError
+from modelway.hooks.lineage import flush_exporters, lineage_from_environment
 from modelway.lineage.export import delivery
 from modelway.lineage.export.run_facts import run_from_dict
 from modelway.lineage.exporters.base import (
@@ -30,23 +30,8 @@ from sqlalchemy import select, update
 
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.lineage_samples import make_record
-from tests.postgres_server import PostgresServer, postgres_server
 
 REFUSED = (400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "the name is too long"}))
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/lineage.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 @pytest.fixture(params=known_exporters())
@@ -413,3 +398,16 @@ def test_what_a_begun_run_tells_is_read_again_as_it_was(url: str) -> None:
 
 def test_the_claim_outlives_what_it_is_for() -> None:
     assert delivery.CLAIM.total_seconds() >= delivery.FACT_SECONDS + 30
+
+
+def test_what_a_command_writes_is_exported(
+    server: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    monkeypatch.setenv("MODELWAY_OPENLINEAGE_URL", server.url)
+    lineage = lineage_from_environment()
+    lineage.register(make_record())
+    lineage.record_weights(endpoint="digits", model="digits", weights={1: 100})
+    flush_exporters()
+    assert [body.get("eventType", "weight") for body in server.taken] == ["COMPLETE", "weight"]

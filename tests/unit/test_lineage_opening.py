@@ -5,11 +5,9 @@ from pathlib import Path
 
 import modelway
 import pytest
-from modelway.hooks.lineage import flush_exporters, lineage_from_environment
 from modelway.lineage.schema.engine import connect_engine
 from modelway.lineage.store import open_lineage
 
-from tests.exporter_servers import recording_server
 from tests.lineage_samples import make_record
 
 LIBRARY = Path(modelway.__file__).parent
@@ -24,18 +22,6 @@ def test_it_is_opened_for_writing_only_where_the_exporters_are_known() -> None:
     }
     # The lineage of a run that is reproduced is a scratch one, which nobody exports.
     assert found == {"hooks/lineage.py", "cli/reproduction/preparation.py"}
-
-
-def test_what_a_command_writes_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
-    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    with recording_server() as server:
-        monkeypatch.setenv("MODELWAY_OPENLINEAGE_URL", server.url)
-        lineage = lineage_from_environment()
-        lineage.register(make_record())
-        lineage.record_weights(endpoint="digits", model="digits", weights={1: 100})
-        flush_exporters()
-        assert [body.get("eventType", "weight") for body in server.taken] == ["COMPLETE", "weight"]
 
 
 def test_all_parts_work_on_one_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

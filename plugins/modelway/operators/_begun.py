@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Context
 
 from modelway.hooks.lineage import flush_exporters
-from modelway.operators._base import actor
+from modelway.operators.context import actor
 
 if TYPE_CHECKING:
     from modelway.lineage.store import Lineage

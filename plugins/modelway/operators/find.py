@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator
 
 
 class FindVersionOperator(ModelwayOperator):
@@ -36,7 +36,7 @@ class FindVersionOperator(ModelwayOperator):
         """Look the version up in the lineage."""
         from modelway.hooks.lineage import lineage_from_airflow
 
-        store = lineage_from_airflow()
+        store = lineage_from_airflow(self.settings.lineage_url)
         found = store.version(self.model, store.find(self.model, str(self.version))).summary
         self.log.info("%s '%s' is version %d", self.model, self.version, found.number)
         return version_told(found, held=None, asked=True)
