@@ -10,7 +10,7 @@ import pytest
 from tests.kubernetes_cluster import require_cluster
 
 BENCH = Path(__file__).parents[2] / "bench" / "jobs" / "run.py"
-pytestmark = [pytest.mark.cluster]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone_on_node]
 
 
 def test_followed_jobs_cost_no_requests_of_their_own():
