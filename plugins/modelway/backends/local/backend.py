@@ -227,7 +227,7 @@ BACKEND = LocalBackend
 def _environment(job: Job, options: Options) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
     threads = {name: str(max(1, int(options.cpu))) for name in THREADS} if options.cpu else {}
-    # By default idle threads of OpenMP spin, which on a machine with other work slows all of it down, this job included.
+    # By default idle threads of OpenMP spin, which slows down all other work of the machine, and this job with it.
     waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
     return {**waiting, **kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
 
