@@ -70,7 +70,7 @@ class EndOfRuns:
         backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
         known = {path.parent.name for path in (Path(__file__).parent / "backends").glob("*/backend.py")}
         if used := sorted(backends & known):
-            self.follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
+            type(self).follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
 
 
 def _backend_of(task: Any) -> Any:

@@ -1,9 +1,7 @@
-"""The index of the commands says what the commands' own files say, and the help loads none of them."""
+"""The index of the commands says what the commands' own files say."""
 
 import argparse
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +21,6 @@ def test_the_index_has_every_command_with_its_line_of_help() -> None:
     files = {path.stem for path in Path(modelway.cli.__file__).parent.glob("*.py") if path.stem[0] != "_"} - {"index"}
     found = {each.dest: (group, each.help) for group in sorted(files) for each in added(group)}
     assert {name: tuple(command) for name, command in COMMANDS.items()} == found
-
-
-def test_the_help_and_a_command_load_the_file_of_no_other_command() -> None:
-    code = (
-        "import sys; from modelway.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
-        "print(sorted(name for name in sys.modules if name.startswith('modelway.')))"
-    )
-    for words, file in (["--help"], "[]"), (["lint", "--help"], "lint"):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-        loaded = done.stdout.splitlines()[-1]
-        assert "modelway.cli.demo" not in loaded
-        assert ("modelway.cli.lint" in loaded) == (file == "lint")
-        assert "psutil" not in loaded
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["lintt"], ["--wrong"], ["lint", "--wrong"], ["--wrong", "lint"]])

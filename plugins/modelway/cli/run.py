@@ -214,7 +214,7 @@ def told_by_schedule(
                 f"the interval is none: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
             )
     elif after and spec.schedule and spec.schedule.cron:
-        from modelway.runs.interval import last_interval
+        from modelway.hooks.interval import last_interval
 
         sides = list(last_interval(spec.schedule.cron, spec.schedule.timezone, before=after))
     return {

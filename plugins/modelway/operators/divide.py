@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator
 from modelway.runs.batches import AUTO, Cost, divided
 from modelway.runs.mapped import flat_checkpoints
 
@@ -81,7 +80,7 @@ class DivideCheckpointsOperator(ModelwayOperator):
         from modelway.lineage.store import open_store
 
         try:
-            store = open_store(settings_from_airflow().lineage_url)
+            store = open_store(self.settings.lineage_url)
             model = self.code["model"]
             evaluations = store.version(model, store.find(model, "latest")).evaluations
         except Exception as error:  # only a hint: without it the checkpoints are divided too
