@@ -138,6 +138,8 @@ def measure(bench: Bench, *, settle: int, seconds: int) -> dict[str, Any]:
     path.write_text(json.dumps([handle.to_dict() for handle in handles]))
     words = [sys.executable, str(HERE / "follow.py"), str(path), str(bench.home)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as follower:
+        # On a busy machine it may take long until it follows anything.
+        wait_for(lambda: read_usage(follower)["requests"], "the first request")
         time.sleep(settle)
         first = read_usage(follower)
         time.sleep(seconds)
