@@ -17,8 +17,7 @@ from modelway.assets.garbage import Collected, find_garbage, remove_garbage
 from modelway.assets.transfer import download_asset, upload_asset
 from modelway.errors import DigestMismatch
 from modelway.lineage.records.version import RolloutRecord
-from modelway.lineage.store import open_store
-from modelway.lineage.write.assets import open_assets
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import make_record
 
@@ -32,7 +31,8 @@ class Yard:
     def __init__(self, url: str, place: Path) -> None:
         self.url, self.place = url, place
         self.artifacts = ArtifactStore(f"file://{place}/store")
-        self.lineage, self.assets = open_store(url), open_assets(url)
+        self.lineage = open_lineage(url)
+        self.assets = self.lineage.assets
 
     def put(self, text: str, *, model: str = "digits", old: bool = True) -> Artifact:
         source = self.place / "source"
@@ -266,7 +266,9 @@ KILLED = """
     import os, signal, sys
     from datetime import timedelta
     from modelway.artifacts.store import ArtifactStore
-    from modelway.lineage import garbage
+    from modelway.assets.garbage import remove_garbage
+    from modelway.lineage.store import open_lineage
+    from modelway.lineage.write import retention
     half, url, root = sys.argv[1:]
     def die(*given, **more):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -277,10 +279,11 @@ KILLED = """
         calls.append(uri)
         return remove(self, uri, before=before)
     if half == "recording":
-        garbage.add_event = die
+        retention.add_event = die
     else:
         ArtifactStore.remove = removes_one
-    garbage.remove_garbage(url, ArtifactStore(root), keep=1, older_than=timedelta(days=30), actor="first")
+    lineage, days = open_lineage(url), timedelta(days=30)
+    remove_garbage(lineage, ArtifactStore(root), keep=1, older_than=days, actor="first")
 """
 
 
@@ -336,7 +339,7 @@ def test_without_a_lineage_nothing_is_garbage(new_url: str, tmp_path: Path) -> N
 
 
 def test_another_store_than_this_machines_is_swept_too(url: str, tmp_path: Path) -> None:
-    open_store(url)
+    open_lineage(url)
     artifacts = ArtifactStore(f"memory://garbage-{tmp_path.name}-{url[:6]}")
     (tmp_path / "source").write_text("x")
     put = artifacts.put(tmp_path / "source", model="digits")
