@@ -266,7 +266,7 @@ KILLED = """
     import os, signal, sys
     from datetime import timedelta
     from modelway.artifacts.store import ArtifactStore
-    from modelway.assets.garbage import remove_garbage
+    from modelway.assets import garbage
     from modelway.lineage.store import open_lineage
     from modelway.lineage.write import retention
     half, url, root = sys.argv[1:]
@@ -282,8 +282,7 @@ KILLED = """
         retention.add_event = die
     else:
         ArtifactStore.remove = removes_one
-    lineage, days = open_lineage(url), timedelta(days=30)
-    remove_garbage(lineage, ArtifactStore(root), keep=1, older_than=days, actor="first")
+    garbage.remove_garbage(open_lineage(url), ArtifactStore(root), keep=1, older_than=timedelta(days=30), actor="first")
 """
 
 
@@ -335,6 +334,7 @@ def test_without_a_lineage_nothing_is_garbage(new_url: str, tmp_path: Path) -> N
     old = artifacts.put(tmp_path / "source", model="digits")
     os.utime(old.uri.removeprefix("file://"), (0, 0))
     lineage = open_lineage(new_url, read_only=True)
+    assert lineage is None
     assert remove_garbage(lineage, artifacts, keep=1, older_than=MONTH, actor="ann").left == 1
     assert find_garbage(lineage, artifacts, keep=1, older_than=MONTH).files == ()
 
