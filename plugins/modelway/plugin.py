@@ -1,4 +1,4 @@
-"""The plugin of Airflow: the page "Models", and who looks for jobs that outlived their run.
+"""The plugin of Airflow: the page "Models", and a listener that stops the jobs that outlived their run.
 
 Airflow loads it in every process, tasks included, so nothing else is imported until the first request comes.
 """
@@ -30,28 +30,29 @@ def _base_path() -> str:
 
 
 class EndOfRuns:
-    """Told by the scheduler when a run ends, and by the api-server when somebody marks one."""
+    """Called by the scheduler when a run ends, and by the api-server when somebody marks one."""
 
     @hookimpl
     def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that succeeded, such as of a task that was marked."""
-        _stop_left_jobs(dag_run, "success")
+        """Stop the orphaned jobs of a run that succeeded, such as of a task that was marked."""
+        _stop_orphaned_jobs(dag_run, "success")
 
     @hookimpl
     def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that failed or took too long."""
-        _stop_left_jobs(dag_run, "failed")
+        """Stop the orphaned jobs of a run that failed or took too long."""
+        _stop_orphaned_jobs(dag_run, "failed")
 
 
-def _stop_left_jobs(dag_run: Any, state: str) -> None:
+def _stop_orphaned_jobs(dag_run: Any, state: str) -> None:
     """Start a process that stops the orphaned jobs of a run and records how they ended: ``following.orphaned_jobs``."""
+    from modelway.ports import known
+
     backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
-    known = {path.parent.name for path in (Path(__file__).parent / "backends").glob("*/backend.py")}
-    if not (used := sorted(backends & known)):
+    if not (used := sorted(backends.intersection(known("backends")))):
         return
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        looking = subprocess.Popen(
+        stopping = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
@@ -65,10 +66,10 @@ def _stop_left_jobs(dag_run: Any, state: str) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        logging.getLogger(__name__).error("what is left of run %s is not looked for: %s", dag_run.run_id, error)
+        logging.getLogger(__name__).error("the orphaned jobs of run %s are not stopped: %s", dag_run.run_id, error)
         return
     # The one that started it lives long: it must not stay as a zombie.
-    threading.Thread(target=looking.wait, daemon=True).start()
+    threading.Thread(target=stopping.wait, daemon=True).start()
 
 
 def _backend_of(task: Any) -> Any:

@@ -18,7 +18,6 @@ from modelway.endpoints.base import (
     EndpointSpec,
     EndpointStatus,
     Predictor,
-    known_endpoints,
     load_endpoint,
     shares,
 )
@@ -32,6 +31,7 @@ from modelway.errors import (
     UnknownEndpoint,
     UnknownVersion,
 )
+from modelway.ports import known
 
 from tests.endpoint_clients import ask, eventually, listener, load, pid_at, processes_of
 from tests.tiny_model import write_model
@@ -51,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[int | str, str]:
     return references
 
 
-@pytest.fixture(params=known_endpoints())
+@pytest.fixture(params=known("endpoints"))
 def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoint]:
     """An endpoint in a folder of its own, of which nothing may be left."""
     root = tmp_path / "home folder" / "endpoints"
@@ -63,11 +63,11 @@ def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoin
 
 @pytest.fixture
 def spec(images: dict[int | str, str]) -> Callable[..., EndpointSpec]:
-    def make(weights: dict[int, int], stable: int | None = 1, port: int | None = None) -> EndpointSpec:
+    def make(weights: dict[int, int], stable: int | None = 1, **platform: object) -> EndpointSpec:
         predictors = tuple(
             Predictor(version=version, image=images[version], weight=weight) for version, weight in weights.items()
         )
-        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=stable, port=port)
+        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=stable, platform=platform)
 
     return make
 
@@ -340,13 +340,14 @@ def test_a_remembered_port_that_is_lost_is_replaced_unless_it_was_named(
 
 
 def test_folder_that_cannot_be_written_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    kind = type(endpoint).__module__.rpartition(".")[2]
+    kind = type(endpoint).__module__.split(".")[2]
     with pytest.raises(NotWritable, match="/proc/none"):
         load_endpoint(kind, root=Path("/proc/none")).apply(spec({1: 1}))
 
 
 def test_image_without_the_model_folder_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    wrong = EndpointSpec(name="tiny", model="tiny", predictors=spec({1: 1}).predictors, model_path="/elsewhere")
+    (predictor,) = spec({1: 1}).predictors
+    wrong = replace(spec({1: 1}), predictors=(replace(predictor, model_path="/elsewhere"),))
     with pytest.raises(ImageInvalid, match="there is no folder /elsewhere"):
         endpoint.apply(wrong)
 
@@ -440,7 +441,7 @@ def test_servers_see_none_of_the_starters_secrets(
 
 
 def test_misspelt_endpoint_is_named_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(CapabilityMissing, match="'locl' is not an endpoint.*Did you mean 'local'"):
+    with pytest.raises(CapabilityMissing, match="'locl' is not an endpoint target.*Did you mean 'local'"):
         load_endpoint("locl", root=tmp_path)
 
 
@@ -467,7 +468,9 @@ def test_shares_add_up_by_largest_remainder(weights: dict[int, int], expected: d
         ({"name": "../up"}, "is not a name"),
         ({"predictors": ()}, "0 predictors"),
         ({"stable": 5}, "stable version 5 is not a predictor"),
-        ({"port": 70000}, "port 70000 is not a port"),
+        ({"platform": {"port": 70000}}, "port: .*less than or equal to 65535"),
+        ({"platform": {"host": "two words"}}, "host: 'two words' is not a host"),
+        ({"platform": {"prot": 80}}, "prot: unknown key.*Did you mean 'port'"),
         (
             {"predictors": (Predictor(version=1, image="a", weight=1), Predictor(version=1, image="b", weight=1))},
             "twice",

@@ -19,12 +19,12 @@ from modelway.lineage.exporters.base import (
     Destination,
     connect_exporter,
     exporter_kinds,
-    known_exporters,
 )
 from modelway.lineage.records.version import RunRecord
 from modelway.lineage.schema.asset_tables import outbox as rows
 from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.store import LineageStore, open_store
+from modelway.ports import known
 from sqlalchemy import select, update
 
 from tests.exporter_servers import RecordingServer, recording_server
@@ -48,7 +48,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
-@pytest.fixture(params=known_exporters())
+@pytest.fixture(params=known("exporters"))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from modelway.lineage.export import outbox
 from modelway.lineage.export.delivery import flush
-from modelway.lineage.exporters._mlflow_names import Keys, entity_key, model_name
 from modelway.lineage.exporters.base import Destination
+from modelway.lineage.exporters.mlflow.names import Keys, entity_key, model_name
 from modelway.lineage.records.version import DatasetRecord, MetricPoint, VersionDetail
 from modelway.lineage.store import LineageStore, open_store
 

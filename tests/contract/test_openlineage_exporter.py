@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from modelway.lineage.export import outbox
 from modelway.lineage.export.delivery import flush
-from modelway.lineage.exporters._openlineage_event import _web_address, dataset_place
-from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination
+from modelway.lineage.exporters.openlineage.event import _web_address, dataset_place
+from modelway.lineage.exporters.run_key import run_key
 from modelway.lineage.records.version import DatasetRecord, FailureRecord, RunRecord
 from modelway.lineage.store import LineageStore, open_store
 

@@ -65,8 +65,8 @@ def _files(count: int) -> str:
 
 
 def _age(text: str) -> timedelta:
-    from modelway.spec.problems import Refusal
-    from modelway.spec.units import parse_duration
+    from modelway.fields.refusal import Refusal
+    from modelway.fields.units import parse_duration
 
     try:
         return timedelta(seconds=parse_duration(text))

@@ -16,6 +16,8 @@ from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
 from modelway.errors import ModelwayError, SubmitFailed, disk_full
 from modelway.failures import FailureKind
+from modelway.fields.refusal import Refusal
+from modelway.fields.units import format_size
 from modelway.following.claim import Claim
 from modelway.following.deferral import DeferredJob, forget, note
 from modelway.following.follower import Follower
@@ -33,8 +35,6 @@ from modelway.operators._partial import CheckedPartial
 from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
 from modelway.runs.account import record_failure, record_success
 from modelway.runs.failure import failure_of, job_error, last_lines, submit_error
-from modelway.spec.problems import Refusal
-from modelway.spec.units import format_size
 
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
 PATIENCE_SECONDS = 15.0

@@ -11,6 +11,7 @@ from modelway import names
 from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
+from modelway.fields.refusal import Refusal
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
@@ -32,7 +33,6 @@ from modelway.operators._base import (
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import unused_params
 from modelway.runs.reported import cost_of, store_events
-from modelway.spec.problems import Refusal
 
 #: they end a whole job for what one evaluation does: the next try has the others first
 _OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)

@@ -10,6 +10,7 @@ from airflow.sdk.configuration import conf
 
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
+from modelway.fields.refusal import Refusal, shown
 from modelway.hooks.connection import settings_from_airflow
 from modelway.job.checkpoints import open_recorded
 from modelway.job.contract import damage, recorded_checkpoints
@@ -30,7 +31,6 @@ from modelway.operators.arguments import is_known, same_source, unused_params
 from modelway.runs.batches import evenly
 from modelway.runs.mapped import map_index, map_item
 from modelway.runs.reported import cost_of, gpus, store_events
-from modelway.spec.problems import Refusal, shown
 
 
 class TrainModelOperator(JobOperator):

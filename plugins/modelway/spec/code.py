@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelway.fields.refusal import Refusal, shown
 from modelway.spec.files import read_bytes
 from modelway.spec.frameworks import framework_problem
 from modelway.spec.model import default_code
-from modelway.spec.problems import Problem, Refusal, shown
+from modelway.spec.problems import Problem, problem_of
 
 #: what modelway calls, by function
 PARAMETERS = {"train": ("job",), "evaluate": ("job", "checkpoint"), "export": ("job", "checkpoint")}
@@ -46,7 +47,7 @@ def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
     try:
         tree = _parse(file)
     except Refusal as refusal:
-        return [refusal.problem(file=file)]
+        return [problem_of(refusal, file=file)]
     bound = _Bound()
     _collect(tree.body, bound)
     problems = [problem for name in needed_functions(data) if (problem := _check(name, bound, file))]

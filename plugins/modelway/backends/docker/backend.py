@@ -18,6 +18,7 @@ from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, im
 from modelway.backends.docker import files
 from modelway.backends.docker.containers import GROUP, KEEP_SECONDS, MANAGED, DockerRequest, job_labels, run_labels
 from modelway.backends.docker.log import LogReader
+from modelway.backends.docker.member import MEMBER
 from modelway.backends.docker.status import moment, status_of
 from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_merged
@@ -26,8 +27,6 @@ from modelway.failures import FailureKind
 from modelway.job.agent.exit_report import checked_ending
 from modelway.platforms.docker.engine import Engine, Object
 
-#: what this backend gives where the engine has it; lint reads it without importing this file
-POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process", "image"})
 #: a job that is cancelled has this long to end by itself
 CANCEL_SECONDS = 1
 #: the agent keeps the timeout; a container that is still there so much later is stopped from outside
@@ -53,7 +52,7 @@ class _Try:
 class DockerBackend:
     """Creates, finds again, follows and stops containers."""
 
-    capabilities = POSSIBLE
+    capabilities = MEMBER.capabilities
 
     def __init__(self, *, home: Path, client: Any = None) -> None:
         """Work on the engine of ``client`` (the SDK's DockerClient, or an address), else of DOCKER_HOST, else here."""
@@ -304,9 +303,6 @@ class DockerBackend:
         if inspected is None or inspected["State"].get("Running"):
             return None
         return moment(inspected["State"]["FinishedAt"]) or moment(inspected["Created"])
-
-
-BACKEND = DockerBackend
 
 
 def _refuse_references(options: Options) -> None:

@@ -25,6 +25,7 @@ from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord, exits_of
 from modelway.backends.kubernetes.folders import GENERATION, Folders
 from modelway.backends.kubernetes.inspect import Look
 from modelway.backends.kubernetes.launchers import WORK, custom_kind
+from modelway.backends.kubernetes.member import MEMBER
 from modelway.backends.kubernetes.objects import Objects, handle_of_object, token_of
 from modelway.backends.kubernetes.pods import has_running_container, is_alive
 from modelway.backends.kubernetes.request import KubernetesRequest, request_of
@@ -35,22 +36,6 @@ from modelway.job.left_files import write_below
 from modelway.platforms.kubernetes.api import Api, Manifest, find_client
 from modelway.platforms.kubernetes.labels import run_labels
 
-#: what this backend gives where the cluster has it; lint reads it without importing this file
-POSSIBLE = frozenset(
-    {
-        "cancel",
-        "logs",
-        "memory_limit",
-        "cpu_limit",
-        "disk_limit",
-        "gpu",
-        "gpu_type",
-        "multi_node",
-        "multi_process",
-        "image",
-        "storage",
-    }
-)
 CANCEL_SECONDS = 30.0
 GRACE_SECONDS = 1
 POD_LINES = 100
@@ -60,7 +45,7 @@ _WRITABLE = "Mount the storage where the Airflow worker sees it (storage.worker_
 class KubernetesBackend:
     """Creates, finds again, follows and deletes Jobs of a cluster."""
 
-    capabilities = POSSIBLE
+    capabilities = MEMBER.capabilities
 
     def __init__(self, *, home: Path, client: Any = None, version: tuple[int, int] | None = None) -> None:
         """Work on the cluster of ``client`` (the SDK's ApiClient), else of the pod or KUBECONFIG.
@@ -293,6 +278,3 @@ class KubernetesBackend:
             return True
         record = TryRecord.read(attempt)
         return record is not None and record.mark == handle.mark
-
-
-BACKEND = KubernetesBackend
