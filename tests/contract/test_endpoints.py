@@ -352,6 +352,23 @@ def test_image_without_the_model_folder_is_refused(endpoint: Endpoint, spec: Cal
         endpoint.apply(wrong)
 
 
+def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_before(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
+) -> None:
+    endpoint.apply(spec({1: 100}))
+    image = build_image(write_model(tmp_path / "moved", scale=4), tmp_path / "layout", path="/srv/model")
+    moved = Predictor(version=4, image=image, weight=50, model_path="/srv/model")
+    before = endpoint.apply(replace(spec({1: 50}), predictors=(*spec({1: 50}).predictors, moved)))
+    assert [(one.version, one.model_path, one.ready) for one in before.predictors] == [
+        (1, "/models", True),
+        (4, "/srv/model", True),
+    ]
+    endpoint.stop("tiny")
+    after = endpoint.start("tiny")
+    assert after.ready
+    assert after.spec() == before.spec()
+
+
 @pytest.mark.parametrize(
     ("weights", "error"),
     [
@@ -485,16 +502,16 @@ def test_specs_that_cannot_be_are_refused(endpoint: Endpoint, change: dict[str, 
         endpoint.apply(replace(good, **change))  # type: ignore[arg-type]
 
 
-def build_image(model: Path, layout: Path) -> str:
+def build_image(model: Path, layout: Path, *, path: str = "/models") -> str:
     files = tuple(
         LayerFile(
-            path_in_image=f"/models/{path.relative_to(model)}",
-            source=path,
-            size=path.stat().st_size,
-            digest=f"sha256:{sha256(path.read_bytes()).hexdigest()}",
+            path_in_image=f"{path}/{file.relative_to(model)}",
+            source=file,
+            size=file.stat().st_size,
+            digest=f"sha256:{sha256(file.read_bytes()).hexdigest()}",
         )
-        for path in sorted(model.glob("**/*"))
-        if path.is_file()
+        for file in sorted(model.glob("**/*"))
+        if file.is_file()
     )
     builder = load_builder("oci")
     built = builder.build(
