@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
@@ -29,47 +30,48 @@ def _base_path() -> str:
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
 
 
-class EndOfRuns:
-    """Called by the scheduler when a run ends, and by the api-server when somebody marks one."""
+def _start_follow_up(run: str, state: str, backends: Sequence[str]) -> None:
+    """Start a process that stops the orphaned jobs of a run and records how they ended: ``following.orphaned_jobs``.
 
-    @hookimpl
-    def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
-        """Stop the orphaned jobs of a run that succeeded, such as of a task that was marked."""
-        _stop_orphaned_jobs(dag_run, "success")
-
-    @hookimpl
-    def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
-        """Stop the orphaned jobs of a run that failed or took too long."""
-        _stop_orphaned_jobs(dag_run, "failed")
-
-
-def _stop_orphaned_jobs(dag_run: Any, state: str) -> None:
-    """Start a process that stops the orphaned jobs of a run and records how they ended: ``following.orphaned_jobs``."""
-    from modelway.ports import known
-
-    backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
-    if not (used := sorted(backends.intersection(known("backends")))):
-        return
+    :param run: ``<DAG id>/<run id>``
+    """
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         stopping = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "modelway.following.orphaned_jobs",
-                f"{dag_run.dag_id}/{dag_run.run_id}",
-                state,
-                *used,
-            ],
+            [sys.executable, "-m", "modelway.following.orphaned_jobs", run, state, *backends],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
     except OSError as error:
-        logging.getLogger(__name__).error("the orphaned jobs of run %s are not stopped: %s", dag_run.run_id, error)
+        logging.getLogger(__name__).error("the orphaned jobs of run %s are not stopped: %s", run, error)
         return
     # The one that started it lives long: it must not stay as a zombie.
     threading.Thread(target=stopping.wait, daemon=True).start()
+
+
+class EndOfRuns:
+    """Called by the scheduler when a run ends, and by the api-server when somebody marks one."""
+
+    #: gets ``<DAG id>/<run id>``, the state and the backends of its jobs; ``modelway run`` does this work by itself
+    follow_up: ClassVar[Callable[[str, str, Sequence[str]], None]] = staticmethod(_start_follow_up)
+
+    @hookimpl
+    def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
+        """Stop the orphaned jobs of a run that succeeded, such as of a task that was marked."""
+        self._ended(dag_run, "success")
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
+        """Stop the orphaned jobs of a run that failed or took too long."""
+        self._ended(dag_run, "failed")
+
+    def _ended(self, dag_run: Any, state: str) -> None:
+        from modelway.ports import known
+
+        backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
+        if used := sorted(backends.intersection(known("backends"))):
+            type(self).follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
 
 
 def _backend_of(task: Any) -> Any:

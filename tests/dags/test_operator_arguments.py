@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from modelway.endpoints.base import EndpointSpec, read_platform
 from modelway.endpoints.local.section import LocalSection
 from modelway.errors import InvalidArgument
-from modelway.operators import _base
+from modelway.operators import base
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.divide import DivideCheckpointsOperator
@@ -273,7 +273,7 @@ def test_two_models_may_have_stages_of_one_name(dag, package):
 
 
 def execute(operator, monkeypatch):
-    monkeypatch.setattr(_base, "record_failure", lambda *given: None)
+    monkeypatch.setattr(base, "record_failure", lambda *given: None)
     pushed = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     with pytest.raises(AirflowFailException):
@@ -307,7 +307,7 @@ def test_a_number_that_a_template_gave_as_text_becomes_one(dag, package, monkeyp
         return read_platform(EndpointSpec(name="a", model="a", predictors=(), platform=self.platform), LocalSection)
 
     monkeypatch.setattr(type(operator), "run", run)
-    monkeypatch.setattr(_base, "record_success", lambda *given: None)
+    monkeypatch.setattr(base, "record_success", lambda *given: None)
     assert operator.execute({}).port == 8080
 
 
