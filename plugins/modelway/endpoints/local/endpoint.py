@@ -24,7 +24,7 @@ from modelway.endpoints.local.section import LocalSection
 from modelway.endpoints.local.service import Service
 from modelway.endpoints.local.state import Life, State, locked
 from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
-from modelway.oci.layout import unpack_image
+from modelway.oci.images import unpack_image
 
 #: called with ``reference`` and ``into``, returns the root folder of the unpacked image
 Unpack = Callable[..., Path]

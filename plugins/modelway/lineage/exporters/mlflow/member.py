@@ -12,5 +12,5 @@ def _open(destination: Destination) -> Exporter:
 MEMBER = ExporterMember(
     name="mlflow",
     open=_open,
-    capabilities=frozenset({"version-registered", "alias-set"}),
+    capabilities=frozenset({"version-registered", "alias-set", "image-built", "weight-set"}),
 )

@@ -2,7 +2,10 @@
 
 from modelway.lineage.exporters.base import Destination, Fact
 from modelway.lineage.exporters.http import Http
-from modelway.lineage.exporters.openlineage.event import run_event
+from modelway.lineage.exporters.openlineage.event import run_event, version_event
+
+#: what happens to a version after its run; the other kinds are about runs
+_OF_VERSIONS = frozenset({"image-built", "weight-set"})
 
 ENDPOINT = "api/v1/lineage"
 NAMESPACE = "modelway"
@@ -26,6 +29,6 @@ class OpenLineageExporter:
     def export(self, fact: Fact, *, until: float) -> None:
         """Send the event of a fact; see ``Exporter.export``."""
         self._http.until = until
-        self._http.ask(
-            "POST", self._endpoint.lstrip("/"), body=run_event(fact, namespace=self._namespace), is_json=False
-        )
+        event = version_event if fact.kind in _OF_VERSIONS else run_event
+        body = event(fact, namespace=self._namespace)
+        self._http.ask("POST", self._endpoint.lstrip("/"), body=body, is_json=False)

@@ -12,5 +12,7 @@ def _open(destination: Destination) -> Exporter:
 MEMBER = ExporterMember(
     name="openlineage",
     open=_open,
-    capabilities=frozenset({"run-started", "run-failed", "version-registered", "version-reused"}),
+    capabilities=frozenset(
+        {"run-started", "run-failed", "version-registered", "version-reused", "image-built", "weight-set"}
+    ),
 )
