@@ -1,4 +1,4 @@
-"""The plugin of Airflow: the page "Models", and who looks for jobs that outlived their run.
+"""The plugin of Airflow: the page "Models", and a listener that stops the jobs that outlived their run.
 
 Airflow loads it in every process, tasks included, so nothing else is imported until the first request comes.
 """
@@ -37,17 +37,17 @@ def _start_follow_up(run: str, state: str, backends: Sequence[str]) -> None:
     """
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        looking = subprocess.Popen(
+        stopping = subprocess.Popen(
             [sys.executable, "-m", "modelway.following.orphaned_jobs", run, state, *backends],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
     except OSError as error:
-        logging.getLogger(__name__).error("orphaned jobs of run %s are not looked for: %s", run, error)
+        logging.getLogger(__name__).error("the orphaned jobs of run %s are not stopped: %s", run, error)
         return
     # The one that started it lives long: it must not stay as a zombie.
-    threading.Thread(target=looking.wait, daemon=True).start()
+    threading.Thread(target=stopping.wait, daemon=True).start()
 
 
 class EndOfRuns:
@@ -58,18 +58,19 @@ class EndOfRuns:
 
     @hookimpl
     def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that succeeded, such as of a task that was marked."""
+        """Stop the orphaned jobs of a run that succeeded, such as of a task that was marked."""
         self._ended(dag_run, "success")
 
     @hookimpl
     def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that failed or took too long."""
+        """Stop the orphaned jobs of a run that failed or took too long."""
         self._ended(dag_run, "failed")
 
     def _ended(self, dag_run: Any, state: str) -> None:
+        from modelway.ports import known
+
         backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
-        known = {path.parent.name for path in (Path(__file__).parent / "backends").glob("*/backend.py")}
-        if used := sorted(backends & known):
+        if used := sorted(backends.intersection(known("backends"))):
             type(self).follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from modelway.backends.base import Job, Options, known_backends, load_backend
+from modelway.backends.base import Job, Options, load_backend
+from modelway.ports import known
 
 from tests.docker_engine import remove_all, require_engine
 from tests.job_folders import store_code
@@ -40,7 +41,7 @@ def node(request):
         yield
 
 
-@pytest.fixture(params=[name for name in known_backends() if name not in OWN_SUITE])
+@pytest.fixture(params=[name for name in known("backends") if name not in OWN_SUITE])
 def name(request):
     return request.param
 

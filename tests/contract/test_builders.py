@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from modelway.builders.base import BuildOptions, Layer, LayerFile, known_builders, load_builder
+from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.errors import CapabilityMissing, DigestMismatch, ImageInvalid, NotWritable, RegistryError
 from modelway.oci.images import unpack_image
 from modelway.oci.layout import OciLayout
+from modelway.ports import known
 
 MODEL = {
     "/models/model/model.onnx": b"onnx" * 5000,
@@ -22,7 +23,7 @@ MODEL = {
 METADATA = {"/models/outputs/model.yml": b'{"name": "digits"}', "/models/MANIFEST.json": b"{}"}
 
 
-@pytest.fixture(params=known_builders())
+@pytest.fixture(params=known("builders"))
 def builder(request):
     return load_builder(request.param)
 
@@ -154,7 +155,7 @@ def _build_from_pipe(name, folder, pipe):
     load_builder(name).build(layers=[layer, Layer(files=(endless,))], base="scratch", options=options)
 
 
-@pytest.mark.parametrize("name", known_builders())
+@pytest.mark.parametrize("name", known("builders"))
 def test_a_killed_build_leaves_no_half_blob_and_the_next_one_succeeds(name, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -230,8 +231,8 @@ def test_an_unknown_builder_is_refused_with_the_known_ones():
 
 def test_the_room_is_listed():
     folder = Path(__file__).resolve().parents[2] / "plugins/modelway/builders"
-    files = {path.parent.name for path in folder.glob("*/builder.py")}
-    assert set(known_builders()) == files
+    files = {path.parent.name for path in folder.glob("*/member.py")}
+    assert set(known("builders")) == files
     assert "oci" in files
 
 

@@ -51,10 +51,9 @@ def spec(endpoint, tmp_path):
     spec = EndpointSpec(
         name=demo.MODEL,
         model=demo.MODEL,
-        predictors=(Predictor(version=1, image=image, weight=100),),
+        predictors=(Predictor(version=1, image=image, weight=100, model_path=PATH),),
         stable=1,
-        host=HOST,
-        model_path=PATH,
+        platform={"host": HOST},
     )
     endpoint.apply(spec)
     return spec

@@ -18,7 +18,6 @@ from modelway.endpoints.base import (
     EndpointSpec,
     EndpointStatus,
     Predictor,
-    known_endpoints,
     load_endpoint,
     shares,
 )
@@ -32,6 +31,7 @@ from modelway.errors import (
     UnknownEndpoint,
     UnknownVersion,
 )
+from modelway.ports import known
 
 from tests.endpoint_clients import ask, eventually, listener, load, pid_at, processes_of
 from tests.tiny_model import write_model
@@ -51,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[int | str, str]:
     return references
 
 
-@pytest.fixture(params=known_endpoints())
+@pytest.fixture(params=known("endpoints"))
 def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoint]:
     """An endpoint in a folder of its own, of which nothing may be left."""
     root = tmp_path / "home folder" / "endpoints"
@@ -63,11 +63,11 @@ def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoin
 
 @pytest.fixture
 def spec(images: dict[int | str, str]) -> Callable[..., EndpointSpec]:
-    def make(weights: dict[int, int], stable: int | None = 1, port: int | None = None) -> EndpointSpec:
+    def make(weights: dict[int, int], stable: int | None = 1, **platform: object) -> EndpointSpec:
         predictors = tuple(
             Predictor(version=version, image=images[version], weight=weight) for version, weight in weights.items()
         )
-        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=stable, port=port)
+        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=stable, platform=platform)
 
     return make
 
@@ -340,15 +340,33 @@ def test_a_remembered_port_that_is_lost_is_replaced_unless_it_was_named(
 
 
 def test_folder_that_cannot_be_written_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    kind = type(endpoint).__module__.rpartition(".")[2]
+    kind = type(endpoint).__module__.split(".")[2]
     with pytest.raises(NotWritable, match="/proc/none"):
         load_endpoint(kind, root=Path("/proc/none")).apply(spec({1: 1}))
 
 
 def test_image_without_the_model_folder_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    wrong = EndpointSpec(name="tiny", model="tiny", predictors=spec({1: 1}).predictors, model_path="/elsewhere")
+    (predictor,) = spec({1: 1}).predictors
+    wrong = replace(spec({1: 1}), predictors=(replace(predictor, model_path="/elsewhere"),))
     with pytest.raises(ImageInvalid, match="there is no folder /elsewhere"):
         endpoint.apply(wrong)
+
+
+def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_before(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
+) -> None:
+    endpoint.apply(spec({1: 100}))
+    image = build_image(write_model(tmp_path / "moved", scale=4), tmp_path / "layout", path="/srv/model")
+    moved = Predictor(version=4, image=image, weight=50, model_path="/srv/model")
+    before = endpoint.apply(replace(spec({1: 50}), predictors=(*spec({1: 50}).predictors, moved)))
+    assert [(one.version, one.model_path, one.ready) for one in before.predictors] == [
+        (1, "/models", True),
+        (4, "/srv/model", True),
+    ]
+    endpoint.stop("tiny")
+    after = endpoint.start("tiny")
+    assert after.ready
+    assert after.spec() == before.spec()
 
 
 @pytest.mark.parametrize(
@@ -440,7 +458,7 @@ def test_servers_see_none_of_the_starters_secrets(
 
 
 def test_misspelt_endpoint_is_named_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(CapabilityMissing, match="'locl' is not an endpoint.*Did you mean 'local'"):
+    with pytest.raises(CapabilityMissing, match="'locl' is not an endpoint target.*Did you mean 'local'"):
         load_endpoint("locl", root=tmp_path)
 
 
@@ -467,7 +485,9 @@ def test_shares_add_up_by_largest_remainder(weights: dict[int, int], expected: d
         ({"name": "../up"}, "is not a name"),
         ({"predictors": ()}, "0 predictors"),
         ({"stable": 5}, "stable version 5 is not a predictor"),
-        ({"port": 70000}, "port 70000 is not a port"),
+        ({"platform": {"port": 70000}}, "port: .*less than or equal to 65535"),
+        ({"platform": {"host": "two words"}}, "host: 'two words' is not a host"),
+        ({"platform": {"prot": 80}}, "prot: unknown key.*Did you mean 'port'"),
         (
             {"predictors": (Predictor(version=1, image="a", weight=1), Predictor(version=1, image="b", weight=1))},
             "twice",
@@ -482,16 +502,16 @@ def test_specs_that_cannot_be_are_refused(endpoint: Endpoint, change: dict[str, 
         endpoint.apply(replace(good, **change))  # type: ignore[arg-type]
 
 
-def build_image(model: Path, layout: Path) -> str:
+def build_image(model: Path, layout: Path, *, path: str = "/models") -> str:
     files = tuple(
         LayerFile(
-            path_in_image=f"/models/{path.relative_to(model)}",
-            source=path,
-            size=path.stat().st_size,
-            digest=f"sha256:{sha256(path.read_bytes()).hexdigest()}",
+            path_in_image=f"{path}/{file.relative_to(model)}",
+            source=file,
+            size=file.stat().st_size,
+            digest=f"sha256:{sha256(file.read_bytes()).hexdigest()}",
         )
-        for path in sorted(model.glob("**/*"))
-        if path.is_file()
+        for file in sorted(model.glob("**/*"))
+        if file.is_file()
     )
     builder = load_builder("oci")
     built = builder.build(

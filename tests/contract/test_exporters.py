@@ -20,13 +20,13 @@ from modelway.lineage.exporters.base import (
     Destination,
     connect_exporter,
     exporter_kinds,
-    known_exporters,
 )
 from modelway.lineage.records.exports import ExporterState
 from modelway.lineage.records.version import RunRecord
 from modelway.lineage.schema.asset_tables import outbox as rows
 from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.store import Lineage, open_lineage
+from modelway.ports import known
 from sqlalchemy import select, update
 
 from tests.exporter_servers import RecordingServer, recording_server
@@ -35,7 +35,7 @@ from tests.lineage_samples import make_record
 REFUSED = (400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "the name is too long"}))
 
 
-@pytest.fixture(params=known_exporters())
+@pytest.fixture(params=known("exporters"))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -11,16 +11,30 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from modelway.endpoints.base import PredictorMetrics
-from modelway.endpoints.gateway import process as _gateway
-from modelway.endpoints.local.state import ServerState, State
+from modelway.endpoints.gateway.process import Gateway as Process
+from modelway.endpoints.gateway.process import Listener
+from modelway.endpoints.gateway.routes import Route, Routes
 
 from tests.endpoint_clients import eventually
 
 PROGRAM = Path(__file__).parents[1] / "stand_in_server.py"
+
+
+@dataclass
+class Server:
+    version: int
+    weight: int
+    port: int | None = None
+    wanted: bool = True
+
+    @property
+    def slot(self) -> int:
+        return self.version - 1
 
 
 class Gateway:
@@ -28,25 +42,42 @@ class Gateway:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.state = State(name="tiny", stable=1)
+        self.listener = Listener()
+        self.starts = 0
+        self.process = Process(folder, self.listener, started=self.count_start)
+        self.servers = [Server(version, weight=100 * (version - 1)) for version in (1, 2)]
         self.stand_ins: dict[int, subprocess.Popen[bytes]] = {}
         self.before: dict[int, dict[str, int]] = {}
-        for version in (1, 2):
-            server = ServerState(version, "image", "tiny", "/models", slot=version - 1, weight=100 * (version - 1))
-            self.state.servers.append(server)
+
+    def count_start(self) -> None:
+        self.starts += 1
+
+    @property
+    def routes(self) -> Routes:
+        routes = (
+            Route(
+                version=server.version,
+                slot=server.slot,
+                address=f"127.0.0.1:{server.port}" if server.port else None,
+                weight=server.weight,
+                wanted=server.wanted,
+            )
+            for server in self.servers
+        )
+        return Routes(all=tuple(routes), stable_version=1)
 
     def put(self, version: int, mode: str) -> None:
         """Put a stand-in behind the gateway and count from here on."""
         self.end(version)
-        server = self.state.servers[version - 1]
+        server = self.servers[version - 1]
         server.port = _free_port()
         argv = [sys.executable, str(PROGRAM), str(server.port), str(self.folder / "received"), mode]
         self.stand_ins[version] = subprocess.Popen(argv)
         eventually(lambda: _listens(server.port))
-        _gateway.ensure(self.folder, self.state, host="127.0.0.1", port=None)
-        _gateway.push(self.folder, self.state)
+        self.process.ensure(self.routes, host="127.0.0.1", port=None)
+        self.process.push(self.routes)
         (self.folder / "received").write_text("")
-        self.before = {each.version: _gateway.slot_counters(self.folder, each.slot) for each in self.state.servers}
+        self.before = {each.version: self.process.slot_counters(each.slot) for each in self.servers}
 
     def end(self, version: int) -> None:
         if stand_in := self.stand_ins.pop(version, None):
@@ -55,28 +86,28 @@ class Gateway:
 
     def received(self) -> Counter[int]:
         """How many requests each version received."""
-        ports = {server.port: server.version for server in self.state.servers}
+        ports = {server.port: server.version for server in self.servers}
         return Counter(ports[int(line)] for line in (self.folder / "received").read_text().split())
 
     def counts(self, version: int) -> PredictorMetrics:
         """What was counted since the stand-in was put there."""
-        now = _gateway.slot_counters(self.folder, self.state.servers[version - 1].slot)
+        now = self.process.slot_counters(self.servers[version - 1].slot)
         return PredictorMetrics(**{name: now[name] - self.before[version][name] for name in now}, since=0.0)
 
     def is_up(self, version: int) -> bool:
-        stats = _gateway.runtime(self.folder).stats()
-        return stats[f"slot{self.state.servers[version - 1].slot}", "main"]["status"].startswith("UP")
+        stats = self.process.runtime.stats()
+        return stats[f"slot{self.servers[version - 1].slot}", "main"]["status"].startswith("UP")
 
     def ask(self, path: str = "/v2/models/tiny/infer") -> tuple[int, int | None, bytes]:
         """Return status, version and body of the answer to a POST."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.state.port or 0, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.listener.port or 0, timeout=30)
         try:
             connection.request("POST", path, b"{}")
             answer = connection.getresponse()
             body = answer.read()
         finally:
             connection.close()
-        ports = {str(server.port): server.version for server in self.state.servers}
+        ports = {str(server.port): server.version for server in self.servers}
         return answer.status, ports.get(answer.getheader("x-port", "")), body
 
 
@@ -84,7 +115,7 @@ class Gateway:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     gateway = Gateway(tmp_path_factory.mktemp("gateway"))
     yield gateway
-    _gateway.stop(gateway.folder, gateway.state)
+    gateway.process.stop()
     for version in (1, 2):
         gateway.end(version)
 
@@ -93,18 +124,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def gateway(shared: Gateway) -> Gateway:
     """The gateway with all traffic on version 2, which answers well."""
     if 1 not in shared.stand_ins:
-        shared.state.servers[1].port = None
-        shared.state.servers[1].weight = 0
+        shared.servers[1].port = None
+        shared.servers[1].weight = 0
         shared.put(1, "ok")
-    shared.state.servers[0].weight, shared.state.servers[1].weight = 0, 100
+    shared.servers[0].weight, shared.servers[1].weight = 0, 100
     shared.put(2, "ok")
     return shared
 
 
 @pytest.mark.parametrize("weight", [0, 50, 100])
 def test_a_url_that_names_a_version_goes_to_it_whatever_the_weights(gateway: Gateway, weight: int) -> None:
-    gateway.state.servers[0].weight, gateway.state.servers[1].weight = weight, 100 - weight
-    _gateway.push(gateway.folder, gateway.state)
+    gateway.servers[0].weight, gateway.servers[1].weight = weight, 100 - weight
+    gateway.process.push(gateway.routes)
     for path in ("versions/{}/infer", "versions/{}", "versions/{}/ready"):
         for version in (1, 2):
             answers = [gateway.ask(f"/v2/models/tiny/{path.format(version)}") for _ in range(5)]
@@ -121,14 +152,14 @@ def test_a_version_that_is_not_there_is_a_404_that_counts_against_nobody(gateway
 
 
 def test_a_version_that_left_is_gone_from_its_url_at_once(gateway: Gateway) -> None:
-    gateway.state.servers[0].weight = 100
-    gateway.state.servers[1].wanted = False
+    gateway.servers[0].weight = 100
+    gateway.servers[1].wanted = False
     try:
-        _gateway.push(gateway.folder, gateway.state)
+        gateway.process.push(gateway.routes)
         assert gateway.ask("/v2/models/tiny/versions/2/infer")[0] == 404
         assert [gateway.ask()[1] for _ in range(5)] == [1] * 5
     finally:
-        gateway.state.servers[1].wanted = True
+        gateway.servers[1].wanted = True
 
 
 @pytest.mark.parametrize(
@@ -179,7 +210,7 @@ def test_a_version_that_is_down_is_named_by_its_url_in_vain(gateway: Gateway) ->
 
 def test_a_caller_who_goes_away_is_no_error(gateway: Gateway) -> None:
     gateway.put(2, "slow")
-    with socket.create_connection(("127.0.0.1", gateway.state.port or 0)) as caller:
+    with socket.create_connection(("127.0.0.1", gateway.listener.port or 0)) as caller:
         caller.sendall(b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
         eventually(lambda: gateway.received() == {2: 1})
     assert gateway.ask()[0] == 200
@@ -197,7 +228,7 @@ def test_a_server_that_is_busy_is_not_taken_for_gone(gateway: Gateway) -> None:
 
 
 def test_a_head_that_does_not_come_is_given_up(gateway: Gateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.state.port or 0)) as caller:
+    with socket.create_connection(("127.0.0.1", gateway.listener.port or 0)) as caller:
         caller.settimeout(30)
         caller.sendall(b"POST /v2/models/tiny/infer HTTP/1.1\r\n")
         assert b" 408 " in caller.recv(1000)
@@ -205,13 +236,14 @@ def test_a_head_that_does_not_come_is_given_up(gateway: Gateway) -> None:
 
 
 def test_a_gateway_of_an_older_configuration_is_replaced(gateway: Gateway) -> None:
-    before = gateway.state.gateway_pid
-    _gateway.ensure(gateway.folder, gateway.state, host="127.0.0.1", port=None)
-    assert gateway.state.gateway_pid == before
+    before, starts = gateway.listener.pid, gateway.starts
+    gateway.process.ensure(gateway.routes, host="127.0.0.1", port=None)
+    assert gateway.listener.pid == before
     path = gateway.folder / "haproxy.cfg"
     path.write_text("# Written by modelway when the gateway starts\n" + path.read_text())
-    _gateway.ensure(gateway.folder, gateway.state, host="127.0.0.1", port=None)
-    assert gateway.state.gateway_pid != before
+    gateway.process.ensure(gateway.routes, host="127.0.0.1", port=None)
+    assert gateway.listener.pid != before
+    assert gateway.starts == starts + 1
     assert gateway.ask()[0] == 200
 
 

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.kubernetes.backend import KubernetesBackend
-from modelway.backends.local.backend import MARK
 from modelway.cli import _model_spec, demo
 from modelway.cli import run as run_command
 from modelway.following.started_jobs import StartedJob, forget_started, record_started, started_jobs
@@ -18,6 +17,7 @@ from modelway.localairflow import processes as _airflow_processes
 from modelway.localairflow.processes import LocalAirflow
 from modelway.operators import job_operator
 from modelway.operators.train import TrainModelOperator
+from modelway.platforms.processes.marked import MARK
 
 from tests.job_folders import store_code
 from tests.kubernetes_in_memory import Cluster
@@ -159,7 +159,7 @@ def left_once(home, environment, but=()):
 
 
 def test_a_run_that_is_interrupted_says_what_goes_on(home, monkeypatch, capsys):
-    def prepare(airflow):
+    def prepare(airflow, **given):
         airflow.environment = {"MODELWAY_HOME": str(home)}
 
     def interrupted(*given):

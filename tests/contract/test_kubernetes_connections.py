@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from modelway.hooks.backend import DOCKER_CONN_ID, KUBERNETES_CONN_ID, backend_from_airflow
+from modelway.hooks.backend import backend_from_airflow
 
 from tests.docker_engine import require_engine
 from tests.kubernetes_cluster import require_cluster
@@ -37,7 +37,7 @@ def test_kubernetes_is_what_the_connection_names(connect, tmp_path, monkeypatch)
     config = Path(os.environ["KUBECONFIG"]).read_text()
     (tmp_path / "elsewhere").write_text(config.replace("server: https://", "server: https://127.0.0.1:9/"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "elsewhere"))
-    connect(KUBERNETES_CONN_ID, conn_type="kubernetes", extra={"kube_config": json.dumps(plain(config))})
+    connect("modelway_kubernetes", conn_type="kubernetes", extra={"kube_config": json.dumps(plain(config))})
     backend = backend_from_airflow("kubernetes", home=tmp_path)
     assert backend.version >= (1, 20)
     assert backend.api.jobs("default", "modelway.dev/try=none") == []
@@ -59,7 +59,7 @@ def test_docker_is_what_the_connection_names(connect, tmp_path, monkeypatch):
     require_engine()
     engine = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
-    connect(DOCKER_CONN_ID, conn_type="docker", host=engine)
+    connect("modelway_docker", conn_type="docker", host=engine)
     backend = backend_from_airflow("docker", home=tmp_path)
     assert backend.engine.info["NCPU"] >= 1
 

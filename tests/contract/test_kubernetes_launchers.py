@@ -7,8 +7,8 @@ import pytest
 from modelway.backends.base import Job, JobState, Options
 from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.backends.kubernetes.launchers import KINDS
+from modelway.backends.kubernetes.section import Launcher
 from modelway.platforms.kubernetes.api import Api
-from modelway.spec.places import Launcher
 
 from tests.job_folders import store_code
 from tests.kubernetes_cluster import PYTHON_IMAGE, kubectl, require_cluster

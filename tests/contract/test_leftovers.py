@@ -9,8 +9,8 @@ import textwrap
 import psutil
 import pytest
 from modelway.backends.base import Job, JobState, Options, load_backend
-from modelway.backends.local.backend import MARK
 from modelway.localairflow.leftovers import recorded_start
+from modelway.platforms.processes.marked import MARK
 
 from tests.job_folders import WAITS, pid_of, runs, store_code, wait_for
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.lineage.exporters._mlflow_names import Keys, entity_key, model_name
 from modelway.lineage.exporters.base import Destination
+from modelway.lineage.exporters.mlflow.names import Keys, entity_key, model_name
 from modelway.lineage.records.version import DatasetRecord, MetricPoint, VersionDetail
 from modelway.lineage.store import Lineage, open_lineage
 

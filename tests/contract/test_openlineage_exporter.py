@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from modelway.lineage.exporters._openlineage_event import _web_address, dataset_place
-from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination
+from modelway.lineage.exporters.openlineage.event import _web_address, dataset_place
+from modelway.lineage.exporters.run_key import run_key
 from modelway.lineage.records.version import DatasetRecord, FailureRecord, RunRecord
 from modelway.lineage.store import Lineage, open_lineage
 

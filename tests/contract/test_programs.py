@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from modelway.cli.index import COMMANDS
 from modelway.lineage.store import open_lineage
+from modelway.ports import PORTS
 
 from tests.unit.spec_samples import write_model
 
@@ -77,6 +78,19 @@ def test_reading_specs_imports_little(tmp_path: Path) -> None:
         "folders",
         "job",
         "names",
+        "backends",
+        "builders",
+        "endpoints",
+        "fields",
+        "platforms",
+        "ports",
+    }
+    # Of the ports what their members say of themselves, with their sections: no client, no backend.
+    members = {".".join(name.split(".")[3:]) for name in ours if name.split(".")[1] in PORTS}
+    assert members <= {"", "member", "section", "launchers"}
+    assert {name for name in ours if name.startswith("modelway.platforms.")} <= {
+        "modelway.platforms.kubernetes",
+        "modelway.platforms.kubernetes.patch",
     }
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG, literal, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
+from modelway.endpoints.base import EndpointSpec, read_platform
+from modelway.endpoints.local.section import LocalSection
 from modelway.errors import InvalidArgument
 from modelway.operators import base
 from modelway.operators.build_image import BuildImageOperator
@@ -184,9 +186,17 @@ MISTAKES = {
         lambda c: DeployModelOperator(task_id="d", version=c, image=c, target="kserve"),
         "not an endpoint target",
     ),
+    "platform": (
+        lambda c: DeployModelOperator(task_id="d", version=c, image=c, platform={"prot": 80}),
+        "platform.prot: unknown key. Known: host, port. Did you mean 'port'?",
+    ),
+    "platform of a builder": (
+        lambda c: BuildImageOperator(task_id="b", version=c, platform={"file": "Dockerfile"}),
+        "platform: 'oci', a builder, has no settings of its own",
+    ),
     "port": (
-        lambda c: DeployModelOperator(task_id="d", version=c, image=c, port="80"),
-        "port: expected a whole number",
+        lambda c: DeployModelOperator(task_id="d", version=c, image=c, platform={"port": "80"}),
+        "platform.port: expected a whole number",
     ),
     "alias": (
         lambda c: RegisterModelOperator(
@@ -289,12 +299,16 @@ def test_what_another_operator_returned_is_told_from_what_is_meant(dag, package,
 def test_a_number_that_a_template_gave_as_text_becomes_one(dag, package, monkeypatch):
     version = {"model": "digits", "version": 1, "archive": {}}
     operator = DeployModelOperator(
-        task_id="d", version=version, image={"digest": "d", "reference": "r"}, port="{{ p }}"
+        task_id="d", version=version, image={"digest": "d", "reference": "r"}, platform={"port": "{{ p }}"}
     )
-    operator.port = "8080"
-    monkeypatch.setattr(type(operator), "run", lambda self, context: self.port)
+    operator.platform = {"port": "8080"}
+
+    def run(self, context):
+        return read_platform(EndpointSpec(name="a", model="a", predictors=(), platform=self.platform), LocalSection)
+
+    monkeypatch.setattr(type(operator), "run", run)
     monkeypatch.setattr(base, "record_success", lambda *given: None)
-    assert operator.execute({}) == 8080
+    assert operator.execute({}).port == 8080
 
 
 def test_mapped_tasks_check_what_they_are_mapped_over_when_they_run(dag, package, monkeypatch):

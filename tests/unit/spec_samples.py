@@ -32,7 +32,7 @@ verify:
   tolerance: {absolute: 1e-5, relative: 1e-2}
   gates: {accuracy: ">= 0.9", "loss": "<1"}
 image: {builder: oci, base: scratch, repository: registry.example.com:5000/models/digits, path: /opt/models}
-endpoint: {target: local, host: 127.0.0.1, port: 8080}
+endpoint: {target: local, local: {host: 127.0.0.1, port: 8080}}
 rollout: {steps: [10, 50, 100], interval: 10s}
 """
 

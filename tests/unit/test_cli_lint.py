@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from modelway.cli import lint
-from modelway.spec.registry import known_names
+from modelway.ports import known
 from spec_samples import write_model
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ def test_problems_are_printed_as_json(models: Path, capsys: pytest.CaptureFixtur
         "column": 12,
         "where": "train.backend",
         "what": "'lokal' is not a backend",
-        "known": list(known_names("backends")),
+        "known": list(known("backends")),
         "suggestion": "local",
         "do": None,
         "severity": "error",

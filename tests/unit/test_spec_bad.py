@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from modelway.errors import InvalidSpec
+from modelway.ports import known
 from modelway.spec.load import FILE_NAME, LoadedSpecs, find_specs, load_files, load_spec, load_specs
 from modelway.spec.problems import render
-from modelway.spec.registry import known_names
 from spec_samples import GOOD_CODE, write_model
 
 BAD = Path(__file__).parents[1] / "bad"
@@ -35,7 +35,7 @@ def lint(models: Path) -> LoadedSpecs:
 def expected(case: str) -> str:
     text = (BAD / case / "expected.txt").read_text().rstrip("\n")
     for room in ROOMS:
-        text = text.replace(f"{{{room}}}", ", ".join(known_names(room)))
+        text = text.replace(f"{{{room}}}", ", ".join(known(room)))
     return text
 
 

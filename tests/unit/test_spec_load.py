@@ -5,14 +5,11 @@ from pathlib import Path
 
 import pydantic
 import pytest
-from modelway.backends.base import known_backends
-from modelway.builders.base import known_builders
-from modelway.endpoints.base import known_endpoints
 from modelway.errors import InvalidSpec
+from modelway.ports import PORTS, known
 from modelway.spec.gates import Gate
 from modelway.spec.load import load_files, load_spec, load_specs, models_folder
 from modelway.spec.model import ModelSpec, Resources
-from modelway.spec.registry import known_names
 from spec_samples import FULL, GOOD_CODE, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +22,7 @@ def test_one_line_is_a_whole_spec(tmp_path: Path) -> None:
     assert (spec.select.metric, spec.select.mode, spec.freeze.format) == ("loss", "min", "onnx")
     assert (spec.verify.tolerance.absolute, spec.verify.tolerance.relative) == (1e-4, 1e-3)
     assert (spec.image.builder, spec.image.base, spec.image.repository) == ("oci", "scratch", None)
-    assert (spec.endpoint.target, spec.endpoint.port, spec.rollout.steps) == ("local", None, (100,))
+    assert (spec.endpoint.target, spec.endpoint.local.port, spec.rollout.steps) == ("local", None, (100,))
     assert spec.folder == tmp_path / "my-model"
 
 
@@ -40,7 +37,7 @@ def test_every_key_arrives_with_its_unit(tmp_path: Path) -> None:
     assert spec.verify.gates == {"accuracy": Gate(">=", 0.9), "loss": Gate("<", 1.0)}
     assert (spec.verify.tolerance.absolute, spec.verify.tolerance.relative) == (1e-5, 1e-2)
     assert spec.image.repository == "registry.example.com:5000/models/digits"
-    assert (spec.endpoint.host, spec.endpoint.port) == ("127.0.0.1", 8080)
+    assert (spec.endpoint.local.host, spec.endpoint.local.port) == ("127.0.0.1", 8080)
     assert (spec.rollout.steps, spec.rollout.interval_seconds) == ((10, 50, 100), 10)
 
 
@@ -216,7 +213,9 @@ def test_the_models_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert models_folder() == tmp_path
 
 
-def test_the_known_names_are_those_of_the_rooms() -> None:
-    assert known_names("backends") == known_backends()
-    assert known_names("builders") == known_builders()
-    assert known_names("endpoints") == known_endpoints()
+def test_the_members_that_come_with_modelway_are_known() -> None:
+    found = {port: set(known(port)) for port in PORTS}
+    assert found["backends"] >= {"docker", "kubernetes", "local"}
+    assert found["builders"] >= {"oci"}
+    assert found["endpoints"] >= {"local"}
+    assert found["exporters"] >= {"mlflow", "openlineage"}

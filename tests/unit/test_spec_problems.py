@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from modelway.spec.problems import shown
+from modelway.fields.refusal import shown
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+from modelway import ports
+from modelway.backends.base import load_backend
 from modelway.names import is_alias, job_name
-from modelway.spec import registry as rooms
-from modelway.spec import rules
+from modelway.spec import registry, rules
 from modelway.spec.load import load_files, load_spec, load_specs
 from modelway.spec.problems import Problem
 from modelway.spec.rules import findings
@@ -87,20 +88,16 @@ def test_an_environment_can_take_storage_and_image_away(tmp_path: Path) -> None:
     assert [found.where for found in problems(tmp_path, kept)] == ["train.image"]
 
 
-@pytest.mark.parametrize("backend", rooms.known_names("backends"))
-def test_what_lint_knows_of_a_backend_is_what_the_backend_says(backend: str) -> None:
-    import importlib
-
-    module = importlib.import_module(f"modelway.backends.{backend}.backend")
-    possible = rooms.capabilities(backend)
-    assert possible == module.POSSIBLE
+@pytest.mark.parametrize("backend", ports.known("backends"))
+def test_what_lint_knows_of_a_backend_is_what_the_backend_says(backend: str, tmp_path: Path) -> None:
+    possible = registry.capabilities(backend)
     assert possible is not None
-    assert module.BACKEND.capabilities <= possible
+    assert load_backend(backend, home=tmp_path).capabilities <= possible
 
 
 def test_nothing_is_known_of_a_backend_that_is_not_there() -> None:
-    assert rooms.capabilities("../names") is None
-    assert rooms.capabilities("nowhere") is None
+    assert registry.capabilities("../names") is None
+    assert registry.capabilities("nowhere") is None
 
 
 def test_the_longest_names_fit_airflow_and_kubernetes(tmp_path: Path) -> None:

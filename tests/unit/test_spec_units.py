@@ -1,7 +1,7 @@
 import pytest
+from modelway.fields.refusal import Refusal
+from modelway.fields.units import format_duration, format_size, parse_duration, parse_size
 from modelway.spec.gates import Gate, parse_gate
-from modelway.spec.problems import Refusal
-from modelway.spec.units import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
-"""The port of the backends: what a job is, how it is asked for, followed and stopped."""
+"""The port of the backends: what a job is, how it is submitted, followed and stopped."""
 
-import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelway import names
-from modelway.artifacts.store import Artifact
 from modelway.errors import CapabilityMissing
 from modelway.failures import FailureKind, RetryRule
+from modelway.ports import Member, load
+
+if TYPE_CHECKING:
+    from modelway.artifacts.store import Artifact
 
 #: what `make images` makes
 JOB_IMAGE = "modelway-job:0.1.0"
@@ -26,7 +28,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """the backend does not answer now; the job may well go on"""
+    """the backend does not answer now; the job may well continue"""
 
     @property
     def is_terminal(self) -> bool:
@@ -46,9 +48,11 @@ class Options:
     nodes: int = field(default=1, metadata={"help": "machines that work on the job together"})
     processes_per_node: int = field(default=1, metadata={"help": "processes of each node, as torchrun counts them"})
     timeout_seconds: int | None = field(default=None, metadata={"help": "the job is stopped after this time"})
-    image: str | None = field(default=None, metadata={"help": "the image of a container; default: the house's own"})
+    image: str | None = field(
+        default=None, metadata={"help": "the image of a container; default: the default job image"}
+    )
     storage: Mapping[str, Any] | None = field(
-        default=None, metadata={"help": "where jobs keep their folders: the spec's section storage"}
+        default=None, metadata={"help": "where the jobs' folders are: the spec's section storage"}
     )
     platform: Mapping[str, Any] = field(
         default_factory=dict, metadata={"help": "what only this backend knows: the spec's section of its name"}
@@ -59,7 +63,7 @@ class Options:
 
 
 def image_of(options: Options) -> str:
-    """Return the image of a job's containers: the spec's, else ``MODELWAY_JOB_IMAGE``, else the house's own."""
+    """Return the image of a job's containers: the spec's, else ``MODELWAY_JOB_IMAGE``, else ``JOB_IMAGE``."""
     return options.image or os.environ.get("MODELWAY_JOB_IMAGE") or JOB_IMAGE
 
 
@@ -67,8 +71,8 @@ def image_of(options: Options) -> str:
 class Job:
     """One unit of work for a backend.
 
-    A job is known by ``(model, run, key)``: asked for again, it is found again. ``clear_number`` counts how often
-    the DAG run was cleared: a job that succeeded before a clear is done anew after it, one that failed goes on.
+    A job is known by ``(model, run, key)``: submitted again, it is found again. ``clear_number`` counts how often the
+    DAG run was cleared: a job that succeeded before a clear is done anew after it, one that failed continues.
     """
 
     model: str
@@ -85,8 +89,8 @@ class Job:
     command: tuple[str, ...] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    code: Artifact | None = None
-    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    code: "Artifact | None" = None
+    inputs: "Mapping[str, Artifact]" = field(default_factory=dict)
     checkpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """what is known of the inputs that are checkpoints: name → ``{id, stage, step}``"""
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -153,11 +157,11 @@ class JobStatus:
     reason: str | None = None
     """one line that says why a job failed"""
     retryable: bool = False
-    """whether another try can succeed, unless the spec says otherwise"""
+    """whether another attempt can succeed, unless the spec says otherwise"""
     failure: FailureKind | None = None
     """what made a job fail; None for a job that did not"""
     waiting: str | None = None
-    """why a job does not run yet, in the backend's own words"""
+    """why a job does not run yet, as the backend says it"""
     peak_memory_bytes: int | None = None
     seconds: float | None = None
     image_digest: str | None = None
@@ -184,7 +188,7 @@ class JobStatus:
 
 
 class Backend(Protocol):
-    """Where jobs run. Each file of this room that has no leading underscore holds one class ``BACKEND``."""
+    """Where jobs run; a member of the room makes one (see ``BackendMember``)."""
 
     capabilities: frozenset[str]
     """of: cancel, logs, gpu, gpu_type, cpu_limit, memory_limit, disk_limit, multi_node, multi_process,
@@ -222,9 +226,32 @@ class Backend(Protocol):
         """Return the jobs of a run that are not over, so that none outlives its run."""
 
 
-def known_backends() -> tuple[str, ...]:
-    """Return the backends' names: the packages of the room that have a ``backend.py``."""
-    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/backend.py")))
+@dataclass(frozen=True, kw_only=True)
+class BackendMember(Member[Backend]):
+    """What a backend says of itself; ``open(*, home, client=None)`` makes it.
+
+    ``capabilities`` is what it can give on one machine or another, see ``Backend.capabilities``. Its section stands
+    in the spec under its name.
+    """
+
+    hook: str | None = None
+    """Import path of the hook of an Airflow provider whose ``get_conn()`` is the client, for the optional connection
+    ``modelway_<name>``; None: the client is that connection's host"""
+    secret_form: str | None = None
+    """how ``env`` of its section refers to a secret, where it has one"""
+    stop_command: Callable[[Handle], str] | None = None
+    """gives the command by which a person stops a job without modelway"""
+
+
+def backend_member(name: str) -> BackendMember:
+    """Return what the backend of that name says of itself.
+
+    :raises CapabilityMissing: there is no such backend
+    """
+    member = load("backends", name)
+    if not isinstance(member, BackendMember):
+        raise CapabilityMissing(f"'{name}' is not described as a backend", do="Let its MEMBER be a BackendMember")
+    return member
 
 
 def load_backend(name: str, *, home: Path, client: Any = None) -> Backend:
@@ -234,8 +261,4 @@ def load_backend(name: str, *, home: Path, client: Any = None) -> Backend:
     :param client: the client of the backend's SDK, where the caller has one; else the backend finds its own
     :raises CapabilityMissing: there is no such backend
     """
-    if name not in known_backends():
-        raise CapabilityMissing(f"'{name}' is not a backend", known=known_backends(), given=name)
-    given = {} if client is None else {"client": client}
-    backend: Backend = importlib.import_module(f"modelway.backends.{name}.backend").BACKEND(home=home, **given)
-    return backend
+    return backend_member(name).open(home=home, client=client)

@@ -1,1 +1,1 @@
-"""How a model's image is made: one file per builder, its name is the YAML value."""
+"""How a model's image is made: one package per builder, its name is the YAML value."""

@@ -1,12 +1,11 @@
 """The port of image builders: what goes in, what comes out, and how a builder is found by its name."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from modelway.errors import CapabilityMissing
+from modelway.ports import Member, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +49,8 @@ class BuildOptions:
     password: str | None = field(default=None, repr=False)
     insecure: bool = False
     """Speak HTTP with a registry on another machine."""
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    """What only this builder knows: the spec's section ``image.<builder>``, as plain data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class BuiltImage:
 
 
 class Builder(Protocol):
-    """What a file of this room offers: one function, which can be called again at any time with the same result."""
+    """Makes images; it can be called again at any time with the same result."""
 
     def build(self, *, layers: Sequence[Layer], base: str, options: BuildOptions) -> BuiltImage:
         """Make the image of ``base`` with ``layers`` on top and return it.
@@ -81,9 +82,9 @@ class Builder(Protocol):
         """
 
 
-def known_builders() -> tuple[str, ...]:
-    """Return the names of the builders, sorted, without importing them."""
-    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/builder.py")))
+@dataclass(frozen=True, kw_only=True)
+class BuilderMember(Member[Builder]):
+    """What a builder says of itself; ``open()`` makes it. Its section stands in the spec as ``image.<name>``."""
 
 
 def load_builder(name: str) -> Builder:
@@ -91,6 +92,4 @@ def load_builder(name: str) -> Builder:
 
     :raises CapabilityMissing: there is none
     """
-    if name not in known_builders():
-        raise CapabilityMissing(f"'{name}' is not a builder", known=known_builders(), given=name)
-    return cast(Builder, importlib.import_module(f"modelway.builders.{name}.builder"))
+    return cast(Builder, load("builders", name).open())

@@ -3,19 +3,33 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from modelway.backends.base import Job, Options
+from modelway.backends.base import Backend, Job, Options
 from modelway.errors import ModelwayError, SubmitFailed
+from modelway.ports import load
 
 if TYPE_CHECKING:
-    from modelway.backends.kubernetes.request import KubernetesRequest
     from modelway.spec.model import Evaluation, ModelSpec, Stage
 
-#: a server that is not asked is taken for this one
+BACKEND = "kubernetes"
+#: the version that is assumed where no server answers
 COMMON_VERSION = (1, 30)
-#: a run's id and a checkpoint's, where only a run would tell
+#: a run's id and a checkpoint's, where only a run would say
 RUN, CHECKPOINT = "manual__example", "train-000001"
+
+
+class _Printable(Protocol):
+    """A request that can be printed as the objects that would be created."""
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Return them, the one that owns the others first."""
+
+
+class _Cluster(Backend, Protocol):
+    """A backend whose server has a version."""
+
+    version: tuple[int, int]
 
 
 class InvalidVersion(ModelwayError):
@@ -37,17 +51,17 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
     """Return the objects of all jobs of a model's run on Kubernetes, as YAML documents.
 
     :param run: the run's id, which gives the jobs their names
-    :param server: the server's version; None: the cluster is asked
+    :param server: the server's version; None: that of the cluster
     :raises CapabilityMissing: the spec asks for what the backend cannot give
     """
     from modelway.spec.document.write import write_document
 
-    version, asked = _version(server)
-    lines = [f"# for Kubernetes {version[0]}.{version[1]}{asked}"]
+    version, source = _version(server)
+    lines = [f"# for Kubernetes {version[0]}.{version[1]}{source}"]
     if run is None:
         lines.append(f"# the run's id is {RUN}: it gives the names; --run takes another")
-    for told, request in _requests(spec, f"{spec.model}/{run or RUN}", version):
-        lines.append(f"# {told}")
+    for stage, request in _requests(spec, f"{spec.model}/{run or RUN}", version):
+        lines.append(f"# {stage}")
         lines += [f"---\n{write_document(manifest).rstrip()}" for manifest in request.manifests()]
     return "\n".join(lines) + "\n"
 
@@ -55,24 +69,25 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
 def _version(server: str | None) -> tuple[tuple[int, int], str]:
     if server is not None:
         return read_version(server), ""
-    from modelway.backends.kubernetes.backend import KubernetesBackend
-
     try:
-        return KubernetesBackend(home=Path()).version, ", which answers"
+        return _cluster().version, ", which answers"
     except SubmitFailed:
         return COMMON_VERSION, ": no cluster answers; --server takes another version"
 
 
-def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator[tuple[str, "KubernetesRequest"]]:
-    from modelway.backends.kubernetes.backend import KubernetesBackend
+def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator[tuple[str, _Printable]]:
     from modelway.spec.options import options_of
 
-    backend = KubernetesBackend(home=Path(), version=version)
-    for told, key, action, timed in _tasks(spec):
-        options = Options(**options_of(spec, dataclasses.replace(timed, backend="kubernetes")))
+    backend = _cluster(version=version)
+    for name, key, action, stage in _tasks(spec):
+        options = Options(**options_of(spec, dataclasses.replace(stage, backend=BACKEND)))
         seed = 0 if action == "verify" else spec.train.seed
-        job = Job(model=spec.model, run=run, key=key, stage=told, action=action, seed=seed)
-        yield told, backend.build_request(job, options)
+        job = Job(model=spec.model, run=run, key=key, stage=name, action=action, seed=seed)
+        yield name, backend.build_request(job, options)
+
+
+def _cluster(**settings: Any) -> _Cluster:
+    return cast(_Cluster, load("backends", BACKEND).open(home=Path(), **settings))
 
 
 def _tasks(spec: "ModelSpec") -> Iterator[tuple[str, str, str, "Stage | Evaluation"]]:

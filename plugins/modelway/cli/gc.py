@@ -64,8 +64,8 @@ def collect_garbage(args: argparse.Namespace) -> int:
 
 
 def _age(text: str) -> timedelta:
-    from modelway.spec.problems import Refusal
-    from modelway.spec.units import parse_duration
+    from modelway.fields.refusal import Refusal
+    from modelway.fields.units import parse_duration
 
     try:
         return timedelta(seconds=parse_duration(text))

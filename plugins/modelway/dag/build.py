@@ -31,6 +31,7 @@ from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder,
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
+from modelway.spec.sections import EndpointSection, ImageSection
 
 _log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: what moves it goes one at a time
@@ -217,20 +218,18 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             builder=spec.image.builder,
             tag=spec.image.tag,
             doc_md="Puts the version's model on its base image",
-            **_ALONE,
+            **_with_platform(spec.image),
         ).output
         deployment = DeployModelOperator(
             task_id="deploy",
             version=version,
             image=image,
             target=spec.endpoint.target,
-            host=spec.endpoint.host,
-            port=spec.endpoint.port,
             path=spec.image.path,
             tolerance=_tolerance(spec),
             allow_signature_change=spec.rollout.allow_signature_change,
             doc_md="Starts a predictor of the version, without traffic",
-            **_ALONE,
+            **_with_platform(spec.endpoint),
         ).output
         PromoteModelOperator(
             task_id="promote",
@@ -252,3 +251,8 @@ def _job(spec: ModelSpec, timed: Stage | Evaluation) -> dict[str, Any]:
     """Return where a task's job runs and what it may use."""
     pool = {} if spec.pool is None else {"pool": spec.pool}
     return {"backend": timed.backend, "options": literal(options_of(spec, timed)), **pool}
+
+
+def _with_platform(section: EndpointSection | ImageSection) -> dict[str, Any]:
+    """Return the task's settings with what only the chosen target or builder knows, which is no template."""
+    return {**_ALONE, "platform": literal(section.platform())}

@@ -8,9 +8,9 @@ from urllib.parse import quote, urlsplit
 
 from airflow.sdk.configuration import conf
 
+from modelway.fields.units import format_duration, format_size
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.sections import ScheduleSection
-from modelway.spec.units import format_duration, format_size
 
 #: what has a meaning in Markdown or HTML: anywhere, and at the beginning of a paragraph
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#!$])")
@@ -125,7 +125,8 @@ def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
         yield "Same inputs as before", "takes the version that they gave"
     steps = " → ".join(f"{step} %" for step in spec.rollout.steps)
     yield "Traffic", f"{steps}, {format_duration(spec.rollout.interval_seconds)} each, then {code(spec.rollout.alias)}"
-    yield "Served by", f"{code(spec.endpoint.target)} on {code(spec.endpoint.host)}"
+    platform = (f"{key} {code(value)}" for key, value in spec.endpoint.platform().items() if value is not None)
+    yield "Served by", ", ".join((code(spec.endpoint.target), *platform))
     yield "Tries", f"{spec.retries + 1}, {format_duration(spec.retry_delay_seconds)} apart"
     if spec.deadline_seconds is not None:
         yield "Deadline", format_duration(spec.deadline_seconds)

@@ -10,12 +10,12 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
-from modelway.spec.allowed import check_notifier, is_usable
+from modelway.fields.allowed import check_notifier, is_usable
+from modelway.fields.refusal import Refusal, shown
+from modelway.fields.units import format_duration
 from modelway.spec.model import ModelSpec
-from modelway.spec.problems import Refusal, shown
 from modelway.spec.rules import Finding
 from modelway.spec.sections import NotificationsSection, NotifierSection
-from modelway.spec.units import format_duration
 
 _log = logging.getLogger(__name__)
 #: the line's name in a notifier's templates

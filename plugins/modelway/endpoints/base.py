@@ -1,19 +1,22 @@
 """The port of an endpoint: some versions of one model behind one URL, each with a share of the requests.
 
-A file of this room is an endpoint, its name is the YAML value; files that start with ``_`` are parts of one.
-An endpoint's file has a function ``open_endpoint(*, root, username, password, **options) -> Endpoint``.
+A member of the room serves on one target, its name is the YAML value ``endpoint.target`` (see ``EndpointMember``).
 """
 
-import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from modelway.errors import CapabilityMissing, InvalidSpec, UnknownVersion
+from modelway.errors import InvalidSpec, UnknownVersion
 from modelway.names import NAME_PATTERN
+from modelway.ports import Member, load
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+S = TypeVar("S", bound="BaseModel")
 #: shares are counted in this many buckets, so a weight is exact to 0.01 %
 BUCKETS = 10_000
 #: versions behind one endpoint at a time
@@ -29,6 +32,8 @@ class Predictor:
     image: str
     #: share of the requests, in proportion to the sum of all weights
     weight: int
+    #: folder of the model in the image
+    model_path: str = "/models"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +46,8 @@ class EndpointSpec:
     predictors: tuple[Predictor, ...]
     #: version that answers when another one cannot, and whose share keeps its users while others grow
     stable: int | None = None
-    host: str = "127.0.0.1"
-    #: None takes a free port and keeps it
-    port: int | None = None
-    #: folder of the model in the image
-    model_path: str = "/models"
+    #: what only the target knows: the spec's section ``endpoint.<target>``, as plain data
+    platform: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class PredictorStatus:
     ready: bool
     #: where this version alone answers
     url: str
+    model_path: str = "/models"
     #: how often its server ended by itself and was started again
     restarts: int = 0
     #: why its server is not started again, or what its last start failed with
@@ -76,12 +79,28 @@ class EndpointStatus:
     #: version that answers when another one cannot
     stable: int | None
     ready: bool
+    #: the section of the target, as the spec gave it
+    platform: Mapping[str, Any] = field(default_factory=dict)
     #: whether the gateway answers
     gateway_ready: bool = False
     #: whether somebody stopped it
     stopped: bool = False
     #: why the gateway is not started again, or what its last start failed with
     problem: str = ""
+
+    def spec(self) -> EndpointSpec:
+        """Return the spec by which the endpoint is as it is, from which a changed one is made."""
+        predictors = (
+            Predictor(version=each.version, image=each.image, weight=each.weight, model_path=each.model_path)
+            for each in self.predictors
+        )
+        return EndpointSpec(
+            name=self.name,
+            model=self.model,
+            predictors=tuple(predictors),
+            stable=self.stable,
+            platform=self.platform,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +135,7 @@ class Endpoint(Protocol):
         """Make the endpoint what ``spec`` says, whatever state it is in; can be run again after a crash at any point.
 
         :raises InvalidSpec: for a spec that cannot be (see :func:`check_spec`)
-        :raises PortTaken: when another program holds the port that the spec names
+        :raises PortTaken: when another program has the port that the spec names
         :raises NotWritable: when its folder cannot be written
         :raises EndpointNotReady: when a version or the gateway does not become ready in time; the old split stays
         :raises ImageInvalid: when an image is damaged or a version's model cannot be loaded; the old split stays
@@ -171,32 +190,33 @@ class Endpoint(Protocol):
         ...
 
 
-def known_endpoints() -> tuple[str, ...]:
-    """Return the names of the endpoints of this room."""
-    return tuple(sorted(file.parent.name for file in Path(__file__).parent.glob("*/endpoint.py")))
+@dataclass(frozen=True, kw_only=True)
+class EndpointMember(Member[Endpoint]):
+    """What an endpoint target says of itself; ``open(*, root, username, password)`` makes it.
+
+    ``capabilities`` are of: weights, sticky (a user stays with a version), mirror. Its section stands in the spec as
+    ``endpoint.<name>``, and comes as ``EndpointSpec.platform``.
+    """
 
 
 def load_endpoint(
     name: str, *, root: Path, username: str | None = None, password: str | None = None, **options: Any
 ) -> Endpoint:
-    """Return the endpoint called ``name``.
+    """Return the endpoints of a target.
 
     :param root: folder that it may keep files in
     :param username: login of the registry that images are pulled from
     :param password: and its password
-    :param options: settings of that endpoint alone
-    :raises CapabilityMissing: when there is none of this name
+    :param options: settings of that target alone
+    :raises CapabilityMissing: there is no such target
     """
-    if name not in known_endpoints():
-        raise CapabilityMissing(f"'{name}' is not an endpoint", known=known_endpoints(), given=name)
-    module = importlib.import_module(f"modelway.endpoints.{name}.endpoint")
-    return cast(Endpoint, module.open_endpoint(root=root, username=username, password=password, **options))
+    return cast(Endpoint, load("endpoints", name).open(root=root, username=username, password=password, **options))
 
 
 def check_spec(spec: EndpointSpec) -> None:
     """Refuse a spec that no endpoint can have.
 
-    :raises InvalidSpec: for names, number of versions, a version twice, an unknown stable version, weights, port
+    :raises InvalidSpec: for names, number of versions, a version twice, an unknown stable version, weights
     """
     where = f"endpoint {spec.name}"
     for name in (spec.name, spec.model):
@@ -209,9 +229,27 @@ def check_spec(spec: EndpointSpec) -> None:
         raise InvalidSpec(f"a version is listed twice: {versions}", where=where)
     if spec.stable is not None and spec.stable not in versions:
         raise InvalidSpec(f"the stable version {spec.stable} is not a predictor", where=where, known=map(str, versions))
-    if spec.port is not None and not 1 <= spec.port <= 65535:
-        raise InvalidSpec(f"port {spec.port} is not a port", where=where, do="Give 1 to 65535, or none for a free one")
     check_weights({predictor.version: predictor.weight for predictor in spec.predictors}, versions, where=where)
+
+
+def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
+    """Return what the spec says for the target alone, as the target's section.
+
+    :raises InvalidSpec: the section has no such key, or the value cannot be
+    """
+    from pydantic import ValidationError
+
+    try:
+        # What a template gave is text.
+        return section.model_validate(dict(spec.platform), strict=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        known = sorted(section.model_fields) if first["type"] == "extra_forbidden" else None
+        why = "unknown key" if known else str(first.get("ctx", {}).get("error", first["msg"]))
+        raise InvalidSpec(
+            f"{key}: {why}", where=f"endpoint {spec.name}", known=known, given=key if known else None
+        ) from error
 
 
 def check_weights(weights: Mapping[int, int], versions: list[int], *, where: str) -> None:

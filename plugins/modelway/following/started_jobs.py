@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from modelway.backends.base import Handle
-from modelway.backends.local.backend import MARK
 from modelway.following.note_files import write_note
+from modelway.platforms.processes.marked import MARK
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from typing import Any
 from modelway.errors import LineageUnavailable
 from modelway.hooks.fields import database_url, destination, fields_from_airflow
 from modelway.hooks.settings import LINEAGE_CONN_ID, Settings, exporter_of_environment, load_settings, make_private
-from modelway.lineage.exporters.base import Destination, known_exporters
+from modelway.lineage.exporters.base import Destination
+from modelway.ports import known
 
 REGISTRY_CONN_ID = "modelway_registry"
 #: connections that this process knows not to be there
@@ -94,7 +95,7 @@ def _is_absent_on_server(conn_id: str) -> bool:
 
 def exporters_from_airflow() -> tuple[Destination, ...]:
     """Return where the lineage is exported to: by the environment, else by the connection of each exporter."""
-    found = (exporter_of_environment(name) or _exporter_of_connection(name) for name in known_exporters())
+    found = (exporter_of_environment(name) or _exporter_of_connection(name) for name in known("exporters"))
     return tuple(each for each in found if each is not None)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from modelway.errors import ModelwayError, NotWritable
 from modelway.folders import home_folder
 from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment
-from modelway.lineage.exporters.base import Destination, known_exporters
+from modelway.lineage.exporters.base import Destination
+from modelway.ports import known
 
 LINEAGE_CONN_ID = "modelway_lineage"
 
@@ -95,7 +96,7 @@ def load_exporters() -> tuple[Destination, ...]:
     ``MODELWAY_MLFLOW_URL`` and ``MODELWAY_OPENLINEAGE_URL``, or the connections ``modelway_mlflow`` and
     ``modelway_openlineage`` as ``AIRFLOW_CONN_…``.
     """
-    found = (exporter_of_environment(name) for name in known_exporters())
+    found = (exporter_of_environment(name) for name in known("exporters"))
     return tuple(each for each in found if each is not None)
 
 

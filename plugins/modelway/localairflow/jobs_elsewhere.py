@@ -12,8 +12,7 @@ import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from modelway.backends.base import Backend, Handle
-from modelway.backends.kubernetes.launchers import KINDS
+from modelway.backends.base import Backend, Handle, backend_member
 from modelway.following.started_jobs import StartedJob, forget_started, started_jobs
 
 #: what does not answer for so long is left, and named
@@ -82,11 +81,8 @@ def _parsed(line: bytes) -> dict[str, object]:
 
 def _by_hand(handle: Handle) -> str:
     """Return the command that stops a job without us."""
-    if handle.backend != "kubernetes":
-        return f"docker stop {handle.name}"
-    namespace, launcher, _ = (handle.mark or "default/job/").split("/")
-    kind = KINDS[launcher][2].lower() if launcher in KINDS else "job"
-    return f"kubectl delete {kind} -n {namespace} -l modelway.dev/try={handle.name}"
+    command = backend_member(handle.backend).stop_command
+    return command(handle) if command else f"the tools of {handle.backend}"
 
 
 def stop_all(home: Path, names: Collection[str]) -> None:

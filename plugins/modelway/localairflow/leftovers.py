@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 
 from modelway.backends.base import Handle, load_backend
-from modelway.backends.local.backend import MARK, SUPERVISOR
+from modelway.backends.local.backend import SUPERVISOR
 from modelway.localairflow.processes import STOP_SECONDS
+from modelway.platforms.processes.marked import MARK
 
 RECORD = "started.json"
 

@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from modelway.fields.refusal import Refusal, shown
+from modelway.fields.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
+from modelway.fields.values import ImagePath
 from modelway.operators._checks import (
     Check,
     Checks,
@@ -19,13 +22,11 @@ from modelway.operators._checks import (
     returned,
     typed,
 )
-from modelway.spec.fields import Backend, BaseImage, Builder, Command, Host, ImagePath, Name, Repository, Steps, Target
+from modelway.spec.fields import Backend, BaseImage, Builder, Command, Name, Repository, Steps, Target
 from modelway.spec.gates import gate_of, parse_gate
 from modelway.spec.places import GpuType, RetryRules
-from modelway.spec.problems import Refusal, shown
 from modelway.spec.references import Alias, Metric, Tag, VersionReference
 from modelway.spec.sections import PerJob
-from modelway.spec.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
 
 _COUNT = Annotated[int, Field(ge=1, le=1024)]
 _NOT_NEGATIVE = Annotated[float, Field(ge=0)]
@@ -130,8 +131,7 @@ COMMAND = optional(typed(Command))
 BACKEND = typed(Backend)
 BUILDER = typed(Builder)
 TARGET = typed(Target)
-HOST = typed(Host)
-PORT = optional(typed(Annotated[int, Field(ge=1, le=65535)]))
+PLATFORM = optional(mapping)
 FLAG = typed(bool)
 IMAGE_PATH = typed(ImagePath)
 BASE_IMAGE = typed(BaseImage)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from modelway.spec.problems import Refusal, shown
+from modelway.fields.refusal import Refusal, shown
 
 #: takes a value and whether it is final; returns it as it is to be used, or refuses it
 Check = Callable[[Any, bool], Any]

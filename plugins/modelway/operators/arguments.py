@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import literal
+from pydantic import ValidationError
 
 import modelway
+from modelway import ports
 from modelway.errors import InvalidArgument
+from modelway.fields.refusal import Refusal
 from modelway.operators._checks import Checks
-from modelway.spec.problems import Refusal, display, dotted
+from modelway.spec.problems import display, dotted, problem_of
 
 _LITERAL = type(literal(None))
 _TEMPLATE = ("{{", "{%", "{#")
@@ -120,6 +123,32 @@ def same_source(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def platform_refusals(port: str, *, name: str, value: object) -> Iterator[tuple[str, Refusal]]:
+    """Refuse what the section of a port's member cannot hold, as far as member and ``platform`` are known."""
+    given = _known(value)
+    if not isinstance(given, Mapping) or not is_known(name) or name not in ports.known(port):
+        return
+    member = ports.load(port, name)
+    if member.section is None:
+        if given:
+            yield "platform", Refusal(f"'{name}', {ports.PORTS[port]}, has no settings of its own", do="Remove it")
+        return
+    from modelway.spec.check import refusal_of
+
+    section = member.section()
+    try:
+        section.model_validate(given)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            # What a template gives is missing until the task runs.
+            if detail["type"] == "extra_forbidden":
+                key = str(detail["loc"][-1])
+                at, known = tuple(map(str, detail["loc"])), sorted(section.model_fields)
+                yield "platform", Refusal("unknown key", at=at, known=known, given=key)
+            elif detail["type"] != "missing":
+                yield "platform", refusal_of(detail)
+
+
 def unused_params(operator: Any) -> list[tuple[str, Refusal]]:
     """Refuse ``params``, which are Airflow's, where ``job_params`` must be meant: nothing of the operator uses them."""
     dag = operator.get_dag()
@@ -160,7 +189,7 @@ def _refuse_all(operator: Any, refused: Iterable[tuple[str, Refusal]], *, place:
     dag = operator.dag if isinstance(operator, _Partial) else operator.get_dag()
     task = f"{kind} {f'{dag.dag_id}.' if dag else ''}{operator.task_id}"
     begin = f"{_author_place()}  {task}" if place else task
-    problems = [refusal.problem(file=Path(), where=dotted((name, *refusal.at))) for name, refusal in refused]
+    problems = [problem_of(refusal, file=Path(), where=dotted((name, *refusal.at))) for name, refusal in refused]
     raise InvalidArgument("\n".join(f"{begin}: {problem.message}" for problem in problems)) from None
 
 

@@ -11,13 +11,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import ModelwayError, disk_full
+from modelway.fields.refusal import Refusal
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.operators._account import record_failure, record_success
 from modelway.operators._checks import Checks
 from modelway.operators._partial import CheckedPartial
 from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
-from modelway.spec.problems import Refusal
 
 
 class ModelwayOperator(BaseOperator):

@@ -1,7 +1,7 @@
 """Build the image of a model version."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,8 +10,10 @@ from airflow.sdk import Context
 from modelway.artifacts.archive import Manifest, unpack_archive
 from modelway.artifacts.store import Artifact
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.fields.refusal import Refusal
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators.arguments import platform_refusals
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import actor
 
@@ -28,11 +30,12 @@ class BuildImageOperator(ModelwayOperator):
     :param path: the model's folder in the image
     :param builder: how the image is built
     :param tag: the image's tag; ``{version}`` stands for the version's number
+    :param platform: what only the builder knows, as the spec's section ``image.<builder>`` has it
 
     Returns ``{model, version, digest, reference, tag, size}``.
     """
 
-    template_fields: Sequence[str] = ("version", "base", "repository", "path", "builder", "tag")
+    template_fields: Sequence[str] = ("version", "base", "repository", "path", "builder", "tag", "platform")
     accepts: ClassVar[Checks] = {
         "version": checks.VERSION,
         "base": checks.BASE_IMAGE,
@@ -40,6 +43,7 @@ class BuildImageOperator(ModelwayOperator):
         "path": checks.IMAGE_PATH,
         "builder": checks.BUILDER,
         "tag": checks.TAG,
+        "platform": checks.PLATFORM,
     }
 
     def __init__(
@@ -51,6 +55,7 @@ class BuildImageOperator(ModelwayOperator):
         path: str = "/models",
         builder: str = "oci",
         tag: str = "v{version}",
+        platform: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,7 +65,12 @@ class BuildImageOperator(ModelwayOperator):
         self.path = path
         self.builder = builder
         self.tag = tag
+        self.platform = platform
         self.check_arguments()
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return what the builder's section cannot hold."""
+        return platform_refusals("builders", name=self.builder, value=self.platform)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Build, push when asked to, and record the image."""
@@ -79,6 +89,7 @@ class BuildImageOperator(ModelwayOperator):
             },
             username=settings.registry_login,
             password=settings.registry_password,
+            platform=self.platform or {},
         )
         with tempfile.TemporaryDirectory() as scratch:
             archive = self.artifacts.fetch(

@@ -1,7 +1,7 @@
 """Deploy a model version beside the one that serves."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +12,13 @@ from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.store import Artifact
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
+from modelway.fields.refusal import Refusal
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators.arguments import platform_refusals
 from modelway.operators.base import ModelwayOperator, refuse_held
 from modelway.operators.context import actor, run_key
 from modelway.runs.predictor import breaking_changes, golden_difference, harmless_changes, read_signature
@@ -35,25 +37,23 @@ class DeployModelOperator(ModelwayOperator):
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param image: what BuildImageOperator returned
     :param target: where versions serve
-    :param host: address to listen on
-    :param port: port to listen on; None takes a free one and keeps it
+    :param platform: what only the target knows, as the spec's section ``endpoint.<target>`` has it
     :param path: the model's folder in the image
     :param tolerance: ``{"absolute": …, "relative": …}`` between the predictor's answers and the checkpoint's
     :param allow_signature_change: whether the version may have other inputs or outputs than the one that serves
 
-    Returns ``{endpoint, target, url, host, port, path, version, weights}``.
+    Returns ``{endpoint, target, url, version, weights}``.
     """
 
     template_fields: Sequence[str] = (
-        *("version", "image", "target", "host", "port", "path", "tolerance"),
+        *("version", "image", "target", "platform", "path", "tolerance"),
         "allow_signature_change",
     )
     accepts: ClassVar[Checks] = {
         "version": checks.VERSION,
         "image": checks.IMAGE,
         "target": checks.TARGET,
-        "host": checks.HOST,
-        "port": checks.PORT,
+        "platform": checks.PLATFORM,
         "path": checks.IMAGE_PATH,
         "tolerance": checks.TOLERANCE,
         "allow_signature_change": checks.FLAG,
@@ -65,8 +65,7 @@ class DeployModelOperator(ModelwayOperator):
         version: Any,
         image: Any,
         target: str = "local",
-        host: str = "127.0.0.1",
-        port: int | None = None,
+        platform: Mapping[str, Any] | None = None,
         path: str = "/models",
         tolerance: Mapping[str, float] | None = None,
         allow_signature_change: bool = False,
@@ -76,12 +75,15 @@ class DeployModelOperator(ModelwayOperator):
         self.version = version
         self.image = image
         self.target = target
-        self.host = host
-        self.port = port
+        self.platform = platform
         self.path = path
         self.tolerance = tolerance
         self.allow_signature_change = allow_signature_change
         self.check_arguments()
+
+    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
+        """Return what the target's section cannot hold."""
+        return platform_refusals("endpoints", name=self.target, value=self.platform)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Bring the version up and check its answers."""
@@ -135,20 +137,18 @@ class DeployModelOperator(ModelwayOperator):
     def _spec(self, current: EndpointStatus | None, stable: int | None) -> EndpointSpec:
         """Return the endpoint with this version beside the stable one; a canary left by another run goes."""
         model, number = self.version["model"], int(self.version["version"])
-        before = {predictor.version: predictor for predictor in current.predictors} if current else {}
+        before = {predictor.version: predictor for predictor in current.spec().predictors} if current else {}
         weight = before[number].weight if number in before else 0
-        mine = Predictor(version=number, image=self.image["reference"], weight=weight)
+        mine = Predictor(version=number, image=self.image["reference"], weight=weight, model_path=self.path)
         predictors: tuple[Predictor, ...] = (replace(mine, weight=100),)
         if stable in before:
-            predictors = (Predictor(version=stable, image=before[stable].image, weight=100 - weight), mine)
+            predictors = (replace(before[stable], weight=100 - weight), mine)
         return EndpointSpec(
             name=model,
             model=model,
             predictors=predictors,
             stable=predictors[0].version,
-            host=self.host,
-            port=self.port,
-            model_path=self.path,
+            platform=self.platform or {},
         )
 
     def _compare_signatures(self, status: EndpointStatus, stable: int) -> None:
@@ -209,9 +209,6 @@ class DeployModelOperator(ModelwayOperator):
             "endpoint": self.version["model"],
             "target": self.target,
             "url": status.url if status else None,
-            "host": self.host,
-            "port": self.port,
-            "path": self.path,
             "version": int(self.version["version"]),
             "weights": {str(version): weight for version, weight in weights_of(status).items()},
         }

@@ -11,6 +11,7 @@ from modelway import names
 from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
+from modelway.fields.refusal import Refusal
 from modelway.hooks.backend import backend_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
@@ -23,7 +24,6 @@ from modelway.operators.base import code_of, plan_of
 from modelway.operators.context import clear_number, job_key, run_key
 from modelway.operators.job_operator import JobOperator, checkpoint_inputs, planned_inputs
 from modelway.runs.reported import cost_of, store_events
-from modelway.spec.problems import Refusal
 
 #: they end a whole job for what one evaluation does: the next try has the others first
 _OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)

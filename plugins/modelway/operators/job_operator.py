@@ -15,6 +15,7 @@ from modelway.artifacts.store import Artifact
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
 from modelway.errors import ModelwayError, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.fields.units import format_size
 from modelway.following.claim import Claim
 from modelway.following.deferral import DeferredJob, forget, note
 from modelway.following.follower import Follower
@@ -30,7 +31,6 @@ from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator, failures_told, plan_of
 from modelway.operators.context import run_key
 from modelway.runs.failure import failure_of, job_error, last_lines, submit_error
-from modelway.spec.units import format_size
 
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
 PATIENCE_SECONDS = 15.0

@@ -10,12 +10,13 @@ from airflow.sdk import Context
 from modelway.artifacts.code_package import package_files, write_code_package
 from modelway.artifacts.commits import git_commit
 from modelway.errors import InvalidModelCode
+from modelway.fields.refusal import Refusal, shown
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import is_known
 from modelway.operators.base import ModelwayOperator
 from modelway.spec.load import FILE_NAME, models_beside, models_folder
-from modelway.spec.problems import Refusal, display, shown
+from modelway.spec.problems import display
 
 
 class PackageCodeOperator(ModelwayOperator):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor
+from modelway.endpoints.base import EndpointStatus
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
@@ -209,18 +209,11 @@ class PromoteModelOperator(ModelwayOperator):
         """Move the alias, stop the version before, and close the rollout."""
         model, number = self.version["model"], rollout.version
         status = self._status(settings)
-        only = next(predictor for predictor in status.predictors if predictor.version == number)
+        spec = status.spec()
+        only = next(predictor for predictor in spec.predictors if predictor.version == number)
         store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
         status = open_endpoint(self.deployment["target"], settings).apply(
-            EndpointSpec(
-                name=status.name,
-                model=model,
-                predictors=(Predictor(version=number, image=only.image, weight=100),),
-                stable=number,
-                host=self.deployment["host"],
-                port=self.deployment["port"],
-                model_path=self.deployment["path"],
-            )
+            replace(spec, predictors=(replace(only, weight=100),), stable=number)
         )
         self._record_weights(context, store, status)
         rollout = replace(rollout, state="done")

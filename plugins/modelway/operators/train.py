@@ -10,6 +10,7 @@ from airflow.sdk.configuration import conf
 
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
+from modelway.fields.refusal import Refusal, shown
 from modelway.job.checkpoints import open_recorded
 from modelway.job.contract import damage, recorded_checkpoints
 from modelway.operators import _argument_checks as checks
@@ -21,7 +22,6 @@ from modelway.operators.job_operator import JobOperator, checkpoint_inputs, plan
 from modelway.runs.batches import evenly
 from modelway.runs.mapped import map_item
 from modelway.runs.reported import cost_of, gpus, store_events
-from modelway.spec.problems import Refusal, shown
 
 
 class TrainModelOperator(JobOperator):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from modelway.backends.base import Backend, Handle, JobState, JobStatus, Options
 from modelway.errors import JobFailed, JobLost, ModelwayError, SubmitFailed
 from modelway.failures import Failure, FailureKind, RetryRule, rule_for
-from modelway.spec.units import format_size
+from modelway.fields.units import format_size
 
 #: how many of a failed job's last lines its error repeats
 LAST_LINES = 20

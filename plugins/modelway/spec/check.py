@@ -10,12 +10,13 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from modelway.fields.refusal import KeyPath, Refusal, shown
 from modelway.names import NAME_PATTERN, nearest
 from modelway.spec.code import code_problems
 from modelway.spec.document.read import Node
 from modelway.spec.layers import ENVIRONMENTS, EXTENDS
 from modelway.spec.model import ModelSpec
-from modelway.spec.problems import KeyPath, Problem, Refusal, dotted, shown
+from modelway.spec.problems import Problem, dotted, problem_of
 from modelway.spec.rules import Rule, findings
 from modelway.spec.secrets import plain_secrets
 from modelway.spec.sections import NAME_REPEATED, repeated
@@ -83,7 +84,7 @@ def check_spec(
 def _at(root: Node, path: KeyPath, refusal: Refusal, *, of_key: bool = False) -> Problem:
     """Return the refusal of a value as a problem of the file that the value stands in."""
     place = root.place(path, of_key=of_key)
-    return refusal.problem(file=place.file, where=dotted(path), place=(place.line, place.column))
+    return problem_of(refusal, file=place.file, where=dotted(path), place=(place.line, place.column))
 
 
 def _repeated_stage(data: Mapping[str, Any], root: Node, problems: Sequence[Problem]) -> list[Problem]:

@@ -10,10 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from modelway.fields.refusal import Refusal, shown
 from modelway.spec.files import read_bytes
 from modelway.spec.frameworks import framework_problem, imported_packages
 from modelway.spec.model import default_code
-from modelway.spec.problems import Problem, Refusal, shown
+from modelway.spec.problems import Problem, problem_of
 
 #: what modelway calls, by function
 PARAMETERS = {"train": ("job",), "evaluate": ("job", "checkpoint"), "export": ("job", "checkpoint")}
@@ -49,7 +50,7 @@ def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
         source = _source(file)
         bound = _bound(source)
     except Refusal as refusal:
-        return [refusal.problem(file=file)]
+        return [problem_of(refusal, file=file)]
     problems = [problem for name in needed_functions(data) if (problem := _check(name, bound, file))]
     other = framework_problem(bound.imported, file=file)
     return [*problems, other] if other else problems

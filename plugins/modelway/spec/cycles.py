@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from modelway.fields.refusal import Refusal
 from modelway.spec.model import ModelSpec
-from modelway.spec.problems import Place, Problem, Refusal
+from modelway.spec.problems import Place, Problem, problem_of
 
 _OWN = "modelway://"
 
@@ -36,7 +37,7 @@ def circle_problems(started: Mapping[str, Mapping[str | None, Started | None]]) 
             what = f"in the environment {environment}, {what}" if environment else what
             refusal = Refusal(what, do="Break the circle at one of them")
             # One that is there without any environment is in most of them.
-            found.setdefault(model, refusal.problem(file=place.file, where="schedule.assets", place=place[1:]))
+            found.setdefault(model, problem_of(refusal, file=place.file, where="schedule.assets", place=place[1:]))
     return found
 
 

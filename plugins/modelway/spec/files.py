@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from modelway.spec.problems import Refusal
+from modelway.fields.refusal import Refusal
 
 LARGEST_BYTES = 1_000_000
 

@@ -4,8 +4,9 @@ import ast
 import sys
 from pathlib import Path
 
+from modelway.fields.refusal import Refusal
 from modelway.spec.files import read_bytes
-from modelway.spec.problems import Problem, Refusal
+from modelway.spec.problems import Problem
 
 #: what trains models that are no torch modules
 OTHERS = ("catboost", "flax", "jax", "keras", "lightgbm", "sklearn", "statsmodels", "tensorflow", "xgboost")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from modelway.spec.problems import Refusal, shown
+from modelway.fields.refusal import Refusal, shown
 
 Comparison = Literal[">=", "<=", ">", "<"]
 

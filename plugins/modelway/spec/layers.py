@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from modelway.fields.refusal import KeyPath, Refusal, shown
 from modelway.names import NAME_PATTERN, nearest
 from modelway.spec.document.read import Node, read_document
 from modelway.spec.files import read_text
-from modelway.spec.problems import KeyPath, Place, Problem, Refusal, display, dotted, shown
+from modelway.spec.problems import Place, Problem, display, dotted, problem_of
 
 EXTENDS = "extends"
 ENVIRONMENTS = "environments"
@@ -91,9 +92,9 @@ class LayerReader:
             return self._shared[key]
         except Refusal as refusal:
             if refusal.place:
-                problem = refusal.problem(file=file)
+                problem = problem_of(refusal, file=file)
             else:
-                problem = refusal.problem(file=extends.file, where=EXTENDS, place=(extends.line, extends.column))
+                problem = problem_of(refusal, file=extends.file, where=EXTENDS, place=(extends.line, extends.column))
             return Layers(root=None, problems=(problem,))
 
 

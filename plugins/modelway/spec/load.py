@@ -8,13 +8,14 @@ from types import MappingProxyType
 
 from modelway import folders
 from modelway.artifacts.snapshot import MODELS, snapshot_of
+from modelway.fields.refusal import Refusal, shown
 from modelway.names import nearest
 from modelway.spec.check import check_spec
 from modelway.spec.collection import paused_collection
 from modelway.spec.cycles import Started, circle_problems, starting
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
-from modelway.spec.problems import Problem, Refusal, display, dotted, invalid_spec, shown
+from modelway.spec.problems import Problem, display, dotted, invalid_spec, problem_of
 from modelway.spec.rules import Rule
 
 FILE_NAME = "model.yaml"
@@ -206,7 +207,7 @@ def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool, m
     try:
         return _read_layers(file, reader.read(file), chosen=chosen, every=every, more=more)
     except Refusal as refusal:
-        return _Read(spec=None, problems=(refusal.problem(file=file),), is_unread=True)
+        return _Read(spec=None, problems=(problem_of(refusal, file=file),), is_unread=True)
     # Also RecursionError and MemoryError: what an author can write is open, and one model must not stop the others.
     except Exception as error:
         what = f"the spec or the Python beside it cannot be checked ({type(error).__name__}: {str(error)[:200]})"

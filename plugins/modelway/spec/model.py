@@ -8,10 +8,13 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
-from modelway.spec.fields import CodeFile, Duration, Name, Tags, Text
-from modelway.spec.places import DockerSection, KubernetesSection, RetryRules, StorageSection
+from modelway.fields.section import Section
+from modelway.fields.values import Duration, Text
+from modelway.ports import known
+from modelway.spec.fields import CodeFile, Name, Tags
+from modelway.spec.places import RetryRules, StorageSection
 from modelway.spec.references import Pool
-from modelway.spec.section import Section
+from modelway.spec.registry import drop_unused, platform_of, with_sections_of
 from modelway.spec.sections import (
     Datasets,
     EndpointSection,
@@ -65,8 +68,9 @@ class Evaluation:
     processes_per_node: int = 1
 
 
+@with_sections_of("backends")
 class ModelSpec(Section):
-    """One model, as its ``model.yaml`` says, with defaults filled in.
+    """One model, as its ``model.yaml`` says, with defaults filled in, and a section for each backend that has its own.
 
     Made by ``modelway.spec.load.load_spec``. ``to_dict()`` gives plain data in the form of the YAML, from which
     ``ModelSpec.model_validate(data, context={"folder": folder})`` makes an equal spec.
@@ -97,8 +101,6 @@ class ModelSpec(Section):
     storage: StorageSection | None = Field(
         default=None, description="Where jobs of containers keep their folders; the backend kubernetes needs it"
     )
-    kubernetes: KubernetesSection = Field(default_factory=KubernetesSection, description="What only Kubernetes knows")
-    docker: DockerSection = Field(default_factory=DockerSection, description="What only Docker knows")
     train: TrainSection = Field(default_factory=TrainSection, description="How the model is trained")
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection, description="How checkpoints are evaluated")
     select: SelectSection = Field(default_factory=SelectSection, description="Which checkpoint is taken")
@@ -146,13 +148,19 @@ class ModelSpec(Section):
         return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole spec, defaults included, as plain data in the form of the YAML."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Return the whole spec, defaults included, as plain data in the form of the YAML.
+
+        The sections of backends, builders and targets that it does not use are left out where they say nothing.
+        """
+        data = self.model_dump(mode="json", by_alias=True)
+        drop_unused(data, port="backends", used={self.train.backend, self.evaluation().backend})
+        drop_unused(data["image"], port="builders", used={self.image.builder})
+        drop_unused(data["endpoint"], port="endpoints", used={self.endpoint.target})
+        return data
 
     def platform(self, backend: str) -> dict[str, Any]:
         """Return what only that backend knows: the section of its name, as plain data."""
-        section = {"kubernetes": self.kubernetes, "docker": self.docker}.get(backend)
-        return section.model_dump(mode="python") if section else {}
+        return platform_of(self, backend) if backend in known("backends") else {}
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the training stages in order, each with what it takes over from ``train``."""

@@ -1,35 +1,18 @@
-"""The sections that say where jobs run and keep their files: ``storage``, ``kubernetes``, ``docker``."""
+"""The section ``storage``, where jobs keep their files, and ``retry_rules``: what every backend is given."""
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from modelway.failures import FailureKind, RetryRule
-from modelway.spec.fields import Duration, ImagePath, Size, Text
-from modelway.spec.problems import Refusal, shown
-from modelway.spec.secrets import SecretValue
-from modelway.spec.section import Section
+from modelway.fields.refusal import Refusal, shown
+from modelway.fields.section import Section
+from modelway.fields.values import ImagePath, Label, Text
 
-_LABEL = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 _GPU_TYPE = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9][-A-Za-z0-9_.]*$"
 _STORE_URI = r"^(s3|gs)://[^/\s]+(/\S*)?$"
-_ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-
-
-def _label(value: str) -> str:
-    if not re.fullmatch(_LABEL, value):
-        do = "Write lower-case letters, digits, '-' and '.' inside"
-        raise Refusal(f"{shown(value)} is not a name on Kubernetes", do=do)
-    return value
-
-
-def _environment_name(value: str) -> str:
-    if not re.fullmatch(_ENVIRONMENT_NAME, value):
-        do = "Write letters, digits and '_', no digit first"
-        raise Refusal(f"{shown(value)} cannot name a variable of the environment", do=do)
-    return value
 
 
 def _store_uri(value: str) -> str:
@@ -46,13 +29,8 @@ def _gpu_type(value: str) -> str:
     return value
 
 
-#: a DNS label or subdomain (RFC 1123), as Kubernetes names its objects
-Label = Annotated[str, AfterValidator(_label), WithJsonSchema({"type": "string", "pattern": _LABEL})]
 GpuType = Annotated[str, AfterValidator(_gpu_type), WithJsonSchema({"type": "string", "pattern": _GPU_TYPE})]
 StoreUri = Annotated[str, AfterValidator(_store_uri), WithJsonSchema({"type": "string", "pattern": _STORE_URI})]
-EnvironmentName = Annotated[
-    str, AfterValidator(_environment_name), WithJsonSchema({"type": "string", "pattern": _ENVIRONMENT_NAME})
-]
 
 
 class NodeStorage(Section):
@@ -90,139 +68,6 @@ class StorageSection(Section):
         if self.uri and self.worker_path:
             raise Refusal("an object store is on no path", at=("worker_path",), do="Remove worker_path")
         return self
-
-
-class SecretKey(Section):
-    """One key of a Secret, or of a ConfigMap."""
-
-    secret: Label | None = Field(default=None, description="The Secret's name")
-    config_map: Label | None = Field(default=None, description="The ConfigMap's name")
-    key: Text | None = Field(default=None, description="The key in it")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.secret is None) == (self.config_map is None):
-            raise Refusal("needs secret or config_map", do="Write one of them")
-        return self
-
-
-EnvironmentValue = Annotated[
-    Annotated[str, Tag("[text]")] | Annotated[SecretKey, Tag("[section]")],
-    Discriminator(lambda value: "[section]" if isinstance(value, dict | SecretKey) else "[text]"),
-]
-
-
-class VolumeSection(Section):
-    """One more volume of the pod."""
-
-    path: ImagePath = Field(description="Where the job sees it")
-    source: Mapping[str, Any] = Field(
-        description="What it is, as Kubernetes writes it: {persistentVolumeClaim: {claimName: data}}"
-    )
-    read_only: bool = Field(default=False, description="Whether the job may only read it")
-
-
-Launcher = Literal["job", "trainjob", "jobset", "pytorchjob", "tfjob"]
-
-
-class KubernetesSection(Section):
-    """What only Kubernetes knows."""
-
-    namespace: Label = Field(default="default", description="Namespace of the jobs")
-    launcher: Launcher = Field(
-        default="job", description="What starts the pods: Kubernetes' Job, or a controller that must be installed"
-    )
-    queue: Label | None = Field(default=None, description="Kueue's LocalQueue")
-    service_account: Label | None = Field(default=None, description="The pods' service account")
-    image_pull_secrets: Annotated[tuple[Label, ...], Field(strict=False)] = Field(
-        default=(), description="Secrets that hold the image registry's login"
-    )
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
-        default="IfNotPresent", description="When nodes pull the image"
-    )
-    node_selector: Mapping[str, str] = Field(default_factory=dict, description="Labels that the node must have")
-    tolerations: Annotated[tuple[Mapping[str, Any], ...], Field(strict=False)] = Field(
-        default=(), description="Taints that the job bears, as Kubernetes writes them"
-    )
-    affinity: Mapping[str, Any] = Field(default_factory=dict, description="As Kubernetes writes it")
-    priority_class: Label | None = Field(default=None, description="Priority class of the pods")
-    runtime_class: Label | None = Field(default=None, description="Runtime class of the pods")
-    run_as: int | None = Field(
-        default=None, ge=1, lt=2**31, description="User id of the job; default: the worker's, 1000 where that is root"
-    )
-    env: Mapping[EnvironmentName, EnvironmentValue] = Field(
-        default_factory=dict, description="Environment: a text, or {secret: name, key: key}"
-    )
-    files: Mapping[ImagePath, SecretKey] = Field(
-        default_factory=dict, description="Folders of files from a Secret or ConfigMap: {/etc/x: {secret: name}}"
-    )
-    volumes: Annotated[tuple[VolumeSection, ...], Field(strict=False)] = Field(
-        default=(), description="More volumes of the pods"
-    )
-    shared_memory_bytes: Size | None = Field(
-        default=None, alias="shared_memory", description="Size of /dev/shm, for data loaders with processes"
-    )
-    start_within_seconds: Duration = Field(
-        default=3600, alias="start_within", description="A job that no node takes in this time failed"
-    )
-    grace_seconds: Duration = Field(
-        default=30, alias="grace", description="Time that a job has to write a checkpoint when it must leave"
-    )
-    keep_seconds: Duration = Field(
-        default=3600, alias="keep", description="Time that an ended job is kept for kubectl to look at"
-    )
-    patch: Mapping[str, Any] = Field(
-        default_factory=dict, description="Merged into the manifest (strategic merge), for what has no key here"
-    )
-
-    @model_validator(mode="after")
-    def _keys(self) -> Self:
-        for name, value in self.env.items():
-            if isinstance(value, SecretKey) and value.key is None:
-                raise Refusal("a variable has the value of one key", at=("env", name), do="Add key: the key's name")
-        return self
-
-    @model_validator(mode="after")
-    def _queued(self) -> Self:
-        if not self.queue:
-            return self
-        from modelway.backends.kubernetes.launchers import WITHOUT_QUEUE
-
-        if self.launcher in WITHOUT_QUEUE:
-            what = f"a {self.launcher} cannot wait in a queue: its controller starts the pods at once"
-            raise Refusal(what, at=("queue",), do="Remove queue, or choose the launcher job, jobset or trainjob")
-        return self
-
-    @model_validator(mode="after")
-    def _patched(self) -> Self:
-        if not self.patch:
-            return self
-        from modelway.platforms.kubernetes.patch import DIRECTIVE, unknown_directives
-
-        for path in unknown_directives(self.patch):
-            what = f"{shown(path[-1])} is no directive that is understood here"
-            do = f"Write {DIRECTIVE}: delete or {DIRECTIVE}: replace, or leave it out"
-            raise Refusal(what, at=("patch", *path), do=do)
-        return self
-
-
-class DockerSection(Section):
-    """What only Docker knows."""
-
-    network: Text | None = Field(default=None, description="Network of the containers; default: the engine's own")
-    env: Mapping[EnvironmentName, SecretValue] = Field(
-        default_factory=dict,
-        description="Environment of the containers: a text, {connection: id, field: password} or {variable: key}",
-    )
-    shared_memory_bytes: Size | None = Field(
-        default=None, alias="shared_memory", description="Size of /dev/shm, for data loaders with processes"
-    )
-    grace_seconds: Duration = Field(
-        default=30, alias="grace", description="Time that a job has to write a checkpoint when it must leave"
-    )
-    keep_seconds: Duration = Field(
-        default=86_400, alias="keep", description="Time that an ended job is kept on the engine"
-    )
 
 
 def _rules(rules: Mapping[str, str]) -> Mapping[str, str]:

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from modelway.fields.refusal import Refusal, shown
 from modelway.names import NAME_PATTERN, is_alias
-from modelway.spec.problems import Refusal, shown
 
 _ALIAS_HINT = "Use lower-case letters, digits, '-', '_' and '.', such as champion; numbers, v3 and latest name versions"
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests

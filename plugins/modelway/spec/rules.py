@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelway.failures import FailureKind, RetryRule
-from modelway.spec.problems import KeyPath, Refusal, shown
+from modelway.fields.refusal import KeyPath, Refusal, shown
+from modelway.ports import known
 from modelway.spec.references import check_uri
-from modelway.spec.registry import capabilities, known_names
+from modelway.spec.registry import capabilities
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
 # What templates are tried with.
@@ -179,7 +180,7 @@ def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _cannot(backend: str, needed: str) -> Refusal:
-    able = [name for name in known_names("backends") if needed in (capabilities(name) or ())]
+    able = [name for name in known("backends") if needed in (capabilities(name) or ())]
     do = f"Choose the backend {' or '.join(able)}, or remove the key" if able else "Remove the key"
     return Refusal(f"the backend '{backend}' cannot give this", do=do)
 

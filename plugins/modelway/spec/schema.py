@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from modelway.fields.units import format_duration
 from modelway.names import NAME_PATTERN
+from modelway.ports import known
 from modelway.spec.layers import ENVIRONMENTS, EXTENDS
 from modelway.spec.model import ModelSpec
-from modelway.spec.registry import known_names
-from modelway.spec.units import format_duration
 
 _Schema = dict[str, Any]
 
 #: what a section may be written as in place of its mapping: that of the key
 _SHORT = {"ParamSection": "default", "DatasetSection": "uri", "ScheduleSection": "cron"}
-_ROOMS = {"backend": "backends", "builder": "builders", "target": "endpoints"}
+_PORTS = {"backend": "backends", "builder": "builders", "target": "endpoints"}
 _PART = "Part"
 _EXTENDS: _Schema = {
     "type": "string",
@@ -89,8 +89,8 @@ def _tidy(name: str, value: _Schema) -> None:
         below["anyOf"] = below.pop("oneOf")
     if "default" in value and any("pattern" in one for one in _strings(value)) and isinstance(value["default"], int):
         value["default"] = format_duration(value["default"])
-    for one in _strings(value) if name in _ROOMS else ():
-        one["enum"] = list(known_names(_ROOMS[name]))
+    for one in _strings(value) if name in _PORTS else ():
+        one["enum"] = list(known(_PORTS[name]))
 
 
 def _strings(schema: _Schema) -> Iterator[_Schema]:

@@ -1,16 +1,12 @@
-"""Values that a job gets and nobody else sees: references to them, and texts in a spec that look like one."""
+"""Texts in a spec that look like a secret."""
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self
+from typing import Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from modelway.fields.refusal import KeyPath, Refusal
+from modelway.spec.registry import secret_forms
 
-from modelway.spec.allowed import check_secret
-from modelway.spec.problems import KeyPath, Refusal, shown
-from modelway.spec.section import Section
-
-_FIELD = r"^(login|password|host|port|schema|extra\.[^\s.]+)$"
 #: words of a variable's name, of which its value is a secret
 _NAMES = re.compile(
     r"(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|API_?KEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY)$",
@@ -27,56 +23,20 @@ _VALUES = re.compile(
 )
 
 
-def _field(value: str) -> str:
-    if not re.fullmatch(_FIELD, value):
-        known = ("login", "password", "host", "port", "schema", "extra.<key>")
-        raise Refusal(f"{shown(value)} is no field of a connection", known=known, given=value)
-    return value
-
-
-ConnectionField = Annotated[str, AfterValidator(_field), WithJsonSchema({"type": "string", "pattern": _FIELD})]
-SecretName = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(check_secret)]
-
-
-class SecretReference(Section):
-    """A value that the worker reads when it starts the job: of an Airflow connection, or a variable."""
-
-    connection: SecretName | None = Field(default=None, description="The connection's id")
-    field: ConnectionField = Field(
-        default="password", description="Of the connection: login, password, host, port, schema or extra.<key>"
-    )
-    variable: SecretName | None = Field(default=None, description="The variable's key")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.connection is None) == (self.variable is None):
-            raise Refusal("needs connection or variable", do="Write one of them")
-        if self.variable is not None and self.field != "password":
-            raise Refusal("a variable has no fields", at=("field",), do="Remove field")
-        return self
-
-
-#: a text as it is, or a reference
-SecretValue = Annotated[
-    Annotated[str, Tag("[text]")] | Annotated[SecretReference, Tag("[section]")],
-    Discriminator(lambda value: "[section]" if isinstance(value, dict | SecretReference) else "[text]"),
-]
-
-_HINTS = {
-    "docker": "Write {connection: id, field: password} or {variable: key}",
-    "kubernetes": "Write {secret: name, key: key}",
-}
-_ELSEWHERE = "Keep it in a connection or variable of Airflow, and give it to the job by docker.env or kubernetes.env"
-
-
 def plain_secrets(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
     """Find the texts in a spec's values, valid or not, that look like a secret; what they say is not repeated."""
+    forms = secret_forms()
     for path, text in _texts(data, ()):
-        of_environment = len(path) == 3 and path[0] in _HINTS and path[1] == "env"
+        of_environment = len(path) == 3 and path[0] in forms and path[1] == "env"
         by_name = of_environment and text.strip() and _NAMES.search(str(path[-1]))
         if by_name or _VALUES.search(text):
-            do = _HINTS[str(path[0])] if of_environment else _ELSEWHERE
+            do = f"Write {forms[str(path[0])]}" if of_environment else _elsewhere(forms)
             yield path, Refusal("the text looks like a secret, which everybody who sees the spec can read", do=do)
+
+
+def _elsewhere(forms: Mapping[str, str]) -> str:
+    keys = " or ".join(f"{name}.env" for name in forms)
+    return f"Keep it in a connection or variable of Airflow, and give it to the job by {keys}"
 
 
 def _texts(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

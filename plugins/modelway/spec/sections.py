@@ -5,28 +5,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from modelway.spec.allowed import check_notifier
-from modelway.spec.fields import (
-    Backend,
-    BaseImage,
-    Builder,
-    Command,
-    Duration,
-    GateText,
-    Host,
-    ImagePath,
-    Name,
-    Repository,
-    Size,
-    Steps,
-    Target,
-    Text,
-)
+from modelway.fields.allowed import check_notifier
+from modelway.fields.refusal import Refusal, shown
+from modelway.fields.section import Section
+from modelway.fields.values import Duration, ImagePath, Size, Text
+from modelway.spec.fields import Backend, BaseImage, Builder, Command, GateText, Name, Repository, Steps, Target
 from modelway.spec.places import GpuType
-from modelway.spec.problems import Refusal, shown
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
+from modelway.spec.registry import platform_of, with_sections_of
 from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_param
-from modelway.spec.section import Section
 from modelway.spec.times import Cron, Day, Timezone
 
 Params = Mapping[str, Any]
@@ -159,8 +146,9 @@ class VerifySection(Section):
     gates: Mapping[Metric, GateText] = Field(default_factory=dict, description='Metric to limit, such as ">= 0.9"')
 
 
+@with_sections_of("builders")
 class ImageSection(Section):
-    """The image of a model version."""
+    """The image of a model version; each builder may have a section of its own."""
 
     builder: Builder = Field(default="oci", description="How the image is made")
     base: BaseImage = Field(default="scratch", description="The image below the model's layer, by its digest")
@@ -168,13 +156,20 @@ class ImageSection(Section):
     path: ImagePath = Field(default="/models", description="Where the model lies in the image")
     tag: Tag = Field(default="v{version}", description="The image's tag; {version} stands for the version's number")
 
+    def platform(self) -> dict[str, Any]:
+        """Return what only the builder knows: the section of its name, as plain data."""
+        return platform_of(self, self.builder)
 
+
+@with_sections_of("endpoints")
 class EndpointSection(Section):
-    """Where versions are served."""
+    """Where versions are served; each target may have a section of its own."""
 
     target: Target = Field(default="local", description="What runs the predictors")
-    host: Host = Field(default="127.0.0.1", description="Address to listen on")
-    port: int | None = Field(default=None, ge=1, le=65535, description="Left out: a free one")
+
+    def platform(self) -> dict[str, Any]:
+        """Return what only the target knows: the section of its name, as plain data."""
+        return platform_of(self, self.target)
 
 
 class RolloutSection(Section):

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from modelway.errors import InvalidSpec
-from modelway.spec.problems import Refusal, shown
+from modelway.fields.refusal import Refusal, shown
 
 if TYPE_CHECKING:
     from jinja2 import nodes

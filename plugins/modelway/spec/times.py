@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from modelway.fields.refusal import Refusal, shown
 from modelway.names import nearest
-from modelway.spec.problems import Refusal, shown
 
 PRESETS = ("@daily", "@hourly", "@monthly", "@weekly", "@yearly")
 # Airflow's other words name no interval.

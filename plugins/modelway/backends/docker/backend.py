@@ -26,6 +26,7 @@ from modelway.backends.docker.containers import (
     run_labels,
 )
 from modelway.backends.docker.log import LogReader
+from modelway.backends.docker.member import MEMBER
 from modelway.backends.docker.status import moment, status_of
 from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_merged
@@ -35,8 +36,6 @@ from modelway.job.agent.exit_report import checked_report
 from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine, Object
 
-#: what this backend gives where the engine has it; lint reads it without importing this file
-POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process", "image"})
 #: a job that is cancelled has this long to end by itself
 CANCEL_SECONDS = 1
 #: the agent keeps the timeout; a container that is still there so much later is stopped from outside
@@ -62,7 +61,7 @@ class _Attempt:
 class DockerBackend:
     """Creates, finds again, follows and stops containers."""
 
-    capabilities = POSSIBLE
+    capabilities = MEMBER.capabilities
 
     def __init__(self, *, home: Path, client: Any = None) -> None:
         """Work on the engine of ``client`` (the SDK's DockerClient, or an address), else of DOCKER_HOST, else here."""
@@ -318,9 +317,6 @@ class DockerBackend:
         if inspected is None or inspected["State"].get("Running"):
             return None
         return moment(inspected["State"]["FinishedAt"]) or moment(inspected["Created"])
-
-
-BACKEND = DockerBackend
 
 
 def _refuse_references(options: Options) -> None:

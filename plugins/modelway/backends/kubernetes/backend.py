@@ -25,6 +25,7 @@ from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord, exit
 from modelway.backends.kubernetes.folders import GENERATION, Folders
 from modelway.backends.kubernetes.inspect import StatusReader
 from modelway.backends.kubernetes.launchers import WORK, custom_kind
+from modelway.backends.kubernetes.member import MEMBER
 from modelway.backends.kubernetes.objects import Object, Objects, handle_of_object, token_of
 from modelway.backends.kubernetes.pods import has_running_container, is_alive
 from modelway.backends.kubernetes.request import KubernetesRequest, request_of
@@ -36,22 +37,6 @@ from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.kubernetes.api import Api, Manifest, find_client
 from modelway.platforms.kubernetes.labels import DEPLOYMENT, run_labels
 
-#: what this backend gives where the cluster has it; lint reads it without importing this file
-POSSIBLE = frozenset(
-    {
-        "cancel",
-        "logs",
-        "memory_limit",
-        "cpu_limit",
-        "disk_limit",
-        "gpu",
-        "gpu_type",
-        "multi_node",
-        "multi_process",
-        "image",
-        "storage",
-    }
-)
 CANCEL_SECONDS = 30.0
 GRACE_SECONDS = 1
 POD_LINES = 100
@@ -61,7 +46,7 @@ _WRITABLE = "Mount the storage where the Airflow worker sees it (storage.worker_
 class KubernetesBackend:
     """Creates, finds again, follows and deletes Jobs of a cluster."""
 
-    capabilities = POSSIBLE
+    capabilities = MEMBER.capabilities
 
     def __init__(self, *, home: Path, client: Any = None, version: tuple[int, int] | None = None) -> None:
         """Work on the cluster of ``client`` (the SDK's ApiClient), else of the pod or KUBECONFIG.
@@ -297,6 +282,3 @@ class KubernetesBackend:
             return True
         record = AttemptRecord.read(attempt)
         return record is not None and record.mark == handle.mark
-
-
-BACKEND = KubernetesBackend

@@ -27,9 +27,12 @@ from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_log
 from modelway.backends.folders.runner import runner_folder
 from modelway.backends.local import processes
+from modelway.backends.local.member import MEMBER
 from modelway.backends.variables import job_variables
 from modelway.errors import CapabilityMissing, JobLost
 from modelway.failures import FailureKind
+from modelway.platforms.processes import machine
+from modelway.platforms.processes.marked import MARK
 
 #: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
 ALLOWED = (
@@ -37,11 +40,7 @@ ALLOWED = (
     "OMP_WAIT_POLICY",
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
-#: says which command started a process, so that the next one finds what a killed one left
-MARK = "MODELWAY_STARTED_BY"
 SUPERVISOR = "modelway.backends.local.supervise"
-#: what this backend gives where the machine has it; lint reads it without importing this file
-POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"})
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 _WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is"
@@ -61,7 +60,7 @@ class LocalRequest:
 class LocalBackend:
     """Starts, finds again, follows and stops processes of this machine."""
 
-    capabilities = POSSIBLE - (set() if processes.gpu_count() else {"gpu"})
+    capabilities = MEMBER.capabilities - (set() if machine.gpu_count() else {"gpu"})
 
     def __init__(self, *, home: Path) -> None:
         """Keep jobs under ``<home>/jobs`` and virtual environments under ``<home>/venvs``."""
@@ -69,7 +68,7 @@ class LocalBackend:
 
     def build_request(self, job: Job, options: Options) -> LocalRequest:
         """Return what would be started; see the port."""
-        if options.gpu > (gpus := processes.gpu_count()):
+        if options.gpu > (gpus := machine.gpu_count()):
             raise CapabilityMissing(
                 f"{options.gpu} GPU asked for, the backend 'local' has {gpus or 'none'} on this machine",
                 do="Set resources.gpu to 0, or choose a backend or machine with a GPU",
@@ -79,7 +78,7 @@ class LocalBackend:
                 f"{options.nodes} nodes asked for, the backend 'local' has only this machine",
                 do="Set nodes to 1 (processes_per_node may be more), or choose the backend kubernetes",
             )
-        cores = processes.core_count()
+        cores = machine.core_count()
         if options.cpu and options.cpu > cores:
             raise CapabilityMissing(
                 f"{options.cpu:g} CPU cores asked for, this machine has {cores}",
@@ -219,9 +218,6 @@ class LocalBackend:
                     number = generations.number(attempt)
                     found.append(Handle(backend="local", name=name, place=str(attempt.parent), attempt=number))
         return found
-
-
-BACKEND = LocalBackend
 
 
 def _environment(job: Job, options: Options) -> dict[str, str]:

@@ -9,16 +9,6 @@ from pathlib import Path
 from typing import Any
 
 
-def gpu_count() -> int:
-    """Return how many NVIDIA GPUs of this machine a process can open."""
-    return sum(1 for device in Path("/dev").glob("nvidia*") if device.name.removeprefix("nvidia").isdigit())
-
-
-def core_count() -> int:
-    """Return how many CPU cores this process, and so a job that it starts, may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends, so that none gets out of sight (Linux only)."""
     import ctypes

@@ -127,9 +127,9 @@ def _data_of(run: "RunRecord") -> list[str]:
 
 def _own_environment() -> dict[str, str]:
     """Return this process's environment without the exporters: they know the version already, and this is none."""
-    from modelway.lineage.exporters.base import known_exporters
+    from modelway.ports import known
 
-    names = [name.upper() for name in known_exporters()]
+    names = [name.upper() for name in known("exporters")]
     hidden = {form.format(name) for name in names for form in ("MODELWAY_{}_URL", "AIRFLOW_CONN_MODELWAY_{}")}
     return {name: value for name, value in os.environ.items() if name not in hidden}
 

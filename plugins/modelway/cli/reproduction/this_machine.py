@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelway.errors import CapabilityMissing
+from modelway.ports import known
 
 if TYPE_CHECKING:
     from modelway.lineage.records.difference import DiffRecord
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 #: as many processes as the key processes_per_node takes
 _MOST_PROCESSES = 64
-_ELSEWHERE = ("docker", "endpoint", "image", "kubernetes", "monitor", "notifications", "storage", "vertex")
+_ELSEWHERE = ("endpoint", "image", "monitor", "notifications", "storage")
 
 
 def here(spec: dict[str, Any], *, skipped: Collection[str] = ()) -> tuple[str, ...]:
@@ -46,7 +47,7 @@ def here(spec: dict[str, Any], *, skipped: Collection[str] = ()) -> tuple[str, .
     spec |= {"schedule": None, "reuse": "never", "deadline": None, "pool": None, "retry_rules": {}}
     train |= {"backend": "local", "image": None, "base": None, "resources": {}, "nodes": 1, "processes_per_node": 1}
     evaluate |= {"backend": None, "image": None}
-    for name in _ELSEWHERE:
+    for name in (*_ELSEWHERE, *known("backends")):
         spec.pop(name, None)
     return tuple(lacking)
 
@@ -56,7 +57,7 @@ def _given(resources: Mapping[str, Any] | None, *, what: str, nodes: int, lackin
 
     :raises CapabilityMissing: there are fewer GPUs
     """
-    from modelway.backends.local.processes import core_count, gpu_count
+    from modelway.platforms.processes.machine import core_count, gpu_count
 
     gpus, cores = (nodes * ((resources or {}).get(key) or 0) for key in ("gpu", "cpu"))
     if gpus > gpu_count():

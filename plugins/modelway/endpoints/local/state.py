@@ -4,15 +4,15 @@ import contextlib
 import fcntl
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelway.artifacts.whole_files import replace_file, writing
+from modelway.endpoints.gateway.process import Listener
+from modelway.endpoints.gateway.routes import SLOTS, Route, Routes
 from modelway.errors import DigestMismatch, EndpointNotReady
-
-#: backends of the gateway; twice the predictors of one endpoint, so that all can be replaced at once
-SLOTS = 16
 
 
 @dataclass(eq=False)
@@ -61,12 +61,10 @@ class State:
     """One endpoint."""
 
     name: str
-    host: str = "127.0.0.1"
-    port: int | None = None
     stable: int | None = None
-    #: whether the spec named the port
-    port_named: bool = False
-    gateway_pid: int | None = None
+    #: the section of its spec, as it was given
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    gateway: Listener = field(default_factory=Listener)
     gateway_life: Life = field(default_factory=Life)
     #: process that starts again what ended by itself
     supervisor_pid: int | None = None
@@ -80,23 +78,28 @@ class State:
         return sorted((server for server in self.servers if server.wanted), key=lambda server: server.version)
 
     @property
-    def url(self) -> str:
-        """Where the gateway answers."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "*") else self.host
-        return f"http://{host}:{self.port}"
-
-    def stable_server(self) -> ServerState | None:
-        """Return the server of the stable version."""
-        return next((server for server in self.wanted if server.version == self.stable), None)
+    def routes(self) -> Routes:
+        """What the gateway is to do."""
+        routes = tuple(
+            Route(
+                version=server.version,
+                slot=server.slot,
+                address=f"127.0.0.1:{server.port}" if server.port is not None else None,
+                weight=server.weight,
+                wanted=server.wanted,
+            )
+            for server in self.servers
+        )
+        return Routes(all=routes, stable_version=self.stable)
 
     def free_slot(self) -> int:
         """Return a backend that no server is in.
 
         :raises EndpointNotReady: when changes that were cut short have left servers in all of them
         """
-        taken = {server.slot for server in self.servers}
+        used = {server.slot for server in self.servers}
         for slot in range(SLOTS):
-            if slot not in taken:
+            if slot not in used:
                 return slot
         raise EndpointNotReady(
             f"all {SLOTS} places for versions are in use",
@@ -106,7 +109,7 @@ class State:
 
 
 def read_state(folder: Path) -> State | None:
-    """Return the state kept in ``folder``, None when there is none.
+    """Return the state in ``folder``, None when there is none.
 
     :raises DigestMismatch: when the file is not what :func:`write_state` wrote
     """
@@ -116,8 +119,8 @@ def read_state(folder: Path) -> State | None:
         servers = [
             ServerState(**server | {"life": Life(**server.get("life", {}))}) for server in document.pop("servers")
         ]
-        life = Life(**document.pop("gateway_life", {}))
-        return State(**document, gateway_life=life, servers=servers)
+        life, gateway = Life(**document.pop("gateway_life", {})), Listener(**document.pop("gateway"))
+        return State(**document, gateway=gateway, gateway_life=life, servers=servers)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -127,7 +130,7 @@ def read_state(folder: Path) -> State | None:
 
 
 def write_state(folder: Path, state: State) -> None:
-    """Keep the state.
+    """Write the state.
 
     :raises NotWritable: when the folder cannot be written
     """
@@ -154,6 +157,6 @@ def locked(root: Path, name: str, *, patience: float = 600) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise EndpointNotReady("another change of it is still going on", where=f"endpoint {name}") from None
+                    raise EndpointNotReady("another change of it is not done yet", where=f"endpoint {name}") from None
                 time.sleep(0.05)
         yield

@@ -9,14 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from modelway.endpoints.gateway import process as _gateway
-from modelway.endpoints.gateway.haproxy import addresses
-from modelway.endpoints.local import servers as _servers
-from modelway.endpoints.local.state import Life, ServerState, State, locked, read_state, write_state
+from modelway.endpoints.local.server import Server
+from modelway.endpoints.local.service import Service
+from modelway.endpoints.local.state import Life, ServerState, locked
 from modelway.errors import ImageInvalid, ModelwayError
 from modelway.oci.contents import is_unpacked
 from modelway.oci.manifest import parse_reference
-from modelway.platforms.processes import marked as _process
+from modelway.platforms.processes import marked
 
 #: so often within so many seconds a process is started again; then it is left as it is
 RESTARTS, WINDOW = 5, 600.0
@@ -26,103 +25,89 @@ _PAUSE = 0.5
 _INTERVAL = 0.25
 
 
-def marker(folder: Path) -> str:
-    """Return the argument by which the supervisor's process is found."""
-    return str(folder / "state.json")
+class Supervisor:
+    """Looks after one endpoint, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self) -> None:
+        """Look after the endpoint until it is no longer this process's."""
+        unfinished = False
+        while True:
+            try:
+                # Whoever started this process notes its id before the lock is free.
+                with locked(self.folder.parent, self.folder.name):
+                    if (service := self._own()) is None:
+                        return
+                while not (unfinished or _has_work(service)):
+                    time.sleep(_INTERVAL)
+                    marked.reap()
+                    if (service := self._own()) is None:
+                        return
+                with locked(self.folder.parent, self.folder.name):
+                    if (service := self._own()) is None:
+                        return
+                    unfinished = True
+                    _heal(service)
+                    unfinished = False
+            except ModelwayError as error:
+                _log(str(error))
+                time.sleep(1)
+
+    def _own(self) -> Service | None:
+        """Return the endpoint, None when this process is not its supervisor."""
+        service = Service.read(self.folder)
+        return service if service is not None and service.state.supervisor_pid == os.getpid() else None
 
 
-def ensure(folder: Path, state: State) -> None:
-    """Have a supervisor run; note its id."""
-    if _process.running(state.supervisor_pid, marker(folder)):
-        return
-    argv = [sys.executable, "-P", "-m", "modelway.endpoints.local.supervisor", marker(folder)]
-    state.supervisor_pid = _process.spawn(argv, folder=folder, log=folder / "supervisor.log")
-    write_state(folder, state)
-
-
-def stop(folder: Path, state: State) -> None:
-    """End the supervisor; called with the endpoint's lock, so that it is not in the middle of a change."""
-    _process.stop(state.supervisor_pid, marker(folder), patience=2)
-    state.supervisor_pid = None
-
-
-def supervise(folder: Path) -> None:
-    """Look after the endpoint until it is no longer this process's."""
-    unfinished = False
-    while True:
-        try:
-            # Whoever started this process notes its id before the lock is free.
-            with locked(folder.parent, folder.name):
-                if (state := _own(folder)) is None:
-                    return
-            while not (unfinished or _work(folder, state)):
-                time.sleep(_INTERVAL)
-                _process.reap()
-                if (state := _own(folder)) is None:
-                    return
-            with locked(folder.parent, folder.name):
-                if (state := _own(folder)) is None:
-                    return
-                unfinished = True
-                _heal(folder, state)
-                unfinished = False
-        except ModelwayError as error:
-            _say(str(error))
-            time.sleep(1)
-
-
-def _own(folder: Path) -> State | None:
-    """Return the endpoint's state, None when this process is not its supervisor."""
-    state = read_state(folder)
-    return state if state is not None and state.supervisor_pid == os.getpid() else None
-
-
-def _work(folder: Path, state: State) -> bool:
+def _has_work(service: Service) -> bool:
     """Return whether something is to be done now."""
-    if _is_due(state.gateway_life) and not _process.running(state.gateway_pid, _gateway.marker(folder)):
+    if _is_due(service.state.gateway_life) and not service.gateway.has_process:
         return True
-    for server in state.wanted:
-        if _servers.is_running(folder, server):
-            if server.port is None and _servers.note_port(folder, server):
+    for server in service.wanted:
+        if server.is_running:
+            if server.state.port is None and server.note_port():
                 return True
-        elif server.pid is not None or _is_due(server.life):
+        elif server.state.pid is not None or _is_due(server.state.life):
             return True
     return False
 
 
-def _heal(folder: Path, state: State) -> None:
-    if not _process.running(state.gateway_pid, _gateway.marker(folder)):
-        _heal_gateway(folder, state)
-    started = [server for server in state.wanted if _heal_server(folder, server)]
+def _heal(service: Service) -> None:
+    if not service.gateway.has_process:
+        _heal_gateway(service)
+    started = [server for server in service.wanted if _heal_server(server)]
     try:
-        write_state(folder, state)
+        service.write()
     except ModelwayError:
         # what nobody knows of would be started again and again
         for server in started:
-            _servers.stop(folder, server, patience=1)
+            server.stop(patience=1)
         raise
     # A server that is not there is removed at once: another program may get its port.
-    if _gateway.is_running(folder, state):
-        _gateway.runtime(folder).set_addresses(addresses(state))
+    if service.gateway.is_running:
+        service.gateway.set_addresses(service.state.routes)
 
 
-def _heal_server(folder: Path, server: ServerState) -> bool:
+def _heal_server(server: Server) -> bool:
     """Note what became of a server, and return whether it was started again."""
-    if _servers.is_running(folder, server):
-        if _servers.note_port(folder, server):
-            server.life.problem = ""
+    state = server.state
+    if server.is_running:
+        if server.note_port():
+            state.life.problem = ""
         return False
-    if server.pid is not None:
-        _note_end(server.life, what=f"version {server.version}", problem=_servers.describe_end(server))
-        server.pid = server.port = None
-    if not _is_due(server.life):
+    if state.pid is not None:
+        _note_end(state.life, what=f"version {state.version}", problem=server.describe_end())
+        state.pid = state.port = None
+    if not _is_due(state.life):
         return False
-    server.life.restarts += 1
+    state.life.restarts += 1
     try:
-        _refuse_changed(server)
-        _servers.start(folder, server)
+        _refuse_changed(state)
+        server.start()
     except ModelwayError as error:
-        _note_end(server.life, what=f"version {server.version}", problem=str(error))
+        _note_end(state.life, what=f"version {state.version}", problem=str(error))
         return False
     return True
 
@@ -140,15 +125,16 @@ def _refuse_changed(server: ServerState) -> None:
         )
 
 
-def _heal_gateway(folder: Path, state: State) -> None:
-    if state.gateway_pid is not None:
+def _heal_gateway(service: Service) -> None:
+    state = service.state
+    if state.gateway.pid is not None:
         _note_end(state.gateway_life, what="gateway", problem="the gateway ended")
-        state.gateway_pid = None
+        state.gateway.pid = None
     if not _is_due(state.gateway_life):
         return
     state.gateway_life.restarts += 1
     try:
-        _gateway.ensure(folder, state, host=state.host, port=state.port)
+        service.ensure_gateway(host=state.gateway.host, port=state.gateway.port)
         state.gateway_life.problem = ""
     except ModelwayError as error:
         _note_end(state.gateway_life, what="gateway", problem=str(error))
@@ -164,7 +150,7 @@ def _note_end(life: Life, *, what: str, problem: str) -> None:
             f"{problem}; that was the {len(life.ends)}th time in {WINDOW / 60:g} minutes, so it is not started again: "
             "apply or restart the endpoint"
         )
-    _say(f"{what}: {life.problem}")
+    _log(f"{what}: {life.problem}")
 
 
 def _is_due(life: Life) -> bool:
@@ -175,9 +161,9 @@ def _is_due(life: Life) -> bool:
     return not life.ends or time.time() >= life.ends[-1] + pause
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    supervise(Path(sys.argv[1]).parent)
+    Supervisor(Path(sys.argv[1]).parent).run()

@@ -1,16 +1,12 @@
 """The port of lineage exporters: what one receives, where it sends, and how it is found by its name."""
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-import modelway.lineage.exporters
-from modelway.errors import CapabilityMissing
 from modelway.lineage.records.version import RunRecord, VersionDetail
+from modelway.ports import Member, load
 
 #: what can be exported: a version's run began or failed, it made a version or reused one, an alias moved, an image of a
 #: version was built, a version got another weight at an endpoint
@@ -30,7 +26,7 @@ class Destination:
     login: str | None = None
     password: str | None = field(default=None, repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
-    """What else the exporter's own file knows."""
+    """What else the exporter knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +46,7 @@ class Fact:
 
 
 class Exporter(Protocol):
-    """Sends to one system; made by its file's ``connect(destination)`` and used by one thread at a time.
-
-    The file also has ``KINDS``, the kinds of facts that it wants.
-    """
+    """Sends to one system; made by its member's ``open`` and used by one thread at a time."""
 
     def export(self, fact: Fact, *, until: float) -> None:
         """Send a fact; sent again, after a failure at any point, the system ends up the same.
@@ -67,10 +60,12 @@ class Exporter(Protocol):
         """Close the connections."""
 
 
-def known_exporters() -> tuple[str, ...]:
-    """Return the names of the exporters, sorted, without importing them."""
-    names = (module.name for module in pkgutil.iter_modules(modelway.lineage.exporters.__path__))
-    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+@dataclass(frozen=True, kw_only=True)
+class ExporterMember(Member[Exporter]):
+    """What an exporter says of itself; ``open(destination)`` makes it, and it connects when it must.
+
+    ``capabilities`` are the kinds of facts that it wants, of ``FACT_KINDS``.
+    """
 
 
 def exporter_kinds(name: str) -> frozenset[str]:
@@ -78,8 +73,7 @@ def exporter_kinds(name: str) -> frozenset[str]:
 
     :raises CapabilityMissing: there is no such exporter
     """
-    kinds: frozenset[str] = _file_of(name).KINDS
-    return kinds
+    return load("exporters", name).capabilities
 
 
 def connect_exporter(destination: Destination) -> Exporter:
@@ -87,11 +81,4 @@ def connect_exporter(destination: Destination) -> Exporter:
 
     :raises CapabilityMissing: there is no such exporter
     """
-    exporter: Exporter = _file_of(destination.exporter).connect(destination)
-    return exporter
-
-
-def _file_of(name: str) -> ModuleType:
-    if name not in known_exporters():
-        raise CapabilityMissing(f"'{name}' is not an exporter", known=known_exporters(), given=name)
-    return importlib.import_module(f"modelway.lineage.exporters.{name}")
+    return cast(Exporter, load("exporters", destination.exporter).open(destination))

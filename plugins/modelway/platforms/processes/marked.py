@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -13,10 +13,11 @@ import psutil
 
 import modelway
 
+#: variable that says which command started a process, so that the next one finds what a killed one left
+MARK = "MODELWAY_STARTED_BY"
 #: variables of the starter that a server may see: none of Airflow's, no credentials
 _PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-_PROGRAMS = {"modelway.server", "modelway.endpoints.local.supervisor"}
-#: (starter, child) by the child's id, kept so that children are reaped once they end
+#: (starter, child) by the child's id, so that children are reaped once they end
 _children: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
 
 
@@ -55,19 +56,23 @@ def exit_status(pid: int) -> int | None:
 
 
 def reap() -> None:
-    """Take note of children that have ended, so that none stays as a zombie."""
+    """Wait for the children that have ended, so that none stays as a zombie."""
     for pid, (starter, child) in list(_children.items()):
         if starter == os.getpid() and child.poll() is not None:
             del _children[pid]
 
 
-def strays(folder: Path, known: Mapping[int, str]) -> Iterator[tuple[int, str]]:
-    """Yield (pid, marker) of this endpoint's processes that are not in ``known``, as after a crash of the starter."""
+def strays(folder: Path, known: Mapping[int, str], *, programs: Collection[str]) -> Iterator[tuple[int, str]]:
+    """Yield (pid, marker) of a folder's processes that are not in ``known``, as after a crash of the starter.
+
+    :param known: markers by the processes' ids
+    :param programs: names of programs, and of modules that Python runs; other processes are passed over
+    """
     inside = f"{folder}{os.sep}"
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             argv = process.cmdline()
-            if not _ours(argv):
+            if not _runs_one_of(programs, argv):
                 continue
             for argument in argv:
                 if argument.startswith(inside) and known.get(process.pid) != argument:
@@ -119,10 +124,10 @@ def _process(pid: int, marker: str) -> psutil.Process | None:
 
 
 def _child(pid: int) -> subprocess.Popen[bytes] | None:
-    """Return a child of this very process; a fork has its starter's notes, but cannot ask for them."""
+    """Return a child of this very process; a fork has its starter's notes, but cannot wait for them."""
     starter, child = _children.get(pid, (None, None))
     return child if starter == os.getpid() else None
 
 
-def _ours(argv: Sequence[str]) -> bool:
-    return bool(_PROGRAMS & set(argv)) or (bool(argv) and os.path.basename(argv[0]) == "haproxy")
+def _runs_one_of(programs: Collection[str], argv: Sequence[str]) -> bool:
+    return any(word in programs for word in (*argv, *(os.path.basename(word) for word in argv[:1])))

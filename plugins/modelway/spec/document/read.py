@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from modelway.spec.problems import KeyPath, Place, Problem, dotted, shown
+from modelway.fields.refusal import KeyPath, shown
+from modelway.spec.problems import Place, Problem, dotted
 
 MOST_VALUES = 10_000
 MOST_ALIASES = 100

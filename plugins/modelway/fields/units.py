@@ -3,7 +3,7 @@
 import re
 from decimal import ROUND_CEILING, Decimal
 
-from modelway.spec.problems import Refusal, shown
+from modelway.fields.refusal import Refusal, shown
 
 SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 #: the suffixes of Kubernetes quantities, and B for single bytes

@@ -1,27 +1,21 @@
 """OpenLineage: a run of a model's training as events, sent to any server that takes them, such as Marquez."""
 
-from modelway.lineage.exporters._http import Http
-from modelway.lineage.exporters._openlineage_event import run_event, version_event
 from modelway.lineage.exporters.base import Destination, Fact
+from modelway.lineage.exporters.http import Http
+from modelway.lineage.exporters.openlineage.event import run_event, version_event
 
 #: what happens to a version after its run; the other kinds are about runs
 _OF_VERSIONS = frozenset({"image-built", "weight-set"})
-KINDS = frozenset({"run-started", "run-failed", "version-registered", "version-reused"}) | _OF_VERSIONS
 
 ENDPOINT = "api/v1/lineage"
 NAMESPACE = "modelway"
 
 
-def connect(destination: Destination) -> "OpenLineageExporter":
-    """Return the exporter of a server; it connects when it must.
+class OpenLineageExporter:
+    """Sends to one server.
 
     The destination's options are ``endpoint``, the path that takes events, and ``namespace``, that of our jobs.
     """
-    return OpenLineageExporter(destination)
-
-
-class OpenLineageExporter:
-    """Sends to one server."""
 
     def __init__(self, destination: Destination) -> None:
         self._http = Http(destination, what="the OpenLineage server")

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Fact
+from modelway.lineage.exporters.run_key import run_key
 from modelway.lineage.records.addresses import public_address
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import DatasetRecord, RunRecord, VersionDetail

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from modelway.lineage.exporters._mlflow_names import storable
+from modelway.lineage.exporters.mlflow.names import storable
 from modelway.lineage.records.addresses import public_address
 from modelway.lineage.records.version import DatasetRecord
 

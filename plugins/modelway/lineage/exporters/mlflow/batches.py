@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from modelway.lineage.exporters._mlflow_names import Keys, digest, storable
+from modelway.lineage.exporters.mlflow.names import Keys, digest, storable
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import VersionDetail
 

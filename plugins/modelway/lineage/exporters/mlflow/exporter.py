@@ -8,23 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modelway.errors import ExportRefused
-from modelway.lineage.exporters._http import Http
-from modelway.lineage.exporters._mlflow_batches import LONGEST_TAG, SENT, batches, milliseconds, started
-from modelway.lineage.exporters._mlflow_datasets import dataset_inputs
-from modelway.lineage.exporters._mlflow_names import alias_name, entity_key, model_name, storable
-from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination, Fact
+from modelway.lineage.exporters.http import Http
+from modelway.lineage.exporters.mlflow.batches import LONGEST_TAG, SENT, batches, milliseconds, started
+from modelway.lineage.exporters.mlflow.datasets import dataset_inputs
+from modelway.lineage.exporters.mlflow.names import alias_name, entity_key, model_name, storable
+from modelway.lineage.exporters.run_key import run_key
 from modelway.lineage.records.version import VersionDetail
-
-KINDS = frozenset({"version-registered", "alias-set", "image-built", "weight-set"})
 
 _ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST"})
 _THERE = frozenset({"RESOURCE_ALREADY_EXISTS"})
-
-
-def connect(destination: Destination) -> "MlflowExporter":
-    """Return the exporter of a tracking server; it connects when it must."""
-    return MlflowExporter(destination)
 
 
 class MlflowExporter:

@@ -4,7 +4,7 @@ import os
 import re
 from fnmatch import fnmatchcase
 
-from modelway.spec.problems import Refusal, shown
+from modelway.fields.refusal import Refusal, shown
 
 NOTIFIERS, SECRETS = "MODELWAY_NOTIFIERS", "MODELWAY_SECRETS"
 #: the notifiers that come with Airflow's own providers; any connection and variable of Airflow

@@ -1,0 +1,19 @@
+"""What the backend ``local`` says of itself."""
+
+from pathlib import Path
+from typing import Any
+
+from modelway.backends.base import Backend, BackendMember
+
+
+def _open(*, home: Path, client: Any = None) -> Backend:
+    from modelway.backends.local.backend import LocalBackend
+
+    return LocalBackend(home=home)
+
+
+MEMBER = BackendMember(
+    name="local",
+    open=_open,
+    capabilities=frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"}),
+)

@@ -1,0 +1,26 @@
+"""What the endpoint ``local`` says of itself."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelway.endpoints.base import Endpoint, EndpointMember
+
+if TYPE_CHECKING:
+    from modelway.endpoints.local.section import LocalSection
+
+
+def _open(
+    *, root: Path, username: str | None = None, password: str | None = None, ready_timeout: float = 60.0
+) -> Endpoint:
+    from modelway.endpoints.local.endpoint import open_endpoint
+
+    return open_endpoint(root=root, username=username, password=password, ready_timeout=ready_timeout)
+
+
+def _section() -> "type[LocalSection]":
+    from modelway.endpoints.local.section import LocalSection
+
+    return LocalSection
+
+
+MEMBER = EndpointMember(name="local", open=_open, capabilities=frozenset({"weights", "sticky"}), section=_section)

@@ -1,0 +1,257 @@
+"""One endpoint of this machine: its folder, what it remembers, its servers, its gateway and its supervisor."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from modelway.endpoints.base import (
+    MAX_PREDICTORS,
+    EndpointSpec,
+    EndpointStatus,
+    Predictor,
+    PredictorMetrics,
+    PredictorStatus,
+)
+from modelway.endpoints.gateway import process as gateway_process
+from modelway.endpoints.gateway.process import Gateway
+from modelway.endpoints.local import server as server_process
+from modelway.endpoints.local.server import Server
+from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
+from modelway.errors import EndpointNotReady
+from modelway.platforms.processes import marked
+
+SUPERVISOR = "modelway.endpoints.local.supervisor"
+#: what may run in the folder of an endpoint
+_PROGRAMS = (server_process.PROGRAM, gateway_process.PROGRAM, SUPERVISOR)
+#: seconds that a server which runs may take to say that it is ready, before it counts as stuck
+_STUCK = 5.0
+
+
+class Service:
+    """One endpoint; whoever changes it has its lock (``state.locked``)."""
+
+    def __init__(self, folder: Path, state: State) -> None:
+        self.folder = folder
+        self.state = state
+        self.gateway = Gateway(folder, state.gateway, started=self._reset_counts)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Service | None":
+        """Return the endpoint of a folder, None when there is none.
+
+        :raises DigestMismatch: what it remembers cannot be read
+        """
+        state = read_state(folder)
+        return None if state is None else cls(folder, state)
+
+    def write(self) -> None:
+        """Remember the state as it is now.
+
+        :raises NotWritable: when the folder cannot be written
+        """
+        write_state(self.folder, self.state)
+
+    @property
+    def servers(self) -> list[Server]:
+        """All servers, those on their way out included."""
+        return [Server(self.folder, one) for one in self.state.servers]
+
+    @property
+    def wanted(self) -> list[Server]:
+        """The servers that are to stay, by version."""
+        return [Server(self.folder, one) for one in self.state.wanted]
+
+    @property
+    def marker(self) -> str:
+        """The argument by which the supervisor's process is found."""
+        return str(self.folder / "state.json")
+
+    def ensure_supervisor(self) -> None:
+        """Have a supervisor run; note its id."""
+        if marked.running(self.state.supervisor_pid, self.marker):
+            return
+        argv = [sys.executable, "-P", "-m", SUPERVISOR, self.marker]
+        self.state.supervisor_pid = marked.spawn(argv, folder=self.folder, log=self.folder / "supervisor.log")
+        self.write()
+
+    def ensure_gateway(self, *, host: str, port: int | None) -> None:
+        """Have the gateway run there, with the servers and shares as they are; see ``Gateway.ensure``."""
+        self.gateway.ensure(self.state.routes, host=host, port=port)
+
+    def push(self) -> None:
+        """Bring the running gateway to the state; see ``Gateway.push``."""
+        self.gateway.push(self.state.routes)
+
+    def ensure_servers(
+        self, spec: EndpointSpec, *, unpack: Callable[[str], Path], ready_timeout: float
+    ) -> dict[int, ServerState]:
+        """Have a ready server for every predictor; when one fails, those that were new are stopped again.
+
+        :param unpack: returns the root folder of an image, by its reference
+        :param ready_timeout: seconds that new servers may take to load their models
+        """
+        state = self.state
+        chosen = {predictor.version: self._find(spec, predictor) for predictor in spec.predictors}
+        fresh = [one for one in chosen.values() if one not in state.servers]
+        for one in fresh:
+            one.slot = state.free_slot()
+            state.servers.append(one)
+        try:
+            waiting = [server for server in self._each(chosen.values()) if not _continues(server)]
+            for server in waiting:
+                server.state.image_root = str(unpack(server.state.image))
+                server.state.life = Life()
+                server.start()
+                self.write()
+            until = time.monotonic() + ready_timeout
+            for server in waiting:
+                server.wait_ready(until=until)
+        except BaseException:
+            for server in self._each(chosen.values() if state.stopped else fresh):
+                server.stop(patience=5)
+            for one in fresh:
+                state.servers.remove(one)
+            self.write()
+            raise
+        self._start_counting(fresh)
+        return chosen
+
+    def settle(self, spec: EndpointSpec, chosen: Mapping[int, ServerState]) -> None:
+        """Note what the spec wants; servers of no predictor are on their way out."""
+        weights = {predictor.version: predictor.weight for predictor in spec.predictors}
+        for server in self.state.servers:
+            server.wanted = chosen.get(server.version) is server
+            server.weight = weights[server.version] if server.wanted else 0
+        self.state.stable, self.state.platform = spec.stable, dict(spec.platform)
+
+    def refuse_not_ready(self) -> None:
+        """Refuse a split of which a version that gets requests is not ready.
+
+        :raises EndpointNotReady: with the version
+        """
+        for server in self.wanted:
+            if server.state.weight and not server.is_ready(patience=_STUCK):
+                raise EndpointNotReady(
+                    f"version {server.state.version} is not ready",
+                    where=f"endpoint {self.state.name}",
+                    do="Apply the endpoint",
+                )
+
+    def retire(self) -> None:
+        """Stop the servers that are on their way out, once they have answered what they have."""
+        for server in [server for server in self.servers if not server.state.wanted]:
+            self.gateway.wait_empty(server.state.slot, patience=30)
+            server.stop()
+            shutil.rmtree(server.folder, ignore_errors=True)
+            self.state.servers.remove(server.state)
+            self.push()
+            self.write()
+
+    def stop(self) -> None:
+        """Stop the supervisor and the gateway, then the servers, so that no request finds a server gone."""
+        marked.stop(self.state.supervisor_pid, self.marker, patience=2)
+        self.state.supervisor_pid = None
+        self.gateway.stop()
+        for server in self.servers:
+            server.stop()
+        self.stop_strays()
+
+    def stop_strays(self) -> None:
+        """End processes of this endpoint that its state does not know, as after a crash between start and note."""
+        known = {server.state.pid: server.marker for server in self.servers}
+        known |= {self.state.gateway.pid: self.gateway.marker, self.state.supervisor_pid: self.marker}
+        noted = {pid: marker for pid, marker in known.items() if pid is not None}
+        for pid, marker in list(marked.strays(self.folder, noted, programs=_PROGRAMS)):
+            marked.stop(pid, marker, patience=5)
+
+    def status(self) -> EndpointStatus:
+        """Return the endpoint as it is."""
+        state = self.state
+        predictors = tuple(
+            PredictorStatus(
+                version=server.version,
+                image=server.image,
+                model_path=server.model_path,
+                weight=server.weight,
+                ready=ready,
+                url=server.url,
+                restarts=server.life.restarts,
+                problem="" if ready else server.life.problem,
+            )
+            for server, ready in self._answers()
+        )
+        has_gateway = not state.stopped and self.gateway.is_running
+        return EndpointStatus(
+            name=state.name,
+            model=state.wanted[0].model if state.wanted else state.name,
+            url=state.gateway.url,
+            predictors=predictors,
+            stable=state.stable,
+            platform=state.platform,
+            ready=has_gateway and all(one.ready for one in predictors if one.weight),
+            gateway_ready=has_gateway,
+            stopped=state.stopped,
+            problem="" if has_gateway else state.gateway_life.problem,
+        )
+
+    def metrics(self) -> dict[int, PredictorMetrics]:
+        """Return the counts by version since each moved in, or since the gateway started.
+
+        :raises EndpointNotReady: when the gateway does not answer
+        """
+        result = {}
+        for server in self.state.wanted:
+            counts = self.gateway.slot_counters(server.slot)
+            own = {key: max(0, value - server.baseline.get(key, 0)) for key, value in counts.items()}
+            result[server.version] = PredictorMetrics(**own, since=server.since)
+        return result
+
+    def _find(self, spec: EndpointSpec, predictor: Predictor) -> ServerState:
+        """Return the server that runs this version from this very image, or a new one."""
+        new = ServerState(predictor.version, predictor.image, spec.model, predictor.model_path, slot=-1, wanted=False)
+        same = ("version", "image", "model", "model_path")
+        for server in self.state.servers:
+            if all(getattr(server, name) == getattr(new, name) for name in same):
+                return server
+        return new
+
+    def _each(self, states: Iterable[ServerState]) -> list[Server]:
+        return [Server(self.folder, state) for state in states]
+
+    def _reset_counts(self) -> None:
+        """Note that the gateway was started, by which all its counters are zero."""
+        began = time.time()
+        for server in self.state.servers:
+            server.baseline, server.since = {}, began
+        self.write()
+
+    def _start_counting(self, fresh: list[ServerState]) -> None:
+        running = self.gateway.is_running
+        for server in fresh:
+            server.baseline = self.gateway.slot_counters(server.slot) if running else {}
+            server.since = time.time()
+        self.write()
+
+    def _answers(self) -> list[tuple[ServerState, bool]]:
+        """Return whether each server is ready: all at once, so that several stuck ones take no longer than one."""
+        if self.state.stopped:
+            return [(server, False) for server in self.state.wanted]
+        wanted = self.wanted
+        with ThreadPoolExecutor(MAX_PREDICTORS) as asking:
+            answers = list(asking.map(lambda server: server.is_ready(patience=_STUCK), wanted))
+        return [(server.state, ready) for server, ready in zip(wanted, answers, strict=True)]
+
+
+def _continues(server: Server) -> bool:
+    """Return whether the server runs and is ready; one that is stuck is ended."""
+    end = time.monotonic() + _STUCK
+    while server.is_running:
+        if server.is_ready():
+            return True
+        if time.monotonic() > end:
+            server.stop(patience=1)
+        time.sleep(0.05)
+    return False

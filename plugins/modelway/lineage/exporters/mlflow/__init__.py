@@ -1,0 +1,1 @@
+"""Exporter ``mlflow``: versions in an MLflow tracking server and its registry."""

@@ -1,0 +1,1 @@
+"""Exporter ``openlineage``: runs as events of OpenLineage."""

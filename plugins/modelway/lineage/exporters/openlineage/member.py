@@ -1,0 +1,18 @@
+"""What the exporter ``openlineage`` says of itself."""
+
+from modelway.lineage.exporters.base import Destination, Exporter, ExporterMember
+
+
+def _open(destination: Destination) -> Exporter:
+    from modelway.lineage.exporters.openlineage.exporter import OpenLineageExporter
+
+    return OpenLineageExporter(destination)
+
+
+MEMBER = ExporterMember(
+    name="openlineage",
+    open=_open,
+    capabilities=frozenset(
+        {"run-started", "run-failed", "version-registered", "version-reused", "image-built", "weight-set"}
+    ),
+)
