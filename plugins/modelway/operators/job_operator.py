@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from modelway.artifacts.store import Artifact
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
 from modelway.errors import ModelwayError, SubmitFailed
 from modelway.failures import FailureKind
@@ -27,7 +26,7 @@ from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.secrets import with_secrets
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
-from modelway.operators.base import ModelwayOperator, failures_told, plan_of
+from modelway.operators.base import ModelwayOperator, translate_errors
 from modelway.operators.context import run_key
 from modelway.runs.failure import failure_of, job_error, last_lines, submit_error
 from modelway.spec.units import format_size
@@ -132,7 +131,7 @@ class JobOperator(ModelwayOperator):
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the trigger has seen the job end."""
-        with failures_told(self, context):
+        with translate_errors(self, context):
             handle, status = Handle.from_dict(event["handle"]), JobStatus.from_dict(event["status"])
             home, follower = self.settings.home, event.get("follower", "")
             LogPosition(home=home, follower=follower).forget()
@@ -198,26 +197,3 @@ class JobOperator(ModelwayOperator):
             backend.cancel(handle)
         except Exception as error:
             self.log.error("job %s could not be stopped: %s: %s", handle.name, type(error).__name__, error)
-
-
-def checkpoint_inputs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return checkpoints by the names of a job's inputs, as fields of ``Job``."""
-    return {
-        "inputs": {name: Artifact.from_dict(checkpoint) for name, checkpoint in given.items()},
-        "checkpoints": {
-            name: {key: checkpoint.get(key) for key in ("id", "stage", "step")} for name, checkpoint in given.items()
-        },
-    }
-
-
-def planned_inputs(code: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a plan gives to the jobs of the model's code besides parameters, as fields of ``Job``."""
-    plan = plan_of(code)
-    return {
-        "datasets": {
-            dataset["name"]: {key: dataset[key] for key in ("uri", "digest", "version")}
-            for dataset in plan.get("datasets", ())
-        },
-        "interval": plan.get("interval", {}),
-        "partition": plan.get("partition"),
-    }

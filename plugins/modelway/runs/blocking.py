@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from modelway.runs.inputs import Interval
+from modelway.runs.interval import Interval
 
 if TYPE_CHECKING:
     from modelway.runs.versions import KnownVersions
