@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from modelway.failures import FailureKind
 from modelway.job import left_files
-from modelway.job.agent import lease as fence
-from modelway.job.agent.exit_report import STATUS_OF_KIND, decisive, ending_of
+from modelway.job.agent import lease
+from modelway.job.agent.exit_report import STATUS_OF_KIND, decisive, report_of
 from modelway.job.contract import recorded_checkpoints
 
 from tests.job_folders import runs, wait_for, write_job, write_wheel
@@ -263,20 +263,20 @@ def test_a_container_that_waits_may_be_told_to_leave(start, job):
 
 
 def test_a_stale_heartbeat_is_passed_over_and_a_fresh_one_is_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(fence, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.01)
     attempt = tmp_path / "try-2"
     left = tmp_path / "try-1" / "pods" / "0.json"
     left.parent.mkdir(parents=True)
     left.write_text('{"id": "gone-pod", "process": "1", "at": 0}')
-    os.utime(left, (time.time() - fence.STALE_SECONDS - 1,) * 2)
-    mine = fence.Fence(attempt=attempt, node=0, nodes=1)
+    os.utime(left, (time.time() - lease.STALE_SECONDS - 1,) * 2)
+    mine = lease.Lease(attempt=attempt, node=0, nodes=1)
     assert mine.enter(leave=lambda: False, say=print)
     said = []
-    other = fence.Fence(attempt=attempt, node=0, nodes=1)
+    other = lease.Lease(attempt=attempt, node=0, nodes=1)
     assert not other.enter(leave=lambda: bool(said), say=said.append)
     assert "which still works on this job" in said[0]
     beat = attempt / "pods" / "0.json"
-    os.utime(beat, (time.time() - fence.STALE_SECONDS - 1,) * 2)
+    os.utime(beat, (time.time() - lease.STALE_SECONDS - 1,) * 2)
     assert other.enter(leave=lambda: False, say=print)
     mine.leave()
     assert beat.exists(), "whoever lost its place does not take the other's away"
@@ -297,10 +297,10 @@ def test_a_container_that_lost_its_place_gives_way(start, job, monkeypatch):
 
 
 def test_machines_without_a_number_take_different_places(tmp_path):
-    fences = [fence.Fence(attempt=tmp_path / "try-1", node=None, nodes=3) for _ in range(2)]
-    assert all(each.enter(leave=lambda: False, say=print) for each in fences)
-    assert [each.node for each in fences] == [1, 2]
-    for each in fences:
+    leases = [lease.Lease(attempt=tmp_path / "try-1", node=None, nodes=3) for _ in range(2)]
+    assert all(each.enter(leave=lambda: False, say=print) for each in leases)
+    assert [each.node for each in leases] == [1, 2]
+    for each in leases:
         each.leave()
 
 
@@ -335,15 +335,15 @@ def test_requirements_that_cannot_be_had_are_told(start, job):
 
 def describe(tmp_path, **known):
     given = {"lines": [], "over_time": None, "killed_for_memory": False, "peak_bytes": 90 << 20, "limit_bytes": None}
-    return ending_of(
+    return report_of(
         **{"attempt": tmp_path, "noticed": False, "ended_by_force": False, "returncode": 1, **given, **known}
     )
 
 
 def test_a_process_that_the_kernel_killed_for_memory_is_out_of_memory(tmp_path):
-    ending = describe(tmp_path, killed_for_memory=True, limit_bytes=100 << 20)
-    assert (ending.kind, ending.out_of_memory, ending.status) == ("out_of_memory", True, 137)
-    assert ending.reason == "out of memory: its processes took 90 MiB, the limit is 100 MiB"
+    report = describe(tmp_path, killed_for_memory=True, limit_bytes=100 << 20)
+    assert (report.kind, report.out_of_memory, report.status) == ("out_of_memory", True, 137)
+    assert report.reason == "out of memory: its processes took 90 MiB, the limit is 100 MiB"
 
 
 @pytest.mark.parametrize(("peak", "kind"), [(99, "out_of_memory"), (50, "killed")])
@@ -361,8 +361,8 @@ def test_the_first_of_several_processes_to_fail_is_to_blame(tmp_path):
 
 
 def test_a_process_of_several_that_was_killed_is_told_by_torchruns_report(tmp_path):
-    ending = describe(tmp_path, lines=["Root Cause:", "  exitcode  : -9 (pid: 77)", "  error_file: <N/A>"])
-    assert (ending.kind, ending.reason) == ("killed", "the job's process was killed by SIGKILL")
+    report = describe(tmp_path, lines=["Root Cause:", "  exitcode  : -9 (pid: 77)", "  error_file: <N/A>"])
+    assert (report.kind, report.reason) == ("killed", "the job's process was killed by SIGKILL")
 
 
 def test_of_several_machines_the_one_that_explains_the_failure_counts():
@@ -409,8 +409,8 @@ def test_a_job_runs_on_the_oldest_python(start, job):
 
 
 def test_a_storage_that_stumbles_takes_nobodys_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(fence, "BEAT_SECONDS", 0.01)
-    mine = fence.Fence(attempt=tmp_path / "try-1", node=0, nodes=1)
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.01)
+    mine = lease.Lease(attempt=tmp_path / "try-1", node=0, nodes=1)
     assert mine.enter(leave=lambda: False, say=print)
     beat = tmp_path / "try-1" / "pods" / "0.json"
     read, looks = left_files.read_below, []

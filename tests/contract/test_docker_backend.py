@@ -277,6 +277,53 @@ def test_the_jobs_of_a_run_that_are_not_over_are_told(backend, jobs, run):
     assert backend.unfinished(run=run) == [second]
 
 
+@pytest.fixture
+def neighbour(tmp_path):
+    """Another Airflow on the same engine."""
+    return DockerBackend(home=tmp_path / "neighbour")
+
+
+def test_two_airflows_with_equal_runs_neither_adopt_nor_stop_each_others_jobs(backend, jobs, neighbour, run):
+    ours = jobs(WAITS)
+    assert neighbour.unfinished(run=run) == [], "it has submitted nothing yet"
+    theirs = jobs(WAITS, backend=neighbour)
+    assert (theirs.name, theirs.place) != (ours.name, ours.place)
+    assert written(backend, ours)
+    assert written(neighbour, theirs)
+    assert (backend.unfinished(run=run), neighbour.unfinished(run=run)) == ([ours], [theirs])
+    assert (jobs(WAITS), jobs(WAITS, backend=neighbour)) == (ours, theirs)
+    neighbour.cancel(theirs)
+    assert backend.describe(ours).state is JobState.RUNNING
+    go(backend, ours)
+    succeeded(backend, ours)
+    assert starts(backend, ours) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("MODELWAY_DEPLOYMENT", "team-a"), ("MODELWAY_ARTIFACT_ROOT", "s3://team-a/artifacts")]
+)
+def test_workers_of_one_deployment_find_each_others_jobs(jobs, neighbour, run, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    handle = jobs(WAITS)
+    assert jobs(WAITS, backend=neighbour) == handle
+    assert neighbour.unfinished(run=run) == [handle]
+
+
+def test_a_job_that_an_earlier_version_submitted_continues_in_its_own_volume(backend, jobs, run, monkeypatch):
+    with monkeypatch.context() as patched:
+        # Before jobs were labelled with their deployment.
+        patched.setattr(docker_backend, "deployment", lambda home: "")
+        first = jobs(STEPS)
+    written(backend, first)
+    assert backend.unfinished(run=run) == [first]
+    assert jobs(STEPS) == first
+    backend.cancel(first)
+    second = jobs(STEPS)
+    assert (second.attempt, second.place) == (2, first.place)
+    succeeded(backend, second)
+    assert [each.step for each in recorded_checkpoints(backend.folder(second))] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("force", [True, False])
 def test_a_job_that_the_engine_ends_goes_on_from_its_last_checkpoint(backend, jobs, engine, force):
     first = jobs(STEPS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from modelway.backends.base import Handle, Job, JobState, Options
-from modelway.backends.kubernetes.attempts import TryRecord, handle_of
+from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
 from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
@@ -243,7 +243,7 @@ def test_a_watch_that_is_behind_takes_no_pod_for_gone(cluster, submit, connect):
     pod = {"metadata": {"name": f"{handle.name}-x1"}, "status": {"phase": "Running"}}
     cluster.pods = lambda namespace, selector: [pod]
     assert backend.describe(handle).state is JobState.RUNNING
-    backend._objects.of_try = lambda *given, **how: ([job], [])
+    backend._objects.of_attempt = lambda *given, **how: ([job], [])
     assert backend.describe(handle).state is JobState.RUNNING
     cluster.pods = lambda namespace, selector: []
     assert backend.describe(handle).state is not JobState.RUNNING, "now it is gone"
@@ -298,7 +298,7 @@ def test_of_two_airflows_neither_finds_the_others_jobs(cluster, two, connect, tm
 def test_of_two_airflows_neither_ends_the_others_jobs(cluster, two, connect):
     """The second one's first try has the name that the first one's job has."""
     first, second = two
-    mine = replace(first, mark=TryRecord.read(Path(first.place) / "try-1").mark)
+    mine = replace(first, mark=AttemptRecord.read(Path(first.place) / "try-1").mark)
     assert (mine.name, mine.mark != first.mark) == (first.name, True)
     connect().cancel(mine)
     assert jobs(cluster) == sorted([first.name, second.name])
@@ -313,10 +313,12 @@ def test_a_pod_that_another_airflow_named_alike_is_not_ours(cluster, two, connec
     backend = connect()
     backend._objects._asked.add("default")
     backend._objects._watch = lambda namespace: Watched([job])
-    record = TryRecord.read(Path(first.place) / "try-1")
-    assert backend._objects.of_try(record) == ([], [])
-    record = TryRecord.read(tmp_path / "of-the-first" / Path(first.place).relative_to(tmp_path / "storage") / "try-1")
-    assert backend._objects.of_try(record) == ([job], [])
+    record = AttemptRecord.read(Path(first.place) / "try-1")
+    assert backend._objects.of_attempt(record) == ([], [])
+    record = AttemptRecord.read(
+        tmp_path / "of-the-first" / Path(first.place).relative_to(tmp_path / "storage") / "try-1"
+    )
+    assert backend._objects.of_attempt(record) == ([job], [])
 
 
 class Watched:
@@ -336,6 +338,21 @@ def test_airflows_that_see_no_storage_are_told_apart_by_their_own_name(cluster, 
     assert connect().unfinished(run="r1") == [handle]
     monkeypatch.setenv("MODELWAY_DEPLOYMENT", "speech")
     assert connect().unfinished(run="r1") == []
+
+
+def test_airflows_of_two_homes_that_see_no_storage_are_told_apart_by_their_label(cluster, submit, connect, tmp_path):
+    handle = submit()
+    (tmp_path / "storage").rename(tmp_path / "of-the-first")
+    neighbour = KubernetesBackend(home=tmp_path / "neighbour", version=(1, 30))
+    neighbour.__dict__["api"] = cluster
+    other = submit(backend=neighbour, key="train_2")
+    (tmp_path / "storage").rename(tmp_path / "of-the-second")
+    assert connect().unfinished(run="r1") == [handle]
+    assert neighbour.unfinished(run="r1") == [other]
+    for job in cluster.objects.values():
+        # Of a version that did not label its jobs.
+        job["metadata"]["labels"].pop("modelway.dev/deployment")
+    assert {each.name for each in connect().unfinished(run="r1")} == {handle.name, other.name}
 
 
 def test_many_that_ask_why_their_pods_wait_ask_once(cluster, connect):

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from modelway.backends.kubernetes.attempts import TryRecord
+from modelway.backends.kubernetes.attempts import AttemptRecord
 from modelway.backends.kubernetes.objects import Objects
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
@@ -17,7 +17,7 @@ from modelway.platforms.kubernetes.labels import GROUP
 from tests.job_folders import wait_for
 
 NAME = "mw-tiny-train-1"
-RECORD = TryRecord(name=NAME, namespace="ml", nodes=1, launcher="job", start_within_seconds=60, token="ours")
+RECORD = AttemptRecord(name=NAME, namespace="ml", nodes=1, launcher="job", start_within_seconds=60, token="ours")
 
 
 def thing(kind, version, *, name=NAME, phase="Running"):
@@ -136,14 +136,14 @@ def test_a_version_that_is_too_old_is_answered_by_a_new_list(server, watch):
 def test_a_server_that_is_away_is_asked_by_the_watch_alone_and_found_again(server, watch):
     objects = Objects(lambda: pytest.fail("the API is not asked for a single job"))
     objects._watches["ml"] = watch
-    assert objects.of_try(RECORD)[0]
+    assert objects.of_attempt(RECORD)[0]
     server.status = 503
     for events in server.events.values():
         events.put(None)
 
     def away():
         try:
-            objects.of_try(RECORD)
+            objects.of_attempt(RECORD)
         except SubmitFailed as error:
             return error
         return None
@@ -172,7 +172,7 @@ def test_who_may_list_but_not_watch_is_asked_for_each(server, watch):
     for events in server.events.values():
         events.put(None)
     wait_for(lambda: any(kind.error for kind in watch._kinds.values()), what="the refusal")
-    assert objects.of_try(RECORD)[0]
+    assert objects.of_attempt(RECORD)[0]
     assert asked == [f"{GROUP}/try={NAME},{GROUP}/token=ours"]
 
 
@@ -184,6 +184,6 @@ def test_the_first_question_of_a_process_begins_no_watch(server):
         pods = jobs
 
     objects = Objects(Api)
-    objects.of_try(RECORD)
+    objects.of_attempt(RECORD)
     assert objects._watches == {}
     assert server.asked == []

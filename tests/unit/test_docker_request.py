@@ -131,7 +131,7 @@ RAISED = {**SAID, "kind": "bad_exit", "reason": "ValueError: no"}
 
 
 @pytest.mark.parametrize(
-    ("engine", "ending", "kind", "reason"),
+    ("engine", "report", "kind", "reason"),
     [
         (inspected(code=1), RAISED, FailureKind.BAD_EXIT, "ValueError: no"),
         (inspected(code=137), None, FailureKind.KILLED, "the container was killed by SIGKILL"),
@@ -169,25 +169,25 @@ RAISED = {**SAID, "kind": "bad_exit", "reason": "ValueError: no"}
         ),
     ],
 )
-def test_failures_are_told_apart(engine, ending, kind, reason):
-    status = status_of(engine, ending=ending, cancelled=False)
+def test_failures_are_told_apart(engine, report, kind, reason):
+    status = status_of(engine, report=report, cancelled=False)
     assert (status.state, status.failure, status.reason) == (JobState.FAILED, kind, reason)
 
 
 def test_a_container_that_ends_well_without_the_agents_word_is_no_success():
-    assert status_of(inspected(), ending=SAID, cancelled=False).state is JobState.SUCCEEDED
-    assert status_of(inspected(), ending=None, cancelled=False).state is JobState.FAILED
+    assert status_of(inspected(), report=SAID, cancelled=False).state is JobState.SUCCEEDED
+    assert status_of(inspected(), report=None, cancelled=False).state is JobState.FAILED
 
 
 def test_a_job_that_ended_before_it_was_cancelled_has_succeeded():
-    assert status_of(inspected(), ending=SAID, cancelled=True).state is JobState.SUCCEEDED
-    assert status_of(inspected(code=1), ending=RAISED, cancelled=True).state is JobState.CANCELLED
-    assert status_of(inspected("created"), ending=None, cancelled=True).state is JobState.CANCELLED
+    assert status_of(inspected(), report=SAID, cancelled=True).state is JobState.SUCCEEDED
+    assert status_of(inspected(code=1), report=RAISED, cancelled=True).state is JobState.CANCELLED
+    assert status_of(inspected("created"), report=None, cancelled=True).state is JobState.CANCELLED
 
 
 def test_what_the_agent_knows_better_about_a_retry_holds():
     told = {**SAID, "kind": "init", "reason": "pip had no network", "retryable": True}
-    status = status_of(inspected(code=2), ending=told, cancelled=False)
+    status = status_of(inspected(code=2), report=told, cancelled=False)
     assert (status.failure, status.retryable) == (FailureKind.INIT, True)
 
 

@@ -1,14 +1,14 @@
-"""Charts of a classification against scikit-learn, with and without numpy, and what is refused."""
+"""Charts of a classification against scikit-learn, of lists and of arrays, and what is refused."""
 
 import math
 import random
+import sys
 
 import numpy
 import pytest
 import torch
 from modelway.job import Job
 from modelway.job.contract import read_events
-from modelway.job.figures import counting_numpy
 from modelway.job.figures.charts import MOST_POINTS
 from modelway.job.figures.predictions import prediction_figures
 from sklearn.calibration import calibration_curve
@@ -17,15 +17,14 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 from tests.job_folders import write_job
 
 
-@pytest.fixture(params=["lists", "numpy"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "lists":
-        monkeypatch.setattr(counting_numpy, "is_loaded", lambda: False)
-    way: str = request.param
-    return way
+@pytest.fixture(params=["lists", "arrays"])
+def drawn(request):
+    """Draw labels and scores that a test gives as lists."""
+    as_given = list if request.param == "lists" else numpy.array
+    return lambda *, scores, **given: draw(scores=as_given(scores), **given)
 
 
-def drawn(**given):
+def draw(**given):
     figures, notes = prediction_figures(**given)
     return {name: data for name, _, data in figures}, notes
 
@@ -43,7 +42,7 @@ def softmax(logits):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_several_classes_are_as_scikit_learn_counts_them(way, ties):
+def test_several_classes_are_as_scikit_learn_counts_them(drawn, ties):
     labels, logits = samples(400, 4, ties=ties)
     likely = softmax(logits)
     expected = [
@@ -61,7 +60,7 @@ def test_several_classes_are_as_scikit_learn_counts_them(way, ties):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_two_classes_with_one_score_are_as_scikit_learn_counts_them(way, ties):
+def test_two_classes_with_one_score_are_as_scikit_learn_counts_them(drawn, ties):
     labels, logits = samples(500, 2, seed=3, ties=ties)
     scores = logits[:, 1] - logits[:, 0]
     false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
@@ -79,14 +78,14 @@ def test_two_classes_with_one_score_are_as_scikit_learn_counts_them(way, ties):
     assert found["calibration"]["error"] == pytest.approx(error, rel=1e-5)
 
 
-def test_probabilities_and_their_logits_give_the_same(way):
+def test_probabilities_and_their_logits_give_the_same(drawn):
     labels, logits = samples(50, 3)
     both = [drawn(labels=labels.tolist(), scores=each.tolist())[0] for each in (logits, softmax(logits))]
     assert both[0]["roc"] == both[1]["roc"]
     assert both[0]["calibration"]["error"] == pytest.approx(both[1]["calibration"]["error"])
 
 
-def test_curves_are_thinned_and_keep_their_ends(way):
+def test_curves_are_thinned_and_keep_their_ends(drawn):
     labels, logits = samples(5000, 2)
     found, _ = drawn(labels=labels.tolist(), scores=logits.tolist())
     for curve in found["roc"]["curves"]:
@@ -95,7 +94,7 @@ def test_curves_are_thinned_and_keep_their_ends(way):
         assert max(b - a for a, b in zip(curve["x"], curve["x"][1:], strict=False)) < 0.02
 
 
-def test_a_class_without_rows_has_no_curves_and_is_named(way):
+def test_a_class_without_rows_has_no_curves_and_is_named(drawn):
     labels, logits = samples(60, 2)
     wide = numpy.hstack([logits, numpy.full((60, 1), -5.0)])
     found, _ = drawn(labels=labels.tolist(), scores=wide.tolist())
@@ -103,14 +102,14 @@ def test_a_class_without_rows_has_no_curves_and_is_named(way):
     assert (found["roc"]["undefined"], found["pr"]["undefined"]) == (["2"], ["2"])
 
 
-def test_rows_of_one_class_alone_have_no_roc(way):
+def test_rows_of_one_class_alone_have_no_roc(drawn):
     found, notes = drawn(labels=[1, 1, 1], scores=[0.2, 0.9, 0.8])
     assert "roc" not in found
     assert found["pr"]["curves"][0]["area"] == 1.0
     assert notes == ["there is no ROC curve: no class has both rows of its own and rows of others"]
 
 
-def test_scores_that_are_not_finite_are_left_out_and_told(way):
+def test_scores_that_are_not_finite_are_left_out_and_told(drawn):
     labels, logits = samples(40, 3)
     spoilt = numpy.vstack([logits, [[math.nan, 0, 0], [math.inf, 0, 0]]])
     found, notes = drawn(labels=[*labels.tolist(), 0, 1], scores=spoilt.tolist())
@@ -124,18 +123,18 @@ def test_scores_that_are_not_finite_are_left_out_and_told(way):
 def test_tensors_are_taken_as_they_are(kind):
     labels, logits = samples(30, 3, ties=True)
     tensor = torch.tensor(logits, dtype=kind, requires_grad=True)
-    found, _ = drawn(labels=torch.tensor(labels)[:, None], scores=tensor)
-    assert found == drawn(labels=labels, scores=logits)[0]
+    found, _ = draw(labels=torch.tensor(labels)[:, None], scores=tensor)
+    assert found == draw(labels=labels, scores=logits)[0]
 
 
-def test_labels_may_be_names_or_whole_floats(way):
+def test_labels_may_be_names_or_whole_floats(drawn):
     by_name, _ = drawn(labels=["no", "yes", "yes"], scores=[0.1, 0.9, 0.4], classes=["no", "yes"])
     by_number, _ = drawn(labels=[0.0, 1.0, True], scores=[0.1, 0.9, 0.4], classes=["no", "yes"])
     assert by_name == by_number
     assert by_name["confusion"]["values"] == [[1, 0], [1, 1]]
 
 
-def test_very_many_classes_are_drawn_in_part(way):
+def test_very_many_classes_are_drawn_in_part(drawn):
     labels, logits = samples(600, 60)
     found, _ = drawn(labels=labels.tolist(), scores=logits.tolist())
     assert len(found["roc"]["curves"]) == 20
@@ -159,24 +158,24 @@ def test_very_many_classes_are_drawn_in_part(way):
         ({"labels": [0, 1], "scores": [[0.1, 0.9], [0.1]]}, "job.predictions: "),
     ],
 )
-def test_what_is_no_classification_is_refused(way, given, said):
+@pytest.mark.parametrize("as_given", [list, tuple])
+def test_what_is_no_classification_is_refused(given, said, as_given):
     with pytest.raises(ValueError, match=said):
-        prediction_figures(**given)
+        prediction_figures(**{**given, "scores": as_given(given["scores"])})
 
 
-def test_both_ways_count_the_same(monkeypatch):
+def test_lists_and_arrays_are_counted_the_same():
     labels, logits = samples(3000, 5, ties=True)
-    with_numpy = drawn(labels=labels.tolist(), scores=logits.tolist())[0]
-    monkeypatch.setattr(counting_numpy, "is_loaded", lambda: False)
-    without = drawn(labels=labels.tolist(), scores=logits.tolist())[0]
-    for kind in ("roc", "pr"):
-        for one, other in zip(with_numpy[kind]["curves"], without[kind]["curves"], strict=True):
-            assert one["area"] == pytest.approx(other["area"])
-            assert len(one["x"]) == pytest.approx(len(other["x"]), abs=3)
-    assert with_numpy["confusion"] == without["confusion"]
+    assert draw(labels=labels.tolist(), scores=logits.tolist()) == draw(labels=labels, scores=logits)
 
 
-def test_a_million_rows_are_drawn(way):
+def test_an_image_without_numpy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(ValueError, match=r"numpy is needed to count predictions: add it to the job's image"):
+        prediction_figures(labels=[0, 1], scores=[0.1, 0.9])
+
+
+def test_a_million_rows_are_drawn(drawn):
     chance = random.Random(1)
     scores = [chance.random() for _ in range(1_000_000)]
     labels = [int(score > chance.random()) for score in scores]

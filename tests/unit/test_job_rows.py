@@ -7,12 +7,12 @@ import pytest
 import torch
 from modelway.job.contract import Job
 from modelway.job.freezing.joining import prove_rows_apart
+from modelway.job.freezing.real_rows import read_dataset
 from modelway.job.freezing.rows import (
     MOST_BYTES,
     MOST_ROWS,
     RealRows,
     fitting,
-    read_dataset,
     read_recorded,
     recorded_files,
 )

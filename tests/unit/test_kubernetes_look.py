@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from modelway.backends.folders import generations
 from modelway.backends.kubernetes import inspect as module
-from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord
+from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord
 from modelway.backends.kubernetes.folders import Folders
-from modelway.backends.kubernetes.inspect import Look
+from modelway.backends.kubernetes.inspect import StatusReader
 
 FOLDER = Path(__file__).parent / "kubernetes-1.36"
 
@@ -21,10 +21,10 @@ class Recorded:
     def __init__(self) -> None:
         self.moment: dict[str, Any] = {}
 
-    def of_try(self, record: TryRecord) -> tuple[list[Any], list[Any]]:
+    def of_attempt(self, record: AttemptRecord) -> tuple[list[Any], list[Any]]:
         return ([self.moment["job"]] if self.moment["job"] else []), self.moment["pods"]
 
-    now = of_try
+    now = of_attempt
 
     def events(self, namespace: str, name: str, *, now: bool) -> list[Any]:
         found: list[Any] = self.moment["events"]
@@ -46,9 +46,9 @@ def test_a_follower_judges_each_moment(name: str, right: str, tmp_path: Path, mo
     attempt = tmp_path / "jobs" / "m" / "r" / "k" / "g0" / "try-1"
     attempt.mkdir(parents=True)
     nodes = 2 if "two" in name else 1
-    TryRecord(name="mw-1", namespace="ml", nodes=nodes, launcher="job", start_within_seconds=3600, token="ours").write(
-        attempt
-    )
+    AttemptRecord(
+        name="mw-1", namespace="ml", nodes=nodes, launcher="job", start_within_seconds=3600, token="ours"
+    ).write(attempt)
     generations.mark(attempt / SUBMITTED)
     objects, clock = Recorded(), {"now": datetime.fromisoformat(record["begun"])}
 
@@ -58,7 +58,7 @@ def test_a_follower_judges_each_moment(name: str, right: str, tmp_path: Path, mo
             return clock["now"]
 
     monkeypatch.setattr(module, "datetime", Clock)
-    look = Look(objects=objects, folders=Folders(home=tmp_path))  # type: ignore[arg-type]
+    look = StatusReader(objects=objects, folders=Folders(home=tmp_path))  # type: ignore[arg-type]
     found = []
     for moment in record["moments"]:
         objects.moment = moment

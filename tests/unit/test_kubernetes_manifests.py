@@ -9,6 +9,7 @@ import pytest
 from modelway.backends.base import Job, Options
 from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.backends.kubernetes.request import KubernetesRequest
+from modelway.backends.variables import THREADS
 from modelway.errors import CapabilityMissing
 from modelway.platforms.kubernetes.patch import strategic_merge, unknown_directives
 
@@ -94,6 +95,14 @@ def test_resources_are_asked_for_and_limited_alike() -> None:
         "amd.com/gpu": "2",
     }
     assert container_of(manifests()[0])["resources"] == {}
+
+
+def test_every_library_that_starts_threads_keeps_to_the_cores_that_a_job_has() -> None:
+    (job,) = manifests(cpu=2.5)
+    variables = {each["name"]: each.get("value") for each in container_of(job)["env"]}
+    assert {variables.get(name) for name in THREADS} == {"2"}
+    (job,) = manifests()
+    assert not set(THREADS) & {each["name"] for each in container_of(job)["env"]}, "no limit, as many threads as cores"
 
 
 @pytest.mark.parametrize(

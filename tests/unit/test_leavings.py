@@ -15,7 +15,7 @@ from modelway.backends.base import JobState, JobStatus
 from modelway.backends.docker import files as docker_files
 from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import BLOCK, read_merged
-from modelway.backends.kubernetes.attempts import TryRecord, exits_of
+from modelway.backends.kubernetes.attempts import AttemptRecord, exits_of
 from modelway.backends.kubernetes.folders import Folders
 from modelway.errors import JobFailed
 from modelway.job.agent.usage import usage_in
@@ -139,7 +139,7 @@ def test_records_are_neither_read_nor_written_through_links(attempt: Path, outsi
         (attempt / "cancelled").symlink_to(outside / "made")
     assert exits_of(attempt, nodes=1) == []
     assert generations.recorded(attempt) is None
-    assert TryRecord.read(attempt) is None
+    assert AttemptRecord.read(attempt) is None
     assert usage_in(attempt.parent) == (None, 0)
     Folders(home=attempt).forget_heartbeats(attempt)
     for write in (
@@ -169,14 +169,14 @@ def test_an_ending_of_wrong_types_is_no_obstacle(attempt: Path) -> None:
     for path in (attempt / "result.json", attempt.parents[1] / "try-1.json"):
         path.write_text('{"a": 1}')
     assert generations.recorded(attempt) is None
-    assert TryRecord.read(attempt) is None
+    assert AttemptRecord.read(attempt) is None
 
 
 def test_other_names_among_generations_and_tries_are_passed_over(attempt: Path) -> None:
     for name in ("try-", "try-x", "try-1234567890"):
         (attempt.parent / name).mkdir()
     (attempt.parents[1] / "gone").mkdir()
-    assert generations.tries(attempt.parents[1]) == [attempt]
+    assert generations.attempts(attempt.parents[1]) == [attempt]
     assert usage_in(attempt.parent) == (None, 0)
 
 

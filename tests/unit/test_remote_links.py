@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from modelway.job.agent import lease as fence
-from modelway.job.agent import remote
+from modelway.job.agent import lease, remote
 from modelway.job.contract import Job, recorded_checkpoints
 from modelway.job.events import append_event, read_events
 
@@ -95,6 +94,6 @@ def test_a_heartbeat_that_is_none_is_not_waited_for(job: Path, tmp_path: Path) -
     os.mkfifo(job / "try-1" / "pods" / "0.json")
     (job / "try-1" / "pods" / "1.json").symlink_to("/proc/self/status")
     said: list[str] = []
-    mine = fence.Fence(attempt=job / "try-2", node=0, nodes=2)
+    mine = lease.Lease(attempt=job / "try-2", node=0, nodes=2)
     assert not mine.enter(leave=lambda: bool(said), say=said.append)
     assert said == ["waiting for another container, which still works on this job"]

@@ -7,7 +7,8 @@ from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.errors import DigestMismatch, InvalidModelCode
 from modelway.job import zip_limits
-from modelway.job.freezing.verify import VerificationError, unpack_checked
+from modelway.job.freezing.comparison import VerificationError
+from modelway.job.freezing.verify import unpack_checked
 
 MANIFEST = '{"files": [], "model_digest": "sha256:0"}'
 

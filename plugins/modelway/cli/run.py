@@ -89,7 +89,8 @@ def run_model(args: argparse.Namespace) -> int:
             print(left)
         # Its own database: a scheduler that shared it would run the tasks a second time.
         airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark, name="airflow-run")
-        airflow.prepare()
+        # Airflow itself is imported only by the process that runs the DAG.
+        airflow.prepare(migrate=False)
         for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
             print(line)
         tried = names_elsewhere(settings.home)

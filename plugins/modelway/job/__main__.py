@@ -126,7 +126,7 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 def _freeze(job: Job) -> None:
     from modelway.job.freezing.exported import Exported
     from modelway.job.freezing.freeze import freeze
-    from modelway.job.freezing.rows import real_rows
+    from modelway.job.freezing.real_rows import real_rows
 
     _record_environment(job)
     exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))

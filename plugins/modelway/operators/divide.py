@@ -15,13 +15,17 @@ from modelway.runs.messages.checkpoints import checkpoints_from_xcom, to_xcom
 from modelway.runs.messages.code import CodePackage
 from modelway.runs.messages.message import Xcom
 
+#: who triggers the runs of Airflow's ``dag.test()``
+DAG_TEST = "dag_test"
+
 
 class DivideCheckpointsOperator(ModelwayOperator):
     """Divide checkpoints among as many evaluation jobs as are worth starting.
 
     A job imports its libraries once for all of its checkpoints. What starting a job and evaluating a checkpoint take is
-    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs. There are
-    never more than Airflow maps over, ``[core] max_map_length``.
+    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs.
+    ``modelway run`` and ``dag.test()`` run one task at a time, so there a first version has one. There are never more
+    than Airflow maps over, ``[core] max_map_length``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoints: what TrainModelOperator returned
@@ -55,7 +59,8 @@ class DivideCheckpointsOperator(ModelwayOperator):
         # A longer list cannot be mapped over, which would fail this task when training is done.
         most = conf.getint("core", "max_map_length")
         checkpoints = checkpoints_from_xcom(self.checkpoints)
-        batches = divided(checkpoints, parallel=self.parallel, per_job=self.per_job, cost=cost, most=most)
+        parallel = 1 if _runs_one_task_at_a_time(context) else self.parallel
+        batches = divided(checkpoints, parallel=parallel, per_job=self.per_job, cost=cost, most=most)
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
@@ -88,3 +93,9 @@ class DivideCheckpointsOperator(ModelwayOperator):
         if not seconds or not startups:
             return None
         return Cost(startup_seconds=statistics.median(startups), evaluation_seconds=statistics.median(seconds))
+
+
+def _runs_one_task_at_a_time(context: Context) -> bool:
+    """Return whether no executor runs this DAG run, but one process, task after task."""
+    run = context.get("dag_run")
+    return run is not None and run.triggering_user_name == DAG_TEST

@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from modelway.errors import ModelwayError
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
-from modelway.operators.start import record_start
 from modelway.operators.base import ModelwayOperator
+from modelway.operators.start import record_start
 from modelway.runs.blocking import blocked_reason
 from modelway.runs.inputs import (
     declared_params,

@@ -16,14 +16,23 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, image_of
 from modelway.backends.docker import files
-from modelway.backends.docker.containers import GROUP, KEEP_SECONDS, MANAGED, DockerRequest, job_labels, run_labels
+from modelway.backends.docker.containers import (
+    GROUP,
+    KEEP_SECONDS,
+    MANAGED,
+    DockerRequest,
+    is_of_deployment,
+    job_labels,
+    run_labels,
+)
 from modelway.backends.docker.log import LogReader
 from modelway.backends.docker.status import moment, status_of
 from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_merged
 from modelway.errors import CapabilityMissing, JobLost, SubmitFailed
 from modelway.failures import FailureKind
-from modelway.job.agent.exit_report import checked_ending
+from modelway.job.agent.exit_report import checked_report
+from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine, Object
 
 #: what this backend gives where the engine has it; lint reads it without importing this file
@@ -40,7 +49,7 @@ _NVIDIA = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Try:
+class _Attempt:
     """A try's container as the engine's list and its labels tell."""
 
     id: str
@@ -104,8 +113,9 @@ class DockerBackend:
         :raises DigestMismatch: the code or an input is damaged
         :raises NotWritable: the worker has no place to pack the job's files
         """
-        tries = self._tries(request.job)
-        generation = self._generation(request, tries)
+        own = deployment(self.home)
+        tries = self._attempts(request.job, own)
+        generation, volume = self._generation(request, tries, own)
         last = tries[-1] if tries else None
         if last and last.generation != generation:
             self.cancel(_handle(last))
@@ -119,39 +129,42 @@ class DockerBackend:
                 self.engine.start(last.id)
             if status.state is JobState.SUCCEEDED or not status.state.is_terminal:
                 return _handle(last)
-        handle = self._create(request, generation=generation, attempt=last.attempt + 1 if last else 1)
+        attempt = last.attempt + 1 if last else 1
+        handle = self._create(request, generation=generation, attempt=attempt, volume=volume, own=own)
         # What somebody else made, or another version of this, must not harm a job that has begun.
         with contextlib.suppress(SubmitFailed, KeyError, ValueError):
             self._remove_old(request.job)
         return handle
 
-    def _tries(self, job: Job) -> list[_Try]:
-        found = map(_try, self.engine.containers(job_labels(job)))
+    def _attempts(self, job: Job, own: str) -> list[_Attempt]:
+        listed = self.engine.containers(job_labels(job))
+        found = (_attempt_of(one) for one in listed if is_of_deployment(one["Labels"], own))
         return sorted((one for one in found if one), key=lambda one: one.attempt)
 
-    def _generation(self, request: DockerRequest, tries: list[_Try]) -> int:
-        """Return the generation that goes on, or the new one that begins; the volume tells what it began with."""
-        volumes = {int(v["Labels"][f"{GROUP}/generation"]): v for v in self.engine.volumes(job_labels(request.job))}
+    def _generation(self, request: DockerRequest, tries: list[_Attempt], own: str) -> tuple[int, str]:
+        """Return the generation that continues, or the new one, and its volume, whose labels say what it began with."""
+        listed = self.engine.volumes(job_labels(request.job))
+        volumes = {int(v["Labels"][f"{GROUP}/generation"]): v for v in listed if is_of_deployment(v["Labels"], own)}
         newest = max([*volumes, *(one.generation for one in tries)], default=None)
-        if newest is None:
-            return 0
-        if newest not in volumes:
-            return newest + 1
-        begun = volumes[newest]["Labels"]
+        if newest in volumes and not self._is_past(request, tries, newest, volumes[newest]["Labels"]):
+            return newest, volumes[newest]["Name"]
+        new = 0 if newest is None else newest + 1
+        return new, request.volume(new, deployment=own)
+
+    def _is_past(self, request: DockerRequest, tries: list[_Attempt], newest: int, begun: Mapping[str, str]) -> bool:
+        """Whether the newest generation is other work than what is requested, or was done before a clear."""
         last = tries[-1] if tries and tries[-1].generation == newest else None
         cleared = begun[f"{GROUP}/clear"] != str(request.job.clear_number)
         if begun[f"{GROUP}/contract"] != request.contract_digest:
-            return newest + 1
-        if cleared and last and self.describe(_handle(last)).state is JobState.SUCCEEDED:
-            return newest + 1
-        return newest
+            return True
+        return bool(cleared and last and self.describe(_handle(last)).state is JobState.SUCCEEDED)
 
-    def _create(self, request: DockerRequest, *, generation: int, attempt: int) -> Handle:
-        name, volume = request.job.name(attempt), request.volume(generation)
+    def _create(self, request: DockerRequest, *, generation: int, attempt: int, volume: str, own: str) -> Handle:
+        name = request.name(attempt, deployment=own)
         handle = Handle(backend="docker", name=name, place=volume, attempt=attempt)
         with files.pack_given(request, scratch=self.home / "jobs-docker") as packed:
-            self.engine.create_volume(volume, request.volume_labels(generation))
-            body = request.container(generation=generation, attempt=attempt)
+            self.engine.create_volume(volume, request.volume_labels(generation, deployment=own))
+            body = request.container(generation=generation, attempt=attempt, volume=volume, deployment=own)
             container = self.engine.create(body, f"{name}.{uuid.uuid4().hex[:8]}")
             try:
                 self.engine.put(container, path="/", archive=packed)
@@ -171,13 +184,13 @@ class DockerBackend:
     def describe(self, handle: Handle) -> JobStatus:
         """Return where the job stands; see the port."""
         try:
-            return self._look(handle)
+            return self._inspect(handle)
         except SubmitFailed as error:
             if error.kind is FailureKind.UNREACHABLE:
                 return JobStatus(state=JobState.UNKNOWN, reason=error.what)
             return JobStatus.failed(error.kind, error.what)
 
-    def _look(self, handle: Handle) -> JobStatus:
+    def _inspect(self, handle: Handle) -> JobStatus:
         place = self._attempt(handle) / generations.RECORD
         known = generations.read(place) or {}
         inspected = self.engine.inspect(handle.name)
@@ -197,12 +210,12 @@ class DockerBackend:
 
     def _status(self, handle: Handle, inspected: Object) -> JobStatus:
         if inspected["State"].get("Running"):
-            return self._over_time(handle, inspected) or status_of(inspected, ending=None, cancelled=False)
+            return self._over_time(handle, inspected) or status_of(inspected, report=None, cancelled=False)
         folder = _folder_of(inspected, handle)
         left = files.read_json(self.engine.get(inspected["Id"], f"{folder}/exit-0.json"))
-        ending = checked_ending(left) if left is not None else None
+        report = checked_report(left) if left is not None else None
         marked = self.engine.get(inspected["Id"], f"{folder}/{generations.CANCELLED}")
-        return status_of(inspected, ending=ending, cancelled=marked is not None)
+        return status_of(inspected, report=report, cancelled=marked is not None)
 
     def _over_time(self, handle: Handle, inspected: Object) -> JobStatus | None:
         timeout = inspected["Config"]["Labels"][f"{GROUP}/timeout"]
@@ -241,7 +254,7 @@ class DockerBackend:
         :raises SubmitFailed: the engine refused it or did not answer
         """
         inspected = self.engine.inspect(handle.name)
-        if inspected is None or self._look(handle).state.is_terminal:
+        if inspected is None or self._inspect(handle).state.is_terminal:
             return
         folder = PurePosixPath(inspected["Config"]["Labels"][f"{GROUP}/folder"])
         mark = files.pack_mark(folder.name, f"try-{handle.attempt}", name=generations.CANCELLED)
@@ -272,9 +285,10 @@ class DockerBackend:
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port."""
-        listed = self.engine.containers(run_labels(run=run))
+        own = known_deployment(self.home)
+        listed = [one for one in self.engine.containers(run_labels(run=run)) if is_of_deployment(one["Labels"], own)]
         running = [one for one in listed if one["State"] in ("created", "running", "paused", "restarting")]
-        handles = [_handle(one) for one in map(_try, running) if one]
+        handles = [_handle(one) for one in map(_attempt_of, running) if one]
         return [handle for handle in handles if not self.describe(handle).state.is_terminal]
 
     def _attempt(self, handle: Handle) -> Path:
@@ -318,13 +332,13 @@ def _refuse_references(options: Options) -> None:
             )
 
 
-def _try(listed: Mapping[str, Any]) -> _Try | None:
+def _attempt_of(listed: Mapping[str, Any]) -> _Attempt | None:
     """Read a container of the engine's list; None for one that never got its name."""
     labels = listed["Labels"]
     name = labels[f"{GROUP}/name"]
     if f"/{name}" not in listed["Names"]:
         return None
-    return _Try(
+    return _Attempt(
         id=listed["Id"],
         name=name,
         attempt=int(labels[f"{GROUP}/attempt"]),
@@ -342,12 +356,12 @@ def _is_of(listed: Mapping[str, Any], job: Job) -> bool:
     """Whether a container or volume is of a job's own run; what never got its name is of nobody."""
     labels = listed["Labels"]
     of_run = (labels[f"{GROUP}/model"], labels[f"{GROUP}/run"]) == (job.model, job.run)
-    return of_run and ("Names" not in listed or _try(listed) is not None)
+    return of_run and ("Names" not in listed or _attempt_of(listed) is not None)
 
 
 def _kept_for(listed: Mapping[str, Any]) -> int:
     """Return how many seconds a container is kept."""
-    return UNNAMED_SECONDS if _try(listed) is None else _keep(listed)
+    return UNNAMED_SECONDS if _attempt_of(listed) is None else _keep(listed)
 
 
 def _keep(listed: Mapping[str, Any]) -> int:
@@ -355,5 +369,5 @@ def _keep(listed: Mapping[str, Any]) -> int:
     return int(listed["Labels"].get(f"{GROUP}/keep") or KEEP_SECONDS)
 
 
-def _handle(one: _Try) -> Handle:
+def _handle(one: _Attempt) -> Handle:
     return Handle(backend="docker", name=one.name, place=one.volume, attempt=one.attempt)

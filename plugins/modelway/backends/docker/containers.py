@@ -6,23 +6,24 @@ Source: the Docker Engine API's reference, ``POST /containers/create``, version 
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from modelway import names
 from modelway.backends.base import Job, Options
 from modelway.backends.folders import generations
+from modelway.backends.variables import job_variables
 
 GROUP = "modelway.dev"
 MANAGED = f"{GROUP}/managed"
+DEPLOYMENT = f"{GROUP}/deployment"
 #: what the worker gives lies in the container's own files: only what the job makes is in the volume
 GIVEN = "/modelway-given"
 USER = 1000
 PIDS = 8192
 GRACE_SECONDS = 30
 KEEP_SECONDS = 86_400
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 #: lines must not be lost, whatever the engine's own settings are; the container is removed with its log
 LOG = {"Type": "json-file", "Config": {"max-size": "1000g", "mode": "blocking"}}
 #: the container's first words: puts what was given beside what the job makes; nobody else works on it any more
@@ -43,7 +44,7 @@ os.execv(sys.executable, [sys.executable, "-m", "modelway.job.agent", folder, "-
 
 @dataclass(frozen=True, kw_only=True)
 class DockerRequest:
-    """What will be created: everything but the numbers of generation and try is fixed here."""
+    """What will be created: everything but the numbers of generation and attempt, and the deployment, is fixed here."""
 
     job: Job
     options: Options
@@ -65,23 +66,36 @@ class DockerRequest:
         """What tells one piece of work from another."""
         return digest(generations.text(self.contract))
 
-    def volume(self, generation: int) -> str:
-        """Return the name of a generation's volume."""
-        return f"{self.job.name(0).removesuffix('-0')}-g{generation}"
+    def name(self, attempt: int, *, deployment: str = "") -> str:
+        """Return the name of an attempt's container."""
+        # One engine has each name once, and another Airflow may have a run of the same name.
+        run = f"{deployment}: {self.job.run}" if deployment else self.job.run
+        return replace(self.job, run=run).name(attempt)
 
-    def volume_labels(self, generation: int) -> dict[str, str]:
-        """Return what tells a volume's job, generation and piece of work."""
+    def volume(self, generation: int, *, deployment: str = "") -> str:
+        """Return the name of a generation's volume."""
+        return f"{self.name(0, deployment=deployment).removesuffix('-0')}-g{generation}"
+
+    def volume_labels(self, generation: int, *, deployment: str = "") -> dict[str, str]:
+        """Return what tells a volume's job, deployment, generation and piece of work."""
         return {
             **job_labels(self.job),
+            **({DEPLOYMENT: deployment} if deployment else {}),
             f"{GROUP}/generation": str(generation),
             f"{GROUP}/contract": self.contract_digest,
             f"{GROUP}/clear": str(self.job.clear_number),
             f"{GROUP}/keep": str(self.options.platform.get("keep_seconds", KEEP_SECONDS)),
         }
 
-    def container(self, *, generation: int = 0, attempt: int = 1) -> dict[str, Any]:
-        """Return the body of the request that creates a try's container."""
+    def container(
+        self, *, generation: int = 0, attempt: int = 1, volume: str | None = None, deployment: str = ""
+    ) -> dict[str, Any]:
+        """Return the body of the request that creates an attempt's container.
+
+        :param volume: of the generation, where it was begun under another name
+        """
         options, platform = self.options, self.options.platform
+        volume = volume or self.volume(generation, deployment=deployment)
         return {
             "Image": self.image,
             "Entrypoint": ["python3"],
@@ -91,15 +105,15 @@ class DockerRequest:
             "Env": [f"{name}={value}" for name, value in sorted(self._environment().items())],
             "StopTimeout": platform.get("grace_seconds", GRACE_SECONDS),
             "Labels": {
-                **self.volume_labels(generation),
-                f"{GROUP}/name": self.job.name(attempt),
+                **self.volume_labels(generation, deployment=deployment),
+                f"{GROUP}/name": self.name(attempt, deployment=deployment),
                 f"{GROUP}/attempt": str(attempt),
-                f"{GROUP}/volume": self.volume(generation),
+                f"{GROUP}/volume": volume,
                 f"{GROUP}/folder": self.folder,
                 f"{GROUP}/timeout": str(options.timeout_seconds or ""),
             },
             "HostConfig": {
-                "Mounts": [{"Type": "volume", "Source": self.volume(generation), "Target": self.mount}],
+                "Mounts": [{"Type": "volume", "Source": volume, "Target": self.mount}],
                 "RestartPolicy": {"Name": "no"},
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
@@ -131,15 +145,11 @@ class DockerRequest:
         return found
 
     def _environment(self) -> dict[str, str]:
-        cpu = self.options.cpu
         return {
             **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
-            **({name: str(max(1, int(cpu))) for name in THREADS} if cpu else {}),
+            **job_variables(self.job, self.options),
             "HOME": "/tmp",
             "MODELWAY_IMAGE": self.image,
-            "PYTHONHASHSEED": str(self.job.seed % 2**32),
-            "PYTHONSAFEPATH": "1",
-            "PYTHONUNBUFFERED": "1",
             **self.options.platform.get("env", {}),
         }
 
@@ -157,5 +167,10 @@ def run_labels(*, run: str) -> dict[str, str]:
 def job_labels(job: Job) -> dict[str, str]:
     """Return the labels of everything that belongs to one job."""
     key = digest("\0".join((job.model, job.run, job.key)))
-    told = {f"{GROUP}/model": job.model, f"{GROUP}/stage": names.slug(job.key), f"{GROUP}/job": key}
-    return {**run_labels(run=job.run), **told}
+    own = {f"{GROUP}/model": job.model, f"{GROUP}/stage": names.slug(job.key), f"{GROUP}/job": key}
+    return {**run_labels(run=job.run), **own}
+
+
+def is_of_deployment(labels: Mapping[str, str], deployment: str | None) -> bool:
+    """Whether a container or volume is of this deployment, or of a version that did not label it."""
+    return labels.get(DEPLOYMENT) in (None, deployment)

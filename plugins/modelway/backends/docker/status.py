@@ -15,11 +15,11 @@ MIB = 2**20
 _NO_COMMAND = (125, 126, 127)
 
 
-def status_of(inspected: Object, *, ending: Object | None, cancelled: bool) -> JobStatus:
+def status_of(inspected: Object, *, report: Object | None, cancelled: bool) -> JobStatus:
     """Return where a try stands.
 
     :param inspected: the container as the engine describes it
-    :param ending: the agent's ``exit-0.json``; None: it wrote none
+    :param report: the agent's ``exit-0.json``; None: it wrote none
     :param cancelled: somebody asked for its end
     """
     state = inspected["State"]
@@ -27,8 +27,8 @@ def status_of(inspected: Object, *, ending: Object | None, cancelled: bool) -> J
         return JobStatus(
             state=JobState.RUNNING, waiting="the container is paused" if state["Status"] == "paused" else None
         )
-    known = _known(state, ending)
-    if state["Status"] != "created" and state["ExitCode"] == 0 and ending is not None:
+    known = _known(state, report)
+    if state["Status"] != "created" and state["ExitCode"] == 0 and report is not None:
         return JobStatus(state=JobState.SUCCEEDED, **known)
     if cancelled:
         return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled", **known)
@@ -36,20 +36,20 @@ def status_of(inspected: Object, *, ending: Object | None, cancelled: bool) -> J
         return JobStatus.failed(FailureKind.INIT, f"the engine could not start the container: {_short(state['Error'])}")
     if state["Status"] == "created":
         return JobStatus(state=JobState.PENDING)
-    if ending is not None and ending.get("kind"):
-        return _as_told(state, ending, known)
-    return _without_a_word(inspected, known)
+    if report is not None and report.get("kind"):
+        return _as_reported(state, report, known)
+    return _without_report(inspected, known)
 
 
-def _as_told(state: Object, ending: Object, known: Mapping[str, Any]) -> JobStatus:
-    kind = FailureKind(ending["kind"])
-    status = JobStatus.failed(kind, ending["reason"], **known)
-    if ending.get("retryable") is None:
+def _as_reported(state: Object, report: Object, known: Mapping[str, Any]) -> JobStatus:
+    kind = FailureKind(report["kind"])
+    status = JobStatus.failed(kind, report["reason"], **known)
+    if report.get("retryable") is None:
         return status
-    return JobStatus.from_dict(status.to_dict() | {"retryable": ending["retryable"]})
+    return JobStatus.from_dict(status.to_dict() | {"retryable": report["retryable"]})
 
 
-def _without_a_word(inspected: Object, known: Mapping[str, Any]) -> JobStatus:
+def _without_report(inspected: Object, known: Mapping[str, Any]) -> JobStatus:
     """Tell of a container whose agent could not write how it ended."""
     state, code = inspected["State"], inspected["State"]["ExitCode"]
     if state["OOMKilled"]:
@@ -69,9 +69,9 @@ def _without_a_word(inspected: Object, known: Mapping[str, Any]) -> JobStatus:
     return JobStatus.failed(FailureKind.INIT, reason, **known)
 
 
-def _known(state: Object, ending: Object | None) -> dict[str, Any]:
-    if ending is not None:
-        return {"seconds": ending.get("seconds"), "peak_memory_bytes": ending.get("peak_memory_bytes") or None}
+def _known(state: Object, report: Object | None) -> dict[str, Any]:
+    if report is not None:
+        return {"seconds": report.get("seconds"), "peak_memory_bytes": report.get("peak_memory_bytes") or None}
     begun, over = moment(state["StartedAt"]), moment(state["FinishedAt"])
     return {"seconds": max(0.0, round(over - begun, 3))} if begun and over else {}
 

@@ -35,7 +35,7 @@ def job_folder(root: Path, job: Job) -> Path:
     return root / names.slug(job.model) / names.slug(job.run) / names.slug(job.key)
 
 
-def tries(folder: Path) -> list[Path]:
+def attempts(folder: Path) -> list[Path]:
     """Return the tries of all generations of a job, oldest first."""
     return sorted((each for one in numbered(folder, "g*") for each in numbered(one, "try-*")), key=number)
 
@@ -99,10 +99,10 @@ def prepare(
         store.fetch(artifact, to=folder / "inputs" / name)
     (folder / "output").mkdir(exist_ok=True)
     if owner is not None:
-        give(folder, owner)
+        set_owner(folder, owner)
 
 
-def give(folder: Path, owner: int) -> None:
+def set_owner(folder: Path, owner: int) -> None:
     """Give a folder with all that is in it to a user, where this process may."""
     if os.geteuid() != 0:
         return

@@ -14,7 +14,7 @@ from modelway.backends.base import Handle
 from modelway.backends.folders import generations
 from modelway.backends.kubernetes.launchers import KINDS
 from modelway.backends.kubernetes.pods import image_digest
-from modelway.job.agent.exit_report import checked_ending
+from modelway.job.agent.exit_report import checked_report
 from modelway.platforms.kubernetes.labels import GROUP
 
 Object = Mapping[str, Any]
@@ -25,7 +25,7 @@ MOST_NODES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TryRecord:
+class AttemptRecord:
     """What ``<key>/try-<n>.json`` says of a try."""
 
     name: str
@@ -47,13 +47,13 @@ class TryRecord:
         return f"{self.namespace}/{self.launcher}/{self.token}"
 
     @classmethod
-    def of_mark(cls, name: str, mark: str) -> "TryRecord":
+    def of_mark(cls, name: str, mark: str) -> "AttemptRecord":
         """Return as much as a mark tells."""
         namespace, launcher, token = mark.split("/")
         return cls(name=name, namespace=namespace, nodes=1, launcher=launcher, start_within_seconds=0, token=token)
 
     @classmethod
-    def read(cls, attempt: Path) -> "TryRecord | None":
+    def read(cls, attempt: Path) -> "AttemptRecord | None":
         """Return what was written, or None when the try never got so far, or it is not as this side writes it."""
         found = generations.read(record_file(attempt)) or {}
         return cls(**found) if _is_record(found) else None
@@ -66,11 +66,11 @@ class TryRecord:
         """Whether it is what a handle says, as far as that says it."""
         return not handle.mark or (self.name, self.mark) == (handle.name, handle.mark)
 
-    def of_handle(self, handle: Handle) -> "TryRecord":
+    def of_handle(self, handle: Handle) -> "AttemptRecord":
         """Return the record with what a handle says of the objects, where it says it."""
         if not handle.mark:
             return self
-        said = TryRecord.of_mark(handle.name, handle.mark)
+        said = AttemptRecord.of_mark(handle.name, handle.mark)
         return replace(self, name=said.name, namespace=said.namespace, launcher=said.launcher, token=said.token)
 
 
@@ -94,7 +94,7 @@ def handle_of(attempt: Path, *, place: str | None = None) -> Handle:
 
     :param place: what every process calls the folder of its generation, where that is no path
     """
-    record = TryRecord.read(attempt)
+    record = AttemptRecord.read(attempt)
     return Handle(
         backend="kubernetes",
         name=record.name if record else attempt.name,
@@ -107,7 +107,7 @@ def handle_of(attempt: Path, *, place: str | None = None) -> Handle:
 def exits_of(attempt: Path, *, nodes: int) -> list[Object]:
     """Return how the nodes' agents ended, as far as they wrote it."""
     found = (generations.read(attempt / f"exit-{node}.json") for node in range(nodes))
-    return [checked_ending(each) for each in found if each]
+    return [checked_report(each) for each in found if each]
 
 
 def pods_that_are_gone(attempt: Path, pods: list[Object], *, suspended: bool) -> frozenset[str]:

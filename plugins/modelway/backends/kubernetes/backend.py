@@ -21,19 +21,20 @@ from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.runner import runner_folder
-from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord, exits_of, handle_of
+from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord, exits_of, handle_of
 from modelway.backends.kubernetes.folders import GENERATION, Folders
-from modelway.backends.kubernetes.inspect import Look
+from modelway.backends.kubernetes.inspect import StatusReader
 from modelway.backends.kubernetes.launchers import WORK, custom_kind
-from modelway.backends.kubernetes.objects import Objects, handle_of_object, token_of
+from modelway.backends.kubernetes.objects import Object, Objects, handle_of_object, token_of
 from modelway.backends.kubernetes.pods import has_running_container, is_alive
 from modelway.backends.kubernetes.request import KubernetesRequest, request_of
 from modelway.backends.kubernetes.status import is_active
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.left_files import write_below
+from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.kubernetes.api import Api, Manifest, find_client
-from modelway.platforms.kubernetes.labels import run_labels
+from modelway.platforms.kubernetes.labels import DEPLOYMENT, run_labels
 
 #: what this backend gives where the cluster has it; lint reads it without importing this file
 POSSIBLE = frozenset(
@@ -71,7 +72,7 @@ class KubernetesBackend:
         self._client, self._version = client, version
         self._objects = Objects(lambda: self.api)
         self._folders = Folders(home=self.home)
-        self._look = Look(objects=self._objects, folders=self._folders)
+        self._reader = StatusReader(objects=self._objects, folders=self._folders)
 
     @cached_property
     def api(self) -> Api:
@@ -110,20 +111,20 @@ class KubernetesBackend:
                 folder,
                 contract=request.contract,
                 clear_number=request.job.clear_number,
-                status=lambda attempt: self._look.status(attempt, now=True),
+                status=lambda attempt: self._reader.status(attempt, now=True),
             )
-            last = self._last_try(folder, request.job)
-            attempt = self._going_on(last, generation) or self._prepare(request, generation, last)
+            last = self._last_attempt(folder, request.job)
+            attempt = self._continued(last, generation) or self._prepare(request, generation, last)
             while not self._create(request, attempt):
                 attempt = self._prepare(request, generation, attempt)
             self._folders.push(generation / GENERATION)
             return self._handle(attempt)
 
     @staticmethod
-    def _last_try(folder: Path, job: Job) -> Path | None:
+    def _last_attempt(folder: Path, job: Job) -> Path | None:
         """Return the last try that this side began; the job itself may have left folders of such names."""
-        for attempt in reversed(generations.tries(folder)):
-            record = TryRecord.read(attempt)
+        for attempt in reversed(generations.attempts(folder)):
+            record = AttemptRecord.read(attempt)
             if record is not None and record.name == job.name(generations.number(attempt)):
                 return attempt
         return None
@@ -131,16 +132,16 @@ class KubernetesBackend:
     def _handle(self, attempt: Path) -> Handle:
         return handle_of(attempt, place=self._folders.place(attempt.parent))
 
-    def _going_on(self, last: Path | None, generation: Path) -> Path | None:
-        """Return the last try when it goes on, has succeeded or has not begun; end what is left of another."""
-        if last is None or (record := TryRecord.read(last)) is None:
+    def _continued(self, last: Path | None, generation: Path) -> Path | None:
+        """Return the last attempt if it runs, has succeeded or has not begun; end what is left of another."""
+        if last is None or (record := AttemptRecord.read(last)) is None:
             return None
         wanted = last.parent == generation and not generations.cancelled(last)
         ended = generations.recorded(last) or exits_of(last, nodes=record.nodes)
         if wanted and not (last / SUBMITTED).exists() and not ended:
             # The process that began it ended before its objects were all there: they get the same names again.
             return last
-        status = self._look.status(last, now=True)
+        status = self._reader.status(last, now=True)
         if status.state is JobState.UNKNOWN:
             raise SubmitFailed(
                 f"it is not known whether job {record.name} runs: {status.reason}", kind=FailureKind.UNREACHABLE
@@ -161,7 +162,7 @@ class KubernetesBackend:
             attempt.unlink()
         attempt.mkdir(exist_ok=True)
         platform = request.options.platform
-        TryRecord(
+        AttemptRecord(
             name=request.job.name(number),
             namespace=platform.get("namespace", "default"),
             nodes=request.options.nodes,
@@ -169,19 +170,19 @@ class KubernetesBackend:
             start_within_seconds=platform.get("start_within_seconds", 3600),
             token=self._folders.token(attempt) if request.uri else uuid.uuid4().hex,
         ).write(attempt)
-        generations.give(attempt, request.run_as)
+        generations.set_owner(attempt, request.run_as)
         return attempt
 
     def _create(self, request: KubernetesRequest, attempt: Path) -> bool:
         """Create a try's objects; False when its name is taken by a job of another Airflow."""
-        record = TryRecord.read(attempt)
+        record = AttemptRecord.read(attempt)
         if record is None or (attempt / SUBMITTED).exists() or generations.recorded(attempt):
             return True
         numbers = {"generation": generations.number(attempt.parent), "attempt": generations.number(attempt)}
         self._folders.publish(attempt)
         owner: Mapping[str, Any] | None = None
         waiting: list[Manifest] = []
-        for manifest in request.manifests(token=record.token, **numbers):
+        for manifest in request.manifests(token=record.token, deployment=deployment(self.home), **numbers):
             if owner:
                 manifest["metadata"]["ownerReferences"] = [owner]
             created = self.api.create(manifest) or self.api.find(manifest)
@@ -203,12 +204,12 @@ class KubernetesBackend:
 
     def describe(self, handle: Handle) -> JobStatus:
         """Return where the job stands; see the port."""
-        return self._look.status(self._folders.attempt(handle), handle=handle)
+        return self._reader.status(self._folders.attempt(handle), handle=handle)
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""
         attempt = self._folders.attempt(handle)
-        if (record := self._look.record(attempt, handle=handle)) is None:
+        if (record := self._reader.record(attempt, handle=handle)) is None:
             return "", offset
         over = (attempt / generations.RECORD).exists()
         self._folders.fetch_log(attempt, over=over)
@@ -216,7 +217,7 @@ class KubernetesBackend:
             self._keep_pod_log(attempt, record)
         return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
 
-    def _keep_pod_log(self, attempt: Path, record: TryRecord) -> None:
+    def _keep_pod_log(self, attempt: Path, record: AttemptRecord) -> None:
         """Keep the pods' own last lines where no agent ever wrote: the image may lack Python."""
         try:
             pods = self.api.pods(record.namespace, record.selector)
@@ -234,13 +235,13 @@ class KubernetesBackend:
         record = None
         # What should be noted on storage that is not seen here cannot be: the job itself can be ended all the same.
         with contextlib.suppress(SubmitFailed, CapabilityMissing):
-            record = self._look.record(attempt)
+            record = self._reader.record(attempt)
         if record is None or not record.is_of(handle):
             # Nothing is noted in a folder that is another job's.
             if handle.mark:
-                self._delete(TryRecord.of_mark(handle.name, handle.mark))
+                self._delete(AttemptRecord.of_mark(handle.name, handle.mark))
             return
-        if not self._look.status(attempt, handle=handle, now=True).state.is_terminal:
+        if not self._reader.status(attempt, handle=handle, now=True).state.is_terminal:
             generations.mark(attempt / generations.CANCELLED)
             self._folders.push(attempt / generations.CANCELLED)
         elif not self._leaves_something(record):
@@ -252,9 +253,9 @@ class KubernetesBackend:
         if self._delete(record):
             self._folders.forget_heartbeats(attempt)
         if generations.cancelled(attempt):
-            self._look.note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
+            self._reader.note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
 
-    def _delete(self, record: TryRecord) -> bool:
+    def _delete(self, record: AttemptRecord) -> bool:
         """Delete a try's objects; return whether nothing of it runs any more."""
         custom = None if record.launcher == "job" else custom_kind(record.launcher)
         self.api.delete(record.namespace, record.selector, custom=custom, grace_seconds=GRACE_SECONDS)
@@ -266,7 +267,7 @@ class KubernetesBackend:
             time.sleep(0.2)
         return True
 
-    def _leaves_something(self, record: TryRecord) -> bool:
+    def _leaves_something(self, record: AttemptRecord) -> bool:
         jobs, pods = self._objects.now(record)
         return any(map(is_active, jobs)) or any(map(is_alive, pods))
 
@@ -284,14 +285,17 @@ class KubernetesBackend:
         """
         selector = ",".join(f"{key}={value}" for key, value in run_labels(run=run).items())
         found = {handle_of_object(job): job for job in self._objects.everywhere(selector) if is_active(job)}
-        return [handle for handle in found if self._may_be_ours(handle)]
+        return [handle for handle, job in found.items() if self._may_be_ours(handle, job)]
 
-    def _may_be_ours(self, handle: Handle) -> bool:
-        """Whether a job is of this Airflow, as far as the storage tells that is seen here."""
+    def _may_be_ours(self, handle: Handle, job: Object) -> bool:
+        """Whether a job is of this Airflow, as far as its label and the storage that is seen here say."""
+        labelled, own = job["metadata"]["labels"].get(DEPLOYMENT), known_deployment(self.home)
+        if labelled and own and labelled != own:
+            return False
         attempt = self._folders.attempt(handle)
         if self._folders.is_copy(attempt) or not self._folders.is_seen(attempt):
             return True
-        record = TryRecord.read(attempt)
+        record = AttemptRecord.read(attempt)
         return record is not None and record.mark == handle.mark
 
 

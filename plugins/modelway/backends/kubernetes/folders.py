@@ -11,9 +11,9 @@ from pathlib import Path
 
 from modelway.backends.base import Handle
 from modelway.backends.folders import generations, object_store
-from modelway.backends.kubernetes.attempts import SUBMITTED, TryRecord, record_file
+from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord, record_file
 from modelway.job.left_files import names_below, remove_below
-from modelway.platforms.kubernetes.labels import digest
+from modelway.platforms.deployment import digest
 
 #: what the processes that follow a try tell one another
 RECORDS = (SUBMITTED, generations.CANCELLED, generations.RECORD)
@@ -85,7 +85,7 @@ class Folders:
         names = [record_file(attempt).name, *(f"{inside}/{name}" for name in (*RECORDS, ENDING))]
         object_store.fetch_named(uri=self.place(job), folder=job, names=names)
         # The job may write to its bucket: whatever token it left there, the try is called by its own.
-        if (record := TryRecord.read(attempt)) and record.token != self.token(attempt):
+        if (record := AttemptRecord.read(attempt)) and record.token != self.token(attempt):
             replace(record, token=self.token(attempt)).write(attempt)
 
     def token(self, attempt: Path) -> str:

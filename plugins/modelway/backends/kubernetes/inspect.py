@@ -9,7 +9,7 @@ from modelway.backends.base import Handle, JobState, JobStatus
 from modelway.backends.folders import generations
 from modelway.backends.kubernetes.attempts import (
     SUBMITTED,
-    TryRecord,
+    AttemptRecord,
     exits_of,
     image_seen,
     pods_that_are_gone,
@@ -29,11 +29,11 @@ from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 
 
-class Look:
-    """Looks at tries."""
+class StatusReader:
+    """Finds out where attempts stand."""
 
     def __init__(self, *, objects: Objects, folders: Folders) -> None:
-        """Look at these objects, and into these folders."""
+        """StatusReader at these objects, and into these folders."""
         self._objects, self._folders = objects, folders
 
     def status(self, attempt: Path, *, handle: Handle | None = None, now: bool = False) -> JobStatus:
@@ -47,18 +47,18 @@ class Look:
         try:
             if (record := self.record(attempt, handle=handle)) is None:
                 return self._without_record(attempt)
-            status = self._look(attempt, record, now=now)
+            status = self._inspect(attempt, record, now=now)
         except SubmitFailed as error:
             if error.kind is not FailureKind.UNREACHABLE:
                 return JobStatus.failed(error.kind, error.what)
             return JobStatus(state=JobState.UNKNOWN, reason=error.what)
         return self.note(attempt, status) if status.state.is_terminal else status
 
-    def record(self, attempt: Path, *, handle: Handle | None = None) -> TryRecord | None:
+    def record(self, attempt: Path, *, handle: Handle | None = None) -> AttemptRecord | None:
         """Return who a try is; its handle, where there is one, names its objects."""
-        if (record := TryRecord.read(attempt)) is None:
+        if (record := AttemptRecord.read(attempt)) is None:
             self._folders.pull(attempt)
-            record = TryRecord.read(attempt)
+            record = AttemptRecord.read(attempt)
         return record.of_handle(handle) if record and handle else record
 
     def _without_record(self, attempt: Path) -> JobStatus:
@@ -74,8 +74,8 @@ class Look:
         self._folders.push(attempt / generations.RECORD)
         return noted
 
-    def _look(self, attempt: Path, record: TryRecord, *, now: bool) -> JobStatus:
-        jobs, pods = self._objects.now(record) if now else self._objects.of_try(record)
+    def _inspect(self, attempt: Path, record: AttemptRecord, *, now: bool) -> JobStatus:
+        jobs, pods = self._objects.now(record) if now else self._objects.of_attempt(record)
         if not (jobs and all(map(is_active, jobs)) and all(map(is_alive, pods))):
             self._folders.pull(attempt)
             if (ended := generations.recorded(attempt)) is not None:
@@ -96,7 +96,7 @@ class Look:
         gone = pods_that_are_gone(attempt, pods, suspended=any(map(is_suspended, jobs)))
         if gone and not now:
             # The watch of the pods may be behind what another process has seen: only an answer of now tells.
-            return self._look(attempt, record, now=True)
+            return self._inspect(attempt, record, now=True)
         asked = needs_events(jobs, pods, gone=bool(gone))
         # A launcher's objects have another name than the try; of two Jobs the workers' is the longer one.
         name = min((str(job["metadata"]["name"]) for job in jobs), key=len)

@@ -14,8 +14,10 @@ from modelway import names
 from modelway.backends.base import Job, Options
 from modelway.backends.folders import object_store
 from modelway.backends.kubernetes.launchers import PORT, launched
+from modelway.backends.variables import job_variables
+from modelway.platforms.deployment import digest
 from modelway.platforms.kubernetes.api import Manifest
-from modelway.platforms.kubernetes.labels import GROUP, digest, run_labels
+from modelway.platforms.kubernetes.labels import DEPLOYMENT, GROUP, run_labels
 from modelway.platforms.kubernetes.patch import strategic_merge
 
 CONTAINER = "job"
@@ -40,6 +42,8 @@ class Try:
     """where the job's folder is on an object store; then ``folder`` is the container's own"""
     token: str | None = None
     """tells this try from one of the same name that another Airflow made"""
+    deployment: str | None = None
+    """tells this Airflow from another one, also where no storage is seen"""
 
     @property
     def name(self) -> str:
@@ -60,6 +64,7 @@ def labels_of(one: Try) -> dict[str, str]:
         f"{GROUP}/stage": names.slug(one.job.key),
         f"{GROUP}/try": one.name,
         **({f"{GROUP}/token": one.token} if one.token else {}),
+        **({DEPLOYMENT: one.deployment} if one.deployment else {}),
     }
 
 
@@ -227,15 +232,11 @@ def _container(one: Try, arguments: tuple[str, ...], mounts: list[Manifest]) -> 
 
 
 def _environment(one: Try) -> list[Manifest]:
-    threads = str(max(1, int(one.options.cpu))) if one.options.cpu else None
     own = {
         "HOME": "/tmp",
         "MODELWAY_IMAGE": one.image,
         "PYTHONPATH": f"{one.folder}/runner",
-        "PYTHONSAFEPATH": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONHASHSEED": str(one.job.seed % 2**32),
-        **({"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if threads else {}),
+        **job_variables(one.job, one.options),
     }
     given: list[Manifest] = [{"name": name, "value": value} for name, value in own.items()]
     for name, value in one.options.platform.get("env", {}).items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelway.backends.base import Handle
-from modelway.backends.kubernetes.attempts import TryRecord
+from modelway.backends.kubernetes.attempts import AttemptRecord
 from modelway.backends.kubernetes.launchers import KINDS, as_job, custom_kind
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
@@ -34,7 +34,7 @@ class Objects:
         self._listing = threading.Lock()
         self._events: dict[str, tuple[float, list[Object] | SubmitFailed]] = {}
 
-    def of_try(self, record: TryRecord) -> tuple[list[Object], list[Object]]:
+    def of_attempt(self, record: AttemptRecord) -> tuple[list[Object], list[Object]]:
         """Return a try's Jobs (or what stands in their place) and pods.
 
         The first question of a process is a plain one, since many ask only once; from the second on it watches.
@@ -51,7 +51,7 @@ class Objects:
                 raise
         return self.now(record)
 
-    def now(self, record: TryRecord) -> tuple[list[Object], list[Object]]:
+    def now(self, record: AttemptRecord) -> tuple[list[Object], list[Object]]:
         """Return Jobs and pods as the API tells them when asked now."""
         api, namespace, selector = self._api(), record.namespace, record.selector
         if record.launcher == "job":

@@ -33,7 +33,9 @@ class KubernetesRequest:
         """Return the folder of a generation as the worker sees it."""
         return generations.job_folder(Path(self.root) / "jobs", self.job) / f"g{generation}"
 
-    def manifests(self, *, generation: int = 0, attempt: int = 1, token: str | None = None) -> list[Manifest]:
+    def manifests(
+        self, *, generation: int = 0, attempt: int = 1, token: str | None = None, deployment: str | None = None
+    ) -> list[Manifest]:
         """Return the objects of a try, the one that owns the others first."""
         root = Path(_storage(self.options)["path"]) / "jobs"
         folder = self.folder(generation)
@@ -50,6 +52,7 @@ class KubernetesRequest:
                 attempt=attempt,
                 version=self.version,
                 token=token,
+                deployment=deployment,
             )
         )
 

@@ -103,7 +103,7 @@ def status_of(seen: Observed, *, now: datetime) -> JobStatus:
     gone = taken(seen.jobs, seen.events, seen.gone)
     if gone and not over and (seen.gone_seconds >= SETTLE_SECONDS or event_of_end(seen.events, gone)):
         return _certain(seen.exits, known) or _status(*why_gone(seen.jobs, seen.events, gone), known)
-    return _going_on(seen, now, known)
+    return _while_running(seen, now, known)
 
 
 def status_without_objects(
@@ -231,7 +231,7 @@ def _suspended(seen: Observed, known: dict[str, Any]) -> JobStatus:
     return JobStatus(state=JobState.PENDING, waiting=SUSPENDED, **known)
 
 
-def _going_on(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
+def _while_running(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
     if not seen.pods:
         return _without_pods(seen, now, known)
     begun = [phase(pod) in ("Running", "Succeeded", "Failed") and not waits(pod) for pod in seen.pods]

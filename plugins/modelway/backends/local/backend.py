@@ -27,12 +27,14 @@ from modelway.backends.folders import generations
 from modelway.backends.folders.merged_log import read_log
 from modelway.backends.folders.runner import runner_folder
 from modelway.backends.local import processes
+from modelway.backends.variables import job_variables
 from modelway.errors import CapabilityMissing, JobLost
 from modelway.failures import FailureKind
 
 #: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
 ALLOWED = (
     *("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH"),
+    "OMP_WAIT_POLICY",
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
 #: says which command started a process, so that the next one finds what a killed one left
@@ -40,7 +42,6 @@ MARK = "MODELWAY_STARTED_BY"
 SUPERVISOR = "modelway.backends.local.supervise"
 #: what this backend gives where the machine has it; lint reads it without importing this file
 POSSIBLE = frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"})
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 _WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is"
@@ -97,7 +98,7 @@ class LocalBackend:
         """
         with generations.locked(request.folder, do=_WRITABLE):
             generation = self._generation(request)
-            last = _last_try(generation)
+            last = _last_attempt(generation)
             if last and self._adoptable(last):
                 return _handle(request, last)
             self._prepare(request, generation)
@@ -112,7 +113,7 @@ class LocalBackend:
             return request.folder / "g0"
         newest = existing[-1]
         begun = generations.read(newest / "generation.json") or {}
-        last = _last_try(newest)
+        last = _last_attempt(newest)
         succeeded = last is not None and _status(last).state is JobState.SUCCEEDED
         cleared = succeeded and begun.get("clear_number") != request.job.clear_number
         if generations.text(begun.get("contract")) == generations.text(request.contract) and not cleared:
@@ -211,7 +212,7 @@ class LocalBackend:
         """Return the jobs of a run that run; see the port."""
         found = []
         for folder in (self.home / "jobs").glob(f"*/{names.slug(run)}/*"):
-            for attempt in () if folder.is_symlink() else generations.tries(folder):
+            for attempt in () if folder.is_symlink() else generations.attempts(folder):
                 if not _status(attempt).state.is_terminal:
                     # Only a name for people: where the job's processes are found says the folder.
                     name = str((generations.read(attempt / "request.json") or {}).get("name", attempt.name))[:100]
@@ -225,8 +226,9 @@ BACKEND = LocalBackend
 
 def _environment(job: Job, options: Options) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
-    threads = {name: str(max(1, int(options.cpu))) for name in THREADS} if options.cpu else {}
-    return {**kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed % 2**32)}
+    # By default idle threads of OpenMP spin, which slows all other work of the machine down, this job included.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {**waiting, **kept, **job_variables(job, options)}
 
 
 def _own_settings() -> dict[str, str]:
@@ -260,7 +262,7 @@ def _status(attempt: Path) -> JobStatus:
     )
 
 
-def _last_try(generation: Path) -> Path | None:
+def _last_attempt(generation: Path) -> Path | None:
     tries = generations.numbered(generation, "try-*")
     return tries[-1] if tries else None
 

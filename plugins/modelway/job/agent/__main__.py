@@ -2,7 +2,7 @@
 
 Runs one try of the job in ``FOLDER`` (the contract's folder, see ``contract.py``) with ``PYTHONPATH=FOLDER/runner``:
 
-1. waits until no other container works at the same place (``fence.py``);
+1. waits until no other container works at the same place (``lease.py``);
 2. installs what ``code/requirements.txt`` asks for beyond the image (``requirements.py``);
 3. starts ``python3 -m modelway.job FOLDER``, through torchrun when there are several processes (``launch.py``),
    and copies what it prints to standard output and to ``try-<N>/log-<node>.txt``;
@@ -45,16 +45,16 @@ from pathlib import Path
 from typing import Any
 
 from modelway.job.agent import launch, memory, process_tree, requirements, usage
-from modelway.job.agent.exit_report import INIT_STATUS, STOPPED_STATUS, Ending, ending_of
-from modelway.job.agent.lease import Fence
+from modelway.job.agent.exit_report import INIT_STATUS, STOPPED_STATUS, ExitReport, report_of
+from modelway.job.agent.lease import Lease
 from modelway.job.agent.notice import Notice
 from modelway.job.agent.remote import Remote
 from modelway.job.agent.tee import Tee
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
 #: what is kept of the grace time to write how it ended
-KEPT_SECONDS = 3.0
+REPORT_SECONDS = 3.0
 TERM_SECONDS = 1.0
 TAKEN_OVER_STATUS = 137
 
@@ -66,7 +66,7 @@ class Agent:
     folder: Path
     asked: argparse.Namespace
     begun: float = field(default_factory=time.monotonic)
-    told_to_leave: float | None = None
+    stop_requested_at: float | None = None
     node: int = 0
     installing: bool = False
 
@@ -85,7 +85,7 @@ class Agent:
         remote = Remote(
             uri=self.asked.remote, folder=self.folder, attempt=self.asked.attempt, node=int(self.asked.node)
         )
-        if not remote.enter(leave=lambda: self.told_to_leave is not None, say=_print):
+        if not remote.enter(leave=lambda: self.stop_requested_at is not None, say=_print):
             return STOPPED_STATUS
         remote.restore()
         remote.start()
@@ -99,20 +99,20 @@ class Agent:
             self.attempt.mkdir(exist_ok=True)
             json.loads((self.folder / "job.json").read_text())
             node = None if self.asked.node == "any" else int(self.asked.node)
-            fence = Fence(attempt=self.attempt, node=node, nodes=self.asked.nodes)
-            entered = fence.enter(leave=lambda: self.told_to_leave is not None, say=self._say_before)
+            lease = Lease(attempt=self.attempt, node=node, nodes=self.asked.nodes)
+            entered = lease.enter(leave=lambda: self.stop_requested_at is not None, say=self._say_before)
         except (OSError, ValueError) as error:
             _print(f"the job's folder cannot be used: {type(error).__name__}: {error}")
             return INIT_STATUS
-        self.node = fence.node or 0
+        self.node = lease.node or 0
         if not entered:
-            ending = Ending(kind="killed", stopped=True, reason="the job was told to leave before it began")
-            self._write(ending)
-            return ending.status
+            report = ExitReport(kind="killed", stopped=True, reason="the job was told to leave before it began")
+            self._write(report)
+            return report.status
         try:
-            return self._run_alone(fence)
+            return self._run_alone(lease)
         finally:
-            fence.leave()
+            lease.leave()
 
     def _say_before(self, text: str) -> None:
         """Say something before the job's output is copied."""
@@ -121,7 +121,7 @@ class Agent:
             with (self.attempt / f"log-{self.asked.node}.txt").open("a") as log:
                 log.write(text + "\n")
 
-    def _run_alone(self, fence: Fence) -> int:
+    def _run_alone(self, lease: Lease) -> int:
         self._forget_an_earlier_container()
         scratch = Path(tempfile.mkdtemp(prefix="modelway-"))
         reader, writer = os.pipe()
@@ -129,21 +129,21 @@ class Agent:
         account = usage.Account(attempt=self.attempt, node=self.node)
         notice = Notice(attempt=self.attempt, node=self.node)
         try:
-            ending = self._run_code(fence, tee, writer, scratch, account, notice)
+            report = self._run_code(lease, tee, writer, scratch, account, notice)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             account.write()
         tee.finish(within_seconds=5)
-        if fence.lost.is_set():
+        if lease.lost.is_set():
             _print("another container has taken this job over: this one gives way")
             return TAKEN_OVER_STATUS
-        ending.seconds = round(time.monotonic() - self.begun, 3)
-        self._write(ending)
-        return ending.status
+        report.seconds = round(time.monotonic() - self.begun, 3)
+        self._write(report)
+        return report.status
 
     def _run_code(
-        self, fence: Fence, tee: Tee, writer: int, scratch: Path, account: usage.Account, notice: Notice
-    ) -> Ending:
+        self, lease: Lease, tee: Tee, writer: int, scratch: Path, account: usage.Account, notice: Notice
+    ) -> ExitReport:
         """Install, start and follow the job's code; the pipe's writing end is closed on return."""
         killed_before = memory.kills()
         try:
@@ -153,22 +153,22 @@ class Agent:
             )
             self.installing = False
             child = self._start(python, writer, notice)
-        except _ToldToLeave as told:
+        except _StopRequested as told:
             process_tree.end_all(within_seconds=5)
-            return Ending(kind="killed", stopped=True, reason=str(told))
+            return ExitReport(kind="killed", stopped=True, reason=str(told))
         except (requirements.RequirementsFailed, OSError) as error:
             tee.say(str(error))
             offline = "connection" in " ".join(tee.last_lines).lower()
-            return Ending(kind="init", reason=str(error)[:1000], retryable=True if offline else None)
+            return ExitReport(kind="init", reason=str(error)[:1000], retryable=True if offline else None)
         finally:
             os.close(writer)
         memory.be_killed_first(child.pid)
-        follow = _Following(agent=self, fence=fence, account=account, notice=notice, child=child.pid, say=tee.say)
+        follow = _Following(agent=self, lease=lease, account=account, notice=notice, child=child.pid, say=tee.say)
         child.returncode = follow.until_the_end()
         process_tree.end_all(within_seconds=5)
         tee.finish(within_seconds=5)
         killed_after = memory.kills()
-        return ending_of(
+        return report_of(
             attempt=self.attempt,
             returncode=child.returncode,
             lines=list(tee.last_lines),
@@ -208,10 +208,10 @@ class Agent:
 
     def _on_notice(self, number: int, frame: Any) -> None:
         """Note that the job must leave; the loop does the rest, since a handler may interrupt anything."""
-        self.told_to_leave = self.told_to_leave or time.monotonic()
+        self.stop_requested_at = self.stop_requested_at or time.monotonic()
         if self.installing:
             self.installing = False
-            raise _ToldToLeave("the job was told to leave before its code began")
+            raise _StopRequested("the job was told to leave before its code began")
 
     def _forget_an_earlier_container(self) -> None:
         """Remove what a container told that ran the same try here, such as one that its platform started again."""
@@ -220,17 +220,17 @@ class Agent:
         for name in (f"exit-{self.node}.json", *left):
             (self.attempt / name).unlink(missing_ok=True)
 
-    def _write(self, ending: Ending) -> None:
+    def _write(self, report: ExitReport) -> None:
         path = self.attempt / f"exit-{self.node}.json"
         beside = path.with_name(f".{path.name}.part")
         with beside.open("w") as file:
-            file.write(ending.to_json())
+            file.write(report.to_json())
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
 
 
-class _ToldToLeave(Exception):
+class _StopRequested(Exception):
     """The notice came while nothing could be saved."""
 
 
@@ -241,13 +241,13 @@ class _Following:
         self,
         *,
         agent: Agent,
-        fence: Fence,
+        lease: Lease,
         account: usage.Account,
         notice: Notice,
         child: int,
         say: Callable[[str], None],
     ) -> None:
-        self.agent, self.fence, self.account, self.notice = agent, fence, account, notice
+        self.agent, self.lease, self.account, self.notice = agent, lease, account, notice
         self.child, self.say = child, say
         self.over_time = False
         self.sent_term: float | None = None
@@ -266,17 +266,17 @@ class _Following:
                 measured, self.peak = now, max(self.peak, process_tree.memory_bytes())
                 self.account.renew()
                 self.notice.look()
-            if self.fence.lost.is_set() or (timeout and now - began > timeout):
-                self.over_time = not self.fence.lost.is_set()
+            if self.lease.lost.is_set() or (timeout and now - began > timeout):
+                self.over_time = not self.lease.lost.is_set()
                 process_tree.send(signal.SIGKILL)
-            elif self.agent.told_to_leave is not None:
-                self._see_out(now, self.agent.told_to_leave)
-            time.sleep(LOOK_SECONDS)
+            elif self.agent.stop_requested_at is not None:
+                self._stop_in_time(now, self.agent.stop_requested_at)
+            time.sleep(POLL_SECONDS)
 
-    def _see_out(self, now: float, told: float) -> None:
+    def _stop_in_time(self, now: float, told: float) -> None:
         """Tell the job to leave; end it when its time is over."""
         grace = self.agent.asked.grace
-        patience = max(grace - KEPT_SECONDS, grace / 2)
+        patience = max(grace - REPORT_SECONDS, grace / 2)
         if not self.notice.told:
             self.say(f"told to leave: the job has {patience:g} seconds to write a checkpoint and end")
         self.notice.give()

@@ -29,7 +29,7 @@ _EXPLAINS = ("out_of_memory", "deadline", "init", "stopped", "killed", "bad_exit
 
 
 @dataclass
-class Ending:
+class ExitReport:
     """How a try ended, as ``exit-<node>.json`` has it."""
 
     returncode: int | None = None
@@ -55,7 +55,7 @@ class Ending:
         return json.dumps({name: value for name, value in given if name != "retryable" or value is not None})
 
 
-def ending_of(
+def report_of(
     *,
     attempt: Path,
     returncode: int,
@@ -66,7 +66,7 @@ def ending_of(
     limit_bytes: int | None,
     noticed: bool,
     ended_by_force: bool,
-) -> Ending:
+) -> ExitReport:
     """Return how the job's code ended.
 
     :param lines: the last lines that it printed
@@ -75,38 +75,38 @@ def ending_of(
     :param noticed: its code was told to leave
     :param ended_by_force: it was told to leave, did not, and was ended
     """
-    ending = Ending(peak_memory_bytes=peak_bytes)
-    ending.returncode = returncode if returncode >= 0 else None
-    ending.signal = signal.Signals(-returncode).name if returncode < 0 else None
+    report = ExitReport(peak_memory_bytes=peak_bytes)
+    report.returncode = returncode if returncode >= 0 else None
+    report.signal = signal.Signals(-returncode).name if returncode < 0 else None
     if returncode == 0:
-        return ending
+        return report
     told = _told(attempt)
     number = returncode if returncode < 0 else _number_of_a_worker(lines)
     if killed_for_memory is None and limit_bytes:
         killed_for_memory = number == -signal.SIGKILL and peak_bytes > 0.95 * limit_bytes
     if over_time is not None:
-        ending.kind, ending.reason = "deadline", f"stopped after its timeout of {over_time:g} seconds"
+        report.kind, report.reason = "deadline", f"stopped after its timeout of {over_time:g} seconds"
     elif killed_for_memory:
-        ending.kind, ending.out_of_memory = "out_of_memory", True
+        report.kind, report.out_of_memory = "out_of_memory", True
         limit = f", the limit is {limit_bytes / MIB:.0f} MiB" if limit_bytes else ""
-        ending.reason = f"out of memory: its processes took {peak_bytes / MIB:.0f} MiB{limit}"
+        report.reason = f"out of memory: its processes took {peak_bytes / MIB:.0f} MiB{limit}"
     elif noticed and (ended_by_force or not told or told.get("stopped")):
-        ending.kind, ending.stopped = "killed", True
-        ending.reason = str(told["reason"]) if told else "the job was told to leave and did not end in time"
+        report.kind, report.stopped = "killed", True
+        report.reason = str(told["reason"]) if told else "the job was told to leave and did not end in time"
     elif number < 0 and not (told and -number in _AFTERMATH):
-        ending.kind, ending.reason = "killed", f"the job's process was killed by {signal.Signals(-number).name}"
+        report.kind, report.reason = "killed", f"the job's process was killed by {signal.Signals(-number).name}"
     elif told:
-        ending.kind, ending.reason = "bad_exit", str(told["reason"])
+        report.kind, report.reason = "bad_exit", str(told["reason"])
     else:
-        ending.kind, ending.reason = "bad_exit", f"the job's process ended with exit status {returncode}"
-    return ending
+        report.kind, report.reason = "bad_exit", f"the job's process ended with exit status {returncode}"
+    return report
 
 
-def checked_ending(left: Mapping[str, Any]) -> dict[str, Any]:
+def checked_report(left: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an ``exit-<node>.json`` says, whatever a job's code may have written in its place."""
     seconds, peak = left.get("seconds"), left.get("peak_memory_bytes")
     kind = left.get("kind")
-    ending = {
+    report = {
         "kind": kind if kind in STATUS_OF_KIND else "bad_exit" if kind else None,
         "reason": str(left.get("reason") or "it ended without a word")[:LONGEST_REASON] if kind else None,
         "stopped": left.get("stopped") is True,
@@ -114,7 +114,7 @@ def checked_ending(left: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": _amount(seconds),
         "peak_memory_bytes": None if (amount := _amount(peak)) is None else int(amount),
     }
-    return ending | ({"retryable": left["retryable"]} if isinstance(left.get("retryable"), bool) else {})
+    return report | ({"retryable": left["retryable"]} if isinstance(left.get("retryable"), bool) else {})
 
 
 def _amount(value: Any) -> float | None:
@@ -123,14 +123,14 @@ def _amount(value: Any) -> float | None:
     return None
 
 
-def decisive(endings: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def decisive(reports: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return which of the machines' ``exit-<node>.json`` tells how the try ended; None where there is none."""
 
-    def place(ending: Mapping[str, Any]) -> int:
-        kind = "stopped" if ending.get("stopped") else ending.get("kind")
+    def place(report: Mapping[str, Any]) -> int:
+        kind = "stopped" if report.get("stopped") else report.get("kind")
         return _EXPLAINS.index(kind) if kind in _EXPLAINS else len(_EXPLAINS)
 
-    return min(endings, key=place, default=None)
+    return min(reports, key=place, default=None)
 
 
 def _told(attempt: Path) -> dict[str, Any] | None:

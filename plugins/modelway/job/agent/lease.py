@@ -22,11 +22,11 @@ from modelway.job.left_files import document_below
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 20.0
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 LARGEST_BEAT = 4096
 
 
-class Fence:
+class Lease:
     """The claim of one container on its place in the job."""
 
     def __init__(self, *, attempt: Path, node: int | None, nodes: int) -> None:
@@ -55,7 +55,7 @@ class Fence:
             if other != told:
                 say(f"waiting for {other}, which still works on this job")
                 told = other
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return False
 
     def leave(self) -> None:
@@ -98,7 +98,7 @@ class Fence:
     def _take_over(self, path: Path) -> bool:
         self._write(path)
         # Of two that find the same stale place, the one that wrote last has it.
-        time.sleep(2 * LOOK_SECONDS)
+        time.sleep(2 * POLL_SECONDS)
         return self._is_mine(path)
 
     def _beat(self) -> None:

@@ -1,117 +1,122 @@
-"""Counts over the rows of an evaluation, on lists; ``counting_numpy`` has the same functions on arrays."""
+"""Counts over the rows of an evaluation, on numpy's arrays; numpy is imported when something is counted."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelway.job.events import listed
+if TYPE_CHECKING:
+    import numpy
+
+    Array = numpy.ndarray[Any, Any]
 
 #: what the probabilities of a row may miss of 1: those of half precision do
 TOLERANCE = 1e-2
 
 
-def table(scores: Any) -> list[list[float]]:
-    """Return scores as rows; one number for a row is a row of one."""
-    rows = [[float(value) for value in row] if isinstance(row, (list, tuple)) else [float(row)] for row in scores]
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError("the rows of the scores differ in length")
-    return rows
+def rows_of(scores: Any) -> Any:
+    """Return scores in the form that ``table`` takes."""
+    if hasattr(scores, "detach"):
+        # numpy does not know bfloat16.
+        scores = scores.detach().cpu().double().numpy()
+    return scores
 
 
-def finite(labels: list[int], rows: list[list[float]]) -> tuple[list[int], list[list[float]]]:
+def table(scores: Any) -> Array:
+    """Return scores as rows; one number for a row is a row of one.
+
+    :raises ValueError: these are no rows of numbers, or there is no numpy
+    """
+    try:
+        import numpy
+    except ImportError:
+        raise ValueError(
+            "numpy is needed to count predictions: add it to the job's image or requirements.txt"
+        ) from None
+
+    rows = numpy.asarray(scores, dtype=numpy.float64)
+    if rows.ndim not in (1, 2):
+        raise ValueError(f"the scores have {rows.ndim} dimensions, not 1 or 2")
+    return rows[:, None] if rows.ndim == 1 else rows
+
+
+def finite(labels: Any, rows: Array) -> tuple[Array, Array]:
     """Return the rows whose scores are all finite, with their labels."""
-    kept = [place for place, row in enumerate(rows) if all(map(math.isfinite, row))]
-    return [labels[place] for place in kept], [rows[place] for place in kept]
+    import numpy
+
+    kept = numpy.isfinite(rows).all(axis=1)
+    return numpy.asarray(labels, dtype=numpy.int64)[kept], rows[kept]
 
 
-def probabilities(rows: list[list[float]]) -> list[list[float]]:
+def probabilities(rows: Array) -> Array:
     """Return rows of probabilities; what is none is taken for logits."""
-    several = len(rows[0]) > 1
-    if all(0 <= value <= 1 for row in rows for value in row) and (
-        not several or all(abs(sum(row) - 1) <= TOLERANCE for row in rows)
-    ):
+    import numpy
+
+    several = rows.shape[1] > 1
+    if rows.min() >= 0 and rows.max() <= 1 and (not several or (abs(rows.sum(axis=1) - 1) <= TOLERANCE).all()):
         return rows
-    return [_softmax(row) for row in rows] if several else [[_sigmoid(row[0])] for row in rows]
+    if not several:
+        power = numpy.exp(-abs(rows))
+        found: Array = numpy.where(rows >= 0, 1, power) / (1 + power)
+        return found
+    powers = numpy.exp(rows - rows.max(axis=1, keepdims=True))
+    found = powers / powers.sum(axis=1, keepdims=True)
+    return found
 
 
-def _softmax(row: list[float]) -> list[float]:
-    most = max(row)
-    powers = [math.exp(value - most) for value in row]
-    whole = sum(powers)
-    return [power / whole for power in powers]
-
-
-def _sigmoid(value: float) -> float:
-    power = math.exp(-abs(value))
-    return 1 / (1 + power) if value >= 0 else power / (1 + power)
-
-
-def column(rows: list[list[float]], place: int) -> list[float]:
+def column(rows: Array, place: int) -> Array:
     """Return one class's scores."""
-    return [row[place] for row in rows]
+    return rows[:, place]
 
 
-def likeliest(rows: list[list[float]]) -> tuple[list[int], list[float]]:
+def likeliest(rows: Array) -> tuple[Array, Array]:
     """Return of each row the class with the highest score, the first of equals, and the score."""
-    most = [max(row) for row in rows]
-    return [row.index(value) for row, value in zip(rows, most)], most  # noqa: B905 - newer than Python 3.9
+    return rows.argmax(axis=1), rows.max(axis=1)
 
 
-def equal(values: list[int], other: int | list[int]) -> list[int]:
+def equal(values: Array, other: Any) -> Array:
     """Return 1 where two are equal, else 0."""
-    if isinstance(other, int):
-        return [int(value == other) for value in values]
-    return [int(one == two) for one, two in zip(values, other)]  # noqa: B905 - newer than Python 3.9
+    found: Array = (values == other).astype("int64")
+    return found
 
 
-def above(values: list[float], limit: float) -> list[int]:
+def above(values: Array, limit: float) -> Array:
     """Return 1 where a value is at least the limit, else 0."""
-    return [int(value >= limit) for value in values]
+    found: Array = (values >= limit).astype("int64")
+    return found
 
 
-def ranked(scores: list[float], hits: list[int]) -> tuple[Sequence[int], Sequence[int], float, float]:
+def ranked(scores: Array, hits: Array) -> tuple[Sequence[int], Sequence[int], float, float]:
     """Count true and false positives at each threshold, from the highest down, beginning with none.
 
     Also returns the area below the ROC curve, by trapezoids, times positives times negatives, and the sum of precision
     times positives gained. Equal scores have one threshold.
     """
-    true, false = [0], [0]
-    area = gained = 0.0
-    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
-    hit = passed = 0
-    for place, row in enumerate(order):
-        hit += hits[row]
-        passed += 1
-        if place + 1 < len(order) and scores[order[place + 1]] == scores[row]:
-            continue
-        area += (passed - hit - false[-1]) * (hit + true[-1]) / 2
-        gained += (hit - true[-1]) * hit / passed
-        true.append(hit)
-        false.append(passed - hit)
-    return true, false, area, gained
+    import numpy
+
+    order = numpy.argsort(-scores, kind="stable")
+    last = numpy.append(numpy.flatnonzero(numpy.diff(scores[order])), len(scores) - 1)
+    true = numpy.append(0, numpy.cumsum(hits[order])[last])
+    false = numpy.append(0, last + 1) - true
+    area = float((numpy.diff(false) * (true[1:] + true[:-1])).sum()) / 2
+    gained = float((numpy.diff(true) * (true[1:] / (last + 1))).sum())
+    return true, false, area, gained  # type: ignore[return-value]
 
 
-def matrix(labels: list[int], said: list[int], size: int) -> list[list[int]]:
-    """Return how often each class (rows) was taken for each (columns)."""
-    counts = [[0] * size for _ in range(size)]
-    for label, answer in zip(labels, said):  # noqa: B905 - newer than Python 3.9
-        counts[label][answer] += 1
-    return counts
+def matrix(labels: Array, said: Array, size: int) -> list[list[int]]:
+    """Return how often each class (rows) was predicted as each (columns)."""
+    import numpy
+
+    counts = numpy.bincount(labels * size + said, minlength=size * size)
+    found: list[list[int]] = counts.reshape(size, size).tolist()
+    return found
 
 
-def bins(confidence: list[float], hits: list[int], count: int) -> list[tuple[int, float, float]]:
+def bins(confidence: Array, hits: Array, count: int) -> list[tuple[int, float, float]]:
     """Return, of bins of equal width from 0 to 1, how many rows each has and the sums of confidence and hits."""
-    found = [[0, 0.0, 0.0] for _ in range(count)]
-    for value, hit in zip(confidence, hits):  # noqa: B905 - newer than Python 3.9
-        one = found[min(count - 1, max(0, int(value * count)))]
-        one[0] += 1
-        one[1] += value
-        one[2] += hit
-    return [(int(rows), sum_, right) for rows, sum_, right in found]
+    import numpy
 
-
-def rows_of(scores: Any) -> Any:
-    """Return scores in the form that ``table`` takes."""
-    return listed(scores)
+    place = numpy.clip((confidence * count).astype("int64"), 0, count - 1)
+    rows = numpy.bincount(place, minlength=count).tolist()
+    sums, right = (numpy.bincount(place, weights=values, minlength=count).tolist() for values in (confidence, hits))
+    return list(zip(rows, sums, right))  # noqa: B905 - newer than Python 3.9

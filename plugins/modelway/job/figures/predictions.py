@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelway.job.events import checked_name, listed
-from modelway.job.figures import counting, counting_numpy
+from modelway.job.figures import counting
 from modelway.job.figures.charts import MOST_CELLS_ACROSS, MOST_POINTS, rounded
 
 #: classes that ROC and PR draw: the most frequent ones
@@ -38,9 +38,8 @@ def prediction_figures(
     :param name: what the charts' names begin with
     :raises ValueError: these are no labels and scores of a classification
     """
-    count: Any = counting_numpy if counting_numpy.is_loaded() else counting
     try:
-        rows = count.table(count.rows_of(scores))
+        rows = counting.table(counting.rows_of(scores))
     except TypeError as error:
         raise ValueError(f"job.predictions: the scores are no numbers: {error}") from None
     except ValueError as error:
@@ -50,13 +49,13 @@ def prediction_figures(
     numbers = _numbers(labels, called, given=classes is not None)
     if len(numbers) != len(rows):
         raise ValueError(f"job.predictions: there are {len(numbers)} labels and {len(rows)} rows of scores")
-    kept, finite = count.finite(numbers, rows) if len(rows) else (numbers, rows)
+    kept, finite = counting.finite(numbers, rows) if len(rows) else (numbers, rows)
     notes = []
     if missing := len(rows) - len(finite):
         notes.append(f"{missing} of {len(rows)} rows have a score that is not finite and are left out of the charts")
     if not len(finite):
         return [], notes or ["there are no predictions to draw"]
-    drawn = _Drawn(count, kept, finite, called)
+    drawn = _Drawn(kept, finite, called)
     prefix = f"{checked_name(name, what='predictions')} " if name else ""
     charts = {"roc": drawn.roc(), "pr": drawn.pr(), "confusion": drawn.confusion(), "calibration": drawn.calibration()}
     if not charts["roc"]["curves"]:
@@ -106,26 +105,26 @@ def numbered(*, labels: Any, scores: Any, classes: Sequence[Any] | None = None) 
     """
     import numpy
 
-    rows = counting_numpy.table(counting_numpy.rows_of(scores))
+    rows = counting.table(counting.rows_of(scores))
     called = _called(classes, max(2, rows.shape[1]))
     return numpy.array(_numbers(labels, called, given=classes is not None), dtype="int64"), rows
 
 
 class _Drawn:
-    """The charts of rows that are all finite; ``count`` is the module that counts."""
+    """The charts of rows that are all finite."""
 
-    def __init__(self, count: Any, labels: Any, rows: Any, called: list[str]) -> None:
-        self.count, self.labels, self.rows, self.called = count, labels, rows, called
+    def __init__(self, labels: Any, rows: Any, called: list[str]) -> None:
+        self.labels, self.rows, self.called = labels, rows, called
         self.single = len(rows[0]) == 1
-        self.likely = count.probabilities(rows)
+        self.likely = counting.probabilities(rows)
         self.sizes = [0] * len(called)
         for label in listed(labels):
             self.sizes[label] += 1
         if self.single:
-            self.positive = count.column(self.likely, 0)
-            self.said, self.confidence = count.above(self.positive, 0.5), self.positive
+            self.positive = counting.column(self.likely, 0)
+            self.said, self.confidence = counting.above(self.positive, 0.5), self.positive
         else:
-            self.said, self.confidence = count.likeliest(self.likely)
+            self.said, self.confidence = counting.likeliest(self.likely)
         self.curves = [self._ranked(number) for number in self._shown()]
 
     def _shown(self) -> list[int]:
@@ -136,8 +135,8 @@ class _Drawn:
 
     def _ranked(self, number: int) -> dict[str, Any]:
         # With one score for each row the raw one ranks: the logistic function makes large ones equal.
-        scores = self.count.column(self.rows if self.single else self.likely, 0 if self.single else number)
-        true, false, area, gained = self.count.ranked(scores, self.count.equal(self.labels, number))
+        scores = counting.column(self.rows if self.single else self.likely, 0 if self.single else number)
+        true, false, area, gained = counting.ranked(scores, counting.equal(self.labels, number))
         positives, negatives = int(true[-1]), int(false[-1])
         return {
             "name": self.called[number],
@@ -190,7 +189,7 @@ class _Drawn:
 
     def confusion(self) -> dict[str, Any]:
         """Return the confusion matrix; of very many classes, the less frequent ones are one."""
-        counts = self.count.matrix(self.labels, self.said, len(self.called))
+        counts = counting.matrix(self.labels, self.said, len(self.called))
         names = self.called
         if len(names) > MOST_CELLS_ACROSS:
             often = sorted(range(len(names)), key=lambda number: -self.sizes[number])
@@ -201,8 +200,8 @@ class _Drawn:
 
     def calibration(self) -> dict[str, Any]:
         """Return the reliability of the scores."""
-        hits = self.count.equal(self.labels, 1 if self.single else self.said)
-        found = [one for one in self.count.bins(self.confidence, hits, BINS) if one[0]]
+        hits = counting.equal(self.labels, 1 if self.single else self.said)
+        found = [one for one in counting.bins(self.confidence, hits, BINS) if one[0]]
         rows = sum(one[0] for one in found)
         error = sum(abs(right - confidence) for _, confidence, right in found) / rows
         curve = {

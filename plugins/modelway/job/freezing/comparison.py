@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
 
 
+class VerificationError(Exception):
+    """The frozen model is not what it should be."""
+
+
+class AnswersDiffer(VerificationError):
+    """The frozen model does not answer as the checkpoint did."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """How far an answer is from the expected one."""

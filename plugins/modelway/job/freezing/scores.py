@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelway.job.figures.counting_numpy import probabilities
+from modelway.job.figures.counting import probabilities
 from modelway.job.freezing.comparison import Comparison, compare
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelway.job.freezing.comparison import compare
+from modelway.job.freezing.comparison import AnswersDiffer, VerificationError, compare
 from modelway.job.freezing.joining import Arrays, Model, can_compare, prove_rows_apart, row_count
 from modelway.job.zip_limits import zip_problem
 
@@ -25,14 +25,6 @@ FORBIDDEN_EVENTS = (
 )
 #: layers that torch computes in eval mode in another way than the program that it exports of them
 FAST_PATHS = ("TransformerEncoder", "TransformerEncoderLayer", "MultiheadAttention")
-
-
-class VerificationError(Exception):
-    """The frozen model is not what it should be."""
-
-
-class AnswersDiffer(VerificationError):
-    """The frozen model does not answer as the checkpoint did."""
 
 
 class _Refuse(importlib.abc.MetaPathFinder):

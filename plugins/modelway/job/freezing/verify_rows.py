@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelway.job.freezing.comparison import Comparison, compare
+from modelway.job.freezing.comparison import AnswersDiffer, Comparison, VerificationError, compare
 from modelway.job.freezing.frozen_rows import FrozenRows, joined_answers
 from modelway.job.freezing.joining import Arrays, Model, evenly, pick_rows, row_count
 from modelway.job.freezing.scores import Origin, metrics_of
-from modelway.job.freezing.verify import AnswersDiffer, VerificationError
 
 #: other sizes of batches to give the rows in, where rows do not depend on one another
 OTHER_SIZE = 7

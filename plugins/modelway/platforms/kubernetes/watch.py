@@ -64,7 +64,7 @@ class Watch:
                     raise error
             if not all(kind.connected for kind in self._kinds.values()):
                 return None
-            jobs, pods = (list(self._kinds[kind].of_try.get(name, {}).values()) for kind in ("jobs", "pods"))
+            jobs, pods = (list(self._kinds[kind].of_attempt.get(name, {}).values()) for kind in ("jobs", "pods"))
         return (jobs, pods) if jobs else None
 
     def _follow(self, kind: "_Kind") -> None:
@@ -93,7 +93,7 @@ class Watch:
     def _list(self, kind: "_Kind") -> None:
         found = kind.list(label_selector=_selector(), _request_timeout=(5, 30))
         with self._changed:
-            kind.of_try.clear()
+            kind.of_attempt.clear()
             for each in found.items:
                 kind.put(self._convert(each))
         self._settle(kind, version=found.metadata.resource_version)
@@ -127,16 +127,16 @@ class _Kind:
         self.error: Exception | None = None
         self.settled = False
         """whether it has connected once, or failed to"""
-        self.of_try: dict[str, dict[str, Object]] = {}
+        self.of_attempt: dict[str, dict[str, Object]] = {}
 
     def put(self, given: Object) -> None:
-        self.of_try.setdefault(_try(given), {})[given["metadata"]["uid"]] = given
+        self.of_attempt.setdefault(_try(given), {})[given["metadata"]["uid"]] = given
 
     def drop(self, given: Object) -> None:
-        of_try = self.of_try.get(_try(given), {})
-        of_try.pop(given["metadata"]["uid"], None)
-        if not of_try:
-            self.of_try.pop(_try(given), None)
+        of_attempt = self.of_attempt.get(_try(given), {})
+        of_attempt.pop(given["metadata"]["uid"], None)
+        if not of_attempt:
+            self.of_attempt.pop(_try(given), None)
 
 
 def _try(given: Object) -> str:
