@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.following.orphaned_jobs import tell_end
+from modelway.following.orphaned_jobs import record_end
 from modelway.hooks import lineage as hook
 from modelway.hooks.lineage import open_lineage
 from modelway.lineage.export import outbox
@@ -34,8 +34,8 @@ def told(server: RecordingServer) -> list[tuple[str, str]]:
 def test_a_run_tells_its_begin_and_its_version(server: RecordingServer) -> None:
     record_start(context(), RunPlan.from_xcom(planned()))
     register(planned(), archive=ARCHIVE)
-    tell_end("digits/now", "success")
-    tell_end("digits/now", "failed")
+    record_end("digits/now", "success")
+    record_end("digits/now", "failed")
     assert told(server) == [("START", "now"), ("COMPLETE", "now")], "what fails later is not the training"
     start, made = server.taken
     assert start["run"]["runId"] == made["run"]["runId"]
@@ -45,9 +45,9 @@ def test_a_run_tells_its_begin_and_its_version(server: RecordingServer) -> None:
 
 def test_a_run_that_failed_is_told_when_it_ended(server: RecordingServer) -> None:
     record_start(context("fails"), RunPlan.from_xcom(planned()))
-    tell_end("digits/fails", "failed")
+    record_end("digits/fails", "failed")
     assert told(server) == [("START", "fails"), ("FAIL", "fails")]
-    tell_end("digits/unheard-of", "failed")
+    record_end("digits/unheard-of", "failed")
     assert len(server.taken) == 2
 
 
@@ -59,8 +59,8 @@ def test_each_try_and_each_clear_begins_and_fails_a_run_once(server: RecordingSe
         if end == "success":
             register(planned(), archive=ARCHIVE)
             record_start(context(), RunPlan.from_xcom(planned()))
-        tell_end("digits/now", end)
-        tell_end("digits/now", end)
+        record_end("digits/now", end)
+        record_end("digits/now", end)
     assert [kind for kind, _ in told(server)] == ["START", "FAIL", "START", "FAIL", "START", "COMPLETE"]
 
 
@@ -76,7 +76,7 @@ def test_an_exporter_that_is_down_fails_nothing_and_loses_nothing(
     assert "answers 503" in caplog.text
     assert "modelway exports" in caplog.text
     server.answers = lambda _body: 200
-    tell_end("digits/now", "success")
+    record_end("digits/now", "success")
     assert told(server) == [("START", "now"), ("COMPLETE", "now")]
 
 
@@ -100,7 +100,7 @@ def test_without_an_exporter_nothing_is_kept_and_the_lineage_is_not_even_opened(
 ) -> None:
     monkeypatch.delenv("MODELWAY_OPENLINEAGE_URL")
     record_start(context(), RunPlan.from_xcom(planned()))
-    tell_end("digits/now", "failed")
+    record_end("digits/now", "failed")
     assert not (tmp_path / "lineage.db").exists()
     register(planned(), archive=ARCHIVE)
     assert outbox.states(open_lineage().engine) == []
@@ -112,7 +112,7 @@ def test_a_lineage_that_is_away_fails_no_begin(
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", "postgresql://mia:s3cret@127.0.0.1:1/lineage")
     with caplog.at_level(logging.WARNING):
         record_start(context(), RunPlan.from_xcom(planned()))
-        tell_end("digits/now", "failed")
+        record_end("digits/now", "failed")
     assert "the exporters are not told" in caplog.text
     assert "s3cret" not in caplog.text
 

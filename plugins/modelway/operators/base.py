@@ -36,7 +36,7 @@ class ModelwayOperator(BaseOperator):
     def settings(self) -> Settings:
         """The deployment's settings, read from Airflow once per task.
 
-        :raises ModelwayError: a connection describes nothing usable, or Airflow cannot be asked for it
+        :raises ModelwayError: a connection describes nothing usable, or Airflow does not answer
         """
         return settings_from_airflow()
 

@@ -35,7 +35,7 @@ class FindVersionOperator(ModelwayOperator):
         self.check_arguments()
 
     def run(self, context: Context) -> Xcom:
-        """Look the version up in the lineage."""
+        """Find the version in the lineage."""
         from modelway.lineage.store import open_store
 
         store = open_store(self.settings.lineage_url)

@@ -194,7 +194,7 @@ class PlanRunOperator(ModelwayOperator):
 def _forget(context: Context, tasks: Iterable[str]) -> None:
     """Drop what the tasks returned before the run was cleared.
 
-    Airflow does so for a task that starts, and these do not: an archive of then would be taken for one of now.
+    Airflow does so for a task that starts, and these do not: an archive of then would count as one of now.
     """
     from airflow.sdk.execution_time.xcom import XCom
 

@@ -27,7 +27,7 @@ class VerifyModelOperator(JobOperator):
 
     :param model: the model's name
     :param archive: what FreezeModelOperator returned
-    :param selected: what SelectCheckpointOperator returned; its metrics are what the gates look at
+    :param selected: what SelectCheckpointOperator returned; the gates apply to its metrics
     :param gates: limits of metrics by their names: ``{"accuracy": ">= 0.9"}``
     :param tolerance: ``{"absolute": …, "relative": …}`` between frozen model and checkpoint
     :param backend: where the job runs

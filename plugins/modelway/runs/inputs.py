@@ -1,6 +1,6 @@
 """What a run is given: its parameters, its data sets, and one digest of all that a version can depend on.
 
-Without Airflow: ``modelway backfill plan`` asks the same questions as a run's plan.
+``modelway backfill plan`` computes the same as a run's plan.
 """
 
 import hashlib
@@ -94,7 +94,7 @@ def inputs_digest(
     skip: Sequence[str] = (),
     base: str | None = None,
 ) -> str | None:
-    """Return ``sha256:<hex>`` of all that a version depends on; None when it cannot be told.
+    """Return ``sha256:<hex>`` of all that a version depends on; None when it is not known.
 
     Without data sets, the run's own data interval and partition stand for them: they are all that the code knows of its
     data. A data set of which neither content nor version is known may be any, so nothing can be said.

@@ -1,4 +1,4 @@
-"""Trainings that are expanded over parameters: what tells one from the others."""
+"""Trainings that are expanded over parameters: what the job of each is called."""
 
 import hashlib
 import json

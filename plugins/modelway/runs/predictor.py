@@ -103,7 +103,7 @@ def _new_inputs(serving: Signature, new: Signature) -> Iterable[str]:
 
 
 def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
-    """Ask a predictor one golden batch over HTTP and return the largest difference from the golden answers.
+    """Send a predictor one golden batch over HTTP and return the largest difference from the golden answers.
 
     Tensors travel as bytes, so that every number arrives as it is, infinities and NaN included.
 

@@ -36,7 +36,7 @@ def checkpoints_from_xcom(data: Iterable[Any] | None) -> list[Checkpoint]:
         known = found.setdefault(each.id, each)
         if known.digest != each.digest:
             raise NothingToSelect(
-                f"two checkpoints are called {each.id}: their evaluations cannot be told apart",
+                f"two checkpoints are called {each.id}: their evaluations cannot be distinguished",
                 do="Give each training a stage of its own",
             )
     return list(found.values())

@@ -50,7 +50,7 @@ class RunPlan(Message):
 
     code: CodePackage
     inputs: str | None = None
-    """digest of all that a version depends on, None where that cannot be told"""
+    """digest of all that a version depends on, None where that is not known"""
     interval: Interval | None = None
     partition: str | None = None
     reason: str | None = None

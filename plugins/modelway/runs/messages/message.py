@@ -26,7 +26,7 @@ def omitted() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What one task tells others; keys that a message does not know are passed over when it is read."""
+    """What one task passes to others; keys that a message does not know are passed over when it is read."""
 
     former_names: ClassVar[Mapping[str, str]] = {}
     """keys of before format 1 by those of now: both are written, and either is read"""
