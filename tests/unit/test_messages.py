@@ -173,12 +173,11 @@ def test_a_message_that_lacks_a_key_or_is_another_one_is_refused_with_each_probl
 def test_a_code_package_alone_is_the_plan_of_a_dag_without_one() -> None:
     plan = RunPlan.from_xcom(CODE)
     assert plan == RunPlan(code=CodePackage.from_xcom(CODE))
-    assert (plan.is_planned, plan.params, plan.skip, plan.requested) == (False, {}, (), False)
+    assert (plan.interval, plan.params, plan.skip, plan.requested) == (None, {}, (), False)
 
 
 def test_a_plan_holds_its_code_package() -> None:
     plan = RunPlan.from_xcom({**CODE, "plan": PLAN})
-    assert plan.is_planned
     assert plan.code.artifact.to_dict() == ARTIFACT
     assert plan.code.commit.branch == "main"
     assert plan.interval is not None

@@ -1,6 +1,5 @@
 """The data interval of a run."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,10 +20,3 @@ class Interval:
     def to_dict(self) -> dict[str, str | None]:
         """Return start and end in ISO 8601."""
         return {"start": self.start.isoformat() if self.start else None, "end": self.end.isoformat()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, str | None]) -> "Interval":
-        """Read an interval."""
-        start, end = data["start"], data["end"]
-        assert end is not None  # every plan has one
-        return cls.of(datetime.fromisoformat(start) if start else None, datetime.fromisoformat(end))

@@ -52,6 +52,7 @@ class RunPlan(Message):
     inputs: str | None = None
     """digest of all that a version depends on, None where that is not known"""
     interval: Interval | None = None
+    """None where there is no PlanRunOperator"""
     partition: str | None = None
     reason: str | None = None
     """why the run was started"""
@@ -68,11 +69,6 @@ class RunPlan(Message):
     """why the run moves neither alias nor traffic, None when it may"""
     requested: bool = False
     """whether somebody requested the version or its rollout, so that it may take over from a newer one"""
-
-    @property
-    def is_planned(self) -> bool:
-        """Whether a PlanRunOperator decided it."""
-        return self.interval is not None
 
     def to_xcom(self) -> Xcom:
         """Return the code package with one more key, ``plan``."""
