@@ -66,7 +66,7 @@ class BuildImageOperator(ModelwayOperator):
 
     def run(self, context: Context) -> Xcom:
         """Build the image, push it where there is a repository, and record it."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
         settings, version = self.settings, RegisteredVersion.from_xcom(self.version)
         model, number = version.model, version.version
@@ -88,7 +88,7 @@ class BuildImageOperator(ModelwayOperator):
             layer = model_layer(manifest=manifest, folder=Path(scratch) / "model", path=self.path)
             image = load_builder(self.builder).build(layers=[layer], base=self.base, options=options)
         self.log.info("image %s as %s", image.digest, image.reference)
-        open_store(settings.lineage_url).record_image(
+        lineage_from_airflow(settings.lineage_url).record_image(
             model=model,
             version=number,
             builder=self.builder,

@@ -86,11 +86,11 @@ class DeployModelOperator(ModelwayOperator):
 
     def run(self, context: Context) -> Xcom:
         """Bring the version up and check its answers."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
         version = RegisteredVersion.from_xcom(self.version)
         skip_when_blocked(version)
-        store = open_store(self.settings.lineage_url)
+        store = lineage_from_airflow(self.settings.lineage_url)
         endpoint = open_endpoint(self.target, self.settings)
         run = run_key(context)
         rollout = store.rollout(version.model, run)

@@ -114,11 +114,11 @@ class PlanRunOperator(ModelwayOperator):
         return plan
 
     def _known_versions(self, context: Context) -> "KnownVersions":
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
         from modelway.runs.versions import KnownVersions
 
         dag_run, model = context["dag_run"], CodePackage.from_xcom(self.code).model
-        store = open_store(self.settings.lineage_url)
+        store = lineage_from_airflow(self.settings.lineage_url)
         return KnownVersions(store, self.settings, model=model, dag_id=dag_run.dag_id, run_id=dag_run.run_id)
 
     def _with_inputs(

@@ -10,7 +10,7 @@ from airflow.sdk import Context
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
-from modelway.hooks.lineage import open_lineage
+from modelway.hooks.lineage import lineage_from_airflow
 from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
@@ -23,7 +23,7 @@ from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.traffic import record_traffic, weights_of
 
 if TYPE_CHECKING:
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -78,7 +78,7 @@ class PromoteModelOperator(ModelwayOperator):
     def run(self, context: Context) -> Any:
         """Take step after step, each when its time has come; a retry continues from the last one."""
         skip_when_blocked(RegisteredVersion.from_xcom(self.version))
-        store = open_lineage()
+        store = lineage_from_airflow()
         rollout = store.rollout(self._deployed.endpoint, run_key(context))
         if rollout is None:
             raise RolloutAborted("this run deployed nothing", do="Run DeployModelOperator before it")
@@ -105,7 +105,7 @@ class PromoteModelOperator(ModelwayOperator):
     def _endpoint(self) -> Endpoint:
         return open_endpoint(self._deployed.target, self.settings)
 
-    def _roll_out(self, context: Context, store: "LineageStore", rollout: RolloutRecord) -> Xcom:
+    def _roll_out(self, context: Context, store: "Lineage", rollout: RolloutRecord) -> Xcom:
         if "steps" not in rollout.detail:
             one = rollout.detail["stable"] is None
             plan = [100] if one else [int(step) for step in self.steps]
@@ -161,7 +161,7 @@ class PromoteModelOperator(ModelwayOperator):
             for version, each in metrics.items()
         }
 
-    def _step(self, context: Context, store: "LineageStore", rollout: RolloutRecord, *, weight: int) -> RolloutRecord:
+    def _step(self, context: Context, store: "Lineage", rollout: RolloutRecord, *, weight: int) -> RolloutRecord:
         """Give the version ``weight`` per cent and the stable one the rest; record it."""
         counts = self._counts()
         weights = {rollout.version: weight}
@@ -176,7 +176,7 @@ class PromoteModelOperator(ModelwayOperator):
         store.save_rollout(rollout, actor=actor(context))
         return rollout
 
-    def _record_weights(self, context: Context, store: "LineageStore", status: EndpointStatus) -> None:
+    def _record_weights(self, context: Context, store: "Lineage", status: EndpointStatus) -> None:
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
 
     def _judge(self, rollout: RolloutRecord) -> RolloutRecord:
@@ -215,7 +215,7 @@ class PromoteModelOperator(ModelwayOperator):
             self.log.error("the rollout of version %d is aborted; its traffic goes back", closed.version)
 
     def _finish(
-        self, context: Context, store: "LineageStore", rollout: RolloutRecord
+        self, context: Context, store: "Lineage", rollout: RolloutRecord
     ) -> tuple[EndpointStatus, RolloutRecord]:
         """Move the alias, stop the version before, and close the rollout."""
         deployed, number = self._deployed, rollout.version

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.errors import ModelwayError
-from modelway.hooks.lineage import open_lineage, tell_exporters
+from modelway.hooks.lineage import flush_exporters, lineage_from_airflow
 from modelway.lineage.records.version import VersionRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
@@ -23,7 +23,7 @@ from modelway.runs.record import run_record, version_record
 from modelway.runs.reported import StoredEvents, figure_records, importance_records, stage_records
 
 if TYPE_CHECKING:
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
 
 class RegisterModelOperator(ModelwayOperator):
@@ -89,7 +89,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def run(self, context: Context) -> Xcom:
         """Write the version, or find the one that this run made or reuses."""
-        plan, store = RunPlan.from_xcom(self.code), open_lineage()
+        plan, store = RunPlan.from_xcom(self.code), lineage_from_airflow()
         # A training task that was skipped and then cleared by hand trained for real: its version is registered.
         reused = plan.version if self.archive is None else None
         reason = plan.blocked_reason or self._outdated(context, plan, store, reused)
@@ -107,12 +107,10 @@ class RegisterModelOperator(ModelwayOperator):
                 digest=known.archive_digest,
                 model_digest=known.model_digest,
             )
-        tell_exporters()
+        flush_exporters()
         return RegisteredVersion.of(known, blocked_reason=reason, requested=plan.requested).to_xcom()
 
-    def _outdated(
-        self, context: Context, plan: RunPlan, store: "LineageStore", reused: KnownVersion | None
-    ) -> str | None:
+    def _outdated(self, context: Context, plan: RunPlan, store: "Lineage", reused: KnownVersion | None) -> str | None:
         """Return why the run moves nothing although its plan let it: a later run has registered a version since."""
         from modelway.runs.versions import KnownVersions
 
@@ -131,7 +129,7 @@ class RegisterModelOperator(ModelwayOperator):
         return reason
 
     def _reuse(
-        self, context: Context, plan: RunPlan, store: "LineageStore", reused: KnownVersion, *, alias: str | None
+        self, context: Context, plan: RunPlan, store: "Lineage", reused: KnownVersion, *, alias: str | None
     ) -> int:
         """Pass on the version that the plan found, and record that this run reused it."""
         dag_run, number = context["dag_run"], reused.version
@@ -143,7 +141,7 @@ class RegisterModelOperator(ModelwayOperator):
         return number
 
     def _move_when_cleared(
-        self, context: Context, plan: RunPlan, store: "LineageStore", number: int, *, alias: str | None
+        self, context: Context, plan: RunPlan, store: "Lineage", number: int, *, alias: str | None
     ) -> None:
         """Move the alias for a run that was cleared: once, and where it requests that, as one blocked at first may."""
         run_id, model = context["dag_run"].run_id, plan.code.model
@@ -154,7 +152,7 @@ class RegisterModelOperator(ModelwayOperator):
             why = {"actor": actor(context), "reason": "the run requests it", "run_id": run_id}
             store.set_alias(model=model, alias=alias, version=number, **why)
 
-    def _register(self, context: Context, plan: RunPlan, store: "LineageStore", *, alias: str | None) -> int:
+    def _register(self, context: Context, plan: RunPlan, store: "Lineage", *, alias: str | None) -> int:
         """Write the version, or find the one that this run made."""
         record = self._record(context, plan, alias=alias)
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)

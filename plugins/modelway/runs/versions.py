@@ -6,7 +6,7 @@ from datetime import datetime
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import DigestMismatch, UnknownModel, UnknownVersion
 from modelway.hooks.settings import Settings
-from modelway.lineage.store import LineageStore
+from modelway.lineage.store import Lineage
 from modelway.runs.interval import Interval
 from modelway.runs.messages.checkpoints import Checkpoint
 from modelway.runs.messages.code import Base
@@ -16,7 +16,7 @@ from modelway.runs.messages.version import KnownVersion
 class KnownVersions:
     """The versions of one model as one run sees them: what it made itself does not count."""
 
-    def __init__(self, store: LineageStore, settings: Settings, *, model: str, dag_id: str, run_id: str) -> None:
+    def __init__(self, store: Lineage, settings: Settings, *, model: str, dag_id: str, run_id: str) -> None:
         """Read for the run ``run_id``."""
         self._store = store
         self._artifacts = ArtifactStore(settings.artifact_root)
