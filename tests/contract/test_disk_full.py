@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import Job, JobState, Options, load_backend
 from modelway.errors import DiskFull, disk_full
-from modelway.operators.base import failures_told
+from modelway.operators.base import translate_errors
 
 from tests.job_folders import ended, store_code
 
@@ -67,7 +67,7 @@ def test_the_store_says_so_through_its_task(device, tmp_path):
     pushed = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     operator = SimpleNamespace(log=SimpleNamespace(error=lambda *words: None, warning=lambda *words: None))
-    with pytest.raises(AirflowFailException, match=SAID), failures_told(operator, {"ti": ti}):
+    with pytest.raises(AirflowFailException, match=SAID), translate_errors(operator, {"ti": ti}):
         ArtifactStore(device.as_uri()).put(tmp_path / "large", model="tiny")
     assert pushed["failure"].startswith(f"{device.as_uri()}: {SAID}. Free some")
 

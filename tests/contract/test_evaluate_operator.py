@@ -11,7 +11,8 @@ from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import JobLost
 from modelway.job.freezing.rows import read_recorded
 from modelway.operators.evaluate import EvaluateCheckpointOperator
-from modelway.operators.select import select_checkpoint
+from modelway.operators.select import SelectCheckpointOperator
+from modelway.runs.messages.message import flat
 
 from tests.job_folders import store_code
 
@@ -117,9 +118,16 @@ def test_the_rows_that_were_evaluated_are_stored_once_and_go_on_with_the_selecti
     found = read_recorded(files["rows"], files["scores"])
     assert found.inputs["x"].tolist() == [1.0, 2.0]
     assert found.scores.tolist() == [[0.2], [0.8]]
-    checkpoints = [{"id": each["checkpoint"], "digest": "sha256:0"} for each in results]
-    chosen = select_checkpoint(checkpoints=checkpoints, evaluations=results, metric="loss", mode="min")
+    chosen = selected(results)
     assert (chosen["rows"], chosen["metric"]) == (first["rows"], "loss")
+
+
+def selected(evaluations: list[Any]) -> Any:
+    """Return what is selected of checkpoints that all were evaluated."""
+    known = {"uri": "file:///c", "digest": "sha256:0", "size": 1}
+    checkpoints = [{"id": each["checkpoint"], **known} for each in flat(evaluations)]
+    operator = SelectCheckpointOperator(task_id="select", checkpoints=checkpoints, evaluations=evaluations)
+    return operator.run({})  # type: ignore[typeddict-item]
 
 
 def store_at(tmp_path: Path) -> ArtifactStore:
@@ -139,10 +147,9 @@ def test_a_failed_task_leaves_what_the_others_gave_for_the_selection(evaluator):
         evaluator("0.3", "raise", "0.1").execute(now)
     left = now["ti"].pushed["return_value"]
     assert losses(left) == {"1": 0.3, "2": "ValueError: spoilt (tiny.py:6 in evaluate)", "3": 0.1}
-    checkpoints = [{"id": each["checkpoint"], "step": 0} for each in left]
-    selected = select_checkpoint(checkpoints=checkpoints, evaluations=[left], metric="loss", mode="min")
-    assert selected["checkpoint"]["id"] == "train-000003"
-    assert selected["evaluations"][1]["left_out"].startswith("its evaluation failed: ValueError: spoilt")
+    chosen = selected([left])
+    assert chosen["checkpoint"]["id"] == "train-000003"
+    assert chosen["evaluations"][1]["left_out"].startswith("its evaluation failed: ValueError: spoilt")
 
 
 def test_a_single_one_that_fails_leaves_its_reason(evaluator):
@@ -150,7 +157,7 @@ def test_a_single_one_that_fails_leaves_its_reason(evaluator):
     with pytest.raises(AirflowFailException, match="spoilt"):
         evaluator("raise", single=True).execute(now)
     left = now["ti"].pushed["return_value"]
-    assert left == {"checkpoint": "train-000001", "error": left["error"]}
+    assert left == {"format": 1, "checkpoint": "train-000001", "error": left["error"]}
     assert "ValueError: spoilt" in left["error"]
 
 
@@ -173,7 +180,7 @@ def test_a_job_that_was_killed_is_tried_again_for_what_is_left(evaluator, tmp_pa
 def test_one_that_needs_too_much_memory_loses_none_of_the_others(evaluator, tmp_path):
     limits = {"memory_bytes": 200 * 2**20}
     operator, now = evaluator("0.3", "memory", "0.1", options=limits), context()
-    with pytest.raises(JobLost, match="out of memory: .*; 1 more are evaluated by the next try"):
+    with pytest.raises(JobLost, match="out of memory: .*; 1 more are evaluated by the next attempt"):
         operator.execute(now)
     now = context()
     with pytest.raises(AirflowFailException, match="out of memory"):
@@ -203,7 +210,7 @@ def test_people_see_which_checkpoints_a_job_has(evaluator):
 def test_a_rule_that_retries_code_that_raises_brings_back_nothing_that_took_too_much(evaluator, tmp_path):
     options = {"memory_bytes": 200 * 2**20, "retry_rules": {"bad_exit": "retry"}}
     operator = evaluator("memory", "raise", options=options)
-    with pytest.raises(JobLost, match="1 more are evaluated by the next try"):
+    with pytest.raises(JobLost, match="1 more are evaluated by the next attempt"):
         operator.execute(context())
     for _ in range(2):
         with pytest.raises(JobLost, match="2 of 2 evaluations failed"):

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from modelway.following.orphaned_jobs import tell_end
+from modelway.following.orphaned_jobs import record_end
 from modelway.hooks import lineage as hook
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.lineage.schema.asset_tables import outbox
-from modelway.operators._begun import tell_begun
+from modelway.operators.start import record_start
+from modelway.runs.messages.code import RunPlan
 
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.unit.test_planned_run import ARCHIVE, context, planned, register
@@ -30,10 +31,10 @@ def told(server: RecordingServer) -> list[tuple[str, str]]:
 
 
 def test_a_run_tells_its_begin_and_its_version(server: RecordingServer) -> None:
-    tell_begun(context(), planned())
+    record_start(context(), RunPlan.from_xcom(planned()))
     register(planned(), archive=ARCHIVE)
-    tell_end("digits/now", "success")
-    tell_end("digits/now", "failed")
+    record_end("digits/now", "success")
+    record_end("digits/now", "failed")
     assert told(server) == [("START", "now"), ("COMPLETE", "now")], "what fails later is not the training"
     start, made = server.taken
     assert start["run"]["runId"] == made["run"]["runId"]
@@ -42,23 +43,23 @@ def test_a_run_tells_its_begin_and_its_version(server: RecordingServer) -> None:
 
 
 def test_a_run_that_failed_is_told_when_it_ended(server: RecordingServer) -> None:
-    tell_begun(context("fails"), planned())
-    tell_end("digits/fails", "failed")
+    record_start(context("fails"), RunPlan.from_xcom(planned()))
+    record_end("digits/fails", "failed")
     assert told(server) == [("START", "fails"), ("FAIL", "fails")]
-    tell_end("digits/unheard-of", "failed")
+    record_end("digits/unheard-of", "failed")
     assert len(server.taken) == 2
 
 
 def test_each_try_and_each_clear_begins_and_fails_a_run_once(server: RecordingServer) -> None:
     """OpenLineage wants one START and one end of a run; one that failed and is cleared begins anew."""
     for end in ("failed", "failed", "success"):
-        tell_begun(context(), planned())
-        tell_begun(context(), planned())
+        record_start(context(), RunPlan.from_xcom(planned()))
+        record_start(context(), RunPlan.from_xcom(planned()))
         if end == "success":
             register(planned(), archive=ARCHIVE)
-            tell_begun(context(), planned())
-        tell_end("digits/now", end)
-        tell_end("digits/now", end)
+            record_start(context(), RunPlan.from_xcom(planned()))
+        record_end("digits/now", end)
+        record_end("digits/now", end)
     assert [kind for kind, _ in told(server)] == ["START", "FAIL", "START", "FAIL", "START", "COMPLETE"]
 
 
@@ -68,13 +69,13 @@ def test_an_exporter_that_is_down_fails_nothing_and_loses_nothing(
     monkeypatch.setattr(hook, "SECONDS", 1.0)
     server.answers = lambda _body: 503
     with caplog.at_level(logging.WARNING):
-        tell_begun(context(), planned())
+        record_start(context(), RunPlan.from_xcom(planned()))
         made = register(planned(), archive=ARCHIVE)
     assert made["version"] == 1
     assert "answers 503" in caplog.text
     assert "modelway exports" in caplog.text
     server.answers = lambda _body: 200
-    tell_end("digits/now", "success")
+    record_end("digits/now", "success")
     assert told(server) == [("START", "now"), ("COMPLETE", "now")]
 
 
@@ -84,7 +85,7 @@ def test_an_address_that_is_wrong_fails_no_begin(
 ) -> None:
     monkeypatch.setenv("MODELWAY_OPENLINEAGE_URL", wrong)
     with caplog.at_level(logging.WARNING):
-        tell_begun(context(), planned())
+        record_start(context(), RunPlan.from_xcom(planned()))
         assert register(planned(), archive=ARCHIVE)["version"] == 1
     assert caplog.records
     assert "s3cret" not in caplog.text
@@ -97,8 +98,8 @@ def test_without_an_exporter_nothing_is_kept_and_the_lineage_is_not_even_opened(
     server: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MODELWAY_OPENLINEAGE_URL")
-    tell_begun(context(), planned())
-    tell_end("digits/now", "failed")
+    record_start(context(), RunPlan.from_xcom(planned()))
+    record_end("digits/now", "failed")
     assert not (tmp_path / "lineage.db").exists()
     register(planned(), archive=ARCHIVE)
     assert lineage_from_airflow().exports.states() == []
@@ -109,15 +110,15 @@ def test_a_lineage_that_is_away_fails_no_begin(
 ) -> None:
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", "postgresql://mia:s3cret@127.0.0.1:1/lineage")
     with caplog.at_level(logging.WARNING):
-        tell_begun(context(), planned())
-        tell_end("digits/now", "failed")
+        record_start(context(), RunPlan.from_xcom(planned()))
+        record_end("digits/now", "failed")
     assert "the exporters receive nothing" in caplog.text
     assert "s3cret" not in caplog.text
 
 
 def test_what_is_told_is_plain_data_without_the_configuration(server: RecordingServer) -> None:
     server.answers = lambda _body: 503
-    tell_begun(context(), planned())
+    record_start(context(), RunPlan.from_xcom(planned()))
     store = lineage_from_airflow()
     with store.engine.connect() as connection:
         (row,) = connection.execute(outbox.select())

@@ -16,7 +16,7 @@ from modelway.backends.base import Handle, JobState, JobStatus, Options
 from modelway.errors import JobLost, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.following.follower import Follower
-from modelway.following.memory import TriedMemory
+from modelway.following.memory import AttemptMemory
 from modelway.hooks.backend import backend_from_airflow
 from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import open_lineage
@@ -163,10 +163,10 @@ def test_out_of_memory_fails_unless_the_spec_gives_more(task, told):
 
 def test_out_of_memory_is_tried_again_with_twice_the_memory(task, told, capsys):
     failing = task("take 200", memory_bytes=150 * MIB, retry_rules={"out_of_memory": "more-memory"})
-    with pytest.raises(JobLost, match="The next try, if one is left, gets 300Mi of memory"):
+    with pytest.raises(JobLost, match="The next attempt, if one is left, gets 300Mi of memory"):
         failing.attempt()
     failing.attempt()
-    assert "the job gets 300Mi of memory: a try before ran out of it" in capsys.readouterr().out
+    assert "the job gets 300Mi of memory: an attempt before ran out of it" in capsys.readouterr().out
     (record,) = told()
     assert (record.kind, record.rule, record.resolved_by) == ("out_of_memory", "more-memory", 2)
 
@@ -174,7 +174,7 @@ def test_out_of_memory_is_tried_again_with_twice_the_memory(task, told, capsys):
 def test_more_memory_is_doubled_with_each_try(task):
     failing = task("take 700", memory_bytes=100 * MIB, retry_rules={"out_of_memory": "more-memory"})
     for limit in ("200Mi", "400Mi"):
-        with pytest.raises(JobLost, match=f"The next try, if one is left, gets {limit} of memory"):
+        with pytest.raises(JobLost, match=f"The next attempt, if one is left, gets {limit} of memory"):
             failing.attempt()
 
 
@@ -186,7 +186,7 @@ def test_a_clear_begins_with_the_specs_memory_again_and_no_other_job_inherits_it
 
     def limit(**changes: Any) -> int | None:
         job = replace(operator.job(context), **changes)
-        return TriedMemory(context=context, job=job, options=Options(**operator.options)).limit()
+        return AttemptMemory(context=context, job=job, options=Options(**operator.options)).limit()
 
     assert limit() == 300 * MIB
     assert limit(clear_number=1) == 150 * MIB
@@ -201,7 +201,7 @@ def test_out_of_memory_is_never_tried_again_unchanged(task, broken):
         failing.context = lambda: {k: v for k, v in context().items() if k != "task_state_store"}
     else:
         failing.store.set = lambda key, value: 1 / 0
-    with pytest.raises(AirflowFailException, match="out of memory.*the next try's memory cannot be kept"):
+    with pytest.raises(AirflowFailException, match="out of memory.*the memory of the next attempt cannot be stored"):
         failing.attempt()
 
 
@@ -409,7 +409,7 @@ def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(t
         wait_for(lambda: claim() not in claims, what="the claim")
         claims.append(claim())
     first.on_kill()
-    wait_for(lambda: not first._asked_to_end, what="the first one's look at its task")
+    wait_for(lambda: not first._end_requested, what="the first one's look at its task")
     assert the_job() == "runs"
     second.on_kill()
     for thread in threads:

@@ -332,7 +332,7 @@ def test_a_canary_whose_requests_fail_is_taken_back(serving, monkeypatch):
     deployed = serving.deploy(2)
     looks = iter(range(9))
 
-    def six_of_a_hundred_fail(self, settings):
+    def six_of_a_hundred_fail(self):
         look = next(looks)
         return {"2": {"requests": 100 * look, "errors": 6 * look}}
 
@@ -359,7 +359,7 @@ def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypat
 def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_try):
     deployed = serving.deploy(2)
 
-    def no_gateway(self, settings):
+    def no_gateway(self):
         raise EndpointNotReady("the gateway does not answer")
 
     die_at_wait(monkeypatch, 1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from modelway.backends.base import Handle, JobState, JobStatus
-from modelway.following.deferral import DeferredJob, note
+from modelway.following.deferral import DeferredJob, record_deferral
 from modelway.lineage.store import open_lineage
 from modelway.triggers import job as job_module
 from modelway.triggers.job import JobTrigger
@@ -42,7 +42,7 @@ def backend(monkeypatch) -> Backend:
     made = Backend()
     monkeypatch.setattr(job_module, "backend_from_airflow", lambda name, *, home: made)
     monkeypatch.setattr(job_module, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(job_module, "_looked_for_unwanted", -job_module.UNWANTED_SECONDS)
+    monkeypatch.setattr(job_module, "_last_check", -job_module.ABANDONED_SECONDS)
     return made
 
 
@@ -207,7 +207,9 @@ def test_a_mark_that_ends_a_deferred_task_is_in_the_account_of_the_run(make, tmp
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/lineage.db")
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **given: {"r": {"train.train": state}})
     place = {"dag_id": "tiny", "run_id": "r", "task_id": "train.train", "model": "tiny", "key": "train.train"}
-    note(tmp_path, DeferredJob(follower="f", handle=Handle.from_dict(HANDLE), attempt=2, stage="train", **place))
+    record_deferral(
+        tmp_path, DeferredJob(follower="f", handle=Handle.from_dict(HANDLE), attempt=2, stage="train", **place)
+    )
     trigger = make(Log())
     trigger._task_instance = task()
     asyncio.run(trigger.on_kill())
@@ -248,7 +250,9 @@ def test_200_jobs_on_a_slow_backend_leave_the_loop_and_its_threads_to_others(mak
 
 def test_a_triggerer_that_comes_back_stops_the_jobs_that_lost_their_task(make, backend, tmp_path, monkeypatch):
     handle = Handle.from_dict({**HANDLE, "name": "left"})
-    note(tmp_path, DeferredJob(follower="left", handle=handle, dag_id="tiny", run_id="gone", task_id="train"))
+    record_deferral(
+        tmp_path, DeferredJob(follower="left", handle=handle, dag_id="tiny", run_id="gone", task_id="train")
+    )
     os.utime(tmp_path / "deferred" / "left.json", (0, 0))
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **asked: {})
     backend.over, log = True, Log()

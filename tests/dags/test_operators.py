@@ -20,6 +20,8 @@ from modelway.spec.load import load_spec
 
 from tests.job_folders import write_job
 
+ARTIFACT = {"uri": "file:///c", "digest": "sha256:c", "size": 1}
+CODE = {"model": "tiny", "module": "tiny.py", **ARTIFACT}
 OPERATORS = sorted(
     {
         value
@@ -118,9 +120,11 @@ def test_of_more_checkpoints_than_airflow_maps_over_evenly_spaced_ones_go_on(tra
 def test_checkpoints_that_are_divided_all_go_on(trained):
     with DAG("tiny", schedule=None):
         train = TrainModelOperator(task_id="train", code={"model": "tiny"})
-        divide = DivideCheckpointsOperator(task_id="divide", code={}, checkpoints=train.output, per_job=1)
+        divide = DivideCheckpointsOperator(task_id="divide", code=CODE, checkpoints=train.output, per_job=1)
         EvaluateCheckpointOperator.partial(task_id="evaluate", code={}).expand(checkpoint=divide.output)
     steps = trained(train)
     assert steps == [1, 2, 3, 4, 5]
-    divide.checkpoints = [{"id": f"train-{step}", "digest": f"sha256:{step}", "step": step} for step in steps]
-    assert [[each["step"] for each in share] for share in divide.run({})] == [[1, 2], [3, 4, 5]]
+    divide.checkpoints = [
+        {**ARTIFACT, "id": f"train-{step}", "digest": f"sha256:{step}", "step": step} for step in steps
+    ]
+    assert [[each["step"] for each in batch] for batch in divide.run({})] == [[1, 2], [3, 4, 5]]

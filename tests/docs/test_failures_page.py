@@ -52,7 +52,7 @@ def test_the_shown_account_is_what_the_command_prints(tmp_path, monkeypatch, cap
             key="train.fine",
             kind="out_of_memory",
             cause="out of memory: 2.1 GiB, the limit is 2 GiB",
-            advice="The next try, if one is left, gets 4Gi of memory; resources.memory can begin with it",
+            advice="The next attempt, if one is left, gets 4Gi of memory; resources.memory can begin with it",
             rule="more-memory",
             job="mw-digits-train-fine-1",
             last_lines=("step 100 loss 0.31", "Killed"),

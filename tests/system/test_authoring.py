@@ -238,7 +238,7 @@ def test_a_backfill_trains_each_interval_and_moves_nothing(author):
         assert (given["interval"][0][:10], given["partition"]) == (day, f"{day}T00:00:00")
         assert given["content"] == content
         assert author.states("nightly", run_id)["serve.promote"] == "skipped"
-        assert "backfill" in author.plan("nightly", run_id)["held"]
+        assert "backfill" in author.plan("nightly", run_id)["blocked_reason"]
     assert author.versions("nightly") == {1: ("candidate", "champion"), 2: (), 3: ()}
     starts = {number: author.lineage.version("nightly", number).run.interval_start for number in (1, 2, 3)}
     assert {f"{start:%Y-%m-%d}" for start in starts.values()} >= set(DAYS)
@@ -254,7 +254,7 @@ def test_an_event_starts_a_run_and_the_same_inputs_take_the_version_that_is_ther
     plan = author.plan("nightly", run_id)
     assert "the data drifted" in plan["reason"]
     assert plan["version"]["version"] == 1
-    assert "the inputs are those of version 1" in plan["taken"]
+    assert "the inputs are those of version 1" in plan["reuse_reason"]
     states = author.states("nightly", run_id)
     assert {states[name] for name in TRAINING} == {"skipped"}
     assert states["freeze.register"] == "success"

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 from modelway.errors import ModelwayError
-from modelway.localairflow import rest as _airflow_api
+from modelway.localairflow import rest
 from modelway.localairflow.rest import AirflowApi
 
 LOCKED = {"detail": {"reason": "Database error", "statement": "hidden"}}
@@ -13,7 +13,7 @@ LOCKED_BACKFILL = {"detail": "Database is locked. Backfill creation is not suppo
 @pytest.fixture
 def api(monkeypatch):
     """A client; ``api.answers`` are given one after another, the last one again and again."""
-    monkeypatch.setattr(_airflow_api, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(rest, "PAUSE_SECONDS", 0)
     client = httpx.Client
     api = None
 
@@ -40,7 +40,7 @@ def test_a_database_that_stays_locked_is_told(api):
     api.answers = [(500, LOCKED)]
     with pytest.raises(ModelwayError, match="PATCH /dags/digits was answered 500: .*Database error"):
         api.unpause("digits")
-    assert len(api.asked) == _airflow_api.TRIES
+    assert len(api.asked) == rest.ATTEMPTS
 
 
 @pytest.mark.parametrize("status", [500, 503, 404, 409])

@@ -9,7 +9,10 @@ import pytest
 from modelway.artifacts.archive import read_manifest, unpack_archive, write_archive
 from modelway.artifacts.store import file_digest
 from modelway.errors import DigestMismatch
-from modelway.operators.freeze import archive_documents
+from modelway.runs.archive_documents import archive_documents
+from modelway.runs.messages.checkpoints import Checkpoint
+from modelway.runs.messages.code import CodePackage
+from modelway.runs.messages.evaluation import ConsideredCheckpoint, Selection
 
 from tests.lineage_samples import CODE
 
@@ -148,13 +151,23 @@ def test_a_member_that_leaves_the_folder_is_refused(tmp_path, name):
 
 def test_how_long_a_run_took_is_not_in_its_archive():
     def documents(seconds):
-        checkpoint = {"id": "train-000001", "stage": "train", "step": 1, "digest": "sha256:00", "size": 1}
-        evaluation = {"checkpoint": "train-000001", "metrics": {"loss": 0.1}, "seconds": seconds}
-        selected = {"checkpoint": checkpoint, "rule": "least loss", "metrics": {"loss": 0.1}}
-        selected["evaluations"] = [evaluation | {"startup_seconds": seconds}]
-        return archive_documents(code=CODE, selected=selected, training=[], datasets=[])
+        known = {"stage": "train", "step": 1, "digest": "sha256:00"}
+        selected = Selection(
+            checkpoint=Checkpoint(id="train-000001", uri="file:///c", size=1, **known),
+            metrics={"loss": 0.1},
+            rule="least loss",
+            evaluations=(
+                ConsideredCheckpoint(
+                    checkpoint="train-000001", metrics={"loss": 0.1}, seconds=seconds, startup_seconds=seconds, **known
+                ),
+            ),
+        )
+        return archive_documents(code=CodePackage.from_xcom(CODE), selected=selected, training=[], datasets=[])
 
     assert documents(1.5) == documents(2.5)
     assert documents(1.5)["outputs/summary.json"]["evaluations"] == [
-        {"checkpoint": "train-000001", "metrics": {"loss": 0.1}}
+        {
+            **{"checkpoint": "train-000001", "stage": "train", "step": 1, "digest": "sha256:00"},
+            **{"metrics": {"loss": 0.1}, "not_finite": {}},
+        }
     ]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from modelway.errors import ModelwayError
-from modelway.runs.batches import Cost, divided, evenly
+from modelway.runs.batches import Cost, divided, evenly_spaced
 
 
 def sizes(count, **asked):
@@ -38,10 +38,10 @@ def test_there_are_never_more_jobs_than_airflow_maps_over():
 
 
 def test_evenly_spaced_ones_have_the_last_among_them():
-    assert evenly(range(3), 3) == [0, 1, 2]
-    assert evenly(range(1025), 1024)[-1] == 1024
+    assert evenly_spaced(range(3), 3) == [0, 1, 2]
+    assert evenly_spaced(range(1025), 1024)[-1] == 1024
     for count, most in itertools.product((7, 100, 1025), (1, 2, 6)):
-        taken = evenly(range(count), most)
+        taken = evenly_spaced(range(count), most)
         assert taken[-1] == count - 1
         gaps = {b - a for a, b in itertools.pairwise(taken)}
         assert len(taken) == most

@@ -1,4 +1,4 @@
-"""The shares that the run's task makes, by what the lineage knows of the model's last version."""
+"""The batches that the run's task makes, by what the lineage knows of the model's last version."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +8,14 @@ import pytest
 from modelway.lineage.records.version import EvaluationRecord
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.divide import DivideCheckpointsOperator
+from modelway.runs.messages.checkpoints import Checkpoint
 
 from tests.lineage_samples import CODE, make_record
 
-CHECKPOINTS = [{"id": f"fine-{step}", "step": step} for step in range(1, 7)]
+CHECKPOINTS = [
+    Checkpoint(id=f"fine-{step}", uri="file:///c", digest=f"sha256:{step}", size=1, stage="fine", step=step).to_xcom()
+    for step in range(1, 7)
+]
 
 
 @pytest.fixture
@@ -22,11 +26,11 @@ def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
     return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
 
 
-def shares(**asked: Any) -> list[int]:
-    operator = DivideCheckpointsOperator(task_id="d", code=CODE, checkpoints=CHECKPOINTS, parallel=2, **asked)
+def batches(**how: Any) -> list[int]:
+    operator = DivideCheckpointsOperator(task_id="d", code=CODE, checkpoints=CHECKPOINTS, parallel=2, **how)
     divided = operator.run({})
-    assert [one for share in divided for one in share] == CHECKPOINTS
-    return [len(share) for share in divided]
+    assert [one for batch in divided for one in batch] == CHECKPOINTS
+    return [len(batch) for batch in divided]
 
 
 def test_a_run_of_one_process_starts_one_job_since_no_two_would_run_at_the_same_time(lineage: Lineage) -> None:
@@ -45,28 +49,28 @@ def took(startup: float | None, *seconds: float | None) -> dict[str, Any]:
 
 
 def test_a_first_version_is_evaluated_by_as_many_jobs_as_run_at_the_same_time(lineage: Lineage) -> None:
-    assert shares() == [3, 3]
+    assert batches() == [3, 3]
 
 
 def test_long_evaluations_of_the_last_version_give_each_checkpoint_its_job(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(2.0, 100.0, 90.0, None, 110.0)))
-    assert shares() == [1] * 6
+    assert batches() == [1] * 6
 
 
 def test_short_ones_share_their_jobs(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(2.0, 100.0)))
     lineage.register(make_record("second", **took(5.0, 0.2)))
-    assert shares() == [3, 3]
+    assert batches() == [3, 3]
 
 
 def test_a_version_of_before_the_times_were_recorded_tells_nothing(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(None, None)))
-    assert shares() == [3, 3]
+    assert batches() == [3, 3]
 
 
 def test_a_number_is_not_second_guessed(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(5.0, 0.2)))
-    assert shares(per_job=1) == [1] * 6
+    assert batches(per_job=1) == [1] * 6
 
 
 def test_a_lineage_that_does_not_answer_stops_nothing(
@@ -74,7 +78,7 @@ def test_a_lineage_that_does_not_answer_stops_nothing(
 ) -> None:
     (tmp_path / "folder.db").mkdir()
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/folder.db")
-    assert shares() == [3, 3]
+    assert batches() == [3, 3]
 
 
 def test_what_the_evaluations_took_is_recorded_with_the_version(lineage: Lineage) -> None:

@@ -2,16 +2,21 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.artifacts.store import ArtifactStore
+from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.job import event_limits
 from modelway.job.events import LeftOut, append_event, parse_events, read_events, recorded_datasets
 from modelway.operators.train import TrainModelOperator
+from modelway.runs.messages.checkpoints import Checkpoint, StageReport
+from modelway.runs.messages.evaluation import Selection
 from modelway.runs.reported import figure_records, store_events
 
+EVENTS = Artifact(uri="file:///events.jsonl", digest="sha256:e", size=1)
+CHECKPOINT = Checkpoint(id="train-000001", uri="file:///c", digest="sha256:c", size=1, stage="train", step=1)
 METRIC = '{"kind": "metric", "name": "loss", "step": 1, "value": 0.5}'
 
 
@@ -142,9 +147,9 @@ def test_more_charts_than_a_run_may_have_are_cut_with_a_line() -> None:
         said: list[str] = []
         events = [{"kind": "figure", "name": f"c{n}", "chart": "line", "data": {}} for n in range(count)]
         records = figure_records(
-            training=[{"stage": "train"}],
-            selected={"checkpoint": {"id": "train-000001", "stage": "train"}},
-            events=lambda report: events if report else [],
+            training=[StageReport(stage="train", events=EVENTS)],
+            selected=Selection(checkpoint=CHECKPOINT, metrics={}),
+            events=lambda artifact: events if artifact else [],
             warn=said.append,
         )
         return records, said
@@ -152,13 +157,13 @@ def test_more_charts_than_a_run_may_have_are_cut_with_a_line() -> None:
     assert (len(drawn(500)[0]), drawn(500)[1]) == (500, [])
     records, said = drawn(502)
     assert len(records) == 500
-    assert said == ["the run drew 502 charts, 500 of a run are kept: 'c500' of train and those after it are left out"]
+    assert said == ["the run drew 502 charts, 500 of a run are stored: 'c500' of train and those after it are left out"]
 
 
 def test_of_checkpoints_that_go_on_a_note_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = TrainModelOperator(task_id="train", code={"model": "m", "module": "m.py", "uri": "", "digest": ""})
     monkeypatch.setattr(type(operator), "iter_mapped_dependants", lambda self: iter([self]))
-    made = [{"id": f"train-{number:06}"} for number in range(1, 2001)]
+    made = [replace(CHECKPOINT, id=f"train-{number:06}") for number in range(1, 2001)]
     kept, notes = operator._mappable(made)
     assert (len(kept), kept[-1]) == (1024, made[-1])
     assert operator._mappable(made[:1024]) == (made[:1024], [])
@@ -169,7 +174,9 @@ def test_of_checkpoints_that_go_on_a_note_is_stored(tmp_path: Path, monkeypatch:
     assert stored is not None
     (event,) = parse_events(Path(stored.uri.removeprefix("file://")).read_bytes())
     assert event["kind"] == "note"
-    assert event["text"].startswith("of 2000 checkpoints 1024 go on, evenly spaced and the last one: Airflow maps")
+    assert event["text"].startswith(
+        "of 2000 checkpoints 1024 are passed on, evenly spaced and the last one: Airflow maps"
+    )
 
 
 def test_an_event_that_would_not_be_read_again_is_refused(tmp_path: Path) -> None:

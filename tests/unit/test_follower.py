@@ -63,13 +63,13 @@ def test_what_a_job_waits_for_is_told_when_it_changes(lab: Lab) -> None:
         return JobStatus(state=JobState.PENDING, waiting=why)
 
     told = [lab.step(status).lines for status in (waits("no node"), waits("no node"), waits("the image"), RUNNING)]
-    assert told == [("the job waits: no node",), (), ("the job waits: the image",), ("the job waits no more",)]
+    assert told == [("the job waits: no node",), (), ("the job waits: the image",), ("the job no longer waits",)]
 
 
 def test_a_backend_that_goes_and_comes_back_is_told_once_each(lab: Lab) -> None:
     unknown = JobStatus(state=JobState.UNKNOWN, reason="connection refused")
     assert lab.step(unknown).lines == (
-        "the backend does not answer (connection refused); the job may go on, it is looked for for another 10 minutes",
+        "the backend does not answer (connection refused); the job may continue, it is given up after 10 minutes",
     )
     assert lab.step(unknown, after=100).lines == ()
     assert lab.step(OSError("again")).lines == ()

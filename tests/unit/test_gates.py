@@ -3,7 +3,7 @@
 import pytest
 from modelway.errors import VerificationFailed
 from modelway.operators.promote import difference
-from modelway.operators.verify import check_gates
+from modelway.runs.gates import check_gates
 
 
 @pytest.mark.parametrize(

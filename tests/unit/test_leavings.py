@@ -22,7 +22,7 @@ from modelway.job.agent.usage import usage_in
 from modelway.job.checkpoints import damage, open_recorded, record_unreported_checkpoints, recorded_checkpoints
 from modelway.job.events import append_event
 from modelway.job.left_files import NotBelow
-from modelway.operators.freeze import _take
+from modelway.operators.freeze import copy_frozen
 
 MARKER = "what only the reader may read"
 
@@ -89,14 +89,14 @@ def test_what_freezing_left_is_not_taken_where_a_link_leads_elsewhere(
     archive = attempt.parent / "output" / "archive"
     (archive / "weights").mkdir(parents=True)
     (archive / "weights" / "stolen").symlink_to(outside / "secret")
-    with pytest.raises(JobFailed, match="what freezing left cannot be taken: a link leads out of its folder"):
-        _take(attempt.parent, to=tmp_path / "frozen")
+    with pytest.raises(JobFailed, match="what freezing left cannot be copied: a link leads out of its folder"):
+        copy_frozen(attempt.parent, to=tmp_path / "frozen")
     assert MARKER not in "".join(path.read_text() for path in (tmp_path / "frozen").rglob("*") if path.is_file())
     (archive / "weights" / "stolen").unlink()
     archive.rename(archive.with_name("elsewhere"))
     archive.symlink_to(outside)
     with pytest.raises(JobFailed):
-        _take(attempt.parent, to=tmp_path / "again")
+        copy_frozen(attempt.parent, to=tmp_path / "again")
 
 
 @pytest.mark.parametrize("how", ["link", "fifo", "folder"])

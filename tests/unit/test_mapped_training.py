@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task_group
 from modelway.errors import NothingToSelect
-from modelway.operators.select import select_checkpoint
+from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
-from modelway.runs.mapped import flat, flat_checkpoints
+from modelway.runs.messages.checkpoints import checkpoints_from_xcom
+from modelway.runs.messages.message import flat
 
 CODE = {"model": "tiny", "module": "tiny.py", "uri": "file:///code.zip", "digest": "sha256:c", "size": 1}
 
@@ -73,16 +74,17 @@ def test_a_place_that_is_given_something_else_after_a_clear_continues_no_job_of_
 def test_the_results_of_all_are_one_list() -> None:
     start = checkpoint("warmup-1")
     given = [[start, checkpoint("train-0-1")], None, [start, checkpoint("train-1-1")]]
-    assert [each["id"] for each in flat_checkpoints(given)] == ["warmup-1", "train-0-1", "train-1-1"]
+    assert [each.id for each in checkpoints_from_xcom(given)] == ["warmup-1", "train-0-1", "train-1-1"]
     assert [each["id"] for each in flat(given)] == ["warmup-1", "train-0-1", "warmup-1", "train-1-1"]
     evaluations = [
         [{"checkpoint": "train-0-1", "metrics": {"loss": 0.5}}],
         {"checkpoint": "train-1-1", "metrics": {"loss": 0.1}},
     ]
-    chosen = select_checkpoint(checkpoints=flat_checkpoints(given), evaluations=evaluations, metric="loss", mode="min")
+    operator = SelectCheckpointOperator(task_id="select", checkpoints=given, evaluations=evaluations)
+    chosen: Any = operator.run({})  # type: ignore[typeddict-item]
     assert chosen["checkpoint"]["id"] == "train-1-1"
 
 
 def test_two_checkpoints_of_one_name_are_refused() -> None:
     with pytest.raises(NothingToSelect, match="two checkpoints are called train-1: .* Give each training a stage"):
-        flat_checkpoints([[checkpoint("train-1")], [checkpoint("train-1", digest="sha256:other")]])
+        checkpoints_from_xcom([[checkpoint("train-1")], [checkpoint("train-1", digest="sha256:other")]])

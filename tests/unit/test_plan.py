@@ -112,6 +112,10 @@ def test_a_plan_of_a_plain_run(shop):
         "base": None,
         "skip": [],
         "version": None,
+        "reuse_reason": None,
+        "blocked_reason": None,
+        "requested": False,
+        # The former names, for DAGs that were written with them.
         "taken": None,
         "held": None,
         "asked": False,
@@ -243,14 +247,14 @@ def test_without_data_sets_the_partition_stands_for_the_data(shop, images):
 def test_the_same_inputs_take_the_version_that_is_there(shop):
     shop.register(plan=shop.plan(run="earlier", spec=REUSE))
     plan = shop.plan(spec=REUSE)
-    assert plan["taken"] == "the inputs are those of version 1 (run earlier)"
+    assert plan["reuse_reason"] == "the inputs are those of version 1 (run earlier)"
     assert plan["version"] == {
         "model": "digits",
         "version": 1,
         "archive": {"uri": "file:///artifacts/a.zip", "digest": digest("archiveearlier"), "size": 4321},
         "model_digest": digest("modelearlier"),
     }
-    assert (plan["held"], plan["asked"]) == (None, False)
+    assert (plan["blocked_reason"], plan["requested"]) == (None, False)
     assert shop.plan(spec={"reuse": "never"})["version"] is None
     assert shop.plan(spec=REUSE, params={"seed": 9})["version"] is None
 
@@ -285,11 +289,11 @@ def test_an_older_version_of_the_same_inputs_does_not_take_over_by_itself(shop):
     shop.register("other", inputs_digest=digest("else"))
     plan = shop.plan(spec=REUSE)
     assert plan["version"]["version"] == 1
-    assert plan["held"] == (
+    assert plan["blocked_reason"] == (
         "version 2 is newer than version 1, which is reused: nothing moves unless the run's parameter rollout is yes"
     )
     plan = shop.plan(spec=REUSE, params={"rollout": "yes"})
-    assert (plan["held"], plan["asked"]) == (None, True)
+    assert (plan["blocked_reason"], plan["requested"]) == (None, True)
 
 
 def test_a_version_that_is_asked_for_is_taken(shop):
@@ -298,10 +302,10 @@ def test_a_version_that_is_asked_for_is_taken(shop):
     shop.lineage.set_alias(model="digits", alias="champion", version=1)
     for wanted in ("1", "v1", "champion"):
         plan = shop.plan(params={"version": wanted})
-        assert (plan["version"]["version"], plan["taken"]) == (1, "the run asks for it")
-        assert (plan["asked"], plan["held"], plan["inputs"]) == (True, None, None)
-    assert shop.plan(params={"version": "1", "rollout": "no"})["held"] == "the run's parameter rollout is no"
-    assert "backfill" in shop.plan(params={"version": "1"}, run_type="backfill")["held"]
+        assert (plan["version"]["version"], plan["reuse_reason"]) == (1, "the run requests it")
+        assert (plan["requested"], plan["blocked_reason"], plan["inputs"]) == (True, None, None)
+    assert shop.plan(params={"version": "1", "rollout": "no"})["blocked_reason"] == "the run's parameter rollout is no"
+    assert "backfill" in shop.plan(params={"version": "1"}, run_type="backfill")["blocked_reason"]
     with pytest.raises(UnknownVersion, match="no version '7'. Known: 1 to 2, latest, champion"):
         shop.plan(params={"version": "7"})
 
@@ -313,42 +317,42 @@ def test_rollout_is_one_of_three(shop):
 
 def test_a_backfill_moves_nothing_unless_it_is_asked_to(shop):
     given = {"run_type": "backfill", "interval": (day(1), day(2))}
-    assert shop.plan(**given)["held"] == (
+    assert shop.plan(**given)["blocked_reason"] == (
         "a backfill moves neither alias nor traffic unless the run's parameter rollout is yes"
     )
     plan = shop.plan(**given, params={"rollout": "yes"})
-    assert (plan["held"], plan["asked"]) == (None, True)
+    assert (plan["blocked_reason"], plan["requested"]) == (None, True)
 
 
 def test_a_run_of_older_data_moves_nothing(shop):
     spec = {"schedule": DAILY}
     shop.register(plan=shop.plan(run="earlier", spec=spec, interval=(day(5), day(6))))
     old = shop.plan(spec=spec, interval=(day(4), day(5)))
-    assert old["held"] == (
+    assert old["blocked_reason"] == (
         "version 1 is of later data (up to 2026-03-06 00:00Z): nothing moves unless the run's parameter rollout is yes"
     )
-    assert shop.plan(spec=spec, interval=(day(5), day(6)))["held"] is None
-    assert shop.plan(spec=spec, interval=(day(6), day(7)))["held"] is None
+    assert shop.plan(spec=spec, interval=(day(5), day(6)))["blocked_reason"] is None
+    assert shop.plan(spec=spec, interval=(day(6), day(7)))["blocked_reason"] is None
     # Of two runs of the same data, the one that was started first is the old one.
     again = {"spec": spec, "interval": (day(5), day(6))}
-    assert shop.plan(**again, run_after=day(10, 11))["held"] == (
+    assert shop.plan(**again, run_after=day(10, 11))["blocked_reason"] == (
         "version 1 is of a later run: nothing moves unless the run's parameter rollout is yes"
     )
-    assert shop.plan(**again, run_after=day(10, 13))["held"] is None
+    assert shop.plan(**again, run_after=day(10, 13))["blocked_reason"] is None
     # The run's own version does not hold it back when it is cleared.
-    assert shop.plan(run="earlier", spec=spec, interval=(day(5), day(6)))["held"] is None
+    assert shop.plan(run="earlier", spec=spec, interval=(day(5), day(6)))["blocked_reason"] is None
 
 
 def test_an_old_run_by_hand_that_is_cleared_moves_nothing(shop):
     shop.register(plan=shop.plan(run="earlier", run_after=day(5)))
-    assert shop.plan(run_after=day(4))["held"].startswith("version 1 is of later data")
-    assert shop.plan(run_after=day(6))["held"] is None
+    assert shop.plan(run_after=day(4))["blocked_reason"].startswith("version 1 is of later data")
+    assert shop.plan(run_after=day(6))["blocked_reason"] is None
 
 
 def test_a_model_that_is_given_a_schedule_is_not_held_back_by_its_runs_by_hand(shop):
     shop.register(plan=shop.plan(run="earlier", run_after=day(10, 11)))
     plan = shop.plan(spec={"schedule": DAILY}, run_after=day(10, 12))
-    assert (plan["interval"]["end"], plan["held"]) == ("2026-03-10T00:00:00+00:00", None)
+    assert (plan["interval"]["end"], plan["blocked_reason"]) == ("2026-03-10T00:00:00+00:00", None)
 
 
 def test_the_first_stage_starts_from_a_version(shop, tmp_path):
@@ -358,7 +362,7 @@ def test_the_first_stage_starts_from_a_version(shop, tmp_path):
     shop.lineage.register(make_record("two", checkpoint_digest=stored.digest, checkpoint_uri=stored.uri))
     shop.lineage.set_alias(model="digits", alias="champion", version=2)
     spec = {"train": {"base": "champion"}}
-    expected = {"version": 2, "checkpoint": {"id": "fine-3", **stored.to_dict()}}
+    expected = {"version": 2, "checkpoint": {"id": "fine-3", **stored.to_dict(), "stage": None, "step": None}}
     assert shop.plan(spec=spec)["base"] == expected
     # A version of before the lineage kept the place is found by its digest.
     assert shop.plan(params={"base": 1})["base"] == {**expected, "version": 1}

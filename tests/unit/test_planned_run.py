@@ -1,6 +1,7 @@
 """What the operators after a plan make of it: jobs, stages left out, versions taken, and nothing moved."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.promote import PromoteModelOperator
 from modelway.operators.register import RegisterModelOperator
 from modelway.operators.train import TrainModelOperator
+from modelway.runs.messages.checkpoints import Checkpoint, to_xcom
+from modelway.runs.messages.version import RegisteredVersion
 
 from tests.job_folders import write_job
 from tests.lineage_samples import CODE, digest, make_record
@@ -39,10 +42,11 @@ PLAN: dict[str, Any] = {
     "base": None,
     "skip": [],
     "version": None,
-    "taken": None,
-    "held": None,
-    "asked": False,
+    "reuse_reason": None,
+    "blocked_reason": None,
+    "requested": False,
 }
+ARTIFACT = {"uri": "file:///a.zip", "digest": digest("archive"), "size": 5}
 FIRST = {"id": "warmup-000001", "uri": "file:///c1", "digest": digest("c1"), "size": 1}
 
 
@@ -134,7 +138,9 @@ def test_the_first_stage_that_runs_starts_from_the_base_and_no_other_does() -> N
 @pytest.mark.parametrize(("before", "after"), [(None, []), ([FIRST], [FIRST])])
 def test_a_stage_that_the_run_skips_gives_on_what_was_there_and_starts_no_job(before: Any, after: Any) -> None:
     now = context()
-    assert trainer(planned(skip=["fine"]), start_from=before, seed="7").run(now) == after
+    assert trainer(planned(skip=["fine"]), start_from=before, seed="7").run(now) == to_xcom(
+        map(Checkpoint.from_xcom, after)
+    )
     report = now["ti"].pushed["report"]
     assert (report["stage"], report["skipped"], report["events"], report["seed"]) == ("fine", True, None, 7)
 
@@ -170,10 +176,14 @@ def register(code: Any, *, training: Any = (), archive: Any = ARCHIVE, now: Any 
 def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, lineage: Lineage) -> None:
     told = register(planned(), training=[SKIPPED, stored_report(home)])
     assert told == {
+        "format": 1,
         "model": "digits",
         "version": 1,
         "archive": {"uri": "file:///a.zip", "digest": digest("archive"), "size": 5},
         "model_digest": digest("model"),
+        "blocked_reason": None,
+        "requested": False,
+        # The former names, for DAGs that were written with them.
         "held": None,
         "asked": False,
     }
@@ -193,31 +203,31 @@ def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, linea
 
 def test_without_a_plan_a_version_is_registered_as_ever(home: Path, lineage: Lineage) -> None:
     told = register(CODE, training=[stored_report(home)])
-    assert (told["version"], told["held"], told["asked"]) == (1, None, False)
+    assert (told["version"], told["blocked_reason"], told["requested"]) == (1, None, False)
     run = lineage.version("digits", 1).run
     assert (run.inputs_digest, run.interval_end, run.reason) == (None, None, None)
 
 
 @pytest.mark.usefixtures("home")
 def test_a_run_that_is_held_moves_no_alias(lineage: Lineage) -> None:
-    told = register(planned(held="a backfill moves nothing"))
-    assert told["held"] == "a backfill moves nothing"
+    told = register(planned(blocked_reason="a backfill moves nothing"))
+    assert told["blocked_reason"] == "a backfill moves nothing"
     assert lineage.aliases("digits") == {}
 
 
 @pytest.mark.usefixtures("home")
 def test_a_run_that_was_held_and_is_cleared_with_rollout_moves_its_alias(lineage: Lineage) -> None:
     # As a backfill that is done again with other parameters.
-    register(planned(held="a backfill moves nothing"))
+    register(planned(blocked_reason="a backfill moves nothing"))
     lineage.register(make_record("other", alias="candidate"))
     register(planned())
     assert lineage.aliases("digits") == {"candidate": 2}
-    told = register(planned(asked=True))
-    assert (told["version"], told["held"], len(lineage.versions("digits"))) == (1, None, 2)
+    told = register(planned(requested=True))
+    assert (told["version"], told["blocked_reason"], len(lineage.versions("digits"))) == (1, None, 2)
     assert lineage.aliases("digits") == {"candidate": 1}
     # Once: cleared again it moves nothing, as its rollout, which is done by then.
     lineage.set_alias(model="digits", alias="candidate", version=2)
-    register(planned(asked=True))
+    register(planned(requested=True))
     assert lineage.aliases("digits") == {"candidate": 2}
 
 
@@ -227,7 +237,9 @@ def test_a_run_that_asked_for_its_rollout_and_is_cleared_moves_no_alias_again(
 ) -> None:
     if taken:
         lineage.register(make_record("earlier"))
-    plan = planned(version=TAKEN, taken="the run asks for it", asked=True) if taken else planned(asked=True)
+    plan = (
+        planned(version=TAKEN, reuse_reason="the run requests it", requested=True) if taken else planned(requested=True)
+    )
     register(plan, archive=None if taken else ARCHIVE)
     assert lineage.aliases("digits") == {"candidate": 1}
     lineage.register(make_record("other", alias="candidate"))
@@ -240,9 +252,9 @@ def test_a_run_that_took_a_version_when_it_was_held_moves_its_alias_when_it_is_c
 ) -> None:
     lineage.register(make_record("earlier"))
     lineage.register(make_record("other", alias="candidate"))
-    register(planned(version=TAKEN, taken="…", held="a backfill moves nothing"), archive=None)
+    register(planned(version=TAKEN, reuse_reason="…", blocked_reason="a backfill moves nothing"), archive=None)
     assert lineage.aliases("digits") == {"candidate": 2}
-    register(planned(version=TAKEN, taken="…", asked=True), archive=None)
+    register(planned(version=TAKEN, reuse_reason="…", requested=True), archive=None)
     assert lineage.aliases("digits") == {"candidate": 1}
 
 
@@ -258,29 +270,29 @@ def test_a_run_that_a_later_one_passed_since_its_plan_moves_nothing(lineage: Lin
     # As when its failed training is cleared, which does not clear the plan, or when the later run is faster.
     lineage.register(later("passed", alias="candidate"))
     told = register(planned())
-    assert (told["version"], told["held"]) == (
+    assert (told["version"], told["blocked_reason"]) == (
         2,
         "version 1 is of later data (up to 2026-03-03 00:00Z): nothing moves unless the run's parameter rollout is yes",
     )
     assert lineage.aliases("digits") == {"candidate": 1}
-    assert register(planned(asked=True), now=context("wanted"))["held"] is None
+    assert register(planned(requested=True), now=context("wanted"))["blocked_reason"] is None
     assert lineage.aliases("digits") == {"candidate": 3}
 
 
 def test_a_version_that_is_taken_when_a_newer_one_has_come_since_moves_nothing(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
     lineage.register(make_record("other", alias="candidate"))
-    told = register(planned(version=TAKEN, taken="…"), archive=None)
-    assert told["held"].startswith("version 2 is newer than version 1, which is reused: nothing moves unless")
+    told = register(planned(version=TAKEN, reuse_reason="…"), archive=None)
+    assert told["blocked_reason"].startswith("version 2 is newer than version 1, which is reused: nothing moves unless")
     assert lineage.aliases("digits") == {"candidate": 2}
 
 
-TAKEN = {"model": "digits", "version": 1, "archive": {}, "model_digest": "x"}
+TAKEN = {"model": "digits", "version": 1, "archive": ARTIFACT, "model_digest": "x"}
 
 
 def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
-    plan = planned(version=TAKEN, taken="the inputs are those of version 1 (run earlier)")
+    plan = planned(version=TAKEN, reuse_reason="the inputs are those of version 1 (run earlier)")
     for _ in range(2):
         told = register(plan, archive=None)
         assert (told["version"], told["model_digest"]) == (1, digest("modelearlier"))
@@ -297,19 +309,21 @@ def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: Lin
 
 def test_a_version_that_is_taken_by_a_run_that_is_held_gets_no_alias(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
-    assert register(planned(version=TAKEN, taken="…", held="no"), archive=None)["held"] == "no"
+    assert (
+        register(planned(version=TAKEN, reuse_reason="…", blocked_reason="no"), archive=None)["blocked_reason"] == "no"
+    )
     assert lineage.aliases("digits") == {}
 
 
 def test_training_that_was_skipped_and_then_cleared_by_hand_registers_what_it_made(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
-    assert register(planned(version=TAKEN, taken="…"))["version"] == 2
+    assert register(planned(version=TAKEN, reuse_reason="…"))["version"] == 2
 
 
 @pytest.mark.usefixtures("home")
 def test_nothing_frozen_and_nothing_taken_is_refused() -> None:
     with pytest.raises(
-        ModelwayError, match="nothing to register: no task froze a model, and the plan takes no version"
+        ModelwayError, match="nothing to register: no task froze a model, and the plan reuses no version"
     ):
         register(planned(), archive=None)
 
@@ -320,7 +334,7 @@ def test_an_outlets_event_tells_the_version(lineage: Lineage, taken: bool) -> No
     asset = Asset(uri="modelway://digits")
     events = {asset: SimpleNamespace(extra={})}
     now = context(outlet_events=events)
-    plan = planned(version=TAKEN, taken="…") if taken else planned()
+    plan = planned(version=TAKEN, reuse_reason="…") if taken else planned()
     register(plan, archive=None if taken else ARCHIVE, now=now, outlets=[asset])
     made = lineage.version("digits", 1 if taken else 2).summary
     assert events[asset].extra == {
@@ -348,8 +362,8 @@ def test_reports_that_skipped_stages_never_left_are_not_asked_for() -> None:
 @pytest.mark.parametrize(
     "operator",
     [
-        DeployModelOperator(task_id="d", version={"held": "a backfill moves nothing"}, image={}),
-        PromoteModelOperator(task_id="p", version={"held": "a backfill moves nothing"}, deployment=None),
+        DeployModelOperator(task_id="d", version={**TAKEN, "held": "a backfill moves nothing"}, image={}),
+        PromoteModelOperator(task_id="p", version={**TAKEN, "held": "a backfill moves nothing"}, deployment=None),
     ],
 )
 def test_a_run_that_is_held_is_skipped_where_traffic_would_move(operator: Any) -> None:
@@ -359,10 +373,11 @@ def test_a_run_that_is_held_is_skipped_where_traffic_would_move(operator: Any) -
 
 def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
     current: Any = SimpleNamespace(predictors=[SimpleNamespace(version=5, weight=100)], stable=5)
-    version = {"model": "digits", "version": 3}
+    version = RegisteredVersion.from_xcom({**TAKEN, "version": 3})
+    operator = DeployModelOperator(task_id="d", version={}, image={})
     with pytest.raises(RolloutAborted, match="version 5 serves already and is newer than version 3.*parameter version"):
-        DeployModelOperator(task_id="d", version={**version, "asked": False}, image={})._begin(current, "run")
-    rollout = DeployModelOperator(task_id="d", version={**version, "asked": True}, image={})._begin(current, "run")
+        operator._begin(version, current, "run")
+    rollout = operator._begin(replace(version, requested=True), current, "run")
     assert (rollout.version, rollout.detail["stable"]) == (3, 5)
 
 
@@ -371,7 +386,7 @@ def test_a_version_is_found_by_number_or_alias(lineage: Lineage) -> None:
     lineage.register(make_record("b"))
     for wanted, number in (("champion", 1), ("2", 2), ("v1", 1), (2, 2), ("latest", 2)):
         told = FindVersionOperator(task_id="f", model="digits", version=wanted).run(context())
-        assert (told["version"], told["held"], told["asked"]) == (number, None, True)
+        assert (told["version"], told["blocked_reason"], told["requested"]) == (number, None, True)
         assert told["archive"]["uri"] == "file:///artifacts/a.zip"
     with pytest.raises(UnknownVersion, match="no version 'best'. Known: 1 to 2, latest, champion"):
         FindVersionOperator(task_id="f", model="digits", version="best").run(context())

@@ -3,13 +3,25 @@
 import pytest
 from modelway.errors import ModelwayError, NothingToSelect
 from modelway.job.contract import finite_metrics
-from modelway.operators.select import select_checkpoint
+from modelway.runs.messages.checkpoints import checkpoints_from_xcom
+from modelway.runs.messages.evaluation import evaluations_from_xcom
+from modelway.runs.selection import select_checkpoint
 
 NAN = float("nan")
 
 
 def checkpoints(count):
-    return [{"id": f"train-{step:06d}", "stage": "train", "step": step, "digest": "d"} for step in range(1, count + 1)]
+    return [
+        {"id": f"train-{step:06d}", "uri": "file:///c", "digest": "d", "size": 1, "stage": "train", "step": step}
+        for step in range(1, count + 1)
+    ]
+
+
+def select_from(*, checkpoints, evaluations, **how):
+    """Select as the operator does: from what XCom has, and to it."""
+    return select_checkpoint(
+        checkpoints=checkpoints_from_xcom(checkpoints), evaluations=evaluations_from_xcom(evaluations), **how
+    ).to_xcom()
 
 
 def evaluated(*losses, metric="loss"):
@@ -22,9 +34,7 @@ def evaluated(*losses, metric="loss"):
 
 
 def select(*losses, mode="min", metric="loss"):
-    return select_checkpoint(
-        checkpoints=checkpoints(len(losses)), evaluations=evaluated(*losses), metric=metric, mode=mode
-    )
+    return select_from(checkpoints=checkpoints(len(losses)), evaluations=evaluated(*losses), metric=metric, mode=mode)
 
 
 def left_out(selected):
@@ -53,7 +63,7 @@ def test_of_equal_values_the_earliest_checkpoint_wins(mode):
 
 def test_of_equal_values_the_earliest_wins_whatever_the_order_of_the_evaluations():
     evaluations = list(reversed(evaluated(0.9, 0.5, 0.5)))
-    selected = select_checkpoint(checkpoints=checkpoints(3), evaluations=evaluations, metric="loss", mode="min")
+    selected = select_from(checkpoints=checkpoints(3), evaluations=evaluations, metric="loss", mode="min")
     assert selected["checkpoint"]["step"] == 2
 
 
@@ -78,19 +88,19 @@ def test_a_failed_evaluation_is_left_out():
 
 def test_none_among_the_evaluations_is_a_failed_one():
     evaluations = [None, *evaluated(None, 0.5)]
-    selected = select_checkpoint(checkpoints=checkpoints(2), evaluations=evaluations, metric="loss", mode="min")
+    selected = select_from(checkpoints=checkpoints(2), evaluations=evaluations, metric="loss", mode="min")
     assert selected["checkpoint"]["step"] == 2
 
 
 def test_a_failed_evaluation_is_left_out_with_what_it_failed_of():
     told = [{"checkpoint": "train-000001", "error": "ValueError: spoilt"}, *evaluated(None, 0.5)]
-    selected = select_checkpoint(checkpoints=checkpoints(2), evaluations=told, metric="loss", mode="min")
+    selected = select_from(checkpoints=checkpoints(2), evaluations=told, metric="loss", mode="min")
     assert left_out(selected) == {1: "its evaluation failed: ValueError: spoilt"}
 
 
 def test_evaluations_of_several_jobs_are_taken_together():
     jobs = [evaluated(0.5, 0.3), None, [], evaluated(None, None, 0.4)]
-    selected = select_checkpoint(checkpoints=checkpoints(4), evaluations=jobs, metric="loss", mode="min")
+    selected = select_from(checkpoints=checkpoints(4), evaluations=jobs, metric="loss", mode="min")
     assert selected["checkpoint"]["step"] == 2
     assert [entry["metrics"].get("loss") for entry in selected["evaluations"]] == [0.5, 0.3, 0.4, None]
     assert left_out(selected) == {4: "its evaluation failed"}
@@ -98,7 +108,7 @@ def test_evaluations_of_several_jobs_are_taken_together():
 
 def test_what_an_evaluation_took_is_passed_on():
     told = [evaluated(0.5)[0] | {"seconds": 1.5, "startup_seconds": 4.0}]
-    (entry,) = select_checkpoint(checkpoints=checkpoints(1), evaluations=told, metric="loss", mode="min")["evaluations"]
+    (entry,) = select_from(checkpoints=checkpoints(1), evaluations=told, metric="loss", mode="min")["evaluations"]
     assert (entry["seconds"], entry["startup_seconds"]) == (1.5, 4.0)
 
 
@@ -111,7 +121,7 @@ def measured(*found):
 
 
 def constrained(*found, **constraints):
-    return select_checkpoint(
+    return select_from(
         checkpoints=checkpoints(len(found)),
         evaluations=measured(*found),
         metric="loss",
@@ -174,7 +184,7 @@ def test_a_constraint_that_is_none_is_refused(text):
 
 
 def test_an_evaluation_of_an_unknown_checkpoint_is_not_selected():
-    selected = select_checkpoint(checkpoints=checkpoints(1), evaluations=evaluated(0.5, 0.1), metric="loss", mode="min")
+    selected = select_from(checkpoints=checkpoints(1), evaluations=evaluated(0.5, 0.1), metric="loss", mode="min")
     assert selected["checkpoint"]["step"] == 1
 
 
@@ -205,4 +215,4 @@ def test_there_are_no_checkpoints():
 
 def test_a_mode_that_is_none_is_refused():
     with pytest.raises(NothingToSelect, match=r"'minimum' is not a mode. Known: max, min. Did you mean 'min'\?"):
-        select_checkpoint(checkpoints=checkpoints(1), evaluations=evaluated(0.5), metric="loss", mode="minimum")
+        select_from(checkpoints=checkpoints(1), evaluations=evaluated(0.5), metric="loss", mode="minimum")

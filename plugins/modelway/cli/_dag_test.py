@@ -90,13 +90,13 @@ def _collect_ends() -> list[tuple[str, str, Sequence[str]]]:
 
 def _follow_up(ended: Sequence[tuple[str, str, Sequence[str]]]) -> None:
     """Do for runs that ended what ``following.orphaned_jobs`` does where a scheduler runs."""
-    from modelway.following.orphaned_jobs import stop_left_jobs, tell_end
+    from modelway.following.orphaned_jobs import record_end, stop_orphaned_jobs
 
     # No task runs any more: connections are read from the database, as Airflow's own processes do.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     for run, state, backends in ended:
-        stop_left_jobs(run, backends)
-        tell_end(run, state)
+        stop_orphaned_jobs(run, backends)
+        record_end(run, state)
 
 
 def _xcoms(dag_id: str, run_id: str) -> list[tuple[str, int, str, Any]]:

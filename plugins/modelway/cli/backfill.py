@@ -18,7 +18,7 @@ from modelway.errors import ModelwayError
 if TYPE_CHECKING:
     from modelway.lineage.records.version import TrainingCost
     from modelway.lineage.store import Lineage
-    from modelway.runs.inputs import Interval
+    from modelway.runs.interval import Interval
     from modelway.spec.model import ModelSpec
 
 #: more intervals than anybody reads, or runs
@@ -91,7 +91,7 @@ def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Inte
     :raises ModelwayError: the model cannot be backfilled, or there is no such interval, or there are too many
     """
     from modelway.hooks.interval import intervals_between
-    from modelway.runs.inputs import Interval
+    from modelway.runs.interval import Interval
 
     where = str(spec.folder / "model.yaml")
     schedule = spec.schedule
@@ -160,12 +160,12 @@ class _Inputs:
     """What the runs would be given: the code and the data as they are now, the parameters' defaults."""
 
     def __init__(self, spec: "ModelSpec", store: "Lineage | None") -> None:
-        self._spec, self._store = spec.to_dict(), store
+        self._spec, self._store = spec, store
         self._reuses = spec.reuse == "same-inputs"
         self._known: dict[str, Any] = {}
         self._moved = False
         if self._reuses:
-            self._code = {"digest": _code_digest(spec.folder), "module": spec.code}
+            self._code_digest = _code_digest(spec.folder)
             self._base = self._base_digest(spec)
 
     def digest(self, interval: "Interval") -> str | None:
@@ -189,11 +189,12 @@ class _Inputs:
             return None
         return inputs_digest(
             spec=self._spec,
-            code=self._code,
+            code_digest=self._code_digest,
+            module=self._spec.code,
             datasets=datasets,
             interval=interval,
             params=params,
-            seed=self._spec["train"]["seed"],
+            seed=self._spec.train.seed,
             base=self._base,
         )
 
@@ -201,7 +202,7 @@ class _Inputs:
         """Return the version of these inputs."""
         if self._store is None:
             return None
-        return self._store.version_of_inputs(self._spec["model"], digest, dag_id="", run_id="")
+        return self._store.version_of_inputs(self._spec.model, digest, dag_id="", run_id="")
 
     def unknown(self, digest: str | None) -> str:
         """Return why nothing is known of a version of the same inputs, an empty text where that is known."""
@@ -211,7 +212,7 @@ class _Inputs:
 
     def trained(self) -> None:
         """Note that a run makes a version: the runs after it start from that one where the spec says ``latest``."""
-        self._moved = self._spec["train"]["base"] == "latest"
+        self._moved = self._spec.train.base == "latest"
 
     def _base_digest(self, spec: "ModelSpec") -> str | None:
         from modelway.hooks.settings import load_settings
@@ -220,8 +221,8 @@ class _Inputs:
         if self._store is None:
             return None
         known = KnownVersions(self._store, load_settings(), model=spec.model, dag_id="", run_id="")
-        base = known.base("", spec.train.base, log=logging.getLogger(__name__))
-        return base["checkpoint"]["digest"] if base else None
+        base = known.base("", spec.train.base, warn=logging.getLogger(__name__).warning)
+        return base.checkpoint.digest if base else None
 
 
 def _code_digest(folder: Path) -> str:

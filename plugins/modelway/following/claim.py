@@ -1,7 +1,7 @@
-"""Who follows a job: the last try of a task that found it. Another try that Airflow ends leaves the job alone.
+"""Who follows a job: the last attempt of a task that found it. Another attempt that Airflow ends leaves the job alone.
 
-Airflow may begin a task's next try while a worker still has the one before, such as when its API server was away for
-longer than a heartbeat may be late; it ends the older one then, as it does when a user ends a task.
+Airflow may begin a task's next attempt while a worker still has the one before, such as when its API server was
+unavailable for longer than a heartbeat may be late; it ends the older one then, as it does when a user ends a task.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Claim:
-    """One try's claim on a job, in a file below the home folder; where tries share no home, each believes its own."""
+    """One attempt's claim on a job, in a file below the home folder; where attempts share no home, each has its own."""
 
     def __init__(self, *, home: Path, job: str) -> None:
         """Claim the job of that name, when ``take`` is called."""
@@ -24,14 +24,14 @@ class Claim:
             self._path.write_text(self._own)
 
     def is_anothers(self) -> bool:
-        """Whether another try follows the job by now."""
+        """Whether another attempt follows the job by now."""
         try:
             return self._path.read_text() not in ("", self._own)
         except OSError:
             return False
 
     def give_up(self) -> None:
-        """Follow the job no more."""
+        """Stop following the job."""
         if not self.is_anothers():
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The jobs whose tasks are deferred, as files below the home folder: what finds a job that nobody follows any more.
 
-Airflow tells nobody when a run is deleted, or a run or task is marked, while no triggerer holds the task's trigger. So
-whoever follows a job next, and the end of every run, looks whether the task of each noted job still wants it.
+Airflow calls nothing when a run is deleted, or a run or task is marked, while no triggerer has the task's trigger. So
+whoever follows a job next, and the end of every run, checks whether the task of each recorded job still needs it.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import Any
 
 from modelway.backends.base import Handle
 from modelway.following.note_files import write_note
-from modelway.following.task_state import GOES_ON
+from modelway.following.task_state import CONTINUES
 
-#: a note younger than this is left alone: the worker that made it may not have deferred its task yet
+#: a record younger than this is left alone: the worker that made it may not have deferred its task yet
 YOUNG_SECONDS = 60.0
 
 
@@ -36,7 +36,7 @@ class DeferredJob:
     key: str = ""
     """what the job is within its run"""
     attempt: int = 1
-    """the task's try"""
+    """the task's attempt"""
     stage: str = ""
 
     @property
@@ -45,45 +45,45 @@ class DeferredJob:
         return f"{self.task_id}_{self.map_index}" if self.map_index >= 0 else self.task_id
 
 
-def note(home: Path, job: DeferredJob) -> None:
-    """Write the job down; where that cannot be, the job is only harder to find when all else fails."""
+def record_deferral(home: Path, job: DeferredJob) -> None:
+    """Record the job; where that fails, the job is only harder to find when all else fails."""
     write_note(_path(home, job.follower), asdict(job))
 
 
-def noted(home: Path, follower: str) -> DeferredJob | None:
-    """Return the job of a deferral, None where it was not written down."""
+def deferred_job(home: Path, follower: str) -> DeferredJob | None:
+    """Return the job of a deferral, None where it was not recorded."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         return _read(_path(home, follower))
     return None
 
 
-def forget(home: Path, follower: str) -> None:
-    """Remove the note: the task is back, or its job was stopped."""
+def forget_deferral(home: Path, follower: str) -> None:
+    """Remove the record: the task has resumed, or its job was stopped."""
     with contextlib.suppress(OSError):
         _path(home, follower).unlink(missing_ok=True)
 
 
-def unwanted(home: Path) -> list[DeferredJob]:
-    """Return the noted jobs whose task is over or gone; one question to Airflow for each DAG.
+def abandoned_jobs(home: Path) -> list[DeferredJob]:
+    """Return the recorded jobs whose task is over or gone; one request to Airflow for each DAG.
 
-    This asks Airflow as a task, a trigger or a callback does; where it does not answer, no job is unwanted.
+    This reads states as a task, a trigger or a callback does; where Airflow does not answer, no job is abandoned.
     """
-    noted: dict[str, list[DeferredJob]] = defaultdict(list)
-    for job in _noted(home):
-        noted[job.dag_id].append(job)
+    recorded: dict[str, list[DeferredJob]] = defaultdict(list)
+    for job in _recorded(home):
+        recorded[job.dag_id].append(job)
     found = []
-    for dag_id, jobs in noted.items():
+    for dag_id, jobs in recorded.items():
         with contextlib.suppress(Exception):
             states = _states(dag_id, sorted({job.run_id for job in jobs}))
-            found += [job for job in jobs if not _wanted(states.get(job.run_id, {}), job)]
+            found += [job for job in jobs if not _is_needed(states.get(job.run_id, {}), job)]
     return found
 
 
-def _wanted(states: Mapping[str, Any], job: DeferredJob) -> bool:
+def _is_needed(states: Mapping[str, Any], job: DeferredJob) -> bool:
     if job.state_key not in states:
         return False
     state = states[job.state_key]
-    return (None if state is None else str(getattr(state, "value", state))) in GOES_ON
+    return (None if state is None else str(getattr(state, "value", state))) in CONTINUES
 
 
 def _states(dag_id: str, run_ids: list[str]) -> Mapping[str, Mapping[str, Any]]:
@@ -92,7 +92,7 @@ def _states(dag_id: str, run_ids: list[str]) -> Mapping[str, Mapping[str, Any]]:
     return RuntimeTaskInstance.get_task_states(dag_id=dag_id, run_ids=run_ids)
 
 
-def _noted(home: Path) -> list[DeferredJob]:
+def _recorded(home: Path) -> list[DeferredJob]:
     found = []
     for path in (home / "deferred").glob("*.json"):
         # Another process may remove it at the same time.

@@ -1,4 +1,4 @@
-"""How a job is followed, by a worker and by the trigger alike: a look, what is new in its log, and each thing once."""
+"""How a job is followed, by a worker and by the trigger alike: its status, and each new line of its log once."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from modelway.backends.base import Backend, Handle, JobState, JobStatus
 from modelway.failures import FailureKind
 
-#: a backend that does not answer for so long is given up; its job goes on and is found again by the next try
+#: a backend that does not answer for so long is given up; its job continues and is found again by the next attempt
 UNREACHABLE_SECONDS = 600.0
 #: a job that is over waits for so long until the rest of its log can be read
 LOG_SECONDS = 60.0
@@ -15,22 +15,22 @@ LOG_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one look at a job found."""
+    """What one inspection of a job found."""
 
     status: JobStatus
-    told: tuple[str, ...] = ()
-    """what is said of the job"""
+    notes: tuple[str, ...] = ()
+    """what is new about the job"""
     printed: tuple[str, ...] = ()
     """what the job printed"""
     logged: int = 0
     """lines before these, of the same read, that the task's log has from another follower"""
     more: bool = False
-    """whether the job's log goes on at once"""
+    """whether the job's log continues at once"""
 
     @property
     def lines(self) -> tuple[str, ...]:
         """What is for the task's log."""
-        return self.told + self.printed
+        return self.notes + self.printed
 
     @property
     def over(self) -> bool:
@@ -39,7 +39,7 @@ class Step:
 
 
 class Follower:
-    """Looks at one job again and again; ``offset`` is how far its log was read."""
+    """Inspects one job again and again; ``offset`` is how far its log was read."""
 
     def __init__(
         self,
@@ -59,48 +59,48 @@ class Follower:
         self._unread_since: float | None = None
 
     def step(self) -> Step:
-        """Look once; it may take as long as the backend's API does."""
-        status = self._look()
-        told = self._told(status)
+        """Inspect the job once; it may take as long as the backend's API does."""
+        status = self._inspect()
+        notes = self._notes(status)
         if status.state is JobState.UNKNOWN:
-            return Step(status=self._given_up(status), told=tuple(told))
+            return Step(status=self._given_up(status), notes=tuple(notes))
         try:
             text, after = self._backend.logs(self._handle, offset=self.offset)
         except Exception as error:
-            return self._unread(status, told, error)
+            return self._unread(status, notes, error)
         self._unread_since = None
         if after == self.offset:
-            return Step(status=status, told=tuple(told), printed=tuple(text.splitlines()))
+            return Step(status=status, notes=tuple(notes), printed=tuple(text.splitlines()))
         logged, self._logged, self.offset = self._logged, 0, after
         printed = tuple(text.splitlines()[logged:])
-        return Step(status=status, told=tuple(told), printed=printed, logged=logged, more=True)
+        return Step(status=status, notes=tuple(notes), printed=printed, logged=logged, more=True)
 
-    def _look(self) -> JobStatus:
-        """Return where the job stands; a look that fails says nothing of the job, which may well go on."""
+    def _inspect(self) -> JobStatus:
+        """Return the job's status; an inspection that fails says nothing of the job, which may well continue."""
         try:
             return self._backend.describe(self._handle)
         except Exception as error:
             return JobStatus(state=JobState.UNKNOWN, reason=f"{type(error).__name__}: {error}")
 
-    def _told(self, status: JobStatus) -> list[str]:
-        told, now = list[str](), self._clock()
+    def _notes(self, status: JobStatus) -> list[str]:
+        notes, now = list[str](), self._clock()
         if status.state is JobState.UNKNOWN:
             if self._silent_since is None:
                 self._silent_since = now
-                told.append(
-                    f"the backend does not answer ({status.reason or 'it gave no reason'}); the job may go on, "
-                    f"it is looked for for another {UNREACHABLE_SECONDS / 60:g} minutes"
+                notes.append(
+                    f"the backend does not answer ({status.reason or 'it gave no reason'}); the job may continue, "
+                    f"it is given up after {UNREACHABLE_SECONDS / 60:g} minutes"
                 )
-            return told
+            return notes
         if self._silent_since is not None:
-            told.append(f"the backend answers again, after {now - self._silent_since:.0f} seconds")
+            notes.append(f"the backend answers again, after {now - self._silent_since:.0f} seconds")
             self._silent_since = None
         if status.waiting and status.waiting != self._waiting:
-            told.append(f"the job waits: {status.waiting}")
+            notes.append(f"the job waits: {status.waiting}")
         elif self._waiting and not status.waiting and not status.state.is_terminal:
-            told.append("the job waits no more")
+            notes.append("the job no longer waits")
         self._waiting = status.waiting
-        return told
+        return notes
 
     def _given_up(self, status: JobStatus) -> JobStatus:
         if self._silent_since is None or self._clock() - self._silent_since < UNREACHABLE_SECONDS:
@@ -110,14 +110,14 @@ class Follower:
             FailureKind.UNREACHABLE, f"{reason}, at last: {status.reason}" if status.reason else reason
         )
 
-    def _unread(self, status: JobStatus, told: list[str], error: Exception) -> Step:
-        """Go on without the log; a job that is over is still followed for a while, so that the rest is not lost."""
+    def _unread(self, status: JobStatus, notes: list[str], error: Exception) -> Step:
+        """Continue without the log; a job that is over is still followed for a while, so that the rest is not lost."""
         now = self._clock()
         if self._unread_since is None:
             self._unread_since = now
-            told.append(f"the job's log cannot be read now: {type(error).__name__}: {error}")
+            notes.append(f"the job's log cannot be read now: {type(error).__name__}: {error}")
         if status.state.is_terminal and now - self._unread_since < LOG_SECONDS:
             status = replace(status, state=JobState.RUNNING)
         elif status.state.is_terminal:
-            told.append("the rest of the job's log could not be read")
-        return Step(status=status, told=tuple(told))
+            notes.append("the rest of the job's log could not be read")
+        return Step(status=status, notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""How much of a job's log is in its task's log, kept so that a new triggerer goes on from there."""
+"""How much of a job's log is in its task's log, stored so that a new triggerer continues from there."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ class LogPosition:
     """
 
     def __init__(self, *, home: Path, follower: str, first: int = 0) -> None:
-        """Keep the place of ``follower``, a name that each deferral has of its own; it begins at ``first``."""
+        """Store the place of ``follower``, a name that each deferral has of its own; it begins at ``first``."""
         self._path = home / "positions" / (follower or "nobody")
         self._first = first
 
     def read(self) -> tuple[int, int]:
-        """Return where to go on: an offset of the backend, and how many lines from there are logged already."""
+        """Return where to continue: an offset of the backend, and how many lines from there are logged already."""
         try:
             offset, lines = self._path.read_text().split()
             return int(offset), int(lines)
@@ -25,7 +25,7 @@ class LogPosition:
             return self._first, 0
 
     def write(self, offset: int, *, lines: int = 0) -> None:
-        """Keep where to go on; a place that cannot be written costs repeated lines after a restart, nothing else."""
+        """Store where to continue; a place that cannot be written only costs repeated lines after a restart."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -37,6 +37,6 @@ class LogPosition:
                 os.close(file)
 
     def forget(self) -> None:
-        """Remove the file: nobody follows the job with it any more."""
+        """Remove the file: nobody follows the job with it anymore."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

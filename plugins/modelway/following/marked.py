@@ -1,4 +1,4 @@
-"""The account of a try that was ended from outside: somebody marked its task, or its run, while the job ran."""
+"""The record of an attempt that was ended from outside: somebody marked its task, or its run, while the job ran."""
 
 import logging
 from datetime import UTC, datetime
@@ -7,14 +7,14 @@ from modelway.following.deferral import DeferredJob
 
 #: the states that a mark leaves
 MARKS = frozenset({"failed", "success", "skipped"})
-#: what the lineage has as the rule of such a try
+#: what the lineage has as the rule of such an attempt
 RULE = "marked"
 
 _log = logging.getLogger(__name__)
 
 
 def record_marked(job: DeferredJob, state: str | None) -> None:
-    """Write down that a try was ended so; a lineage that does not answer is a warning."""
+    """Record that an attempt was ended so; a lineage that does not answer is a warning."""
     if state not in MARKS or not job.model:
         return
     try:

@@ -1,4 +1,4 @@
-"""More memory for the next try of a job that ran out of it: kept where Airflow keeps a task's state between tries."""
+"""More memory for the next attempt of a job that ran out of it, in Airflow's store of a task's state."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from airflow.sdk import Context
 
 from modelway.backends.base import Job, Options
 
-#: how much more the next try gets
+#: how much more the next attempt gets
 FACTOR = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class TriedMemory:
-    """The memory of a job's tries. A clear of the run begins with what the spec says again."""
+class AttemptMemory:
+    """The memory of a job's attempts. A clear of the run begins with what the spec says again."""
 
     context: Context
     job: Job
@@ -22,17 +22,17 @@ class TriedMemory:
     """what the spec says"""
 
     def limit(self) -> int | None:
-        """Return what this try gets: the spec's limit, or more where a try before ran out."""
-        asked = self.options.memory_bytes
-        if asked is None or "task_state_store" not in self.context:
-            return asked
-        kept = self.context["task_state_store"].get(self._name)
-        if not isinstance(kept, Mapping) or kept.get("clear_number") != self.job.clear_number:
-            return asked
-        return max(asked, int(str(kept["memory_bytes"])))
+        """Return what this attempt gets: the spec's limit, or more where an attempt before ran out."""
+        limit = self.options.memory_bytes
+        if limit is None or "task_state_store" not in self.context:
+            return limit
+        stored = self.context["task_state_store"].get(self._name)
+        if not isinstance(stored, Mapping) or stored.get("clear_number") != self.job.clear_number:
+            return limit
+        return max(limit, int(str(stored["memory_bytes"])))
 
     def more(self) -> int | None:
-        """Keep for the next try that it gets more, and return how much; None where there is no limit to raise."""
+        """Store that the next attempt gets more, and return how much; None where there is no limit to raise."""
         limit = self.limit()
         if limit is None:
             return None

@@ -1,10 +1,10 @@
 """``python -m modelway.following.orphaned_jobs RUN STATE BACKEND…``: stop the jobs of a run that Airflow has ended.
 
-Tasks stop their own jobs. This is for those that could not: their worker was killed and they had no try left, the run
-took too long, or somebody marked it, while no triggerer was there. The listener of ``modelway/plugin.py`` starts
-it when a run ends, as a process of its own: scheduler and api-server must neither wait for a backend nor hold its SDK.
+Tasks stop their own jobs. This is for those that could not: their worker was killed and they had no attempt left, the
+run took too long, or somebody marked it, while no triggerer was there. The listener of ``modelway/plugin.py`` starts it
+when a run ends, as a process of its own: scheduler and api-server must neither wait for a backend nor hold its SDK.
 
-Those who are told what the lineage learns get what still waits for them, and hear of a run that failed.
+The exporters get what still waits for them, and the failure of a run that failed.
 """
 
 import logging
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 SECONDS = 120.0
 #: nobody waits for this process
-TELL_SECONDS = 60.0
+EXPORT_SECONDS = 60.0
 
 
-def stop_left_jobs(run: str, backends: Collection[str]) -> None:
+def stop_orphaned_jobs(run: str, backends: Collection[str]) -> None:
     """Stop the run's jobs that are not over; whatever goes wrong is logged and raises nothing.
 
     :param run: ``<DAG id>/<run id>``
@@ -35,13 +35,13 @@ def stop_left_jobs(run: str, backends: Collection[str]) -> None:
         try:
             backend = _backend(name)
         except Exception as error:
-            _log.warning("what is left on the backend %s is not known: %s: %s", name, type(error).__name__, error)
+            _log.warning("the jobs on the backend %s are not known: %s: %s", name, type(error).__name__, error)
             continue
-        _in_time(until, f"look for jobs on {name}", partial(_stop, backend, run, until))
+        _in_time(until, f"find the jobs on {name}", partial(_stop, backend, run, until))
 
 
-def tell_end(run: str, state: str) -> None:
-    """Tell the exporters that the run ended; whatever goes wrong is logged and raises nothing.
+def record_end(run: str, state: str) -> None:
+    """Record for the exporters that the run ended; whatever goes wrong is logged and raises nothing.
 
     :param run: ``<DAG id>/<run id>``
     :param state: ``failed`` or ``success``
@@ -50,18 +50,18 @@ def tell_end(run: str, state: str) -> None:
 
     dag_id, _, run_id = run.partition("/")
 
-    def record(lineage: "Lineage") -> None:
+    def record(store: "Lineage") -> None:
         if state == "failed":
-            lineage.exports.record_run_failed(dag_id=dag_id, run_id=run_id)
+            store.exports.record_run_failed(dag_id=dag_id, run_id=run_id)
 
-    flush_exporters(before=record, seconds=TELL_SECONDS)
+    flush_exporters(before=record, seconds=EXPORT_SECONDS)
 
 
 def _backend(name: str) -> Any:
     from modelway.hooks.backend import backend_from_airflow
     from modelway.hooks.settings import load_settings
 
-    # Where jobs lie says the environment: they are stopped though Airflow cannot be asked where the lineage is.
+    # The environment says where jobs are: they are stopped though Airflow cannot say where the lineage is.
     return backend_from_airflow(name, home=load_settings().home)
 
 
@@ -82,22 +82,22 @@ def _in_time(until: float, what: str, work: Callable[[], None]) -> None:
 
 
 def _thread(what: str, work: Callable[[], None]) -> threading.Thread:
-    """Start the work in a thread that keeps no process from ending."""
+    """Start the work in a thread that does not delay the end of the process."""
 
-    def told() -> None:
+    def run() -> None:
         try:
             work()
         except Exception as error:
             _log.error("could not %s: %s: %s", what, type(error).__name__, error)
 
-    thread = threading.Thread(target=told, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread
 
 
 if __name__ == "__main__":
-    # Airflow's own processes read connections from its database, tasks ask for them: this is one of the former.
+    # Airflow's own processes read connections from its database, tasks request them: this is one of the former.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    stop_left_jobs(sys.argv[1], sys.argv[3:])
-    tell_end(sys.argv[1], sys.argv[2])
+    stop_orphaned_jobs(sys.argv[1], sys.argv[3:])
+    record_end(sys.argv[1], sys.argv[2])

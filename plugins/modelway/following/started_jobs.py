@@ -1,6 +1,6 @@
-"""The jobs elsewhere that ``modelway run`` or ``demo`` began, as files in their home: what finds those that go on.
+"""The jobs elsewhere that ``modelway run`` or ``demo`` began, as files in their home, to find those that continue.
 
-Such a command has no Airflow left when it was killed, so that nobody sees to the jobs of its run on Docker or
+Such a command has no Airflow left when it was killed, so that nothing stops the jobs of its run on Docker or
 Kubernetes. A job on this machine is found by its processes.
 """
 
@@ -37,7 +37,7 @@ def forget_started(home: Path, handle: Handle) -> None:
 
 
 def started_jobs(home: Path) -> list[StartedJob]:
-    """Return the recorded jobs by their names; what is no record is passed over."""
+    """Return the recorded jobs by their names; a file that is no record is passed over."""
     found = []
     for path in sorted((home / "started-jobs").glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

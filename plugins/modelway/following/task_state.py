@@ -2,20 +2,20 @@
 
 from typing import Any
 
-#: a task in one of these states takes its job up again, or follows it still
-GOES_ON = frozenset({None, "deferred", "queued", "restarting", "running", "scheduled", "up_for_retry"})
+#: a task in one of these states resumes its job, or still follows it
+CONTINUES = frozenset({None, "deferred", "queued", "restarting", "running", "scheduled", "up_for_retry"})
 
 
-#: of a task that is gone, or that cannot be asked for
+#: of a task that is gone, or whose state cannot be read
 UNKNOWN = "unknown"
 
 
 async def state_now(task_instance: Any) -> str | None:
-    """Return the state of a trigger's task, to be compared with ``GOES_ON``.
+    """Return the state of a trigger's task, to be compared with ``CONTINUES``.
 
-    It still wants its job where it was cleared and starts anew, or another triggerer follows the job now. A task that
-    is gone, or that cannot be asked for, wants nothing: a job that nobody follows would cost without end, and one that
-    is stopped by mistake continues from its last checkpoint.
+    It still needs its job where it was cleared and starts anew, or another triggerer follows the job now. A task that
+    is gone, or whose state cannot be read, needs nothing: a job that nobody follows would cost without end, and one
+    that is stopped by mistake continues from its last checkpoint.
     """
     if task_instance is None:
         return UNKNOWN
@@ -28,7 +28,7 @@ async def state_now(task_instance: Any) -> str | None:
 
 
 def task_state(ti: Any) -> str | None:
-    """Ask Airflow for the task's state, as a task or a trigger does.
+    """Read the task's state from Airflow, as a task or a trigger does.
 
     :raises KeyError: the task or its run is gone
     """

@@ -1,1 +1,1 @@
-"""An Airflow of one's own on this machine."""
+"""A local Airflow for the command, the tests and the benchmarks."""

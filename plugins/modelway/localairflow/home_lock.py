@@ -12,10 +12,10 @@ from modelway.hooks.settings import make_private
 
 @contextmanager
 def only_one(home: Path, *, command: str) -> Iterator[None]:
-    """Hold the home folder: two schedulers on one database would both run the tasks, and a demo stops what serves.
+    """Lock the home folder: two schedulers on one database would both run the tasks, and a demo stops what serves.
 
-    :param command: who holds it, as another one is told
-    :raises ModelwayError: another command holds it; the message names it with its process
+    :param command: the command that locks it, as the error of another one names it
+    :raises ModelwayError: another command has locked it; the message names it with its process
     :raises NotWritable: the folder cannot be written
     """
     try:

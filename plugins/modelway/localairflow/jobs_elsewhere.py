@@ -27,8 +27,8 @@ def names_elsewhere(home: Path) -> frozenset[str]:
 def stop_jobs_elsewhere(home: Path, *, environment: Mapping[str, str], but: Collection[str] = ()) -> list[str]:
     """Stop the jobs that commands in a home began elsewhere and that nobody follows; return a line for each.
 
-    Only for who has the home alone, and whose own run is not under way. A job that cannot be stopped is tried again by
-    the next command.
+    Only for a command that has locked the home, and whose own run is not under way. A job that cannot be stopped is
+    tried again by the next command.
 
     :param environment: that of the home's Airflow
     :param but: the names of those that this command has tried to stop before

@@ -26,19 +26,19 @@ def recorded_start(home: Path, *, command: str, serving: Path) -> Iterator[tuple
     Gives the environment that marks every process of this command, and one line about what an earlier command left, if
     it left anything. A command that is killed cannot remove its record: the next one finds it.
 
-    :param serving: the folder of the endpoints, whose processes go on
+    :param serving: the folder of the endpoints, whose processes continue
     """
     path = home / RECORD
-    told = _stop_left(path, serving=serving)
+    stopped = _stop_leftovers(path, serving=serving)
     mark = uuid.uuid4().hex
     path.write_text(json.dumps({"mark": mark, "command": command, "pid": os.getpid()}))
     try:
-        yield {MARK: mark}, told
+        yield {MARK: mark}, stopped
     finally:
         path.unlink(missing_ok=True)
 
 
-def _stop_left(path: Path, *, serving: Path) -> str | None:
+def _stop_leftovers(path: Path, *, serving: Path) -> str | None:
     """Stop what the command of a record left and return a line about it; None where it left nothing."""
     try:
         record = json.loads(path.read_text())
@@ -80,7 +80,7 @@ def _serves(process: psutil.Process, serving: Path) -> bool:
 
 
 def _attempt_of(process: psutil.Process, home: Path) -> Path | None:
-    """Return the folder of the try of a home that a process supervises, None where it supervises none."""
+    """Return the folder of the attempt of a home that a process supervises, None where it supervises none."""
     with contextlib.suppress(psutil.Error):
         words = process.cmdline()
         if SUPERVISOR in words and _is_attempt(attempt := Path(words[-1]), home):
@@ -89,7 +89,7 @@ def _attempt_of(process: psutil.Process, home: Path) -> Path | None:
 
 
 def _is_attempt(path: Path, home: Path) -> bool:
-    """Whether a process names a try of this home; its words say what it likes."""
+    """Whether a process names an attempt of this home; its arguments may be anything."""
     number = path.name.removeprefix("try-")
     return path.is_relative_to(home.absolute() / "jobs") and ".." not in path.parts and number.isdecimal()
 

@@ -37,7 +37,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LAST_CHARACTERS = 2000
 BUNDLES = [{"name": "modelway", "classpath": "modelway.bundle.SnapshotDagBundle", "kwargs": {}}]
 #: variables of the user that are data for tasks; all other ones of Airflow are settings of another installation
-KEPT = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
+PASSED_ON = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 
 
 class LocalAirflow:
@@ -119,8 +119,8 @@ class LocalAirflow:
             self._migrate()
 
     def _environment(self) -> dict[str, str]:
-        kept = self._secrets()
-        self.password = kept["password"]
+        stored = self._secrets()
+        self.password = stored["password"]
         api = free_port()
         self.url = f"http://127.0.0.1:{api}"
         write_private(self.folder / "passwords.json", json.dumps({"admin": self.password}))
@@ -131,16 +131,16 @@ class LocalAirflow:
             "CORE__EXECUTOR": "LocalExecutor",
             "CORE__PARALLELISM": "4",
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "CORE__FERNET_KEY": kept["fernet_key"],
+            "CORE__FERNET_KEY": stored["fernet_key"],
             "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.folder / "passwords.json"),
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.folder / 'airflow.db'}",
             "API__HOST": "127.0.0.1",
             "API__PORT": str(api),
             "API__BASE_URL": self.url,
-            "API__SECRET_KEY": kept["secret_key"],
+            "API__SECRET_KEY": stored["secret_key"],
             "API__WORKERS": "1",
-            "API_AUTH__JWT_SECRET": kept["jwt_secret"],
+            "API_AUTH__JWT_SECRET": stored["jwt_secret"],
             "LOGGING__BASE_LOG_FOLDER": str(self.folder / "logs"),
             # A run ends with the DAG files and specs that it started with, see docs/adr/0008.
             "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(BUNDLES),
@@ -155,7 +155,7 @@ class LocalAirflow:
             **{
                 name: os.environ[name]
                 for name in os.environ
-                if name.startswith(KEPT) or not name.startswith("AIRFLOW_")
+                if name.startswith(PASSED_ON) or not name.startswith("AIRFLOW_")
             },
             "AIRFLOW_HOME": str(self.folder),
             **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
@@ -170,10 +170,10 @@ class LocalAirflow:
     def _secrets(self) -> dict[str, str]:
         path = self.folder / "secrets.json"
         if not path.exists():
-            kept = {name: secrets.token_urlsafe(32) for name in ("secret_key", "jwt_secret")}
-            kept["fernet_key"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
-            kept["password"] = secrets.token_urlsafe(9)
-            write_private(path, json.dumps(kept))
+            stored = {name: secrets.token_urlsafe(32) for name in ("secret_key", "jwt_secret")}
+            stored["fernet_key"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
+            stored["password"] = secrets.token_urlsafe(9)
+            write_private(path, json.dumps(stored))
         read: dict[str, str] = json.loads(path.read_text())
         return read
 
@@ -263,9 +263,9 @@ class LocalAirflow:
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 
@@ -285,7 +285,7 @@ def dies_with_parent(number: signal.Signals) -> Callable[[], Any] | None:
 def stop_descendants(*, spare: Path | None = None) -> None:
     """End every process below this one: SIGTERM, which servers drain on, then SIGKILL.
 
-    :param spare: processes with an argument inside this folder go on
+    :param spare: processes with an argument inside this folder continue
     """
     for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
         left = [child for child in psutil.Process().children(recursive=True) if _must_go(child, spare)]
@@ -303,7 +303,7 @@ def _must_go(process: psutil.Process, spare: Path | None) -> bool:
             return False
         return spare is None or not any(word.startswith(f"{spare}{os.sep}") for word in process.cmdline())
     except psutil.NoSuchProcess:
-        # It ended by itself, between the list and this look.
+        # It ended by itself, after the list was made.
         return False
 
 

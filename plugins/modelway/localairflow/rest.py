@@ -10,7 +10,7 @@ from urllib.parse import quote
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
 
 #: of a call that met a locked database
-TRIES = 10
+ATTEMPTS = 10
 PAUSE_SECONDS = 1.0
 
 
@@ -66,10 +66,10 @@ class AirflowApi:
         another request that waits for the event loop: after SQLite's five seconds the call is answered 500. A backfill
         that cannot be written is answered 503.
         """
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS):
             with self._answering():
                 answer = self._client.request(method, f"/api/v2{path}", **request)
-            if not any(answer.status_code == status and told in answer.text for status, told in LOCKED):
+            if not any(answer.status_code == status and text in answer.text for status, text in LOCKED):
                 break
             time.sleep(PAUSE_SECONDS)
         return answer
@@ -81,8 +81,8 @@ class AirflowApi:
         try:
             yield
         except httpx.HTTPError as error:
-            told = f"{type(error).__name__}: {error}".removesuffix(": ")
-            raise EndpointNotReady(f"Airflow's API does not answer ({told})", where=self.url) from error
+            why = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise EndpointNotReady(f"Airflow's API does not answer ({why})", where=self.url) from error
 
     def _refused(self, method: str, path: str, answer: Any) -> ModelwayError:
         return ModelwayError(f"{method} {path} was answered {answer.status_code}: {answer.text[:500]}", where=self.url)
@@ -96,9 +96,9 @@ class AirflowApi:
         while self._request("GET", f"/dags/{dag_id}").status_code != 200:
             errors = [each["stack_trace"].strip() for each in self.call("GET", "/importErrors")["import_errors"]]
             if time.monotonic() > deadline:
-                told = ("\n" + "\n".join(errors)) if errors else ""
+                listed = ("\n" + "\n".join(errors)) if errors else ""
                 known = [dag["dag_id"] for dag in self.call("GET", "/dags")["dags"]]
-                raise UnknownModel(f"no DAG '{dag_id}' was parsed{told}", known=known, given=dag_id)
+                raise UnknownModel(f"no DAG '{dag_id}' was parsed{listed}", known=known, given=dag_id)
             time.sleep(0.5)
 
     def unpause(self, dag_id: str) -> None:
@@ -115,7 +115,7 @@ class AirflowApi:
         return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return the run as Airflow tells it."""
+        """Return the run as Airflow describes it."""
         found: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
         return found
 

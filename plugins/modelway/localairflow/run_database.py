@@ -34,7 +34,7 @@ class RecordedRun:
 
     def state(self) -> str:
         """Return the run's state; ``failed`` where the process has ended without one."""
-        # Looked at first: it may end between the two looks.
+        # Read first: the process may end between the two reads.
         is_running = self._running()
         found = self._rows("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", self._dag_id, self.run_id())
         state = str(found[0][0]) if found else "queued"

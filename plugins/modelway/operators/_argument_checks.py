@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
@@ -106,6 +106,19 @@ def _plain_params(value: Any, final: bool) -> Any:
     return value
 
 
+def _model_spec(value: Any, final: bool) -> Any:
+    mapping(value, final)
+    if final:
+        from modelway.spec.check import refusal_of
+        from modelway.spec.model import ModelSpec
+
+        try:
+            ModelSpec.model_validate(value)
+        except ValidationError as error:
+            raise refusal_of(error.errors(include_url=False)[0]) from None
+    return value
+
+
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
 CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
@@ -120,7 +133,7 @@ OPTIONAL_SELECTED, OPTIONAL_ARCHIVE, OPTIONAL_VERIFIED = map(optional, (SELECTED
 VERSION = returned("RegisterModelOperator or FindVersionOperator", "model", "version", "archive")
 IMAGE = returned("BuildImageOperator", "digest", "reference")
 DEPLOYMENT = returned("DeployModelOperator", "endpoint")
-SPEC = mapping
+SPEC = _model_spec
 MODEL = typed(Name)
 MODULE = _file_name
 FOLDER = optional(_folder)

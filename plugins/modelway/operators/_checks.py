@@ -37,7 +37,7 @@ def optional(check: Check) -> Check:
 
 
 def either(first: Check, second: Check) -> Check:
-    """Return a check of values of two kinds; what is neither is refused in the words of the second."""
+    """Return a check of values of two kinds; what is neither is refused as the second refuses it."""
 
     def check(value: Any, final: bool) -> Any:
         try:
@@ -70,9 +70,9 @@ def returned(by: str, *keys: str) -> Check:
 
 
 def listed(of: str) -> Check:
-    """Return the check of a list whose items are not looked at: Airflow asks for each result of a mapped task.
+    """Return the check of a list whose items are not read: Airflow fetches each result of a mapped task separately.
 
-    :param of: what the list is of, in words
+    :param of: what the list is of
     """
 
     def check(value: Any, final: bool) -> Any:
@@ -86,7 +86,7 @@ def listed(of: str) -> Check:
 def each(check: Check, *, of: str) -> Check:
     """Return the check of a list.
 
-    :param of: what the list is of, in words
+    :param of: what the list is of
     """
 
     def check_all(value: Any, final: bool) -> Any:

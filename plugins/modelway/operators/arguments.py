@@ -1,6 +1,6 @@
 """What operators are given is checked while the DAG is parsed, as far as it is known then, and again when a task runs.
 
-The checks of single values are those of the model spec, so that both refuse the same in the same words.
+The checks of single values are those of the model spec, so that both refuse the same with the same message.
 """
 
 import inspect

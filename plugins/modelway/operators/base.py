@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.artifacts.store import ArtifactStore
 from modelway.errors import ModelwayError, disk_full
 from modelway.fields.refusal import Refusal
 from modelway.hooks.connection import settings_from_airflow
@@ -18,10 +18,11 @@ from modelway.operators._account import record_failure, record_success
 from modelway.operators._checks import Checks
 from modelway.operators._partial import CheckedPartial
 from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
+from modelway.runs.messages.version import RegisteredVersion
 
 
 class ModelwayOperator(BaseOperator):
-    """An operator whose work is in ``run``; a terminal error of ours fails the task without further tries."""
+    """An operator whose work is in ``run``; a terminal error of ours fails the task without further attempts."""
 
     #: what each argument must be; ``__init__`` ends with ``check_arguments``
     accepts: ClassVar[Checks] = {}
@@ -37,9 +38,9 @@ class ModelwayOperator(BaseOperator):
 
     @cached_property
     def settings(self) -> Settings:
-        """The deployment's settings, asked of Airflow once per task.
+        """The deployment's settings, read from Airflow once per task.
 
-        :raises ModelwayError: a connection describes nothing usable, or Airflow cannot be asked for it
+        :raises ModelwayError: a connection describes nothing usable, or Airflow does not answer
         """
         return settings_from_airflow()
 
@@ -76,7 +77,7 @@ class ModelwayOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Run the operator."""
-        with failures_told(self, context):
+        with translate_errors(self, context):
             return self.run(context)
 
     @abstractmethod
@@ -85,13 +86,13 @@ class ModelwayOperator(BaseOperator):
 
 
 @contextmanager
-def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
-    """Log an error of ours in plain words, leave it as XCom ``failure``, and fail the task the way the error asks.
+def translate_errors(operator: BaseOperator, context: Context) -> Iterator[None]:
+    """Log an error of ours, leave it as XCom ``failure``, and fail the task the way the error says.
 
-    How the try ended goes into the lineage.
+    How the attempt ended is recorded in the lineage.
     """
     try:
-        with _disk_full_told():
+        with _translate_disk_full():
             check_final(operator)
             yield
     except ModelwayError as error:
@@ -103,7 +104,7 @@ def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
             raise
         raise AirflowFailException(str(error)) from None
     except AirflowException:
-        # Airflow's own words between a task and its runner, such as that it is skipped.
+        # Airflow's own exceptions between a task and its runner, such as that it is skipped.
         raise
     except Exception as error:
         record_failure(operator, context, error)
@@ -113,8 +114,8 @@ def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_full_told() -> Iterator[None]:
-    """Raise whatever a full device made fail as that."""
+def _translate_disk_full() -> Iterator[None]:
+    """Raise the error of a full device in place of whatever it made fail."""
     try:
         yield
     except Exception as error:
@@ -123,21 +124,10 @@ def _disk_full_told() -> Iterator[None]:
         raise full from error
 
 
-def code_of(code: Mapping[str, Any]) -> Artifact:
-    """Return the code package that PackageCodeOperator gave."""
-    return Artifact.from_dict(code)
-
-
-def plan_of(code: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what PlanRunOperator decided; nothing in a DAG without one."""
-    plan: Mapping[str, Any] = code.get("plan") or {}
-    return plan
-
-
-def refuse_held(version: Mapping[str, Any]) -> None:
+def skip_when_blocked(version: RegisteredVersion) -> None:
     """Skip the task when the run may move no traffic; the reason goes into the task's log.
 
     :raises AirflowSkipException: it may not
     """
-    if version.get("held"):
-        raise AirflowSkipException(version["held"])
+    if version.blocked_reason:
+        raise AirflowSkipException(version.blocked_reason)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import Manifest, unpack_archive
-from modelway.artifacts.store import Artifact
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.fields.refusal import Refusal
 from modelway.operators import _argument_checks as checks
@@ -16,6 +15,9 @@ from modelway.operators._checks import Checks
 from modelway.operators.arguments import platform_refusals
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import actor
+from modelway.runs.messages.message import Xcom
+from modelway.runs.messages.serving import BuiltImage
+from modelway.runs.messages.version import RegisteredVersion
 
 #: the archive's members that serving needs; the rest describes one run and would change the image's digest
 SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")
@@ -72,12 +74,12 @@ class BuildImageOperator(ModelwayOperator):
         """Return what the builder's section cannot hold."""
         return platform_refusals("builders", name=self.builder, value=self.platform)
 
-    def run(self, context: Context) -> dict[str, Any]:
-        """Build, push when asked to, and record the image."""
+    def run(self, context: Context) -> Xcom:
+        """Build the image, push it where there is a repository, and record it."""
         from modelway.hooks.lineage import lineage_from_airflow
 
-        settings = self.settings
-        model, number = self.version["model"], int(self.version["version"])
+        settings, version = self.settings, RegisteredVersion.from_xcom(self.version)
+        model, number = version.model, version.version
         options = BuildOptions(
             name=model,
             layout=settings.image_layout,
@@ -85,16 +87,14 @@ class BuildImageOperator(ModelwayOperator):
             repository=self.repository,
             annotations={
                 "org.opencontainers.image.title": model,
-                "io.modelway.model.digest": self.version["model_digest"],
+                "io.modelway.model.digest": version.model_digest,
             },
             username=settings.registry_login,
             password=settings.registry_password,
             platform=self.platform or {},
         )
         with tempfile.TemporaryDirectory() as scratch:
-            archive = self.artifacts.fetch(
-                Artifact.from_dict(self.version["archive"]), to=Path(scratch) / "archive.zip"
-            )
+            archive = self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
             manifest = unpack_archive(archive=archive, to=Path(scratch) / "model")
             layer = model_layer(manifest=manifest, folder=Path(scratch) / "model", path=self.path)
             image = load_builder(self.builder).build(layers=[layer], base=self.base, options=options)
@@ -107,14 +107,14 @@ class BuildImageOperator(ModelwayOperator):
             reference=image.reference,
             actor=actor(context),
         )
-        return {
-            "model": model,
-            "version": number,
-            "digest": image.digest,
-            "reference": image.reference,
-            "tag": image.tag,
-            "size": image.size,
-        }
+        return BuiltImage(
+            model=model,
+            version=number,
+            digest=image.digest,
+            reference=image.reference,
+            tag=image.tag,
+            size=image.size,
+        ).to_xcom()
 
 
 def model_layer(*, manifest: Manifest, folder: Path, path: str) -> Layer:

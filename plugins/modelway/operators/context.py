@@ -4,6 +4,8 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from modelway.runs.record import RunFacts
+
 
 def run_key(context: Context) -> str:
     """Return what names this DAG run among all runs of all DAGs."""
@@ -32,3 +34,16 @@ def map_index(operator: Any, context: Context) -> int | None:
     index = getattr(context.get("ti"), "map_index", None)
     is_mapped = getattr(operator, "_BaseOperator__from_mapped", False) or operator.get_closest_mapped_task_group()
     return int(index) if is_mapped and index is not None and index >= 0 else None
+
+
+def run_facts(context: Context) -> RunFacts:
+    """Return what Airflow knows of the run."""
+    dag_run = context["dag_run"]
+    return RunFacts(
+        dag_id=dag_run.dag_id,
+        run_id=dag_run.run_id,
+        actor=actor(context),
+        run_type=dag_run.run_type.value,
+        started_at=dag_run.start_date,
+        run_after=dag_run.run_after,
+    )

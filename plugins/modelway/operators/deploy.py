@@ -9,28 +9,29 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import unpack_archive
-from modelway.artifacts.store import Artifact
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.fields.refusal import Refusal
 from modelway.hooks.endpoint import open_endpoint
-from modelway.hooks.settings import Settings
 from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import platform_refusals
-from modelway.operators.base import ModelwayOperator, refuse_held
+from modelway.operators.base import ModelwayOperator, skip_when_blocked
 from modelway.operators.context import actor, run_key
+from modelway.runs.messages.message import Xcom
+from modelway.runs.messages.serving import BuiltImage, Deployment
+from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.predictor import breaking_changes, golden_difference, harmless_changes, read_signature
 from modelway.runs.traffic import record_traffic, stable_of, weights_of
 
 
 class DeployModelOperator(ModelwayOperator):
-    """Start a predictor of the version behind the model's endpoint, without traffic, and ask it the golden inputs.
+    """Start a predictor of the version behind the model's endpoint, without traffic, and send it the golden inputs.
 
     Where nothing serves yet, the version gets all the traffic, and is taken down again when its answers are wrong.
     A run whose rollout is over deploys nothing again, so that clearing it moves no traffic, and a run whose version is
-    older than the one that serves is refused, unless somebody asked for it. A run that may move no traffic, such as one
+    older than the one that serves is refused, unless somebody requested it. A run that may move no traffic, such as one
     of a backfill, is skipped here. A version whose inputs or outputs would break the callers of the one that serves is
     refused, unless ``allow_signature_change``.
 
@@ -85,46 +86,46 @@ class DeployModelOperator(ModelwayOperator):
         """Return what the target's section cannot hold."""
         return platform_refusals("endpoints", name=self.target, value=self.platform)
 
-    def run(self, context: Context) -> dict[str, Any]:
+    def run(self, context: Context) -> Xcom:
         """Bring the version up and check its answers."""
         from modelway.hooks.lineage import lineage_from_airflow
 
-        refuse_held(self.version)
-        settings = self.settings
-        store = lineage_from_airflow(settings.lineage_url)
-        endpoint = open_endpoint(self.target, settings)
-        model, number, run = self.version["model"], int(self.version["version"]), run_key(context)
-        rollout = store.rollout(model, run)
-        current = endpoint.status(model)
+        version = RegisteredVersion.from_xcom(self.version)
+        skip_when_blocked(version)
+        store = lineage_from_airflow(self.settings.lineage_url)
+        endpoint = open_endpoint(self.target, self.settings)
+        run = run_key(context)
+        rollout = store.rollout(version.model, run)
+        current = endpoint.status(version.model)
         if rollout is not None and rollout.state != "running":
             self.log.info("this run's rollout is %s; nothing is deployed and no traffic moves", rollout.state)
-            return self._told(current)
+            return self._deployment(version, current).to_xcom()
         if rollout is None:
-            rollout = self._begin(current, run)
+            rollout = self._begin(version, current, run)
         stable = rollout.detail["stable"]
-        status = endpoint.apply(self._spec(current, stable))
+        status = endpoint.apply(self._spec(version, current, stable))
         # Before the check: whatever happens from here on, a retry knows which version was the stable one.
         store.save_rollout(rollout, actor=actor(context))
         try:
             if stable is not None:
-                self._compare_signatures(status, stable)
-            difference = self._ask_golden(settings, status)
+                self._compare_signatures(version, status, stable)
+            difference = self._golden_difference(version, status)
         except ModelwayError:
-            self._take_back(endpoint, status, stable)
+            self._withdraw(version, endpoint, status, stable)
             raise
         self.log.info("the golden inputs' answers differ by at most %.3g from the checkpoint's", difference)
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
-        self.log.info("version %d is ready behind %s, weights %s", number, status.url, dict(weights_of(status)))
-        return self._told(status)
+        weights = dict(weights_of(status))
+        self.log.info("version %d is ready behind %s, weights %s", version.version, status.url, weights)
+        return self._deployment(version, status).to_xcom()
 
-    def _begin(self, current: EndpointStatus | None, run: str) -> RolloutRecord:
+    def _begin(self, version: RegisteredVersion, current: EndpointStatus | None, run: str) -> RolloutRecord:
         """Return this run's rollout.
 
         :raises RolloutAborted: a newer version serves already
         """
-        model, number = self.version["model"], int(self.version["version"])
-        stable = stable_of(current)
-        if stable is not None and stable > number and not self.version.get("asked"):
+        model, number, stable = version.model, version.version, stable_of(current)
+        if stable is not None and stable > number and not version.requested:
             raise RolloutAborted(
                 f"version {stable} serves already and is newer than version {number}, which this run made",
                 where=f"endpoint {model}",
@@ -134,12 +135,12 @@ class DeployModelOperator(ModelwayOperator):
         detail = {"stable": stable if stable != number else None}
         return RolloutRecord(endpoint=model, run_id=run, model=model, version=number, state="running", detail=detail)
 
-    def _spec(self, current: EndpointStatus | None, stable: int | None) -> EndpointSpec:
-        """Return the endpoint with this version beside the stable one; a canary left by another run goes."""
-        model, number = self.version["model"], int(self.version["version"])
+    def _spec(self, version: RegisteredVersion, current: EndpointStatus | None, stable: int | None) -> EndpointSpec:
+        """Return the endpoint with this version beside the stable one; a canary left by another run is stopped."""
+        model, number, image = version.model, version.version, BuiltImage.from_xcom(self.image)
         before = {predictor.version: predictor for predictor in current.spec().predictors} if current else {}
         weight = before[number].weight if number in before else 0
-        mine = Predictor(version=number, image=self.image["reference"], weight=weight, model_path=self.path)
+        mine = Predictor(version=number, image=image.reference, weight=weight, model_path=self.path)
         predictors: tuple[Predictor, ...] = (replace(mine, weight=100),)
         if stable in before:
             predictors = (replace(before[stable], weight=100 - weight), mine)
@@ -151,12 +152,12 @@ class DeployModelOperator(ModelwayOperator):
             platform=self.platform or {},
         )
 
-    def _compare_signatures(self, status: EndpointStatus, stable: int) -> None:
+    def _compare_signatures(self, version: RegisteredVersion, status: EndpointStatus, stable: int) -> None:
         """Compare what goes in and comes out with the version that serves.
 
         :raises SignatureChanged: callers of that version would fail with this one
         """
-        model, number = self.version["model"], int(self.version["version"])
+        model, number = version.model, version.version
         urls = {predictor.version: predictor.url for predictor in status.predictors}
         if stable not in urls:
             return
@@ -174,41 +175,39 @@ class DeployModelOperator(ModelwayOperator):
         for change in changes:
             self.log.warning("callers of version %d meet a change: %s", stable, change)
 
-    def _ask_golden(self, settings: Settings, status: EndpointStatus) -> float:
-        """Ask the predictor one golden batch, past the gateway, and return the largest difference.
+    def _golden_difference(self, version: RegisteredVersion, status: EndpointStatus) -> float:
+        """Send the predictor one golden batch, past the gateway, and return the largest difference.
 
         :raises VerificationFailed: it answers otherwise than the checkpoint did
         :raises EndpointNotReady: it does not answer
         """
-        number = int(self.version["version"])
-        url = next(predictor.url for predictor in status.predictors if predictor.version == number)
+        url = next(predictor.url for predictor in status.predictors if predictor.version == version.version)
         with tempfile.TemporaryDirectory() as scratch:
-            archive = self.artifacts.fetch(
-                Artifact.from_dict(self.version["archive"]), to=Path(scratch) / "archive.zip"
-            )
+            archive = self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
             unpack_archive(archive=archive, to=Path(scratch) / "model")
             return golden_difference(
                 url=url,
-                model=self.version["model"],
+                model=version.model,
                 folder=Path(scratch) / "model",
                 **{"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {})},
             )
 
-    def _take_back(self, endpoint: Endpoint, status: EndpointStatus, stable: int | None) -> None:
+    def _withdraw(
+        self, version: RegisteredVersion, endpoint: Endpoint, status: EndpointStatus, stable: int | None
+    ) -> None:
         """Take a version down that answers wrongly; it never had traffic unless nothing else serves."""
-        number = int(self.version["version"])
-        spec = self._spec(status, stable)
-        kept = tuple(predictor for predictor in spec.predictors if predictor.version != number)
-        if not kept:
+        spec = self._spec(version, status, stable)
+        others = tuple(predictor for predictor in spec.predictors if predictor.version != version.version)
+        if not others:
             endpoint.delete(status.name)
-        elif not weights_of(status)[number]:
-            endpoint.apply(replace(spec, predictors=kept))
+        elif not weights_of(status)[version.version]:
+            endpoint.apply(replace(spec, predictors=others))
 
-    def _told(self, status: EndpointStatus | None) -> dict[str, Any]:
-        return {
-            "endpoint": self.version["model"],
-            "target": self.target,
-            "url": status.url if status else None,
-            "version": int(self.version["version"]),
-            "weights": {str(version): weight for version, weight in weights_of(status).items()},
-        }
+    def _deployment(self, version: RegisteredVersion, status: EndpointStatus | None) -> Deployment:
+        return Deployment(
+            endpoint=version.model,
+            target=self.target,
+            url=status.url if status else None,
+            version=version.version,
+            weights={str(number): weight for number, weight in weights_of(status).items()},
+        )

@@ -1,7 +1,7 @@
 """Divide checkpoints among evaluation jobs."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
@@ -11,7 +11,9 @@ from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
 from modelway.runs.batches import AUTO, Cost, divided
-from modelway.runs.mapped import flat_checkpoints
+from modelway.runs.messages.checkpoints import checkpoints_from_xcom, to_xcom
+from modelway.runs.messages.code import CodePackage
+from modelway.runs.messages.message import Xcom
 
 #: who triggers the runs of Airflow's ``dag.test()``
 DAG_TEST = "dag_test"
@@ -51,14 +53,14 @@ class DivideCheckpointsOperator(ModelwayOperator):
         self.per_job = per_job
         self.check_arguments()
 
-    def run(self, context: Context) -> list[list[Mapping[str, Any]]]:
+    def run(self, context: Context) -> list[list[Xcom]]:
         """Divide them."""
         cost = self._measured() if self.per_job == AUTO else None
         # A longer list cannot be mapped over, which would fail this task when training is done.
         most = conf.getint("core", "max_map_length")
-        checkpoints = flat_checkpoints(self.checkpoints)
+        checkpoints = checkpoints_from_xcom(self.checkpoints)
         parallel = 1 if _runs_one_task_at_a_time(context) else self.parallel
-        shares = divided(checkpoints, parallel=parallel, per_job=self.per_job, cost=cost, most=most)
+        batches = divided(checkpoints, parallel=parallel, per_job=self.per_job, cost=cost, most=most)
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
@@ -67,13 +69,13 @@ class DivideCheckpointsOperator(ModelwayOperator):
         self.log.info(
             "%d checkpoints in %d jobs of up to %d: %s",
             len(checkpoints),
-            len(shares),
-            max(map(len, shares), default=0),
+            len(batches),
+            max(map(len, batches), default=0),
             known if self.per_job == AUTO else "as evaluate.per_job has it",
         )
-        if len(shares) == most < len(checkpoints):
+        if len(batches) == most < len(checkpoints):
             self.log.warning("there are no more than %d jobs, by Airflow's [core] max_map_length", most)
-        return shares
+        return [to_xcom(batch) for batch in batches]
 
     def _measured(self) -> Cost | None:
         """Return what the evaluations of the model's last version took, as far as anything is known."""
@@ -81,10 +83,10 @@ class DivideCheckpointsOperator(ModelwayOperator):
 
         try:
             store = lineage_from_airflow(self.settings.lineage_url)
-            model = self.code["model"]
+            model = CodePackage.from_xcom(self.code).model
             evaluations = store.version(model, store.find(model, "latest")).evaluations
         except Exception as error:  # only a hint: without it the checkpoints are divided too
-            self.log.info("no earlier version tells what evaluations take: %s", error)
+            self.log.info("what evaluations take is not known from an earlier version: %s", error)
             return None
         seconds = [each.seconds for each in evaluations if each.seconds is not None]
         startups = [each.startup_seconds for each in evaluations if each.startup_seconds is not None]

@@ -1,6 +1,7 @@
 """Evaluate one checkpoint, or several in one job."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,6 +9,7 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 
 from modelway import names
+from modelway.artifacts.store import Artifact
 from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
@@ -20,13 +22,18 @@ from modelway.job.left_files import is_below, name_below, open_below
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import unused_params
-from modelway.operators.base import code_of, plan_of
 from modelway.operators.context import clear_number, job_key, run_key
-from modelway.operators.job_operator import JobOperator, checkpoint_inputs, planned_inputs
+from modelway.operators.job_operator import JobOperator
+from modelway.runs.job_fields import checkpoint_fields, plan_fields
+from modelway.runs.messages.checkpoints import Checkpoint, to_xcom
+from modelway.runs.messages.code import RunPlan
+from modelway.runs.messages.evaluation import Evaluation, EvaluationReport, FailedEvaluation
+from modelway.runs.messages.message import Xcom
 from modelway.runs.reported import cost_of, store_events
 
-#: they end a whole job for what one evaluation does: the next try has the others first
+#: they end a whole job for what one evaluation does: the next attempt begins with the others
 _OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)
+Result = Evaluation | FailedEvaluation
 
 
 class EvaluateCheckpointOperator(JobOperator):
@@ -46,10 +53,10 @@ class EvaluateCheckpointOperator(JobOperator):
 
     Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}, seconds, startup_seconds,
     cost}``, a list of those for a list. NaN and the infinities are None among the metrics, since XCom cannot carry
-    them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``. ``cost`` is an equal share of what the job took. Where the
-    evaluation drew charts or told importances, ``report`` says where: ``{events: {uri, digest, size}, input}``. Where
-    it recorded its inputs, ``rows`` says where they and the scores are: ``{rows: {uri, digest, size}, scores: …}``. A
-    task that fails leaves ``{checkpoint: id, error: text}`` for those that it has no metrics of.
+    them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``. ``cost`` is an equal part of what the job took. Where the
+    evaluation drew charts or reported importances, ``report`` says where: ``{events: {uri, digest, size}, input}``.
+    Where it recorded its inputs, ``rows`` says where they and the scores are: ``{rows: {uri, digest, size}, scores:
+    …}``. A task that fails leaves ``{checkpoint: id, error: text}`` for those that it has no metrics of.
     """
 
     template_fields: Sequence[str] = (
@@ -92,15 +99,16 @@ class EvaluateCheckpointOperator(JobOperator):
         return unused_params(self)
 
     @property
-    def checkpoints(self) -> list[Mapping[str, Any]]:
+    def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that the job evaluates."""
-        return [self.checkpoint] if isinstance(self.checkpoint, Mapping) else list(self.checkpoint)
+        given = [self.checkpoint] if isinstance(self.checkpoint, Mapping) else self.checkpoint
+        return [Checkpoint.from_xcom(each) for each in given]
 
     @property
     def which(self) -> str:
         """What the job evaluates, for people; a ``map_index_template`` can show it: ``{{ task.which }}``."""
         first, *others = self.checkpoints
-        return f"{first['id']} … {others[-1]['id']} ({len(others) + 1})" if others else str(first["id"])
+        return f"{first.id} … {others[-1].id} ({len(others) + 1})" if others else first.id
 
     def run(self, context: Context) -> Any:
         """Submit the job, with time for each of its checkpoints, and wait for it."""
@@ -110,67 +118,67 @@ class EvaluateCheckpointOperator(JobOperator):
 
     def job(self, context: Context) -> Job:
         """Return the evaluation job."""
+        plan = RunPlan.from_xcom(self.code)
         return Job(
-            model=self.code["model"],
+            model=plan.code.model,
             run=run_key(context),
-            key=job_key(context, item="+".join(str(checkpoint["id"]) for checkpoint in self.checkpoints)),
+            key=job_key(context, item="+".join(checkpoint.id for checkpoint in self.checkpoints)),
             stage=f"evaluate {self.which}",
             action="evaluate",
             clear_number=clear_number(context),
-            module=self.code["module"],
+            module=plan.code.module,
             command=tuple(self.command) if self.command else None,
-            params={**plan_of(self.code).get("params", {}), **(self.job_params or {})},
+            params={**plan.params, **(self.job_params or {})},
             seed=int(self.seed),
-            code=code_of(self.code),
-            **checkpoint_inputs(self._inputs()),
-            **planned_inputs(self.code),
+            code=plan.code.artifact,
+            **checkpoint_fields(self._inputs()),
+            **plan_fields(plan),
         )
 
-    def _inputs(self) -> dict[str, Mapping[str, Any]]:
+    def _inputs(self) -> dict[str, Checkpoint]:
         """Return the checkpoints by the names of the job's inputs, see ``modelway.job.evaluations``."""
         checkpoints = self.checkpoints
         if len(checkpoints) == 1:
             return {"checkpoint": checkpoints[0]}
         return {
-            f"{PREFIX}{number:04d}.{names.slug(str(checkpoint['id']), limit=100)}": checkpoint
+            f"{PREFIX}{number:04d}.{names.slug(checkpoint.id, limit=100)}": checkpoint
             for number, checkpoint in enumerate(checkpoints, start=1)
         }
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
         """Return the metrics that the job recorded."""
         results = self._results(folder, seconds=status.seconds, missing="it left no metrics")
-        self._add_reports(results, folder=folder, status=status)
-        return self._told(results)
+        return self._to_xcom(self._with_reports(results, folder=folder, status=status))
 
-    def _add_reports(self, results: list[dict[str, Any]], *, folder: Path, status: JobStatus) -> None:
-        """Add to each result what it cost, and where its charts and importances are if there are any."""
-        events = read_events(folder)
-        told = {event.get("input") for event in events if event["kind"] in ("figure", "importance")}
-        cost = cost_of(folder, status=status, options=self.options)
-        share = {
-            name: round(cost[name] / len(results), 3) for name in ("seconds", "cpu_seconds") if cost[name] is not None
-        }
-        stored = self._stored(folder) if told else None
+    def _with_reports(self, results: list[Result], *, folder: Path, status: JobStatus) -> list[Result]:
+        """Return the results with what each cost, and where its charts and importances are if there are any."""
+        reported = {event.get("input") for event in read_events(folder) if event["kind"] in ("figure", "importance")}
+        cost = cost_of(folder, status=status, options=self.options, backend=self.backend)
+        cost = replace(
+            cost, seconds=_part(cost.seconds, len(results)), cpu_seconds=_part(cost.cpu_seconds, len(results))
+        )
+        events = self._stored_events(folder) if reported else None
+        found: list[Result] = []
         for name, result in zip(self._inputs(), results, strict=True):
-            if "error" in result:
-                continue
-            result["cost"] = {**cost, **share, "backend": self.backend}
-            if stored and name in told:
-                result["report"] = {"events": stored, "input": name}
-            if rows := self._stored_rows(folder, name):
-                result["rows"] = rows
+            if isinstance(result, Evaluation):
+                report = EvaluationReport(events=events, input=name) if events and name in reported else None
+                result = replace(result, cost=cost, report=report, rows=self._stored_rows(folder, name) or None)
+            found.append(result)
+        return found
 
-    def _stored(self, folder: Path) -> dict[str, Any] | None:
-        """Store the job's events; a store that is away costs the charts and no evaluation."""
+    def _stored_events(self, folder: Path) -> Artifact | None:
+        """Store the job's events; a store that is unavailable costs the charts and no evaluation."""
         try:
-            store = self.artifacts
-            stored = store_events(store, folder, model=self.code["model"], warn=self.log.warning)
-            return stored.to_dict() if stored else None
+            return store_events(self.artifacts, folder, model=self._model, warn=self.log.warning)
         except (ModelwayError, OSError) as error:
             self.log.warning("the charts of these evaluations are not stored: %s", error)
             return None
 
-    def _stored_rows(self, folder: Path, name: str) -> dict[str, Any]:
+    @property
+    def _model(self) -> str:
+        return RunPlan.from_xcom(self.code).code.model
+
+    def _stored_rows(self, folder: Path, name: str) -> dict[str, Artifact]:
         """Store the rows that an evaluation recorded with its scores; the same rows are stored once.
 
         :raises ModelwayError: the store is unavailable: without them the frozen model would be verified on less
@@ -178,37 +186,34 @@ class EvaluateCheckpointOperator(JobOperator):
         files = {kind: name_below(folder, path) for kind, path in recorded_files(folder / "output", name).items()}
         if not all(is_below(folder, each) for each in files.values()):
             return {}
-        store, model = self.artifacts, self.code["model"]
         return {
-            kind: store.put(folder / each, model=model, opened=partial(open_below, folder, each)).to_dict()
+            kind: self.artifacts.put(folder / each, model=self._model, opened=partial(open_below, folder, each))
             for kind, each in files.items()
         }
 
-    def _told(self, results: list[dict[str, Any]]) -> Any:
-        return results[0] if isinstance(self.checkpoint, Mapping) else results
+    def _to_xcom(self, results: list[Result]) -> Xcom | list[Xcom]:
+        return results[0].to_xcom() if isinstance(self.checkpoint, Mapping) else to_xcom(results)
 
-    def _results(self, folder: Path | None, *, seconds: float | None, missing: str) -> list[dict[str, Any]]:
+    def _results(self, folder: Path | None, *, seconds: float | None, missing: str) -> list[Result]:
         """Return the result of each checkpoint, ``missing`` being that of one without any."""
         outcomes = evaluation_outcomes(read_events(folder)) if folder else {}
         spent = sum(outcome.get("seconds", 0.0) for outcome in outcomes.values())
         startup = None if seconds is None else round(max(0.0, seconds - spent), 3)
-        results: list[dict[str, Any]] = []
+        results: list[Result] = []
         for name, checkpoint in self._inputs().items():
             outcome = outcomes.get(name, {})
             if "metrics" not in outcome:
-                results.append({"checkpoint": checkpoint["id"], "error": outcome.get("error", missing)})
+                results.append(FailedEvaluation(checkpoint=checkpoint.id, error=outcome.get("error", missing)))
                 continue
             metrics = finite_metrics(outcome["metrics"])
             results.append(
-                {
-                    "checkpoint": checkpoint["id"],
-                    "metrics": metrics,
-                    "not_finite": {
-                        key: str(outcome["metrics"][key]) for key, value in metrics.items() if value is None
-                    },
-                    "seconds": outcome["seconds"],
-                    "startup_seconds": startup,
-                }
+                Evaluation(
+                    checkpoint=checkpoint.id,
+                    metrics=metrics,
+                    not_finite={key: str(outcome["metrics"][key]) for key, value in metrics.items() if value is None},
+                    seconds=outcome["seconds"],
+                    startup_seconds=startup,
+                )
             )
         return results
 
@@ -220,14 +225,14 @@ class EvaluateCheckpointOperator(JobOperator):
             folder = self._folder(handle)
             results = self._results(folder, seconds=None, missing=_cause(error))
             if folder:
-                self._add_reports(results, folder=folder, status=status)
-            context["ti"].xcom_push(key="return_value", value=self._told(results))
+                results = self._with_reports(results, folder=folder, status=status)
+            context["ti"].xcom_push(key="return_value", value=self._to_xcom(results))
             for result in results:
-                if "error" in result:
-                    self.log.error("checkpoint %s has no metrics: %s", result["checkpoint"], result["error"])
+                if isinstance(result, FailedEvaluation):
+                    self.log.error("checkpoint %s has no metrics: %s", result.checkpoint, result.error)
             if not error.retryable and status.failure in _OF_ONE and (left := _untouched(folder, self._inputs())):
-                _give_up_what_was_at_hand(folder, _cause(error))
-                raise JobLost(f"{error.what}; {left} more are evaluated by the next try", do=error.do) from error
+                _give_up_current(folder, _cause(error))
+                raise JobLost(f"{error.what}; {left} more are evaluated by the next attempt", do=error.do) from error
             if error.retryable and status.failure is FailureKind.BAD_EXIT and _all_given_up(folder):
                 raise JobFailed(error.what, do=error.do) from error
             raise
@@ -239,6 +244,10 @@ class EvaluateCheckpointOperator(JobOperator):
         except Exception as error:  # it must not hide why the job failed
             self.log.warning("the job's results cannot be read: %s: %s", type(error).__name__, error)
             return None
+
+
+def _part(number: float | None, parts: int) -> float | None:
+    return None if number is None else round(number / parts, 3)
 
 
 def _untouched(folder: Path | None, inputs: Iterable[str]) -> int:
@@ -255,10 +264,10 @@ def _cause(error: ModelwayError) -> str:
     return error.failure.cause if error.failure else error.what
 
 
-def _give_up_what_was_at_hand(folder: Path | None, reason: str) -> None:
-    """Record as failed what took too much, so that no further try takes it up unchanged.
+def _give_up_current(folder: Path | None, reason: str) -> None:
+    """Record as failed what took too much, so that no further attempt repeats it unchanged.
 
-    Where the worker has but a copy of the job's folder this has no effect: the next try takes it up once, alone.
+    Where the worker has only a copy of the job's folder this has no effect: the next attempt repeats it once, alone.
     """
     if folder:
         for name, times in evaluations_cut_off(read_events(folder)).items():

@@ -8,6 +8,8 @@ from airflow.sdk import Context
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
+from modelway.runs.messages.message import Xcom
+from modelway.runs.messages.version import RegisteredVersion
 
 
 class FindVersionOperator(ModelwayOperator):
@@ -16,8 +18,8 @@ class FindVersionOperator(ModelwayOperator):
     :param model: the model's name
     :param version: its number, such as ``3`` or ``v3``, an alias such as ``champion``, or ``latest``
 
-    Returns ``{model, version, archive: {uri, digest, size}, model_digest, held, asked}``, as RegisterModelOperator
-    does; the version was asked for by name, so it may take over from a newer one.
+    Returns ``{model, version, archive: {uri, digest, size}, model_digest, blocked_reason, requested}``, as
+    RegisterModelOperator does; the version is requested by name, so it may take over from a newer one.
     """
 
     template_fields: Sequence[str] = ("model", "version")
@@ -32,23 +34,11 @@ class FindVersionOperator(ModelwayOperator):
         self.version = version
         self.check_arguments()
 
-    def run(self, context: Context) -> dict[str, Any]:
-        """Look the version up in the lineage."""
+    def run(self, context: Context) -> Xcom:
+        """Find the version in the lineage."""
         from modelway.hooks.lineage import lineage_from_airflow
 
         store = lineage_from_airflow(self.settings.lineage_url)
         found = store.version(self.model, store.find(self.model, str(self.version))).summary
         self.log.info("%s '%s' is version %d", self.model, self.version, found.number)
-        return version_told(found, held=None, asked=True)
-
-
-def version_told(found: Any, *, held: str | None, asked: bool) -> dict[str, Any]:
-    """Return a version as operators pass it on, from its ``VersionSummary``."""
-    return {
-        "model": found.model,
-        "version": found.number,
-        "archive": {"uri": found.archive_uri, "digest": found.archive_digest, "size": found.archive_size},
-        "model_digest": found.model_digest,
-        "held": held,
-        "asked": asked,
-    }
+        return RegisteredVersion.of(found, blocked_reason=None, requested=True).to_xcom()

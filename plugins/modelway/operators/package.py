@@ -15,6 +15,8 @@ from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import is_known
 from modelway.operators.base import ModelwayOperator
+from modelway.runs.messages.code import CodePackage
+from modelway.runs.messages.message import Xcom
 from modelway.spec.load import FILE_NAME, models_beside, models_folder
 from modelway.spec.problems import display
 
@@ -61,7 +63,7 @@ class PackageCodeOperator(ModelwayOperator):
         elif known:
             yield "model", Refusal(f"there is no model {shown(self.model)}", known=known, given=self.model)
 
-    def run(self, context: Context) -> dict[str, Any]:
+    def run(self, context: Context) -> Xcom:
         """Package and store the code."""
         # The DAG file of a run may lie in a snapshot, which holds the models' folders too.
         folder = Path(self.folder) if self.folder else models_beside(Path(self.dag.fileloc)) / self.model
@@ -75,5 +77,11 @@ class PackageCodeOperator(ModelwayOperator):
             write_code_package(folder=folder, to=package)
             artifact = self.artifacts.put(package, model=self.model)
         self.log.info("packaged %d files of %s as %s", len(names), folder, artifact.digest)
-        commit = git_commit(folder).to_dict()
-        return {"model": self.model, "module": self.module, **artifact.to_dict(), "commit": commit}
+        return CodePackage(
+            model=self.model,
+            module=self.module,
+            uri=artifact.uri,
+            digest=artifact.digest,
+            size=artifact.size,
+            commit=git_commit(folder),
+        ).to_xcom()

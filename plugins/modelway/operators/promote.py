@@ -3,22 +3,27 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.endpoints.base import EndpointStatus
+from modelway.endpoints.base import Endpoint, EndpointStatus
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
-from modelway.hooks.settings import Settings
 from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
-from modelway.operators.base import ModelwayOperator, failures_told, refuse_held
+from modelway.operators.base import ModelwayOperator, skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
 from modelway.operators.job_operator import PATIENCE_SECONDS
+from modelway.runs.messages.message import Xcom
+from modelway.runs.messages.serving import Deployment, FinishedRollout, StepResult
+from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.traffic import record_traffic, weights_of
+
+if TYPE_CHECKING:
+    from modelway.lineage.store import Lineage
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -29,9 +34,9 @@ class PromoteModelOperator(ModelwayOperator):
 
     Between two steps the task waits, deferred when it is long. After each the version must be ready, its server must
     not have ended meanwhile, and at most 5 % of its requests may have failed. The rollout, its steps and the step
-    reached are kept in the lineage: a retry goes on from there, and a finished rollout is never done again. When the
-    version does badly, the last try fails, or a user ends the task, all traffic goes back to the stable version and the
-    rollout is aborted.
+    reached are recorded in the lineage: a retry continues from there, and a finished rollout is never done again. When
+    the version does badly, the last attempt fails, or a user ends the task, all traffic goes back to the stable version
+    and the rollout is aborted.
 
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param deployment: what DeployModelOperator returned
@@ -71,10 +76,10 @@ class PromoteModelOperator(ModelwayOperator):
         self.check_arguments()
 
     def run(self, context: Context) -> Any:
-        """Take step after step, each when its time has come; a retry goes on from the last one taken."""
-        refuse_held(self.version)
-        settings, store = self.settings, lineage_from_airflow()
-        rollout = store.rollout(self.deployment["endpoint"], run_key(context))
+        """Take step after step, each when its time has come; a retry continues from the last one."""
+        skip_when_blocked(RegisteredVersion.from_xcom(self.version))
+        store = lineage_from_airflow()
+        rollout = store.rollout(self._deployed.endpoint, run_key(context))
         if rollout is None:
             raise RolloutAborted("this run deployed nothing", do="Run DeployModelOperator before it")
         if rollout.state == "aborted":
@@ -83,36 +88,44 @@ class PromoteModelOperator(ModelwayOperator):
             )
         if rollout.state == "done":
             self.log.info("this run's rollout is done; no traffic moves")
-            return self._told(self._status(settings), rollout)
+            return self._finished(self._status(), rollout).to_xcom()
         try:
-            return self._roll_out(context, settings, store, rollout)
+            return self._roll_out(context, store, rollout)
         except Exception as error:
             ti = context["ti"]
             if not getattr(error, "retryable", True) or ti.try_number > ti.max_tries:
-                self._abort(context, settings, str(error).splitlines()[0])
+                self._abort(context, str(error).splitlines()[0])
             raise
 
-    def _roll_out(self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord) -> Any:
+    @property
+    def _deployed(self) -> Deployment:
+        return Deployment.from_xcom(self.deployment)
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        return open_endpoint(self._deployed.target, self.settings)
+
+    def _roll_out(self, context: Context, store: "Lineage", rollout: RolloutRecord) -> Xcom:
         if "steps" not in rollout.detail:
             one = rollout.detail["stable"] is None
             plan = [100] if one else [int(step) for step in self.steps]
-            rollout = replace(rollout, detail={**rollout.detail, "steps": plan, "told": []})
+            rollout = replace(rollout, detail={**rollout.detail, "steps": plan, "results": []})
         steps = rollout.detail["steps"]
         while True:
             if rollout.step >= 0:
                 self._wait(rollout)
-                rollout = self._judge(settings, rollout)
+                rollout = self._judge(rollout)
             if rollout.step + 1 >= len(steps):
                 break
-            rollout = self._step(context, settings, store, rollout, weight=steps[rollout.step + 1])
+            rollout = self._step(context, store, rollout, weight=steps[rollout.step + 1])
             if rollout.detail["stable"] is None:
                 break
-        status, rollout = self._finish(context, settings, store, rollout)
-        return self._told(status, rollout)
+        status, rollout = self._finish(context, store, rollout)
+        return self._finished(status, rollout).to_xcom()
 
     def resume(self, context: Context, event: Any) -> Any:
-        """Go on after the interval."""
-        with failures_told(self, context):
+        """Continue after the interval."""
+        with translate_errors(self, context):
             return self.run(context)
 
     def on_kill(self) -> None:
@@ -128,35 +141,33 @@ class PromoteModelOperator(ModelwayOperator):
             trigger = RolloutTrigger(
                 until=until,
                 endpoint=rollout.endpoint,
-                target=self.deployment["target"],
+                target=self._deployed.target,
                 run=rollout.run_id,
             )
             self.defer(trigger=trigger, method_name="resume")
         while time.time() < until and not self._killed:
             time.sleep(min(0.2, max(0.0, until - time.time())))
 
-    def _status(self, settings: Settings) -> EndpointStatus:
-        status = open_endpoint(self.deployment["target"], settings).status(self.deployment["endpoint"])
-        if status is None:
-            raise EndpointNotReady("the endpoint is gone", where=self.deployment["endpoint"], do="Trigger a new run")
+    def _status(self) -> EndpointStatus:
+        name = self._deployed.endpoint
+        if (status := self._endpoint.status(name)) is None:
+            raise EndpointNotReady("the endpoint is gone", where=name, do="Trigger a new run")
         return status
 
-    def _counts(self, settings: Settings) -> dict[str, dict[str, Any]]:
-        metrics = open_endpoint(self.deployment["target"], settings).metrics(self.deployment["endpoint"])
+    def _counts(self) -> dict[str, dict[str, Any]]:
+        metrics = self._endpoint.metrics(self._deployed.endpoint)
         return {
             str(version): {"requests": each.requests, "errors": each.errors, "since": each.since}
             for version, each in metrics.items()
         }
 
-    def _step(
-        self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord, *, weight: int
-    ) -> RolloutRecord:
+    def _step(self, context: Context, store: "Lineage", rollout: RolloutRecord, *, weight: int) -> RolloutRecord:
         """Give the version ``weight`` per cent and the stable one the rest; record it."""
-        counts = self._counts(settings)
+        counts = self._counts()
         weights = {rollout.version: weight}
         if (stable := rollout.detail["stable"]) is not None:
             weights[int(stable)] = 100 - weight
-        status = open_endpoint(self.deployment["target"], settings).set_weights(rollout.endpoint, weights)
+        status = self._endpoint.set_weights(rollout.endpoint, weights)
         self.log.info("version %d now gets %d %% of the requests", rollout.version, weight)
         self._record_weights(context, store, status)
         restarts = _restarts(status, rollout.version)
@@ -165,37 +176,37 @@ class PromoteModelOperator(ModelwayOperator):
         store.save_rollout(rollout, actor=actor(context))
         return rollout
 
-    def _record_weights(self, context: Context, store: Any, status: EndpointStatus) -> None:
+    def _record_weights(self, context: Context, store: "Lineage", status: EndpointStatus) -> None:
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
 
-    def _judge(self, settings: Settings, rollout: RolloutRecord) -> RolloutRecord:
+    def _judge(self, rollout: RolloutRecord) -> RolloutRecord:
         """Add what was counted during the step.
 
         :raises RolloutAborted: the version did badly, or a user ended the task
         """
         if self._killed:
             raise RolloutAborted("a user ended the task")
-        status = self._status(settings)
+        status = self._status()
         ready = {predictor.version: predictor.ready for predictor in status.predictors}
         if not ready.get(rollout.version):
             raise RolloutAborted(f"version {rollout.version} is not ready any more")
         if _restarts(status, rollout.version) > int(rollout.detail.get("restarts", 0)):
             raise RolloutAborted(f"the server of version {rollout.version} ended during this step")
-        counts = difference(self._counts(settings), rollout.detail["counts"])
-        told = {"weight": rollout.detail["steps"][rollout.step], "counts": counts}
-        self.log.info("step %d %%: %s", told["weight"], counts)
+        counts = difference(self._counts(), rollout.detail["counts"])
+        result = {"weight": rollout.detail["steps"][rollout.step], "counts": counts}
+        self.log.info("step %d %%: %s", result["weight"], counts)
         mine = counts.get(str(rollout.version), {"requests": 0, "errors": 0})
         if mine["errors"] > MOST_ERRORS * mine["requests"]:
             raise RolloutAborted(f"{mine['errors']} of {mine['requests']} requests to version {rollout.version} failed")
-        return replace(rollout, detail={**rollout.detail, "told": [*rollout.detail["told"], told]})
+        return replace(rollout, detail={**rollout.detail, "results": [*_results(rollout), result]})
 
-    def _abort(self, context: Context, settings: Settings, reason: str) -> None:
+    def _abort(self, context: Context, reason: str) -> None:
         from modelway.triggers.rollout import abort_rollout
 
         closed = abort_rollout(
-            settings,
-            endpoint=self.deployment["endpoint"],
-            target=self.deployment["target"],
+            self.settings,
+            endpoint=self._deployed.endpoint,
+            target=self._deployed.target,
             run=run_key(context),
             actor=actor(context),
             reason=reason,
@@ -204,31 +215,35 @@ class PromoteModelOperator(ModelwayOperator):
             self.log.error("the rollout of version %d is aborted; its traffic goes back", closed.version)
 
     def _finish(
-        self, context: Context, settings: Settings, store: Any, rollout: RolloutRecord
+        self, context: Context, store: "Lineage", rollout: RolloutRecord
     ) -> tuple[EndpointStatus, RolloutRecord]:
         """Move the alias, stop the version before, and close the rollout."""
-        model, number = self.version["model"], rollout.version
-        status = self._status(settings)
-        spec = status.spec()
+        number = rollout.version
+        model = RegisteredVersion.from_xcom(self.version).model
+        spec = self._status().spec()
         only = next(predictor for predictor in spec.predictors if predictor.version == number)
         store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
-        status = open_endpoint(self.deployment["target"], settings).apply(
-            replace(spec, predictors=(replace(only, weight=100),), stable=number)
-        )
+        status = self._endpoint.apply(replace(spec, predictors=(replace(only, weight=100),), stable=number))
         self._record_weights(context, store, status)
         rollout = replace(rollout, state="done")
         store.save_rollout(rollout, actor=actor(context))
         self.log.info("%s is version %d, at %s", self.alias, number, status.url)
         return status, rollout
 
-    def _told(self, status: EndpointStatus, rollout: RolloutRecord) -> dict[str, Any]:
-        return {
-            "endpoint": status.name,
-            "url": status.url,
-            "version": rollout.version,
-            "weights": {str(version): weight for version, weight in weights_of(status).items()},
-            "steps": rollout.detail.get("told", []),
-        }
+    def _finished(self, status: EndpointStatus, rollout: RolloutRecord) -> FinishedRollout:
+        return FinishedRollout(
+            endpoint=status.name,
+            url=status.url,
+            version=rollout.version,
+            weights={str(version): weight for version, weight in weights_of(status).items()},
+            steps=tuple(StepResult(**result) for result in _results(rollout)),
+        )
+
+
+def _results(rollout: RolloutRecord) -> list[dict[str, Any]]:
+    """Return what was counted during each step; a rollout that began with an earlier modelway has it under ``told``."""
+    results: list[dict[str, Any]] = rollout.detail.get("results", rollout.detail.get("told", []))
+    return results
 
 
 def _restarts(status: EndpointStatus, version: int) -> int:

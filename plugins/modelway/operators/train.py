@@ -16,19 +16,22 @@ from modelway.job.contract import damage, recorded_checkpoints
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import is_known, same_source, unused_params
-from modelway.operators.base import code_of, plan_of
 from modelway.operators.context import clear_number, job_key, map_index, run_key
-from modelway.operators.job_operator import JobOperator, checkpoint_inputs, planned_inputs
-from modelway.runs.batches import evenly
+from modelway.operators.job_operator import JobOperator
+from modelway.runs.batches import evenly_spaced
+from modelway.runs.job_fields import checkpoint_fields, plan_fields
 from modelway.runs.mapped import map_item
+from modelway.runs.messages.checkpoints import Checkpoint, StageReport, to_xcom
+from modelway.runs.messages.code import RunPlan
+from modelway.runs.messages.message import Xcom
 from modelway.runs.reported import cost_of, gpus, store_events
 
 
 class TrainModelOperator(JobOperator):
     """Run ``train(job)`` of the model's code, or a command, as one job, and store its checkpoints.
 
-    A try that was killed is followed by one that goes on from the stage's last whole checkpoint. By the plan of the
-    run, the stage gets data sets and more parameters, is skipped, or starts from an earlier version's checkpoint.
+    An attempt that was killed is followed by one that continues from the stage's last whole checkpoint. By the plan of
+    the run, the stage gets data sets and more parameters, is skipped, or starts from an earlier version's checkpoint.
     Expanded over parameters, ``.partial(code=…).expand(job_params=[…])``, each training is a stage ``<stage>-<index>``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
@@ -109,17 +112,22 @@ class TrainModelOperator(JobOperator):
 
     def run(self, context: Context) -> Any:
         """Train, unless the run skips the stage."""
-        if self.stage not in plan_of(self.code).get("skip", ()):
+        if self.stage not in RunPlan.from_xcom(self.code).skip:
             return super().run(context)
-        self.log.info("stage '%s' is skipped: the run asks for it", self.stage)
-        self._report(context, params={}, seed=int(self.seed), skipped=True)
-        return list(self.start_from or [])
+        self.log.info("stage '%s' is skipped, as the run's parameter skip says", self.stage)
+        report = StageReport(
+            stage=self._name(context),
+            seed=int(self.seed),
+            backend=self.backend,
+            gpu=gpus(self.options),
+            skipped=True,
+        )
+        context["ti"].xcom_push(key="report", value=report.to_xcom())
+        return to_xcom(self._start_from())
 
-    def _report(self, context: Context, **known: Any) -> None:
-        """Leave what the operators that follow need to know of the stage."""
-        unknown = dict.fromkeys(("events", "seconds", "cpu_seconds", "peak_memory_bytes", "image_digest"))
-        told = {"skipped": False, "backend": self.backend, "gpu": gpus(self.options)}
-        context["ti"].xcom_push(key="report", value={"stage": self._name(context), **unknown, **told, **known})
+    def _start_from(self) -> list[Checkpoint]:
+        """Return the checkpoints of the stages before."""
+        return [Checkpoint.from_xcom(each) for each in self.start_from or ()]
 
     def _name(self, context: Context) -> str:
         """Return the stage's name among all stages of the run."""
@@ -127,65 +135,76 @@ class TrainModelOperator(JobOperator):
         return self.stage if index is None else f"{self.stage}-{index}"
 
     def _item(self, context: Context) -> str | None:
-        """Return what tells the job of a mapped task from the others'."""
+        """Return what the job of a mapped task is called among those of the other tasks."""
         if (index := map_index(self, context)) is None:
             return None
-        before = [checkpoint["digest"] for checkpoint in self.start_from or ()]
+        before = [checkpoint.digest for checkpoint in self._start_from()]
         return map_item(index, params=self.job_params, seed=self.seed, command=self.command, start_from=before)
 
     def job(self, context: Context) -> Job:
         """Return the training job."""
-        plan = plan_of(self.code)
-        base = plan["base"]["checkpoint"] if plan.get("base") else None
-        before = self.start_from[-1] if self.start_from else base
+        plan = RunPlan.from_xcom(self.code)
+        checkpoints = self._start_from() or ([plan.base.checkpoint] if plan.base else [])
         return Job(
-            model=self.code["model"],
+            model=plan.code.model,
             run=run_key(context),
             key=job_key(context, item=self._item(context)),
             stage=self._name(context),
             action="train",
             clear_number=clear_number(context),
-            module=self.code["module"],
+            module=plan.code.module,
             command=tuple(self.command) if self.command else None,
-            params={**plan.get("params", {}), **(self.job_params or {})},
+            params={**plan.params, **(self.job_params or {})},
             seed=int(self.seed),
-            code=code_of(self.code),
-            **checkpoint_inputs({"checkpoint": before} if before else {}),
-            **planned_inputs(self.code),
+            code=plan.code.artifact,
+            **checkpoint_fields({"checkpoint": checkpoints[-1]} if checkpoints else {}),
+            **plan_fields(plan),
         )
 
-    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> list[dict[str, Any]]:
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> list[Xcom]:
         """Store the checkpoints and the events."""
-        store = self.artifacts
-        made = []
-        for checkpoint in recorded_checkpoints(folder):
-            if problem := damage(checkpoint):
-                self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
-                continue
-            artifact = store.put(checkpoint.path, model=job.model, opened=partial(open_recorded, checkpoint))
-            if artifact.digest != checkpoint.digest:
-                raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
-            made.append(
-                {"id": checkpoint.id, "stage": self._name(context), "step": checkpoint.step, **artifact.to_dict()}
-            )
+        made = self._stored_checkpoints(context, job, folder)
         if not made:
             raise JobFailed(
                 f"stage '{self.stage}' ended without a whole checkpoint",
                 where=str(folder),
                 do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
             )
-        checkpoints, notes = self._mappable([*(self.start_from or []), *made])
-        events = store_events(store, folder, model=job.model, warn=self.log.warning, notes=notes)
-        self._report(
-            context,
+        checkpoints, notes = self._mappable([*self._start_from(), *made])
+        cost = cost_of(folder, status=status, options=self.options, backend=self.backend)
+        report = StageReport(
+            **vars(cost),
+            stage=self._name(context),
             params=dict(job.params),
             seed=job.seed,
-            events=events.to_dict() if events else None,
-            **cost_of(folder, status=status, options=self.options),
+            events=store_events(self.artifacts, folder, model=job.model, warn=self.log.warning, notes=notes),
         )
-        return checkpoints
+        context["ti"].xcom_push(key="report", value=report.to_xcom())
+        return to_xcom(checkpoints)
 
-    def _mappable(self, checkpoints: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    def _stored_checkpoints(self, context: Context, job: Job, folder: Path) -> list[Checkpoint]:
+        """Store the stage's whole checkpoints."""
+        stored = []
+        for checkpoint in recorded_checkpoints(folder):
+            if problem := damage(checkpoint):
+                self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
+                continue
+            artifact = self.artifacts.put(checkpoint.path, model=job.model, opened=partial(open_recorded, checkpoint))
+            if artifact.digest != checkpoint.digest:
+                raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
+            stored.append(
+                Checkpoint(
+                    id=checkpoint.id,
+                    stage=self._name(context),
+                    step=checkpoint.step,
+                    uri=artifact.uri,
+                    digest=artifact.digest,
+                    size=artifact.size,
+                )
+            )
+        return stored
+
+    def _mappable(self, checkpoints: list[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
         """Return as many checkpoints as can be evaluated, evenly spaced, where a task is mapped over them, and a note.
 
         Airflow refuses a longer list when it is returned, which would lose the training.
@@ -194,12 +213,12 @@ class TrainModelOperator(JobOperator):
         if len(checkpoints) <= most or not any(self.iter_mapped_dependants()):
             return checkpoints, []
         note = (
-            f"of {len(checkpoints)} checkpoints {most} go on, evenly spaced and the last one: Airflow maps tasks over "
-            "no more ([core] max_map_length); all are in the artifact store, and DivideCheckpointsOperator (per_job: "
-            "auto) takes all"
+            f"of {len(checkpoints)} checkpoints {most} are passed on, evenly spaced and the last one: Airflow maps "
+            "tasks over no more ([core] max_map_length); all are in the artifact store, and DivideCheckpointsOperator "
+            "(per_job: auto) takes all"
         )
         self.log.warning("%s", note)
-        return evenly(checkpoints, most), [note]
+        return evenly_spaced(checkpoints, most), [note]
 
 
 def _taken_stage(task_id: str, stage: str) -> Refusal:

@@ -6,15 +6,17 @@ from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
-from modelway.errors import JobFailed, VerificationFailed
+from modelway.errors import JobFailed
 from modelway.job.left_files import document_below
-from modelway.names import nearest
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.context import clear_number, job_key, run_key
 from modelway.operators.job_operator import JobOperator
+from modelway.runs.gates import check_gates
+from modelway.runs.messages.evaluation import Selection
+from modelway.runs.messages.message import Xcom
+from modelway.runs.messages.version import FrozenModel, VerifiedModel
 from modelway.spec.gates import gate_of
 
 
@@ -25,7 +27,7 @@ class VerifyModelOperator(JobOperator):
 
     :param model: the model's name
     :param archive: what FreezeModelOperator returned
-    :param selected: what SelectCheckpointOperator returned; its metrics are what the gates look at
+    :param selected: what SelectCheckpointOperator returned; the gates apply to its metrics
     :param gates: limits of metrics by their names: ``{"accuracy": ">= 0.9"}``
     :param tolerance: ``{"absolute": …, "relative": …}`` between frozen model and checkpoint
     :param backend: where the job runs
@@ -81,43 +83,25 @@ class VerifyModelOperator(JobOperator):
             action="verify",
             clear_number=clear_number(context),
             params={"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {}), **self._evaluated()},
-            inputs={"archive": Artifact.from_dict(self.archive)},
+            inputs={"archive": FrozenModel.from_xcom(self.archive).archive},
         )
 
     def _evaluated(self) -> dict[str, Any]:
         """Return the metrics that are computed again, and the one that the checkpoint was selected by."""
-        if not self.selected:
+        if (selected := self._selection()) is None:
             return {}
-        return {"metric": self.selected.get("metric"), "evaluated": dict(self.selected["metrics"])}
+        return {"metric": selected.metric, "evaluated": dict(selected.metrics)}
 
-    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
+    def _selection(self) -> Selection | None:
+        return Selection.from_xcom(self.selected) if self.selected else None
+
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Xcom:
         """Check the gates and return the report."""
         report = document_below(folder, "output/verify.json")
         if report is None:
             raise JobFailed("verifying left no report", where=str(folder / "output" / "verify.json"))
         gates = {name: gate_of(given) for name, given in (self.gates or {}).items()}
-        check_gates(gates=self.gates or {}, metrics=self.selected["metrics"] if self.selected else {})
-        return {**report, "gates": {name: [gate.op, gate.limit] for name, gate in gates.items()}}
-
-
-def check_gates(*, gates: Mapping[str, Any], metrics: Mapping[str, float | None]) -> None:
-    """Compare metrics with their gates.
-
-    :raises VerificationFailed: a metric is missing, not finite or on the wrong side; all of them are named
-    """
-    missed = []
-    for name, given in gates.items():
-        gate, value = gate_of(given), metrics.get(name)
-        if name not in metrics:
-            near = nearest(name, metrics)
-            meant = f", did you mean '{near}'?" if near else ""
-            missed.append(f"evaluate returned no '{name}', only {', '.join(metrics) or 'nothing'}{meant}")
-        elif value is None:
-            missed.append(f"{name} has no finite value, must be {gate.op} {gate.limit:g}")
-        elif not gate.passes(value):
-            missed.append(f"{name} is {value:.6g}, must be {gate.op} {gate.limit:g}")
-    if missed:
-        raise VerificationFailed(
-            f"the model misses {len(missed)} of {len(gates)} gates: {'; '.join(missed)}",
-            do="Set verify.gates to metrics that evaluate returns and to what the model must reach, or train otherwise",
-        )
+        selected = self._selection()
+        check_gates(gates=self.gates or {}, metrics=selected.metrics if selected else {})
+        passed = {name: [gate.op, gate.limit] for name, gate in gates.items()}
+        return VerifiedModel(report={**report, "gates": passed}).to_xcom()

@@ -22,7 +22,7 @@ class Cost:
     evaluation_seconds: float
 
 
-def evenly(items: Sequence[Item], most: int) -> list[Item]:
+def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
     """Return at most ``most`` of the items, evenly spaced and in their order; the last one is among them."""
     count = len(items)
     if count <= most:

@@ -1,9 +1,9 @@
-"""Why a run moves neither alias nor traffic: it was told not to, it is a backfill, or a later run has been faster."""
+"""Why a run moves neither alias nor traffic: its parameter says so, it is a backfill, or a later run was faster."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from modelway.runs.inputs import Interval
+from modelway.runs.interval import Interval
 
 if TYPE_CHECKING:
     from modelway.runs.versions import KnownVersions

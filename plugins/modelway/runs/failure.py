@@ -1,4 +1,4 @@
-"""How a job's failure becomes a task's: the rule that holds, and the words that say what happened and what to do."""
+"""How a job's failure becomes a task's: the rule that applies, what happened and what to do."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ def job_error(
 ) -> ModelwayError:
     """Return the error of a job that failed; ``error.failure`` is what is known of it.
 
-    :param more: keeps for the next try that it gets more memory and returns how much, None where there is no limit
+    :param more: stores that the next attempt gets more memory and returns how much, None where there is no limit
     :param do: what to do, where that is not the kind's own advice
     """
     failure = replace(failure, advice=do or failure.kind.advice)
@@ -39,17 +39,18 @@ def job_error(
 
 
 def _more_memory(failure: Failure, more: Callable[[], int | None] | None) -> Failure:
-    """Let the next try have more memory; where that cannot be, the task fails, since the same would happen again."""
+    """Let the next attempt have more memory; where that fails, the task fails, since the same would happen again."""
     try:
         given = more() if more else None
     except Exception as error:
-        why = f"the next try's memory cannot be kept ({type(error).__name__}: {error})"
+        why = f"the memory of the next attempt cannot be stored ({type(error).__name__}: {error})"
         return replace(failure, rule=RetryRule.FAIL, cause=f"{failure.cause}; {why}")
     if given is None:
         return replace(failure, rule=RetryRule.FAIL, advice=_NO_LIMIT)
     return replace(
         failure,
-        advice=f"The next try, if one is left, gets {format_size(given)} of memory; resources.memory can begin with it",
+        advice=f"The next attempt, if one is left, gets {format_size(given)} of memory; "
+        "resources.memory can begin with it",
     )
 
 

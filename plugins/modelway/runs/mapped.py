@@ -1,11 +1,8 @@
-"""Trainings that are expanded over parameters: what tells them apart, and their results as one list."""
+"""Trainings that are expanded over parameters: what the job of each is called."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
 from typing import Any
-
-from modelway.errors import NothingToSelect
 
 
 def map_item(index: int, **given: Any) -> str:
@@ -15,30 +12,3 @@ def map_item(index: int, **given: Any) -> str:
     """
     text = json.dumps(given, sort_keys=True, default=str)
     return f"{index}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
-
-
-def flat(given: Iterable[Any] | None) -> list[Mapping[str, Any]]:
-    """Return mappings out of lists, and of lists of lists as mapped tasks return them, in order."""
-    found: list[Mapping[str, Any]] = []
-    for each in given or ():
-        if isinstance(each, Mapping):
-            found.append(each)
-        elif each:
-            found += flat(each)
-    return found
-
-
-def flat_checkpoints(given: Iterable[Any] | None) -> list[Mapping[str, Any]]:
-    """Return the checkpoints of one training or several, each once.
-
-    :raises NothingToSelect: two of them have one name
-    """
-    found: dict[str, Mapping[str, Any]] = {}
-    for each in flat(given):
-        known = found.setdefault(each["id"], each)
-        if known.get("digest") != each.get("digest"):
-            raise NothingToSelect(
-                f"two checkpoints are called {each['id']}: their evaluations cannot be told apart",
-                do="Give each training a stage of its own",
-            )
-    return list(found.values())

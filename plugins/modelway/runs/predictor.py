@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.errors import EndpointNotReady, VerificationFailed
+from modelway.job.freezing.outputs import DATATYPES
 
 if TYPE_CHECKING:
     import httpx
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
 GOLDEN_BATCH = "2"
 #: header that says how many bytes of a body are JSON; the tensors' bytes follow
 _JSON_LENGTH = "inference-header-content-length"
-#: numpy's type of each datatype that is sent as bytes
-_TYPES = {
-    "BOOL": "?",
-    **{f"{kind}{8 * size}": f"<{code}{size}" for kind, code in (("UINT", "u"), ("INT", "i")) for size in (1, 2, 4, 8)},
-    **{f"FP{8 * size}": f"<f{size}" for size in (2, 4, 8)},
-}
+#: numpy's type of each datatype that is sent as bytes, which numpy and torch call alike
+_TYPES = {datatype: name for name, datatype in DATATYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def _new_inputs(serving: Signature, new: Signature) -> Iterable[str]:
 
 
 def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
-    """Ask a predictor one golden batch over HTTP and return the largest difference from the golden answers.
+    """Send a predictor one golden batch over HTTP and return the largest difference from the golden answers.
 
     Tensors travel as bytes, so that every number arrives as it is, infinities and NaN included.
 

@@ -1,6 +1,6 @@
 """What the jobs of a run reported of themselves, as records: stages, environments, charts, importances, architecture.
 
-XCom carries where a job's events lie; here they are read.
+XCom carries where a job's events are; here they are read.
 """
 
 import json
@@ -24,9 +24,13 @@ from modelway.lineage.records.version import (
     ImportanceRecord,
     StageRecord,
 )
+from modelway.runs.messages.checkpoints import JobCost, StageReport
+from modelway.runs.messages.evaluation import Selection
+from modelway.runs.messages.version import FrozenModel
 
 Events = Sequence[Mapping[str, Any]]
-Report = Mapping[str, Any]
+#: reads the events of a job
+ReadEvents = Callable[[Artifact | None], Events]
 
 
 #: of a run, all its stages together: a page shows them all
@@ -40,7 +44,7 @@ def store_events(
 
     What is over a limit is left out, with a note in what is stored and a line for the task's log.
 
-    :param notes: what else is to be noted of the job
+    :param notes: what else is to be recorded of the job
     """
     left_out = LeftOut()
     events = read_events(folder, left_out=left_out)
@@ -57,16 +61,17 @@ def store_events(
         return store.put(path, model=model)
 
 
-def cost_of(folder: Path, *, status: JobStatus, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job took, over all of its tries, and by which digest its image is known: a little for XCom."""
+def cost_of(folder: Path, *, status: JobStatus, options: Mapping[str, Any], backend: str) -> JobCost:
+    """Return what a job took, over all of its attempts, and by which digest its image is known."""
     cpu, earlier = usage_in(folder)
-    return {
-        "seconds": None if status.seconds is None else round(status.seconds + earlier, 3),
-        "cpu_seconds": cpu,
-        "gpu": gpus(options),
-        "peak_memory_bytes": status.peak_memory_bytes,
-        "image_digest": status.image_digest,
-    }
+    return JobCost(
+        seconds=None if status.seconds is None else round(status.seconds + earlier, 3),
+        cpu_seconds=cpu,
+        gpu=gpus(options),
+        peak_memory_bytes=status.peak_memory_bytes,
+        image_digest=status.image_digest,
+        backend=backend,
+    )
 
 
 def gpus(options: Mapping[str, Any]) -> int:
@@ -75,90 +80,92 @@ def gpus(options: Mapping[str, Any]) -> int:
 
 
 class StoredEvents:
-    """The events of a run's jobs as they lie in the artifact store; each file is fetched once."""
+    """The events of a run's jobs in the artifact store; each file is fetched once."""
 
     def __init__(self, store: ArtifactStore) -> None:
         """Read from ``store``."""
         self._store = store
         self._read: dict[str, Events] = {}
 
-    def of(self, reported: Report | None) -> Events:
-        """Return the events whose artifact a report names, none where it names none."""
-        given = (reported or {}).get("events")
-        if not given:
+    def of(self, artifact: Artifact | None) -> Events:
+        """Return the events of a job, none where it reported none."""
+        if artifact is None:
             return []
-        artifact = Artifact.from_dict(given)
         if artifact.digest not in self._read:
             with tempfile.TemporaryDirectory() as scratch:
                 self._store.fetch(artifact, to=Path(scratch) / "events.jsonl")
                 self._read[artifact.digest] = read_events(Path(scratch))
         return self._read[artifact.digest]
 
-    def json(self, given: Mapping[str, Any] | None) -> Any:
+    def json(self, artifact: Artifact | None) -> Any:
         """Return what a stored JSON document says; None where there is none."""
-        if not given:
+        if artifact is None:
             return None
         with tempfile.TemporaryDirectory() as scratch:
-            path = self._store.fetch(Artifact.from_dict(given), to=Path(scratch) / "document")
+            path = self._store.fetch(artifact, to=Path(scratch) / "document")
             return json.loads(path.read_text())
 
 
 def stage_records(
-    *, training: Sequence[Report], selected: Report, archive: Report, events: Callable[[Report | None], Events]
+    *, training: Sequence[StageReport], selected: Selection, frozen: FrozenModel, events: ReadEvents
 ) -> tuple[StageRecord, ...]:
-    """Return the stages of training, skipped ones too, and after them evaluating and freezing where they told a cost.
+    """Return the stages of training, skipped ones too, then evaluating and freezing where their cost is known.
 
     A stage of training that is called like one of those two keeps the name to itself.
     """
-    found = [_stage(stage["stage"], stage, events) for stage in training]
+    found = [
+        _stage(stage.stage, stage, seed=stage.seed, skipped=stage.skipped, events=events(stage.events))
+        for stage in training
+    ]
     names = {stage.name for stage in found}
-    for name, report in (("evaluate", selected.get("cost")), ("freeze", archive.get("cost"))):
-        if report and name not in names:
-            found.append(_stage(name, report, events))
+    if selected.cost and "evaluate" not in names:
+        found.append(_stage("evaluate", selected.cost, seed=None, events=()))
+    if (cost := frozen.cost) and "freeze" not in names:
+        found.append(_stage("freeze", cost, seed=cost.seed, events=events(cost.events)))
     return tuple(found)
 
 
-def _stage(name: str, report: Report, events: Callable[[Report | None], Events]) -> StageRecord:
-    seconds, count = report.get("seconds"), report.get("gpu")
+def _stage(name: str, cost: JobCost, *, seed: int | None, skipped: bool = False, events: Events) -> StageRecord:
     return StageRecord(
         name=name,
-        backend=report.get("backend"),
-        seed=report.get("seed"),
-        skipped=bool(report.get("skipped")),
-        seconds=seconds,
-        cpu_seconds=report.get("cpu_seconds"),
-        gpu_seconds=None if seconds is None or count is None else seconds * count,
-        peak_memory_bytes=report.get("peak_memory_bytes"),
-        environment=_environment(events(report), image=report.get("image_digest")),
+        backend=cost.backend,
+        seed=seed,
+        skipped=skipped,
+        seconds=cost.seconds,
+        cpu_seconds=cost.cpu_seconds,
+        gpu_seconds=None if cost.seconds is None or cost.gpu is None else cost.seconds * cost.gpu,
+        peak_memory_bytes=cost.peak_memory_bytes,
+        environment=_environment(events, image=cost.image_digest),
     )
 
 
 def _environment(events: Events, *, image: str | None) -> EnvironmentRecord | None:
-    """Return what the last try ran in."""
-    told = [event for event in events if event["kind"] == "environment" and isinstance(event.get("packages"), Mapping)]
-    if not told:
+    """Return what the last attempt ran in."""
+    found = [event for event in _of(events, "environment") if isinstance(event.get("packages"), Mapping)]
+    if not found:
         return None
-    texts = {key: str(told[-1].get(key) or "") for key in ("python", "platform")}
-    known = {**texts, "packages": told[-1]["packages"], "image": told[-1].get("image")}
+    texts = {key: str(found[-1].get(key) or "") for key in ("python", "platform")}
+    known = {**texts, "packages": found[-1]["packages"], "image": found[-1].get("image")}
     return EnvironmentRecord(**with_image(known, image))
 
 
 def figure_records(
     *,
-    training: Sequence[Report],
-    selected: Report,
-    events: Callable[[Report | None], Events],
+    training: Sequence[StageReport],
+    selected: Selection,
+    events: ReadEvents,
     warn: Callable[[str], None],
 ) -> tuple[FigureRecord, ...]:
     """Return the charts that training drew, and those of the chosen checkpoint's evaluation.
 
-    Of two with the same name of one stage or evaluation the later counts: a try that goes on draws it again.
+    Of two with the same name of one stage or evaluation the later counts: an attempt that continues draws it again.
 
-    :param warn: gets a line where there are more than are kept
+    :param warn: gets a line where there are more than are stored
     """
     found: dict[tuple[str | None, str | None, str], FigureRecord] = {}
-    chosen, stage = selected["checkpoint"]["id"], selected["checkpoint"].get("stage")
-    drawn = [(one["stage"], None, event) for one in training for event in _of(events(one), "figure")]
+    chosen, stage = selected.checkpoint.id, selected.checkpoint.stage
+    drawn: list[tuple[str | None, str | None, Mapping[str, Any]]] = []
+    drawn += [(one.stage, None, event) for one in training for event in _of(events(one.events), "figure")]
     drawn += [(stage, chosen, event) for event in _of(evaluation_events(selected, events), "figure")]
     for of_stage, checkpoint, event in drawn:
         if isinstance(data := event.get("data"), Mapping):
@@ -171,22 +178,22 @@ def figure_records(
     if len(figures) > MOST_FIGURES:
         first = figures[MOST_FIGURES]
         warn(
-            f"the run drew {len(figures):,} charts, {MOST_FIGURES} of a run are kept: {first.name!r} of "
+            f"the run drew {len(figures):,} charts, {MOST_FIGURES} of a run are stored: {first.name!r} of "
             f"{first.checkpoint or first.stage} and those after it are left out"
         )
     return figures[:MOST_FIGURES]
 
 
 def importance_records(
-    *, training: Sequence[Report], selected: Report, events: Callable[[Report | None], Events]
+    *, training: Sequence[StageReport], selected: Selection, events: ReadEvents
 ) -> tuple[ImportanceRecord, ...]:
     """Return how much each feature matters to the chosen checkpoint: by its evaluation, else by its own training."""
-    chosen = selected["checkpoint"]["id"]
-    own = [stage for stage in training if stage["stage"] == selected["checkpoint"].get("stage")]
-    told = _of(evaluation_events(selected, events), "importance")
-    told = told or [event for stage in own for event in _of(events(stage), "importance")]
+    chosen = selected.checkpoint.id
+    own = [stage for stage in training if stage.stage == selected.checkpoint.stage]
+    reported = _of(evaluation_events(selected, events), "importance")
+    reported = reported or [event for stage in own for event in _of(events(stage.events), "importance")]
     found = {}
-    for event in told:
+    for event in reported:
         for one in event.get("values") or ():
             found[one["feature"]] = ImportanceRecord(
                 checkpoint=chosen,
@@ -198,10 +205,10 @@ def importance_records(
     return tuple(found.values())
 
 
-def evaluation_events(selected: Report, events: Callable[[Report | None], Events]) -> Events:
+def evaluation_events(selected: Selection, events: ReadEvents) -> Events:
     """Return what was reported while the chosen checkpoint was evaluated."""
-    report = selected.get("report")
-    return [event for event in events(report) if event.get("input") == report["input"]] if report else []
+    report = selected.report
+    return [event for event in events(report.events) if event.get("input") == report.input] if report else []
 
 
 def architecture_record(document: Mapping[str, Any] | None) -> ArchitectureRecord | None:

@@ -1,36 +1,41 @@
-"""What a plan asks the lineage: which version is the same, the later one, the one to start from. Without Airflow."""
+"""What a plan reads in the lineage: the version of the same inputs, a later one, the one to start from."""
 
-import logging
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
-from modelway.artifacts.store import ArtifactStore
+from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.errors import DigestMismatch, UnknownModel, UnknownVersion
 from modelway.hooks.settings import Settings
 from modelway.lineage.store import Lineage
-from modelway.runs.inputs import Interval
+from modelway.runs.interval import Interval
+from modelway.runs.messages.checkpoints import Checkpoint
+from modelway.runs.messages.code import Base
+from modelway.runs.messages.version import KnownVersion
 
 
 class KnownVersions:
     """The versions of one model as one run sees them: what it made itself does not count."""
 
     def __init__(self, store: Lineage, settings: Settings, *, model: str, dag_id: str, run_id: str) -> None:
-        """Answer for the run ``run_id``."""
+        """Read for the run ``run_id``."""
         self._store = store
         self._artifacts = ArtifactStore(settings.artifact_root)
         self._model = model
-        self._run: Any = {"dag_id": dag_id, "run_id": run_id}
+        self._run: dict[str, str] = {"dag_id": dag_id, "run_id": run_id}
 
-    def version(self, wanted: str) -> dict[str, Any]:
-        """Return a version as a plan has it.
+    def version(self, wanted: str) -> KnownVersion:
+        """Return a version by number or alias.
 
         :raises UnknownVersion: there is none of that number or alias
         :raises UnknownModel: the model has no version yet
         """
         found = self._store.version(self._model, self._store.find(self._model, wanted)).summary
-        archive = {"uri": found.archive_uri, "digest": found.archive_digest, "size": found.archive_size}
-        told = {"model": self._model, "version": found.number, "archive": archive}
-        return {**told, "model_digest": found.model_digest}
+        return KnownVersion(
+            model=self._model,
+            version=found.number,
+            archive=Artifact(uri=found.archive_uri, digest=found.archive_digest, size=found.archive_size),
+            model_digest=found.model_digest,
+        )
 
     def own(self) -> int | None:
         """Return the version that this run made before it was cleared."""
@@ -53,23 +58,24 @@ class KnownVersions:
         """Return the number of the model's newest version."""
         return self._store.find(self._model, "latest")
 
-    def base(self, asked: str, usual: str | None, *, log: logging.Logger | Any) -> dict[str, Any] | None:
+    def base(self, requested: str, usual: str | None, *, warn: Callable[[str], None]) -> Base | None:
         """Return the version to start from, with its checkpoint.
 
-        :param asked: what the run asks for, if anything; ``none`` for no version at all
+        :param requested: what the run's parameter says, if anything; ``none`` for no version at all
         :param usual: what the spec says; an alias that is not there yet, as before the first version, is passed over
+        :param warn: gets a line where that alias is not there
         :raises UnknownVersion: it is not there
         :raises DigestMismatch: its checkpoint is gone
         """
-        wanted = asked or usual
+        wanted = requested or usual
         if not wanted or wanted == "none":
             return None
         try:
             number = self._store.find(self._model, wanted)
         except (UnknownModel, UnknownVersion):
-            if asked or wanted.lstrip("v").isdigit():
+            if requested or wanted.lstrip("v").isdigit():
                 raise
-            log.warning("there is no version '%s' yet: training starts from nothing", wanted)
+            warn(f"there is no version '{wanted}' yet: training starts from nothing")
             return None
         found = self._store.version(self._model, number).summary
         checkpoint = self._artifacts.find(found.checkpoint_digest, model=self._model, uri=found.checkpoint_uri)
@@ -79,4 +85,9 @@ class KnownVersions:
                 where=found.checkpoint_uri or f"{self._model} {found.checkpoint_digest}",
                 do="Start from another version, or from none (base: none)",
             )
-        return {"version": number, "checkpoint": {"id": found.checkpoint, **checkpoint.to_dict()}}
+        return Base(
+            version=number,
+            checkpoint=Checkpoint(
+                id=found.checkpoint, uri=checkpoint.uri, digest=checkpoint.digest, size=checkpoint.size
+            ),
+        )

@@ -11,30 +11,30 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from modelway.backends.base import Backend, Handle
-from modelway.following.deferral import forget, noted, unwanted
+from modelway.following.deferral import abandoned_jobs, deferred_job, forget_deferral
 from modelway.following.follower import Follower, Step
 from modelway.following.log_position import LogPosition
 from modelway.following.marked import record_marked
-from modelway.following.task_state import GOES_ON, state_now
+from modelway.following.task_state import CONTINUES, state_now
 from modelway.hooks.backend import backend_from_airflow
 
-#: a task that comes back sooner may be taken for lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
+#: a task that resumes sooner may count as lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0
-#: looks at jobs that may wait for an API at once; asyncio's own threads are few, and Airflow needs them
-_LOOKS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="modelway-job")
+#: inspections that may wait for an API at once; asyncio's own threads are few, and Airflow needs them
+_INSPECTIONS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="modelway-job")
 
-#: a process looks for jobs that lost their task at most this often
-UNWANTED_SECONDS = 60.0
-_looked_for_unwanted = -UNWANTED_SECONDS
+#: a process checks for jobs that lost their task at most this often
+ABANDONED_SECONDS = 60.0
+_last_check = -ABANDONED_SECONDS
 Found = TypeVar("Found")
 
 
 class JobTrigger(BaseTrigger):
     """Fires once, with the job's handle and last status.
 
-    What it logged is kept below the home folder, line by line: a triggerer that is stopped and started goes on at the
-    very line, one that is killed repeats at most one. What it had handed to Airflow's process, which writes the task's
-    log, and that process did not write before it was killed too, is in the job's own log alone.
+    What it logged is stored below the home folder, line by line: a triggerer that is stopped and started continues at
+    the very line, one that is killed repeats at most one. What it had handed to Airflow's process, which writes the
+    task's log, and that process did not write before it was killed too, is in the job's own log alone.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class JobTrigger(BaseTrigger):
         :param home: the embedded home folder
         :param offset: how much of the job's log is in the task's log already, as the backend counts it
         :param follower: a name that no other deferral has; without one a restart begins at ``offset`` again
-        :param poll_interval: seconds between two looks at the job
+        :param poll_interval: seconds between two inspections of the job
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.handle = handle
@@ -60,8 +60,8 @@ class JobTrigger(BaseTrigger):
         return "modelway.triggers.job.JobTrigger", {name: getattr(self, name) for name in known}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the job in a thread, so that a slow backend holds up no other trigger."""
-        await self._stop_unwanted()
+        """Inspect the job in a thread, so that a slow backend delays no other trigger."""
+        await self._stop_abandoned()
         position = LogPosition(home=Path(self.home), follower=self.follower, first=self.offset)
         offset, logged = position.read()
         follower = Follower(await self._backend(), self._handle(), offset=offset, logged=logged)
@@ -75,12 +75,12 @@ class JobTrigger(BaseTrigger):
             if not step.more:
                 await asyncio.sleep(self.poll_interval)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
-        # The place is kept until the task is back: the event may be lost with the triggerer, and this runs again.
+        # The place is stored until the task resumes: the event may be lost with the triggerer, and this runs again.
         yield TriggerEvent({"handle": self.handle, "status": step.status.to_dict(), "follower": self.follower})
 
     def _log_lines(self, step: Step, position: LogPosition, *, before: int, after: int) -> None:
-        """Log what a look found, and keep each line's place; a triggerer that is stopped ends before or after all."""
-        for line in step.told:
+        """Log what an inspection found, and store each line's place; a stopped triggerer ends before or after all."""
+        for line in step.notes:
             self.log.info("%s", line)
         for number, line in enumerate(step.printed, start=step.logged + 1):
             self.log.info("%s", line)
@@ -89,35 +89,35 @@ class JobTrigger(BaseTrigger):
             position.write(after)
 
     async def on_kill(self) -> None:
-        """Stop the job when a user ends the deferred task; a restart of the triggerer comes here not.
+        """Stop the job when a user ends the deferred task; a restart of the triggerer does not come here.
 
-        Airflow calls this when the trigger is no longer this triggerer's, so the task is asked whether it goes on.
+        Airflow calls this when the trigger is no longer this triggerer's, so the task's state is read.
         """
-        if (state := await state_now(self.task_instance)) in GOES_ON:
-            self.log.info("the job is left running: its task goes on")
+        if (state := await state_now(self.task_instance)) in CONTINUES:
+            self.log.info("the job is left running: its task continues")
             return
         from asgiref.sync import sync_to_async
 
         backend = await self._backend()
         await _in_thread(lambda: backend.cancel(self._handle()))
         LogPosition(home=Path(self.home), follower=self.follower).forget()
-        if (job := noted(Path(self.home), self.follower)) is not None:
+        if (job := deferred_job(Path(self.home), self.follower)) is not None:
             await sync_to_async(record_marked)(job, state)
-        forget(Path(self.home), self.follower)
+        forget_deferral(Path(self.home), self.follower)
 
-    async def _stop_unwanted(self) -> None:
-        """Stop the jobs that lost their task while no triggerer was there to see it."""
-        global _looked_for_unwanted
-        if time.monotonic() - _looked_for_unwanted < UNWANTED_SECONDS:
+    async def _stop_abandoned(self) -> None:
+        """Stop the jobs that lost their task while there was no triggerer."""
+        global _last_check
+        if time.monotonic() - _last_check < ABANDONED_SECONDS:
             return
-        _looked_for_unwanted = time.monotonic()
+        _last_check = time.monotonic()
         from asgiref.sync import sync_to_async
 
-        for job in await sync_to_async(unwanted)(Path(self.home)):
+        for job in await sync_to_async(abandoned_jobs)(Path(self.home)):
             try:
                 backend = await sync_to_async(backend_from_airflow)(job.handle.backend, home=Path(self.home))
                 await _in_thread(partial(backend.cancel, job.handle))
-                forget(Path(self.home), job.follower)
+                forget_deferral(Path(self.home), job.follower)
                 self.log.info("job %s was stopped: its task in run %s is over", job.handle.name, job.run_id)
             except Exception as error:
                 self.log.warning("job %s could not be stopped: %s: %s", job.handle.name, type(error).__name__, error)
@@ -126,11 +126,11 @@ class JobTrigger(BaseTrigger):
         return Handle.from_dict(self.handle)
 
     async def _backend(self) -> Backend:
-        # Airflow answers for a connection only on this way, and not in the loop's own thread.
+        # Airflow gives a connection only in this way, and not in the loop's own thread.
         from asgiref.sync import sync_to_async
 
         return await sync_to_async(backend_from_airflow)(self.handle["backend"], home=Path(self.home))
 
 
 async def _in_thread(function: Callable[[], Found]) -> Found:
-    return await asyncio.get_running_loop().run_in_executor(_LOOKS, function)
+    return await asyncio.get_running_loop().run_in_executor(_INSPECTIONS, function)

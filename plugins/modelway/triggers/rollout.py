@@ -1,4 +1,4 @@
-"""The trigger that waits between two steps of a rollout, and the way back that a user's stop takes."""
+"""The trigger that waits between two steps of a rollout, and the abort of a rollout that a user stops."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from modelway.lineage.records.version import RolloutRecord
 class RolloutTrigger(BaseTrigger):
     """Fires when the step's time is over; aborts the rollout when a user ends the task meanwhile.
 
-    Airflow stores what it is made of: where the lineage is, which may take a password, the triggerer finds by itself.
+    Airflow stores its arguments: where the lineage is, which may take a password, the triggerer reads by itself.
     """
 
     def __init__(self, *, until: float, endpoint: str, target: str, run: str) -> None:
@@ -47,7 +47,7 @@ class RolloutTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Give all traffic back to the stable version."""
-        # Airflow answers for a connection only on this way, and not in the loop's own thread.
+        # Airflow gives a connection only in this way, and not in the loop's own thread.
         from asgiref.sync import sync_to_async
 
         whose = {"endpoint": self.endpoint, "target": self.target, "run": self.run_key}
@@ -68,7 +68,7 @@ def abort_rollout(
     rollout = store.rollout(endpoint, run)
     if rollout is None or rollout.state != "running":
         return None
-    # Closed first: whatever happens to the endpoint below, no retry goes on with it.
+    # Closed first: whatever happens to the endpoint below, no retry continues it.
     rollout = replace(rollout, state="aborted", detail={**rollout.detail, "reason": reason})
     store.save_rollout(rollout, actor=actor)
     port = open_endpoint(target, settings)

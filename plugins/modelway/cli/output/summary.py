@@ -56,7 +56,7 @@ def _rows(xcom: Xcom, version: Mapping[str, Any], extras: Extras) -> list[tuple[
 def _selected(xcom: Xcom) -> list[tuple[str, str]]:
     """Return what the version came from: the selection, or the version that was reused in place of training."""
     if (selected := xcom("evaluate.select", "return_value")) is None:
-        return [("taken", xcom("plan", "return_value")["plan"]["taken"])]
+        return [("reused", xcom("plan", "return_value")["plan"]["reuse_reason"])]
     metrics = ", ".join(
         f"{name} {number_text(value, none='not finite')}" for name, value in selected["metrics"].items()
     )
@@ -71,7 +71,7 @@ def _verified(xcom: Xcom) -> list[tuple[str, str]]:
 
 def _endpoint(xcom: Xcom, version: Mapping[str, Any]) -> str:
     if (served := xcom("serve.promote", "return_value")) is None:
-        return f"as it was: {version['held']}"
+        return f"as it was: {version['blocked_reason']}"
     weights = ", ".join(f"version {number} {weight} %" for number, weight in served["weights"].items())
     return f"{served['url']}/v2/models/{version['model']}/infer ({weights})"
 

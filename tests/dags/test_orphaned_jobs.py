@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from modelway import plugin
 from modelway.backends.base import Handle, Job, JobState, Options, load_backend
-from modelway.following import orphaned_jobs as left_jobs
-from modelway.following.orphaned_jobs import stop_left_jobs
+from modelway.following import orphaned_jobs
+from modelway.following.orphaned_jobs import stop_orphaned_jobs
 
 from tests.job_folders import WAITS, pid_of, store_code, wait_for
 
@@ -42,25 +42,25 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def backend(monkeypatch):
     made = Backend()
-    monkeypatch.setattr(left_jobs, "_backend", {"local": made, "other": made}.__getitem__)
+    monkeypatch.setattr(orphaned_jobs, "_backend", {"local": made, "other": made}.__getitem__)
     return made
 
 
 def test_what_still_runs_is_stopped_one_refusal_stops_nothing_else(backend, caplog):
-    stop_left_jobs(RUN, ["gone", "local"])
+    stop_orphaned_jobs(RUN, ["gone", "local"])
     assert backend.asked == [RUN]
     assert backend.cancelled == ["second"]
-    assert "what is left on the backend gone is not known: KeyError" in caplog.text
+    assert "the jobs on the backend gone are not known: KeyError" in caplog.text
     assert "could not stop job first: OSError: the engine is away" in caplog.text
 
 
 def test_a_backend_that_hangs_holds_up_nobody(backend, monkeypatch, caplog):
-    monkeypatch.setattr(left_jobs, "SECONDS", 0.2)
+    monkeypatch.setattr(orphaned_jobs, "SECONDS", 0.2)
     backend.hangs = threading.Event()
     with caplog.at_level(logging.ERROR):
-        stop_left_jobs(RUN, ["local"])
+        stop_orphaned_jobs(RUN, ["local"])
     backend.hangs.set()
-    assert "look for jobs on local takes too long" in caplog.text
+    assert "find the jobs on local takes too long" in caplog.text
 
 
 def ended(*tasks):

@@ -1,0 +1,22 @@
+"""The start of a run, recorded for the exporters; the run continues whatever becomes of it."""
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import Context
+
+from modelway.hooks.lineage import flush_exporters
+from modelway.operators.context import run_facts
+from modelway.runs.messages.code import RunPlan
+from modelway.runs.record import start_record
+
+if TYPE_CHECKING:
+    from modelway.lineage.store import Lineage
+
+
+def record_start(context: Context, plan: RunPlan) -> None:
+    """Record that a run starts to make a version, and send it to the exporters."""
+
+    def record(store: "Lineage") -> None:
+        store.exports.record_run_started(model=plan.code.model, run=start_record(run_facts(context), plan))
+
+    flush_exporters(before=record)

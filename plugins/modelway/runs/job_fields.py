@@ -1,0 +1,46 @@
+"""What the messages of a run give to its jobs, as fields of ``Job``."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from modelway.artifacts.store import Artifact
+from modelway.runs.messages.checkpoints import Checkpoint
+from modelway.runs.messages.code import RunPlan
+
+
+class CheckpointFields(TypedDict):
+    """The fields of ``Job`` about its input files."""
+
+    inputs: dict[str, Artifact]
+    checkpoints: dict[str, Mapping[str, Any]]
+
+
+class PlanFields(TypedDict):
+    """The fields of ``Job`` that a plan fills in for all jobs of the model's code."""
+
+    datasets: dict[str, Mapping[str, Any]]
+    interval: Mapping[str, str | None]
+    partition: str | None
+
+
+def checkpoint_fields(checkpoints: Mapping[str, Checkpoint]) -> CheckpointFields:
+    """Return checkpoints by the names of a job's inputs."""
+    return {
+        "inputs": {name: checkpoint.artifact for name, checkpoint in checkpoints.items()},
+        "checkpoints": {
+            name: {"id": checkpoint.id, "stage": checkpoint.stage, "step": checkpoint.step}
+            for name, checkpoint in checkpoints.items()
+        },
+    }
+
+
+def plan_fields(plan: RunPlan) -> PlanFields:
+    """Return the data sets and the data interval of a run; nothing in a DAG without a plan."""
+    return {
+        "datasets": {
+            dataset.name: {"uri": dataset.uri, "digest": dataset.digest, "version": dataset.version}
+            for dataset in plan.datasets
+        },
+        "interval": plan.interval.to_dict() if plan.interval else {},
+        "partition": plan.partition,
+    }

@@ -1,0 +1,77 @@
+"""Checkpoints of training, and what each of its stages reports."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelway.artifacts.store import Artifact
+from modelway.errors import NothingToSelect
+from modelway.runs.messages.message import Message, Xcom, flat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Message):
+    """One of the checkpoints that TrainModelOperator returns."""
+
+    id: str
+    uri: str
+    digest: str
+    size: int
+    stage: str | None = None
+    step: int | None = None
+
+    @property
+    def artifact(self) -> Artifact:
+        """The checkpoint in the artifact store."""
+        return Artifact(uri=self.uri, digest=self.digest, size=self.size)
+
+
+def checkpoints_from_xcom(data: Iterable[Any] | None) -> list[Checkpoint]:
+    """Return the checkpoints of one training or several, each once.
+
+    :raises NothingToSelect: two of them have one name
+    """
+    found: dict[str, Checkpoint] = {}
+    for each in map(Checkpoint.from_xcom, flat(data)):
+        known = found.setdefault(each.id, each)
+        if known.digest != each.digest:
+            raise NothingToSelect(
+                f"two checkpoints are called {each.id}: their evaluations cannot be distinguished",
+                do="Give each training a stage of its own",
+            )
+    return list(found.values())
+
+
+def to_xcom(messages: Iterable[Message]) -> list[Xcom]:
+    """Return a list of messages as plain JSON."""
+    return [each.to_xcom() for each in messages]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCost:
+    """What a job took, over all of its attempts, and where it ran; None where that is not known."""
+
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    gpu: int | None = None
+    """GPUs on all of its nodes"""
+    peak_memory_bytes: int | None = None
+    image_digest: str | None = None
+    backend: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport(JobCost, Message):
+    """What TrainModelOperator leaves as XCom ``report``."""
+
+    stage: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    events: Artifact | None = None
+    """what the job reported of itself"""
+    skipped: bool = False
+
+
+def reports_from_xcom(data: Iterable[Any] | None) -> list[StageReport]:
+    """Return the reports of all stages, skipped ones too, in order."""
+    return [StageReport.from_xcom(each) for each in flat(data)]

@@ -1,0 +1,86 @@
+"""Evaluations of checkpoints, and the selection among them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelway.artifacts.store import Artifact
+from modelway.runs.messages.checkpoints import Checkpoint, JobCost
+from modelway.runs.messages.message import Message, flat, omitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """Where the charts and importances of an evaluation are."""
+
+    events: Artifact
+    """what its job reported of itself"""
+    input: str
+    """the checkpoint's name among the inputs of that job"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Message):
+    """What EvaluateCheckpointOperator returns of a checkpoint."""
+
+    checkpoint: str
+    """the checkpoint's id"""
+    metrics: Mapping[str, float | None]
+    """None stands for NaN and the infinities"""
+    not_finite: Mapping[str, str] = field(default_factory=dict)
+    """``nan``, ``inf`` or ``-inf`` by metric"""
+    seconds: float | None = None
+    startup_seconds: float | None = None
+    """what its job took besides evaluating"""
+    cost: JobCost | None = omitted()
+    """an equal part of what its job took"""
+    report: EvaluationReport | None = omitted()
+    rows: Mapping[str, Artifact] | None = omitted()
+    """the inputs that the evaluation recorded (``rows``) and what it answered (``scores``)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedEvaluation(Message):
+    """What EvaluateCheckpointOperator leaves of a checkpoint that it has no metrics of."""
+
+    checkpoint: str
+    error: str
+
+
+def evaluations_from_xcom(data: Iterable[Any] | None) -> list[Evaluation | FailedEvaluation]:
+    """Return the evaluations of all jobs, in order."""
+    return [(FailedEvaluation if "error" in each else Evaluation).from_xcom(each) for each in flat(data)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsideredCheckpoint:
+    """What a selection knew of one checkpoint."""
+
+    checkpoint: str
+    stage: str | None = None
+    step: int | None = None
+    digest: str | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    not_finite: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    startup_seconds: float | None = None
+    left_out: str | None = omitted()
+    """why it cannot be selected"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Message):
+    """What SelectCheckpointOperator returns."""
+
+    checkpoint: Checkpoint
+    metrics: Mapping[str, float | None]
+    metric: str | None = None
+    """the metric that decided"""
+    rule: str = ""
+    evaluations: tuple[ConsideredCheckpoint, ...] = ()
+    cost: JobCost | None = omitted()
+    """of all evaluations together"""
+    report: EvaluationReport | None = omitted()
+    """of the selected checkpoint's evaluation"""
+    rows: Mapping[str, Artifact] | None = omitted()
+    """of the selected checkpoint's evaluation"""

@@ -1,0 +1,51 @@
+"""A version on its way to traffic: its image, its deployment, its rollout."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelway.runs.messages.message import Message
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltImage(Message):
+    """What BuildImageOperator returns."""
+
+    digest: str
+    reference: str
+    model: str | None = None
+    version: int | None = None
+    tag: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment(Message):
+    """What DeployModelOperator returns."""
+
+    endpoint: str
+    target: str
+    url: str | None = None
+    version: int | None = None
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """percent of the traffic by version"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What was counted during a step of a rollout."""
+
+    weight: int
+    counts: Mapping[str, Mapping[str, int]]
+    """``{requests, errors}`` by version"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRollout(Message):
+    """What PromoteModelOperator returns."""
+
+    endpoint: str
+    url: str | None = None
+    version: int
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """percent of the traffic by version"""
+    steps: tuple[StepResult, ...] = ()

@@ -1,0 +1,144 @@
+"""The lineage's record of a run and of the version that it made, from the messages of its tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from modelway.job.contract import recorded_datasets
+from modelway.lineage.records.version import (
+    DatasetRecord,
+    EvaluationRecord,
+    FileRecord,
+    MetricPoint,
+    RunRecord,
+    VersionRecord,
+)
+from modelway.runs.messages.checkpoints import StageReport
+from modelway.runs.messages.code import RunPlan
+from modelway.runs.messages.evaluation import Selection
+from modelway.runs.messages.version import FrozenModel, VerifiedModel
+from modelway.runs.reported import StoredEvents, architecture_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What Airflow knows of a run."""
+
+    dag_id: str
+    run_id: str
+    actor: str
+    run_type: str
+    started_at: datetime | None
+    run_after: datetime
+
+
+def start_record(run: RunFacts, plan: RunPlan) -> RunRecord:
+    """Return the record of a run that starts: who runs what, when, why, from which code and which data."""
+    return RunRecord(
+        **vars(run),
+        code_digest=plan.code.digest,
+        **plan.code.commit.to_dict(),
+        **_planned(plan),
+        datasets=tuple(DatasetRecord(stage="", **dataset.to_dict()) for dataset in plan.datasets),
+    )
+
+
+def run_record(
+    run: RunFacts,
+    *,
+    plan: RunPlan,
+    training: Sequence[StageReport],
+    spec: Mapping[str, Any],
+    events: StoredEvents,
+) -> RunRecord:
+    """Return the record of a run that made a version: the start of it, and what it took.
+
+    :param training: the stages that were not skipped
+    """
+    known = [(stage.seconds, stage.gpu or 0) for stage in training if stage.seconds is not None]
+    return RunRecord(
+        **vars(run),
+        code_digest=plan.code.digest,
+        code_uri=plan.code.uri,
+        code_size=plan.code.size,
+        **plan.code.commit.to_dict(),
+        spec=spec,
+        seed=training[0].seed if training else None,
+        **_planned(plan),
+        seconds=sum(seconds for seconds, _ in known) if known else None,
+        gpu_seconds=sum(seconds * gpu for seconds, gpu in known) if known else None,
+        datasets=tuple(dataset for stage in training for dataset in _datasets(events, stage)),
+    )
+
+
+def _planned(plan: RunPlan) -> dict[str, Any]:
+    return {
+        "inputs_digest": plan.inputs,
+        "interval_start": plan.interval.start if plan.interval else None,
+        "interval_end": plan.interval.end if plan.interval else None,
+        "partition": plan.partition,
+        "reason": plan.reason,
+    }
+
+
+def version_record(
+    *,
+    run: RunRecord,
+    plan: RunPlan,
+    training: Sequence[StageReport],
+    selected: Selection,
+    frozen: FrozenModel,
+    events: StoredEvents,
+    alias: str | None,
+    verified: VerifiedModel | None = None,
+) -> VersionRecord:
+    """Return the whole record of a version; the metrics of training are read from the stages' stored events."""
+    return VersionRecord(
+        model=plan.code.model,
+        description=str(run.spec.get("description", "")),
+        run=run,
+        archive_uri=frozen.uri,
+        archive_digest=frozen.digest,
+        archive_size=frozen.size,
+        model_digest=frozen.model_digest,
+        checkpoint=selected.checkpoint.id,
+        checkpoint_digest=selected.checkpoint.digest,
+        checkpoint_uri=selected.checkpoint.uri,
+        alias=alias,
+        verification=verified.report if verified else None,
+        base=plan.base.version if plan.base else None,
+        architecture=architecture_record(events.json(frozen.description)),
+        metrics=selected.metrics,
+        evaluations=[
+            EvaluationRecord(
+                checkpoint=each.checkpoint,
+                metrics={**each.metrics, **{name: float(text) for name, text in each.not_finite.items()}},
+                note=each.left_out or "",
+                digest=each.digest,
+                stage=each.stage,
+                step=each.step,
+                seconds=each.seconds,
+                startup_seconds=each.startup_seconds,
+            )
+            for each in selected.evaluations
+        ],
+        params={stage.stage: stage.params for stage in training},
+        points=[point for stage in training for point in _points(events, stage)],
+        files=[
+            FileRecord(path=file.path, digest=f"sha256:{file.sha256}", size=file.size, role=file.role)
+            for file in frozen.files
+        ],
+    )
+
+
+def _datasets(events: StoredEvents, stage: StageReport) -> list[DatasetRecord]:
+    """Return the data sets that a stage was given or reported that it read."""
+    return [DatasetRecord(stage=stage.stage, **each) for each in recorded_datasets(events.of(stage.events))]
+
+
+def _points(events: StoredEvents, stage: StageReport) -> list[MetricPoint]:
+    """Return the metrics a stage logged; one logged again after a resume counts as last logged."""
+    logged = [event for event in events.of(stage.events) if event["kind"] == "metric"]
+    last = {(event["name"], event["step"]): float(event["value"]) for event in logged}
+    return [MetricPoint(stage=stage.stage, name=name, step=step, value=value) for (name, step), value in last.items()]
