@@ -15,7 +15,7 @@ demo: $(READY) ## take the model digits from code to traffic on a real Airflow (
 	@exec $(BIN)/modelway demo $(ARGS)
 
 test: $(READY) services ## everything that CI runs
-	@$(BIN)/python tests/run_all.py
+	@$(BIN)/python -m tests.run_all $(ARGS)
 
 setup: $(READY) ## make the virtual environment (TORCH_INDEX=... to take torch from another index)
 

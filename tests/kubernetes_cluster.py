@@ -1,8 +1,10 @@
 """The cluster that tests use: any that KUBECONFIG names; a namespace of their own, gone at the end."""
 
+import fcntl
 import json
 import os
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +52,21 @@ def own_namespace(word: str) -> Iterator[str]:
         yield name
     finally:
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+@contextmanager
+def node_in_use(*, alone: bool = False) -> Iterator[None]:
+    """Wait for the cluster's node while another process has it alone, or for all others to have it alone.
+
+    A job of high priority takes the place of any other's, also of those of a test in another process.
+    """
+    place = Path(tempfile.gettempdir()) / f"modelway-test-node-{os.getuid()}"
+    # Who waits to have it alone holds the door, so that nobody else comes in meanwhile.
+    with Path(f"{place}.door").open("a") as door, Path(f"{place}.lock").open("a") as lock:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 def node_storage(folder: Path) -> dict[str, Any]:

@@ -17,39 +17,44 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-mlflow" / "bin" / "python"
 
-#: prints all that MLflow's own client finds of experiments and registered models of these names
+#: answers each line, names of experiments and registered models, with all that MLflow's own client finds of them
 _READ = """
 import json, sys
 from mlflow import MlflowClient
 client = MlflowClient(sys.argv[1], sys.argv[1])
-found = {"runs": [], "models": []}
-names = json.loads(sys.stdin.read())
-for experiment in filter(None, map(client.get_experiment_by_name, names)):
-    for run in client.search_runs([experiment.experiment_id]):
-        history = {
-            key: sorted([p.step, repr(p.value), p.timestamp] for p in client.get_metric_history(run.info.run_id, key))
-            for key in run.data.metrics
-        }
-        inputs = [
-            {"tags": {t.key: t.value for t in each.tags}}
-            | {key: getattr(each.dataset, key) for key in ("name", "digest", "source", "schema", "profile")}
-            for each in run.inputs.dataset_inputs
-        ]
-        found["runs"].append({
-            "experiment": experiment.name, "id": run.info.run_id, "name": run.info.run_name, "status": run.info.status,
-            "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params, "tags": run.data.tags,
-            "last": {key: repr(value) for key, value in run.data.metrics.items()}, "history": history, "inputs": inputs,
-        })
-for model in map(client.get_registered_model, names):
+
+def of_run(experiment, run):
+    history = {
+        key: sorted([p.step, repr(p.value), p.timestamp] for p in client.get_metric_history(run.info.run_id, key))
+        for key in run.data.metrics
+    }
+    inputs = [
+        {"tags": {t.key: t.value for t in each.tags}}
+        | {key: getattr(each.dataset, key) for key in ("name", "digest", "source", "schema", "profile")}
+        for each in run.inputs.dataset_inputs
+    ]
+    return {
+        "experiment": experiment.name, "id": run.info.run_id, "name": run.info.run_name, "status": run.info.status,
+        "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params, "tags": run.data.tags,
+        "last": {key: repr(value) for key, value in run.data.metrics.items()}, "history": history, "inputs": inputs,
+    }
+
+def of_model(model):
     versions = client.search_model_versions(f"name = '{model.name}'")
-    found["models"].append({
+    return {
         "name": model.name, "tags": model.tags, "aliases": model.aliases,
         "versions": [
             {"number": v.version, "source": v.source, "run": v.run_id, "tags": v.tags, "description": v.description}
             for v in sorted(versions, key=lambda v: int(v.version))
         ],
-    })
-print(json.dumps(found))
+    }
+
+for line in sys.stdin:
+    names = json.loads(line)
+    experiments = filter(None, map(client.get_experiment_by_name, names))
+    runs = [of_run(each, run) for each in experiments for run in client.search_runs([each.experiment_id])]
+    models = list(map(of_model, map(client.get_registered_model, names)))
+    print(json.dumps({"runs": runs, "models": models}), flush=True)
 """
 
 
@@ -62,6 +67,7 @@ class MlflowServer:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -99,17 +105,39 @@ class MlflowServer:
 
     def read(self, *names: str) -> dict[str, Any]:
         """Return all that MLflow's own client finds of the models."""
-        command = [PYTHON, "-c", _READ, self.url]
-        how: dict[str, Any] = {"env": _environment(), "cwd": self.folder, "timeout": 120}
-        done = subprocess.run(command, input=json.dumps(names), capture_output=True, text=True, **how)
-        assert done.returncode == 0, done.stderr[-3000:]
-        found: dict[str, Any] = json.loads(done.stdout)
+        if self._reader is None:
+            # One process for all that is read: to load the client takes seconds.
+            self._reader = subprocess.Popen(
+                [PYTHON, "-c", _READ, self.url],
+                cwd=self.folder,
+                env=_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=(self.folder / "reader.log").open("ab"),
+                text=True,
+            )
+        assert self._reader.stdin is not None
+        assert self._reader.stdout is not None
+        self._reader.stdin.write(json.dumps(names) + "\n")
+        self._reader.stdin.flush()
+        line = self._reader.stdout.readline()
+        assert line, (self.folder / "reader.log").read_text()[-3000:]
+        found: dict[str, Any] = json.loads(line)
         return found
+
+    def close(self) -> None:
+        """End the server and what reads from it."""
+        self.kill()
+        if self._reader is not None:
+            self._reader.kill()
+            self._reader.communicate()
 
 
 def _environment() -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return ours | {"MLFLOW_DISABLE_TELEMETRY": "true", "NO_PROXY": "127.0.0.1"}
+    # MLflow's own background jobs are eight more processes, which nothing here needs.
+    off = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return ours | off | {"NO_PROXY": "127.0.0.1"}
 
 
 @contextmanager
@@ -123,4 +151,4 @@ def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
     try:
         yield server
     finally:
-        server.kill()
+        server.close()

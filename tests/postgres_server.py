@@ -18,7 +18,7 @@ import pytest
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "100",
+    "max_connections": "300",
     "shared_buffers": "256MB",
     "log_min_messages": "fatal",
 }
@@ -72,11 +72,14 @@ class PostgresServer:
         """Return the SQLAlchemy URL of a database."""
         return self._dsn(database)
 
-    def new_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def new_database(self, *, template: str = "template1") -> str:
+        """Make a copy of a database, by default an empty one, and return its URL."""
         name = f"lineage_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+            # A database is only copied while nobody is connected to it.
+            ends = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(ends, (template,))
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[call-overload]
         return self.url(name)
 
 

@@ -1,135 +1,78 @@
-"""Run every kind of test, the slow ones side by side, and print what each took: what `make test` and CI do."""
+"""Run every kind of test and print what each step took: what `make test` and CI do.
 
+`make test ARGS=--changed` runs what differs from the branch main can reach, see tests/suite/changed.py.
+"""
+
+import argparse
+import json
 import os
-import re
-import subprocess
+import shutil
 import sys
-import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
-PYTEST = [sys.executable, "-m", "pytest", "-q"]
-DEMO = "tests/system/test_demo.py"
-#: those that start an Airflow of their own, to edit and break the specs that it sees
-AUTHORING = ("tests/system/test_authoring.py", "tests/system/test_spec_faults.py")
+from tests.airflow_template import FOLDER as TEMPLATES
+from tests.suite.changed import PARTIAL, changed_steps
+from tests.suite.durations import FILE as DURATIONS
+from tests.suite.queue import Outcome, Queue
+from tests.suite.steps import ROOT, STEPS, Step
 
-#: those that need a Docker engine or a Kubernetes cluster, and start an Airflow of their own
-CLUSTER = ("tests/system/test_docker_run.py", "tests/system/test_kubernetes_run.py")
-#: jobs of the cluster with S3, in the environment that has it
-STORE = "tests/contract/test_kubernetes_object_store.py"
-#: it kills parts of Airflow and of the cluster, and Airflow's timeouts are short in it: at the end, alone
-MATRIX = "tests/system/test_kill_matrix.py"
-#: the step that starts the cluster and tells where it is; the rest of its lane is nothing without it
-START = "start"
-
-#: side by side, each about as long as the others; within a lane one after another
-LANES = {
-    "library": {
-        "lint": [str(BIN / "ruff"), "check", "."],
-        "format": [str(BIN / "ruff"), "format", "--check", "."],
-        "types": [str(BIN / "mypy")],
-        "layers": [str(BIN / "lint-imports"), "--no-logo"],
-        "unit": [*PYTEST, "tests/unit"],
-        "dags": [*PYTEST, "tests/dags"],
-        "docs": [*PYTEST, "tests/docs"],
-        "contract": [*PYTEST, "tests/contract", "-m", "not cluster and not database"],
-    },
-    "demo": {
-        "demo": [*PYTEST, DEMO],
-        "authoring": [*PYTEST, *AUTHORING],
-        "system": [*PYTEST, "tests/system", *(f"--ignore={file}" for file in (DEMO, *AUTHORING, *CLUSTER, MATRIX))],
-    },
-    "cluster": {
-        "lineage": [*PYTEST, "tests/contract", "-m", "database"],
-        "objects": [
-            sys.executable,
-            "tests/object_store_environment.py",
-            "-m",
-            "pytest",
-            "-q",
-            "tests/contract/test_object_store_job.py",
-            "tests/contract/test_object_store_files.py",
-        ],
-        START: ["sh", "tests/system/start_cluster.sh"],
-        "jobs": [*PYTEST, "tests/contract", "-m", "cluster", f"--ignore={STORE}"],
-        "stores": [sys.executable, "tests/object_store_environment.py", "-m", "pytest", "-q", STORE],
-        "runs": [*PYTEST, *CLUSTER],
-    },
-}
-#: when all lanes have ended
-ALONE = {"matrix": [*PYTEST, "-s", MATRIX]}
+#: the output of each step, what each used, and what each test took
+RESULTS = ROOT / ".modelway" / "suite"
 
 
-@dataclass
-class Outcome:
-    """What one step printed and took."""
-
-    name: str
-    status: int
-    seconds: float
-    output: str
-
-    @property
-    def word(self) -> str:
-        """How it went; without a cluster its tests are skipped, but never on CI."""
-        if self.status and self.name == START and os.environ.get("CI") != "true":
-            return "skipped"
-        return "FAILED" if self.status else "passed"
+def report(outcomes: Sequence[Outcome], *, wall: float) -> str:
+    """Return the table of what was run, slowest first."""
+    lines = ["===== summary", f"{'step':<12} {'':<7} {'wall s':>7} {'CPU s':>7}"]
+    for each in sorted(outcomes, key=lambda outcome: -outcome.seconds):
+        lines.append(f"{each.step.name:<12} {each.word:<7} {each.seconds:7.0f} {each.cpu_seconds:7.0f}")
+    cpu = sum(each.cpu_seconds for each in outcomes)
+    lines.append(f"wall time {wall:.0f} s, CPU time {cpu:.0f} s without containers, load {os.getloadavg()[0]:.1f}")
+    words = [each.word for each in outcomes]
+    lines.append(f"{words.count('passed')} passed, {words.count('FAILED')} failed; {RESULTS.relative_to(ROOT)}/")
+    return "\n".join(lines)
 
 
-def run_step(name: str, command: list[str], environment: dict[str, str]) -> Outcome:
+def record(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Write what each step used."""
+    steps = {
+        each.step.name: {"word": each.word, "wall": round(each.seconds, 1), "cpu": round(each.cpu_seconds, 1)}
+        for each in outcomes
+    }
+    (folder / "steps.json").write_text(json.dumps(steps, indent=1) + "\n")
+
+
+def run(steps: Sequence[Step]) -> int:
+    """Run steps, print the output of each as it ends, and return the exit status."""
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir(parents=True)
     began = time.monotonic()
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return Outcome(name, done.returncode, time.monotonic() - began, done.stdout)
-
-
-def run_lane(steps: dict[str, list[str]], outcomes: list[Outcome], said: threading.Lock, told: dict[str, str]) -> None:
-    """Run steps one after another; what START tells of the cluster goes into ``told``, for those that follow."""
-    for name, command in steps.items():
-        outcome = run_step(name, command, told)
+    environment = {
+        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
+        DURATIONS: str(RESULTS / "tests.jsonl"),
+        TEMPLATES: str(RESULTS / "templates"),
+    }
+    outcomes = []
+    for outcome in Queue(
+        steps=steps, folder=RESULTS, cores=len(os.sched_getaffinity(0)), environment=environment
+    ).run():
         outcomes.append(outcome)
-        with said:
-            print(f"\n===== {name}: {outcome.word} in {outcome.seconds:.0f} s")
-            print(outcome.output.rstrip()[-30_000:], flush=True)
-        if name == START:
-            if outcome.status:
-                return
-            told.update(re.findall(r"^export (\w+)=(.+)$", outcome.output, flags=re.MULTILINE))
+        used = f"{outcome.seconds:.0f} s, {outcome.cpu_seconds:.0f} CPU s"
+        print(f"\n===== {outcome.step.name}: {outcome.word} in {used}")
+        print(outcome.output.rstrip()[-30_000:], flush=True)
+    record(outcomes, RESULTS)
+    print(f"\n{report(outcomes, wall=time.monotonic() - began)}")
+    return int(any(outcome.word == "FAILED" for outcome in outcomes))
 
 
 def main() -> int:
-    os.environ.setdefault("PYTHONHASHSEED", "0")
-    began = time.monotonic()
-    outcomes: list[Outcome] = []
-    said = threading.Lock()
-    told: dict[str, dict[str, str]] = {lane: {} for lane in LANES}
-    threads = [
-        threading.Thread(target=run_lane, args=(steps, outcomes, said, told[lane])) for lane, steps in LANES.items()
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    run_lane(ALONE, outcomes, said, told["cluster"])
-    failed = [outcome.name for outcome in outcomes if outcome.word == "FAILED"]
-    print("\n===== summary")
-    for outcome in outcomes:
-        print(f"{outcome.name:<10} {outcome.word:<7} {outcome.seconds:6.0f} s")
-    print(f"wall time {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}")
-    passed = [outcome for outcome in outcomes if outcome.word == "passed"]
-    print(f"{len(passed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
+    parser = argparse.ArgumentParser(prog="make test", description="Run every kind of test.")
+    parser.add_argument("--changed", action="store_true", help="only the tests that the change can reach")
+    if parser.parse_args().changed:
+        os.environ[PARTIAL] = "true"
+        return run(changed_steps())
+    return run(STEPS)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
@@ -29,46 +30,47 @@ def _base_path() -> str:
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
 
 
-class EndOfRuns:
-    """Told by the scheduler when a run ends, and by the api-server when somebody marks one."""
+def _start_follow_up(run: str, state: str, backends: Sequence[str]) -> None:
+    """Start a process that stops the orphaned jobs of a run and records how they ended: ``following.orphaned_jobs``.
 
-    @hookimpl
-    def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that succeeded, such as of a task that was marked."""
-        _stop_left_jobs(dag_run, "success")
-
-    @hookimpl
-    def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
-        """Look for jobs of a run that failed or took too long."""
-        _stop_left_jobs(dag_run, "failed")
-
-
-def _stop_left_jobs(dag_run: Any, state: str) -> None:
-    """Start a process that stops the orphaned jobs of a run and records how they ended: ``following.orphaned_jobs``."""
-    backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
-    known = {path.parent.name for path in (Path(__file__).parent / "backends").glob("*/backend.py")}
-    if not (used := sorted(backends & known)):
-        return
+    :param run: ``<DAG id>/<run id>``
+    """
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         looking = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "modelway.following.orphaned_jobs",
-                f"{dag_run.dag_id}/{dag_run.run_id}",
-                state,
-                *used,
-            ],
+            [sys.executable, "-m", "modelway.following.orphaned_jobs", run, state, *backends],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
     except OSError as error:
-        logging.getLogger(__name__).error("what is left of run %s is not looked for: %s", dag_run.run_id, error)
+        logging.getLogger(__name__).error("orphaned jobs of run %s are not looked for: %s", run, error)
         return
     # The one that started it lives long: it must not stay as a zombie.
     threading.Thread(target=looking.wait, daemon=True).start()
+
+
+class EndOfRuns:
+    """Called by the scheduler when a run ends, and by the api-server when somebody marks one."""
+
+    #: gets ``<DAG id>/<run id>``, the state and the backends of its jobs; ``modelway run`` does this work by itself
+    follow_up: ClassVar[Callable[[str, str, Sequence[str]], None]] = staticmethod(_start_follow_up)
+
+    @hookimpl
+    def on_dag_run_success(self, dag_run: Any, msg: str) -> None:
+        """Look for jobs of a run that succeeded, such as of a task that was marked."""
+        self._ended(dag_run, "success")
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: Any, msg: str) -> None:
+        """Look for jobs of a run that failed or took too long."""
+        self._ended(dag_run, "failed")
+
+    def _ended(self, dag_run: Any, state: str) -> None:
+        backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
+        known = {path.parent.name for path in (Path(__file__).parent / "backends").glob("*/backend.py")}
+        if used := sorted(backends & known):
+            type(self).follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
 
 
 def _backend_of(task: Any) -> Any:

@@ -9,9 +9,9 @@ from modelway.backends.base import Job, Options, known_backends, load_backend
 
 from tests.docker_engine import remove_all, require_engine
 from tests.job_folders import store_code
-from tests.kubernetes_cluster import PYTHON_IMAGE, node_storage, own_namespace, require_cluster
+from tests.kubernetes_cluster import PYTHON_IMAGE, node_in_use, node_storage, own_namespace, require_cluster
 
-#: what needs more than this machine's processes; `make test` runs it in a lane of its own
+#: what needs more than this machine's processes; `make test` runs it in a step of its own
 ELSEWHERE = ("docker", "kubernetes")
 #: its own tests hold it to the same promises: what they need of a cluster takes longer than an engine's
 OWN_SUITE = ("kubernetes",)
@@ -26,6 +26,18 @@ def pytest_collection_modifyitems(items):
         told = {item.path.stem.split("_")[1], asked.params.get("name") if asked else None}
         if told & set(ELSEWHERE):
             item.add_marker(pytest.mark.cluster)
+            # Of several workers one has all tests of the engine, which remove what is old on it.
+            item.add_marker(pytest.mark.xdist_group("docker" if "docker" in told else item.path.stem))
+
+
+@pytest.fixture(autouse=True)
+def node(request):
+    """Leave the cluster's node to a test that must have it alone."""
+    if not request.path.stem.startswith("test_kubernetes_"):
+        yield
+        return
+    with node_in_use(alone=request.node.get_closest_marker("alone_on_node") is not None):
+        yield
 
 
 @pytest.fixture(params=[name for name in known_backends() if name not in OWN_SUITE])

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from modelway.backends.base import JobState, Options
+from modelway.backends.local.backend import LocalBackend
 from modelway.backends.variables import THREADS
 
 from tests.job_folders import WAITS, ended, succeeded, write_wheel
@@ -35,6 +36,8 @@ def test_the_workers_secrets_are_not_the_jobs(backend, jobs, monkeypatch):
     assert "s3cret" not in text
     environment = json.loads(text)[0]
     assert {environment[name] for name in THREADS} == {"1"}
+    # Idle threads that spin take the time of all other work of the worker's machine.
+    assert environment.get("OMP_WAIT_POLICY") == ("PASSIVE" if isinstance(backend, LocalBackend) else None)
     assert environment["TZ"] == "UTC"
     for path in backend.folder(handle).rglob("*"):
         assert path.is_dir() or b"s3cret" not in path.read_bytes(), path

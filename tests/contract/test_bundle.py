@@ -241,7 +241,7 @@ def test_the_code_package_comes_from_the_snapshot(site, monkeypatch):
     operator = PackageCodeOperator(task_id="package", model="first", module="first.py")
     dag_file = bundle.path / "models.py"
     monkeypatch.setattr(PackageCodeOperator, "dag", SimpleNamespace(fileloc=str(dag_file)), raising=False)
-    monkeypatch.setattr("modelway.operators.package.settings_from_airflow", bundle_module.load_settings)
+    monkeypatch.setattr("modelway.operators.base.settings_from_airflow", bundle_module.load_settings)
     before = operator.run({})
     monkeypatch.setattr(PackageCodeOperator, "dag", SimpleNamespace(fileloc=str(site.dags / "models.py")))
     after = operator.run({})

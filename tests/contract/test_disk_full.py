@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import Job, JobState, Options, load_backend
 from modelway.errors import DiskFull, disk_full
-from modelway.operators._base import failures_told
+from modelway.operators.base import failures_told
 
 from tests.job_folders import ended, store_code
 

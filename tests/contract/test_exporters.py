@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,23 +28,8 @@ from sqlalchemy import select, update
 
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.lineage_samples import make_record
-from tests.postgres_server import PostgresServer, postgres_server
 
 REFUSED = (400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "the name is too long"}))
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/lineage.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 @pytest.fixture(params=known_exporters())

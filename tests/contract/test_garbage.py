@@ -326,13 +326,13 @@ def test_an_event_tells_of_it(yard: Yard) -> None:
     assert '"files": 1' in str(detail).replace("'", '"')
 
 
-def test_without_a_lineage_nothing_is_garbage(url: str, tmp_path: Path) -> None:
+def test_without_a_lineage_nothing_is_garbage(new_url: str, tmp_path: Path) -> None:
     artifacts = ArtifactStore(f"file://{tmp_path}/store")
     (tmp_path / "source").write_text("x")
     old = artifacts.put(tmp_path / "source", model="digits")
     os.utime(old.uri.removeprefix("file://"), (0, 0))
-    assert remove_garbage(url, artifacts, keep=1, older_than=MONTH, actor="ann").left == 1
-    assert find_garbage(url, artifacts, keep=1, older_than=MONTH).files == ()
+    assert remove_garbage(new_url, artifacts, keep=1, older_than=MONTH, actor="ann").left == 1
+    assert find_garbage(new_url, artifacts, keep=1, older_than=MONTH).files == ()
 
 
 def test_another_store_than_this_machines_is_swept_too(url: str, tmp_path: Path) -> None:

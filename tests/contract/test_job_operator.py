@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.timeout import timeout
-from modelway.backends.base import JobState, JobStatus
+from modelway.backends.base import Handle, JobState, JobStatus, Options
 from modelway.errors import JobLost, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.following.follower import Follower
+from modelway.following.memory import TriedMemory
 from modelway.hooks.backend import backend_from_airflow
 from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import open_store
-from modelway.operators import _base
+from modelway.operators import job_operator
 from modelway.operators.train import TrainModelOperator
 
 from tests.job_folders import store_code, wait_for
@@ -182,8 +185,8 @@ def test_a_clear_begins_with_the_specs_memory_again_and_no_other_job_inherits_it
     operator, context = TrainModelOperator(task_id="train", **failing.given), failing.context()
 
     def limit(**changes: Any) -> int | None:
-        job = _base.replace(operator.job(context), **changes)
-        return _base.TriedMemory(context=context, job=job, options=_base.Options(**operator.options)).limit()
+        job = replace(operator.job(context), **changes)
+        return TriedMemory(context=context, job=job, options=Options(**operator.options)).limit()
 
     assert limit() == 300 * MIB
     assert limit(clear_number=1) == 150 * MIB
@@ -232,7 +235,7 @@ def test_a_refused_submit_is_tried_again_by_its_kind(task, told, home, monkeypat
 
 def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again(task, home, monkeypatch, told):
     failing = task("sleep")
-    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 0.5)
     with pytest.raises(TaskDeferred) as deferred:
         failing.attempt()
     handle, follower = deferred.value.trigger.handle, deferred.value.trigger.follower
@@ -242,12 +245,12 @@ def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again
         failing.resume({"handle": handle, "status": status.to_dict(), "follower": follower})
     assert list(home.glob("deferred/*.json")) == []
     backend = backend_from_airflow("local", home=home)
-    assert backend.describe(_base.Handle.from_dict(handle)).state is JobState.RUNNING
+    assert backend.describe(Handle.from_dict(handle)).state is JobState.RUNNING
     with pytest.raises(TaskDeferred) as again:
         failing.attempt()
     assert again.value.trigger.handle == handle
     assert again.value.trigger.follower != follower
-    backend.cancel(_base.Handle.from_dict(handle))
+    backend.cancel(Handle.from_dict(handle))
     assert [each.kind for each in told()] == ["unreachable"]
 
 
@@ -333,7 +336,7 @@ def the_job(home):
 
 
 def test_a_worker_that_has_to_end_hands_its_job_to_the_triggerer(task, asked, signalled, the_job, monkeypatch):
-    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
     asked("running")
     with pytest.raises(TaskDeferred):
         signalled(task("sleep"))
@@ -342,7 +345,7 @@ def test_a_worker_that_has_to_end_hands_its_job_to_the_triggerer(task, asked, si
 
 @pytest.mark.parametrize("states", [("failed",), ("success",), ("skipped",), ("removed",), ()])
 def test_the_job_of_a_task_that_is_over_is_stopped(task, asked, signalled, the_job, monkeypatch, states, told):
-    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
     asked(*states)
     with pytest.raises(JobLost, match="the job was cancelled"):
         signalled(task("sleep"))
@@ -357,7 +360,7 @@ def test_the_job_of_a_task_that_is_over_is_stopped(task, asked, signalled, the_j
 def test_the_job_of_a_task_that_starts_anew_or_cannot_be_asked_for_is_left(
     task, asked, signalled, the_job, monkeypatch, capsys, state
 ):
-    asks, step = asked(state), _base.Follower.step
+    asks, step = asked(state), Follower.step
 
     class Killed(BaseException):
         """What a worker does to a process that does not end."""
@@ -367,8 +370,8 @@ def test_the_job_of_a_task_that_starts_anew_or_cannot_be_asked_for_is_left(
             raise Killed
         return step(self)
 
-    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
-    monkeypatch.setattr(_base.Follower, "step", killed_after_the_look)
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(Follower, "step", killed_after_the_look)
     with pytest.raises(Killed):
         signalled(task("sleep"))
     assert the_job() == "runs"
@@ -378,7 +381,7 @@ def test_the_job_of_a_task_that_starts_anew_or_cannot_be_asked_for_is_left(
 def test_a_task_that_takes_too_long_stops_its_job_while_airflow_says_it_runs(
     task, asked, signalled, the_job, monkeypatch
 ):
-    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
     asked("running")
     with pytest.raises(AirflowTaskTimeout), timeout(600):
         signalled(task("sleep"), signal.SIGALRM)
@@ -386,7 +389,7 @@ def test_a_task_that_takes_too_long_stops_its_job_while_airflow_says_it_runs(
 
 
 def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(task, asked, home, the_job, monkeypatch):
-    monkeypatch.setattr(_base, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
     asked("failed")
     one, claims = task("sleep"), [""]
     first, second = (TrainModelOperator(task_id="train", **one.given) for _ in range(2))

@@ -16,7 +16,7 @@ from modelway.localairflow import interrupts as _interrupts
 from modelway.localairflow import jobs_elsewhere as elsewhere
 from modelway.localairflow import processes as _airflow_processes
 from modelway.localairflow.processes import LocalAirflow
-from modelway.operators import _base
+from modelway.operators import job_operator
 from modelway.operators.train import TrainModelOperator
 
 from tests.job_folders import store_code
@@ -131,8 +131,10 @@ def test_a_home_without_such_jobs_costs_nothing(home, monkeypatch):
 def test_a_task_records_its_job_for_as_long_as_it_may_run(home, monkeypatch):
     operator = TrainModelOperator(task_id="train", code={"model": "m", "module": "m.py", "uri": "", "digest": ""})
     context = {"dag_run": SimpleNamespace(dag_id="tiny", run_id="manual__1")}
-    monkeypatch.setattr(_base, "settings_from_airflow", lambda: SimpleNamespace(home=home))
-    monkeypatch.setattr(_base, "backend_from_airflow", lambda name, home: SimpleNamespace(folder=lambda handle: home))
+    monkeypatch.setenv("MODELWAY_HOME", str(home))
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    backend = SimpleNamespace(folder=lambda handle: home)
+    monkeypatch.setattr(job_operator, "backend_from_airflow", lambda name, home: backend)
     monkeypatch.setattr(operator, "_submit", lambda context, home: (None, DOCKER.handle))
     monkeypatch.setattr(operator, "job", lambda context: None)
     monkeypatch.setattr(operator, "collect", lambda context, **given: "collected")
@@ -142,11 +144,11 @@ def test_a_task_records_its_job_for_as_long_as_it_may_run(home, monkeypatch):
 
     monkeypatch.setattr(operator, "_follow", killed)
     with pytest.raises(KeyboardInterrupt):
-        _base.JobOperator.run(operator, context)
+        job_operator.JobOperator.run(operator, context)
     assert started_jobs(home) == [DOCKER]
     succeeded = JobStatus(state=JobState.SUCCEEDED)
     monkeypatch.setattr(operator, "_follow", lambda *given, **how: (succeeded, 0))
-    assert _base.JobOperator.run(operator, context) == "collected"
+    assert job_operator.JobOperator.run(operator, context) == "collected"
     assert started_jobs(home) == []
 
 

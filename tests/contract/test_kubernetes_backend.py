@@ -346,6 +346,7 @@ def test_an_api_server_that_does_not_answer_is_told(backend, jobs, options, tmp_
     assert backend.describe(handle).state in (JobState.PENDING, JobState.RUNNING)
 
 
+@pytest.mark.alone_on_node
 def test_a_job_of_higher_priority_takes_the_place(client, backend, jobs, options):
     cores = float(
         json.loads(kubectl("get", "node", options.storage["node"]["name"], "-o", "json"))["status"]["allocatable"][

@@ -109,16 +109,16 @@ def _at_once(work: Callable[[int], Any]) -> list[Any]:
     return [replies.get() for _ in children]
 
 
-def test_sixteen_writers_of_one_model_leave_no_gap_even_where_there_is_no_schema_yet(url: str) -> None:
+def test_sixteen_writers_of_one_model_leave_no_gap_even_where_there_is_no_schema_yet(new_url: str) -> None:
     def write(index: int) -> dict[str, int]:
-        store = open_store(url)
+        store = open_store(new_url)
         return {
             f"{index}-{turn}": store.register(make_record(f"{index}-{turn}", alias="candidate")) for turn in range(3)
         }
 
     told = {run: number for each in _at_once(write) for run, number in each.items()}
     assert sorted(told.values()) == list(range(1, 3 * WRITERS + 1))
-    assert check_whole(url, told) == 3 * WRITERS
+    assert check_whole(new_url, told) == 3 * WRITERS
 
 
 def test_sixteen_writers_of_one_run_make_one_version(url: str) -> None:

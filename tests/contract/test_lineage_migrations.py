@@ -111,23 +111,23 @@ def check_old(url: str, revision: str) -> None:
 
 
 @pytest.mark.parametrize("revision", EARLIER)
-def test_every_earlier_schema_is_migrated_with_its_data(url: str, revision: str) -> None:
-    make_old(url, revision)
-    check_old(url, revision)
-    store = open_store(url)
+def test_every_earlier_schema_is_migrated_with_its_data(new_url: str, revision: str) -> None:
+    make_old(new_url, revision)
+    check_old(new_url, revision)
+    store = open_store(new_url)
     assert store.register(make_record("new", alias="champion", base=1)) == 2
     assert (store.aliases("digits"), store.version("digits", 2).base) == ({"champion": 2}, 1)
-    with reading(connect_engine(parse_url(url))) as connection:
+    with reading(connect_engine(parse_url(new_url))) as connection:
         assert schema_of(connection) == SCHEMA
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
 
 
-def test_of_two_migrations_at_once_one_migrates(url: str) -> None:
-    make_old(url, "0001")
+def test_of_two_migrations_at_once_one_migrates(new_url: str) -> None:
+    make_old(new_url, "0001")
     barrier, replies = FORK.Barrier(2), FORK.SimpleQueue()
 
     def run() -> None:
-        engine = connect_engine(parse_url(url))
+        engine = connect_engine(parse_url(new_url))
         barrier.wait()
         replies.put(migrate(engine))
 
@@ -138,11 +138,11 @@ def test_of_two_migrations_at_once_one_migrates(url: str) -> None:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
     assert sorted([replies.get(), replies.get()]) == [False, True]
-    check_old(url, "0001")
+    check_old(new_url, "0001")
 
 
-def test_a_migration_that_is_killed_leaves_the_old_schema(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_old(url, "0004")
+def test_a_migration_that_is_killed_leaves_the_old_schema(new_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_old(new_url, "0004")
     here, there = FORK.Pipe()
     real = migrating._upgrade
 
@@ -153,7 +153,7 @@ def test_a_migration_that_is_killed_leaves_the_old_schema(url: str, monkeypatch:
 
     def run() -> None:
         migrating._upgrade = upgrade_and_wait
-        migrate(connect_engine(parse_url(url)))
+        migrate(connect_engine(parse_url(new_url)))
 
     child = FORK.Process(target=run)
     child.start()
@@ -162,8 +162,8 @@ def test_a_migration_that_is_killed_leaves_the_old_schema(url: str, monkeypatch:
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    with reading(connect_engine(parse_url(url))) as connection:
+    with reading(connect_engine(parse_url(new_url))) as connection:
         assert schema_of(connection) == "0004"
         assert "stages" not in sqlalchemy.inspect(connection).get_table_names()
         assert connection.execute(sqlalchemy.text("SELECT count(*) FROM versions")).scalar() == 1
-    check_old(url, "0004")
+    check_old(new_url, "0004")

@@ -12,7 +12,8 @@ import sys
 import psutil
 import pytest
 from modelway.backends.base import Job, JobState, Options
-from modelway.backends.local.backend import LocalBackend, processes
+from modelway.backends.local import processes
+from modelway.backends.local.backend import LocalBackend
 from modelway.errors import CapabilityMissing
 from modelway.job.agent import bare, memory, process_tree
 from modelway.job.agent import requirements as agent_requirements
@@ -271,6 +272,7 @@ def test_the_jobs_part_of_the_library_is_copied_once(backend, submit, tmp_path):
     modules = sorted(path.relative_to(runner).as_posix() for path in runner.rglob("*.py"))
     assert modules[0] == "modelway/__init__.py"
     assert all(name.startswith("modelway/job/") for name in modules[1:])
+    assert {"modelway/job/agent/__main__.py", "modelway/job/freezing/freeze.py"} <= set(modules)
 
 
 @pytest.fixture

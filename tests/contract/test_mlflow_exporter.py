@@ -305,23 +305,26 @@ def test_an_answer_lost_at_any_request_makes_nothing_twice(server: MlflowServer,
         assert len(run["inputs"]) == 2
 
 
-def test_a_server_killed_in_the_midst_of_a_version_has_it_once_when_it_is_back(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db", exporters=["mlflow"])
+def test_a_server_killed_in_the_midst_of_a_version_has_it_once_when_it_is_back(
+    server: MlflowServer, store: LineageStore
+) -> None:
     params = {"fine": {f"p{number}": number for number in range(2_000)}}
     store.register(make_record(model="killed", params=params, alias="best"))
-    with mlflow_server(tmp_path) as own, doorway(own.url) as door:
+    with doorway(server.url) as door:
         reached = threading.Event()
         door.lose = lambda number: bool(number >= 8 and reached.set())
         sender = threading.Thread(target=send, args=(store, door.url), kwargs={"seconds": 30})
         sender.start()
-        assert reached.wait(60)
-        own.kill()
-        sender.join()
-        found = outbox.states(store.engine)[0]
-        assert (found.waiting, bool(found.error)) == (2, True)
-        own.start()
-        sent_at_last(store, own.url)
-        (run,), registered = of_model(own, "killed")
+        try:
+            assert reached.wait(60)
+        finally:
+            server.kill()
+            sender.join()
+            found = outbox.states(store.engine)[0]
+            server.start()
+    assert (found.waiting, bool(found.error)) == (2, True)
+    sent_at_last(store, server.url)
+    (run,), registered = of_model(server, "killed")
     assert len(run["params"]) == 2_000
     assert [each["number"] for each in registered["versions"]] == ["1"]
     assert registered["aliases"] == {"best": "1"}

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from modelway.job.contract import recorded_checkpoints
 
 from tests.job_folders import wait_for, write_job
+from tests.loaded_jobs import loaded_jobs
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 STEPS = 64
@@ -58,8 +60,14 @@ def begin(folder):
     )
 
 
-def finished(folder):
-    assert begin(folder).wait(timeout=120) == 0
+@pytest.fixture(scope="module")
+def loaded():
+    with loaded_jobs() as found:
+        yield found
+
+
+def finished(folder, loaded):
+    assert loaded.wait(loaded.start(folder)) == 0
     return final_state(folder)
 
 
@@ -79,41 +87,66 @@ def same(one, other):
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
-def kill_somewhere(folder, chance, *, further=None):
-    """Run the job and kill it: while it loads, while it trains or while it writes."""
-    before = len(recorded_checkpoints(folder))
+def kill_while_it_loads(folder, chance):
+    """Begin the job as it begins everywhere and kill it before it trains, or soon after."""
     process = begin(folder)
-    further = chance.choice([0, 0, 1, 2]) if further is None else further
-    early = time.monotonic() + chance.uniform(0, 1.5) if further == 0 else float("inf")
-    wait_for(lambda: len(recorded_checkpoints(folder)) >= before + max(1, further) or time.monotonic() > early)
-    time.sleep(chance.uniform(0, 0.02))
+    early = time.monotonic() + chance.uniform(0, 1.5)
+    before = len(recorded_checkpoints(folder))
+    wait_for(lambda: len(recorded_checkpoints(folder)) > before or time.monotonic() > early)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait(timeout=10) == -signal.SIGKILL, "it was to be killed before it was done"
+
+
+def kill_while_it_trains(folder, chance, loaded, *, further):
+    """Begin the job where torch is loaded and kill it after so many checkpoints: while it trains or while it writes."""
+    before = len(recorded_checkpoints(folder))
+    pid = loaded.start(folder)
+    wait_for(lambda: len(recorded_checkpoints(folder)) >= before + further)
+    time.sleep(chance.uniform(0, 0.02))
+    os.killpg(pid, signal.SIGKILL)
+    assert loaded.wait(pid) == -signal.SIGKILL, "it was to be killed before it was done"
+
+
+def kill_somewhere(folder, chance, loaded):
+    """Run the job, kill it, and return how many checkpoints it gained."""
+    before = len(recorded_checkpoints(folder))
+    further = chance.choice([0, 0, 1, 2])
+    if further:
+        kill_while_it_trains(folder, chance, loaded, further=further)
+    else:
+        kill_while_it_loads(folder, chance)
     return len(recorded_checkpoints(folder)) - before
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return finished(write_job(folder, code=TRAINING, params={"steps": STEPS}, seed=3))
+def undisturbed_folder(tmp_path_factory, loaded):
+    folder = write_job(tmp_path_factory.mktemp("undisturbed"), code=TRAINING, params={"steps": STEPS}, seed=3)
+    finished(folder, loaded)
+    return folder
 
 
-def test_training_that_is_killed_twenty_times_ends_with_the_same_weights(tmp_path, undisturbed):
+@pytest.fixture(scope="module")
+def undisturbed(undisturbed_folder):
+    return final_state(undisturbed_folder)
+
+
+def test_training_that_is_killed_twenty_times_ends_with_the_same_weights(tmp_path, undisturbed, loaded):
     seed = int(os.environ.get("MODELWAY_TEST_SEED", random.SystemRandom().randrange(10**6)))
     print(f"MODELWAY_TEST_SEED={seed}")
     chance = random.Random(seed)
     folder = write_job(tmp_path, code=TRAINING, params={"steps": STEPS}, seed=3)
     # More than so many checkpoints between two kills would let it end too early.
-    gained = [kill_somewhere(folder, chance) for _ in range(KILLS)]
+    gained = [kill_somewhere(folder, chance, loaded) for _ in range(KILLS)]
     print(f"checkpoints between kills: {gained}")
     assert sum(gained) > 0
-    assert same(finished(folder), undisturbed)
+    assert same(finished(folder, loaded), undisturbed)
 
 
-def test_training_that_forgets_what_its_optimizer_knew_would_be_noticed(tmp_path, undisturbed):
+def test_training_that_forgets_what_its_optimizer_knew_would_be_noticed(tmp_path, undisturbed, loaded):
     folder = write_job(tmp_path, code=TRAINING, params={"steps": STEPS, "forgets": True}, seed=3)
-    assert kill_somewhere(folder, random.Random(1), further=3) >= 3
-    assert not same(finished(folder), undisturbed)
+    kill_while_it_trains(folder, random.Random(1), loaded, further=3)
+    assert len(recorded_checkpoints(folder)) >= 3
+    assert not same(finished(folder, loaded), undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -125,12 +158,15 @@ def test_training_that_forgets_what_its_optimizer_knew_would_be_noticed(tmp_path
     ],
     ids=["truncated", "zeroed", "missing"],
 )
-def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, undisturbed, harm):
-    folder = write_job(tmp_path, code=TRAINING, params={"steps": STEPS}, seed=3)
-    finished(folder)
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    tmp_path, undisturbed_folder, undisturbed, loaded, harm
+):
+    folder = tmp_path / "damaged"
+    shutil.copytree(undisturbed_folder, folder, symlinks=True)
     # Two damaged ones, and an event line that was cut off.
     for damaged in recorded_checkpoints(folder)[-2:]:
+        assert damaged.path.is_relative_to(folder)
         harm(damaged.path)
     events = folder / "events.jsonl"
     os.truncate(events, events.stat().st_size - 20)
-    assert same(finished(folder), undisturbed)
+    assert same(finished(folder, loaded), undisturbed)

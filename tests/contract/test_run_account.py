@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from modelway.errors import DatasetUnavailable, InvalidModelCode
 from modelway.lineage.records.version import RunAccount
 from modelway.lineage.store import open_store
-from modelway.operators._base import ModelwayOperator
+from modelway.operators.base import ModelwayOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.train import TrainModelOperator

@@ -70,7 +70,7 @@ def context(task: str) -> Any:
 def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> Any:
     """Run the whole path and return the version's record."""
     # A first import of torch, with other tests beside it, takes longer than a worker waits without deferring.
-    monkeypatch.setattr("modelway.operators._base.PATIENCE_SECONDS", 200.0)
+    monkeypatch.setattr("modelway.operators.job_operator.PATIENCE_SECONDS", 200.0)
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", url)
     monkeypatch.delenv("MODELWAY_ARTIFACT_ROOT", raising=False)

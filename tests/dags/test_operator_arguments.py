@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk import DAG, literal, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 from modelway.errors import InvalidArgument
-from modelway.operators import _base
+from modelway.operators import base
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.divide import DivideCheckpointsOperator
@@ -263,7 +263,7 @@ def test_two_models_may_have_stages_of_one_name(dag, package):
 
 
 def execute(operator, monkeypatch):
-    monkeypatch.setattr(_base, "record_failure", lambda *given: None)
+    monkeypatch.setattr(base, "record_failure", lambda *given: None)
     pushed = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     with pytest.raises(AirflowFailException):
@@ -293,7 +293,7 @@ def test_a_number_that_a_template_gave_as_text_becomes_one(dag, package, monkeyp
     )
     operator.port = "8080"
     monkeypatch.setattr(type(operator), "run", lambda self, context: self.port)
-    monkeypatch.setattr(_base, "record_success", lambda *given: None)
+    monkeypatch.setattr(base, "record_success", lambda *given: None)
     assert operator.execute({}) == 8080
 
 

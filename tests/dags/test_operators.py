@@ -11,9 +11,10 @@ from airflow.sdk import DAG, BaseOperator
 from modelway.backends.base import JobState, JobStatus
 from modelway.dag import build_dag
 from modelway.job.contract import Job
-from modelway.operators._base import JobOperator, ModelwayOperator
+from modelway.operators.base import ModelwayOperator
 from modelway.operators.divide import DivideCheckpointsOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
+from modelway.operators.job_operator import JobOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.spec.load import load_spec
 

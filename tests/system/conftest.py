@@ -18,6 +18,7 @@ from modelway.localairflow.rest import AirflowApi
 from registry import BINARY, Registry, basic_auth
 from sqlalchemy import make_url
 
+from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.postgres_server import postgres_server
 
@@ -50,12 +51,17 @@ class Lab:
     def lineage(self) -> LineageStore:
         return open_store(self.lineage_url or f"sqlite:///{self.home / 'lineage.db'}")
 
-    def told(self, dag_id: str) -> list[Any]:
+    def events(self, dag_id: str) -> list[Any]:
         """Return the events of OpenLineage that the run has sent."""
         assert self.openlineage is not None
         run_id = self.start(dag_id)
-        taken = [(event, event["run"]["facets"]["modelway_model"]) for event in self.openlineage.taken]
-        return [event for event, model in taken if (model["dagId"], model["runId"]) == (dag_id, run_id)]
+        received = [(event, event["run"]["facets"]["modelway_model"]) for event in self.openlineage.taken]
+        return [event for event, model in received if (model["dagId"], model["runId"]) == (dag_id, run_id)]
+
+    @property
+    def models(self) -> Path:
+        """The folder of its models."""
+        return Path(self.airflow.environment["MODELWAY_MODELS"])
 
     @property
     def endpoint(self) -> Endpoint:
@@ -91,11 +97,11 @@ class Lab:
 
 
 @pytest.fixture(scope="session")
-def taken_port() -> Iterator[int]:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        held.listen()
-        yield held.getsockname()[1]
+def used_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -125,14 +131,14 @@ def openlineage() -> Iterator[RecordingServer]:
 @pytest.fixture(scope="session")
 def closed_port() -> Iterator[int]:
     """A port that refuses all, and that nobody else gets."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
 def connections(lineage_url: str, openlineage: RecordingServer, closed_port: int) -> list[dict[str, Any]]:
-    """What Airflow's database says of others: the lineage is a server's, OpenLineage is told, MLflow is down."""
+    """The connections in Airflow's database: the lineage is a server's, OpenLineage answers, MLflow is down."""
     place = make_url(lineage_url)
     database = {"host": place.host, "port": place.port, "schema": place.database, "login": place.username}
     return [
@@ -151,19 +157,19 @@ def connections(lineage_url: str, openlineage: RecordingServer, closed_port: int
 @pytest.fixture(scope="session")
 def lab(
     tmp_path_factory: pytest.TempPathFactory,
-    taken_port: int,
+    used_port: int,
     registry: Registry,
     lineage_url: str,
     openlineage: RecordingServer,
     connections: list[dict[str, Any]],
 ) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
-    models, dags, home = root / "models", root / "dags", root / "home"
+    models, dags, home = root / "models", root / "dags", with_database(root / "home")
     shutil.copytree(HERE / "models", models)
     # The model of dags/examples.
     shutil.copytree(REPOSITORY / "include" / "models" / "digits", models / "digits")
     port_taken = models / "port-taken" / "model.yaml"
-    port_taken.write_text(port_taken.read_text().replace("port: 1}", f"port: {taken_port}}}"))
+    port_taken.write_text(port_taken.read_text().replace("port: 1}", f"port: {used_port}}}"))
     shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     composed = (HERE / "dags" / "composed.py").read_text().replace("CODE_FOLDER", str(HERE / "code"))
     (dags / "composed.py").write_text(composed)
@@ -177,6 +183,7 @@ def lab(
         spec = models / name / "model.yaml"
         spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
     environment = {
+        **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": "http://me:s3cret@registry",
         "MODELWAY_EXAMPLES": "1",
@@ -187,7 +194,7 @@ def lab(
         lab = Lab(airflow=airflow, api=api, home=home, lineage_url=lineage_url, openlineage=openlineage)
         for connection in connections:
             api.call("POST", "/connections", json=connection)
-        # All at once: they run side by side while the tests look at one after another.
+        # All at once: they run side by side while the tests wait for one after another.
         for dag_id in (
             "resumes",
             "port-taken",
@@ -201,3 +208,15 @@ def lab(
         ):
             lab.start(dag_id)
         yield lab
+
+
+@pytest.fixture(scope="session")
+def container_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An Airflow for models that train in containers; who uses it adds them to ``<root>/models``."""
+    root = tmp_path_factory.mktemp("containers")
+    (root / "models").mkdir()
+    home = with_database(root / "home")
+    environment = {"MODELWAY_MODELS": str(root / "models"), "PYTHONPATH": str(REPOSITORY / "plugins")}
+    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+        api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
+        yield Lab(airflow=airflow, home=home, api=api)

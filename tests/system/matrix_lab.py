@@ -23,35 +23,42 @@ from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.localairflow.processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
 from modelway.localairflow.rest import AirflowApi, TaskState
 
+from tests.airflow_template import UNCHANGING, with_database
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 #: starts the cluster, and its API server when that was killed
-CLUSTER = REPOSITORY.parent / "shared" / "cluster" / "cluster"
+CLUSTER = Path(os.environ.get("CLUSTER_SCRIPT") or REPOSITORY.parent / "shared" / "cluster" / "cluster")
 MATRIX = HERE / "matrix"
-#: what tells Airflow's parts of one another's death, in seconds instead of minutes
-IMPATIENT = {
-    "CORE__PARALLELISM": "16",
+#: how soon Airflow sees that a worker or its task's process is dead, in seconds instead of minutes
+SETTINGS = {
+    "CORE__PARALLELISM": "24",
     "CORE__KILLED_TASK_CLEANUP_TIME": "20",
-    "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
-    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     # A dead api-server is back within this many heartbeats.
     "WORKERS__MAX_FAILED_HEARTBEATS": "30",
+}
+#: how soon its parts take one another for dead; too soon on a busy machine
+IMPATIENT = {
+    "SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
     "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
 }
 PATIENCE_SECONDS = 4
+#: of a list of Airflow's API
+NEWEST = {"limit": 100, "order_by": "-run_after"}
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float, what: Callable[[], str]) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float, what: Callable[[], str], pause: float = 0.2) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} seconds: {what()}"
-        time.sleep(0.2)
+        time.sleep(pause)
     return value
 
 
@@ -102,54 +109,63 @@ class MatrixLab:
             if not (folder / "go").exists():
                 (folder / "go").touch()
 
-    def told(self, cell: str) -> list[str]:
+    def reports(self, cell: str) -> list[str]:
         """Return the lines that the job's processes have written about themselves."""
         return [
             line
             for folder in self.folders(cell)
-            if (folder / "told.txt").exists()
-            for line in (folder / "told.txt").read_text().splitlines()
+            if (folder / "reports.txt").exists()
+            for line in (folder / "reports.txt").read_text().splitlines()
         ]
 
     def starts(self, cell: str) -> int:
-        return sum(line.startswith("start ") for line in self.told(cell))
+        return sum(line.startswith("start ") for line in self.reports(cell))
 
     def task(self, cell: str) -> TaskState | None:
-        """Return the task's state; None before there is one, or while Airflow's API is away."""
+        """Return the task's state; None before there is one, or while Airflow's API is unavailable."""
         try:
             found = self.api.tasks(self.dag_of[cell], cell)
         except ModelwayError:
-            # Airflow's API is away, or the run is deleted.
+            # Airflow's API is unavailable, or the run is deleted.
             return None
         return found[0] if found else None
 
-    def state(self, cell: str) -> str | None:
-        task = self.task(cell)
-        return task.state if task else None
-
-    def run_state(self, cell: str) -> str | None:
+    def states(self) -> dict[str, str | None]:
+        """Return the state of each run's task, in one request; nothing while Airflow's API is unavailable."""
         try:
-            return self.api.run_state(self.dag_of[cell], cell)
+            found = self.api.call("GET", "/dags/~/dagRuns/~/taskInstances", params=NEWEST)
         except ModelwayError:
-            return None
+            return {}
+        return {each["dag_run_id"]: each["state"] for each in found["task_instances"]}
 
-    def unfinished(self, cell: str) -> list[str]:
-        """Return what the backend and the machine have left of the cell's job."""
-        left = [handle.name for handle in self.backend.unfinished(run=self.run_name(cell))]
+    def run_states(self) -> dict[str, str]:
+        """Return the state of each run, in one request; nothing while Airflow's API is unavailable."""
+        try:
+            found = self.api.call("GET", "/dags/~/dagRuns", params=NEWEST)
+        except ModelwayError:
+            return {}
+        return {each["dag_run_id"]: each["state"] for each in found["dag_runs"]}
+
+    def unfinished(self, cells: Iterable[str]) -> dict[str, list[str]]:
+        """Return what the backend and the machine have left of each cell's job."""
         # In a container the folder's path begins elsewhere.
-        place = f"/held/{names.slug(self.run_name(cell))}/"
+        places = {cell: f"/held/{names.slug(self.run_name(cell))}/" for cell in cells}
+        left = {cell: [each.name for each in self.backend.unfinished(run=self.run_name(cell))] for cell in places}
         for process in psutil.process_iter(["cmdline"]):
-            if place in " ".join(process.info["cmdline"] or ()):
-                left.append(f"process {process.pid}")
+            words = " ".join(process.info["cmdline"] or ())
+            for cell, place in places.items():
+                if place in words:
+                    left[cell].append(f"process {process.pid}")
         return left
 
     def log(self, cell: str) -> str:
-        """Return what is known of a cell, with the ends of the logs of all tries."""
-        told = [f"run {self.run_state(cell)}, {self.task(cell)}, told {self.told(cell)}, submits {self.submits(cell)}"]
+        """Return what is known of a cell, with the ends of the logs of all attempts."""
+        state = f"run {self.run_states().get(cell)}, {self.task(cell)}"
+        lines = [f"{state}, reports {self.reports(cell)}, submits {self.submits(cell)}"]
         folder = self.airflow.folder / "logs" / f"dag_id={self.dag_of[cell]}" / f"run_id={cell}" / "task_id=train"
         for path in sorted(folder.glob("attempt=*")):
-            told += [f"--- {path.name}", path.read_text(errors="replace")[-3000:]]
-        return "\n".join(told)
+            lines += [f"--- {path.name}", path.read_text(errors="replace")[-3000:]]
+        return "\n".join(lines)
 
     def cancel_left(self, cell: str) -> None:
         """Stop what a cell has left, so that it is in the way of no other."""
@@ -229,18 +245,22 @@ def kill_task_process(runner: int) -> None:
 
 
 @contextmanager
-def matrix_lab(root: Path, *, place: Place) -> Iterator[MatrixLab]:
-    """Start an Airflow whose one task trains at that place."""
-    home, seam = root / "home", root / "seam"
+def matrix_lab(root: Path, *, place: Place, parts_die: bool) -> Iterator[MatrixLab]:
+    """Start an Airflow whose one task trains at that place.
+
+    :param parts_die: whether its parts are killed, and see it of one another soon
+    """
+    home, seam = with_database(root / "home"), root / "seam"
     seam.mkdir(parents=True)
     shutil.copytree(MATRIX / "dags", root / "dags")
     (root / "models").mkdir()
     package = root / "code.zip"
     write_code_package(folder=MATRIX / "code" / "held", to=package)
     code = ArtifactStore((home / "artifacts").as_uri()).put(package, model="held")
-    job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.asked}
+    job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.options}
     environment = {
-        **{f"AIRFLOW__{name}": value for name, value in IMPATIENT.items()},
+        **{f"AIRFLOW__{name}": value for name, value in (SETTINGS | (IMPATIENT if parts_die else {})).items()},
+        **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
         "MODELWAY_MODELS": str(root / "models"),
         "MATRIX_SEAM": str(seam),

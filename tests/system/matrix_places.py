@@ -12,21 +12,33 @@ import pytest
 from modelway.backends.base import Backend, load_backend
 
 IMAGE = "python:3.11-slim-bookworm"
+#: where the jobs run
+BACKEND = os.environ.get("MATRIX_BACKEND") or ("kubernetes" if os.environ.get("KUBECONFIG") else "local")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A backend, what its jobs are asked with, and where their folders lie for whoever looks on."""
+    """A backend, the options of its jobs, and where their folders lie for this process."""
 
     backend: Backend
-    asked: Mapping[str, Any]
+    options: Mapping[str, Any]
     jobs: Path
+
+
+@contextmanager
+def jobs_place(root: Path) -> Iterator[Place]:
+    """Give jobs a place: on the cluster where there is one."""
+    if BACKEND == "local":
+        yield on_this_machine(root)
+    else:
+        with on_the_cluster(root) as place:
+            yield place
 
 
 def on_this_machine(root: Path) -> Place:
     home = root / "home"
     return Place(
-        backend=load_backend("local", home=home), asked={"backend": "local", "options": {}}, jobs=home / "jobs"
+        backend=load_backend("local", home=home), options={"backend": "local", "options": {}}, jobs=home / "jobs"
     )
 
 
@@ -42,7 +54,7 @@ def on_the_cluster(root: Path) -> Iterator[Place]:
     try:
         yield Place(
             backend=load_backend("kubernetes", home=root / "home"),
-            asked={
+            options={
                 "backend": "kubernetes",
                 "options": cluster_options(storage, node=node, namespace=namespace),
             },
@@ -56,7 +68,8 @@ def cluster_options(storage: Path, *, node: str, namespace: str) -> dict[str, An
     """Return the options of a small job that keeps its folder on the cluster's node, which is this machine."""
     storage.mkdir(parents=True, exist_ok=True)
     return {
-        "cpu": 0.1,
+        # 22 jobs at once, on a node of two cores that has others too.
+        "cpu": 0.07,
         "image": IMAGE,
         "storage": {"path": "/modelway", "node": {"name": node, "path": str(storage)}},
         "platform": {"namespace": namespace},
@@ -72,13 +85,13 @@ def core_api() -> Any:
 
 def cluster_node() -> str:
     """Return the name of the cluster's node; the test is skipped where no cluster answers, on CI it fails."""
-    told = "no cluster answers at KUBECONFIG: ../shared/cluster/cluster up, or kind create cluster"
+    reason = "no cluster answers at KUBECONFIG: ../shared/cluster/cluster up, or kind create cluster"
     try:
         nodes = core_api().list_node(_request_timeout=5).items
     except Exception as error:
         if os.environ.get("CI") == "true":
             raise
-        pytest.skip(f"{told} ({type(error).__name__})")
+        pytest.skip(f"{reason} ({type(error).__name__})")
     first, *_ = [node for node in nodes if not any(map(_is_others, node.spec.taints or ()))]
     return str(first.metadata.name)
 

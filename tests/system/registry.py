@@ -51,10 +51,10 @@ class Registry:
     def requests(self, *methods, after=0):
         """The (method, path and query) of the answered requests in the log."""
         lines = (json.loads(line) for line in self.log.read_bytes()[after:].splitlines() if line.startswith(b"{"))
-        asked = [
+        answered = [
             (line["http.request.method"], line["http.request.uri"]) for line in lines if "http.response.status" in line
         ]
-        return [(method, uri) for method, uri in asked if not methods or method in methods]
+        return [(method, uri) for method, uri in answered if not methods or method in methods]
 
     def blob(self, digest):
         hexdigits = digest.removeprefix("sha256:")

@@ -24,6 +24,8 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 NOTIFIERS = "tests.dags.sample_notifiers.*, no.such.module.*"
 HERE = Path(__file__).parent
@@ -41,7 +43,7 @@ class Author:
     api: AirflowApi
     home: Path
     models: Path
-    told: Path
+    notices: Path
     runs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -79,8 +81,8 @@ class Author:
         except UnknownModel:
             return {}
 
-    def told_of(self, model: str) -> list[str]:
-        lines = self.told.read_text().splitlines() if self.told.exists() else []
+    def notices_of(self, model: str) -> list[str]:
+        lines = self.notices.read_text().splitlines() if self.notices.exists() else []
         return [line for line in lines if model in line]
 
     def dag_versions(self, dag_id: str) -> int:
@@ -107,10 +109,10 @@ def wait_for(done: Callable[[], Any], what: str, seconds: float = RUN_SECONDS) -
 @pytest.fixture(scope="module")
 def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
     root = tmp_path_factory.mktemp("authoring")
-    models, data, told, home = root / "models", root / "data", root / "told.txt", root / "home"
+    models, data, notices, home = root / "models", root / "data", root / "notices.txt", with_database(root / "home")
     shutil.copytree(HERE / "authoring", models, ignore=shutil.ignore_patterns("__pycache__"))
     for spec in models.glob("*/model.yaml"):
-        spec.write_text(spec.read_text().replace("/DATA", str(data)).replace("TOLD", str(told)))
+        spec.write_text(spec.read_text().replace("/DATA", str(data)).replace("NOTICES", str(notices)))
     data.mkdir()
     now = datetime.now(tz=UTC)
     recent = {f"{now - timedelta(days=back):%Y-%m-%d}": "of late" for back in (0, 1, 2)}
@@ -123,15 +125,15 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
     }
     with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
-        author = Author(airflow=airflow, api=api, home=home, models=models, told=told)
+        author = Author(airflow=airflow, api=api, home=home, models=models, notices=notices)
         for dag_id in ("unlucky", "nightly", "tuned"):
             api.wait_for_dag(dag_id)
             api.unpause(dag_id)
-        # One after another, since the model allows one run at a time; the others go on beside them.
+        # One after another, since the model allows one run at a time; the others run beside them.
         for name, conf in {
             "by hand": {"epochs": 2, "optimizer": "sgd", "seed": 7, "reason": "a first try"},
             "part": {"skip": ["first"], "rollout": "no", "epochs": 3},
-            "taken": {"version": "2"},
+            "reused": {"version": "2"},
         }.items():
             author.runs[name] = api.trigger("tuned", conf=conf)
         yield author
@@ -148,7 +150,7 @@ def test_a_scheduled_run_trains_on_its_own_interval(author):
     assert given["partition"] == f"{start:%Y-%m-%dT%H:%M:%S}"
     assert (given["uri"].split("/")[-1], given["content"]) == (f"{start:%Y-%m-%d}.txt", "of late")
     assert author.versions("nightly") == {1: ("candidate", "champion")}
-    # The first day lies before the schedule's start. This goes on beside the runs of the other model.
+    # The first day lies before the schedule's start. This runs beside the runs of the other model.
     author.backfill("nightly", ("2026-01-01", "2026-01-02"))
 
 
@@ -162,7 +164,7 @@ def test_a_run_by_hand_takes_the_values_of_its_form(author):
     assert author.plan("tuned", run_id)["interval"]["start"] is None
     record = author.lineage.version("tuned", 1)
     assert (record.run.reason, record.run.seed) == ("a first try", 7)
-    (line,) = wait_for(lambda: author.told_of("tuned"), "the notifier of success", 60)[:1]
+    (line,) = wait_for(lambda: author.notices_of("tuned"), "the notifier of success", 60)[:1]
     assert line == f"tuned succeeded: run {run_id}"
 
 
@@ -185,7 +187,7 @@ def test_a_stage_is_left_out_and_nothing_moves_on_request(author):
 
 
 def test_a_run_takes_a_version_and_trains_nothing(author):
-    run_id = author.runs["taken"]
+    run_id = author.runs["reused"]
     assert author.finish("tuned", run_id)["state"] == "success", author.states("tuned", run_id)
     states = author.states("tuned", run_id)
     training = [name for name in states if name.startswith(("train.", "evaluate.")) or name.endswith("e.freeze")]
@@ -196,7 +198,7 @@ def test_a_run_takes_a_version_and_trains_nothing(author):
 
 def test_clearing_a_stage_trains_again_and_registers_no_second_version(author):
     run_id = author.runs["by hand"]
-    author.finish("tuned", author.runs["taken"])
+    author.finish("tuned", author.runs["reused"])
     before = author.trained("tuned", run_id, "train.second")
     body = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["train.second"], "include_downstream": True}
     author.api.call(
@@ -212,7 +214,7 @@ def test_clearing_a_stage_trains_again_and_registers_no_second_version(author):
 def test_a_late_run_is_told_and_a_failed_one_in_one_line(author):
     (run_id,) = wait_for(lambda: author.runs_of("unlucky", "scheduled"), "the scheduled run of unlucky")
     assert author.finish("unlucky", run_id)["state"] == "failed"
-    lines = wait_for(lambda: author.told_of("unlucky")[1:] and author.told_of("unlucky"), "both notifiers", 60)
+    lines = wait_for(lambda: author.notices_of("unlucky")[1:] and author.notices_of("unlucky"), "both notifiers", 60)
     assert lines[0] == f"unlucky is not done within 2s: run {run_id} is running"
     start = f"{run_id} unlucky failed in train.train (try 1): stage 'train' failed: "
     assert lines[1].startswith(start), lines
@@ -306,8 +308,8 @@ def test_a_person_fills_in_the_form(author):
     run = author.finish("tuned", run_id)
     assert run["state"] == "success", author.states("tuned", run_id)
     own = {"epochs": 1, "optimizer": "adam"}
-    asked = {"skip": ["first"], "version": "1", "base": None, "rollout": "no", "seed": 0, "reason": "from the form"}
-    assert run["conf"] == asked | own
+    form = {"skip": ["first"], "version": "1", "base": None, "rollout": "no", "seed": 0, "reason": "from the form"}
+    assert run["conf"] == form | own
     # The form sends a date, which makes no interval.
     assert run["logical_date"] is not None
     plan = author.plan("tuned", run_id)
@@ -317,7 +319,8 @@ def test_a_person_fills_in_the_form(author):
 
 def test_a_model_with_a_form_and_a_deadline_runs_without_a_server(tmp_path):
     models = HERE / "authoring"
-    places = {"MODELWAY_HOME": str(tmp_path), "MODELWAY_MODELS": str(models)}
+    home = with_database(tmp_path, name="airflow-run")
+    places = {"MODELWAY_HOME": str(home), "MODELWAY_MODELS": str(models)}
     environment = {**os.environ, **places, "MODELWAY_NOTIFIERS": NOTIFIERS}
     modelway = Path(sys.executable).parent / "modelway"
     command = [modelway, "run", "tuned", "--set", "epochs=2", "--set", "skip=[first]"]
@@ -340,7 +343,7 @@ def test_a_dag_has_one_version_until_its_spec_changes(author):
     spec = author.models / "tuned" / "model.yaml"
     spec.write_text(spec.read_text().replace("Two stages", "Now two stages"))
     wait_for(lambda: author.dag_versions("tuned") > 1, "the new version of tuned", 120)
-    # Twice the time between two looks at the files.
+    # Twice the interval at which the files are read.
     time.sleep(20)
     assert {dag_id: author.dag_versions(dag_id) for dag_id in ("tuned", "nightly", "unlucky")} == {
         "tuned": 2,

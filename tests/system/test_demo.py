@@ -41,8 +41,8 @@ def left_over(home):
     """Return the living processes that belong to a home folder."""
     found = []
     for process in psutil.process_iter(["cmdline", "environ", "status"]):
-        told = " ".join(process.info["cmdline"] or ()) + str((process.info["environ"] or {}).get("MODELWAY_HOME"))
-        if str(home) in told and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+        words = " ".join(process.info["cmdline"] or ()) + str((process.info["environ"] or {}).get("MODELWAY_HOME"))
+        if str(home) in words and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
             found.append(process)
     return found
 
@@ -106,17 +106,17 @@ def test_the_versions_are_told_on_the_command_line(home, second):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("show", "digits", "7"), "no version '7'"),
         (("versions", "digit"), "Did you mean 'digits'?"),
         (("run", "digit"), "Did you mean 'digits'?"),
     ],
 )
-def test_what_is_unknown_is_refused_in_one_message(home, second, words, told):
+def test_what_is_unknown_is_refused_in_one_message(home, second, words, message):
     refused = modelway(home, *words)
     assert refused.returncode == 1
-    assert told in refused.stderr
+    assert message in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -177,8 +177,8 @@ def test_signals_stop_everything(home, ran, number):
 def test_a_component_that_dies_ends_the_demo_which_names_it(home, second, component):
     with demo_that_trains(home) as (demo, _):
         # Airflow writes some of its components' names with an underscore.
-        told = {each: " ".join(each.cmdline()).replace("_", "-") for each in psutil.Process(demo.pid).children()}
-        next(each for each, words in told.items() if f"airflow {component}" in words).kill()
+        commands = {each: " ".join(each.cmdline()).replace("_", "-") for each in psutil.Process(demo.pid).children()}
+        next(each for each, words in commands.items() if f"airflow {component}" in words).kill()
         text = demo.communicate(timeout=120)[0]
         assert demo.returncode == 1
         assert f"airflow {component} ended with -9. Read the end of its log:" in text

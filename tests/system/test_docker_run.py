@@ -10,8 +10,6 @@ import yaml
 from conftest import Lab
 from modelway import names
 from modelway.backends.base import Options, image_of
-from modelway.localairflow.processes import LocalAirflow
-from modelway.localairflow.rest import AirflowApi
 
 from tests.docker_engine import remove_all, require_engine
 
@@ -27,28 +25,24 @@ def model() -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Lab]:
     """An Airflow with the model digits, its jobs on Docker."""
     engine = require_engine()
-    root = tmp_path_factory.mktemp("docker-run")
-    models, home = root / "models", root / "home"
-    shutil.copytree(REPOSITORY / "include" / "models" / "digits", models / "digits")
-    (models / "digits").rename(models / model)
-    (models / model / "digits.py").rename(models / model / f"{model.replace('-', '_')}.py")
-    spec = models / model / "model.yaml"
-    asked = yaml.safe_load(spec.read_text())
-    asked["model"] = model
-    asked["train"]["backend"] = "docker"
-    asked["rollout"] = {"steps": [100]}
-    spec.write_text(yaml.safe_dump(asked))
-    environment = {"AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"), "MODELWAY_MODELS": str(models)}
-    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
-        lab = Lab(
-            airflow=airflow, home=home, api=AirflowApi(url=airflow.url, username="admin", password=airflow.password)
-        )
-        yield lab
-        for run in lab.runs.values():
-            remove_all(engine, run=f"{model}/{run}")
+    lab: Lab = request.getfixturevalue("container_lab")
+    folder = tmp_path_factory.mktemp("docker-run") / model
+    shutil.copytree(REPOSITORY / "include" / "models" / "digits", folder)
+    (folder / "digits.py").rename(folder / f"{model.replace('-', '_')}.py")
+    spec = folder / "model.yaml"
+    document = yaml.safe_load(spec.read_text())
+    document["model"] = model
+    document["train"]["backend"] = "docker"
+    document["rollout"] = {"steps": [100]}
+    spec.write_text(yaml.safe_dump(document))
+    # The whole folder at once: Airflow reads it meanwhile.
+    folder.rename(lab.models / model)
+    yield lab
+    if model in lab.runs:
+        remove_all(engine, run=f"{model}/{lab.runs[model]}")
 
 
 def test_digits_becomes_a_version_that_serves(lab: Lab, model: str) -> None:
@@ -76,5 +70,5 @@ def test_its_jobs_were_containers_without_any_folder_of_this_machine(lab: Lab, m
 
 def test_the_log_of_a_container_is_in_the_log_of_its_task(lab: Lab, model: str) -> None:
     lab.finish(model)
-    told = lab.log(model, "train.warmup")
-    assert "train_loss" in told, told[-3000:]
+    log = lab.log(model, "train.warmup")
+    assert "train_loss" in log, log[-3000:]

@@ -154,10 +154,10 @@ def test_mapped_trainings_are_stages_of_their_own(examples):
 
 def test_task_functions_choose_before_and_report_after(examples):
     examples.succeeded("task-functions")
-    told = examples.xcom("task-functions", "report")
+    reported = examples.xcom("task-functions", "report")
     best = examples.xcom("task-functions", "select")["checkpoint"]["id"]
-    assert told.startswith(f"{best}: accuracy 0.")
-    assert "'batch_size': 64" in told
+    assert reported.startswith(f"{best}: accuracy 0.")
+    assert "'batch_size': 64" in reported
 
 
 def test_two_models_are_registered_by_one_run(examples, lab):

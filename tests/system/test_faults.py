@@ -1,4 +1,4 @@
-"""Faults on a real Airflow: each is made to happen, and is told in plain words."""
+"""Faults on a real Airflow: each is made to happen, and shows a clear message."""
 
 import psutil
 import pytest
@@ -19,16 +19,16 @@ def test_training_code_that_raises_tells_its_last_lines_and_registers_nothing(la
     log = lab.log("raises", "train.train")
     assert "about to divide" in log
     assert "ZeroDivisionError" in log
-    tries = {task.task_id: task.try_number for task in lab.api.tasks("raises", lab.runs["raises"])}
-    assert tries["train.train"] == 1, "a retry would meet the same error"
+    attempts = {task.task_id: task.try_number for task in lab.api.tasks("raises", lab.runs["raises"])}
+    assert attempts["train.train"] == 1, "a retry would meet the same error"
     assert "raises" not in {model.name for model in lab.lineage.models()}
     assert lab.endpoint.status("raises") is None
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint_and_the_run_succeeds(lab):
     assert lab.finish("resumes") == "success", lab.states("resumes")
-    tries = {task.task_id: task.try_number for task in lab.api.tasks("resumes", lab.runs["resumes"])}
-    assert tries["train.train"] == 2
+    attempts = {task.task_id: task.try_number for task in lab.api.tasks("resumes", lab.runs["resumes"])}
+    assert attempts["train.train"] == 2
     first = lab.log("resumes", "train.train", try_number=1)
     assert "killed by SIGKILL" in first
     assert "resuming from checkpoint train-000002 (step 2)" in lab.log("resumes", "train.train", try_number=2)
@@ -53,7 +53,7 @@ def test_clearing_the_finished_run_makes_no_second_version_and_moves_no_traffic(
     assert [version.number for version in lab.lineage.versions("resumes")] == [1]
     assert lab.endpoint.status("resumes") == before
     assert lab.lineage.weight_history("resumes") == history
-    assert [event["eventType"] for event in lab.told("resumes")] == ["START", "COMPLETE"], "nothing new has begun"
+    assert [event["eventType"] for event in lab.events("resumes")] == ["START", "COMPLETE"], "nothing new has begun"
     assert "no second version" in lab.log("resumes", "freeze.register", try_number=again["freeze.register"])
     assert "no traffic moves" in lab.log("resumes", "serve.deploy", try_number=again["serve.deploy"])
 
@@ -119,12 +119,12 @@ def test_an_evaluation_that_kills_its_process_takes_none_of_its_jobs_others_with
     assert "1 of 3 evaluations failed: train-000002: its process was killed by SIGSEGV" in failure
 
 
-def test_a_port_of_another_program_is_refused_and_nothing_serves(lab, taken_port):
+def test_a_port_of_another_program_is_refused_and_nothing_serves(lab, used_port):
     assert lab.finish("port-taken") == "failed"
     states = lab.states("port-taken")
     assert states["freeze.register"] == "success"
     assert states["serve.deploy"] == "failed"
-    assert str(taken_port) in lab.xcom("port-taken", "serve.deploy", "failure")
+    assert str(used_port) in lab.xcom("port-taken", "serve.deploy", "failure")
     assert lab.lineage.aliases("port-taken") == {"candidate": 1}
     assert not lab.lineage.weights("port-taken")
 
@@ -176,8 +176,8 @@ def test_a_killed_triggerer_loses_no_job_and_starts_none_twice(lab):
     triggerer.wait()
     lab.airflow.start_component("triggerer")
     assert lab.finish("slow-30") == "success"
-    tries = list((lab.home / "jobs" / "slow-30").glob("*/train/g*/try-*"))
-    assert [attempt.name for attempt in tries] == ["try-1"]
+    attempts = list((lab.home / "jobs" / "slow-30").glob("*/train/g*/try-*"))
+    assert [attempt.name for attempt in attempts] == ["try-1"]
 
 
 def test_jobs_see_no_secret_of_airflow(lab):

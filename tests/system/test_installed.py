@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = Path(sysconfig.get_path("purelib"))
 
-#: what Airflow finds, as its DAG processor and its API server look
-LOOK = """
+#: what Airflow finds, as its DAG processor and its API server do
+FIND = """
 import json
 from airflow import plugins_manager
 from airflow.dag_processing.dagbag import DagBag
@@ -81,9 +81,9 @@ class Deployment:
             text=True,
         )
 
-    def look(self, **more):
+    def find(self, **more):
         done = subprocess.run(
-            [self.python, "-c", LOOK],
+            [self.python, "-c", FIND],
             env={**self.environment, **more},
             cwd=self.airflow,
             capture_output=True,
@@ -123,7 +123,7 @@ def test_the_wheel_in_an_airflow_that_is_there(deployment):
     commands = [line.strip() for line in made.stdout.splitlines() if line.startswith("  ")]
     assert commands == ["modelway lint include/models", "modelway run circles"]
     assert deployment.run(commands[0]).stdout == "1 model spec, no problems\n"
-    found = deployment.look()
+    found = deployment.find()
     assert str(deployment.python.parents[1]) in found["library"]
     assert found["home"] == str(deployment.airflow / "modelway")
     assert found["dags"] == ["circles"]
@@ -156,15 +156,15 @@ def test_init_overwrites_nothing_and_takes_other_folders(deployment, tmp_path):
     assert "nothing is overwritten" in again.stderr
     (tmp_path / "dags" / "models.py").unlink()
     deployment.run(f"modelway init --dags {tmp_path}/dags --models {tmp_path}/ours")
-    told = {"AIRFLOW__CORE__DAGS_FOLDER": f"{tmp_path}/dags", "AIRFLOW__MODELWAY__MODELS": f"{tmp_path}/ours"}
-    assert deployment.look(**told)["dags"] == ["rings"]
+    folders = {"AIRFLOW__CORE__DAGS_FOLDER": f"{tmp_path}/dags", "AIRFLOW__MODELWAY__MODELS": f"{tmp_path}/ours"}
+    assert deployment.find(**folders)["dags"] == ["rings"]
 
 
 def test_the_demo_without_its_model_says_what_to_run(deployment):
-    told = deployment.run("modelway demo")
-    assert told.returncode == 1
-    assert "modelway run MODEL" in told.stderr
-    assert "Traceback" not in told.stderr
+    refused = deployment.run("modelway demo")
+    assert refused.returncode == 1
+    assert "modelway run MODEL" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_clone(clone, tmp_path):
     deployment = Deployment(tmp_path / "airflow", python)
     assert deployment.run("modelway lint").stdout == "1 model spec, no problems\n"
     folders = {"AIRFLOW__CORE__DAGS_FOLDER": f"{clone}/dags", "AIRFLOW__CORE__PLUGINS_FOLDER": f"{clone}/plugins"}
-    found = deployment.look(**folders)
+    found = deployment.find(**folders)
     assert found["models"] == str(clone / "include" / "models")
     assert found["home"] == str(clone / ".modelway")
     assert found["dags"] == ["digits"]
@@ -198,7 +198,7 @@ def test_copied_folders(clone, tmp_path):
     deployment = Deployment(tmp_path / "airflow", environment_without_modelway(tmp_path / "venv"))
     for name in ("plugins", "dags", "include"):
         shutil.move(clone / name, deployment.airflow / name)
-    found = deployment.look()
+    found = deployment.find()
     assert found["library"] == str(deployment.airflow / "plugins" / "modelway" / "__init__.py")
     assert found["dags"] == ["digits"]
     assert len(found["plugins"]) == 1

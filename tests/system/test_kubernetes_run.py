@@ -10,9 +10,6 @@ import pytest
 import yaml
 from matrix_lab import REPOSITORY
 from matrix_places import cluster_node, core_api
-from modelway.lineage.store import open_store
-from modelway.localairflow.processes import LocalAirflow
-from modelway.localairflow.rest import AirflowApi
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -41,12 +38,13 @@ def has_image() -> bool:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, cluster):
-    """An Airflow that knows the model alone, and its run, which is over."""
+def lab(request, tmp_path_factory, cluster):
+    """The model's run, which is over, on an Airflow."""
     _, node, namespace = cluster
+    airflow = request.getfixturevalue("container_lab")
     root = tmp_path_factory.mktemp("digits")
     (root / "storage").mkdir()
-    model = root / "models" / "digits"
+    model = root / "digits"
     shutil.copytree(REPOSITORY / "include" / "models" / "digits", model)
     spec = yaml.safe_load((model / "model.yaml").read_text())
     spec["train"] |= {"backend": "kubernetes", "image": IMAGE}
@@ -54,30 +52,28 @@ def lab(tmp_path_factory, cluster):
     spec["storage"] = {"node": {"name": node, "path": str(root / "storage")}}
     spec["kubernetes"] = {"namespace": namespace, "start_within": "5m"}
     (model / "model.yaml").write_text(yaml.safe_dump(spec))
-    environment = {"MODELWAY_MODELS": str(root / "models"), "PYTHONPATH": str(REPOSITORY / "plugins")}
-    with LocalAirflow(home=root / "home", repository=REPOSITORY, environment=environment) as airflow:
-        api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
-        api.wait_for_dag("digits")
-        api.unpause("digits")
-        run_id = api.trigger("digits")
-        until = time.monotonic() + RUN_SECONDS
-        tasks: dict[str, str | None] = {}
-        while tasks.get("freeze.register") not in ("success", "failed", "upstream_failed", "skipped"):
-            assert time.monotonic() < until, tasks
-            time.sleep(1)
-            tasks = {task.task_id: task.state for task in api.tasks("digits", run_id)}
-        yield api, run_id, root
-        api.call("PATCH", f"/dags/digits/dagRuns/{run_id}", json={"state": "failed"})
+    # The whole folder at once: Airflow reads it meanwhile.
+    model.rename(airflow.models / "digits")
+    api, run_id = airflow.api, airflow.start("digits")
+    until = time.monotonic() + RUN_SECONDS
+    tasks: dict[str, str | None] = {}
+    while tasks.get("freeze.register") not in ("success", "failed", "upstream_failed", "skipped"):
+        assert time.monotonic() < until, tasks
+        time.sleep(1)
+        tasks = {task.task_id: task.state for task in api.tasks("digits", run_id)}
+    yield airflow, run_id, root / "storage"
+    api.call("PATCH", f"/dags/digits/dagRuns/{run_id}", json={"state": "failed"})
 
 
 def test_the_run_comes_to_a_registered_version(lab):
-    api, run_id, root = lab
+    airflow, run_id, _ = lab
+    api = airflow.api
     tasks = api.tasks("digits", run_id)
-    told = {f"{task.task_id}[{task.map_index}]": task.state for task in tasks}
+    states = {f"{task.task_id}[{task.map_index}]": task.state for task in tasks}
     failed = [task for task in tasks if task.state == "failed"]
     logs = [api.log("digits", run_id, t.task_id, try_number=t.try_number, map_index=t.map_index) for t in failed]
-    assert told["freeze.register[-1]"] == "success", (told, logs)
-    lineage = open_store(f"sqlite:///{root / 'home' / 'lineage.db'}")
+    assert states["freeze.register[-1]"] == "success", (states, logs)
+    lineage = airflow.lineage
     (version,) = lineage.versions("digits")
     assert version.number == 1
     assert version.metrics["accuracy"] >= 0.9
@@ -88,11 +84,11 @@ def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
     from kubernetes import client
 
     core, _, namespace = cluster
-    told = [
+    images = [
         each.image_id for pod in core.list_namespaced_pod(namespace).items for each in pod.status.container_statuses
     ]
-    (digest,) = {image[image.index("sha256:") :] for image in told}
-    recorded = open_store(f"sqlite:///{lab[2] / 'home' / 'lineage.db'}").version("digits", 1).run.stages
+    (digest,) = {image[image.index("sha256:") :] for image in images}
+    recorded = lab[0].lineage.version("digits", 1).run.stages
     assert {stage.environment.image for stage in recorded if stage.environment} == {f"{IMAGE}@{digest}"}
     assert all(stage.cpu_seconds > 1 for stage in recorded), recorded
     jobs = client.BatchV1Api().list_namespaced_job(namespace).items
@@ -103,12 +99,12 @@ def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
 
 
 def test_the_jobs_logs_are_in_the_tasks_logs(lab):
-    api, run_id, root = lab
-    (path,) = (root / "storage").glob("jobs/digits/*/train-warmup-*/g0/try-1/log-0.txt")
+    airflow, run_id, storage = lab
+    (path,) = storage.glob("jobs/digits/*/train-warmup-*/g0/try-1/log-0.txt")
     printed = path.read_text().splitlines()
     assert sum("loss" in line for line in printed) > 1
-    told = api.log("digits", run_id, "train.warmup").splitlines()
-    assert [line for line in told if line in printed] == printed, "each line once, in the job's order"
+    log = airflow.api.log("digits", run_id, "train.warmup").splitlines()
+    assert [line for line in log if line in printed] == printed, "each line once, in the job's order"
 
 
 def test_nothing_is_left_on_the_cluster(lab, cluster):

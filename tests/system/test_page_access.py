@@ -19,6 +19,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.airflow_template import with_database
+
 pytestmark = pytest.mark.system
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 DAG = "from airflow.sdk import DAG\n\ndag = DAG('digits', schedule=None)\n"
@@ -72,14 +74,14 @@ def _register(home: Path, **dags: str) -> None:
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of an api-server whose only DAG is ``digits``, which made two models; another DAG made ``secret``."""
-    home, port = tmp_path_factory.mktemp("airflow"), _free_port()
+    port = _free_port()
+    home = with_database(tmp_path_factory.mktemp("pages")) / "airflow"
     (home / "dags").mkdir()
     (home / "dags" / "digits.py").write_text(DAG)
     (home / "passwords.json").write_text(json.dumps({"ada": "ada-s", "vic": "vic-s"}))
     _register(home, digits="digits", letters="digits", secret="elsewhere")
     environment, command = _environment(home, port), [sys.executable, "-m", "airflow"]
-    for arguments in (["db", "migrate"], ["dags", "reserialize"]):
-        subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True, timeout=180)
+    subprocess.run([*command, "dags", "reserialize"], env=environment, check=True, capture_output=True, timeout=180)
     url = f"http://127.0.0.1:{port}/team"
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(

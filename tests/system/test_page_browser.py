@@ -22,8 +22,8 @@ def test_a_person_finds_the_versions_in_the_navigation(lab, tmp_path):
         browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
         section = wait(browser, By.XPATH, "//section[.//h2[contains(., 'resumes')]]")
         text = section.text
-        for told in ("v1", "champion", "candidate", "100 %", "train-00000", digest.removeprefix("sha256:")[:12]):
-            assert told in text, (told, text)
+        for word in ("v1", "champion", "candidate", "100 %", "train-00000", digest.removeprefix("sha256:")[:12]):
+            assert word in text, (word, text)
         section.find_element(By.LINK_TEXT, "v1").click()
         record = wait(browser, By.XPATH, "//*[contains(., 'model/model.safetensors')]")
         assert "train_loss" in browser.find_element(By.TAG_NAME, "body").text
@@ -37,6 +37,6 @@ def test_a_person_finds_the_versions_in_the_navigation(lab, tmp_path):
 
         browser.find_element(By.LINK_TEXT, "Lineage").click()
         wait(browser, By.XPATH, "//h1[starts-with(., 'Lineage of resumes v1')]")
-        told = browser.find_element(By.TAG_NAME, "body").text
-        assert f"image {digest.removeprefix('sha256:')[:12]}" in told
-        assert "endpoint resumes" in told
+        text = browser.find_element(By.TAG_NAME, "body").text
+        assert f"image {digest.removeprefix('sha256:')[:12]}" in text
+        assert "endpoint resumes" in text

@@ -82,9 +82,9 @@ const behind = (each) => {
   return (numbers(colour)[3] ?? 1) > 0 || !each.parentElement ? colour : behind(each.parentElement);
 };
 return [...document.querySelectorAll("main *:not(svg *)")].filter((each) => {
-  const told = [...each.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+  const hasText = [...each.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
   const [one, two] = [light(getComputedStyle(each).color), light(behind(each))];
-  return told && (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05) < 4.5;
+  return hasText && (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05) < 4.5;
 }).map((each) => each.outerHTML.slice(0, 100));
 """
 
@@ -157,8 +157,8 @@ def test_the_charts_tell_the_record(browser, pages):
     for name, title, called in (("roc", "ROC", "AUC"), ("pr", "Precision and recall", "AP")):
         figure = browser.find_element(By.XPATH, f"//figure[figcaption[contains(., '{title}')]]")
         curves = figures[name]["curves"]
-        told = re.findall(rf"(\d) {called} ([\d.]+), (\d+) rows", figure.text)
-        assert told == [(each["name"], f"{each['area']:.4g}", str(each["positives"])) for each in curves]
+        found = re.findall(rf"(\d) {called} ([\d.]+), (\d+) rows", figure.text)
+        assert found == [(each["name"], f"{each['area']:.4g}", str(each["positives"])) for each in curves]
         assert f"mean {called} {figures[name]['area']:.4g}" in figure.text
         drawn = figure.find_elements(By.CSS_SELECTOR, "polyline[class^=c]")
         assert [len(line.get_attribute("points").split()) for line in drawn if "chart" in _svg_of(line)] == [

@@ -11,6 +11,8 @@ from modelway.lineage.schema.asset_tables import outbox
 from modelway.lineage.store import open_store
 from sqlalchemy import select
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 MODELWAY = Path(sys.executable).parent / "modelway"
 
@@ -67,6 +69,7 @@ DAY = "2026-01-05"
 def place(tmp_path_factory):
     """A home, models and data sets."""
     place = tmp_path_factory.mktemp("reproduce")
+    with_database(place / "home", name="airflow-run")
     for name in (f"{DAY}.csv", "extra", "rates"):
         (place / name).write_text("a,b\n1,2\n")
     for name in ("steady", "wild"):
@@ -126,7 +129,7 @@ def test_a_version_comes_out_the_same_byte_for_byte(place, steady, tmp_path):
         assert getattr(again.run, what) == getattr(recorded.run, what), what
     assert len(lineage(place / "home").versions(steady)) == 2, "in a lineage of its own"
     with lineage(tmp_path / "kept").engine.connect() as connection:
-        assert not connection.execute(select(outbox)).all(), "the exporters are told nothing"
+        assert not connection.execute(select(outbox)).all(), "the exporters get nothing"
     assert not (tmp_path / "kept" / "endpoints" / "steady").exists(), "nothing serves"
     again = modelway(place, "reproduce", steady, "latest", "--keep", str(tmp_path / "kept"))
     assert (again.returncode, "not empty" in again.stderr) == (1, True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 MODELWAY = Path(sys.executable).parent / "modelway"
 MODELS = Path(__file__).parent / "models"
@@ -18,7 +20,7 @@ MODELS = Path(__file__).parent / "models"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("run")
+    return with_database(tmp_path_factory.mktemp("run"), name="airflow-run")
 
 
 def environment(home, models=MODELS):
@@ -97,8 +99,8 @@ def job_processes(home):
     """Return the living processes of the jobs of a home folder."""
     place, found = str(home / "jobs"), []
     for process in psutil.process_iter(["cmdline", "cwd", "status"]):
-        told = [*(process.info["cmdline"] or ()), process.info["cwd"] or ""]
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(word.startswith(place) for word in told):
+        words = [*(process.info["cmdline"] or ()), process.info["cwd"] or ""]
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(word.startswith(place) for word in words):
             found.append(process)
     return found
 
@@ -127,9 +129,9 @@ def test_a_signal_ends_the_run_and_its_training(home, long, number, when):
         assert "sleep" in {process.name() for process in job_processes(home)}
         run.send_signal(number)
         began = time.monotonic()
-        told, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=60)
         assert run.returncode == 130
-        assert "modelway: the run of long was stopped with its jobs on this machine; its log is" in told
+        assert "modelway: the run of long was stopped with its jobs on this machine; its log is" in output
         assert job_processes(home) == []
         assert time.monotonic() - began < 30
     finally:

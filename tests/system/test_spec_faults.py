@@ -12,6 +12,8 @@ from modelway.lineage.store import LineageStore, open_store
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
 
+from tests.airflow_template import with_database
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -107,7 +109,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("faults")
-    models, gate, home = root / "models", root / "gate", root / "home"
+    models, gate, home = root / "models", root / "gate", with_database(root / "home")
     gate.mkdir()
     for name in ("steady", "breaks", "vanishes", "changes"):
         write_model(models, name, gate)
@@ -140,7 +142,7 @@ def test_a_spec_that_is_broken_mid_run_holds_the_run_until_it_is_repaired(site):
     assert "include/models/breaks/model.yaml:3:1  trian: unknown key" in site.errors()
     assert "Did you mean 'train'?" in site.errors()
     site.open("breaks")
-    # The job that runs goes on, and no other task begins.
+    # The running job continues, and no other task begins.
     wait_for(lambda: site.tasks("breaks")["train.train"] == "success")
     time.sleep(5)
     assert site.state("breaks") == "running"
@@ -180,7 +182,7 @@ def test_specs_that_cannot_be_taken_are_told_and_leave_the_others_alone(site):
     (site.models / "nowhere" / "model.yaml").symlink_to("/nowhere/model.yaml")
     (site.models / "huge" / "model.yaml").write_text("model: huge  #" + "x" * 10_000_000)
     (site.models / "empty" / "model.yaml").touch()
-    wait_for(lambda: all(told in site.errors() for told in FAULTS.values()))
+    wait_for(lambda: all(problem in site.errors() for problem in FAULTS.values()))
     assert f"{len(FAULTS)} problems in {len(FAULTS)} model specs" in site.errors()
     dags = {dag["dag_id"] for dag in site.api.call("GET", "/dags")["dags"]}
     assert dags == {"steady", "breaks", "vanishes", "changes"}

@@ -3,8 +3,6 @@
 import argparse
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -194,10 +192,3 @@ def test_a_version_of_a_model_tells_which_files_were_removed(place: Path, capsys
     assert "archive of model digits v1" in capsys.readouterr().out
     call("show", "digits", "1")
     assert "The archive was removed from the artifact store by mia at 20" in capsys.readouterr().out
-
-
-def test_the_commands_are_there_without_loading_a_database_library() -> None:
-    loaded = "print([name for name in ('sqlalchemy', 'rich', 'fsspec') if name in sys.modules])"
-    code = f"import sys, modelway.cli.asset, modelway.cli.gc; {loaded}"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"

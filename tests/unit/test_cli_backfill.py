@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from modelway.cli import main
+from modelway.hooks.interval import intervals_between
 from modelway.lineage.records.version import RunRecord
 from modelway.lineage.store import LineageStore, open_store
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.plan import PlanRunOperator
-from modelway.runs.interval import intervals_between
 from modelway.spec.load import load_spec
 
 from tests.lineage_samples import digest, make_record

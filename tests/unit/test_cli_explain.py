@@ -2,14 +2,12 @@
 
 import argparse
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.cli import GROUPS, explain
+from modelway.cli import explain
 from modelway.errors import UnknownRun
 from modelway.lineage.records.version import FailureRecord
 from modelway.lineage.store import LineageStore, open_store
@@ -173,15 +171,3 @@ def test_an_empty_lineage_is_refused_and_not_made(tmp_path: Path, monkeypatch: p
     with pytest.raises(UnknownRun, match="nothing is known of 'digits': the lineage is empty"):
         call("digits")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("store")
-def test_the_command_ends_with_1_for_a_run_that_is_not_there() -> None:
-    assert "explain" in GROUPS
-    done = subprocess.run(
-        [sys.executable, "-c", "from modelway.cli import main; raise SystemExit(main(['explain', 'nothing']))"],
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("modelway: no run and no model is called 'nothing'. Known: none.")

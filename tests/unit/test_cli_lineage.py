@@ -1,7 +1,7 @@
 """``modelway diff``, ``lineage``, ``serving`` and ``show --at`` over a real lineage database."""
 
 import json
-import subprocess
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,22 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def lineage(empty: Path) -> None:
-    store = open_store(f"sqlite:///{empty}/lineage.db")
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lineage that each test gets a copy of."""
+    path = tmp_path_factory.mktemp("lineage") / "lineage.db"
+    store = open_store(f"sqlite:///{path}")
     store.register(make_record("manual__1"))
     store.register(make_record("manual__2", params={"coarse": {"lr": 0.5}}, metrics={"loss": 0.5}, base=1))
     store.set_alias(model="digits", alias="champion", version=1)
     store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10}, actor="mia")
     store.record_image(model="digits", version=1, builder="oci", digest=digest("image"), reference="oci-layout:/i@x")
+    return path
+
+
+@pytest.fixture
+def lineage(filled: Path, empty: Path) -> None:
+    shutil.copyfile(filled, empty / "lineage.db")
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -69,31 +77,6 @@ def test_diff_tells_every_part_and_as_json_the_same(capsys: pytest.CaptureFixtur
     found: dict[str, Any] = json.loads(text)
     assert [each["name"] for each in found["params"]] == ["layers", "lr", "lr", "schedule"]
     assert found["b"] == {"model": "digits", "number": 2}
-
-
-@pytest.mark.usefixtures("lineage")
-def test_diff_counts_the_commits_where_the_repository_is_at_hand(
-    empty: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def git(*words: str) -> str:
-        own = ["git", "-c", "user.name=mia", "-c", "user.email=mia@example.org", *words]
-        return subprocess.run(own, check=True, capture_output=True, text=True, cwd=empty).stdout.strip()
-
-    git("init", "-q")
-    commits = []
-    for number in range(3):
-        git("commit", "-q", "--allow-empty", "-m", str(number))
-        commits.append(git("rev-parse", "HEAD"))
-    from dataclasses import replace
-
-    store = open_store(f"sqlite:///{empty}/lineage.db")
-    for name, commit in (("a", commits[0]), ("b", commits[2])):
-        record = make_record(name, model="counted")
-        store.register(replace(record, run=replace(record.run, commit=commit, code_digest=digest(name))))
-    status, told = call(capsys, "diff", "counted", "1", "2")
-    between = f"{commits[0]}..{commits[2]}"
-    assert f"~ commits {between}, 2 commits: git log --stat {between}" in told
-    assert "! a ran with changes that no commit holds" in told
 
 
 @pytest.mark.usefixtures("lineage")

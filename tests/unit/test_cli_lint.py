@@ -1,8 +1,6 @@
 import argparse
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -183,21 +181,6 @@ def test_a_folder_of_any_name_is_printed_on_one_line(
         assert "\x07" not in printed
         if form == "github":
             assert all(line.startswith("::error ") for line in printed.splitlines())
-
-
-def test_what_the_terminal_cannot_show_is_escaped(models: Path) -> None:
-    write_model(models, "one", spec="model: one\nextends: one.yaml\n")
-    (models / "one" / "one.yaml").write_text("extends: ./one.yaml\n")
-    (models / "one" / "é").write_text("")
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from modelway.cli import main; sys.exit(main(['lint']))"],
-        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT / "plugins")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "in a circle: models/one/one.yaml \\u2192 models/one/one.yaml" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socketless", "dangling"])

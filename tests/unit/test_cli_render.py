@@ -1,7 +1,5 @@
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -145,16 +143,6 @@ def test_the_environment_of_the_variable_is_taken(
 def test_the_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("schema") == 0
     assert json.loads(capsys.readouterr().out)["title"] == "A model of modelway"
-
-
-def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
-    command = [Path(sys.executable).parent / "modelway", "schema"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
 
 
 def test_a_model_that_cannot_be_looked_into_is_not_called_unknown(

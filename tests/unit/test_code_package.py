@@ -1,7 +1,6 @@
 """The code package: the same tree gives the same bytes, and nothing gets in or out of the folder."""
 
 import os
-import subprocess
 import zipfile
 
 import pytest
@@ -132,80 +131,6 @@ def test_a_member_that_leaves_the_folder_is_refused(tmp_path, name):
     with pytest.raises(InvalidModelCode, match="leaves the folder"):
         unpack_code_package(package=tmp_path / "bad.zip", to=tmp_path / "deep" / "to")
     assert not list(tmp_path.rglob("out.py"))
-
-
-@pytest.fixture
-def git(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    folder = write_tree(tmp_path / "repository" / "model")
-
-    def run(*words):
-        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        done = subprocess.run(["git", "-C", folder, *person, *words], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    run("init", "--quiet", "--initial-branch=work", "..")
-    return folder, run
-
-
-def test_the_commit_is_recorded(git):
-    folder, run = git
-    assert git_commit(folder) == Commit()
-    run("add", ".")
-    run("commit", "--quiet", "--message=first")
-    commit = run("rev-parse", "HEAD")
-    assert git_commit(folder) == Commit(commit=commit, branch="work", dirty=False)
-    (folder.parent / "elsewhere.txt").touch()
-    assert git_commit(folder).dirty is False
-    (folder / "new.py").touch()
-    assert git_commit(folder).dirty is True
-    run("checkout", "--quiet", "--detach")
-    told = git_commit(folder).to_dict()
-    assert (told["commit"], told["branch"], told["dirty"]) == (commit, None, True)
-
-
-def test_what_differs_from_the_commit_has_a_digest(git):
-    folder, run = git
-    run("add", ".")
-    run("commit", "--quiet", "--message=first")
-    assert git_commit(folder).diff_digest is None
-    (folder / "new.py").write_text("x = 1\n")
-    first = git_commit(folder).diff_digest
-    assert first == git_commit(folder).diff_digest
-    assert first.startswith("sha256:")
-    (folder / "new.py").write_text("x = 2\n")
-    assert git_commit(folder).diff_digest != first, "the content of what git does not know"
-    (folder / "new.py").write_text("x = 1\n")
-    assert git_commit(folder).diff_digest == first
-    run("add", "new.py")
-    assert git_commit(folder).diff_digest == first, "whether it is staged is no difference"
-    (folder.parent / "elsewhere.txt").write_text("no part of the model")
-    assert git_commit(folder).diff_digest == first
-    run("rm", "--quiet", "--force", "new.py")
-    kept = next(path for path in folder.rglob("*") if path.is_file())
-    kept.unlink()
-    gone = git_commit(folder).diff_digest
-    kept.write_text("changed")
-    assert len({first, gone, git_commit(folder).diff_digest}) == 3
-
-
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("https://mia:secret@example.org/models.git", "https://example.org/models.git"),
-        ("https://token@example.org/models.git", "https://example.org/models.git"),
-        ("https://a:p@ss@example.org/m@n.git", "https://example.org/m@n.git"),
-        ("ssh://git:secret@example.org:22/models.git", "ssh://git@example.org:22/models.git"),
-        ("git@example.org:models.git", "git@example.org:models.git"),
-        ("/srv/git/models.git", "/srv/git/models.git"),
-    ],
-)
-def test_the_repository_is_told_without_credentials(git, url, told):
-    folder, run = git
-    run("commit", "--quiet", "--allow-empty", "--message=first")
-    assert git_commit(folder).repository is None
-    run("remote", "add", "origin", url)
-    assert git_commit(folder).repository == told
 
 
 def test_a_folder_without_git_has_no_commit(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The shares that the run's task makes, by what the lineage knows of the model's last version."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,12 @@ def shares(**asked: Any) -> list[int]:
     divided = operator.run({})
     assert [one for share in divided for one in share] == CHECKPOINTS
     return [len(share) for share in divided]
+
+
+def test_a_run_of_one_process_starts_one_job_since_no_two_would_run_at_the_same_time(lineage: LineageStore) -> None:
+    operator = DivideCheckpointsOperator(task_id="d", code=CODE, checkpoints=CHECKPOINTS, parallel=2)
+    assert operator.run({"dag_run": SimpleNamespace(triggering_user_name="dag_test")}) == [CHECKPOINTS]
+    assert len(operator.run({"dag_run": SimpleNamespace(triggering_user_name="anne")})) == 2
 
 
 def took(startup: float | None, *seconds: float | None) -> dict[str, Any]:

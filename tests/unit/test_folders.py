@@ -1,7 +1,5 @@
 """Models, home and DAG files are found by the environment, by Airflow's configuration, or by how this was installed."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,13 +58,3 @@ def test_the_environment_goes_before_airflows_configuration(airflow: Path, monke
 def test_a_configuration_that_cannot_be_read_is_airflows_affair(airflow: Path, text: str) -> None:
     (airflow / "airflow.cfg").write_bytes(text.encode("latin-1"))
     assert folders.models_folder() == ROOT / "include" / "models"
-
-
-def test_airflow_knows_the_options(airflow: Path) -> None:
-    """Those that the provider declares are the ones that are read."""
-    from modelway.get_provider_info import get_provider_info
-
-    assert set(get_provider_info()["config"][folders.SECTION]["options"]) == {"models", "home"}
-    code = "from airflow.providers_manager import ProvidersManager\nprint(ProvidersManager().provider_configs)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "('modelway', {'modelway'" in done.stdout, done.stdout[-500:] + done.stderr[-2000:]

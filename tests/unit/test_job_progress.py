@@ -125,32 +125,6 @@ def test_a_length_of_time_is_two_words_at_most(seconds, said):
     assert progress._length(seconds) == said
 
 
-def test_the_gpus_are_told_where_there_are_some(job, clock, capsys, monkeypatch, tmp_path):
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 80, 1024, 81920\necho 60, 2048, 81920\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(progress.shutil, "which", lambda name: str(program))
-    job.progress(step=1, total=100)
-    job._progress._gpu._asking.join(timeout=10)
-    clock.now += 6
-    job.progress(step=2, total=100)
-    assert lines(capsys) == ["progress: step 2/100 (2 %), 9 m 48 s left, GPU 70 % 3.0/160 GiB"]
-    assert json.loads((job.folder / "progress.json").read_text())["gpu_memory_bytes"] == 3 * 2**30
-
-
-@pytest.mark.parametrize("script", ["exit 9", "echo '[N/A], 1, 2'", "echo", "echo 'No devices were found'"])
-def test_gpus_that_cannot_be_asked_are_left_out(job, clock, capsys, monkeypatch, tmp_path, script):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(progress.shutil, "which", lambda name: str(program))
-    job.progress(step=1)
-    job._progress._gpu._asking.join(timeout=10)
-    clock.now += 6
-    job.progress(step=2)
-    assert lines(capsys) == ["progress: step 2"]
-
-
 def test_telling_progress_at_every_step_costs_next_to_nothing(tmp_path):
     import time
 

@@ -286,7 +286,7 @@ def test_an_older_version_of_the_same_inputs_does_not_take_over_by_itself(shop):
     plan = shop.plan(spec=REUSE)
     assert plan["version"]["version"] == 1
     assert plan["held"] == (
-        "version 2 is newer than version 1, which is taken: nothing moves unless the run's parameter rollout is yes"
+        "version 2 is newer than version 1, which is reused: nothing moves unless the run's parameter rollout is yes"
     )
     plan = shop.plan(spec=REUSE, params={"rollout": "yes"})
     assert (plan["held"], plan["asked"]) == (None, True)

@@ -271,7 +271,7 @@ def test_a_version_that_is_taken_when_a_newer_one_has_come_since_moves_nothing(l
     lineage.register(make_record("earlier"))
     lineage.register(make_record("other", alias="candidate"))
     told = register(planned(version=TAKEN, taken="…"), archive=None)
-    assert told["held"].startswith("version 2 is newer than version 1, which is taken: nothing moves unless")
+    assert told["held"].startswith("version 2 is newer than version 1, which is reused: nothing moves unless")
     assert lineage.aliases("digits") == {"candidate": 2}
 
 

@@ -2,14 +2,12 @@
 
 import json
 import os
-import subprocess
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from modelway.artifacts.code_package import package_files
-from modelway.artifacts.commits import Commit, git_commit, git_commits
+from modelway.artifacts.commits import Commit, git_commit
 from modelway.artifacts.snapshot import (
     LARGEST_YAML_BYTES,
     MARKER,
@@ -268,55 +266,6 @@ def test_the_models_of_a_dag_file_lie_in_its_snapshot(source, tmp_path):
     assert models_beside(snapshot / "dags" / "models.py") == models_of(snapshot)
     assert models_beside(source / "dags" / "models.py") == models_folder()
     assert display(models_of(snapshot) / "first" / "model.yaml") == "include/models/first/model.yaml"
-
-
-@pytest.fixture
-def git(source, monkeypatch):
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-
-    def run(*words, at=source):
-        person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        done = subprocess.run(["git", "-C", at, *person, *words], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    run("init", "--quiet", "--initial-branch=work")
-    return run
-
-
-def without_digests(found):
-    assert all((commit.diff_digest is None) is not commit.dirty for commit in found.values())
-    return {name: replace(commit, diff_digest=None) for name, commit in found.items()}
-
-
-def test_each_model_has_its_own_state_of_one_checkout(source, git):
-    models = models_of(source)
-    assert git_commits(models, names=["first"]) == {"first": Commit()}
-    git("commit", "--quiet", "--allow-empty", "--message=nothing")
-    assert {each.dirty for each in git_commits(models, names=["first", "second"]).values()} == {True}, "untracked"
-    git("add", ".")
-    git("commit", "--quiet", "--message=first")
-    commit = git("rev-parse", "HEAD")
-    clean, dirty = Commit(commit=commit, branch="work", dirty=False), Commit(commit=commit, branch="work", dirty=True)
-    assert git_commits(models, names=["first", "second"]) == {"first": clean, "second": clean}
-    git("mv", "include/models/first/first.py", "include/models/second/moved one.py")
-    assert without_digests(git_commits(models, names=["first", "second"])) == {"first": dirty, "second": dirty}
-    git("reset", "--quiet", "--hard")
-    write_model(models, "first-born")
-    (models / "second" / "second.py").write_text("x = 1\n")
-    found = git_commits(models, names=["first", "second", "first-born"])
-    assert without_digests(found) == {"first": clean, "second": dirty, "first-born": dirty}
-    assert {name: git_commit(models / name) for name in found} == found
-
-
-def test_a_model_in_a_checkout_of_its_own_has_its_commit(source, git, tmp_path):
-    git("add", ".")
-    git("commit", "--quiet", "--message=outer")
-    own = write_model(tmp_path / "own", "third").parent
-    git("init", "--quiet", "--initial-branch=other", at=own)
-    git("add", ".", at=own)
-    git("commit", "--quiet", "--message=inner", at=own)
-    (models_of(source) / "third").symlink_to(own / "third")
-    assert git_commit(models_of(source) / "third").branch == "other"
 
 
 def test_a_snapshot_tells_the_commit_of_its_time(source, tmp_path):

@@ -17,7 +17,7 @@ PYTHON = {
     "nested too deep for the parser": "x = " + "-" * 100_000 + "1\n",
     "nested too deep for the tree": "x = a" + ".a" * 100_000 + "\n",
     "a default nested deep": "def train(job, a=1" + "+1" * 900 + ", *, b): ...\n",
-    "many parameters": "def train(" + ", ".join(f"a{number}" for number in range(50_000)) + "): ...\n",
+    "many parameters": "def train(" + ", ".join(f"a{number}" for number in range(20_000)) + "): ...\n",
     "NUL": "x = 1\0\n",
     "unknown encoding": "# -*- coding: nonsense -*-\n",
     "a codec that is none of text": "# coding: hex\n41\n",

@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,65 +220,3 @@ def test_the_known_names_are_those_of_the_rooms() -> None:
     assert known_names("backends") == known_backends()
     assert known_names("builders") == known_builders()
     assert known_names("endpoints") == known_endpoints()
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-def test_reading_specs_imports_little(tmp_path: Path) -> None:
-    write_model(tmp_path, "m", spec="model: m\ntrain: {backend: local}\n")
-    code = (
-        "import sys; from pathlib import Path; before = set(sys.modules)\n"
-        "from modelway.spec.load import load_specs\n"
-        f"assert load_specs(Path({str(tmp_path)!r})).specs\n"
-        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))\n"
-        "print(*sorted(name for name in sys.modules if name.startswith('modelway.')))"
-    )
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
-    roots, ours = (line.split() for line in done.stdout.splitlines())
-    allowed = {"modelway", "pydantic", "pydantic_core", "yaml", "annotated_types", "typing_extensions"}
-    allowed |= {"typing_inspection"}
-    # What compiled modules register beside themselves is not an import of ours.
-    assert {name for name in roots if not name.startswith(("_", "cython"))} <= allowed
-    artifacts = {name for name in ours if name.startswith("modelway.artifacts.")}
-    assert artifacts <= {
-        f"modelway.artifacts.{name}" for name in ("code_package", "commits", "snapshot", "whole_files")
-    }
-    assert {name.split(".")[1] for name in ours} == {
-        "artifacts",
-        "spec",
-        "errors",
-        "failures",
-        "folders",
-        "job",
-        "names",
-    }
-
-
-def test_the_dag_file_raises_one_error_that_lists_every_bad_spec(tmp_path: Path) -> None:
-    file = ROOT / "dags" / "model_specs.py"
-    code = f"import runpy; runpy.run_path({str(file)!r})"
-    write_model(tmp_path, "good")
-    assert run_python(code, MODELWAY_MODELS=str(tmp_path)).returncode == 0
-    write_model(tmp_path, "one", spec="model: one\nretries: -1\n")
-    write_model(tmp_path, "two", spec="model: two\nowner: 3\n")
-    done = run_python(code, MODELWAY_MODELS=str(tmp_path))
-    assert done.returncode == 1
-    assert "InvalidSpec: 2 problems in 2 model specs\n" in done.stderr
-    assert "one/model.yaml:2:10  retries: must be at least 0, got -1." in done.stderr
-    assert "two/model.yaml:2:8  owner: expected text, got 3." in done.stderr
-
-
-def test_airflow_takes_the_dag_file_for_one(tmp_path: Path) -> None:
-    file = ROOT / "dags" / "model_specs.py"
-    code = f"from airflow.utils.file import might_contain_dag as m; print(m({str(file)!r}, safe_mode=True))"
-    done = run_python(code, AIRFLOW_HOME=str(tmp_path))
-    assert done.stdout.splitlines()[-1:] == ["True"], done.stderr

@@ -91,7 +91,7 @@ def test_an_environment_can_take_storage_and_image_away(tmp_path: Path) -> None:
 def test_what_lint_knows_of_a_backend_is_what_the_backend_says(backend: str) -> None:
     import importlib
 
-    module = importlib.import_module(f"modelway.backends.{backend}")
+    module = importlib.import_module(f"modelway.backends.{backend}.backend")
     possible = rooms.capabilities(backend)
     assert possible == module.POSSIBLE
     assert possible is not None

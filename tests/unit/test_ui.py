@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,16 +34,26 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/lineage.db"
 
 
+@pytest.fixture(scope="module")
+def pages() -> tuple[Starlette, list[str]]:
+    """The pages, and a list of the one URL that they read."""
+    urls = [""]
+    app = create_app(store_url=lambda: urls[0], readable_dags=reader_dags)
+    return Starlette(routes=[Mount("/modelway", app)]), urls
+
+
 @pytest.fixture
-def client(url: str) -> TestClient:
-    pages = create_app(store_url=lambda: url, readable_dags=reader_dags)
-    app = Starlette(routes=[Mount("/modelway", pages)])
+def client(pages: tuple[Starlette, list[str]], url: str) -> TestClient:
+    app, urls = pages
+    urls[0] = url
     return TestClient(app, base_url="http://testserver/team", headers=HTML, root_path="/team")
 
 
-@pytest.fixture
-def _lineage(url: str) -> None:
-    store = open_store(url)
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lineage that each test gets a copy of."""
+    path = tmp_path_factory.mktemp("lineage") / "lineage.db"
+    store = open_store(f"sqlite:///{path}")
     store.register(make_record("manual__2026-03-01T12:00:00+00:00"))
     store.register(make_record("manual__2", metrics={"loss": float("nan")}))
     store.register(make_record("r", model="letters", description="<script>alert(1)</script>"))
@@ -50,6 +61,12 @@ def _lineage(url: str) -> None:
     store.set_alias(model="digits", alias="champion", version=1, actor="mia", reason="a & b")
     store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
     store.record_image(model="digits", version=1, builder="oci", digest=digest("image"), reference="registry/digits")
+    return path
+
+
+@pytest.fixture
+def _lineage(filled: Path, tmp_path: Path) -> None:
+    shutil.copyfile(filled, tmp_path / "lineage.db")
 
 
 PATHS = [

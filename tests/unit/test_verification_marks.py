@@ -1,7 +1,5 @@
 """On what a version was verified stands wherever the version is shown."""
 
-from pathlib import Path
-
 import pytest
 from modelway.cli import main
 from modelway.lineage.records.verification import verified_text
@@ -24,20 +22,27 @@ ON_EXAMPLES = {**ON_ROWS, "rows": 0, "rows_of": 0, "rows_from": None, "metric": 
 MARK = 'class="tag warn" title="on example rows alone'
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
-    monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/lineage.db")
-    monkeypatch.setenv("COLUMNS", "300")
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A lineage that the tests only read."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('lineage')}/lineage.db"
+    store = open_store(url)
     for number, verification in enumerate((ON_EXAMPLES, ON_ROWS, None), start=1):
         store.register(make_record(f"manual__{number}", verification=verification))
     store.record_weights(endpoint="digits", model="digits", weights={1: 60, 2: 40})
-    return store
+    return url
 
 
 @pytest.fixture
-def client(store: LineageStore, tmp_path: Path) -> TestClient:
-    app = create_app(store_url=lambda: f"sqlite:///{tmp_path}/lineage.db", readable_dags=lambda: frozenset(["digits"]))
+def store(url: str, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
+    monkeypatch.setenv("MODELWAY_LINEAGE_URL", url)
+    monkeypatch.setenv("COLUMNS", "300")
+    return open_store(url)
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> TestClient:
+    app = create_app(store_url=lambda: url, readable_dags=lambda: frozenset(["digits"]))
     return TestClient(app, headers={"accept": "text/html"})
 
 

@@ -3,6 +3,7 @@
 Its environment has the settings of the Airflow of ``modelway run``, its output goes into the run's log.
 """
 
+import gc
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from modelway.errors import ModelwayError
 def main(model: str, about: str, outcome: Path, given: Sequence[str]) -> int:
     """Run the DAG with values of its form and write ``{state, values, failed}`` or ``{refused}`` as JSON.
 
-    :param about: what a schedule would tell, as JSON
+    :param about: what a schedule would give, as JSON
     :param outcome: the file to write
     :param given: ``NAME=VALUE`` for fields of the form
     """
@@ -37,19 +38,35 @@ def _test(
     model: str, conf: dict[str, Any], *, run_after: str | None, interval: list[str] | None, partition: str | None
 ) -> dict[str, Any]:
     """Run the DAG in this process."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    dag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"] + "/models.py").dags[model]
+    dag = _prepared(model)
     # A run of one process calls no notifier; with a deadline, dag.test() of Airflow 3.3.2 ends in an AttributeError.
     dag.deadline = None
     dag.has_on_failure_callback = dag.has_on_success_callback = False
-    _give(interval, partition)
+    _set_interval(interval, partition)
+    ended = _collect_ends()
     run = dag.test(run_conf=conf, run_after=datetime.fromisoformat(run_after) if run_after else None)
+    _follow_up(ended)
     failed = [(ti.task_id, ti.map_index) for ti in run.get_task_instances() if ti.state == "failed"]
     return {"state": run.state, "values": _xcoms(model, run.run_id), "failed": failed}
 
 
-def _give(interval: list[str] | None, partition: str | None) -> None:
+def _prepared(model: str) -> Any:
+    """Return the model's DAG, its Airflow ready to run it."""
+    # What is imported stays to the end: the collector need not go through it again and again.
+    gc.disable()
+    from airflow.dag_processing.dagbag import DagBag
+
+    from modelway.localairflow.one_process import migrate, serve_one_api_version
+
+    migrate()
+    serve_one_api_version()
+    dag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"] + "/models.py").dags[model]
+    gc.freeze()
+    gc.enable()
+    return dag
+
+
+def _set_interval(interval: list[str] | None, partition: str | None) -> None:
     """Give the run its data interval and partition: dag.test() takes neither, and counts the interval from now."""
     from airflow.models.dagrun import DagRun
     from sqlalchemy import event
@@ -60,6 +77,26 @@ def _give(interval: list[str] | None, partition: str | None) -> None:
         run.partition_key = partition
 
     event.listen(DagRun, "before_insert", fill)
+
+
+def _collect_ends() -> list[tuple[str, str, Sequence[str]]]:
+    """Return the list that gets each run that ends, in place of a process that would look after its jobs."""
+    from modelway.plugin import EndOfRuns
+
+    ended: list[tuple[str, str, Sequence[str]]] = []
+    EndOfRuns.follow_up = staticmethod(lambda run, state, backends: ended.append((run, state, backends)))
+    return ended
+
+
+def _follow_up(ended: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+    """Do for runs that ended what ``following.orphaned_jobs`` does where a scheduler runs."""
+    from modelway.following.orphaned_jobs import stop_left_jobs, tell_end
+
+    # No task runs any more: connections are read from the database, as Airflow's own processes do.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    for run, state, backends in ended:
+        stop_left_jobs(run, backends)
+        tell_end(run, state)
 
 
 def _xcoms(dag_id: str, run_id: str) -> list[tuple[str, int, str, Any]]:

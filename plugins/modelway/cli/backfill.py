@@ -90,8 +90,8 @@ def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Inte
 
     :raises ModelwayError: the model cannot be backfilled, or there is no such interval, or there are too many
     """
+    from modelway.hooks.interval import intervals_between
     from modelway.runs.inputs import Interval
-    from modelway.runs.interval import intervals_between
 
     where = str(spec.folder / "model.yaml")
     schedule = spec.schedule

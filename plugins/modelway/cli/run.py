@@ -89,7 +89,8 @@ def run_model(args: argparse.Namespace) -> int:
             print(left)
         # Its own database: a scheduler that shared it would run the tasks a second time.
         airflow = LocalAirflow(home=settings.home, repository=repository(), environment=mark, name="airflow-run")
-        airflow.prepare()
+        # Airflow itself is imported only by the process that runs the DAG.
+        airflow.prepare(migrate=False)
         for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment):
             print(line)
         tried = names_elsewhere(settings.home)
@@ -213,7 +214,7 @@ def told_by_schedule(
                 f"the interval is none: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
             )
     elif after and spec.schedule and spec.schedule.cron:
-        from modelway.runs.interval import last_interval
+        from modelway.hooks.interval import last_interval
 
         sides = list(last_interval(spec.schedule.cron, spec.schedule.timezone, before=after))
     return {

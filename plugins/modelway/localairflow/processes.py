@@ -21,6 +21,7 @@ import psutil
 from modelway.errors import EndpointNotReady, NotWritable
 from modelway.folders import models_folder
 from modelway.localairflow.dag_files import dag_files
+from modelway.localairflow.database import is_migrated, record_migrated
 
 #: the log servers of two of them listen on every address; here the api-server reads the files itself
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
@@ -96,8 +97,11 @@ class LocalAirflow:
             self.start_component(component)
         self._wait_until_healthy()
 
-    def prepare(self) -> None:
-        """Make the folder, the settings (``environment``) and the database, without starting anything."""
+    def prepare(self, *, migrate: bool = True) -> None:
+        """Make the folder, the settings (``environment``) and the database, without starting anything.
+
+        :param migrate: False where the process that uses the database brings it to this version by itself
+        """
         try:
             (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -111,7 +115,8 @@ class LocalAirflow:
                 (self.folder / "dags").mkdir(exist_ok=True)
                 (self.folder / "dags" / name).write_text(text)
         self.environment = self._environment()
-        self._migrate()
+        if migrate and not is_migrated(self.folder):
+            self._migrate()
 
     def _environment(self) -> dict[str, str]:
         kept = self._secrets()
@@ -173,12 +178,7 @@ class LocalAirflow:
         return read
 
     def _migrate(self) -> None:
-        """Bring Airflow's database to this version, once."""
-        from importlib.metadata import version
-
-        marker = self.folder / "migrated"
-        if marker.exists() and marker.read_text() == version("apache-airflow"):
-            return
+        """Bring Airflow's database to this version."""
         log = self.folder / "logs" / "migrate.txt"
         with log.open("wb") as output:
             done = subprocess.run(
@@ -186,7 +186,7 @@ class LocalAirflow:
             )
         if done.returncode:
             raise EndpointNotReady(f"airflow db migrate failed:\n{log.read_text()[-LAST_CHARACTERS:]}", where=str(log))
-        marker.write_text(version("apache-airflow"))
+        record_migrated(self.folder)
 
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *words]

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import Context
 
 from modelway.hooks.lineage import tell_exporters
-from modelway.operators._base import actor
+from modelway.operators.context import actor
 
 
 def tell_begun(context: Context, planned: Mapping[str, Any]) -> None:

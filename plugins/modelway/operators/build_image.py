@@ -10,10 +10,10 @@ from airflow.sdk import Context
 from modelway.artifacts.archive import Manifest, unpack_archive
 from modelway.artifacts.store import Artifact
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator, actor, store_from
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator
+from modelway.operators.context import actor
 
 #: the archive's members that serving needs; the rest describes one run and would change the image's digest
 SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")
@@ -66,7 +66,7 @@ class BuildImageOperator(ModelwayOperator):
         """Build, push when asked to, and record the image."""
         from modelway.lineage.store import open_store
 
-        settings = settings_from_airflow()
+        settings = self.settings
         model, number = self.version["model"], int(self.version["version"])
         options = BuildOptions(
             name=model,
@@ -81,7 +81,7 @@ class BuildImageOperator(ModelwayOperator):
             password=settings.registry_password,
         )
         with tempfile.TemporaryDirectory() as scratch:
-            archive = store_from(settings).fetch(
+            archive = self.artifacts.fetch(
                 Artifact.from_dict(self.version["archive"]), to=Path(scratch) / "archive.zip"
             )
             manifest = unpack_archive(archive=archive, to=Path(scratch) / "model")

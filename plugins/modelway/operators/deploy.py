@@ -12,15 +12,15 @@ from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.store import Artifact
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
-from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator, actor, run_key, store_from
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator, refuse_held
+from modelway.operators.context import actor, run_key
 from modelway.runs.predictor import breaking_changes, golden_difference, harmless_changes, read_signature
-from modelway.runs.traffic import record_traffic, refuse_held, stable_of, weights_of
+from modelway.runs.traffic import record_traffic, stable_of, weights_of
 
 
 class DeployModelOperator(ModelwayOperator):
@@ -88,7 +88,7 @@ class DeployModelOperator(ModelwayOperator):
         from modelway.lineage.store import open_store
 
         refuse_held(self.version)
-        settings = settings_from_airflow()
+        settings = self.settings
         store = open_store(settings.lineage_url)
         endpoint = open_endpoint(self.target, settings)
         model, number, run = self.version["model"], int(self.version["version"]), run_key(context)
@@ -183,7 +183,7 @@ class DeployModelOperator(ModelwayOperator):
         number = int(self.version["version"])
         url = next(predictor.url for predictor in status.predictors if predictor.version == number)
         with tempfile.TemporaryDirectory() as scratch:
-            archive = store_from(settings).fetch(
+            archive = self.artifacts.fetch(
                 Artifact.from_dict(self.version["archive"]), to=Path(scratch) / "archive.zip"
             )
             unpack_archive(archive=archive, to=Path(scratch) / "model")

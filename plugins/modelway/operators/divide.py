@@ -7,20 +7,23 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator
 from modelway.runs.batches import AUTO, Cost, divided
 from modelway.runs.mapped import flat_checkpoints
+
+#: who triggers the runs of Airflow's ``dag.test()``
+DAG_TEST = "dag_test"
 
 
 class DivideCheckpointsOperator(ModelwayOperator):
     """Divide checkpoints among as many evaluation jobs as are worth starting.
 
     A job imports its libraries once for all of its checkpoints. What starting a job and evaluating a checkpoint take is
-    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs. There are
-    never more than Airflow maps over, ``[core] max_map_length``.
+    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs.
+    ``modelway run`` and ``dag.test()`` run one task at a time, so there a first version has one. There are never more
+    than Airflow maps over, ``[core] max_map_length``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoints: what TrainModelOperator returned
@@ -54,7 +57,8 @@ class DivideCheckpointsOperator(ModelwayOperator):
         # A longer list cannot be mapped over, which would fail this task when training is done.
         most = conf.getint("core", "max_map_length")
         checkpoints = flat_checkpoints(self.checkpoints)
-        shares = divided(checkpoints, parallel=self.parallel, per_job=self.per_job, cost=cost, most=most)
+        parallel = 1 if _runs_one_task_at_a_time(context) else self.parallel
+        shares = divided(checkpoints, parallel=parallel, per_job=self.per_job, cost=cost, most=most)
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
@@ -76,7 +80,7 @@ class DivideCheckpointsOperator(ModelwayOperator):
         from modelway.lineage.store import open_store
 
         try:
-            store = open_store(settings_from_airflow().lineage_url)
+            store = open_store(self.settings.lineage_url)
             model = self.code["model"]
             evaluations = store.version(model, store.find(model, "latest")).evaluations
         except Exception as error:  # only a hint: without it the checkpoints are divided too
@@ -87,3 +91,9 @@ class DivideCheckpointsOperator(ModelwayOperator):
         if not seconds or not startups:
             return None
         return Cost(startup_seconds=statistics.median(startups), evaluation_seconds=statistics.median(seconds))
+
+
+def _runs_one_task_at_a_time(context: Context) -> bool:
+    """Return whether no executor runs this DAG run, but one process, task after task."""
+    run = context.get("dag_run")
+    return run is not None and run.triggering_user_name == DAG_TEST

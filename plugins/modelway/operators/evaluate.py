@@ -12,25 +12,16 @@ from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import JobFailed, JobLost, ModelwayError
 from modelway.failures import FailureKind
 from modelway.hooks.backend import backend_from_airflow
-from modelway.hooks.connection import settings_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
 from modelway.job.freezing.rows import recorded_files
 from modelway.job.left_files import is_below, name_below, open_below
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import (
-    JobOperator,
-    checkpoint_inputs,
-    clear_number,
-    code_of,
-    job_key,
-    plan_of,
-    planned_inputs,
-    run_key,
-    store_from,
-)
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import unused_params
+from modelway.operators.base import code_of, plan_of
+from modelway.operators.context import clear_number, job_key, run_key
+from modelway.operators.job_operator import JobOperator, checkpoint_inputs, planned_inputs
 from modelway.runs.reported import cost_of, store_events
 from modelway.spec.problems import Refusal
 
@@ -172,7 +163,7 @@ class EvaluateCheckpointOperator(JobOperator):
     def _stored(self, folder: Path) -> dict[str, Any] | None:
         """Store the job's events; a store that is away costs the charts and no evaluation."""
         try:
-            store = store_from(settings_from_airflow())
+            store = self.artifacts
             stored = store_events(store, folder, model=self.code["model"], warn=self.log.warning)
             return stored.to_dict() if stored else None
         except (ModelwayError, OSError) as error:
@@ -187,7 +178,7 @@ class EvaluateCheckpointOperator(JobOperator):
         files = {kind: name_below(folder, path) for kind, path in recorded_files(folder / "output", name).items()}
         if not all(is_below(folder, each) for each in files.values()):
             return {}
-        store, model = store_from(settings_from_airflow()), self.code["model"]
+        store, model = self.artifacts, self.code["model"]
         return {
             kind: store.put(folder / each, model=model, opened=partial(open_below, folder, each)).to_dict()
             for kind, each in files.items()
@@ -244,7 +235,7 @@ class EvaluateCheckpointOperator(JobOperator):
     def _folder(self, handle: Handle) -> Path | None:
         """Return the folder of a job that failed, where it can be had."""
         try:
-            return backend_from_airflow(self.backend, home=settings_from_airflow().home).folder(handle)
+            return backend_from_airflow(self.backend, home=self.settings.home).folder(handle)
         except Exception as error:  # it must not hide why the job failed
             self.log.warning("the job's results cannot be read: %s: %s", type(error).__name__, error)
             return None

@@ -5,10 +5,9 @@ from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator
 
 
 class FindVersionOperator(ModelwayOperator):
@@ -37,7 +36,7 @@ class FindVersionOperator(ModelwayOperator):
         """Look the version up in the lineage."""
         from modelway.lineage.store import open_store
 
-        store = open_store(settings_from_airflow().lineage_url)
+        store = open_store(self.settings.lineage_url)
         found = store.version(self.model, store.find(self.model, str(self.version))).summary
         self.log.info("%s '%s' is version %d", self.model, self.version, found.number)
         return version_told(found, held=None, asked=True)

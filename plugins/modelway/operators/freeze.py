@@ -11,22 +11,13 @@ from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import JobFailed
-from modelway.hooks.connection import settings_from_airflow
 from modelway.job.contract import read_events, recorded_datasets
 from modelway.job.left_files import NotBelow, copy_below
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import (
-    JobOperator,
-    checkpoint_inputs,
-    clear_number,
-    code_of,
-    job_key,
-    plan_of,
-    planned_inputs,
-    run_key,
-    store_from,
-)
 from modelway.operators._checks import Checks
+from modelway.operators.base import code_of, plan_of
+from modelway.operators.context import clear_number, job_key, run_key
+from modelway.operators.job_operator import JobOperator, checkpoint_inputs, planned_inputs
 from modelway.runs.mapped import flat
 from modelway.runs.reported import cost_of, store_events
 
@@ -90,7 +81,7 @@ class FreezeModelOperator(JobOperator):
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> dict[str, Any]:
         """Write and store the archive."""
-        store = store_from(settings_from_airflow())
+        store = self.artifacts
         with tempfile.TemporaryDirectory() as scratch:
             frozen = Path(scratch) / "frozen"
             _take(folder, to=frozen)

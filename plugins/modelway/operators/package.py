@@ -10,11 +10,10 @@ from airflow.sdk import Context
 from modelway.artifacts.code_package import package_files, write_code_package
 from modelway.artifacts.commits import git_commit
 from modelway.errors import InvalidModelCode
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator, store_from
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import is_known
+from modelway.operators.base import ModelwayOperator
 from modelway.spec.load import FILE_NAME, models_beside, models_folder
 from modelway.spec.problems import Refusal, display, shown
 
@@ -73,7 +72,7 @@ class PackageCodeOperator(ModelwayOperator):
         with tempfile.TemporaryDirectory() as scratch:
             package = Path(scratch) / "code.zip"
             write_code_package(folder=folder, to=package)
-            artifact = store_from(settings_from_airflow()).put(package, model=self.model)
+            artifact = self.artifacts.put(package, model=self.model)
         self.log.info("packaged %d files of %s as %s", len(names), folder, artifact.digest)
         commit = git_commit(folder).to_dict()
         return {"model": self.model, "module": self.module, **artifact.to_dict(), "commit": commit}

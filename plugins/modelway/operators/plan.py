@@ -1,18 +1,17 @@
 """Plan a run: its data interval, its data sets, what it starts from, and whether it trains at all."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from modelway.errors import ModelwayError
-from modelway.hooks.connection import settings_from_airflow
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator
 from modelway.operators._begun import tell_begun
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator
+from modelway.runs.blocking import blocked_reason
 from modelway.runs.inputs import (
     Interval,
     declared_params,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from modelway.runs.versions import KnownVersions
 
 ROLLOUTS = ("auto", "no", "yes")
-_UNLESS = "unless the run's parameter rollout is yes"
 
 
 class PlanRunOperator(ModelwayOperator):
@@ -74,8 +72,8 @@ class PlanRunOperator(ModelwayOperator):
         raise DownstreamTasksSkipped(tasks=skipped)
 
     def _plan(self, context: Context) -> dict[str, Any]:
-        dag = self.get_dag()
-        conf = getattr(context["dag_run"], "conf", None) or {}
+        dag, dag_run = self.get_dag(), context["dag_run"]
+        conf = getattr(dag_run, "conf", None) or {}
         refuse_unknown_fields(self.spec, conf, others=dag.params if dag else ())
         given = dict(context.get("params") or {})
         asks = {name: given.get(name) for name in ("base", "reason", "rollout", "version")}
@@ -120,8 +118,14 @@ class PlanRunOperator(ModelwayOperator):
             plan |= {"inputs": digest, "base": base, "datasets": [dataset.to_dict() for dataset in datasets]}
             if self.spec["reuse"] == "same-inputs":
                 plan |= self._same_inputs(lineage, digest)
-        plan["held"] = held_reason(
-            lineage, plan, interval=interval, rollout=asks["rollout"], dag_run=context["dag_run"]
+        plan["held"] = blocked_reason(
+            lineage,
+            rollout=asks["rollout"],
+            is_backfill=dag_run.run_type.value == "backfill",
+            is_requested=plan["asked"],
+            interval=interval,
+            run_after=dag_run.run_after,
+            reused=plan["version"]["version"] if plan["version"] else None,
         )
         self._tell(plan)
         return plan
@@ -130,7 +134,7 @@ class PlanRunOperator(ModelwayOperator):
         from modelway.lineage.store import open_store
         from modelway.runs.versions import KnownVersions
 
-        settings, dag_run = settings_from_airflow(), context["dag_run"]
+        settings, dag_run = self.settings, context["dag_run"]
         run = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
         return KnownVersions(open_store(settings.lineage_url), settings, model=self.code["model"], **run)
 
@@ -200,7 +204,7 @@ def _forget(context: Context, tasks: Iterable[str]) -> None:
 
 def interval_of(context: Context, spec: Mapping[str, Any]) -> Interval:
     """Return the data interval of a run: its own, else the last one of the spec's cron, else all data up to the run."""
-    from modelway.runs.interval import last_interval
+    from modelway.hooks.interval import last_interval
 
     dag_run = context["dag_run"]
     key: str | None = getattr(dag_run, "partition_key", None)
@@ -214,38 +218,6 @@ def interval_of(context: Context, spec: Mapping[str, Any]) -> Interval:
         last = last_interval(schedule["cron"], schedule["timezone"], before=dag_run.run_after)
         return Interval.of(*last, partition=key)
     return Interval.of(None, dag_run.run_after, partition=key)
-
-
-def held_reason(
-    lineage: "KnownVersions", plan: Mapping[str, Any], *, interval: Interval, rollout: str | None, dag_run: Any
-) -> str | None:
-    """Return why a run moves neither alias nor traffic, None when it may."""
-    if rollout == "yes":
-        return None
-    if rollout == "no":
-        return "the run's parameter rollout is no"
-    if dag_run.run_type.value == "backfill":
-        return f"a backfill moves neither alias nor traffic {_UNLESS}"
-    if plan["asked"]:
-        return None
-    taken = plan["version"]["version"] if plan["version"] else None
-    return outdated_reason(lineage, interval=interval, run_after=dag_run.run_after, taken=taken)
-
-
-def outdated_reason(
-    lineage: "KnownVersions", *, interval: Interval, run_after: datetime, taken: int | None
-) -> str | None:
-    """Return why a run is too old to move anything of its own accord, None when it is not.
-
-    :param taken: the version that it takes in place of training
-    """
-    if later := lineage.later(interval, run_after=run_after):
-        number, end = later
-        is_it = f"of later data (up to {end:%Y-%m-%d %H:%M}Z)" if end > interval.end else "of a later run"
-        return f"version {number} is {is_it}: nothing moves {_UNLESS}"
-    if taken is not None and (newest := lineage.newest()) > taken:
-        return f"version {newest} is newer than version {taken}, which is taken: nothing moves {_UNLESS}"
-    return None
 
 
 def event_reason(context: Context) -> str | None:

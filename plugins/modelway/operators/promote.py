@@ -9,15 +9,16 @@ from airflow.sdk import Context
 
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import EndpointNotReady, RolloutAborted
-from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import open_lineage
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import PATIENCE_SECONDS, ModelwayOperator, actor, failures_told, run_key
 from modelway.operators._checks import Checks
-from modelway.runs.traffic import record_traffic, refuse_held, weights_of
+from modelway.operators.base import ModelwayOperator, failures_told, refuse_held
+from modelway.operators.context import actor, run_key
+from modelway.operators.job_operator import PATIENCE_SECONDS
+from modelway.runs.traffic import record_traffic, weights_of
 
 #: a rollout is aborted when more than this share of the new version's requests failed
 MOST_ERRORS = 0.05
@@ -72,7 +73,7 @@ class PromoteModelOperator(ModelwayOperator):
     def run(self, context: Context) -> Any:
         """Take step after step, each when its time has come; a retry goes on from the last one taken."""
         refuse_held(self.version)
-        settings, store = settings_from_airflow(), open_lineage()
+        settings, store = self.settings, open_lineage()
         rollout = store.rollout(self.deployment["endpoint"], run_key(context))
         if rollout is None:
             raise RolloutAborted("this run deployed nothing", do="Run DeployModelOperator before it")

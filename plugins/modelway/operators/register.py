@@ -9,7 +9,6 @@ from airflow.sdk import Context
 
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import ModelwayError
-from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.lineage import open_lineage, tell_exporters
 from modelway.job.contract import recorded_datasets
 from modelway.lineage.records.version import (
@@ -21,10 +20,11 @@ from modelway.lineage.records.version import (
     VersionRecord,
 )
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator, actor, plan_of, store_from
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator, plan_of
+from modelway.operators.context import actor
 from modelway.operators.find import version_told
-from modelway.operators.plan import outdated_reason
+from modelway.runs.blocking import outdated_reason
 from modelway.runs.inputs import Interval
 from modelway.runs.mapped import flat
 from modelway.runs.reported import (
@@ -99,7 +99,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Write the version, or find the one that this run made or takes."""
-        settings, store = settings_from_airflow(), open_lineage()
+        settings, store = self.settings, open_lineage()
         plan = plan_of(self.code)
         # A training task that was skipped and then cleared by hand trained for real: its version is registered.
         taken = plan.get("version") if self.archive is None else None
@@ -108,7 +108,7 @@ class RegisterModelOperator(ModelwayOperator):
         if taken:
             number = self._take(context, store, taken, alias=alias)
         else:
-            number = self._register(context, store, store_from(settings), alias=alias)
+            number = self._register(context, store, self.artifacts, alias=alias)
         known = store.version(self.code["model"], number).summary
         if self.outlets:
             extra = {"model": self.code["model"], "version": number, "reused": bool(taken)}
@@ -130,7 +130,7 @@ class RegisterModelOperator(ModelwayOperator):
             KnownVersions(store, settings, model=self.code["model"], **run),
             interval=Interval.from_dict(plan["interval"]),
             run_after=dag_run.run_after,
-            taken=int(taken["version"]) if taken else None,
+            reused=int(taken["version"]) if taken else None,
         )
         if reason:
             self.log.info("%s", reason)

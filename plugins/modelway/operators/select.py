@@ -7,8 +7,8 @@ from airflow.sdk import Context
 
 from modelway.errors import ModelwayError, NothingToSelect
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import ModelwayOperator
 from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator
 from modelway.runs.mapped import flat, flat_checkpoints
 from modelway.spec.gates import Gate, parse_gate
 from modelway.spec.problems import Refusal

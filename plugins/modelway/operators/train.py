@@ -10,25 +10,16 @@ from airflow.sdk.configuration import conf
 
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import DigestMismatch, JobFailed
-from modelway.hooks.connection import settings_from_airflow
 from modelway.job.checkpoints import open_recorded
 from modelway.job.contract import damage, recorded_checkpoints
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import (
-    JobOperator,
-    checkpoint_inputs,
-    clear_number,
-    code_of,
-    job_key,
-    plan_of,
-    planned_inputs,
-    run_key,
-    store_from,
-)
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import is_known, same_source, unused_params
+from modelway.operators.base import code_of, plan_of
+from modelway.operators.context import clear_number, job_key, map_index, run_key
+from modelway.operators.job_operator import JobOperator, checkpoint_inputs, planned_inputs
 from modelway.runs.batches import evenly
-from modelway.runs.mapped import map_index, map_item
+from modelway.runs.mapped import map_item
 from modelway.runs.reported import cost_of, gpus, store_events
 from modelway.spec.problems import Refusal, shown
 
@@ -165,7 +156,7 @@ class TrainModelOperator(JobOperator):
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> list[dict[str, Any]]:
         """Store the checkpoints and the events."""
-        store = store_from(settings_from_airflow())
+        store = self.artifacts
         made = []
         for checkpoint in recorded_checkpoints(folder):
             if problem := damage(checkpoint):

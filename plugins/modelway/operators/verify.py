@@ -12,8 +12,9 @@ from modelway.errors import JobFailed, VerificationFailed
 from modelway.job.left_files import document_below
 from modelway.names import nearest
 from modelway.operators import _argument_checks as checks
-from modelway.operators._base import JobOperator, clear_number, job_key, run_key
 from modelway.operators._checks import Checks
+from modelway.operators.context import clear_number, job_key, run_key
+from modelway.operators.job_operator import JobOperator
 from modelway.spec.gates import gate_of
 
 

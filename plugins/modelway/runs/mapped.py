@@ -5,16 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow.sdk import Context
-
 from modelway.errors import NothingToSelect
-
-
-def map_index(operator: Any, context: Context) -> int | None:
-    """Return which of a mapped operator's tasks runs, None where neither it nor a group around it is mapped."""
-    index = getattr(context.get("ti"), "map_index", None)
-    is_mapped = getattr(operator, "_BaseOperator__from_mapped", False) or operator.get_closest_mapped_task_group()
-    return int(index) if is_mapped and index is not None and index >= 0 else None
 
 
 def map_item(index: int, **given: Any) -> str:

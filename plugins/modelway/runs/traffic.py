@@ -1,23 +1,12 @@
-"""What deploy and promote share: whether traffic may move, and the split of an endpoint, read and recorded."""
+"""The split of an endpoint's traffic, read and recorded."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from airflow.sdk.exceptions import AirflowSkipException
+from typing import TYPE_CHECKING
 
 from modelway.endpoints.base import EndpointStatus
 
 if TYPE_CHECKING:
     from modelway.lineage.store import LineageStore
-
-
-def refuse_held(version: Mapping[str, Any]) -> None:
-    """Skip the task when the run may move no traffic; the reason goes into the task's log.
-
-    :raises AirflowSkipException: it may not
-    """
-    if version.get("held"):
-        raise AirflowSkipException(version["held"])
 
 
 def weights_of(status: EndpointStatus | None) -> Mapping[int, int]:

@@ -31,6 +31,7 @@ from modelway.job.agent.exit_report import checked_report
 #: variables of the worker that a job sees; everything else, Airflow's secrets above all, stays out
 ALLOWED = (
     *("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TMPDIR", "TZ", "LD_LIBRARY_PATH"),
+    "OMP_WAIT_POLICY",
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
 #: says which command started a process, so that the next one finds what a killed one left
@@ -188,7 +189,9 @@ BACKEND = LocalBackend
 
 def _environment(job: Job, options: Options) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
-    return {**kept, **job_variables(job, options)}
+    # By default idle threads of OpenMP spin, which slows all other work of the machine down, this job included.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {**waiting, **kept, **job_variables(job, options)}
 
 
 def _own_settings() -> dict[str, str]:

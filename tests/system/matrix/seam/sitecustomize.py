@@ -1,4 +1,4 @@
-"""Loaded by every Python of the kill matrix's Airflow: stops tasks and triggers at exact steps, until they may go on.
+"""Loaded by every Python of the kill matrix's Airflow: stops tasks and triggers at exact steps, until released.
 
 ``MATRIX_SEAM/<run id>/<step>.hold`` asks for a stop; whoever comes there writes ``<step>.reached`` with its pid and
 waits for ``<step>.go``. Every submit adds the job's name to ``submits.txt``. Nothing of this is in the library.
@@ -14,8 +14,8 @@ from pathlib import Path
 SEAM = Path(os.environ["MATRIX_SEAM"])
 
 
-def held(cell, step):
-    """Whether a step is asked for and not over; says that it was reached."""
+def is_stop(cell, step):
+    """Whether a run has to stop at a step, still; notes that the step was reached."""
     if not (SEAM / cell / f"{step}.hold").exists() or (SEAM / cell / f"{step}.go").exists():
         return False
     reached = SEAM / cell / f"{step}.reached"
@@ -27,8 +27,8 @@ def held(cell, step):
 
 
 def stop(cell, step):
-    """Wait at a step for as long as it is held."""
-    while held(cell, step):
+    """Wait at a step for as long as the run has to stop there."""
+    while is_stop(cell, step):
         time.sleep(0.02)
 
 
@@ -65,7 +65,7 @@ class Stopping:
         (SEAM / cell / f"{os.getpid()}.follows").touch()
         status = self._backend.describe(handle)
         # No wait here: a triggerer's thread is for all its triggers.
-        if status.state.is_terminal and held(cell, "ended"):
+        if status.state.is_terminal and is_stop(cell, "ended"):
             return type(status)(state=type(status.state).RUNNING)
         return status
 
@@ -91,7 +91,7 @@ def wrap_operator(module):
     module.JobOperator.resume = stopping
 
 
-WRAPPED = {"modelway.hooks.backend": wrap_backends, "modelway.operators._base": wrap_operator}
+WRAPPED = {"modelway.hooks.backend": wrap_backends, "modelway.operators.job_operator": wrap_operator}
 
 
 class Finder(importlib.abc.MetaPathFinder):

@@ -1,24 +1,18 @@
-import torch
+import json
 
 
 def train(job):
-    net, start = torch.nn.Linear(4, 2), 0
-    if resumed := job.resume_from():
-        net.load_state_dict(torch.load(resumed.path, weights_only=True))
-        start = resumed.step
-    job.note(f"begins after step {start}")
-    for step in range(start + 1, 4):
+    for step in range(1, 4):
         job.log(step=step, train_loss=1 / step)
         with job.checkpoint(step=step) as path:
-            torch.save(net.state_dict(), path)
+            path.write_text(json.dumps(step))
 
 
 def evaluate(job, checkpoint):
-    weights = torch.load(checkpoint, weights_only=True)
-    return {"loss": float(weights["weight"].square().mean())}
+    return {"loss": 1 / json.loads(checkpoint.read_text())}
 
 
 def export(job, checkpoint):
-    net = torch.nn.Linear(4, 2)
-    net.load_state_dict(torch.load(checkpoint, weights_only=True))
-    return net, torch.rand(2, 4)
+    import torch
+
+    return torch.nn.Linear(4, 2), torch.rand(2, 4)

@@ -1,30 +1,33 @@
+import json
 import os
+import random
 import signal
-
-import torch
 
 
 def train(job):
-    net, start = torch.nn.Linear(4, 2), 0
+    # Without torch, whose import takes longer than all of this.
+    weights, start = [random.random() for _ in range(8)], 0
     if resumed := job.resume_from():
-        net.load_state_dict(torch.load(resumed.path, weights_only=True))
-        start = resumed.step
+        weights, start = json.loads(resumed.path.read_text()), resumed.step
     job.note(f"begins after step {start}")
     job.note(f"sees {' '.join(sorted(os.environ))}")
     for step in range(start + 1, 4):
         job.log(step=step, train_loss=1 / step)
         with job.checkpoint(step=step) as path:
-            torch.save(net.state_dict(), path)
+            path.write_text(json.dumps(weights))
         if step == 2 and not resumed:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def evaluate(job, checkpoint):
-    weights = torch.load(checkpoint, weights_only=True)
-    return {"loss": float(weights["weight"].square().mean())}
+    weights = json.loads(checkpoint.read_text())
+    return {"loss": sum(weight * weight for weight in weights) / len(weights)}
 
 
 def export(job, checkpoint):
+    import torch
+
     net = torch.nn.Linear(4, 2)
-    net.load_state_dict(torch.load(checkpoint, weights_only=True))
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor(json.loads(checkpoint.read_text())).reshape(2, 4))
     return net, torch.rand(2, 4)

@@ -1,8 +1,6 @@
 import time
 from pathlib import Path
 
-import torch
-
 GATE = Path("GATE_FOLDER")
 
 
@@ -12,7 +10,7 @@ def train(job):
         time.sleep(0.1)
     job.log(step=1, rate=job.params["rate"])
     with job.checkpoint(step=1) as path:
-        torch.save(torch.nn.Linear(4, 2).state_dict(), path)
+        path.write_text("nothing was learned")
 
 
 def evaluate(job, checkpoint):
@@ -20,6 +18,6 @@ def evaluate(job, checkpoint):
 
 
 def export(job, checkpoint):
-    net = torch.nn.Linear(4, 2)
-    net.load_state_dict(torch.load(checkpoint, weights_only=True))
-    return net, torch.rand(2, 4)
+    import torch
+
+    return torch.nn.Linear(4, 2), torch.rand(2, 4)

@@ -6,14 +6,14 @@ import time
 
 
 def train(job):
-    with (job.folder / "told.txt").open("a", buffering=1) as told, (job.folder / "alone.lock").open("w") as alone:
+    with (job.folder / "reports.txt").open("a", buffering=1) as reports, (job.folder / "alone.lock").open("w") as alone:
         try:
             fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            told.write("overlap\n")
+            reports.write("overlap\n")
             raise
         resumed = job.resume_from()
-        told.write(f"start {os.getpid()} {'anew' if resumed is None else resumed.step}\n")
+        reports.write(f"start {os.getpid()} {'anew' if resumed is None else resumed.step}\n")
         if resumed is None:
             with job.checkpoint(step=1) as path:
                 path.write_text("one")
@@ -22,4 +22,4 @@ def train(job):
             time.sleep(0.05)
         with job.checkpoint(step=2) as path:
             path.write_text("two")
-        told.write("end\n")
+        reports.write("end\n")

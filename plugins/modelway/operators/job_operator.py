@@ -1,20 +1,19 @@
-"""What all operators share: how an error of ours becomes a task's failure, and how jobs are followed."""
+"""Operators whose work is one job: submitted or found again, followed in the worker, then deferred, and collected."""
 
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.artifacts.store import Artifact
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
-from modelway.errors import ModelwayError, SubmitFailed, disk_full
+from modelway.errors import ModelwayError, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.following.claim import Claim
 from modelway.following.deferral import DeferredJob, forget, note
@@ -25,106 +24,17 @@ from modelway.following.memory import TriedMemory
 from modelway.following.started_jobs import StartedJob, forget_started, record_started
 from modelway.following.task_state import GOES_ON, task_state
 from modelway.hooks.backend import backend_from_airflow
-from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.secrets import with_secrets
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
-from modelway.operators._partial import CheckedPartial
-from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
-from modelway.runs.account import record_failure, record_success
+from modelway.operators.base import ModelwayOperator, failures_told, plan_of
+from modelway.operators.context import run_key
 from modelway.runs.failure import failure_of, job_error, last_lines, submit_error
-from modelway.spec.problems import Refusal
 from modelway.spec.units import format_size
 
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
 PATIENCE_SECONDS = 15.0
 POLL_SECONDS = 0.5
-
-
-class ModelwayOperator(BaseOperator):
-    """An operator whose work is in ``run``; a terminal error of ours fails the task without further tries."""
-
-    #: what each argument must be; ``__init__`` ends with ``check_arguments``
-    accepts: ClassVar[Checks] = {}
-
-    def __init__(self, **kwargs: Any) -> None:
-        """Make the operator; an argument that it does not have is refused with the nearest one that it has."""
-        refuse_unknown(type(self), kwargs)
-        super().__init__(**kwargs)
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Check what all mapped tasks share, as far as it is known; ``expand`` checks what they are mapped over.
-
-        :raises InvalidArgument: an argument cannot be right
-        """
-        refuse_unknown(cls, kwargs)
-        check_partial(cls, kwargs)
-        return CheckedPartial.of(super().partial(**kwargs))
-
-    @classmethod
-    def mapped_conflicts(cls, shared: Mapping[str, Any], dag: Any) -> Iterable[tuple[str, Refusal]]:
-        """Return which arguments that all mapped tasks share cannot be right in this DAG."""
-        return ()
-
-    def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return which arguments cannot be right together, or in this DAG, as far as it is known while it is parsed."""
-        return ()
-
-    def check_arguments(self) -> None:
-        """Check what is known of the arguments while the DAG is parsed.
-
-        :raises InvalidArgument: an argument cannot be right
-        """
-        check_arguments(self)
-
-    def execute(self, context: Context) -> Any:
-        """Run the operator."""
-        with failures_told(self, context):
-            return self.run(context)
-
-    @abstractmethod
-    def run(self, context: Context) -> Any:
-        """Do the work and return what goes to XCom: ids, URIs, digests and a few numbers."""
-
-
-@contextmanager
-def failures_told(operator: BaseOperator, context: Context) -> Iterator[None]:
-    """Log an error of ours in plain words, leave it as XCom ``failure``, and fail the task the way the error asks.
-
-    How the try ended goes into the lineage.
-    """
-    try:
-        with _disk_full_told():
-            check_final(operator)
-            yield
-    except ModelwayError as error:
-        context["ti"].xcom_push(key="failure", value=str(error))
-        operator.log.error("%s", error)
-        if not getattr(operator, "was_marked", False):
-            record_failure(operator, context, error)
-        if error.retryable:
-            raise
-        raise AirflowFailException(str(error)) from None
-    except AirflowException:
-        # Airflow's own words between a task and its runner, such as that it is skipped.
-        raise
-    except Exception as error:
-        record_failure(operator, context, error)
-        raise
-    else:
-        record_success(operator, context)
-
-
-@contextmanager
-def _disk_full_told() -> Iterator[None]:
-    """Raise whatever a full device made fail as that."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, AirflowException) or (full := disk_full(error)) is None:
-            raise
-        raise full from error
 
 
 class JobOperator(ModelwayOperator):
@@ -152,7 +62,7 @@ class JobOperator(ModelwayOperator):
 
     def run(self, context: Context) -> Any:
         """Submit the job and wait for it, deferred unless it ends soon."""
-        home = settings_from_airflow().home
+        home = self.settings.home
         backend, handle = self._submit(context, home)
         record_started(home, StartedJob(handle=handle, run=run_key(context)))
         self.log.info("job %s in %s", handle.name, handle.place)
@@ -224,13 +134,13 @@ class JobOperator(ModelwayOperator):
         """Go on when the trigger has seen the job end."""
         with failures_told(self, context):
             handle, status = Handle.from_dict(event["handle"]), JobStatus.from_dict(event["status"])
-            home, follower = settings_from_airflow().home, event.get("follower", "")
+            home, follower = self.settings.home, event.get("follower", "")
             LogPosition(home=home, follower=follower).forget()
             forget(home, follower)
             return self._conclude(context, handle, status)
 
     def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
-        home = settings_from_airflow().home
+        home = self.settings.home
         backend = backend_from_airflow(self.backend, home=home)
         job = self.job(context)
         if status.failure is not FailureKind.UNREACHABLE:
@@ -288,44 +198,6 @@ class JobOperator(ModelwayOperator):
             backend.cancel(handle)
         except Exception as error:
             self.log.error("job %s could not be stopped: %s: %s", handle.name, type(error).__name__, error)
-
-
-def run_key(context: Context) -> str:
-    """Return what names this DAG run among all runs of all DAGs."""
-    dag_run = context["dag_run"]
-    return f"{dag_run.dag_id}/{dag_run.run_id}"
-
-
-def job_key(context: Context, *, item: str | None = None) -> str:
-    """Return what names a task's job within its run; mapped tasks give the ``item`` they work on, never their index."""
-    task_id = context["ti"].task_id
-    return f"{task_id}/{item}" if item else task_id
-
-
-def actor(context: Context) -> str:
-    """Return who triggered the run, or ``airflow`` when its schedule did."""
-    return context["dag_run"].triggering_user_name or "airflow"
-
-
-def clear_number(context: Context) -> int:
-    """Return how often the DAG run was cleared."""
-    return context["dag_run"].clear_number or 0
-
-
-def store_from(settings: Any) -> ArtifactStore:
-    """Return the artifact store of a deployment."""
-    return ArtifactStore(settings.artifact_root)
-
-
-def code_of(code: Mapping[str, Any]) -> Artifact:
-    """Return the code package that PackageCodeOperator gave."""
-    return Artifact.from_dict(code)
-
-
-def plan_of(code: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what PlanRunOperator decided; nothing in a DAG without one."""
-    plan: Mapping[str, Any] = code.get("plan") or {}
-    return plan
 
 
 def checkpoint_inputs(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

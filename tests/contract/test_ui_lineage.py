@@ -27,9 +27,9 @@ def reader_dags(reader: Annotated[str | None, Header()] = None) -> frozenset[str
     return frozenset(reader.split(","))
 
 
-@pytest.fixture
-def client(url: str) -> TestClient:
-    store = open_store(url)
+@pytest.fixture(scope="module")
+def _filled(module_url: str) -> None:
+    store = open_store(module_url)
     store.register(make_record("manual__1"))
     params = {"coarse": {"lr": "<script>"}}
     store.register(make_record("manual__2", params=params, metrics={"loss": float("nan")}, base=1))
@@ -43,7 +43,25 @@ def client(url: str) -> TestClient:
     store.register(replace(odd, run=replace(odd.run, dag_id="odd")))
     store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
     store.record_weights(endpoint="secret-endpoint", model="secret", weights={1: 100})
-    app = Starlette(routes=[Mount("/modelway", create_app(store_url=lambda: url, readable_dags=reader_dags))])
+
+
+@pytest.fixture
+def url(_filled: None, copied_url: str) -> str:
+    return copied_url
+
+
+@pytest.fixture(scope="module")
+def pages() -> tuple[Starlette, list[str]]:
+    """The pages, and a list of the one URL that they read."""
+    urls = [""]
+    app = create_app(store_url=lambda: urls[0], readable_dags=reader_dags)
+    return Starlette(routes=[Mount("/modelway", app)]), urls
+
+
+@pytest.fixture
+def client(pages: tuple[Starlette, list[str]], url: str) -> TestClient:
+    app, urls = pages
+    urls[0] = url
     return TestClient(app, base_url="http://testserver/team", headers=HTML, root_path="/team")
 
 

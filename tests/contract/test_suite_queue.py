@@ -1,0 +1,134 @@
+"""`make test`: the order of its steps, what each used, what its tests share, and that every test is in a step."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from modelway.localairflow.processes import LocalAirflow
+
+from tests.airflow_template import with_database
+from tests.suite.queue import Queue, next_step, priority
+from tests.suite.steps import ROOT, START, STEPS, Step
+
+
+def step(name, seconds=10, **more):
+    return Step(name=name, command=(sys.executable, "-c", more.pop("code", "")), seconds=seconds, **more)
+
+
+def order(steps, *, cores=2):
+    """Return the names in the order in which they start, when each takes its ``seconds``."""
+    waiting, running, started, now = list(steps), {}, [], 0
+    while waiting or running:
+        while found := next_step(waiting, list(running), cores=cores):
+            waiting.remove(found)
+            running[found] = now + found.seconds
+            started.append((now, found.name))
+        assert running, [each.name for each in waiting]
+        first = min(running, key=running.__getitem__)
+        now = running.pop(first)
+    return started
+
+
+def test_the_longest_start_first_on_as_many_places_as_cores_and_one_for_what_waits():
+    steps = [
+        step("short"),
+        step("long", 30),
+        step("middle", 20),
+        step("rests", 15, waits=True),
+        step("naps", waits=True),
+    ]
+    assert order(steps) == [(0, "rests"), (0, "long"), (0, "middle"), (15, "naps"), (20, "short")]
+
+
+def test_what_waits_takes_a_core_only_when_nothing_computes():
+    steps = [step("one", 10), step("a", 50, waits=True), step("b", 40, waits=True), step("c", 30, waits=True)]
+    assert order(steps, cores=1) == [(0, "a"), (0, "one"), (10, "b"), (50, "c")]
+
+
+def test_a_step_counts_with_what_comes_after_it():
+    steps = [step("start", 1), step("long", 30), step("after", 40, needs="start"), step("middle", 20)]
+    assert priority(steps[0], steps) == 41
+    assert order(steps) == [(0, "start"), (0, "long"), (1, "after"), (30, "middle")]
+
+
+def test_what_runs_alone_begins_when_all_others_have_ended():
+    steps = [step("alone", 90, alone=True), step("one", 5), step("two", 9, waits=True)]
+    assert order(steps) == [(0, "two"), (0, "one"), (9, "alone")]
+
+
+def test_a_step_gets_what_the_one_that_it_needs_printed(tmp_path):
+    shows = "import os; print(os.environ['PLACE'], os.environ['MODELWAY_STEP'])"
+    steps = [
+        step("prints", code="print('export PLACE=/here'); print('more')"),
+        step("shows", code=shows, needs="prints"),
+    ]
+    prints, shown = Queue(steps=steps, folder=tmp_path, cores=2).run()
+    assert (prints.word, prints.output) == ("passed", "export PLACE=/here\nmore\n")
+    assert (shown.word, shown.output) == ("passed", "/here shows\n")
+
+
+def test_what_needs_a_step_that_failed_is_left_out(tmp_path):
+    steps = [
+        step("fails", code="raise SystemExit(3)"),
+        step("needs", needs="fails"),
+        step("bears", needs="fails", without=True),
+    ]
+    assert [(each.step.name, each.status) for each in Queue(steps=steps, folder=tmp_path, cores=2).run()] == [
+        ("fails", 3),
+        ("bears", 0),
+    ]
+
+
+@pytest.mark.parametrize(("variables", "word"), [({"CI": "true"}, "FAILED"), ({"CI": ""}, "skipped")])
+def test_a_cluster_that_does_not_start_fails_on_ci_alone(tmp_path, monkeypatch, variables, word):
+    monkeypatch.setenv("CI", variables["CI"])
+    (outcome,) = Queue(steps=[step(START, code="raise SystemExit(1)")], folder=tmp_path, cores=2).run()
+    assert outcome.word == word
+
+
+def test_the_cpu_time_of_a_step_has_that_of_its_children(tmp_path):
+    spins = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spins!r}])"
+    (outcome,) = Queue(steps=[step("starts", code=code)], folder=tmp_path, cores=2).run()
+    assert outcome.cpu_seconds > 0.3
+    assert outcome.seconds > 0.3
+
+
+def test_every_file_of_tests_is_in_a_step():
+    """By folder, or by name where another step leaves it out."""
+    folders = {path for each in STEPS for path in each.tests if not path.endswith(".py")}
+    assert {f"tests/{kind}" for kind in ("unit", "contract", "dags", "docs", "system")} == folders
+    named = {path for each in STEPS for path in each.tests if path.endswith(".py")}
+    left_out = {path for each in STEPS for path in each.ignored}
+    assert left_out <= named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    others = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [path for path in others if "/".join(path.split("/")[:2]) not in folders] == []
+
+
+def test_what_each_test_took_is_added_to_one_file(tmp_path):
+    (tmp_path / "conftest.py").write_text("pytest_plugins = ['tests.suite.durations']\n")
+    (tmp_path / "test_it.py").write_text("import time\ndef test_one(): time.sleep(0.2)\ndef test_two(): assert False\n")
+    places = {"MODELWAY_DURATIONS": str(tmp_path / "tests.jsonl"), "MODELWAY_STEP": "few", "PYTHONPATH": str(ROOT)}
+    for _ in range(2):
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+        subprocess.run(words, cwd=tmp_path, env={**os.environ, **places}, capture_output=True)
+    lines = [json.loads(line) for line in (tmp_path / "tests.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["test"].split("::")[1]) for line in lines] == [
+        ("few", "test_one"),
+        ("few", "test_two"),
+    ] * 2
+    assert lines[0]["wall"] >= 0.2
+    assert lines[0]["cpu"] < 0.2
+
+
+def test_an_airflow_of_a_test_has_its_database_already(tmp_path):
+    airflow = LocalAirflow(home=with_database(tmp_path), repository=ROOT)
+    airflow.prepare()
+    assert list((airflow.folder / "logs").iterdir()) == [], "nothing was migrated"
+    with closing(sqlite3.connect(airflow.folder / "airflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM dag_run").fetchone() == (0,)

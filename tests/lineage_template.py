@@ -1,0 +1,57 @@
+"""New SQLite lineages are filled from a template: the migrations run once in a test process, not in every test.
+
+tests/conftest.py loads it as a plugin. What tests the migrations themselves asks for ``real_migrations``.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, inspect
+
+_upgrade: Callable[[Config, str], None] = command.upgrade
+
+
+def _upgrade_by_template(config: Config, revision: str) -> None:
+    connection = config.attributes["connection"]
+    if revision != "head" or connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
+        _upgrade(config, revision)
+        return
+    script_location = config.get_main_option("script_location")
+    assert script_location is not None
+    for statement in _statements(script_location):
+        connection.exec_driver_sql(statement)
+
+
+@cache
+def _statements(script_location: str) -> tuple[str, ...]:
+    """Return what makes an empty lineage of the newest schema."""
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection, connection.begin():
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", script_location.replace("%", "%%"))
+        _upgrade(config, "head")
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
+        made = tuple(statement for (statement,) in raw.execute(query))
+        ((version,),) = raw.execute("SELECT version_num FROM alembic_version")
+    engine.dispose()
+    return (*made, f"INSERT INTO alembic_version VALUES ('{version}')")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lineage_template() -> Iterator[None]:
+    """Fill every new SQLite lineage of this process from the template."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "upgrade", _upgrade_by_template)
+        yield
+
+
+@pytest.fixture
+def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the migrations run, as they do outside of tests."""
+    monkeypatch.setattr(command, "upgrade", _upgrade)

@@ -1,0 +1,116 @@
+"""Run steps, the longest first: one per core that computes, one more that waits, each after what it needs."""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.suite.durations import STEP
+from tests.suite.steps import ROOT, START, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a step ended, and what it used."""
+
+    step: Step
+    status: int
+    seconds: float
+    cpu_seconds: float
+    """of its processes and of those that they have waited for; not of containers and servers"""
+    output: str
+
+    @property
+    def word(self) -> str:
+        """How it ended; without a cluster its tests are skipped, but never on CI."""
+        if self.status and self.step.name == START and os.environ.get("CI") != "true":
+            return "skipped"
+        return "FAILED" if self.status else "passed"
+
+
+def priority(step: Step, steps: Sequence[Step]) -> int:
+    """Return how long a step takes with the longest that comes after it."""
+    return step.seconds + max((priority(each, steps) for each in steps if each.needs == step.name), default=0)
+
+
+def next_step(waiting: Sequence[Step], running: Sequence[Step], *, cores: int) -> Step | None:
+    """Return the step to start now, None where the next has to wait for one that runs.
+
+    What waits has a place of its own, and another one only where nothing that computes is ready.
+    """
+    if any(step.alone for step in running) or len(running) > cores:
+        return None
+    unended = {step.name for step in (*waiting, *running)}
+    ready = [step for step in waiting if step.needs not in unended and (not step.alone or not running)]
+    if not all(step.alone for step in ready):
+        ready = [step for step in ready if not step.alone]
+    ready.sort(key=lambda step: priority(step, waiting), reverse=True)
+    computing = [step for step in ready if not step.waits]
+    resting = [step for step in ready if step.waits]
+    if resting and not (computing and any(step.waits for step in running)):
+        return resting[0]
+    return computing[0] if computing and sum(not step.waits for step in running) < cores else None
+
+
+@dataclass
+class _Started:
+    step: Step
+    process: "subprocess.Popen[bytes]"
+    began: float
+
+
+@dataclass
+class Queue:
+    """The steps that wait and those that run."""
+
+    steps: Sequence[Step]
+    folder: Path
+    """where the output of each goes"""
+    cores: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    _exports: dict[str, dict[str, str]] = field(default_factory=dict)
+    _running: dict[int, _Started] = field(default_factory=dict)
+
+    def run(self) -> Iterator[Outcome]:
+        """Run all and give each when it has ended; those that need a step that failed are left out."""
+        waiting = list(self.steps)
+        while waiting or self._running:
+            while step := next_step(waiting, [each.step for each in self._running.values()], cores=self.cores):
+                waiting.remove(step)
+                self._start(step)
+            outcome = self._wait()
+            if outcome.status:
+                waiting = [step for step in waiting if step.without or step.needs != outcome.step.name]
+            yield outcome
+
+    def _start(self, step: Step) -> None:
+        environment = {**os.environ, **self.environment, STEP: step.name, **self._exports.get(step.needs, {})}
+        with self._log(step).open("wb") as log:
+            process = subprocess.Popen(
+                step.words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._running[process.pid] = _Started(step, process, time.monotonic())
+
+    def _log(self, step: Step) -> Path:
+        return self.folder / f"{step.name}.log"
+
+    def _wait(self) -> Outcome:
+        """Wait for the next step that ends."""
+        pid = 0
+        while pid not in self._running:
+            pid, status, used = os.wait4(-1, 0)
+        started = self._running.pop(pid)
+        # wait4 has it already; it must not be waited for again.
+        started.process.returncode = os.waitstatus_to_exitcode(status)
+        output = self._log(started.step).read_text(errors="replace")
+        self._exports[started.step.name] = dict(re.findall(r"^export (\w+)=(.+)$", output, flags=re.MULTILINE))
+        return Outcome(
+            step=started.step,
+            status=started.process.returncode,
+            seconds=time.monotonic() - started.began,
+            cpu_seconds=used.ru_utime + used.ru_stime,
+            output=output,
+        )

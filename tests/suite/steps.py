@@ -1,0 +1,129 @@
+"""The steps of `make test`: what each runs, how long it takes, and what it needs."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PYTEST = (sys.executable, "-m", "pytest", "-q")
+#: the same in an environment that has emulators of S3 and of Google Cloud Storage
+PYTEST_WITH_STORES = (sys.executable, "tests/object_store_environment.py", *PYTEST[1:])
+#: the step that starts the cluster and prints where it is
+START = "start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A command that runs by itself, or pytest with some of the tests."""
+
+    name: str
+    command: tuple[str, ...] = PYTEST
+    tests: tuple[str, ...] = ()
+    """files and folders of tests; none where the command is no pytest"""
+    ignored: tuple[str, ...] = ()
+    """files of its folders that other steps run"""
+    seconds: int
+    """how long it takes about, alone on two cores: the longest start first"""
+    waits: bool = False
+    """whether it waits more than it computes, so that it runs beside a step per core"""
+    needs: str = ""
+    """a step that comes before, whose printed variables are this one's"""
+    without: bool = False
+    """whether it runs also where that step failed"""
+    alone: bool = False
+    """whether it runs when all others have ended"""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is run."""
+        return (*self.command, *self.tests, *(f"--ignore={file}" for file in self.ignored))
+
+
+def contract(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/contract/test_{name}.py" for name in names)
+
+
+def system(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/system/test_{name}.py" for name in names)
+
+
+#: contracts that need this machine alone
+HERE = (*PYTEST, "-m", "not cluster and not database")
+FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
+SERVING = contract("endpoints", "gateway", "rollout", "server", "server_clients", "server_limits", "server_values")
+#: jobs on a cluster; other files have jobs on an engine besides
+KUBERNETES = tuple(
+    f"tests/contract/{path.name}"
+    for path in sorted((ROOT / "tests" / "contract").glob("test_kubernetes_*.py"))
+    if path.stem != "test_kubernetes_object_store"
+)
+#: jobs on S3 and on Google Cloud Storage, and jobs of the cluster with them
+OBJECTS = contract("object_store_job", "object_store_files")
+STORED = contract("kubernetes_object_store")
+DEMO = system("demo")
+#: each starts an Airflow of its own, to edit and break the specs that it sees
+AUTHORING = system("authoring", "spec_faults")
+#: all need the Airflow of tests/system/conftest.py
+LAB = system("faults", "examples", "exports", "page_browser")
+#: they need a Docker engine and a Kubernetes cluster
+CLUSTER = system("docker_run", "kubernetes_run")
+#: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
+PROCESSES = system("kill_processes")
+MATRIX = system("kill_matrix")
+
+STEPS = (
+    Step(name="lint", command=(str(BIN / "ruff"), "check", "."), seconds=1),
+    Step(name="format", command=(str(BIN / "ruff"), "format", "--check", "."), seconds=1),
+    Step(name="types", command=(str(BIN / "mypy"),), seconds=54),
+    Step(name="layers", command=(str(BIN / "lint-imports"), "--no-logo"), seconds=5),
+    Step(name="unit", tests=("tests/unit",), seconds=100),
+    Step(name="dags", tests=("tests/dags",), seconds=81),
+    Step(name="docs", tests=("tests/docs",), seconds=73),
+    Step(name="contract", command=HERE, tests=("tests/contract",), ignored=(*FREEZING, *SERVING), seconds=500),
+    Step(name="freezing", command=HERE, tests=FREEZING, seconds=300),
+    Step(name="serving", command=HERE, tests=SERVING, seconds=300),
+    Step(name="lineage", command=(*PYTEST, "-m", "database"), tests=("tests/contract",), seconds=337),
+    Step(name="objects", command=PYTEST_WITH_STORES, tests=OBJECTS, seconds=144),
+    Step(name="lab", tests=LAB, seconds=400, waits=True),
+    Step(
+        name="system",
+        tests=("tests/system",),
+        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *PROCESSES, *MATRIX),
+        seconds=300,
+    ),
+    Step(name="demo", tests=DEMO, seconds=561),
+    Step(name="authoring", tests=AUTHORING, seconds=558, waits=True),
+    Step(name=START, command=("sh", "tests/system/start_cluster.sh"), seconds=26),
+    Step(
+        name="docker",
+        command=(*PYTEST, "-m", "cluster"),
+        tests=("tests/contract",),
+        ignored=(*KUBERNETES, *STORED),
+        seconds=150,
+        waits=True,
+        needs=START,
+    ),
+    Step(name="kubernetes", tests=KUBERNETES, seconds=250, waits=True, needs=START),
+    Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START),
+    Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START),
+    Step(
+        name="processes",
+        command=(*PYTEST, "-s"),
+        tests=PROCESSES,
+        seconds=150,
+        waits=True,
+        needs=START,
+        without=True,
+    ),
+    Step(
+        name="matrix",
+        command=(*PYTEST, "-s"),
+        tests=MATRIX,
+        seconds=330,
+        waits=True,
+        needs=START,
+        without=True,
+        alone=True,
+    ),
+)
