@@ -100,10 +100,7 @@ class LocalBackend:
                 status=_status,
             )
             attempts = generations.attempts(request.folder)
-            # Earlier versions began to count anew with each generation.
-            last = max(
-                attempts, key=lambda each: (generations.number(each.parent), generations.number(each)), default=None
-            )
+            last = max(attempts, key=_place, default=None)
             if last and last.parent == generation and _status(last).state in (JobState.RUNNING, JobState.SUCCEEDED):
                 return _handle(request, last)
             if last:
@@ -122,12 +119,12 @@ class LocalBackend:
         words += ["--venvs", str(self.home / "venvs"), "--processes", str(options.processes_per_node)]
         words += ["--memory", str(options.memory_bytes)] if options.memory_bytes else []
         words += ["--timeout", str(options.timeout_seconds)] if options.timeout_seconds else []
-        # One copy for all jobs: what Python has compiled of it is used again.
-        runner = runner_folder(self.home / "jobs")
         words += ["--cpu", str(options.cpu)] if options.cpu else []
         words += ["--cores-lock", str(self.home / "jobs" / ".cores.lock")]
         name = request.job.name(generations.number(attempt))
         generations.write(attempt / "request.json", {"name": name, "words": words})
+        # One copy for all jobs: what Python has compiled of it is used again.
+        runner = runner_folder(self.home / "jobs")
         with (attempt / "start.txt").open("ab") as output:
             agent = subprocess.Popen(
                 [sys.executable, "-m", AGENT, *words],
