@@ -44,8 +44,8 @@ layers: $(READY) ## the floors and rooms
 unit contract dags docs system: $(READY) ## one kind of tests
 	$(BIN)/python -m pytest tests/$@ $(ARGS)
 
-bench: $(READY) ## what one DAG per model costs Airflow (ARGS="--sizes 1 100")
-	$(BIN)/python bench/parse/run.py $(ARGS)
+bench: $(READY) ## all benchmarks, and docs/benchmarks.md with their figures (ARGS="--only parse")
+	$(BIN)/python bench/run_all.py $(ARGS)
 
 fix: $(READY) ## rewrite what ruff can
 	$(BIN)/ruff check --fix .

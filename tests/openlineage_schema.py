@@ -61,13 +61,14 @@ def is_uuid(text: Any) -> bool:
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(event_schema(), format_checker=FORMATS)
+def _validator(of_dataset: bool) -> Draft202012Validator:
+    schema = dataset_event_schema() if of_dataset else event_schema()
+    return Draft202012Validator(schema, format_checker=FORMATS)
 
 
 def problems(event: Any) -> list[str]:
-    """Return what is wrong with an event."""
-    return [f"{error.json_path}: {error.message}" for error in _validator().iter_errors(event)]
+    """Return what is wrong with an event: a run's, or one of a data set alone."""
+    return [f"{error.json_path}: {error.message}" for error in _validator("dataset" in event).iter_errors(event)]
 
 
 def event_schema() -> dict[str, Any]:
@@ -83,6 +84,13 @@ def event_schema() -> dict[str, Any]:
         properties = schema["properties"][side]["items"]["properties"]
         properties["facets"] = _facets(DATASET_FACETS, base.DatasetFacet)
         properties[kind] = _facets(facets, parent)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def dataset_event_schema() -> dict[str, Any]:
+    """Return the schema of an event about a data set alone."""
+    schema = _of_class(base.DatasetEvent)
+    schema["properties"]["dataset"]["properties"]["facets"] = _facets(DATASET_FACETS, base.DatasetFacet)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

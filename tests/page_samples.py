@@ -14,7 +14,7 @@ from modelway.lineage.records.version import (
     MetricPoint,
     VersionRecord,
 )
-from modelway.lineage.store import LineageStore
+from modelway.lineage.store import Lineage
 
 from tests.lineage_samples import digest, make_record
 
@@ -212,7 +212,7 @@ def hostile_record(word: str = HOSTILE, *, model: str, dag_id: str) -> VersionRe
 DAGS = frozenset({"digits", "churn", "many", "wide", "long", "hostile", "bare"})
 
 
-def fill(store: LineageStore) -> None:
+def fill(store: Lineage) -> None:
     """Register the models: digits with a chain of 6 versions, churn, wide, long and hostile ones."""
     for number in range(1, 6):
         store.register(rich_record(f"scheduled__2026-03-{number:02}T00:00:00+00:00", base=number - 1 or None))

@@ -1,7 +1,8 @@
 """Evaluating 32 checkpoints, two jobs at a time, against a plain loop in one process and against half of that loop.
 
 ``python bench/evaluate/run.py [--checkpoints 32] [--passes 1 40] [--repeat 3] [--without-airflow]`` prints a table,
-then all as JSON. The contestants take turns; each number is the median of ``--repeat`` rounds in wall-clock seconds of
+then all as JSON. ``--small`` looks at the answers alone, of few checkpoints without Airflow.
+The contestants take turns; each number is the median of ``--repeat`` rounds in wall-clock seconds of
 whole processes on this machine, each evaluation with one thread:
 
 - ``loop``: one Python process imports the model and evaluates every checkpoint, what a person would write
@@ -49,7 +50,10 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--without-airflow", action="store_true", help="leave out what needs minutes")
     parser.add_argument("--without-single", action="store_true", help="leave out one job for each checkpoint")
+    parser.add_argument("--small", action="store_true", help="see that the answers are right; the seconds say nothing")
     args = parser.parse_args()
+    if args.small:
+        args.checkpoints, args.passes, args.repeat, args.without_airflow = 4, [1], 1, True
     results = []
     for passes in args.passes:
         with tempfile.TemporaryDirectory(prefix="bench-evaluate-") as scratch:

@@ -3,9 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from modelway.lineage.read.inquiry import Inquiry
 from modelway.lineage.records.version import FileRecord, MetricPoint, RunRecord, VersionRecord
-from modelway.lineage.store import LineageStore
+from modelway.lineage.store import Lineage
 from workload import ALIAS, MODEL, Run, digest
 
 
@@ -36,9 +35,8 @@ class Ours:
 
     name = "modelway"
 
-    def __init__(self, store: LineageStore) -> None:
+    def __init__(self, store: Lineage) -> None:
         self.store = store
-        self.inquiry = Inquiry(store.engine)
 
     def prepare(self, run: Run) -> VersionRecord:
         """Return what ``register`` takes; not measured."""
@@ -75,4 +73,4 @@ class Ours:
 
     def who_has(self, wanted: str) -> Any:
         """Which versions have a file of this content."""
-        return self.inquiry.who_has(wanted)
+        return self.store.graph.find_by_digest(wanted)

@@ -37,7 +37,7 @@ sys.path[:0] = [str(REPOSITORY / "plugins"), str(REPOSITORY)]
 
 from fill import FILES, fill_ours, fill_theirs  # noqa: E402
 from floor import Floor  # noqa: E402
-from modelway.lineage.store import open_store  # noqa: E402
+from modelway.lineage.store import open_lineage  # noqa: E402
 from ours import Ours  # noqa: E402
 from workload import digest, filled_digest, make_run  # noqa: E402
 
@@ -83,11 +83,11 @@ def main() -> int:
 def open_filled(server: PostgresServer, count: int) -> Any:
     """Return a store in a new database that holds so many versions."""
     url = server.new_database()
-    open_store(url)
+    open_lineage(url)
     began = time.monotonic()
     fill_ours(url, count)
     print(f"{count:,} versions with {count * FILES:,} files filled in, in {time.monotonic() - began:.0f} s", flush=True)
-    return open_store(url)
+    return open_lineage(url)
 
 
 class Mlflow:

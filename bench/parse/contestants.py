@@ -10,6 +10,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 #: task → the tasks before it, by group: what modelway's own DAG of the model digits has
 Tasks = Mapping[str, Sequence[str]]
 
+#: writes a folder of DAG files
+Writer = Callable[..., None]
+
 EMPTY = "airflow.providers.standard.operators.empty.EmptyOperator"
 
 FLOOR = '''\
@@ -136,7 +139,7 @@ def write_blueprint(folder: Path, *, size: int, tasks: Tasks) -> None:
         (folder / f"model-{number:04d}.dag.yaml").write_text(text)
 
 
-CONTESTANTS: Mapping[str, Callable[..., None]] = {
+CONTESTANTS: Mapping[str, Writer] = {
     "floor": write_floor,
     "modelway": write_modelway,
     "dag-factory": write_dag_factory,

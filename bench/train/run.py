@@ -1,8 +1,8 @@
 """Training through the job contract against the bare script, and how much of the GPU's peak it gets.
 
 ``python3 bench/train/run.py [--workloads digits transformer] [--steps 400] [--pairs 3]`` needs a Python with torch,
-this repository and an NVIDIA GPU; without one it prints ``{"skipped": …}``. For a look at the CPU: ``--device cpu
---small --steps 20``. It prints a table, then all as JSON.
+this repository and an NVIDIA GPU; without one it prints ``{"skipped": …}``. ``--device cpu --small`` looks on a CPU
+whether both train to the same loss, in seconds. It prints a table, then all as JSON.
 
 Each workload is trained as the job's container does it (``python3 -m modelway.job.agent``, a folder with ``job.json``)
 and by the same loop as a script, in turns; bf16, torch.compile and a fused AdamW on a GPU. ``overhead`` is the median
@@ -42,10 +42,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workloads", nargs="+", default=["digits", "transformer"], choices=["digits", "transformer"])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--steps", type=int, help="measured steps; default: 20000 of digits, 600 of the transformer")
-    parser.add_argument("--pairs", type=int, default=3, help="how often both are trained")
+    parser.add_argument("--steps", type=int, help="measured; default: 20000 of digits, 600 of the transformer, 4 small")
+    parser.add_argument("--pairs", type=int, help="how often both are trained; default: 3, and 1 with --small")
     parser.add_argument("--small", action="store_true", help="a transformer of 0.1 million parameters")
     args = parser.parse_args()
+    args.pairs = args.pairs or (1 if args.small else 3)
+    if args.small:
+        # Threads that wait for one another would cost more than the small matrices.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if reason := reason_to_skip(args.device):
         print(json.dumps({"skipped": reason}))
         return 0
@@ -74,7 +78,7 @@ def reason_to_skip(device: str) -> str | None:
 
 def measure(workload: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train in pairs; return rates and overheads."""
-    steps = args.steps or {"digits": 20000, "transformer": 600}[workload]
+    steps = args.steps or (4 if args.small else {"digits": 20000, "transformer": 600}[workload])
     params = {
         "workload": workload,
         "device": args.device,

@@ -23,10 +23,10 @@ def lineage_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def migrated_database(lineage_server: PostgresServer) -> str:
     """The name of a PostgreSQL database with the newest schema and no rows, which others are copied from."""
-    from modelway.lineage.store import open_store
+    from modelway.lineage.store import open_lineage
 
     url = lineage_server.new_database()
-    open_store(url)
+    open_lineage(url)
     return url.rpartition("/")[2]
 
 

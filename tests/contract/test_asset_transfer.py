@@ -17,8 +17,8 @@ from modelway.artifacts.store import Artifact, ArtifactStore, file_digest
 from modelway.assets.folder import AssetFolder, init_folder
 from modelway.assets.transfer import download_asset, upload_asset
 from modelway.errors import DigestMismatch, ModelwayError, NotWritable, UnknownAsset
-from modelway.lineage.store import open_store
-from modelway.lineage.write.assets import AssetStore, open_assets
+from modelway.lineage.store import open_lineage
+from modelway.lineage.write.assets import Assets
 
 from tests.lineage_samples import make_record
 
@@ -30,7 +30,7 @@ class Desk:
 
     def __init__(self, url: str, place: Path) -> None:
         self.url, self.place = url, place
-        self.assets: AssetStore = open_assets(url)
+        self.assets: Assets = open_lineage(url).assets
         self.store = ArtifactStore(f"file://{place}/store")
         self.folders = place / "work"
         self.folders.mkdir()
@@ -87,7 +87,7 @@ def test_the_same_content_is_stored_once_whoever_stored_it_first(desk: Desk) -> 
     content.write_text("weights")
     archive = desk.store.put(content, model="digits")
     about = {"archive_uri": archive.uri, "archive_digest": archive.digest, "archive_size": archive.size}
-    open_store(desk.url).register(make_record(**about))
+    open_lineage(desk.url).register(make_record(**about))
     desk.upload(desk.draft("mine", {"copy.zip": "weights", "again.zip": "weights"}))
     assert len(desk.stored()) == 1
     assert {file.uri for file in desk.assets.version("mine").files} == {archive.uri}
@@ -111,7 +111,7 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
         from modelway.assets.folder import AssetFolder
         from modelway.artifacts.store import ArtifactStore
         from modelway.assets.transfer import upload_asset
-        from modelway.lineage.write.assets import open_assets
+        from modelway.lineage.store import open_lineage
         sent, write = [], ArtifactStore._write
         def counted(self, fs, place, path, digest, opened):
             if len(sent) == 3:
@@ -120,7 +120,7 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
             write(self, fs, place, path, digest, opened)
         ArtifactStore._write = counted
         folder = AssetFolder(Path({str(folder.place)!r}))
-        upload_asset(open_assets({desk.url!r}), ArtifactStore({desk.store.root!r}), folder, actor="mia")
+        upload_asset(open_lineage({desk.url!r}).assets, ArtifactStore({desk.store.root!r}), folder, actor="mia")
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -141,7 +141,7 @@ _CUT_OFF = """
     from modelway.assets.folder import AssetFolder
     from modelway.artifacts.store import ArtifactStore
     from modelway.assets.transfer import download_asset, upload_asset
-    from modelway.lineage.write.assets import open_assets
+    from modelway.lineage.store import open_lineage
     whole_files.BLOCK, copy = 1000, copying._copy_on
     class Killing:
         def __init__(self, target):
@@ -155,7 +155,7 @@ _CUT_OFF = """
             self.target.write(block)
     copying._copy_on = lambda source, target, hashed: copy(source, Killing(target), hashed)
     what, url, root, place = sys.argv[1:]
-    assets, store = open_assets(url), ArtifactStore(root)
+    assets, store = open_lineage(url).assets, ArtifactStore(root)
     if what == "upload":
         upload_asset(assets, store, AssetFolder(Path(place)), actor="mia")
     else:
@@ -366,7 +366,7 @@ def test_a_content_that_is_gone_in_one_place_is_found_in_another(desk: Desk) -> 
     (place,) = desk.stored()
     elsewhere = desk.store.put(desk.folders / "labels" / "a", model="digits")
     about = {"archive_uri": elsewhere.uri, "archive_digest": elsewhere.digest, "archive_size": elsewhere.size}
-    open_store(desk.url).register(make_record(**about))
+    open_lineage(desk.url).register(make_record(**about))
     place.unlink()
     assert desk.download("labels") == ["labels 1"]
 
@@ -378,9 +378,9 @@ def test_large_files_need_no_memory(tmp_path: Path) -> None:
         from modelway.assets.folder import init_folder
         from modelway.artifacts.store import ArtifactStore
         from modelway.assets.transfer import download_asset, upload_asset
-        from modelway.lineage.write.assets import open_assets
+        from modelway.lineage.store import open_lineage
         place = Path(sys.argv[1])
-        assets, store = open_assets(f"sqlite:///{place}/lineage.db"), ArtifactStore(f"file://{place}/store")
+        assets, store = open_lineage(f"sqlite:///{place}/lineage.db").assets, ArtifactStore(f"file://{place}/store")
         peaks = []
         for name, size in (("small", 2**20), ("large", 400 * 2**20)):
             folder = init_folder(place, name)

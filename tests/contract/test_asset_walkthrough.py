@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from modelway.artifacts.store import ArtifactStore
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import make_record
 
@@ -74,7 +74,7 @@ class Shell:
             alias="champion",
         )
         code = {"code_uri": made["code"].uri, "code_digest": made["code"].digest, "code_size": made["code"].size}
-        open_store(url).register(replace(record, run=replace(record.run, **code)))
+        open_lineage(url).register(replace(record, run=replace(record.run, **code)))
 
 
 def commands(text: str) -> list[tuple[str, str]]:

@@ -253,11 +253,11 @@ def test_a_cancelled_job_can_be_asked_for_again(backend, jobs):
 
 
 def test_a_job_that_takes_too_long_is_stopped(backend, jobs):
-    handle = jobs(WAITS, options=Options(timeout_seconds=1))
+    handle = jobs(WAITS, options=Options(timeout_seconds=5))
     pid = pid_of(backend, handle)
     status = ended(backend, handle)
     assert (status.state, status.retryable) == (JobState.FAILED, False)
-    assert status.reason == "stopped after its timeout of 1 seconds"
+    assert status.reason == "stopped after its timeout of 5 seconds"
     assert not runs(pid)
 
 

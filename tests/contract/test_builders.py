@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from modelway.builders.base import BuildOptions, Layer, LayerFile, known_builders, load_builder
 from modelway.errors import CapabilityMissing, DigestMismatch, ImageInvalid, NotWritable, RegistryError
-from modelway.oci.layout import OciLayout, unpack_image
+from modelway.oci.images import unpack_image
+from modelway.oci.layout import OciLayout
 
 MODEL = {
     "/models/model/model.onnx": b"onnx" * 5000,

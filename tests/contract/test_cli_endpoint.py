@@ -8,8 +8,7 @@ import pytest
 from modelway.cli import main
 from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
 from modelway.hooks.settings import load_settings
-from modelway.lineage.read.inquiry import open_inquiry
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.contract.test_endpoints import build_image
 from tests.endpoint_clients import ask, eventually, pid_at
@@ -38,7 +37,7 @@ def settings(home, served, monkeypatch):
     monkeypatch.setenv("MODELWAY_HOME", str(home))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
     settings = load_settings()
-    store = open_store(settings.lineage_url)
+    store = open_lineage(settings.lineage_url)
     store.register(make_record("a", model="tiny"))
     store.record_weights(endpoint="tiny", model="tiny", weights={1: 100})
     store.record_endpoint(endpoint="tiny", model="tiny", url=served.status("tiny").url)
@@ -58,7 +57,7 @@ def state(capsys):
 
 
 def recorded_stop(settings):
-    (one,) = open_inquiry(settings.lineage_url).serving()
+    (one,) = open_lineage(settings.lineage_url).serving()
     return one.stopped_at
 
 

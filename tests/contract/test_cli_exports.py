@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from modelway.cli import exports
 from modelway.errors import ModelwayError, UnknownModel
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.lineage_samples import make_record
@@ -54,7 +54,7 @@ def test_where_nobody_is_told_anything_that_is_said(home: Path, capsys: pytest.C
 
 
 def test_what_waits_is_shown_and_sent(home: Path, server: RecordingServer, capsys: pytest.CaptureFixture[str]) -> None:
-    store = open_store(f"sqlite:///{home}/lineage.db", exporters=["mlflow", "openlineage"])
+    store = open_lineage(f"sqlite:///{home}/lineage.db", exporters=["mlflow", "openlineage"])
     store.register(make_record())
     server.answers = lambda _body: 503
     assert call("--flush", "--json") == 1
@@ -82,7 +82,7 @@ def test_what_waits_is_shown_and_sent(home: Path, server: RecordingServer, capsy
 def test_what_was_refused_is_sent_again_when_asked_for(
     home: Path, server: RecordingServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    open_store(f"sqlite:///{home}/lineage.db", exporters=["openlineage"]).register(make_record())
+    open_lineage(f"sqlite:///{home}/lineage.db", exporters=["openlineage"]).register(make_record())
     server.answers = lambda _body: (400, "too long")
     assert call("--flush", "--json") == 1
     assert told(capsys)[0]["refused"] == 1
@@ -98,7 +98,7 @@ def test_versions_of_before_are_told_when_asked_for(
 ) -> None:
     with pytest.raises(UnknownModel, match="nothing was registered yet"):
         call("--all", "digits")
-    store = open_store(f"sqlite:///{home}/lineage.db")
+    store = open_lineage(f"sqlite:///{home}/lineage.db")
     store.register(make_record("one"))
     store.register(make_record("two"))
     with pytest.raises(UnknownModel, match="Did you mean 'digits'"):

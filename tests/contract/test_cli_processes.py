@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 STOPS_WHILE_CHILDREN_END = """
 import os, subprocess, sys, threading
-from modelway.cli import _airflow_processes as processes
+from modelway.localairflow import processes
 
 def start_and_reap():
     while True:

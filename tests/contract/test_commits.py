@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from modelway.artifacts.commits import Commit, git_commit, git_commits
 from modelway.cli import main
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import digest, make_record
 from tests.unit.spec_samples import write_model
@@ -153,7 +153,7 @@ def test_diff_counts_the_commits_where_the_repository_is_at_hand(tmp_path, monke
     for number in range(3):
         git("commit", "--quiet", "--allow-empty", "--message", str(number))
         commits.append(git("rev-parse", "HEAD"))
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    store = open_lineage(f"sqlite:///{tmp_path}/lineage.db")
     for name, commit in (("a", commits[0]), ("b", commits[2])):
         record = make_record(name, model="counted")
         store.register(replace(record, run=replace(record.run, commit=commit, code_digest=digest(name))))

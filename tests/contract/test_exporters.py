@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from modelway.errors import CapabilityMissing, ModelwayError
-from modelway.lineage.export import delivery, outbox
-from modelway.lineage.export.delivery import flush
+from modelway.hooks.lineage import flush_exporters, lineage_from_environment
+from modelway.lineage.export import delivery
+from modelway.lineage.export.run_facts import run_from_dict
 from modelway.lineage.exporters.base import (
     FACT_KINDS,
     Destination,
@@ -20,10 +22,11 @@ from modelway.lineage.exporters.base import (
     exporter_kinds,
     known_exporters,
 )
+from modelway.lineage.records.exports import ExporterState
 from modelway.lineage.records.version import RunRecord
 from modelway.lineage.schema.asset_tables import outbox as rows
 from modelway.lineage.schema.engine import reading, writing
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from sqlalchemy import select, update
 
 from tests.exporter_servers import RecordingServer, recording_server
@@ -44,8 +47,8 @@ def server() -> Iterator[RecordingServer]:
 
 
 @pytest.fixture
-def store(url: str, name: str) -> LineageStore:
-    return open_store(url, exporters=[name])
+def store(url: str, name: str) -> Lineage:
+    return open_lineage(url, exporters=[name])
 
 
 @pytest.fixture
@@ -53,17 +56,17 @@ def there(name: str, server: RecordingServer) -> Destination:
     return Destination(exporter=name, url=server.url)
 
 
-def facts(store: LineageStore) -> list[Any]:
+def facts(store: Lineage) -> list[Any]:
     with reading(store.engine) as connection:
         return list(connection.execute(select(rows).order_by(rows.c.id)))
 
 
-def state(store: LineageStore) -> outbox.ExporterState:
-    (only,) = outbox.states(store.engine)
+def state(store: Lineage) -> ExporterState:
+    (only,) = store.exports.states()
     return only
 
 
-def waiting(store: LineageStore, count: int) -> outbox.ExporterState:
+def waiting(store: Lineage, count: int) -> ExporterState:
     found = state(store)
     assert (found.waiting, found.sent, found.refused) == (count, 0, 0)
     assert found.claimed_until is None, "what could not be sent is free for whoever comes next"
@@ -77,7 +80,7 @@ def test_each_exporter_is_found_by_its_name_and_says_what_it_wants(name: str) ->
         connect_exporter(Destination(exporter="mlflwo", url="http://127.0.0.1:1"))
 
 
-def test_a_fact_is_kept_in_the_transaction_that_writes_it(store: LineageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fact_is_kept_in_the_transaction_that_writes_it(store: Lineage, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelway.lineage.write import register
 
     def fails(*_: Any, **__: Any) -> None:
@@ -97,18 +100,18 @@ def test_a_fact_is_kept_in_the_transaction_that_writes_it(store: LineageStore, m
 
 
 def test_who_is_not_configured_is_told_nothing(url: str) -> None:
-    store = open_store(url)
+    store = open_lineage(url)
     store.register(make_record(alias="candidate"))
-    assert (facts(store), outbox.states(store.engine)) == ([], [])
+    assert (facts(store), store.exports.states()) == ([], [])
 
 
-def test_a_server_that_is_down_loses_nothing(store: LineageStore, name: str) -> None:
+def test_a_server_that_is_down_loses_nothing(store: Lineage, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     store.register(make_record())
     nobody = Destination(exporter=name, url=f"http://127.0.0.1:{port}")
     for attempt in (1, 2):
-        (told,) = flush(store.engine, [nobody], seconds=5)
+        (told,) = store.exports.flush([nobody], seconds=5)
         assert (told.sent, told.refused) == (0, 0)
         assert "does not answer" in told.error
         found = waiting(store, 1)
@@ -118,12 +121,12 @@ def test_a_server_that_is_down_loses_nothing(store: LineageStore, name: str) -> 
 
 @pytest.mark.parametrize("answer", ["close", 500, 503, 401, 403, 404, 405, 408, 429, 302])
 def test_what_says_nothing_about_the_fact_holds_up_those_that_follow(
-    store: LineageStore, there: Destination, server: RecordingServer, answer: Any
+    store: Lineage, there: Destination, server: RecordingServer, answer: Any
 ) -> None:
     store.register(make_record("one"))
     store.register(make_record("two"))
     server.answers = lambda _body: answer if answer == "close" else (answer, "not today")
-    (told,) = flush(store.engine, [there], seconds=5)
+    (told,) = store.exports.flush([there], seconds=5)
     assert (told.sent, told.refused) == (0, 0)
     found = waiting(store, 2)
     assert ("does not answer" if answer == "close" else f"answers {answer}: not today") in found.error
@@ -131,68 +134,66 @@ def test_what_says_nothing_about_the_fact_holds_up_those_that_follow(
 
 
 def test_a_server_that_hangs_costs_no_more_than_the_time_given(
-    store: LineageStore, there: Destination, server: RecordingServer
+    store: Lineage, there: Destination, server: RecordingServer
 ) -> None:
     store.register(make_record())
     server.answers = lambda _body: "hang"
-    (told,) = flush(store.engine, [there], seconds=0.5)
+    (told,) = store.exports.flush([there], seconds=0.5)
     assert told.sent == 0
     assert told.error
     waiting(store, 1)
 
 
-def test_an_address_that_is_none_is_told(store: LineageStore, name: str) -> None:
+def test_an_address_that_is_none_is_told(store: Lineage, name: str) -> None:
     store.register(make_record())
     for wrong in ("mlflow.example.com", "http://", "ftp://example.com", "http://[::1", "http://127.0.0.1:99999"):
-        (told,) = flush(store.engine, [Destination(exporter=name, url=wrong)], seconds=5)
+        (told,) = store.exports.flush([Destination(exporter=name, url=wrong)], seconds=5)
         assert told.error, wrong
     waiting(store, 1)
 
 
-def test_what_is_refused_as_it_is_holds_up_nothing(
-    store: LineageStore, there: Destination, server: RecordingServer
-) -> None:
+def test_what_is_refused_as_it_is_holds_up_nothing(store: Lineage, there: Destination, server: RecordingServer) -> None:
     server.answers = lambda _body: REFUSED
     store.register(make_record("one"))
     store.register(make_record("two"))
-    (told,) = flush(store.engine, [there], seconds=5)
+    (told,) = store.exports.flush([there], seconds=5)
     assert (told.sent, told.refused, told.error) == (0, 2, "")
     found = state(store)
     assert (found.waiting, found.sent, found.refused) == (0, 0, 2)
     assert "answers 400: the name is too long" in found.error
-    assert flush(store.engine, [there], seconds=5)[0].refused == 0, "it is not tried again by itself"
-    assert outbox.unrefuse(store.engine) == 2
+    assert store.exports.flush([there], seconds=5)[0].refused == 0, "it is not tried again by itself"
+    assert store.exports.retry_refused() == 2
     waiting(store, 2)
 
 
 def test_no_secret_is_kept_or_told(
     url: str, name: str, server: RecordingServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = open_store(url, exporters=[name])
+    store = open_lineage(url, exporters=[name])
     run = replace(
         make_record().run,
         datasets=tuple(
             replace(each, uri="https://mia:s3cret@data.example.com/x?sig=s3cret") for each in make_record().run.datasets
         ),
     )
-    outbox.put_started(store.engine, model="digits", run=run)
+    store.exports.record_run_started(model="digits", run=run)
     store.register(make_record(run=run))
     server.answers = lambda body: (400, f"I got s3cret-token and {json.dumps(body)}")
     for login in (None, "mia"):
         destination = Destination(exporter=name, url=server.url, login=login, password="s3cret-token")
         assert "s3cret" not in repr(destination)
-        flush(store.engine, [destination], seconds=5)
-        outbox.unrefuse(store.engine)
+        store.exports.flush([destination], seconds=5)
+        store.exports.retry_refused()
         assert server.requests[-1]["authorization"].split()[0] == ("Basic" if login else "Bearer")
-    flush(store.engine, [destination], seconds=5)
+    store.exports.flush([destination], seconds=5)
     assert state(store).refused > 0
     kept = json.dumps([[row.fact, row.error] for row in facts(store)])
     for text in (kept, caplog.text, json.dumps([each["body"] for each in server.requests])):
         assert "s3cret" not in text
 
 
-def _events_store(url: str) -> LineageStore:
-    return open_store(url, exporters=["openlineage"])
+def _events_store(url: str) -> Lineage:
+    return open_lineage(url, exporters=["openlineage"])
 
 
 def _order(server: RecordingServer) -> list[int]:
@@ -201,17 +202,17 @@ def _order(server: RecordingServer) -> list[int]:
 
 def test_what_waited_is_sent_in_order_and_once(url: str, server: RecordingServer) -> None:
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
-    outbox.put_started(store.engine, model="digits", run=make_record("one").run)
+    store.exports.record_run_started(model="digits", run=make_record("one").run)
     store.register(make_record("one"))
     server.answers = lambda _body: 503
-    assert flush(store.engine, [there], seconds=5)[0].error
+    assert store.exports.flush([there], seconds=5)[0].error
     store.register(make_record("two"))
     server.answers = lambda _body: 200
-    (told,) = flush(store.engine, [there], seconds=30)
+    (told,) = store.exports.flush([there], seconds=30)
     assert (told.sent, told.error) == (3, "")
     assert [event["eventType"] for event in server.taken] == ["START", "COMPLETE", "COMPLETE"]
     assert server.taken[0]["run"]["runId"] == server.taken[1]["run"]["runId"] != server.taken[2]["run"]["runId"]
-    assert flush(store.engine, [there], seconds=30)[0].sent == 0
+    assert store.exports.flush([there], seconds=30)[0].sent == 0
     assert len(server.taken) == 3
 
 
@@ -220,7 +221,7 @@ def test_one_that_is_refused_leaves_the_order_of_the_rest(url: str, server: Reco
     for run in ("one", "two", "three"):
         store.register(make_record(run))
     server.answers = lambda body: REFUSED if body["run"]["facets"]["modelway_model"]["runId"] == "two" else 200
-    (told,) = flush(store.engine, [there], seconds=30)
+    (told,) = store.exports.flush([there], seconds=30)
     assert (told.sent, told.refused) == (2, 1)
     assert _order(server) == [1, 3]
 
@@ -229,9 +230,9 @@ def test_an_answer_that_is_lost_means_that_it_is_told_again(url: str, server: Re
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     store.register(make_record())
     server.answers = lambda _body: "close"
-    flush(store.engine, [there], seconds=5)
+    store.exports.flush([there], seconds=5)
     server.answers = lambda _body: 200
-    assert flush(store.engine, [there], seconds=5)[0].sent == 1
+    assert store.exports.flush([there], seconds=5)[0].sent == 1
     first, second = (each["body"] for each in server.requests)
     assert first == second, "the same event, by which the other side knows it"
 
@@ -247,7 +248,7 @@ def test_two_senders_at_once_send_each_row_once_and_in_order(url: str, server: R
     def send() -> None:
         begin.wait()
         try:
-            flush(open_store(url).engine, [there], seconds=60)
+            open_lineage(url).exports.flush([there], seconds=60)
         except Exception as error:
             failed.append(error)
 
@@ -257,12 +258,12 @@ def test_two_senders_at_once_send_each_row_once_and_in_order(url: str, server: R
     for sender in senders:
         sender.join()
     assert failed == []
-    flush(store.engine, [there], seconds=60)
+    store.exports.flush([there], seconds=60)
     assert _order(server) == list(range(1, 21))
     assert server.most_at_once == 1
 
 
-def _claim_until(store: LineageStore, moment: datetime) -> None:
+def _claim_until(store: Lineage, moment: datetime) -> None:
     with writing(store.engine) as connection:
         connection.execute(update(rows).values(claimed_until=moment))
 
@@ -284,7 +285,7 @@ def test_the_claim_of_a_sender_that_was_killed_runs_out(
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     store.register(make_record())
     _claim_until(store, datetime.now(UTC) + left)
-    (told,) = flush(store.engine, [there], seconds=5)
+    (told,) = store.exports.flush([there], seconds=5)
     assert (told.sent, told.error) == (sent, "")
     assert state(store).waiting == 1 - sent
 
@@ -299,7 +300,7 @@ def test_a_row_that_another_claimed_since_it_was_looked_at_is_left_alone(
     # The other one's clock goes on while this one waits for its turn at the database.
     _claim_until(store, datetime.now(UTC) + delivery.CLAIM + timedelta(seconds=1))
     monkeypatch.setattr(delivery, "_first", lambda *_: seen)
-    (told,) = flush(store.engine, [there], seconds=5)
+    (told,) = store.exports.flush([there], seconds=5)
     assert (told.sent, told.error, server.requests) == (0, "", [])
 
 
@@ -316,17 +317,17 @@ def test_a_sender_whose_claim_ran_out_notes_nothing_and_ends(
         return 200
 
     server.answers = slow
-    flush(store.engine, [there], seconds=5)
+    store.exports.flush([there], seconds=5)
     assert len(server.taken) == 1, "it does not go on to the next one"
     assert [row.sent_at for row in facts(store)] == [None, None]
 
 
 def test_one_exporter_that_hangs_holds_up_no_other(url: str, server: RecordingServer) -> None:
-    store = open_store(url, exporters=["mlflow", "openlineage"])
+    store = open_lineage(url, exporters=["mlflow", "openlineage"])
     store.register(make_record())
     server.answers = lambda body: 200 if body and "eventType" in body else "hang"
     there = [Destination(exporter=name, url=server.url) for name in ("mlflow", "openlineage")]
-    mlflow, openlineage = flush(store.engine, there, seconds=2)
+    mlflow, openlineage = store.exports.flush(there, seconds=2)
     assert (openlineage.sent, openlineage.error) == (1, "")
     assert (mlflow.sent, bool(mlflow.error)) == (0, True)
 
@@ -347,7 +348,7 @@ def test_a_fact_that_an_exporter_cannot_tell_holds_up_nothing(
         return made(fact, **options)
 
     monkeypatch.setattr(openlineage, "run_event", broken)
-    (told,) = flush(store.engine, [there], seconds=5)
+    (told,) = store.exports.flush([there], seconds=5)
     assert (told.sent, told.refused) == (1, 1)
     assert "KeyError" in state(store).error
 
@@ -355,41 +356,59 @@ def test_a_fact_that_an_exporter_cannot_tell_holds_up_nothing(
 def test_a_run_that_failed_is_told_only_where_it_began_and_made_nothing(url: str, server: RecordingServer) -> None:
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     for run_id in ("failed", "made", "other"):
-        outbox.put_started(store.engine, model="digits", run=make_record(run_id).run)
+        store.exports.record_run_started(model="digits", run=make_record(run_id).run)
     store.register(make_record("made"))
     for run_id in ("failed", "made", "unheard-of"):
-        outbox.put_failed(store.engine, dag_id="digits", run_id=run_id)
-    flush(store.engine, [there], seconds=30)
+        store.exports.record_run_failed(dag_id="digits", run_id=run_id)
+    store.exports.flush([there], seconds=30)
     ends = [(each["eventType"], each["run"]["facets"]["modelway_model"]["runId"]) for each in server.taken[3:]]
     assert ends == [("COMPLETE", "made"), ("FAIL", "failed")]
 
 
 def test_a_model_of_before_is_told_as_a_whole_once(url: str, server: RecordingServer) -> None:
-    old = open_store(url)
+    old = open_lineage(url)
     old.register(make_record("one", alias="champion"))
     old.register(make_record("two", metrics={"loss": math.nan}))
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     store.register(make_record("three"))
-    assert outbox.put_all(store.engine, "digits", exporters=["openlineage"]) == 2
-    assert outbox.put_all(store.engine, "digits", exporters=["openlineage"]) == 0
-    assert outbox.put_all(store.engine, "digits", exporters=["mlflow"]) == 4, "three versions and an alias"
-    flush(store.engine, [there], seconds=30)
+    assert store.exports.add_model("digits", exporters=["openlineage"]) == 2
+    assert store.exports.add_model("digits", exporters=["openlineage"]) == 0
+    assert store.exports.add_model("digits", exporters=["mlflow"]) == 4, "three versions and an alias"
+    old.record_image(model="digits", version=1, builder="oci", digest=make_record().archive_digest, reference="r")
+    old.record_weights(endpoint="digits", model="digits", weights={1: 100})
+    old.record_weights(endpoint="digits", model="digits", weights={1: 0, 2: 100})
+    old.register(make_record("four"))
+    assert store.exports.add_model("digits", exporters=["mlflow"]) == 4, "a version, the alias, an image and a weight"
+    store.exports.flush([there], seconds=30)
     assert _order(server) == [3, 1, 2]
     with pytest.raises(ModelwayError, match="no model 'digit'"):
-        outbox.put_all(store.engine, "digit", exporters=["mlflow"])
+        store.exports.add_model("digit", exporters=["mlflow"])
 
 
 def test_what_a_begun_run_tells_is_read_again_as_it_was(url: str) -> None:
     store, run = _events_store(url), make_record().run
-    outbox.put_started(store.engine, model="digits", run=run)
+    store.exports.record_run_started(model="digits", run=run)
     (row,) = facts(store)
-    told = outbox.run_from_dict(row.fact["run"])
+    told = run_from_dict(row.fact["run"])
     apart = {"spec": {}, "stages": (), "figures": (), "importances": (), "diff_digest": None, "seconds": None}
     assert told == replace(run, **apart, gpu_seconds=None)
     bare = RunRecord(dag_id="digits", run_id="bare")
-    outbox.put_started(store.engine, model="digits", run=bare)
-    assert outbox.run_from_dict(facts(store)[1].fact["run"]) == bare
+    store.exports.record_run_started(model="digits", run=bare)
+    assert run_from_dict(facts(store)[1].fact["run"]) == bare
 
 
 def test_the_claim_outlives_what_it_is_for() -> None:
     assert delivery.CLAIM.total_seconds() >= delivery.FACT_SECONDS + 30
+
+
+def test_what_a_command_writes_is_exported(
+    server: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+    monkeypatch.setenv("MODELWAY_OPENLINEAGE_URL", server.url)
+    lineage = lineage_from_environment()
+    lineage.register(make_record())
+    lineage.record_weights(endpoint="digits", model="digits", weights={1: 100})
+    flush_exporters()
+    assert [body.get("eventType", "weight") for body in server.taken] == ["COMPLETE", "weight"]

@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from modelway.following.orphaned_jobs import tell_end
 from modelway.hooks import lineage as hook
-from modelway.hooks.lineage import open_lineage
-from modelway.lineage.export import outbox
+from modelway.hooks.lineage import lineage_from_airflow
+from modelway.lineage.schema.asset_tables import outbox
 from modelway.operators._begun import tell_begun
 
 from tests.exporter_servers import RecordingServer, recording_server
@@ -89,7 +88,7 @@ def test_an_address_that_is_wrong_fails_no_begin(
         assert register(planned(), archive=ARCHIVE)["version"] == 1
     assert caplog.records
     assert "s3cret" not in caplog.text
-    (kept,) = outbox.states(open_lineage().engine)
+    (kept,) = lineage_from_airflow().exports.states()
     assert (kept.exporter, kept.waiting) == ("openlineage", 2)
     assert kept.error
 
@@ -102,7 +101,7 @@ def test_without_an_exporter_nothing_is_kept_and_the_lineage_is_not_even_opened(
     tell_end("digits/now", "failed")
     assert not (tmp_path / "lineage.db").exists()
     register(planned(), archive=ARCHIVE)
-    assert outbox.states(open_lineage().engine) == []
+    assert lineage_from_airflow().exports.states() == []
 
 
 def test_a_lineage_that_is_away_fails_no_begin(
@@ -112,15 +111,15 @@ def test_a_lineage_that_is_away_fails_no_begin(
     with caplog.at_level(logging.WARNING):
         tell_begun(context(), planned())
         tell_end("digits/now", "failed")
-    assert "the exporters are not told" in caplog.text
+    assert "the exporters receive nothing" in caplog.text
     assert "s3cret" not in caplog.text
 
 
 def test_what_is_told_is_plain_data_without_the_configuration(server: RecordingServer) -> None:
     server.answers = lambda _body: 503
     tell_begun(context(), planned())
-    store: Any = open_lineage()
+    store = lineage_from_airflow()
     with store.engine.connect() as connection:
-        (row,) = connection.execute(outbox.outbox.select())
+        (row,) = connection.execute(outbox.select())
     assert row.fact["run"].keys() >= {"dag_id", "commit", "datasets"}
     assert "spec" not in row.fact["run"]

@@ -17,8 +17,7 @@ from modelway.assets.garbage import Collected, find_garbage, remove_garbage
 from modelway.assets.transfer import download_asset, upload_asset
 from modelway.errors import DigestMismatch
 from modelway.lineage.records.version import RolloutRecord
-from modelway.lineage.store import open_store
-from modelway.lineage.write.assets import open_assets
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import make_record
 
@@ -32,7 +31,8 @@ class Yard:
     def __init__(self, url: str, place: Path) -> None:
         self.url, self.place = url, place
         self.artifacts = ArtifactStore(f"file://{place}/store")
-        self.lineage, self.assets = open_store(url), open_assets(url)
+        self.lineage = open_lineage(url)
+        self.assets = self.lineage.assets
 
     def put(self, text: str, *, model: str = "digits", old: bool = True) -> Artifact:
         source = self.place / "source"
@@ -336,7 +336,7 @@ def test_without_a_lineage_nothing_is_garbage(new_url: str, tmp_path: Path) -> N
 
 
 def test_another_store_than_this_machines_is_swept_too(url: str, tmp_path: Path) -> None:
-    open_store(url)
+    open_lineage(url)
     artifacts = ArtifactStore(f"memory://garbage-{tmp_path.name}-{url[:6]}")
     (tmp_path / "source").write_text("x")
     put = artifacts.put(tmp_path / "source", model="digits")

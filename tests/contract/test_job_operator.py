@@ -19,7 +19,7 @@ from modelway.following.follower import Follower
 from modelway.following.memory import TriedMemory
 from modelway.hooks.backend import backend_from_airflow
 from modelway.lineage.records.version import FailureRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.operators import job_operator
 from modelway.operators.train import TrainModelOperator
 
@@ -110,7 +110,7 @@ def told(home):
     """Return a function that gives what the lineage has of the run's failures."""
 
     def read() -> tuple[FailureRecord, ...]:
-        return open_store(f"sqlite:///{home}/lineage.db").account("now", model="tiny").failures
+        return open_lineage(f"sqlite:///{home}/lineage.db").account("now", model="tiny").failures
 
     return read
 
@@ -134,7 +134,7 @@ def test_a_killed_job_is_tried_again_and_the_success_is_noted(task, told):
     assert [(each.kind, each.rule, each.tried_again) for each in told()] == [("killed", "retry", True)]
     failing.given["job_params"] = {"does": "work"}
     assert failing.attempt()[0]["id"] == "train-000001"
-    assert [each.mended_by for each in told()] == [2]
+    assert [each.resolved_by for each in told()] == [2]
 
 
 def test_the_last_try_says_that_none_is_left(task, told):
@@ -168,7 +168,7 @@ def test_out_of_memory_is_tried_again_with_twice_the_memory(task, told, capsys):
     failing.attempt()
     assert "the job gets 300Mi of memory: a try before ran out of it" in capsys.readouterr().out
     (record,) = told()
-    assert (record.kind, record.rule, record.mended_by) == ("out_of_memory", "more-memory", 2)
+    assert (record.kind, record.rule, record.resolved_by) == ("out_of_memory", "more-memory", 2)
 
 
 def test_more_memory_is_doubled_with_each_try(task):

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from modelway.errors import ModelwayError, UnknownAsset
+from modelway.lineage.compare.assets import asset_difference
 from modelway.lineage.records.assets import AssetFile, NewAssetVersion
 from modelway.lineage.records.version import FileRecord, VersionRecord
-from modelway.lineage.store import open_store
-from modelway.lineage.write.assets import AssetStore, compare, open_assets, open_assets_to_read
+from modelway.lineage.store import open_lineage
+from modelway.lineage.write.assets import Assets
 
 from tests.lineage_samples import digest, make_record
 
@@ -26,11 +27,11 @@ def new(name: str = "labels", *files: AssetFile, **more: Any) -> NewAssetVersion
 
 
 @pytest.fixture
-def assets(url: str) -> AssetStore:
-    return open_assets(url)
+def assets(url: str) -> Assets:
+    return open_lineage(url).assets
 
 
-def test_versions_are_dense_and_the_same_again_is_none(assets: AssetStore) -> None:
+def test_versions_are_dense_and_the_same_again_is_none(assets: Assets) -> None:
     first = assets.add(new(message="first", aliases=["approved"], description="what is seen"))
     assert (first.number, first.is_new, first.moved) == (1, True, ("approved",))
     assert assets.add(new("labels", file("a.csv"), file("b.csv"))).number == 2
@@ -46,7 +47,7 @@ def test_versions_are_dense_and_the_same_again_is_none(assets: AssetStore) -> No
     assert [(move.alias, move.number, move.actor) for move in history.moves] == [("approved", 1, "mia")]
 
 
-def test_an_alias_moves_and_its_history_stays(assets: AssetStore) -> None:
+def test_an_alias_moves_and_its_history_stays(assets: Assets) -> None:
     assets.add(new(aliases=["approved"]))
     assets.add(new("labels", file("b.csv")))
     assert assets.set_alias("labels@2", "approved", actor="ann", reason="counted again")
@@ -59,7 +60,7 @@ def test_an_alias_moves_and_its_history_stays(assets: AssetStore) -> None:
             assets.set_alias("labels", alias)
 
 
-def test_references_stay_on_the_version_that_they_meant(assets: AssetStore) -> None:
+def test_references_stay_on_the_version_that_they_meant(assets: Assets) -> None:
     assets.add(new(aliases=["approved"]))
     assert assets.add(new("street", references={"labels": "labels:approved"})).number == 1
     assets.add(new("labels", file("b.csv"), aliases=["approved"]))
@@ -69,23 +70,23 @@ def test_references_stay_on_the_version_that_they_meant(assets: AssetStore) -> N
     assert (back.asset, back.number) == ("street", 1)
     # The same files with another version of what they refer to are another version.
     assert assets.add(new("street", references={"labels": "labels:approved"})).number == 2
-    assert [each.summary.asset for each in assets.reached("street")] == ["street", "labels"]
-    difference = compare(assets.version("street@1"), assets.version("street@2"))
+    assert [each.summary.asset for each in assets.with_references("street")] == ["street", "labels"]
+    difference = asset_difference(assets.version("street@1"), assets.version("street@2"))
     assert (difference.same, [each[0] for each in difference.references]) == (1, ["labels"])
 
 
-def test_what_is_reached_in_two_ways_comes_once_and_circles_end(assets: AssetStore) -> None:
+def test_what_is_reached_in_two_ways_comes_once_and_circles_end(assets: Assets) -> None:
     assets.add(new("base"))
     assets.add(new("left", references={"base": "base"}))
     assets.add(new("right", references={"base": "base", "left": "left"}))
     assets.add(new("top", references={"l": "left", "r": "right"}))
     # An older version of what it leads to refers to a newer one of itself.
     assets.add(new("base", file("z"), references={"top": "top"}))
-    found = [(each.summary.asset, each.summary.number) for each in assets.reached("base")]
+    found = [(each.summary.asset, each.summary.number) for each in assets.with_references("base")]
     assert found == [("base", 2), ("top", 1), ("left", 1), ("right", 1), ("base", 1)]
 
 
-def test_a_refusal_leaves_nothing_behind(assets: AssetStore) -> None:
+def test_a_refusal_leaves_nothing_behind(assets: Assets) -> None:
     for wrong, message in (
         (new("a/b"), "cannot name an asset"),
         (new("labels", file("../x")), "cannot be a file of an asset"),
@@ -102,11 +103,11 @@ def test_a_refusal_leaves_nothing_behind(assets: AssetStore) -> None:
             assets.add(wrong)
     with pytest.raises(UnknownAsset, match="there is no asset 'labels'. Known: none"):
         assets.version("labels")
-    assert assets.who_has(digest("a.csv")) == []
+    assert assets.find_by_digest(digest("a.csv")) == []
     assert assets.add(new()).number == 1
 
 
-def test_unknown_versions_are_refused_with_the_known_ones(assets: AssetStore) -> None:
+def test_unknown_versions_are_refused_with_the_known_ones(assets: Assets) -> None:
     assets.add(new(aliases=["approved"]))
     for wanted in ("labels@2", "labels:aproved", "labels:v1"):
         with pytest.raises(UnknownAsset, match=f"has no version '{wanted}'. Known: 1 to 1, approved"):
@@ -114,16 +115,20 @@ def test_unknown_versions_are_refused_with_the_known_ones(assets: AssetStore) ->
 
 
 def _add(url: str, index: int) -> int:
-    return open_assets(url).add(new("labels", file(f"{index}.csv"), file("same.csv"), aliases=["latest-one"])).number
+    return (
+        open_lineage(url)
+        .assets.add(new("labels", file(f"{index}.csv"), file("same.csv"), aliases=["latest-one"]))
+        .number
+    )
 
 
 def _add_the_same(url: str, index: int) -> int:
-    return open_assets(url).add(new()).number
+    return open_lineage(url).assets.add(new()).number
 
 
 @pytest.mark.parametrize(("work", "numbers"), [(_add, [1, 2, 3, 4, 5, 6]), (_add_the_same, [1] * 6)])
 def test_six_writers_at_once(url: str, work: Any, numbers: list[int]) -> None:
-    open_assets(url)
+    open_lineage(url)
     replies = FORK.SimpleQueue()
     writers = [FORK.Process(target=lambda i=i: replies.put(work(url, i))) for i in range(6)]
     for writer in writers:
@@ -132,7 +137,7 @@ def test_six_writers_at_once(url: str, work: Any, numbers: list[int]) -> None:
         writer.join()
         assert writer.exitcode == 0
     assert sorted(replies.get() for _ in writers) == numbers
-    history = open_assets(url).history("labels")
+    history = open_lineage(url).assets.history("labels")
     assert [each.number for each in history.versions] == sorted(set(numbers), reverse=True)
 
 
@@ -142,8 +147,8 @@ def with_code(run_id: str, code: str = "code", **changes: Any) -> VersionRecord:
     return replace(record, run=replace(record.run, **about))
 
 
-def test_registering_a_version_writes_its_assets(url: str, assets: AssetStore) -> None:
-    store = open_store(url)
+def test_registering_a_version_writes_its_assets(url: str, assets: Assets) -> None:
+    store = open_lineage(url)
     store.register(with_code("one"))
     store.register(with_code("two", base=1))
     store.register(with_code("three", "code2"))
@@ -164,11 +169,15 @@ def test_registering_a_version_writes_its_assets(url: str, assets: AssetStore) -
 
 def _register_or_upload(url: str, index: int) -> int:
     if index % 2:
-        return open_store(url).register(with_code(f"run-{index}", base=None))
-    return open_assets(url).add(new(("digits", "digits.code")[index // 2 % 2], file(f"{index}"), file("code"))).number
+        return open_lineage(url).register(with_code(f"run-{index}", base=None))
+    return (
+        open_lineage(url)
+        .assets.add(new(("digits", "digits.code")[index // 2 % 2], file(f"{index}"), file("code")))
+        .number
+    )
 
 
-def test_registrations_and_uploads_to_the_same_assets_at_once(url: str, assets: AssetStore) -> None:
+def test_registrations_and_uploads_to_the_same_assets_at_once(url: str, assets: Assets) -> None:
     replies = FORK.SimpleQueue()
     writers = [FORK.Process(target=lambda i=i: replies.put(_register_or_upload(url, i))) for i in range(12)]
     for writer in writers:
@@ -182,15 +191,15 @@ def test_registrations_and_uploads_to_the_same_assets_at_once(url: str, assets: 
     assert [each.number for each in code] == list(range(4, 0, -1))
 
 
-def test_two_versions_with_the_same_archive_are_two_of_the_asset(url: str, assets: AssetStore) -> None:
-    store = open_store(url)
+def test_two_versions_with_the_same_archive_are_two_of_the_asset(url: str, assets: Assets) -> None:
+    store = open_lineage(url)
     for run in ("one", "two"):
         store.register(with_code(run, archive_digest=digest("same")))
     assert [each.model_version for each in assets.history("digits").versions] == [2, 1]
 
 
-def test_an_alias_of_the_model_names_its_asset_unless_the_asset_has_its_own(url: str, assets: AssetStore) -> None:
-    store = open_store(url)
+def test_an_alias_of_the_model_names_its_asset_unless_the_asset_has_its_own(url: str, assets: Assets) -> None:
+    store = open_lineage(url)
     # Somebody used the name first: the numbers differ from then on.
     assets.add(new("digits"))
     for run in ("one", "two"):
@@ -204,29 +213,29 @@ def test_an_alias_of_the_model_names_its_asset_unless_the_asset_has_its_own(url:
     assert assets.version("digits:champion").summary.number == 1
 
 
-def test_a_version_from_before_without_a_code_package_is_registered_all_the_same(url: str, assets: AssetStore) -> None:
-    open_store(url).register(make_record())
+def test_a_version_from_before_without_a_code_package_is_registered_all_the_same(url: str, assets: Assets) -> None:
+    open_lineage(url).register(make_record())
     assert assets.version("digits").references == ()
     with pytest.raises(UnknownAsset, match=r"there is no asset 'digits\.code'"):
         assets.history("digits.code")
 
 
-def test_who_has_a_content_in_assets_and_models(url: str, assets: AssetStore) -> None:
+def test_who_has_a_content_in_assets_and_models(url: str, assets: Assets) -> None:
     held = FileRecord(path="model/labels.csv", digest=digest("a.csv"), size=5)
-    open_store(url).register(make_record(files=(held,)))
+    open_lineage(url).register(make_record(files=(held,)))
     assets.add(new())
     assets.add(new("street", file("under/another.name", "a.csv")))
-    found = [(each.kind, each.name, each.number, each.path) for each in assets.who_has(digest("a.csv"))]
+    found = [(each.kind, each.name, each.number, each.path) for each in assets.find_by_digest(digest("a.csv"))]
     assert found == [
         ("asset", "street", 1, "under/another.name"),
         ("asset", "labels", 1, "a.csv"),
         ("model", "digits", 1, "model/labels.csv"),
     ]
-    archive = [(each.name, each.path) for each in assets.who_has(digest("archivemanual__1"))]
+    archive = [(each.name, each.path) for each in assets.find_by_digest(digest("archivemanual__1"))]
     assert archive == [("digits", "model.zip")]
 
 
-def test_a_version_of_more_files_than_a_statement_takes(assets: AssetStore) -> None:
+def test_a_version_of_more_files_than_a_statement_takes(assets: Assets) -> None:
     files = [file(f"images/{number}.png") for number in range(25_000)]
     assert assets.add(new("images", *files)).number == 1
     assert assets.add(new("images", *reversed(files))).is_new is False
@@ -235,4 +244,4 @@ def test_a_version_of_more_files_than_a_statement_takes(assets: AssetStore) -> N
 
 
 def test_looking_makes_no_database(url: str) -> None:
-    assert open_assets_to_read(url) is None
+    assert open_lineage(url, read_only=True) is None

@@ -12,8 +12,8 @@ from modelway.lineage.records.version import (
     MetricPoint,
     StageRecord,
 )
-from modelway.lineage.store import open_store
-from modelway.lineage.write.truncation import MOST_BYTES, fit_name
+from modelway.lineage.store import open_lineage
+from modelway.lineage.write.truncation import MOST_BYTES, truncate_name
 
 from tests.lineage_samples import digest, make_record
 
@@ -40,13 +40,13 @@ def test_any_name_is_registered_and_read_back_as_one(url: str, name: str) -> Non
         evaluations=[EvaluationRecord(checkpoint=name, metrics={name: 1.0}, note=name)],
         files=[FileRecord(path=name, digest=digest("file"), size=1)],
     )
-    store = open_store(url)
+    store = open_lineage(url)
     assert store.register(record) == 1
-    found, fit = store.version("digits", 1), fit_name(name)
+    found, fit = store.version("digits", 1), truncate_name(name)
     assert len(fit.encode()) <= MOST_BYTES
-    assert found.summary.metrics == {fit: 1.0, fit_name(name + "2"): 2.0}
+    assert found.summary.metrics == {fit: 1.0, truncate_name(name + "2"): 2.0}
     assert list(found.params) == [fit]
-    assert list(found.params[fit]) == sorted([fit, fit_name(name + "2")])
+    assert list(found.params[fit]) == sorted([fit, truncate_name(name + "2")])
     assert [(each.stage, each.name) for each in found.series] == [(fit, fit)]
     assert [each.path for each in found.files] == [fit]
     assert [each.name for each in (*found.run.stages, *found.run.figures, *found.run.datasets)] == [fit] * 3
@@ -57,10 +57,10 @@ def test_any_name_is_registered_and_read_back_as_one(url: str, name: str) -> Non
 
 
 def test_names_that_begin_alike_stay_apart() -> None:
-    fitted = {fit_name(name) for name in (LONG, LONG + "1", LONG + "2", "a\0", "a", HUGE_EMOJI, HUGE_EMOJI + "x")}
+    fitted = {truncate_name(name) for name in (LONG, LONG + "1", LONG + "2", "a\0", "a", HUGE_EMOJI, HUGE_EMOJI + "x")}
     assert len(fitted) == 7
-    assert fit_name("loss") == "loss"
-    assert fit_name(fit_name(LONG)) == fit_name(LONG)
+    assert truncate_name("loss") == "loss"
+    assert truncate_name(truncate_name(LONG)) == truncate_name(LONG)
 
 
 def test_numbers_that_are_none_are_kept_and_two_at_one_step_in_order(url: str) -> None:
@@ -68,7 +68,7 @@ def test_numbers_that_are_none_are_kept_and_two_at_one_step_in_order(url: str) -
     points = [MetricPoint(stage="fine", name="loss", step=step, value=value) for step, value in enumerate(values)]
     points += [MetricPoint(stage="fine", name="twice", step=5, value=value) for value in (2.0, 1.0)]
     metrics = dict(zip("abcd", values, strict=True))
-    store = open_store(url)
+    store = open_lineage(url)
     store.register(make_record(points=points, metrics=metrics))
     found = store.version("digits", 1)
     assert str(found.series[0].values) == "(1.0, nan, inf, -inf)"
@@ -79,7 +79,7 @@ def test_numbers_that_are_none_are_kept_and_two_at_one_step_in_order(url: str) -
 def test_a_hundred_thousand_params_and_huge_values_are_registered(url: str) -> None:
     params = {f"p{number}": number for number in range(100_000)}
     odd = {"text": "x" * 1_000_000, "big": 2**70, "huge": 10**5000, "nul": "a\0b", "half": "\ud800"}
-    store = open_store(url)
+    store = open_lineage(url)
     store.register(make_record(params={"coarse": params, "fine": odd}))
     found = store.version("digits", 1).params
     assert found["coarse"] == params
@@ -95,7 +95,7 @@ def test_numbers_beyond_64_bits_do_not_lose_a_training(url: str) -> None:
         datasets=(DatasetRecord(stage="fine", name="images", uri="/", rows=2**80),),
     )
     evaluations = [EvaluationRecord(checkpoint="fine-1", metrics={}, step=2**64)]
-    store = open_store(url)
+    store = open_lineage(url)
     store.register(replace(record, run=run, evaluations=evaluations))
     found = store.version("digits", 1)
     assert (found.run.seed, found.run.stages[0].seed, found.run.datasets[0].rows) == (None, None, None)

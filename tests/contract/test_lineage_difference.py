@@ -10,13 +10,13 @@ from modelway.lineage.compare.significance import two_proportions
 from modelway.lineage.records.difference import DiffRecord
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import ArchitectureRecord, DatasetRecord, FigureRecord, FileRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import ENVIRONMENT, digest, make_record
 
 
 def compare(url: str, a: Any, b: Any) -> DiffRecord:
-    store = open_store(url)
+    store = open_lineage(url)
     numbers = [store.register(record) for record in (a, b)]
     return difference(*(store.version(each.model, n) for each, n in zip((a, b), numbers, strict=True)))
 

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy
 from modelway.errors import LineageUnavailable, ModelwayError, NotWritable
 from modelway.lineage.schema.engine import connect_engine, parse_url, reading, writing
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.lineage.write import events as log
 from modelway.lineage.write import register
 from modelway.lineage.write.register import register_version
@@ -54,7 +54,7 @@ def _told(pipe: Any) -> list[tuple[str, Any]]:
 
 def check_whole(url: str, told: dict[str, int]) -> int:
     """Hold the database to what was acknowledged, and return how many versions it has."""
-    store = open_store(url)
+    store = open_lineage(url)
     found = store.versions("digits")
     numbers = [version.number for version in found]
     assert numbers == list(range(len(numbers), 0, -1))
@@ -111,7 +111,7 @@ def _at_once(work: Callable[[int], Any]) -> list[Any]:
 
 def test_sixteen_writers_of_one_model_leave_no_gap_even_where_there_is_no_schema_yet(new_url: str) -> None:
     def write(index: int) -> dict[str, int]:
-        store = open_store(new_url)
+        store = open_lineage(new_url)
         return {
             f"{index}-{turn}": store.register(make_record(f"{index}-{turn}", alias="candidate")) for turn in range(3)
         }
@@ -122,19 +122,21 @@ def test_sixteen_writers_of_one_model_leave_no_gap_even_where_there_is_no_schema
 
 
 def test_sixteen_writers_of_one_run_make_one_version(url: str) -> None:
-    assert _at_once(lambda _index: open_store(url).register(make_record("the-run", alias="candidate"))) == [1] * WRITERS
+    assert (
+        _at_once(lambda _index: open_lineage(url).register(make_record("the-run", alias="candidate"))) == [1] * WRITERS
+    )
     assert check_whole(url, {"the-run": 1}) == 1
 
 
 def test_writers_that_are_killed_lose_nothing_that_was_acknowledged(url: str) -> None:
-    open_store(url)
+    open_lineage(url)
     chance = random.Random(7)
     told: dict[str, int] = {}
     for turn in range(KILLS):
         here, there = FORK.Pipe(duplex=False)
 
         def write(turn: int = turn, there: Any = there) -> None:
-            store, count = open_store(url), 0
+            store, count = open_lineage(url), 0
             there.send(("begun", 0))
             while True:
                 run = f"{turn}-{count}"
@@ -169,13 +171,13 @@ def own_server() -> Iterator[PostgresServer]:
 @pytest.mark.database
 def test_writers_go_on_when_a_killed_postgresql_is_back(own_server: PostgresServer) -> None:
     url = own_server.new_database()
-    open_store(url)
+    open_lineage(url)
     done, chance = threading.Event(), random.Random(11)
     told: dict[str, int] = {}
     refused: list[LineageUnavailable] = []
 
     def write(index: int) -> None:
-        store, count = open_store(url), 0
+        store, count = open_lineage(url), 0
         while not done.is_set():
             run = f"{index}-{count}"
             try:
@@ -211,7 +213,7 @@ def test_a_connection_that_is_lost_in_a_transaction_leaves_nothing(
     lineage_server: PostgresServer, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = lineage_server.new_database()
-    store = open_store(url)
+    store = open_lineage(url)
     assert store.register(make_record("first", alias="candidate")) == 1
     real = register.write_run_parts if there == "within" else register.environment_keys
 
@@ -233,7 +235,7 @@ def test_a_connection_that_is_lost_in_a_transaction_leaves_nothing(
 
 def test_an_sqlite_file_that_cannot_grow_is_told_and_loses_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/lineage.db"
-    store = open_store(url)
+    store = open_lineage(url)
     store.register(make_record("first", alias="candidate"))
     # No file of the child may grow beyond this: the kernel refuses its writes as on a full disk.
     limit = (tmp_path / "lineage.db").stat().st_size + 16_384
@@ -242,7 +244,7 @@ def test_an_sqlite_file_that_cannot_grow_is_told_and_loses_nothing(tmp_path: Pat
     def write() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        own, count = open_store(url), 0
+        own, count = open_lineage(url), 0
         while True:
             try:
                 there.send((f"more-{count}", own.register(make_record(f"more-{count}", alias="candidate"))))
@@ -263,7 +265,7 @@ def test_an_sqlite_file_that_cannot_grow_is_told_and_loses_nothing(tmp_path: Pat
 
 
 def test_a_clock_that_goes_back_changes_no_order(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(url)
+    store = open_lineage(url)
     now = datetime.now(UTC)
 
     class Backwards(datetime):
@@ -285,7 +287,7 @@ def test_a_clock_that_goes_back_changes_no_order(url: str, monkeypatch: pytest.M
 
 
 def test_a_reader_sees_nothing_of_a_version_that_is_half_written(url: str) -> None:
-    store: LineageStore = open_store(url)
+    store: Lineage = open_lineage(url)
     store.register(make_record("first", alias="candidate"))
     here, there = FORK.Pipe()
 
@@ -303,7 +305,7 @@ def test_a_reader_sees_nothing_of_a_version_that_is_half_written(url: str) -> No
 
 
 def test_a_refused_record_leaves_nothing(url: str) -> None:
-    store = open_store(url)
+    store = open_lineage(url)
     store.register(make_record("first", alias="candidate"))
     with pytest.raises(ModelwayError, match="is not a digest"):
         store.register(make_record("second", alias="candidate", model_digest="sha256:short"))

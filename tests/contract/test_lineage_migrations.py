@@ -1,4 +1,4 @@
-"""A database of every earlier schema is migrated with what it holds, once, and whole or not at all."""
+"""A database of every earlier schema is migrated with its data, once, and whole or not at all."""
 
 import multiprocessing
 import os
@@ -17,22 +17,23 @@ from modelway.lineage.schema.columns import metadata
 from modelway.lineage.schema.engine import connect_engine, parse_url, reading, writing
 from modelway.lineage.schema.migrate import MIGRATIONS, migrate, schema_of
 from modelway.lineage.schema.tables import SCHEMA
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import digest, make_record
 
 FORK = multiprocessing.get_context("fork")
-EARLIER = [f"{number:04}" for number in range(1, int(SCHEMA))]
+#: the schemas that a database may have, but for the newest
+EARLIER = [f"{number:04}" for number in range(6, int(SCHEMA))]
 NOW = "2026-03-01 12:00:00"
 #: what each schema brought, as plain SQL of that schema
 ROWS = {
-    "0001": [
+    "0006": [
         f"INSERT INTO models VALUES (1, 'digits', 'old', 1, '{NOW}')",
-        "INSERT INTO runs (id, model, dag_id, run_id, actor, run_type, spec, seed) "
-        "VALUES (1, 1, 'digits', 'old', 'mia', 'manual', '{}', 7)",
+        "INSERT INTO runs (id, model, dag_id, run_id, actor, run_type, spec, seed, inputs_digest, reason) "
+        "VALUES (1, 1, 'digits', 'old', 'mia', 'manual', '{}', 7, 'sha256:inputs', 'requested')",
         "INSERT INTO params VALUES (1, 'fine', 'lr', '0.5')",
         "INSERT INTO metrics VALUES (1, 'fine', 'loss', '[1, 2]', '[0.5, \"NaN\"]', NULL, 'NaN')",
-        "INSERT INTO evaluations (id, run, checkpoint, note) VALUES (1, 1, 'fine-1', 'noted')",
+        "INSERT INTO evaluations (id, run, checkpoint, note, seconds) VALUES (1, 1, 'fine-1', 'noted', 2.5)",
         "INSERT INTO evaluation_metrics VALUES (1, 'loss', 0.25, NULL)",
         "INSERT INTO versions (id, model, number, run, description, archive_uri, archive_digest, archive_size, "
         "model_digest, checkpoint, checkpoint_digest, created_at, created_by) VALUES "
@@ -48,17 +49,10 @@ ROWS = {
         f"INSERT INTO weight_history (endpoint, version, weight, at, actor) VALUES ('digits', 1, 100, '{NOW}', 'm')",
         "INSERT INTO events (at, actor, kind, model, version, detail) "
         f"VALUES ('{NOW}', 'mia', 'version-registered', 1, 1, '{{}}')",
-    ],
-    "0002": [
-        "UPDATE runs SET inputs_digest = 'sha256:inputs', reason = 'asked'",
         "INSERT INTO datasets (id, run, stage, name, uri, rows) VALUES (1, 1, 'fine', 'images', '/data', 60000)",
-    ],
-    "0003": ["UPDATE evaluations SET seconds = 2.5"],
-    "0004": [
-        "INSERT INTO failures (model, dag_id, run_id, key, attempt, cause, advice, rule, last_lines, tried_again, at) "
-        f"VALUES ('digits', 'digits', 'old', 'train', 1, 'it broke', '', 'fail', '[]', {{false}}, '{NOW}')"
-    ],
-    "0005": [
+        "INSERT INTO failures (model, dag_id, run_id, key, attempt, cause, advice, rule, last_lines, tried_again, "
+        "mended_by, at) VALUES ('digits', 'digits', 'old', 'train', 1, 'it broke', '', 'retry', '[]', {true}, 2, "
+        f"'{NOW}')",
         "INSERT INTO environments (id, digest, python, platform, image, packages) "
         "VALUES (1, 'sha256:environment', '3.11.7', 'Linux', 'train:1', '{}')",
         "INSERT INTO stages (run, name, position, skipped, environment) VALUES (1, 'fine', 0, {false}, 1)",
@@ -75,16 +69,15 @@ def make_old(url: str, revision: str) -> None:
         for step in EARLIER[: EARLIER.index(revision) + 1]:
             command.upgrade(config, step)
             for row in ROWS[step]:
-                connection.exec_driver_sql(row.replace("{false}", "false"))
+                connection.exec_driver_sql(row.replace("{false}", "false").replace("{true}", "true"))
         if connection.dialect.name == "postgresql":
-            later = {"0002": "datasets", "0005": "environments"}
-            for table in ("models", "runs", "versions", "evaluations", *(later[s] for s in later if revision >= s)):
+            for table in ("models", "runs", "versions", "evaluations", "datasets", "environments"):
                 connection.exec_driver_sql(f"SELECT setval('{table}_id_seq', 1)")
 
 
-def check_old(url: str, revision: str) -> None:
+def check_old(url: str) -> None:
     """Read back what ``make_old`` wrote."""
-    store = open_store(url)
+    store = open_lineage(url)
     found = store.version("digits", 1)
     assert (found.summary.aliases, found.summary.weights, found.summary.metrics) == (
         ("champion",),
@@ -102,19 +95,18 @@ def check_old(url: str, revision: str) -> None:
         1,
         1,
     )
-    assert found.run.reason == ("asked" if revision >= "0002" else None)
-    assert [data.rows for data in found.run.datasets] == ([60_000] if revision >= "0002" else [])
-    assert found.evaluations[0].seconds == (2.5 if revision >= "0003" else None)
-    assert [each.cause for each in store.account("old").failures] == (["it broke"] if revision >= "0004" else [])
-    ran_in = [each.environment.image for each in found.run.stages if each.environment]
-    assert ran_in == (["train:1"] if revision >= "0005" else [])
+    assert found.run.reason == "requested"
+    assert [data.rows for data in found.run.datasets] == [60_000]
+    assert found.evaluations[0].seconds == 2.5
+    assert [(each.cause, each.resolved_by) for each in store.account("old").failures] == [("it broke", 2)]
+    assert [each.environment.image for each in found.run.stages if each.environment] == ["train:1"]
 
 
 @pytest.mark.parametrize("revision", EARLIER)
 def test_every_earlier_schema_is_migrated_with_its_data(new_url: str, revision: str) -> None:
     make_old(new_url, revision)
-    check_old(new_url, revision)
-    store = open_store(new_url)
+    check_old(new_url)
+    store = open_lineage(new_url)
     assert store.register(make_record("new", alias="champion", base=1)) == 2
     assert (store.aliases("digits"), store.version("digits", 2).base) == ({"champion": 2}, 1)
     with reading(connect_engine(parse_url(new_url))) as connection:
@@ -123,7 +115,7 @@ def test_every_earlier_schema_is_migrated_with_its_data(new_url: str, revision: 
 
 
 def test_of_two_migrations_at_once_one_migrates(new_url: str) -> None:
-    make_old(new_url, "0001")
+    make_old(new_url, EARLIER[0])
     barrier, replies = FORK.Barrier(2), FORK.SimpleQueue()
 
     def run() -> None:
@@ -138,11 +130,11 @@ def test_of_two_migrations_at_once_one_migrates(new_url: str) -> None:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
     assert sorted([replies.get(), replies.get()]) == [False, True]
-    check_old(new_url, "0001")
+    check_old(new_url)
 
 
 def test_a_migration_that_is_killed_leaves_the_old_schema(new_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_old(new_url, "0004")
+    make_old(new_url, EARLIER[0])
     here, there = FORK.Pipe()
     real = migrating._upgrade
 
@@ -163,7 +155,9 @@ def test_a_migration_that_is_killed_leaves_the_old_schema(new_url: str, monkeypa
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     with reading(connect_engine(parse_url(new_url))) as connection:
-        assert schema_of(connection) == "0004"
-        assert "stages" not in sqlalchemy.inspect(connection).get_table_names()
+        assert schema_of(connection) == EARLIER[0]
+        columns = {column["name"] for column in sqlalchemy.inspect(connection).get_columns("failures")}
+        assert "mended_by" in columns
+        assert "resolved_by" not in columns
         assert connection.execute(sqlalchemy.text("SELECT count(*) FROM versions")).scalar() == 1
-    check_old(new_url, "0004")
+    check_old(new_url)

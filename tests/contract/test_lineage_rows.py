@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 from modelway.lineage.records.version import DatasetRecord, MetricPoint, MetricSeries
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 
 from tests.lineage_samples import make_record
 
 
 @pytest.fixture
-def store(url: str) -> LineageStore:
-    return open_store(url)
+def store(url: str) -> Lineage:
+    return open_lineage(url)
 
 
-def test_values_of_every_kind_come_back_from_a_statement_for_many_rows(store: LineageStore) -> None:
+def test_values_of_every_kind_come_back_from_a_statement_for_many_rows(store: Lineage) -> None:
     params = {
         "train": {
             "lines": "one\ntwo\r\n\tthree",
@@ -39,7 +39,7 @@ def test_values_of_every_kind_come_back_from_a_statement_for_many_rows(store: Li
     assert found.run.datasets == data
 
 
-def test_metrics_that_share_their_steps_keep_their_own_values(store: LineageStore) -> None:
+def test_metrics_that_share_their_steps_keep_their_own_values(store: Lineage) -> None:
     values = {"loss": (0.5, 0.25), "accuracy": (0.0, 1.0), "late": (3.0,), "backwards": (1.5, 2.5)}
     steps = {"loss": (1, 2), "accuracy": (1, 2), "late": (2,), "backwards": (2, 1)}
     points = [
@@ -56,7 +56,7 @@ def test_metrics_that_share_their_steps_keep_their_own_values(store: LineageStor
     )
 
 
-def test_models_are_listed_as_far_as_runs_of_their_dags_may_be_read(store: LineageStore) -> None:
+def test_models_are_listed_as_far_as_runs_of_their_dags_may_be_read(store: Lineage) -> None:
     for number in range(5):
         dag = f"dag-{number % 3}"
         record = make_record(f"r{number}", alias=f"of-{number % 2}")

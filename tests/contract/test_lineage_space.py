@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from modelway.errors import NotWritable
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 
 from tests.lineage_samples import make_record
 from tests.postgres_server import PostgresServer
@@ -48,7 +48,7 @@ def small_url(lineage_server: PostgresServer, small_disk: Path) -> Iterator[str]
 BULKY = {"train": {f"param-{number}": "x" * 1000 for number in range(1000)}}
 
 
-def _fill(store: LineageStore) -> tuple[int, NotWritable]:
+def _fill(store: Lineage) -> tuple[int, NotWritable]:
     """Register until it is refused; return how many versions were acknowledged, and the refusal."""
     for told in range(100):
         try:
@@ -59,7 +59,7 @@ def _fill(store: LineageStore) -> tuple[int, NotWritable]:
 
 
 def test_a_full_disk_loses_nothing_and_is_told(small_url: str, small_disk: Path) -> None:
-    store = open_store(small_url)
+    store = open_lineage(small_url)
     told, refusal = _fill(store)
     assert "No space left on device" in str(refusal)
     assert "see that the disk has space" in str(refusal)

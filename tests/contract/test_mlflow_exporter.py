@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.lineage.export import outbox
-from modelway.lineage.export.delivery import flush
 from modelway.lineage.exporters._mlflow_names import Keys, entity_key, model_name
 from modelway.lineage.exporters.base import Destination
 from modelway.lineage.records.version import DatasetRecord, MetricPoint, VersionDetail
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 
 from tests.exporter_servers import doorway
 from tests.lineage_samples import make_record
@@ -29,26 +27,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LineageStore:
-    return open_store(f"sqlite:///{tmp_path}/lineage.db", exporters=["mlflow"])
+def store(tmp_path: Path) -> Lineage:
+    return open_lineage(f"sqlite:///{tmp_path}/lineage.db", exporters=["mlflow"])
 
 
-def send(store: LineageStore, url: str, *, seconds: float = 120) -> Any:
-    (told,) = flush(store.engine, [Destination(exporter="mlflow", url=url)], seconds=seconds)
+def send(store: Lineage, url: str, *, seconds: float = 120) -> Any:
+    (told,) = store.exports.flush([Destination(exporter="mlflow", url=url)], seconds=seconds)
     return told
 
 
-def sent(store: LineageStore, url: str) -> None:
+def sent(store: Lineage, url: str) -> None:
     told = send(store, url)
-    assert (told.error, told.refused) == ("", 0), outbox.states(store.engine)
+    assert (told.error, told.refused) == ("", 0), store.exports.states()
 
 
-def sent_at_last(store: LineageStore, url: str) -> None:
+def sent_at_last(store: Lineage, url: str) -> None:
     """Send as runs and their schedule do: whoever comes next tries what waits; a server that just started is slow."""
     until = time.monotonic() + 300
     while (told := send(store, url)).error and time.monotonic() < until:
         time.sleep(1)
-    assert (told.error, told.refused) == ("", 0), outbox.states(store.engine)
+    assert (told.error, told.refused) == ("", 0), store.exports.states()
 
 
 def of_model(server: MlflowServer, model: str) -> tuple[list[Any], Any]:
@@ -80,7 +78,7 @@ def wanted_metrics(version: VersionDetail) -> dict[str, list[tuple[int, str]]]:
     return points
 
 
-def test_every_field_of_a_version_is_read_back(server: MlflowServer, store: LineageStore) -> None:
+def test_every_field_of_a_version_is_read_back(server: MlflowServer, store: Lineage) -> None:
     losses = [math.nan, math.inf, -math.inf, 1e-300, -0.5]
     points = tuple(MetricPoint(stage="fine", name="loss", step=s, value=v) for s, v in enumerate(losses, start=1))
     store.register(
@@ -153,9 +151,21 @@ def test_every_field_of_a_version_is_read_back(server: MlflowServer, store: Line
     )
 
 
-def test_a_data_set_is_shown_as_it_was_on_its_day_and_with_all_its_stages(
-    server: MlflowServer, store: LineageStore
-) -> None:
+def test_images_and_weights_are_tags_of_the_version(server: MlflowServer, store: Lineage) -> None:
+    store.register(make_record(model="served"))
+    store.register(make_record("manual__2", model="served"))
+    reference = {"digest": make_record().archive_digest, "reference": "registry/served:v1"}
+    store.record_image(model="served", version=1, builder="oci", **reference)
+    store.record_weights(endpoint="served", model="served", weights={1: 100})
+    store.record_weights(endpoint="served", model="served", weights={1: 0, 2: 100})
+    sent(store, server.url)
+    _, registered = of_model(server, "served")
+    first, second = (each["tags"] for each in registered["versions"])
+    assert (first["modelway.image.oci"], first["modelway.weight.served"]) == ("registry/served:v1", "0")
+    assert (second.get("modelway.image.oci"), second["modelway.weight.served"]) == (None, "100")
+
+
+def test_a_data_set_is_shown_as_it_was_on_its_day_and_with_all_its_stages(server: MlflowServer, store: Lineage) -> None:
     day = DatasetRecord(stage="warmup", name="sales", uri="warehouse://sales", version="day 1", rows=10)
     known = {"digest": "sha256:" + "ab" * 32, "schema": {"price": "float64"}}
     for number, address in ((1, "s3://sales/1"), (2, "s3://sales/2")):
@@ -181,7 +191,7 @@ def test_a_data_set_is_shown_as_it_was_on_its_day_and_with_all_its_stages(
         assert {each["tags"]["mlflow.data.context"] for each in run["inputs"]} == {"warmup, finetune"}
 
 
-def test_an_archive_on_an_object_store_is_the_source_as_it_is(server: MlflowServer, store: LineageStore) -> None:
+def test_an_archive_on_an_object_store_is_the_source_as_it_is(server: MlflowServer, store: Lineage) -> None:
     store.register(make_record(model="elsewhere", archive_uri="s3://models/elsewhere/a.zip"))
     store.register(make_record("two", model="elsewhere", archive_uri="file:///a/../b.zip"))
     sent(store, server.url)
@@ -209,7 +219,7 @@ STRANGE = [
 ]
 
 
-def test_names_that_mlflow_refuses_are_mapped_the_same_way_each_time(server: MlflowServer, store: LineageStore) -> None:
+def test_names_that_mlflow_refuses_are_mapped_the_same_way_each_time(server: MlflowServer, store: Lineage) -> None:
     told = {name: number for number, name in enumerate(STRANGE)}
     plain = {name: number for name, number in told.items() if "\0" not in name and "\ud800" not in name}
     points = [MetricPoint(stage="fine", name=name, step=1, value=value) for name, value in plain.items()]
@@ -243,7 +253,7 @@ def test_mapped_names_stay_apart_and_fit() -> None:
     assert apart.key("Loss") != apart.key("loss"), "some databases take them for the same"
 
 
-def test_long_values_are_cut_with_a_mark_and_kept_whole_in_tags(server: MlflowServer, store: LineageStore) -> None:
+def test_long_values_are_cut_with_a_mark_and_kept_whole_in_tags(server: MlflowServer, store: Lineage) -> None:
     long, longest = "é" * 20_000, "z" * 200_000
     record = make_record(model="long", params={"fine": {"text": long, "more": longest, "short": "s", "empty": ""}})
     store.register(replace(record, description="d" * 9000, run=replace(record.run, reason="r" * 9000)))
@@ -259,7 +269,7 @@ def test_long_values_are_cut_with_a_mark_and_kept_whole_in_tags(server: MlflowSe
     assert run["tags"]["modelway.reason"] == "r" * 8000
 
 
-def test_many_params_points_and_values_at_one_step_go_in_batches(server: MlflowServer, store: LineageStore) -> None:
+def test_many_params_points_and_values_at_one_step_go_in_batches(server: MlflowServer, store: Lineage) -> None:
     params = {"fine": {f"p{number}": number for number in range(1_050)}}
     points = [MetricPoint(stage="fine", name=f"m{m}", step=s, value=s / 7) for m in range(5) for s in range(500)]
     points += [MetricPoint(stage="fine", name="twice", step=1, value=value) for value in (1.0, 2.0)]
@@ -274,7 +284,7 @@ def test_many_params_points_and_values_at_one_step_go_in_batches(server: MlflowS
     assert history["fine.twice"] == [(1, "1.0"), (1, "2.0")]
 
 
-def test_an_answer_lost_at_any_request_makes_nothing_twice(server: MlflowServer, store: LineageStore) -> None:
+def test_an_answer_lost_at_any_request_makes_nothing_twice(server: MlflowServer, store: Lineage) -> None:
     params = {"fine": {f"p{number}": number for number in range(150)}}
     points = [MetricPoint(stage="fine", name="loss", step=s, value=1.0) for s in range(1_000)]
     with doorway(server.url) as door:
@@ -306,7 +316,7 @@ def test_an_answer_lost_at_any_request_makes_nothing_twice(server: MlflowServer,
 
 
 def test_a_server_killed_in_the_midst_of_a_version_has_it_once_when_it_is_back(
-    server: MlflowServer, store: LineageStore
+    server: MlflowServer, store: Lineage
 ) -> None:
     params = {"fine": {f"p{number}": number for number in range(2_000)}}
     store.register(make_record(model="killed", params=params, alias="best"))
@@ -320,7 +330,7 @@ def test_a_server_killed_in_the_midst_of_a_version_has_it_once_when_it_is_back(
         finally:
             server.kill()
             sender.join()
-            found = outbox.states(store.engine)[0]
+            found = store.exports.states()[0]
             server.start()
     assert (found.waiting, bool(found.error)) == (2, True)
     sent_at_last(store, server.url)
@@ -331,16 +341,16 @@ def test_a_server_killed_in_the_midst_of_a_version_has_it_once_when_it_is_back(
 
 
 def test_an_alias_of_a_version_that_mlflow_has_not_brings_the_version(server: MlflowServer, tmp_path: Path) -> None:
-    open_store(f"sqlite:///{tmp_path}/lineage.db").register(make_record(model="before"))
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db", exporters=["mlflow"])
+    open_lineage(f"sqlite:///{tmp_path}/lineage.db").register(make_record(model="before"))
+    store = open_lineage(f"sqlite:///{tmp_path}/lineage.db", exporters=["mlflow"])
     store.set_alias(model="before", alias="champion", version=1)
     sent(store, server.url)
     (run,), registered = of_model(server, "before")
     assert (run["status"], registered["aliases"]) == ("FINISHED", {"champion": "1"})
 
 
-def test_what_is_no_mlflow_is_told_and_waits(store: LineageStore, server: MlflowServer) -> None:
+def test_what_is_no_mlflow_is_told_and_waits(store: Lineage, server: MlflowServer) -> None:
     store.register(make_record(model="nowhere"))
     told = send(store, f"{server.url}/elsewhere", seconds=10)
     assert told.error
-    assert outbox.states(store.engine)[0].waiting == 1
+    assert store.exports.states()[0].waiting == 1

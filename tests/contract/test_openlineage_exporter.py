@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from modelway.lineage.export import outbox
-from modelway.lineage.export.delivery import flush
 from modelway.lineage.exporters._openlineage_event import _web_address, dataset_place
 from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination
 from modelway.lineage.records.version import DatasetRecord, FailureRecord, RunRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.lineage_samples import make_record
@@ -27,20 +25,20 @@ def server() -> Iterator[RecordingServer]:
 
 
 @pytest.fixture
-def store(tmp_path: Any) -> LineageStore:
-    return open_store(f"sqlite:///{tmp_path}/lineage.db", exporters=["openlineage"])
+def store(tmp_path: Any) -> Lineage:
+    return open_lineage(f"sqlite:///{tmp_path}/lineage.db", exporters=["openlineage"])
 
 
-def sent(store: LineageStore, server: RecordingServer, **options: str) -> list[Any]:
+def sent(store: Lineage, server: RecordingServer, **options: str) -> list[Any]:
     there = Destination(exporter="openlineage", url=f"{server.url}/", password="key", options=options)
-    (told,) = flush(store.engine, [there], seconds=60)
+    (told,) = store.exports.flush([there], seconds=60)
     assert (told.error, told.refused) == ("", 0)
     for event in server.taken:
         assert problems(event) == []
     return server.taken
 
 
-def test_the_schema_notices_what_is_wrong(store: LineageStore, server: RecordingServer) -> None:
+def test_the_schema_notices_what_is_wrong(store: Lineage, server: RecordingServer) -> None:
     store.register(make_record())
     (event,) = sent(store, server)
     for path, wrong in (
@@ -69,7 +67,7 @@ def test_the_schema_notices_what_is_wrong(store: LineageStore, server: Recording
         assert problems(broken), path
 
 
-def test_a_version_is_told_with_all_it_came_from(store: LineageStore, server: RecordingServer) -> None:
+def test_a_version_is_told_with_all_it_came_from(store: Lineage, server: RecordingServer) -> None:
     store.register(make_record(metrics={"loss": 0.125, "f1": math.nan}))
     (event,) = sent(store, server)
     version = store.version("digits", 1)
@@ -121,13 +119,13 @@ def test_a_version_is_told_with_all_it_came_from(store: LineageStore, server: Re
     assert (output["outputFacets"]["outputStatistics"]["size"], summary.archive_size) == (4321, 4321)
 
 
-def test_a_run_begins_and_fails_under_one_id(store: LineageStore, server: RecordingServer) -> None:
+def test_a_run_begins_and_fails_under_one_id(store: Lineage, server: RecordingServer) -> None:
     run = make_record().run
-    outbox.put_started(store.engine, model="digits", run=run)
+    store.exports.record_run_started(model="digits", run=run)
     at = {"model": "digits", "dag_id": "digits", "run_id": "manual__1", "at": run.started_at}
     failed = {"kind": "out_of_memory", "advice": "Give it more memory."}
     store.record_failure(FailureRecord(key="train.fine", attempt=1, cause="It ran out of memory.", **at, **failed))
-    outbox.put_failed(store.engine, dag_id="digits", run_id="manual__1")
+    store.exports.record_run_failed(dag_id="digits", run_id="manual__1")
     start, fail = sent(store, server)
     assert (start["eventType"], fail["eventType"]) == ("START", "FAIL")
     assert start["run"]["runId"] == fail["run"]["runId"] == run_key("digits", run)
@@ -138,10 +136,10 @@ def test_a_run_begins_and_fails_under_one_id(store: LineageStore, server: Record
     assert start["job"] == fail["job"]
 
 
-def test_a_run_that_takes_a_version_ends_without_an_output(store: LineageStore, server: RecordingServer) -> None:
+def test_a_run_that_takes_a_version_ends_without_an_output(store: Lineage, server: RecordingServer) -> None:
     store.register(make_record())
     taking = RunRecord(dag_id="nightly", run_id="two", actor="ben")
-    outbox.put_started(store.engine, model="digits", run=taking)
+    store.exports.record_run_started(model="digits", run=taking)
     store.record_reuse(model="digits", version=1, dag_id="nightly", run_id="two", actor="ben", alias="candidate")
     _, start, taken = sent(store, server)
     assert (start["eventType"], taken["eventType"], taken["outputs"]) == ("START", "COMPLETE", [])
@@ -150,8 +148,8 @@ def test_a_run_that_takes_a_version_ends_without_an_output(store: LineageStore, 
     assert taken["run"]["facets"]["modelway_model"]["version"] == 1
 
 
-def test_a_bare_run_is_an_event_too(store: LineageStore, server: RecordingServer) -> None:
-    outbox.put_started(store.engine, model="…/🦊", run=RunRecord(dag_id="a", run_id="b"))
+def test_a_bare_run_is_an_event_too(store: Lineage, server: RecordingServer) -> None:
+    store.exports.record_run_started(model="…/🦊", run=RunRecord(dag_id="a", run_id="b"))
     data = DatasetRecord(stage="fine", name="…", uri="/data/ä b")
     strange = {"repository": "/srv/Ünï code", "commit": "c0ffee", "datasets": (data,)}
     store.register(make_record(model="…/🦊", run=RunRecord(dag_id="a", run_id="b", **strange), files=()))
@@ -159,7 +157,7 @@ def test_a_bare_run_is_an_event_too(store: LineageStore, server: RecordingServer
     assert made["inputs"][0]["facets"]["dataSource"]["uri"] == "file:///data/%C3%A4%20b"
 
 
-def test_the_connection_says_where_and_as_whom(store: LineageStore, server: RecordingServer) -> None:
+def test_the_connection_says_where_and_as_whom(store: Lineage, server: RecordingServer) -> None:
     store.register(make_record())
     (event,) = sent(store, server, endpoint="/lineage/events", namespace="prod")
     assert event["job"]["namespace"] == event["outputs"][0]["namespace"] == "prod"
@@ -194,9 +192,32 @@ def test_a_repository_is_a_uri_however_git_writes_it() -> None:
     assert _web_address("/srv/git/a") == "file:///srv/git/a"
 
 
-def test_one_data_set_of_two_stages_is_one_input(store: LineageStore, server: RecordingServer) -> None:
+def test_one_data_set_of_two_stages_is_one_input(store: Lineage, server: RecordingServer) -> None:
     record = make_record()
     twice = tuple(replace(each, stage=stage) for stage in ("coarse", "fine") for each in record.run.datasets)
     store.register(replace(record, run=replace(record.run, datasets=twice)))
     (event,) = sent(store, server)
     assert [each["name"] for each in event["inputs"]] == ["/data/images", "sales"]
+
+
+def test_images_and_weights_are_states_of_the_version(store: Lineage, server: RecordingServer) -> None:
+    store.register(make_record())
+    store.register(make_record("manual__2"))
+    image = {"builder": "oci", "digest": make_record().archive_digest, "reference": "registry/digits:v1"}
+    store.record_image(model="digits", version=1, **image, actor="mia")
+    store.record_weights(endpoint="digits", model="digits", weights={1: 100}, actor="mia", run_id="manual__1")
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    _, _, built, *weights = sent(store, server)
+    dataset = built["dataset"]
+    assert (dataset["namespace"], dataset["name"]) == ("modelway", "digits")
+    assert dataset["facets"]["version"]["datasetVersion"] == "1"
+    assert dataset["facets"]["modelway_image"].items() >= {"version": "1", "actor": "mia", **image}.items()
+    serving = [event["dataset"]["facets"]["modelway_serving"] for event in weights]
+    assert [(each["endpoint"], each["version"], each["weight"]) for each in serving] == [
+        *(("digits", "1", 100), ("digits", "1", 90), ("digits", "2", 10))
+    ]
+    assert (serving[0]["actor"], serving[0]["runId"], "runId" in serving[1]) == ("mia", "manual__1", False)
+    broken = json.loads(json.dumps(built))
+    broken["dataset"]["facets"]["modelway_image"].pop("_schemaURL")
+    assert problems(broken)

@@ -15,8 +15,9 @@ from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
 from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
+from modelway.hooks.lineage import flush_exporters
 from modelway.lineage.records.version import RunRecord, VersionRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
@@ -24,6 +25,7 @@ from modelway.triggers.rollout import RolloutTrigger
 from safetensors.numpy import save
 
 from tests.endpoint_clients import pid_at
+from tests.exporter_servers import recording_server
 from tests.tiny_model import WIDTH, write_model
 
 
@@ -36,7 +38,7 @@ class Shop:
 
     def __init__(self, home):
         self.home = home
-        self.lineage = open_store(f"sqlite:///{home / 'lineage.db'}")
+        self.lineage = open_lineage(f"sqlite:///{home / 'lineage.db'}")
         self.endpoint = load_endpoint("local", root=home / "endpoints")
         self.versions = {}
 
@@ -186,7 +188,7 @@ def test_a_finished_run_that_is_cleared_moves_nothing(serving):
 
 def test_killed_before_the_rollout_is_closed_a_cleared_run_closes_it(serving, monkeypatch):
     deployed = serving.deploy(2)
-    save_rollout = LineageStore.save_rollout
+    save_rollout = Lineage.save_rollout
 
     def die_when_done(self, record, **options):
         if record.state == "done":
@@ -194,7 +196,7 @@ def test_killed_before_the_rollout_is_closed_a_cleared_run_closes_it(serving, mo
         save_rollout(self, record, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LineageStore, "save_rollout", die_when_done)
+        patch.setattr(Lineage, "save_rollout", die_when_done)
         with pytest.raises(Killed):
             serving.promote(2, deployed)
     assert serving.rollout(2).state == "running"
@@ -394,6 +396,31 @@ def test_a_user_who_ends_the_deferred_task_gets_the_traffic_back(serving, monkey
     assert (serving.weights, serving.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
     asyncio.run(again.on_kill())
     assert serving.rollout(2).state == "aborted"
+
+
+def test_images_and_weights_of_deploy_and_of_a_stop_reach_an_exporter(serving, monkeypatch):
+    """Whoever writes the lineage writes for the exporters: build_image, deploy, the trigger that a stop reaches."""
+    with recording_server() as server:
+        monkeypatch.setenv("MODELWAY_OPENLINEAGE_URL", server.url)
+        serving.make(3)
+        deployed = serving.deploy(3)
+        flush_exporters()
+        facets = [event["dataset"]["facets"] for event in server.taken]
+        built, weight = facets[-2]["modelway_image"], facets[-1]["modelway_serving"]
+        assert (built["version"], built["reference"]) == ("3", serving.versions[3][1]["reference"])
+        assert (weight["endpoint"], weight["version"], weight["weight"], weight["runId"]) == ("tiny", "3", 0, "run-3")
+        die_at_wait(monkeypatch, 1)
+        with pytest.raises(Killed):
+            serving.promote(3, deployed)
+        flush_exporters()
+        server.taken.clear()
+        trigger = RolloutTrigger(until=time.time() + 1000, endpoint="tiny", target="local", run="tiny/run-3")
+        asyncio.run(trigger.on_kill())
+        flush_exporters()
+        stopped = [event["dataset"]["facets"]["modelway_serving"] for event in server.taken]
+        assert {each["version"]: (each["weight"], each["actor"]) for each in stopped} == {
+            **{"1": (100, "airflow"), "3": (0, "airflow")}
+        }
 
 
 def test_what_airflow_stores_of_a_wait_has_no_password_of_the_lineage(serving, monkeypatch):

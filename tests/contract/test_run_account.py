@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from modelway.errors import DatasetUnavailable, InvalidModelCode
 from modelway.lineage.records.version import RunAccount
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.package import PackageCodeOperator
@@ -54,7 +54,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def account(home: Path) -> RunAccount:
-    return open_store(f"sqlite:///{home}/lineage.db").account("manual__1")
+    return open_lineage(f"sqlite:///{home}/lineage.db").account("manual__1")
 
 
 def trainer(tmp_path: Path, **more: Any) -> TrainModelOperator:
@@ -79,12 +79,12 @@ def test_a_try_that_succeeds_mends_the_one_before(home, tmp_path):
     with pytest.raises(Exception, match="no digits"):
         trainer(tmp_path, options=rules).execute(context())
     (failure,) = account(home).failures
-    assert (failure.rule, failure.tried_again, failure.mended_by) == ("retry", True, None)
+    assert (failure.rule, failure.tried_again, failure.resolved_by) == ("retry", True, None)
     (generation,) = home.glob("jobs/tiny/*/*/g0")
     (generation.parent / "mended").touch()
     trainer(tmp_path, options=rules).execute(context(attempt=2))
     (failure,) = account(home).failures
-    assert failure.mended_by == 2
+    assert failure.resolved_by == 2
 
 
 def test_the_last_try_is_not_told_as_one_that_is_followed(home, tmp_path):

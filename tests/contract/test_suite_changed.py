@@ -53,7 +53,7 @@ def test_a_module_reaches_the_tests_that_import_it_and_no_others(imports):
         ("tests/bad/gates/model.yaml", "tests/unit/test_spec_bad.py"),
         ("tests/unit/kubernetes-1.36/exit-3.json", "tests/unit/test_kubernetes_recorded.py"),
         ("include/models/digits/model.yaml", "tests/system/test_demo.py"),
-        ("bench/lineage/run.py", "tests/docs/test_lineage_bench.py"),
+        ("bench/lineage/run.py", "tests/contract/test_benches.py"),
         ("docs/freezing.md", "tests/docs/test_guide.py"),
     ],
 )

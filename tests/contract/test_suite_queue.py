@@ -55,6 +55,11 @@ def test_a_step_counts_with_what_comes_after_it():
     assert order(steps) == [(0, "start"), (0, "long"), (1, "after"), (30, "middle")]
 
 
+def test_one_step_at_a_time_has_what_they_use():
+    steps = [step("one", 30, uses="node"), step("two", 20, uses="node", waits=True), step("three", 10)]
+    assert order(steps) == [(0, "two"), (0, "three"), (20, "one")]
+
+
 def test_what_runs_alone_begins_when_all_others_have_ended():
     steps = [step("alone", 90, alone=True), step("one", 5), step("two", 9, waits=True)]
     assert order(steps) == [(0, "two"), (0, "one"), (9, "alone")]

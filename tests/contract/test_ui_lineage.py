@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from fastapi import Header, HTTPException
 from modelway.lineage.records.version import DatasetRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -29,7 +29,7 @@ def reader_dags(reader: Annotated[str | None, Header()] = None) -> frozenset[str
 
 @pytest.fixture(scope="module")
 def _filled(module_url: str) -> None:
-    store = open_store(module_url)
+    store = open_lineage(module_url)
     store.register(make_record("manual__1"))
     params = {"coarse": {"lr": "<script>"}}
     store.register(make_record("manual__2", params=params, metrics={"loss": float("nan")}, base=1))
@@ -150,7 +150,7 @@ def test_what_serves_is_shown_now_and_at_a_time(client: TestClient) -> None:
 
 
 def test_what_was_stopped_is_shown_as_stopped(client: TestClient, url: str) -> None:
-    store, place = open_store(url), {"endpoint": "digits", "model": "digits", "url": "http://127.0.0.1:8123"}
+    store, place = open_lineage(url), {"endpoint": "digits", "model": "digits", "url": "http://127.0.0.1:8123"}
     store.record_endpoint(**place)
     assert "http://127.0.0.1:8123" in client.get("/modelway/serving").text
     store.record_endpoint(**place, is_stopped=True, actor="mia")
@@ -161,7 +161,7 @@ def test_what_was_stopped_is_shown_as_stopped(client: TestClient, url: str) -> N
 
 
 def test_whoever_has_a_file_is_found_by_its_digest(client: TestClient, url: str) -> None:
-    file = open_store(url).version("digits", 1).files[0]
+    file = open_lineage(url).version("digits", 1).files[0]
     text = client.get(f"/modelway/who-has?content={file.digest.removeprefix('sha256:').upper()}").text
     for told in (
         file.digest,
@@ -183,7 +183,7 @@ def test_whoever_has_a_file_is_found_by_its_digest(client: TestClient, url: str)
 
 
 def test_a_version_is_found_by_what_its_alias_was_at_a_time(client: TestClient, url: str) -> None:
-    store = open_store(url)
+    store = open_lineage(url)
     store.set_alias(model="digits", alias="champion", version=1)
     between = store.alias_history("digits")[0].at.isoformat()
     store.set_alias(model="digits", alias="champion", version=2)
@@ -227,7 +227,7 @@ def test_an_odd_name_has_its_pages(client: TestClient) -> None:
 
 
 def test_what_differs_besides_is_compared_and_what_is_not_known_is_said(client: TestClient, url: str) -> None:
-    store = open_store(url)
+    store = open_lineage(url)
     record = make_record("manual__9", architecture=None)
     packages = {"numpy": "2.4.0", "torch": "2.13.0"}
     stages = tuple(
@@ -254,8 +254,8 @@ def test_what_differs_besides_is_compared_and_what_is_not_known_is_said(client: 
 
 
 def test_a_version_leads_to_what_it_can_be_compared_with(client: TestClient, url: str) -> None:
-    open_store(url).set_alias(model="digits", alias="champion", version=1, actor="mia", reason="")
-    number = open_store(url).register(make_record("manual__9"))
+    open_lineage(url).set_alias(model="digits", alias="champion", version=1, actor="mia", reason="")
+    number = open_lineage(url).register(make_record("manual__9"))
     text = client.get(f"/modelway/models/digits/versions/{number}").text
     # The version before was made by a run that this user may not read.
     assert number == 4

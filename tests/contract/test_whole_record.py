@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import Header
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.register import RegisterModelOperator
@@ -90,7 +90,7 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> Any
     skipped = {"stage": "warmup", "params": {}, "seed": 4, "events": None, "seconds": None, "gpu": 0, "skipped": True}
     needs: dict[str, Any] = {"training": [skipped, report], "selected": selected, "verified": {}, "spec": {}}
     RegisterModelOperator(task_id="r", code=code, archive=archive, **needs).execute(context("r"))
-    return open_store(url).version("tiny", 1)
+    return open_lineage(url).version("tiny", 1)
 
 
 def test_what_jobs_report_is_the_versions_record_and_on_its_page(registered: Any, url: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from modelway.backends.base import Handle, JobState, JobStatus
 from modelway.following.deferral import DeferredJob, note
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.triggers import job as job_module
 from modelway.triggers.job import JobTrigger
 
@@ -202,8 +202,8 @@ def test_a_kill_stops_the_job_unless_its_task_goes_on(make, backend, monkeypatch
     assert asked[0]["run_ids"] == ["r"]
 
 
-@pytest.mark.parametrize(("state", "mended_by"), [("failed", None), ("success", 2), ("skipped", None)])
-def test_a_mark_that_ends_a_deferred_task_is_in_the_account_of_the_run(make, tmp_path, monkeypatch, state, mended_by):
+@pytest.mark.parametrize(("state", "resolved_by"), [("failed", None), ("success", 2), ("skipped", None)])
+def test_a_mark_that_ends_a_deferred_task_is_in_the_account_of_the_run(make, tmp_path, monkeypatch, state, resolved_by):
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/lineage.db")
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **given: {"r": {"train.train": state}})
     place = {"dag_id": "tiny", "run_id": "r", "task_id": "train.train", "model": "tiny", "key": "train.train"}
@@ -211,10 +211,10 @@ def test_a_mark_that_ends_a_deferred_task_is_in_the_account_of_the_run(make, tmp
     trigger = make(Log())
     trigger._task_instance = task()
     asyncio.run(trigger.on_kill())
-    (record,) = open_store(f"sqlite:///{tmp_path}/lineage.db").account("r", model="tiny").failures
+    (record,) = open_lineage(f"sqlite:///{tmp_path}/lineage.db").account("r", model="tiny").failures
     assert record.cause == f"the task was marked {state} in Airflow, by itself or with its run, while its job ran"
     assert (record.key, record.attempt, record.job, record.rule) == ("train.train", 2, "job", "marked")
-    assert record.mended_by == mended_by
+    assert record.resolved_by == resolved_by
 
 
 def test_a_kill_stops_the_job_where_the_task_cannot_be_asked_for(make, backend, monkeypatch):

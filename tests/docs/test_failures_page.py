@@ -8,7 +8,7 @@ import yaml
 from modelway.cli import main
 from modelway.failures import FailureKind, RetryRule, rule_for
 from modelway.lineage.records.version import FailureRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.spec.load import load_files
 
 from tests.lineage_samples import make_record
@@ -44,7 +44,7 @@ def test_out_of_memory_is_never_tried_again_unchanged(kind, rules):
 def test_the_shown_account_is_what_the_command_prints(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    store = open_lineage(f"sqlite:///{tmp_path}/lineage.db")
     run = {"model": "digits", "dag_id": "digits", "run_id": "manual__2026-03-01T12:00", "attempt": 1}
     store.record_failure(
         FailureRecord(
@@ -71,7 +71,7 @@ def test_the_shown_account_is_what_the_command_prints(tmp_path, monkeypatch, cap
             at=datetime(2026, 3, 1, 12, 9, tzinfo=UTC),
         )
     )
-    store.record_mended(dag_id="digits", run_id=run["run_id"], key="train.fine", attempt=2)
+    store.record_resolved(dag_id="digits", run_id=run["run_id"], key="train.fine", attempt=2)
     store.register(make_record(run["run_id"], evaluations=()))
     assert main(["explain", "digits"]) == 0
     shown = PAGE.split("$ modelway explain digits\n")[1].split("```")[0]

@@ -44,7 +44,9 @@ def next_step(waiting: Sequence[Step], running: Sequence[Step], *, cores: int) -
     if any(step.alone for step in running) or len(running) > cores:
         return None
     unended = {step.name for step in (*waiting, *running)}
-    ready = [step for step in waiting if step.needs not in unended and (not step.alone or not running)]
+    used = {step.uses for step in running} - {""}
+    ready = [step for step in waiting if step.needs not in unended and step.uses not in used]
+    ready = [step for step in ready if not step.alone or not running]
     if not all(step.alone for step in ready):
         ready = [step for step in ready if not step.alone]
     ready.sort(key=lambda step: priority(step, waiting), reverse=True)

@@ -11,6 +11,8 @@ PYTEST = (sys.executable, "-m", "pytest", "-q")
 PYTEST_WITH_STORES = (sys.executable, "tests/object_store_environment.py", *PYTEST[1:])
 #: the step that starts the cluster and prints where it is
 START = "start"
+#: the cores of the cluster's node: jobs of one step would wait for those of another, or take their place
+NODE = "node"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Step:
     """a step that comes before, whose printed variables are this one's"""
     without: bool = False
     """whether it runs also where that step failed"""
+    uses: str = ""
+    """what one step at a time may use"""
     alone: bool = False
     """whether it runs when all others have ended"""
 
@@ -77,13 +81,13 @@ STEPS = (
     Step(name="format", command=(str(BIN / "ruff"), "format", "--check", "."), seconds=1),
     Step(name="types", command=(str(BIN / "mypy"),), seconds=54),
     Step(name="layers", command=(str(BIN / "lint-imports"), "--no-logo"), seconds=5),
-    Step(name="unit", tests=("tests/unit",), seconds=100),
+    Step(name="unit", tests=("tests/unit",), seconds=60),
     Step(name="dags", tests=("tests/dags",), seconds=81),
     Step(name="docs", tests=("tests/docs",), seconds=73),
-    Step(name="contract", command=HERE, tests=("tests/contract",), ignored=(*FREEZING, *SERVING), seconds=500),
-    Step(name="freezing", command=HERE, tests=FREEZING, seconds=300),
-    Step(name="serving", command=HERE, tests=SERVING, seconds=300),
-    Step(name="lineage", command=(*PYTEST, "-m", "database"), tests=("tests/contract",), seconds=337),
+    Step(name="contract", command=HERE, tests=("tests/contract",), ignored=(*FREEZING, *SERVING), seconds=260),
+    Step(name="freezing", command=HERE, tests=FREEZING, seconds=140),
+    Step(name="serving", command=HERE, tests=SERVING, seconds=180),
+    Step(name="lineage", command=(*PYTEST, "-m", "database"), tests=("tests/contract",), seconds=200),
     Step(name="objects", command=PYTEST_WITH_STORES, tests=OBJECTS, seconds=144),
     Step(name="lab", tests=LAB, seconds=400, waits=True),
     Step(
@@ -104,9 +108,18 @@ STEPS = (
         waits=True,
         needs=START,
     ),
-    Step(name="kubernetes", tests=KUBERNETES, seconds=250, waits=True, needs=START),
-    Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START),
-    Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START),
+    Step(
+        name="kubernetes",
+        # Two processes, each with files of its own: its tests wait for the cluster.
+        command=(*PYTEST, "-n", "2", "--dist", "loadgroup"),
+        tests=KUBERNETES,
+        seconds=150,
+        waits=True,
+        needs=START,
+        uses=NODE,
+    ),
+    Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START, uses=NODE),
+    Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START, uses=NODE),
     Step(
         name="processes",
         command=(*PYTEST, "-s"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from modelway.endpoints.base import Endpoint, load_endpoint
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
 from registry import BINARY, Registry, basic_auth
@@ -48,8 +48,8 @@ class Lab:
     openlineage: RecordingServer | None = None
 
     @cached_property
-    def lineage(self) -> LineageStore:
-        return open_store(self.lineage_url or f"sqlite:///{self.home / 'lineage.db'}")
+    def lineage(self) -> Lineage:
+        return open_lineage(self.lineage_url or f"sqlite:///{self.home / 'lineage.db'}")
 
     def events(self, dag_id: str) -> list[Any]:
         """Return the events of OpenLineage that the run has sent."""

@@ -68,8 +68,7 @@ def cluster_options(storage: Path, *, node: str, namespace: str) -> dict[str, An
     """Return the options of a small job that keeps its folder on the cluster's node, which is this machine."""
     storage.mkdir(parents=True, exist_ok=True)
     return {
-        # 22 jobs at once, on a node of two cores that has others too.
-        "cpu": 0.07,
+        # No cpu: 22 jobs at once ask for more than a small node has beside those of others.
         "image": IMAGE,
         "storage": {"path": "/modelway", "node": {"name": node, "path": str(storage)}},
         "platform": {"namespace": namespace},

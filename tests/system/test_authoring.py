@@ -17,7 +17,7 @@ import pytest
 from browser import log_in, open_browser, wait
 from modelway.endpoints.base import load_endpoint
 from modelway.errors import ModelwayError, UnknownModel
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
 from selenium.common.exceptions import WebDriverException
@@ -47,8 +47,8 @@ class Author:
     runs: dict[str, str] = field(default_factory=dict)
 
     @property
-    def lineage(self) -> LineageStore:
-        return open_store(f"sqlite:///{self.home / 'lineage.db'}")
+    def lineage(self) -> Lineage:
+        return open_lineage(f"sqlite:///{self.home / 'lineage.db'}")
 
     def finish(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Wait until the run is over and return it."""
@@ -328,7 +328,7 @@ def test_a_model_with_a_form_and_a_deadline_runs_without_a_server(tmp_path):
     try:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert "tuned version 1" in done.stdout
-        assert set(open_store(f"sqlite:///{tmp_path}/lineage.db").version("tuned", 1).params) == {"second"}
+        assert set(open_lineage(f"sqlite:///{tmp_path}/lineage.db").version("tuned", 1).params) == {"second"}
         assert "notifier" not in done.stdout + done.stderr
     finally:
         load_endpoint("local", root=tmp_path / "endpoints").delete("tuned")

@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import LINEAGE_PASSWORD, OPENLINEAGE_KEY, wait_for
-from modelway.lineage.export.outbox import states
 from modelway.lineage.records.version import RolloutRecord
 
 from tests.mlflow_server import mlflow_server
@@ -73,7 +72,7 @@ def test_the_connection_in_airflows_database_says_as_whom_to_send(lab):
 
 def test_one_that_is_down_fails_no_training_and_is_told_later(lab, lineage_url, tmp_path):
     assert lab.finish("resumes") == "success"
-    (mlflow,) = [state for state in states(lab.lineage.engine) if state.exporter == "mlflow"]
+    (mlflow,) = [state for state in lab.lineage.exports.states() if state.exporter == "mlflow"]
     assert (mlflow.sent, mlflow.refused) == (0, 0)
     assert mlflow.waiting >= 2, "a version and its aliases"
     assert "MLflow does not answer" in mlflow.error

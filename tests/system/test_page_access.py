@@ -14,7 +14,7 @@ import httpx
 import pytest
 from browser import WAIT_SECONDS, console_errors, log_in, open_browser, wait
 from modelway.lineage.records.version import RunRecord, VersionRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
@@ -54,7 +54,7 @@ def _environment(home: Path, port: int) -> dict[str, str]:
 
 def _register(home: Path, **dags: str) -> None:
     """Register a version of each model by a run of the DAG given for it."""
-    store = open_store(f"sqlite:///{home}/modelway/lineage.db")
+    store = open_lineage(f"sqlite:///{home}/modelway/lineage.db")
     digest = "sha256:" + "0" * 64
     for model, dag in dags.items():
         record = VersionRecord(

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import uvicorn
 from browser import console_errors, open_browser, resize, wait
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
 from selenium.webdriver.common.by import By
 from starlette.applications import Starlette
@@ -93,7 +93,7 @@ return [...document.querySelectorAll("main *:not(svg *)")].filter((each) => {
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the list of models."""
     url = f"sqlite:///{tmp_path_factory.mktemp('pages') / 'lineage.db'}"
-    fill(open_store(url))
+    fill(open_lineage(url))
     app = Starlette(routes=[Mount("/modelway", create_app(store_url=lambda: url, readable_dags=lambda: DAGS))])
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.errors import ImageInvalid, RegistryError
-from modelway.oci.layout import OciLayout, unpack_image
+from modelway.oci.images import unpack_image
+from modelway.oci.layout import OciLayout
 from modelway.oci.registry import RegistryClient, push_image
 from registry import BINARY, Registry, basic_auth
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from modelway.lineage.schema.asset_tables import outbox
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from sqlalchemy import select
 
 from tests.airflow_template import with_database
@@ -104,7 +104,7 @@ def steady(place):
 
 
 def lineage(home):
-    return open_store(f"sqlite:///{home / 'lineage.db'}")
+    return open_lineage(f"sqlite:///{home / 'lineage.db'}")
 
 
 def test_a_version_comes_out_the_same_byte_for_byte(place, steady, tmp_path):

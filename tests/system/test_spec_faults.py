@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
 
@@ -40,8 +40,8 @@ class Site:
     runs: dict[str, str]
 
     @property
-    def lineage(self) -> LineageStore:
-        return open_store(f"sqlite:///{self.home / 'lineage.db'}")
+    def lineage(self) -> Lineage:
+        return open_lineage(f"sqlite:///{self.home / 'lineage.db'}")
 
     def start(self, model: str) -> str:
         self.api.wait_for_dag(model)

@@ -9,7 +9,7 @@ import pytest
 from modelway.artifacts.store import ArtifactStore
 from modelway.cli import asset, gc, versions
 from modelway.errors import ModelwayError, UnknownAsset
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import make_record
 
@@ -182,7 +182,7 @@ def test_a_version_of_a_model_tells_which_files_were_removed(place: Path, capsys
     store = ArtifactStore((place / "home" / "artifacts").as_uri())
     archive = store.put(place / "model", model="digits")
     os.utime(archive.uri.removeprefix("file://"), (0, 0))
-    lineage = open_store(f"sqlite:///{place}/home/lineage.db")
+    lineage = open_lineage(f"sqlite:///{place}/home/lineage.db")
     about = {"archive_uri": archive.uri, "archive_digest": archive.digest}
     lineage.register(make_record("one", **about))
     lineage.register(make_record("two"))

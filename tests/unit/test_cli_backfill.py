@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 from modelway.cli import main
 from modelway.hooks.interval import intervals_between
 from modelway.lineage.records.version import RunRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.plan import PlanRunOperator
 from modelway.spec.load import load_spec
@@ -41,8 +41,8 @@ class Desk:
         return write_model(self.models, name, spec=spec.replace("DATA", str(self.root)))
 
     @property
-    def lineage(self) -> LineageStore:
-        return open_store(f"sqlite:///{self.root}/home/lineage.db")
+    def lineage(self) -> Lineage:
+        return open_lineage(f"sqlite:///{self.root}/home/lineage.db")
 
     def register(self, run_id: str, **fields: Any) -> int:
         return self.lineage.register(make_record(run_id, run=RunRecord(dag_id="digits", run_id=run_id, **fields)))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from modelway.cli import explain
-from modelway.errors import UnknownRun
+from modelway.errors import ModelwayError, UnknownRun
 from modelway.lineage.records.version import FailureRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 
 from tests.lineage_samples import make_record
 
@@ -50,13 +50,13 @@ def call(*arguments: str) -> int:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    return open_store(f"sqlite:///{tmp_path}/lineage.db")
+    return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
 
 
-def then(store: LineageStore, capsys: pytest.CaptureFixture[str], *records: FailureRecord) -> list[str]:
+def then(store: Lineage, capsys: pytest.CaptureFixture[str], *records: FailureRecord) -> list[str]:
     """Return how each try went on, as it is printed."""
     for record in records:
         store.record_failure(record)
@@ -65,62 +65,62 @@ def then(store: LineageStore, capsys: pytest.CaptureFixture[str], *records: Fail
     return [line.split(None, 1)[1] for line in lines if line.startswith("  then")]
 
 
-def test_a_mended_failure_is_told_whole(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mended_failure_is_told_whole(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(OUT_OF_MEMORY)
-    store.record_mended(dag_id="digits", run_id="manual__1", key="train.fine", attempt=2)
+    store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=2)
     store.register(make_record("manual__1"))
     assert call("digits") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "digits, run manual__1: version v1; 1 failed try",
+        "digits, run manual__1: version v1; 1 failed attempt",
         "",
-        "train.fine, try 1, 2026-03-01 12:03:00Z",
+        "train.fine, attempt 1, 2026-03-01 12:03:00Z",
         "  failed   out of memory: 2.1 GiB, the limit is 2 GiB",
         "  to do    The next try, if one is left, gets 4Gi of memory; resources.memory can begin with it",
         "  job      mw-digits-train-fine-1",
         "  log      | step 1",
         "           |  [31mKilled",
-        "  then     tried again with more memory: try 2 succeeded",
+        "  then     tried again with more memory: attempt 2 succeeded",
         "",
         "Evaluations that something was noted about:",
         "  fine-2   diverged",
     ]
 
 
-def test_how_it_went_on_is_told_of_each_try(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_it_went_on_is_told_of_each_try(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     evicted: dict[str, Any] = {**RAISED, "key": "train.fine", "kind": "evicted", "rule": "retry", "tried_again": True}
     tries = [FailureRecord(**evicted | {"attempt": number}) for number in (1, 2)]
-    assert then(store, capsys, tries[0]) == ["tried again; that try has not ended yet, or was stopped"]
+    assert then(store, capsys, tries[0]) == ["tried again; that attempt has not ended yet, or was stopped"]
     assert then(store, capsys, tries[1])[0] == "tried again"
     last = FailureRecord(**evicted | {"attempt": 3, "tried_again": False})
-    assert then(store, capsys, last)[2] == "not tried again: it had no try left"
+    assert then(store, capsys, last)[2] == "not tried again: it had no attempt left"
     assert then(store, capsys, FailureRecord(**RAISED))[3] == "not tried again: the same would happen again"
-    store.record_mended(dag_id="digits", run_id="manual__1", key="train.fine", attempt=4)
-    assert then(store, capsys)[2] == "not tried again: it had no try left; cleared since, try 4 succeeded"
+    store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=4)
+    assert then(store, capsys)[2] == "not tried again: it had no attempt left; cleared since, attempt 4 succeeded"
 
 
-def test_a_try_that_a_mark_ended_is_told_as_that(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_try_that_a_mark_ended_is_told_as_that(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     marked = {**RAISED, "key": "train.fine", "kind": None, "rule": "marked", "cause": "the task was marked success"}
-    record = FailureRecord(**marked | {"attempt": 1, "mended_by": 1})
+    record = FailureRecord(**marked | {"attempt": 1, "resolved_by": 1})
     assert then(store, capsys, record) == ["its job was stopped"]
     assert call("manual__1") == 0
     told = capsys.readouterr().out
-    assert "no version yet; 1 failed try" in told
+    assert "no version yet; 1 failed attempt" in told
     assert "  ended    the task was marked success" in told
     failed = FailureRecord(**marked | {"attempt": 2, "cause": "the task was marked failed"})
     store.record_failure(failed)
-    store.record_mended(dag_id="digits", run_id="manual__1", key="train.fine", attempt=3)
-    assert then(store, capsys)[1] == "its job was stopped; cleared since, try 3 succeeded"
+    store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=3)
+    assert then(store, capsys)[1] == "its job was stopped; cleared since, attempt 3 succeeded"
 
 
 @pytest.mark.parametrize(
     ("made", "head"),
     [
-        (False, "digits, run manual__1: failed in evaluate.checkpoint/fine-2; 1 failed try"),
-        (True, "digits, run manual__1: version v1, without evaluate.checkpoint/fine-2; 1 failed try"),
+        (False, "digits, run manual__1: failed in evaluate.checkpoint/fine-2; 1 failed attempt"),
+        (True, "digits, run manual__1: version v1, without evaluate.checkpoint/fine-2; 1 failed attempt"),
     ],
 )
 def test_a_failed_evaluation_is_told_once_whatever_became_of_the_run(
-    store: LineageStore, capsys: pytest.CaptureFixture[str], made: bool, head: str
+    store: Lineage, capsys: pytest.CaptureFixture[str], made: bool, head: str
 ) -> None:
     store.record_failure(FailureRecord(**RAISED))
     if made:
@@ -132,21 +132,19 @@ def test_a_failed_evaluation_is_told_once_whatever_became_of_the_run(
     assert "diverged" not in out
 
 
-def test_a_task_that_failed_without_a_job_is_told_as_well(
-    store: LineageStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_task_that_failed_without_a_job_is_told_as_well(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(FailureRecord(**RAISED | {"key": "package", "kind": None, "cause": "there is no file 'x.py'"}))
     assert call("digits") == 0
     assert "  failed   there is no file 'x.py'" in capsys.readouterr().out.splitlines()
 
 
-def test_a_run_in_which_nothing_failed_says_so(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_which_nothing_failed_says_so(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.register(make_record("manual__1", evaluations=()))
     assert call("manual__1") == 0
     assert capsys.readouterr().out == "digits, run manual__1: version v1; nothing failed\n"
 
 
-def test_the_account_is_there_as_json(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_account_is_there_as_json(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(OUT_OF_MEMORY)
     assert call("manual__1", "--json") == 0
     account = json.loads(capsys.readouterr().out)
@@ -156,7 +154,7 @@ def test_the_account_is_there_as_json(store: LineageStore, capsys: pytest.Captur
     assert (failure["kind"], failure["at"]) == ("out_of_memory", "2026-03-01T12:03:00+00:00")
 
 
-def test_a_run_id_of_two_models_needs_the_model(store: LineageStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_id_of_two_models_needs_the_model(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(OUT_OF_MEMORY)
     store.register(make_record("manual__1", model="letters"))
     with pytest.raises(UnknownRun, match="Name one of them with --model"):
@@ -168,6 +166,6 @@ def test_a_run_id_of_two_models_needs_the_model(store: LineageStore, capsys: pyt
 def test_an_empty_lineage_is_refused_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    with pytest.raises(UnknownRun, match="nothing is known of 'digits': the lineage is empty"):
+    with pytest.raises(ModelwayError, match="the lineage is empty: nothing was registered yet"):
         call("digits")
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from modelway.cli import main
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import digest, make_record
 
@@ -24,7 +24,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lineage that each test gets a copy of."""
     path = tmp_path_factory.mktemp("lineage") / "lineage.db"
-    store = open_store(f"sqlite:///{path}")
+    store = open_lineage(f"sqlite:///{path}")
     store.register(make_record("manual__1"))
     store.register(make_record("manual__2", params={"coarse": {"lr": 0.5}}, metrics={"loss": 0.5}, base=1))
     store.set_alias(model="digits", alias="champion", version=1)
@@ -47,7 +47,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 COMMANDS = [
     ("diff", "digits", "1", "2"),
     ("lineage", "upstream", "digits"),
-    ("lineage", "who-has", digest("onnx")),
+    ("lineage", "find", digest("onnx")),
     ("serving",),
     ("serving", "digits", "--at", "2026-03-01"),
 ]
@@ -125,7 +125,8 @@ def test_who_has_a_file_is_told_by_its_content_under_another_name(
     empty: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (empty / "another-name").write_text("onnx")
-    status, told = call(capsys, "lineage", "who-has", "another-name")
+    status, told = call(capsys, "lineage", "find", "another-name")
+    assert (status, told) == call(capsys, "lineage", "who-has", "another-name"), "its name before is an alias"
     assert status == 0
     head, *rows = told.splitlines()[1:]
     assert [row.split()[:4] for row in rows if row.startswith("version")] == [
@@ -135,7 +136,7 @@ def test_who_has_a_file_is_told_by_its_content_under_another_name(
     (empty / "other").write_text("nobody's")
     assert call(capsys, "lineage", "who-has", "other") == (
         1,
-        f"nobody has {digest(chr(110) + 'obody' + chr(39) + 's')}\n",
+        f"nothing has {digest(chr(110) + 'obody' + chr(39) + 's')}\n",
     )
     status, told = call(capsys, "lineage", "who-has", "no/such/file")
     assert (status, "neither a file here nor a digest" in told) == (1, True)

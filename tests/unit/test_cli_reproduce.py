@@ -17,7 +17,7 @@ from modelway.cli.reproduction.this_machine import here
 from modelway.errors import CapabilityMissing, DigestMismatch, InvalidDataset, ModelwayError
 from modelway.hooks.settings import load_settings
 from modelway.lineage.records.version import DatasetRecord, EnvironmentRecord, StageRecord, VersionDetail
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.spec.load import load_spec
 
 from tests.lineage_samples import ENVIRONMENT, digest, make_record
@@ -60,7 +60,7 @@ def recorded(place: Path, **run: Any) -> VersionDetail:
         "datasets": (DatasetRecord(stage="second", name="rows", uri=rows, digest=data.digest, version="v"),),
     }
     record = replace(record, run=replace(record.run, **own | run))
-    store = open_store(load_settings().lineage_url)
+    store = open_lineage(load_settings().lineage_url)
     return store.version("steady", store.register(record))
 
 
@@ -148,7 +148,7 @@ def test_a_version_that_began_from_another_begins_from_its_checkpoint(place: Pat
     summary = replace(detail.summary, checkpoint_digest=stored.digest, checkpoint_uri=stored.uri, number=41)
     plan = laid_out(place, detail, replace(detail, summary=summary))
     assert 'base="1"' in plan.words
-    own = open_store(plan.lineage_url).version("steady", 1).summary
+    own = open_lineage(plan.lineage_url).version("steady", 1).summary
     assert (own.checkpoint_digest, own.checkpoint_uri) == (stored.digest, stored.uri)
     gone = replace(summary, checkpoint_digest=digest("gone"), checkpoint_uri=None)
     with pytest.raises(DigestMismatch, match="the checkpoint of version 41, which training began from, is gone"):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from modelway.cli import main, versions
-from modelway.cli._asked import read_version, read_versions
+from modelway.cli._lineage import read_version, read_versions
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.records.version import EvaluationRecord, RunRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 
 from tests.lineage_samples import digest, make_record
 
@@ -32,7 +32,7 @@ def call(*arguments: str) -> int:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lineage that each test gets a copy of."""
     path = tmp_path_factory.mktemp("lineage") / "lineage.db"
-    store = open_store(f"sqlite:///{path}")
+    store = open_lineage(f"sqlite:///{path}")
     store.register(make_record("manual__1"))
     store.register(make_record("manual__2", metrics={"loss": math.nan}))
     store.set_alias(model="digits", alias="champion", version=1)
@@ -70,7 +70,7 @@ def test_versions_are_listed_newest_first_in_aligned_columns(capsys: pytest.Capt
 def test_sorted_by_a_metric_what_is_no_number_comes_last(
     order: str, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    store = open_lineage(f"sqlite:///{tmp_path}/lineage.db")
     for number, metrics in enumerate(({"accuracy": 1.0}, {"loss": 0.01}, {"loss": -math.inf}), start=3):
         store.register(make_record(f"manual__{number}", metrics=metrics))
     assert call("versions", "digits", order, "loss") == 0
@@ -119,7 +119,7 @@ def test_a_version_is_shown_whole(wanted: str, capsys: pytest.CaptureFixture[str
 def test_data_sets_and_the_runs_that_took_a_version_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/lineage.db")
+    store = open_lineage(f"sqlite:///{tmp_path}/lineage.db")
     store.record_reuse(model="digits", version=1, dag_id="digits", run_id="manual__9", actor="ann", reason="the same")
     assert call("show", "digits", "1") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -146,7 +146,7 @@ def test_a_runs_data_interval_is_written_as_far_as_it_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], times: dict[str, Any], text: str
 ) -> None:
     run = RunRecord(dag_id="digits", run_id="other", **times)
-    open_store(f"sqlite:///{tmp_path}/lineage.db").register(make_record("other", run=run))
+    open_lineage(f"sqlite:///{tmp_path}/lineage.db").register(make_record("other", run=run))
     assert call("show", "digits", "3") == 0
     assert f"Data          {text}" in capsys.readouterr().out.splitlines()
 
@@ -166,7 +166,7 @@ def test_evaluations_that_are_not_finite_are_shown_by_name(
     value: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = EvaluationRecord(checkpoint="c-1", metrics={"loss": float(value)}, note="loss is not finite")
-    open_store(f"sqlite:///{tmp_path}/lineage.db").register(make_record("wrong", evaluations=[wrong]))
+    open_lineage(f"sqlite:///{tmp_path}/lineage.db").register(make_record("wrong", evaluations=[wrong]))
     assert call("show", "digits", "3") == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("c-1")]
     assert row.split() == ["c-1", "loss", value, "loss", "is", "not", "finite"]
@@ -188,7 +188,7 @@ def test_a_lineage_that_was_never_written_is_not_made_by_looking(
 ) -> None:
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "none"))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
-    with pytest.raises(UnknownModel, match="nothing was registered yet"):
+    with pytest.raises(ModelwayError, match="the lineage is empty: nothing was registered yet"):
         call("versions", "digits")
     assert not (tmp_path / "none").exists()
 
@@ -223,7 +223,7 @@ def test_several_versions_are_read_by_one_rule() -> None:
 
 @pytest.mark.usefixtures("lineage")
 def test_without_a_model_the_versions_of_all_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    open_store(f"sqlite:///{tmp_path}/lineage.db").register(make_record("manual__3", model="another"))
+    open_lineage(f"sqlite:///{tmp_path}/lineage.db").register(make_record("manual__3", model="another"))
     assert call("versions") == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["MODEL", "VERSION"]

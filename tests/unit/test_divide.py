@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from modelway.lineage.records.version import EvaluationRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.divide import DivideCheckpointsOperator
 
 from tests.lineage_samples import CODE, make_record
@@ -15,11 +15,11 @@ CHECKPOINTS = [{"id": f"fine-{step}", "step": step} for step in range(1, 7)]
 
 
 @pytest.fixture
-def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
+def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
-    return open_store(f"sqlite:///{tmp_path}/lineage.db")
+    return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
 
 
 def shares(**asked: Any) -> list[int]:
@@ -29,7 +29,7 @@ def shares(**asked: Any) -> list[int]:
     return [len(share) for share in divided]
 
 
-def test_a_run_of_one_process_starts_one_job_since_no_two_would_run_at_the_same_time(lineage: LineageStore) -> None:
+def test_a_run_of_one_process_starts_one_job_since_no_two_would_run_at_the_same_time(lineage: Lineage) -> None:
     operator = DivideCheckpointsOperator(task_id="d", code=CODE, checkpoints=CHECKPOINTS, parallel=2)
     assert operator.run({"dag_run": SimpleNamespace(triggering_user_name="dag_test")}) == [CHECKPOINTS]
     assert len(operator.run({"dag_run": SimpleNamespace(triggering_user_name="anne")})) == 2
@@ -44,46 +44,46 @@ def took(startup: float | None, *seconds: float | None) -> dict[str, Any]:
     }
 
 
-def test_a_first_version_is_evaluated_by_as_many_jobs_as_run_at_the_same_time(lineage: LineageStore) -> None:
+def test_a_first_version_is_evaluated_by_as_many_jobs_as_run_at_the_same_time(lineage: Lineage) -> None:
     assert shares() == [3, 3]
 
 
-def test_long_evaluations_of_the_last_version_give_each_checkpoint_its_job(lineage: LineageStore) -> None:
+def test_long_evaluations_of_the_last_version_give_each_checkpoint_its_job(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(2.0, 100.0, 90.0, None, 110.0)))
     assert shares() == [1] * 6
 
 
-def test_short_ones_share_their_jobs(lineage: LineageStore) -> None:
+def test_short_ones_share_their_jobs(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(2.0, 100.0)))
     lineage.register(make_record("second", **took(5.0, 0.2)))
     assert shares() == [3, 3]
 
 
-def test_a_version_of_before_the_times_were_recorded_tells_nothing(lineage: LineageStore) -> None:
+def test_a_version_of_before_the_times_were_recorded_tells_nothing(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(None, None)))
     assert shares() == [3, 3]
 
 
-def test_a_number_is_not_second_guessed(lineage: LineageStore) -> None:
+def test_a_number_is_not_second_guessed(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(5.0, 0.2)))
     assert shares(per_job=1) == [1] * 6
 
 
 def test_a_lineage_that_does_not_answer_stops_nothing(
-    lineage: LineageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lineage: Lineage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder.db").mkdir()
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/folder.db")
     assert shares() == [3, 3]
 
 
-def test_what_the_evaluations_took_is_recorded_with_the_version(lineage: LineageStore) -> None:
+def test_what_the_evaluations_took_is_recorded_with_the_version(lineage: Lineage) -> None:
     lineage.register(make_record("first", **took(2.0, 1.5)))
     (evaluation,) = lineage.version("digits", 1).evaluations
     assert (evaluation.seconds, evaluation.startup_seconds) == (1.5, 2.0)
 
 
-def test_a_version_of_more_than_a_thousand_checkpoints_is_recorded_whole(lineage: LineageStore) -> None:
+def test_a_version_of_more_than_a_thousand_checkpoints_is_recorded_whole(lineage: Lineage) -> None:
     evaluations = [EvaluationRecord(checkpoint=f"fine-{step:06d}", metrics={"loss": step}) for step in range(1, 1501)]
     lineage.register(make_record("first", evaluations=evaluations))
     assert len(lineage.version("digits", 1).evaluations) == 1500

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from modelway.errors import ModelwayError, UnknownModel
 from modelway.lineage.records.version import RunRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 
 from tests.lineage_samples import digest, make_record
 
@@ -18,16 +18,16 @@ def day(number: int) -> datetime:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LineageStore:
-    return open_store(f"sqlite:///{tmp_path}/lineage.db")
+def store(tmp_path: Path) -> Lineage:
+    return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
 
 
-def register(store: LineageStore, run_id: str, *, model: str = "digits", dag_id: str = "digits", **run: Any) -> int:
+def register(store: Lineage, run_id: str, *, model: str = "digits", dag_id: str = "digits", **run: Any) -> int:
     record = make_record(run_id, model=model)
     return store.register(replace(record, run=RunRecord(dag_id=dag_id, run_id=run_id, **run)))
 
 
-def test_the_record_of_a_run_comes_back_as_it_was_written(store: LineageStore) -> None:
+def test_the_record_of_a_run_comes_back_as_it_was_written(store: Lineage) -> None:
     record = make_record()
     store.register(record)
     found = store.version("digits", 1)
@@ -35,7 +35,7 @@ def test_the_record_of_a_run_comes_back_as_it_was_written(store: LineageStore) -
     assert found.summary.checkpoint_uri == record.checkpoint_uri
 
 
-def test_the_newest_version_of_the_same_inputs_is_found_but_not_the_asking_runs_own(store: LineageStore) -> None:
+def test_the_newest_version_of_the_same_inputs_is_found_but_not_the_asking_runs_own(store: Lineage) -> None:
     same, other = digest("same"), digest("other")
     me = {"dag_id": "digits", "run_id": "me"}
     assert store.version_of_inputs("digits", same, **me) is None
@@ -52,7 +52,7 @@ def test_the_newest_version_of_the_same_inputs_is_found_but_not_the_asking_runs_
     assert store.version_of_inputs("digits", digest("unseen"), **me) is None
 
 
-def test_the_version_of_the_latest_data_is_found_when_it_is_later(store: LineageStore) -> None:
+def test_the_version_of_the_latest_data_is_found_when_it_is_later(store: Lineage) -> None:
     def later(end: datetime, *, after: int = 20, with_start: bool = False, run_id: str = "me") -> Any:
         me = {"dag_id": "digits", "run_id": run_id}
         return store.later_version("digits", end=end, run_after=day(after), with_start=with_start, **me)
@@ -71,7 +71,7 @@ def test_the_version_of_the_latest_data_is_found_when_it_is_later(store: Lineage
     assert later(day(6), run_id="c") is None
 
 
-def test_what_training_took_is_the_mean_of_the_runs_that_tell_it(store: LineageStore) -> None:
+def test_what_training_took_is_the_mean_of_the_runs_that_tell_it(store: Lineage) -> None:
     assert store.training_cost("digits") is None
     register(store, "a")
     assert store.training_cost("digits") is None
@@ -87,7 +87,7 @@ def test_what_training_took_is_the_mean_of_the_runs_that_tell_it(store: LineageS
     assert (cost.runs, cost.seconds, cost.gpu_seconds) == (20, 1.0, 2.0)
 
 
-def test_the_versions_of_a_schedule_are_found_by_their_interval(store: LineageStore) -> None:
+def test_the_versions_of_a_schedule_are_found_by_their_interval(store: Lineage) -> None:
     register(store, "a", run_type="scheduled", interval_start=day(1), interval_end=day(2))
     register(store, "b", run_type="backfill", interval_start=day(1), interval_end=day(2))
     register(store, "c", run_type="manual", interval_start=day(2), interval_end=day(3))
@@ -96,7 +96,7 @@ def test_the_versions_of_a_schedule_are_found_by_their_interval(store: LineageSt
     assert store.versions_of_schedule("letters") == {}
 
 
-def test_a_run_that_takes_a_version_is_recorded_once(store: LineageStore) -> None:
+def test_a_run_that_takes_a_version_is_recorded_once(store: Lineage) -> None:
     store.register(make_record())
     told = {"model": "digits", "version": 1, "dag_id": "digits", "run_id": "later", "reason": "the same inputs"}
     assert store.record_reuse(**told, actor="mia") is True

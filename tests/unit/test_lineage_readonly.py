@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from modelway.cli import versions
 from modelway.errors import NotWritable
-from modelway.lineage.store import open_store, open_to_read
+from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
 from starlette.testclient import TestClient
 
@@ -22,7 +22,7 @@ from tests.lineage_samples import make_record
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a lineage with one version, which others may read and nobody may write."""
     with tempfile.TemporaryDirectory() as name:
-        open_store(f"sqlite:///{name}/lineage.db").register(make_record(alias="champion"))
+        open_lineage(f"sqlite:///{name}/lineage.db").register(make_record(alias="champion"))
         monkeypatch.setenv("MODELWAY_HOME", name)
         monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
         (Path(name) / "lineage.db").chmod(0o444)
@@ -32,7 +32,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _store(url: str) -> None:
-    store = open_to_read(url)
+    store = open_lineage(url, read_only=True)
     assert store is not None
     assert [model.name for model in store.models()] == ["digits"]
     assert store.version("digits", store.find("digits", "champion")).summary.number == 1

@@ -10,18 +10,18 @@ import pytest
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import EvaluationRecord, MetricPoint, RolloutRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from sqlalchemy.exc import IntegrityError
 
 from tests.lineage_samples import digest, make_record
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LineageStore:
-    return open_store(f"sqlite:///{tmp_path}/lineage.db")
+def store(tmp_path: Path) -> Lineage:
+    return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
 
 
-def test_everything_that_was_registered_is_read_back(store: LineageStore) -> None:
+def test_everything_that_was_registered_is_read_back(store: Lineage) -> None:
     record = make_record()
     assert store.register(record) == 1
     found = store.version("digits", 1)
@@ -45,7 +45,7 @@ def test_everything_that_was_registered_is_read_back(store: LineageStore) -> Non
     assert store.version("digits", 2).run.stages == record.run.stages
 
 
-def test_registering_a_run_again_returns_the_first_number_and_changes_nothing(store: LineageStore) -> None:
+def test_registering_a_run_again_returns_the_first_number_and_changes_nothing(store: Lineage) -> None:
     assert store.register(make_record("run-a")) == 1
     assert store.register(make_record("run-b")) == 2
     before = store.version("digits", 1)
@@ -56,7 +56,7 @@ def test_registering_a_run_again_returns_the_first_number_and_changes_nothing(st
     assert store.version_of_run("digits", dag_id="digits", run_id="run-c") is None
 
 
-def test_a_version_and_its_alias_are_there_together(store: LineageStore) -> None:
+def test_a_version_and_its_alias_are_there_together(store: Lineage) -> None:
     for run_id in ("a", "b"):
         store.register(make_record(run_id, alias="candidate"))
     assert store.aliases("digits") == {"candidate": 2}
@@ -68,7 +68,7 @@ def test_a_version_and_its_alias_are_there_together(store: LineageStore) -> None
     assert kinds == [("alias-set", 2, "b"), ("version-registered", 2, "b")]
 
 
-def test_registering_again_leaves_the_alias_where_it_was_moved_to(store: LineageStore) -> None:
+def test_registering_again_leaves_the_alias_where_it_was_moved_to(store: Lineage) -> None:
     store.register(make_record("a", alias="candidate"))
     store.register(make_record("b"))
     store.set_alias(model="digits", alias="candidate", version=2)
@@ -79,7 +79,7 @@ def test_registering_again_leaves_the_alias_where_it_was_moved_to(store: Lineage
     assert (store.alias_history("digits"), store.events("digits")) == (history, events)
 
 
-def test_a_version_whose_alias_cannot_be_written_is_not_registered(store: LineageStore, tmp_path: Path) -> None:
+def test_a_version_whose_alias_cannot_be_written_is_not_registered(store: Lineage, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "lineage.db")
     connection.execute("CREATE TRIGGER full BEFORE INSERT ON alias_history BEGIN SELECT RAISE(ABORT, 'no space'); END")
     connection.commit()
@@ -93,20 +93,20 @@ def test_a_version_whose_alias_cannot_be_written_is_not_registered(store: Lineag
     assert store.aliases("digits") == {"candidate": 1}
 
 
-def test_what_cannot_be_an_alias_is_refused_and_nothing_is_registered(store: LineageStore) -> None:
+def test_what_cannot_be_an_alias_is_refused_and_nothing_is_registered(store: Lineage) -> None:
     with pytest.raises(ModelwayError, match="'latest' cannot be an alias"):
         store.register(make_record(alias="latest"))
     assert store.models() == []
 
 
-def test_two_models_count_by_themselves_and_share_files(store: LineageStore) -> None:
+def test_two_models_count_by_themselves_and_share_files(store: Lineage) -> None:
     assert store.register(make_record("r", model="digits")) == 1
     assert store.register(make_record("r", model="letters")) == 1
     assert [(model.name, model.latest) for model in store.models()] == [("digits", 1), ("letters", 1)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
-def test_numbers_that_json_lacks_are_kept(store: LineageStore, value: float | None) -> None:
+def test_numbers_that_json_lacks_are_kept(store: Lineage, value: float | None) -> None:
     points = () if value is None else (MetricPoint(stage="s", name="loss", step=1, value=value),)
     evaluation = EvaluationRecord(checkpoint="c", metrics={"loss": value}, note="not finite: loss")
     params = {"s": {"limit": value}}
@@ -119,19 +119,19 @@ def test_numbers_that_json_lacks_are_kept(store: LineageStore, value: float | No
     json.dumps(plain(found), allow_nan=False)
 
 
-def test_two_values_at_one_step_are_both_kept(store: LineageStore) -> None:
+def test_two_values_at_one_step_are_both_kept(store: Lineage) -> None:
     points = [MetricPoint(stage="s", name="loss", step=1, value=value) for value in (0.5, 0.25)]
     store.register(make_record(points=points))
     assert store.version("digits", 1).series[0].values == (0.5, 0.25)
 
 
-def test_an_unknown_model_is_named_with_the_known_ones(store: LineageStore) -> None:
+def test_an_unknown_model_is_named_with_the_known_ones(store: Lineage) -> None:
     store.register(make_record())
     with pytest.raises(UnknownModel, match=r"no model 'digts'.*Known: digits\. Did you mean 'digits'\?"):
         store.versions("digts")
 
 
-def test_an_unknown_version_is_named_with_the_known_ones(store: LineageStore) -> None:
+def test_an_unknown_version_is_named_with_the_known_ones(store: Lineage) -> None:
     store.register(make_record("a"))
     store.register(make_record("b"))
     with pytest.raises(UnknownVersion, match=r"'digits' has no version '3'.*Known: 1 to 2, latest"):
@@ -141,7 +141,7 @@ def test_an_unknown_version_is_named_with_the_known_ones(store: LineageStore) ->
 
 
 @pytest.mark.parametrize(("wanted", "number"), [("1", 1), ("v2", 2), ("latest", 2), ("champion", 1)])
-def test_a_version_is_found_by_number_tag_alias_or_latest(store: LineageStore, wanted: str, number: int) -> None:
+def test_a_version_is_found_by_number_tag_alias_or_latest(store: Lineage, wanted: str, number: int) -> None:
     store.register(make_record("a"))
     store.register(make_record("b"))
     store.set_alias(model="digits", alias="champion", version=1)
@@ -149,14 +149,14 @@ def test_a_version_is_found_by_number_tag_alias_or_latest(store: LineageStore, w
 
 
 @pytest.mark.parametrize("wanted", ["0", "3", "v3", "challenger", "", "1;--", "champoin"])
-def test_what_names_no_version_is_refused(store: LineageStore, wanted: str) -> None:
+def test_what_names_no_version_is_refused(store: Lineage, wanted: str) -> None:
     store.register(make_record())
     store.set_alias(model="digits", alias="champion", version=1)
     with pytest.raises(UnknownVersion, match="Known: 1, latest, champion"):
         store.find("digits", wanted)
 
 
-def test_an_alias_moves_and_remembers_where_it_was(store: LineageStore) -> None:
+def test_an_alias_moves_and_remembers_where_it_was(store: Lineage) -> None:
     store.register(make_record("a"))
     store.register(make_record("b"))
     assert store.set_alias(model="digits", alias="champion", version=1, actor="mia", reason="first")
@@ -172,13 +172,13 @@ def test_an_alias_moves_and_remembers_where_it_was(store: LineageStore) -> None:
 
 
 @pytest.mark.parametrize("alias", ["latest", "3", "v3", "", "a b", "x" * 65])
-def test_an_alias_that_could_mean_a_version_is_refused(store: LineageStore, alias: str) -> None:
+def test_an_alias_that_could_mean_a_version_is_refused(store: Lineage, alias: str) -> None:
     store.register(make_record())
     with pytest.raises(ModelwayError, match="cannot be an alias"):
         store.set_alias(model="digits", alias=alias, version=1)
 
 
-def test_weights_are_current_and_historic(store: LineageStore) -> None:
+def test_weights_are_current_and_historic(store: Lineage) -> None:
     store.register(make_record("a"))
     store.register(make_record("b"))
     assert store.record_weights(endpoint="digits", model="digits", weights={1: 100})
@@ -199,7 +199,7 @@ def test_weights_are_current_and_historic(store: LineageStore) -> None:
         store.record_weights(endpoint="digits", model="digits", weights={1: 101})
 
 
-def test_the_same_image_is_recorded_once(store: LineageStore) -> None:
+def test_the_same_image_is_recorded_once(store: Lineage) -> None:
     store.register(make_record())
     for content in ("one", "one", "two"):
         image = digest(content)
@@ -210,7 +210,7 @@ def test_the_same_image_is_recorded_once(store: LineageStore) -> None:
     assert found.summary.image.digest == digest("two")
 
 
-def test_a_rollout_is_found_again_where_it_stopped(store: LineageStore) -> None:
+def test_a_rollout_is_found_again_where_it_stopped(store: Lineage) -> None:
     store.register(make_record())
     assert store.rollout("digits", "manual__1") is None
     begun = RolloutRecord(
@@ -225,19 +225,19 @@ def test_a_rollout_is_found_again_where_it_stopped(store: LineageStore) -> None:
 
 
 @pytest.mark.parametrize("field", ["archive_digest", "model_digest", "checkpoint_digest"])
-def test_what_is_no_digest_is_refused_and_nothing_is_written(store: LineageStore, field: str) -> None:
+def test_what_is_no_digest_is_refused_and_nothing_is_written(store: Lineage, field: str) -> None:
     with pytest.raises(ModelwayError, match="'md5:1' is not a digest"):
         store.register(make_record(**{field: "md5:1"}))
     assert store.models() == []
 
 
-def test_a_file_path_that_comes_twice_is_refused(store: LineageStore) -> None:
+def test_a_file_path_that_comes_twice_is_refused(store: Lineage) -> None:
     file = make_record().files[0]
     with pytest.raises(ModelwayError, match="'model/model.onnx' twice"):
         store.register(make_record(files=(file, file)))
 
 
-def test_names_beyond_ascii_and_many_params_are_kept(store: LineageStore) -> None:
+def test_names_beyond_ascii_and_many_params_are_kept(store: Lineage) -> None:
     params = {"ступень/🚀": {f"p{number}": number for number in range(20_000)} | {"x" * 500: "'; DROP TABLE runs; --"}}
     store.register(make_record(params=params, metrics={"loss/val 🎯": 1.0}))
     found = store.version("digits", 1)
@@ -245,13 +245,13 @@ def test_names_beyond_ascii_and_many_params_are_kept(store: LineageStore) -> Non
     assert found.summary.metrics == {"loss/val 🎯": 1.0}
 
 
-def test_two_dags_with_the_same_run_id_make_two_versions(store: LineageStore) -> None:
+def test_two_dags_with_the_same_run_id_make_two_versions(store: Lineage) -> None:
     first = make_record()
     other = replace(first, run=replace(first.run, dag_id="another-dag"))
     assert [store.register(first), store.register(other), store.register(first)] == [1, 2, 1]
 
 
-def test_of_a_model_only_the_versions_of_the_named_dags_are_there(store: LineageStore) -> None:
+def test_of_a_model_only_the_versions_of_the_named_dags_are_there(store: Lineage) -> None:
     for run_id, dag in (("a", "digits"), ("b", "lab"), ("c", "lab"), ("d", "digits"), ("e", "other")):
         record = make_record(run_id, alias=f"by-{dag}", description=f"of {dag}")
         store.register(replace(record, run=replace(record.run, dag_id=dag)))

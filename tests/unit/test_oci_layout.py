@@ -12,7 +12,8 @@ from functools import partial
 import pytest
 from modelway.errors import DigestMismatch, ImageInvalid, NotWritable
 from modelway.oci import unpack as oci_unpack
-from modelway.oci.layout import OciLayout, unpack_image
+from modelway.oci.images import unpack_image
+from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import (
     CONFIG,
     INDEX,

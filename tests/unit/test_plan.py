@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import DigestMismatch, InvalidDataset, ModelwayError, UnknownVersion
 from modelway.lineage.records.version import RunRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.operators.plan import PlanRunOperator
 from modelway.spec.model import ModelSpec
 
@@ -28,7 +28,7 @@ class Shop:
 
     def __init__(self, home: Any) -> None:
         self.home = home
-        self.lineage = open_store(f"sqlite:///{home / 'lineage.db'}")
+        self.lineage = open_lineage(f"sqlite:///{home / 'lineage.db'}")
 
     def plan(self, *, run: str = "now", spec: dict[str, Any] | None = None, code: Any = None, **given: Any) -> Any:
         """Return the plan of a run, training skipped or not."""

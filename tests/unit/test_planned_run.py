@@ -16,7 +16,7 @@ from modelway.backends.base import JobStatus
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 from modelway.job.contract import Job
 from modelway.lineage.records.version import DatasetRecord, RunRecord
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.find import FindVersionOperator
@@ -87,8 +87,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def lineage(home: Path) -> LineageStore:
-    return open_store(f"sqlite:///{home}/lineage.db")
+def lineage(home: Path) -> Lineage:
+    return open_lineage(f"sqlite:///{home}/lineage.db")
 
 
 def test_jobs_are_given_the_plans_data_and_parameters_under_their_own() -> None:
@@ -167,7 +167,7 @@ def register(code: Any, *, training: Any = (), archive: Any = ARCHIVE, now: Any 
     return operator.run(now or context())
 
 
-def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, lineage: LineageStore) -> None:
+def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, lineage: Lineage) -> None:
     told = register(planned(), training=[SKIPPED, stored_report(home)])
     assert told == {
         "model": "digits",
@@ -191,7 +191,7 @@ def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, linea
     assert (detail.summary.checkpoint_uri, detail.summary.aliases) == ("file:///c1", ("candidate",))
 
 
-def test_without_a_plan_a_version_is_registered_as_ever(home: Path, lineage: LineageStore) -> None:
+def test_without_a_plan_a_version_is_registered_as_ever(home: Path, lineage: Lineage) -> None:
     told = register(CODE, training=[stored_report(home)])
     assert (told["version"], told["held"], told["asked"]) == (1, None, False)
     run = lineage.version("digits", 1).run
@@ -199,14 +199,14 @@ def test_without_a_plan_a_version_is_registered_as_ever(home: Path, lineage: Lin
 
 
 @pytest.mark.usefixtures("home")
-def test_a_run_that_is_held_moves_no_alias(lineage: LineageStore) -> None:
+def test_a_run_that_is_held_moves_no_alias(lineage: Lineage) -> None:
     told = register(planned(held="a backfill moves nothing"))
     assert told["held"] == "a backfill moves nothing"
     assert lineage.aliases("digits") == {}
 
 
 @pytest.mark.usefixtures("home")
-def test_a_run_that_was_held_and_is_cleared_with_rollout_moves_its_alias(lineage: LineageStore) -> None:
+def test_a_run_that_was_held_and_is_cleared_with_rollout_moves_its_alias(lineage: Lineage) -> None:
     # As a backfill that is done again with other parameters.
     register(planned(held="a backfill moves nothing"))
     lineage.register(make_record("other", alias="candidate"))
@@ -223,7 +223,7 @@ def test_a_run_that_was_held_and_is_cleared_with_rollout_moves_its_alias(lineage
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_a_run_that_asked_for_its_rollout_and_is_cleared_moves_no_alias_again(
-    home: Path, lineage: LineageStore, taken: bool
+    home: Path, lineage: Lineage, taken: bool
 ) -> None:
     if taken:
         lineage.register(make_record("earlier"))
@@ -236,7 +236,7 @@ def test_a_run_that_asked_for_its_rollout_and_is_cleared_moves_no_alias_again(
 
 
 def test_a_run_that_took_a_version_when_it_was_held_moves_its_alias_when_it_is_cleared_with_rollout(
-    lineage: LineageStore,
+    lineage: Lineage,
 ) -> None:
     lineage.register(make_record("earlier"))
     lineage.register(make_record("other", alias="candidate"))
@@ -254,7 +254,7 @@ def later(run_id: str, **fields: Any) -> Any:
 
 
 @pytest.mark.usefixtures("home")
-def test_a_run_that_a_later_one_passed_since_its_plan_moves_nothing(lineage: LineageStore) -> None:
+def test_a_run_that_a_later_one_passed_since_its_plan_moves_nothing(lineage: Lineage) -> None:
     # As when its failed training is cleared, which does not clear the plan, or when the later run is faster.
     lineage.register(later("passed", alias="candidate"))
     told = register(planned())
@@ -267,7 +267,7 @@ def test_a_run_that_a_later_one_passed_since_its_plan_moves_nothing(lineage: Lin
     assert lineage.aliases("digits") == {"candidate": 3}
 
 
-def test_a_version_that_is_taken_when_a_newer_one_has_come_since_moves_nothing(lineage: LineageStore) -> None:
+def test_a_version_that_is_taken_when_a_newer_one_has_come_since_moves_nothing(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
     lineage.register(make_record("other", alias="candidate"))
     told = register(planned(version=TAKEN, taken="…"), archive=None)
@@ -278,7 +278,7 @@ def test_a_version_that_is_taken_when_a_newer_one_has_come_since_moves_nothing(l
 TAKEN = {"model": "digits", "version": 1, "archive": {}, "model_digest": "x"}
 
 
-def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: LineageStore) -> None:
+def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
     plan = planned(version=TAKEN, taken="the inputs are those of version 1 (run earlier)")
     for _ in range(2):
@@ -295,13 +295,13 @@ def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: Lin
     assert event.detail["reason"] == "the inputs are those of version 1 (run earlier): because"
 
 
-def test_a_version_that_is_taken_by_a_run_that_is_held_gets_no_alias(lineage: LineageStore) -> None:
+def test_a_version_that_is_taken_by_a_run_that_is_held_gets_no_alias(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
     assert register(planned(version=TAKEN, taken="…", held="no"), archive=None)["held"] == "no"
     assert lineage.aliases("digits") == {}
 
 
-def test_training_that_was_skipped_and_then_cleared_by_hand_registers_what_it_made(lineage: LineageStore) -> None:
+def test_training_that_was_skipped_and_then_cleared_by_hand_registers_what_it_made(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
     assert register(planned(version=TAKEN, taken="…"))["version"] == 2
 
@@ -315,7 +315,7 @@ def test_nothing_frozen_and_nothing_taken_is_refused() -> None:
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_an_outlets_event_tells_the_version(lineage: LineageStore, taken: bool) -> None:
+def test_an_outlets_event_tells_the_version(lineage: Lineage, taken: bool) -> None:
     lineage.register(make_record("earlier"))
     asset = Asset(uri="modelway://digits")
     events = {asset: SimpleNamespace(extra={})}
@@ -366,7 +366,7 @@ def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
     assert (rollout.version, rollout.detail["stable"]) == (3, 5)
 
 
-def test_a_version_is_found_by_number_or_alias(lineage: LineageStore) -> None:
+def test_a_version_is_found_by_number_or_alias(lineage: Lineage) -> None:
     lineage.register(make_record("a", alias="champion"))
     lineage.register(make_record("b"))
     for wanted, number in (("champion", 1), ("2", 2), ("v1", 1), (2, 2), ("latest", 2)):

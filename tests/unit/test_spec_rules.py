@@ -118,7 +118,7 @@ def test_the_longest_names_fit_airflow_and_kubernetes(tmp_path: Path) -> None:
 )
 def test_a_spec_takes_the_aliases_that_the_lineage_takes(alias: str) -> None:
     from modelway.errors import ModelwayError
-    from modelway.lineage.write.alias import check_alias
+    from modelway.lineage.records.alias import check_alias
 
     try:
         check_alias(alias)

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Header, HTTPException
+from modelway.lineage.records.readable import bytes_text, number_text
 from modelway.lineage.records.version import EvaluationRecord
-from modelway.lineage.store import open_store
+from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
-from modelway.ui.page import show_bytes, show_number
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -53,7 +53,7 @@ def client(pages: tuple[Starlette, list[str]], url: str) -> TestClient:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lineage that each test gets a copy of."""
     path = tmp_path_factory.mktemp("lineage") / "lineage.db"
-    store = open_store(f"sqlite:///{path}")
+    store = open_lineage(f"sqlite:///{path}")
     store.register(make_record("manual__2026-03-01T12:00:00+00:00"))
     store.register(make_record("manual__2", metrics={"loss": float("nan")}))
     store.register(make_record("r", model="letters", description="<script>alert(1)</script>"))
@@ -111,7 +111,7 @@ def test_the_page_lists_versions_with_aliases_metrics_image_and_weight(client: T
 
 @pytest.mark.usefixtures("_lineage")
 def test_a_version_tells_its_data_its_reason_and_who_took_it(client: TestClient, url: str) -> None:
-    open_store(url).record_reuse(model="digits", version=1, dag_id="other", run_id="r/1", reason="the <same>")
+    open_lineage(url).record_reuse(model="digits", version=1, dag_id="other", run_id="r/1", reason="the <same>")
     both = {"reader": "digits,other"}
     text = client.get("/modelway/models/digits/versions/1", headers=both).text
     for part in (
@@ -211,7 +211,7 @@ def test_a_model_whose_dag_one_may_not_read_does_not_exist(client: TestClient) -
 
 def _register_by(url: str, dag: str, run_id: str, **changes: Any) -> int:
     record = make_record(run_id, **changes)
-    return open_store(url).register(replace(record, run=replace(record.run, dag_id=dag)))
+    return open_lineage(url).register(replace(record, run=replace(record.run, dag_id=dag)))
 
 
 @pytest.mark.usefixtures("_lineage")
@@ -264,7 +264,7 @@ def test_metrics_that_are_not_finite_are_shown_by_name(
     client: TestClient, url: str, value: str, cell: str, text: str
 ) -> None:
     wrong = EvaluationRecord(checkpoint="c-1", metrics={"loss": float(value)}, note="loss is not finite")
-    open_store(url).register(make_record(evaluations=[wrong], metrics={"loss": float(value)}))
+    open_lineage(url).register(make_record(evaluations=[wrong], metrics={"loss": float(value)}))
     assert f"{cell}</td>" in client.get("/modelway/models").text
     page = client.get("/modelway/models/digits/versions/1").text
     assert f'<td class="number">{cell}</td>' in page
@@ -320,7 +320,7 @@ def test_a_lineage_that_cannot_be_read_is_said_in_one_sentence(client: TestClien
 
 
 def test_the_list_of_a_model_has_pages_and_that_of_all_models_has_the_newest(client: TestClient, url: str) -> None:
-    store = open_store(url)
+    store = open_lineage(url)
     for number in range(51):
         store.register(make_record(f"run-{number}"))
     store.set_alias(model="digits", alias="champion", version=1, actor="mia", reason="")
@@ -350,9 +350,9 @@ def test_the_list_of_a_model_has_pages_and_that_of_all_models_has_the_newest(cli
     ("value", "text"), [(None, "–"), (0.1234567, "0.1235"), (3.0, "3"), (float("nan"), "nan"), (float("-inf"), "-inf")]
 )
 def test_numbers_are_written_short(value: float | None, text: str) -> None:
-    assert show_number(value) == text
+    assert number_text(value, none="–") == text
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
 def test_sizes_are_written_short(size: int, text: str) -> None:
-    assert show_bytes(size) == text
+    assert bytes_text(size) == text

@@ -3,7 +3,7 @@
 import pytest
 from modelway.cli import main
 from modelway.lineage.records.verification import verified_text
-from modelway.lineage.store import LineageStore, open_store
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.ui.app import create_app
 from starlette.testclient import TestClient
 
@@ -26,7 +26,7 @@ MARK = 'class="tag warn" title="on example rows alone'
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A lineage that the tests only read."""
     url = f"sqlite:///{tmp_path_factory.mktemp('lineage')}/lineage.db"
-    store = open_store(url)
+    store = open_lineage(url)
     for number, verification in enumerate((ON_EXAMPLES, ON_ROWS, None), start=1):
         store.register(make_record(f"manual__{number}", verification=verification))
     store.record_weights(endpoint="digits", model="digits", weights={1: 60, 2: 40})
@@ -34,10 +34,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def store(url: str, monkeypatch: pytest.MonkeyPatch) -> LineageStore:
+def store(url: str, monkeypatch: pytest.MonkeyPatch) -> Lineage:
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", url)
     monkeypatch.setenv("COLUMNS", "300")
-    return open_store(url)
+    return open_lineage(url)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def client(url: str) -> TestClient:
     return TestClient(app, headers={"accept": "text/html"})
 
 
-def test_the_record_says_what_a_version_was_verified_on(store: LineageStore) -> None:
+def test_the_record_says_what_a_version_was_verified_on(store: Lineage) -> None:
     assert [each.verification for each in store.versions("digits")] == [None, ON_ROWS, ON_EXAMPLES]
     assert store.version("digits", 2).summary.verification == ON_ROWS
     names = [("digits", 1), ("digits", 3), ("digits", 9), ("other", 1)]

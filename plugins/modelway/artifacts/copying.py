@@ -1,7 +1,6 @@
 """Bytes on their way, with their digest: a copy that was cut off goes on from what it has."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import uuid
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from modelway.artifacts.whole_files import blocks
+from modelway.artifacts.whole_files import blocks, lock
 
 
 def copy(source: BinaryIO, target: BinaryIO) -> str:
@@ -89,9 +88,8 @@ def _open_to_go_on(path: Path) -> BinaryIO | None:
     """Return the file locked, None while somebody else has it, or where files cannot be locked."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Its last writer may have renamed it in the instant before it was locked.
-        if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        if lock(file, wait=False) and os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
             return file
     except OSError:
         pass

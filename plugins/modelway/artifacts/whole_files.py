@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from modelway.errors import NotWritable
 
@@ -54,7 +54,7 @@ def partial_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     while True:
         beside = folder / uuid.uuid4().hex
         file = beside.open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         # Another process may have swept the file in the instant before it was locked.
         if beside.exists():
             break
@@ -71,17 +71,29 @@ def sweep_partial_files(folder: Path) -> None:
     for left in folder.iterdir():
         try:
             with left.open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
-        except (BlockingIOError, FileNotFoundError):
+                if lock(file, wait=False):
+                    left.unlink()
+        except FileNotFoundError:
             continue
+
+
+def lock(file: IO[Any], *, wait: bool = True) -> bool:
+    """Lock an open file for this process alone, until it is closed or the process ends, however it does.
+
+    :param wait: for another process that has the lock; else return False
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path`` alone; the lock is gone when its holder is, however it ended."""
+    """Make the lock file ``path`` if need be and lock it for the block; see ``lock``."""
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield
 
 

@@ -1,6 +1,6 @@
 """Assets on their way: from a folder into the artifact store and the lineage, and back into a folder.
 
-What was cut off goes on: whole files are not sent again, and the one in between from where it was, in a file system.
+A transfer that was cut off continues: whole files are not sent again, and a partial one from where it was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ from modelway.artifacts.whole_files import sweep_partial_files
 from modelway.assets.folder import AssetDraft, AssetFolder
 from modelway.errors import DigestMismatch, ModelwayError, UnknownAsset
 from modelway.lineage.records.assets import AssetDetail, AssetFile, NewAssetVersion, RemovedFile, UploadedVersion
-from modelway.lineage.write.assets import AssetStore
+from modelway.lineage.records.readable import time_text
+from modelway.lineage.store import Assets
 
 #: where the files of assets lie in the artifact store; no model's name begins like this
 STORED_AS = "_assets"
@@ -30,7 +31,7 @@ class Downloaded:
 
 
 def upload_asset(
-    assets: AssetStore, store: ArtifactStore, folder: AssetFolder, *, actor: str, message: str = ""
+    assets: Assets, store: ArtifactStore, folder: AssetFolder, *, actor: str, message: str = ""
 ) -> UploadedVersion:
     """Store the files of an asset's folder and record them as a version, with references and aliases.
 
@@ -62,7 +63,7 @@ def upload_asset(
     return uploaded
 
 
-def _check_target(assets: AssetStore, wanted: str) -> None:
+def _check_target(assets: Assets, wanted: str) -> None:
     try:
         assets.version(wanted)
     except UnknownAsset as error:
@@ -85,7 +86,7 @@ def _stored(store: ArtifactStore, file: Path, *, path: str, digest: str, places:
 
 
 def download_asset(
-    assets: AssetStore, store: ArtifactStore, wanted: str, *, to: Path, with_references: bool = False
+    assets: Assets, store: ArtifactStore, wanted: str, *, to: Path, with_references: bool = False
 ) -> list[Downloaded]:
     """Bring a version into the folder of its name below ``to``, the ones it refers to into folders beside it.
 
@@ -95,13 +96,13 @@ def download_asset(
     :raises DigestMismatch: stored bytes are not what they should be, or are gone
     :raises ModelwayError: something else lies where a file would go
     """
-    found = assets.reached(wanted) if with_references else [assets.version(wanted)]
+    found = assets.with_references(wanted) if with_references else [assets.version(wanted)]
     todo: list[tuple[AssetDetail, AssetFolder, list[tuple[AssetFile, Path]]]] = []
-    taken: set[str] = set()
+    used: set[str] = set()
     for detail in found:
         name = detail.summary.asset
-        folder = AssetFolder(to / (f"{name}@{detail.summary.number}" if name in taken else name))
-        taken.add(name)
+        folder = AssetFolder(to / (f"{name}@{detail.summary.number}" if name in used else name))
+        used.add(name)
         _check_unchanged(folder, name)
         free = [(file, folder.free_place(file.path, digest=file.digest)) for file in detail.files]
         todo.append((detail, folder, [(file, place) for file, place in free if place]))
@@ -119,7 +120,7 @@ def _check_unchanged(folder: AssetFolder, name: str) -> None:
 
 
 def _bring(
-    assets: AssetStore,
+    assets: Assets,
     store: ArtifactStore,
     detail: AssetDetail,
     folder: AssetFolder,
@@ -136,7 +137,7 @@ def _bring(
     folder.place.mkdir(parents=True, exist_ok=True)
     folder.write(draft_of(detail))
     if parts.is_dir():
-        # What is left is of files that nobody wants here any more.
+        # What is left is of files that are not needed here any more.
         sweep_partial_files(parts)
         with suppress(OSError):
             parts.rmdir()
@@ -144,7 +145,7 @@ def _bring(
 
 
 def _found(store: ArtifactStore, file: AssetFile, *, places: Sequence[str]) -> Artifact | None:
-    """Return where a file's content lies: where it was put, or where somebody else put the same."""
+    """Return where a file's content lies: where it was stored, or where the same was stored by others."""
     for uri in (file.uri, *places):
         if found := store.find(file.digest, model=STORED_AS, uri=uri):
             return Artifact(uri=found.uri, digest=file.digest, size=file.size)
@@ -155,7 +156,7 @@ def _gone(detail: AssetDetail, file: AssetFile, removed: Mapping[str, RemovedFil
     named = f"'{file.path}' of {detail.summary.asset}@{detail.summary.number}"
     do = f"Upload a file with {file.digest} again"
     if gone := removed.get(file.uri):
-        when = f"{gone.at:%Y-%m-%d %H:%M}Z"
+        when = time_text(gone.at)
         return DigestMismatch(
             f"{named} was removed from the artifact store by {gone.actor} at {when} (modelway gc)", do=do
         )

@@ -8,39 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelway.cli.index import COMMANDS
+
 if TYPE_CHECKING:
     from modelway.errors import ModelwayError
-
-GROUPS = (
-    "asset",
-    "backfill",
-    "demo",
-    "diff",
-    "endpoint",
-    "explain",
-    "exports",
-    "gc",
-    "init",
-    "lineage",
-    "lint",
-    "new",
-    "render",
-    "reproduce",
-    "run",
-    "serving",
-    "versions",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 refused or failed with a reason, 2 wrong usage."""
+    words = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="modelway", description="Take a machine-learning model from code to traffic on Apache Airflow."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in GROUPS:
-        importlib.import_module(f"modelway.cli.{group}").add_commands(commands)
-    args = parser.parse_args(arguments)
+    # What other commands import is not loaded.
+    wanted = COMMANDS.get(next((word for word in words if not word.startswith("-")), ""))
+    if wanted:
+        importlib.import_module(f"modelway.cli.{wanted.group}").add_commands(commands)
+    else:
+        for name, command in COMMANDS.items():
+            commands.add_parser(name, help=command.help)
+    args = parser.parse_args(words)
     try:
         status: int = args.run(args)
         sys.stdout.flush()

@@ -56,10 +56,10 @@ def serving_names(settings: Settings) -> frozenset[str]:
 
 
 def _record(settings: Settings, status: EndpointStatus, *, actor: str) -> None:
-    from modelway.lineage.store import open_store
+    from modelway.hooks.lineage import lineage_from_environment
 
     try:
-        open_store(settings.lineage_url).record_endpoint(
+        lineage_from_environment().record_endpoint(
             endpoint=status.name, model=status.model, url=status.url, is_stopped=status.stopped, actor=actor
         )
     except UnknownModel:

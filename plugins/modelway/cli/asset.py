@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelway.cli._lineage import lineage_if_any
 from modelway.cli.output.tables import print_json
 from modelway.errors import ModelwayError, UnknownAsset
+from modelway.lineage.records.readable import plural
 
 if TYPE_CHECKING:
     from modelway.artifacts.store import ArtifactStore
     from modelway.assets.folder import AssetFolder
-    from modelway.lineage.write.assets import AssetStore
+    from modelway.lineage.store import Assets
 
 _VERSION = "NAME for the latest version, NAME@3, or NAME:alias; NAME:v3 is what the model's version 3 is"
 _WORDS = f"{_VERSION}; NAME 3 is NAME@3, NAME alias is NAME:alias"
@@ -86,7 +88,7 @@ def init_asset(args: argparse.Namespace) -> int:
 
 
 def add_files(args: argparse.Namespace) -> int:
-    """Take files in, or leave them out."""
+    """Add files, or leave them out."""
     folder = _folder(args.name)
     if not args.files and not args.remove:
         raise ModelwayError("nothing to add was named", do=f"modelway asset add {args.name} FILE")
@@ -103,7 +105,8 @@ def add_files(args: argparse.Namespace) -> int:
 def point_alias(args: argparse.Namespace) -> int:
     """Point an alias at a version, or note it for the next upload."""
     from modelway.artifacts.asset_names import parse_wanted
-    from modelway.lineage.write.alias import check_alias
+    from modelway.hooks.lineage import lineage_from_environment
+    from modelway.lineage.records.alias import check_alias
 
     check_alias(args.alias)
     wanted = parse_wanted(args.version)
@@ -112,7 +115,8 @@ def point_alias(args: argparse.Namespace) -> int:
         folder.write(replace(draft, aliases=sorted({*draft.aliases, args.alias})))
         print(f"{wanted.name}: the version that is uploaded next becomes {wanted.name}:{args.alias}")
         return 0
-    assets = _assets(args.version)
+    _assets(args.version)
+    assets = lineage_from_environment().assets
     moved = assets.set_alias(args.version, args.alias, actor=actor(), reason=args.reason)
     number = assets.version(f"{wanted.name}:{args.alias}").summary.number
     print(f"{wanted.name}:{args.alias} is {wanted.name}@{number}" + ("" if moved else " already"))
@@ -136,13 +140,12 @@ def add_reference(args: argparse.Namespace) -> int:
 def upload_assets(args: argparse.Namespace) -> int:
     """Upload folders, one after another."""
     from modelway.assets.transfer import upload_asset
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.write.assets import open_assets
+    from modelway.hooks.lineage import lineage_from_environment
 
     folders = [_folder(name) for name in args.names]
     for folder in folders:
         folder.read()
-    assets, store = open_assets(load_settings().lineage_url), _store()
+    assets, store = lineage_from_environment().assets, _store()
     for folder in folders:
         done = upload_asset(assets, store, folder, actor=actor(), message=args.message)
         print(f"{done.name}@{done.number}" + (" uploaded" if done.is_new else ": nothing new, it is there already"))
@@ -152,19 +155,19 @@ def upload_assets(args: argparse.Namespace) -> int:
 
 
 def download_assets(args: argparse.Namespace) -> int:
-    """Download a version, and what it refers to where that is asked for."""
+    """Download a version, and what it refers to where that was requested."""
     from modelway.assets.transfer import download_asset
 
     to, wanted = Path(args.to), _wanted(args.version)
     for done in download_asset(_assets(wanted), _store(), wanted, to=to, with_references=args.refs):
-        kept = len(done.detail.files) - done.brought
-        files = f"{done.brought} file{'' if done.brought == 1 else 's'}" + (f", {kept} there already" if kept else "")
+        present = len(done.detail.files) - done.brought
+        files = plural(done.brought, "file") + (f", {present} there already" if present else "")
         print(f"{done.detail.summary.asset}@{done.detail.summary.number} in {done.folder}/: {files}")
     return 0
 
 
 def find_content(args: argparse.Namespace) -> int:
-    """Tell who has a content."""
+    """Print who has a content."""
     from modelway.artifacts.store import file_digest
     from modelway.cli.output.asset_text import print_holders
 
@@ -174,7 +177,7 @@ def find_content(args: argparse.Namespace) -> int:
             do = "Name a file, or write sha256: and 64 hexadecimal digits"
             raise ModelwayError(f"'{digest}' is neither a file nor a digest", do=do)
         digest = file_digest(Path(digest))
-    found = _assets(digest).who_has(digest)
+    found = _assets(digest).find_by_digest(digest)
     if args.json:
         print_json(found)
     elif found:
@@ -215,11 +218,11 @@ def show_history(args: argparse.Namespace) -> int:
 def show_diff(args: argparse.Namespace) -> int:
     """Show how two versions differ."""
     from modelway.cli.output.asset_text import print_diff
-    from modelway.lineage.write.assets import compare
+    from modelway.lineage.compare.assets import asset_difference
 
     before, after = _two_wanted(args.versions)
     assets = _assets(before)
-    found = compare(assets.version(before), assets.version(after))
+    found = asset_difference(assets.version(before), assets.version(after))
     (print_json if args.json else print_diff)(found)
     return 0
 
@@ -264,18 +267,15 @@ def _store() -> "ArtifactStore":
     return ArtifactStore(settings.artifact_root)
 
 
-def _assets(wanted: str) -> "AssetStore":
-    """Return the assets in the lineage; where nothing was ever written, ``wanted`` is not there."""
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.write.assets import open_assets_to_read
-
-    assets = open_assets_to_read(load_settings().lineage_url)
-    if assets is None:
+def _assets(wanted: str) -> "Assets":
+    """Return the assets in the lineage, to be read; where nothing was ever written, ``wanted`` is not there."""
+    lineage = lineage_if_any()
+    if lineage is None:
         raise UnknownAsset(
             (f"nothing is known of '{wanted}': " if wanted else "there are no assets: ") + "the lineage is empty",
             do="Upload an asset, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
         )
-    return assets
+    return lineage.assets
 
 
 def actor() -> str:

@@ -17,7 +17,7 @@ from modelway.errors import ModelwayError
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import TrainingCost
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
     from modelway.runs.inputs import Interval
     from modelway.spec.model import ModelSpec
 
@@ -119,18 +119,17 @@ def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Inte
     return found
 
 
-def _store() -> "LineageStore | None":
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.store import open_to_read
+def _store() -> "Lineage | None":
+    from modelway.cli._lineage import lineage_if_any
 
-    return open_to_read(load_settings().lineage_url)
+    return lineage_if_any()
 
 
-def _is_known(store: "LineageStore", model: str) -> bool:
+def _is_known(store: "Lineage", model: str) -> bool:
     return any(known.name == model for known in store.models())
 
 
-def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "LineageStore | None") -> Iterator[PlannedRun]:
+def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "Lineage | None") -> Iterator[PlannedRun]:
     """Yield what happens to each interval, in order: a later one may take the version of an earlier one."""
     inputs = _Inputs(spec, store)
     done = store.versions_of_schedule(spec.model) if store else {}
@@ -160,7 +159,7 @@ def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "LineageSto
 class _Inputs:
     """What the runs would be given: the code and the data as they are now, the parameters' defaults."""
 
-    def __init__(self, spec: "ModelSpec", store: "LineageStore | None") -> None:
+    def __init__(self, spec: "ModelSpec", store: "Lineage | None") -> None:
         self._spec, self._store = spec.to_dict(), store
         self._reuses = spec.reuse == "same-inputs"
         self._known: dict[str, Any] = {}

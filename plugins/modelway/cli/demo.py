@@ -179,9 +179,10 @@ def _end_unfinished(console: Any, api: AirflowApi) -> None:
 
 
 def _next_version(settings: Settings) -> int:
-    from modelway.lineage.store import open_store
+    from modelway.lineage.store import open_lineage
 
-    models = {model.name: model.latest for model in open_store(settings.lineage_url).models()}
+    lineage = open_lineage(settings.lineage_url, read_only=True)
+    models = {model.name: model.latest for model in lineage.models()} if lineage else {}
     return models.get(MODEL, 0) + 1
 
 

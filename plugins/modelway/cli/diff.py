@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._asked import open_records, read_versions
+from modelway.cli._lineage import read_lineage, read_versions
 from modelway.cli.lint import printable
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
+from modelway.lineage.records.readable import number_text
 
 if TYPE_CHECKING:
     from modelway.lineage.records.difference import Change, CodeDifference, DiffRecord
@@ -44,8 +45,8 @@ def show_diff(args: argparse.Namespace) -> int:
     named = read_versions(args.words)
     if len(named) != 2:
         raise ModelwayError("two versions are compared", do="Write MODEL A B, or MODEL@A OTHER@B")
-    store = open_records()
-    a, b = (store.version(model, store.find(model, wanted)) for model, wanted in named)
+    lineage = read_lineage()
+    a, b = (lineage.version(model, lineage.find(model, wanted)) for model, wanted in named)
     found = difference(a, b)
     found = replace(found, code=_counted(found.code))
     if args.json:
@@ -85,12 +86,12 @@ def lines_of(found: "DiffRecord") -> Iterator[str]:
 
 
 def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
-    told = list(lines)
+    listed = list(lines)
     yield ""
-    yield f"{title}: no difference" if not told else title
-    yield from (f"  {line}" for line in told[:_MOST])
-    if len(told) > _MOST:
-        yield f"  … and {len(told) - _MOST} more; --json has all"
+    yield f"{title}: no difference" if not listed else title
+    yield from (f"  {line}" for line in listed[:_MOST])
+    if len(listed) > _MOST:
+        yield f"  … and {len(listed) - _MOST} more; --json has all"
 
 
 def _change(change: "Change", *, of: str = "") -> str:
@@ -161,7 +162,7 @@ def print_metrics(found: "DiffRecord", *, names: tuple[str, str]) -> None:
         return
     shown = table("METRIC", *names, "DIFFERENCE", "SIGNIFICANT", "")
     for each in found.metrics:
-        numbers = ["-" if value is None else f"{value:.6g}" for value in (each.a, each.b)]
+        numbers = [number_text(value, digits=6) for value in (each.a, each.b)]
         step = "-" if each.difference is None else f"{each.difference:+.6g}"
         verdict = {None: "not known", True: "yes", False: "no"}[each.is_significant]
         why = each.why.removeprefix("not known: ")

@@ -1,18 +1,19 @@
-"""``modelway explain RUN``: what failed in a run, why, what to do about it, and how it went on."""
+"""``modelway explain RUN``: what failed in a run, why, what to do about it, and what came next."""
 
 import argparse
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modelway.cli._lineage import read_lineage
 from modelway.cli.lint import printable
-from modelway.errors import UnknownRun
+from modelway.lineage.records.readable import plural, time_text
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import FailureRecord, RunAccount
 
 _WIDTH = 9
-#: the rule of a try that a mark in Airflow ended, as ``modelway.triggers`` writes it
+#: the rule of an attempt that a mark in Airflow ended, as ``modelway.triggers`` writes it
 _MARKED = "marked"
 
 
@@ -21,8 +22,8 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     explain = subparsers.add_parser(
         "explain",
         help="say why a run failed, and what to do",
-        description="Tell of every failed try of a run what happened, what to do about it, the last lines that the job "
-        "printed, and how it went on. Exit status: 0 printed, 1 there is no such run.",
+        description="Print of every failed attempt of a run what happened, what to do about it, the last lines that "
+        "the job printed, and what came next. Exit status: 0 printed, 1 there is no such run.",
     )
     # "run" is the command's function.
     explain.add_argument("wanted", metavar="RUN", help="a run's id, or a model's name for its last run")
@@ -36,7 +37,7 @@ def explain_run(args: argparse.Namespace) -> int:
 
     :raises UnknownRun: there is no such run, or several models have one
     """
-    account = _account(args.wanted, args.model)
+    account = read_lineage().account(args.wanted, model=args.model)
     if args.json:
         from modelway.lineage.records.values import plain
 
@@ -46,27 +47,14 @@ def explain_run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _account(wanted: str, model: str | None) -> "RunAccount":
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.store import open_to_read
-
-    store = open_to_read(load_settings().lineage_url)
-    if store is None:
-        raise UnknownRun(
-            f"nothing is known of '{wanted}': the lineage is empty",
-            do="Run a model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
-        )
-    return store.account(wanted, model=model)
-
-
 def _text(account: "RunAccount") -> Iterator[str]:
     yield f"{account.model}, run {account.run_id}: {_outcome(account)}"
     for failure in account.failures:
         yield ""
-        yield f"{failure.key}, try {failure.attempt}, {failure.at:%Y-%m-%d %H:%M:%S}Z"
-        yield from _told(failure, last=_last_of(account, failure.key))
-    told = " ".join(failure.key for failure in account.failures)
-    if noted := [each for each in account.evaluations if each.checkpoint not in told]:
+        yield f"{failure.key}, attempt {failure.attempt}, {time_text(failure.at, to='seconds')}"
+        yield from _lines_of(failure, last=_last_of(account, failure.key))
+    keys = " ".join(failure.key for failure in account.failures)
+    if noted := [each for each in account.evaluations if each.checkpoint not in keys]:
         yield ""
         yield "Evaluations that something was noted about:"
         yield from (_line(each.checkpoint, each.note) for each in noted)
@@ -78,9 +66,9 @@ def _last_of(account: "RunAccount", key: str) -> int:
 
 def _outcome(account: "RunAccount") -> str:
     """Return in one line what became of the run, as far as the lineage knows."""
-    tries = len(account.failures)
-    failed = {each.key for each in account.failures if not each.tried_again and each.mended_by is None}
-    count = f"{tries} failed {'try' if tries == 1 else 'tries'}" if tries else "nothing failed"
+    attempts = len(account.failures)
+    failed = {each.key for each in account.failures if not each.tried_again and each.resolved_by is None}
+    count = plural(attempts, "failed attempt") if attempts else "nothing failed"
     if account.version is not None:
         though = f", without {', '.join(sorted(failed))}" if failed else ""
         return f"version v{account.version}{though}; {count}"
@@ -89,7 +77,7 @@ def _outcome(account: "RunAccount") -> str:
     return f"no version yet; {count}"
 
 
-def _told(failure: "FailureRecord", *, last: int) -> Iterator[str]:
+def _lines_of(failure: "FailureRecord", *, last: int) -> Iterator[str]:
     yield _line("ended" if failure.rule == _MARKED else "failed", _cause(failure))
     if failure.advice:
         yield _line("to do", failure.advice)
@@ -107,18 +95,18 @@ def _cause(failure: "FailureRecord") -> str:
 
 def _then(failure: "FailureRecord", *, last: int) -> str:
     if failure.rule == _MARKED:
-        later = failure.mended_by if failure.mended_by != failure.attempt else None
-        return "its job was stopped" + (f"; cleared since, try {later} succeeded" if later else "")
+        later = failure.resolved_by if failure.resolved_by != failure.attempt else None
+        return "its job was stopped" + (f"; cleared since, attempt {later} succeeded" if later else "")
     if not failure.tried_again:
-        again = "the same would happen again" if failure.rule == "fail" else "it had no try left"
-        cleared = f"; cleared since, try {failure.mended_by} succeeded" if failure.mended_by else ""
+        again = "the same would happen again" if failure.rule == "fail" else "it had no attempt left"
+        cleared = f"; cleared since, attempt {failure.resolved_by} succeeded" if failure.resolved_by else ""
         return f"not tried again: {again}{cleared}"
     how = " with more memory" if failure.rule == "more-memory" else ""
     if failure.attempt < last:
         return f"tried again{how}"
-    if failure.mended_by:
-        return f"tried again{how}: try {failure.mended_by} succeeded"
-    return f"tried again{how}; that try has not ended yet, or was stopped"
+    if failure.resolved_by:
+        return f"tried again{how}: attempt {failure.resolved_by} succeeded"
+    return f"tried again{how}; that attempt has not ended yet, or was stopped"
 
 
 def _line(name: str, text: str) -> str:

@@ -1,16 +1,18 @@
-"""``modelway exports``: what other systems were told of the lineage, what still waits, and to send it now."""
+"""``modelway exports``: what other systems received of the lineage, what still waits, and to send it now."""
 
 import argparse
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from modelway.cli._lineage import lineage_if_any
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError, UnknownModel
+from modelway.lineage.records.readable import time_text
 
 if TYPE_CHECKING:
     from modelway.lineage.exporters.base import Destination
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
 #: what sending everything may take
 SECONDS = 600.0
@@ -19,7 +21,7 @@ _DO_CONFIGURE = "Set MODELWAY_MLFLOW_URL or MODELWAY_OPENLINEAGE_URL, or AIRFLOW
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What is told of one exporter."""
+    """The state of one exporter as it is printed."""
 
     exporter: str
     url: str | None
@@ -39,27 +41,26 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     exports.add_argument("--again", action="store_true", help="let what was refused wait once more")
     exports.add_argument("--all", metavar="MODEL", help="send all versions of a model that were registered before")
     exports.add_argument("--json", action="store_true", help="print JSON")
-    exports.set_defaults(run=tell_exports)
+    exports.set_defaults(run=show_exports)
 
 
-def tell_exports(args: argparse.Namespace) -> int:
+def show_exports(args: argparse.Namespace) -> int:
     """Print how far each exporter is; 1 when ``--flush`` could not send everything.
 
     :raises UnknownModel: nothing was ever registered for the model of ``--all``
-    :raises ModelwayError: there is nobody to tell
+    :raises ModelwayError: no exporter is configured
     """
-    from modelway.hooks.settings import load_exporters, load_settings
-    from modelway.lineage.store import open_store, open_to_read
+    from modelway.hooks.lineage import lineage_from_environment
+    from modelway.hooks.settings import load_exporters
 
     destinations = load_exporters()
     if (args.flush or args.all) and not destinations:
         raise ModelwayError("no exporter is configured here", do=_DO_CONFIGURE)
-    url = load_settings().lineage_url
-    store = open_to_read(url)
-    if store is not None and (args.flush or args.all or args.again):
-        store = open_store(url)
-    failed = _change(args, store, destinations)
-    lines = _lines(store, destinations)
+    lineage = lineage_if_any()
+    if lineage is not None and (args.flush or args.all or args.again):
+        lineage = lineage_from_environment()
+    failed = _change(args, lineage, destinations)
+    lines = _lines(lineage, destinations)
     if args.json:
         print_json(lines)
     else:
@@ -67,35 +68,32 @@ def tell_exports(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _change(args: argparse.Namespace, store: "LineageStore | None", destinations: "tuple[Destination, ...]") -> bool:
-    """Do what is asked for and say whether something could not be sent."""
-    if store is None:
+def _change(args: argparse.Namespace, lineage: "Lineage | None", destinations: "tuple[Destination, ...]") -> bool:
+    """Do what was requested and say whether something could not be sent."""
+    if lineage is None:
         if args.all:
             raise UnknownModel(f"there is no version of '{args.all}': nothing was registered yet")
         return False
-    from modelway.lineage.export import outbox
-    from modelway.lineage.export.delivery import flush
-
     if args.again:
-        outbox.unrefuse(store.engine)
+        lineage.exports.retry_refused()
     if args.all:
-        outbox.put_all(store.engine, args.all, exporters=[each.exporter for each in destinations])
+        lineage.exports.add_model(args.all, exporters=[each.exporter for each in destinations])
     if not args.flush:
         return False
-    told = flush(store.engine, destinations, seconds=SECONDS)
-    return any(each.error or each.refused for each in told)
+    deliveries = lineage.exports.flush(destinations, seconds=SECONDS)
+    return any(each.error or each.refused for each in deliveries)
 
 
-def _lines(store: "LineageStore | None", destinations: "tuple[Destination, ...]") -> list[Line]:
-    from modelway.lineage.export.outbox import ExporterState, states
+def _lines(lineage: "Lineage | None", destinations: "tuple[Destination, ...]") -> list[Line]:
+    from modelway.lineage.records.exports import ExporterState
 
-    found = {state.exporter: state for state in (states(store.engine) if store else ())}
+    found = {state.exporter: state for state in (lineage.exports.states() if lineage else ())}
     urls = {each.exporter: each.url for each in destinations}
     lines = []
     for name in sorted(found.keys() | urls.keys()):
         state = found.get(name) or ExporterState(exporter=name)
-        told = {key: getattr(state, key) for key in ("waiting", "sent", "refused", "oldest", "error")}
-        lines.append(Line(exporter=name, url=urls.get(name), **told))
+        facts = {key: getattr(state, key) for key in ("waiting", "sent", "refused", "oldest", "error")}
+        lines.append(Line(exporter=name, url=urls.get(name), **facts))
     return lines
 
 
@@ -105,7 +103,7 @@ def _print_lines(lines: list[Line]) -> None:
         return
     found = table("EXPORTER", "WAITING", "SENT", "REFUSED", "OLDEST", "WHERE", "LAST ERROR")
     for line in lines:
-        oldest = f"{line.oldest:%Y-%m-%d %H:%M}Z" if line.oldest else "-"
+        oldest = time_text(line.oldest)
         counts = (str(line.waiting), str(line.sent), str(line.refused))
         found.add_row(line.exporter, *counts, oldest, line.url or "not configured here", line.error or "-")
     print_table(found)

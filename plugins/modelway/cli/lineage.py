@@ -1,4 +1,4 @@
-"""``modelway lineage upstream|downstream|who-has``: what came out of what, and who has a file."""
+"""``modelway lineage upstream|downstream|find``: what came out of what, and where a file is."""
 
 import argparse
 from collections import defaultdict
@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._asked import open_asked, read_version
+from modelway.cli._lineage import read_lineage, read_version
 from modelway.cli.lint import printable
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
+from modelway.lineage.records.readable import time_text
 
 if TYPE_CHECKING:
     from modelway.lineage.records.answers import GraphNode, LineageGraph
@@ -22,7 +23,7 @@ _WHAT = (
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``lineage`` and its actions."""
-    lineage = subparsers.add_parser("lineage", help="show what came out of what, and who has a file")
+    lineage = subparsers.add_parser("lineage", help="show what came out of what, and find a file by its content")
     actions = lineage.add_subparsers(title="actions", required=True, metavar="ACTION")
     for name, text in (("upstream", "show what something came out of"), ("downstream", "show what came out of it")):
         walk = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -31,10 +32,11 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         walk.add_argument("--most", type=_number, default=500, metavar="N", help="things to show (default: 500)")
         walk.add_argument("--json", action="store_true", help="print nodes and edges as JSON")
         walk.set_defaults(run=show_graph, direction=name)
-    has = actions.add_parser("who-has", help="show which versions, runs, data sets, images and assets have a file")
-    has.add_argument("content", metavar="FILE|sha256:…", help="a file here, under any name, or its digest")
-    has.add_argument("--json", action="store_true", help="print JSON")
-    has.set_defaults(run=show_holders)
+    text = "show which versions, runs, data sets, images and assets have a file"
+    find = actions.add_parser("find", aliases=["who-has"], help=text, description=f"{text[0].upper()}{text[1:]}.")
+    find.add_argument("content", metavar="FILE|sha256:…", help="a file here, under any name, or its digest")
+    find.add_argument("--json", action="store_true", help="print JSON")
+    find.set_defaults(run=find_file)
 
 
 def _number(text: str) -> int:
@@ -50,8 +52,8 @@ def show_graph(args: argparse.Namespace) -> int:
     :raises UnknownVersion: nothing is called so
     :raises ModelwayError: several words name no version
     """
-    inquiry = open_asked()
-    walk = inquiry.upstream if args.direction == "upstream" else inquiry.downstream
+    graph_of = read_lineage().graph
+    walk = graph_of.upstream if args.direction == "upstream" else graph_of.downstream
     what = args.what[0] if len(args.what) == 1 else "@".join(read_version(args.what))
     graph = walk(what, steps=args.depth, most=args.most)
     if args.json:
@@ -73,12 +75,12 @@ def _lines(graph: "LineageGraph") -> Iterator[str]:
 
 
 def _line(node: "GraphNode") -> str:
-    about = {name: value for name, value in node.detail.items() if name in _TOLD[node.kind] and value is not None}
-    words = "  ".join(_word(name, value) for name, value in about.items())
-    return f"{node.kind} {node.name}{f'  {words}' if words else ''}"
+    about = {name: value for name, value in node.detail.items() if name in _SHOWN[node.kind] and value is not None}
+    facts = "  ".join(_fact(name, value) for name, value in about.items())
+    return f"{node.kind} {node.name}{f'  {facts}' if facts else ''}"
 
 
-_TOLD: dict[str, tuple[str, ...]] = defaultdict(
+_SHOWN: dict[str, tuple[str, ...]] = defaultdict(
     tuple,
     version=("created_at", "created_by"),
     run=("actor",),
@@ -88,26 +90,26 @@ _TOLD: dict[str, tuple[str, ...]] = defaultdict(
 )
 
 
-def _word(name: str, value: Any) -> str:
+def _fact(name: str, value: Any) -> str:
     if name == "created_at":
-        return f"{value:%Y-%m-%d %H:%M}Z"
+        return time_text(value)
     if name in ("created_by", "actor"):
         return f"by {value}"
     return f"{value:,} rows" if name == "rows" else f"version {value}" if name == "version" else str(value)
 
 
-def show_holders(args: argparse.Namespace) -> int:
-    """Print who has a content; exit status 1 when nobody has.
+def find_file(args: argparse.Namespace) -> int:
+    """Print what has a content; exit status 1 when nothing has.
 
     :raises ModelwayError: it is neither a file nor a digest
     """
     digest = _content_digest(args.content)
-    found = open_asked().who_has(digest)
+    found = read_lineage().graph.find_by_digest(digest)
     if args.json:
         print_json({"digest": digest, "holders": found})
         return 0 if found else 1
     if not found:
-        print(f"nobody has {digest}")
+        print(f"nothing has {digest}")
         return 1
     print(digest)
     shown = table("WHAT", "NAME", "AS", "PATH", "RUN")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelway.cli._asked import add_version, open_records, read_version
+from modelway.cli._lineage import add_version, read_lineage, read_version
 from modelway.cli.output.tables import print_json
 from modelway.cli.reproduction.this_machine import places
 from modelway.errors import ModelwayError, NotWritable
@@ -47,9 +47,9 @@ def reproduce_version(args: argparse.Namespace) -> int:
     from modelway.cli.reproduction.preparation import prepare
     from modelway.hooks.settings import load_settings
     from modelway.lineage.compare.difference import difference
-    from modelway.lineage.store import open_to_read
+    from modelway.lineage.store import open_lineage
 
-    store = open_records()
+    store = read_lineage()
     model, wanted = read_version(args.version)
     recorded = store.version(model, store.find(model, wanted))
     base = store.version(model, recorded.base) if recorded.base is not None else None
@@ -62,7 +62,7 @@ def reproduce_version(args: argparse.Namespace) -> int:
             raise ModelwayError(
                 "the run failed, see above", where=str(home), do="Its home stays with --keep FOLDER, logs and all"
             )
-        made = open_to_read(plan.lineage_url)
+        made = open_lineage(plan.lineage_url, read_only=True)
         assert made is not None  # the run registered its version
         again = made.version(model, made.find(model, "latest"))
     found = difference(recorded, again)

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._asked import time_of
+from modelway.cli._lineage import time_of
 from modelway.errors import ModelwayError
-from modelway.lineage.records.timestamps import read_moment
+from modelway.lineage.records.times import parse_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -229,7 +229,7 @@ def _moment(text: str) -> datetime:
 
     :raises ModelwayError: it is none
     """
-    time = read_moment(text)
+    time = parse_time(text)
     return datetime.combine(time.date(), datetime.min.time(), UTC) if len(text) <= len("2026-03-01") else time
 
 

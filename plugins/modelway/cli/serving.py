@@ -3,11 +3,11 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from modelway.cli._asked import add_time, open_asked, time_of
+from modelway.cli._lineage import add_time, read_lineage, time_of
 from modelway.cli.output.tables import print_json, print_table, table
+from modelway.lineage.records.readable import time_text
 
 if TYPE_CHECKING:
     from modelway.endpoints.base import EndpointStatus
@@ -30,7 +30,7 @@ def show_serving(args: argparse.Namespace) -> int:
 
     :raises UnknownModel: nothing was ever registered for the model
     """
-    found = open_asked().serving(model=args.model, at=time_of(args.at))
+    found = read_lineage().serving(model=args.model, at=time_of(args.at))
     here = {} if args.at else _here()
     rows = [(each, *_place(each, here.get(each.endpoint), then=bool(args.at))) for each in found]
     if args.json:
@@ -41,7 +41,7 @@ def show_serving(args: argparse.Namespace) -> int:
         return 0
     shown = table("ENDPOINT", "VERSION", "WEIGHT", "STATE", "ADDRESS", "SINCE", "SERVES SINCE", "BY", "RUN")
     for each, url, state in rows:
-        times = (_time(time) for time in (each.since, each.serving_since))
+        times = (time_text(time, to="seconds") for time in (each.since, each.serving_since))
         version = f"{each.model} v{each.version}"
         place = (state, url or "-")
         shown.add_row(each.endpoint, version, f"{each.weight} %", *place, *times, each.actor, each.run_id or "-")
@@ -64,11 +64,7 @@ def _place(each: "ServingRecord", status: "EndpointStatus | None", *, then: bool
         if not status.stopped:
             return status.url, "answers" if ready and status.gateway_ready else "does not answer"
     if each.stopped_at is not None:
-        return each.url, f"stopped {_time(each.stopped_at)}"
+        return each.url, f"stopped {time_text(each.stopped_at, to='seconds')}"
     if status is not None:
         return status.url, "stopped"
     return each.url, "served" if then else "not on this machine"
-
-
-def _time(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S}Z"

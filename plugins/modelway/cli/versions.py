@@ -5,16 +5,17 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from modelway.cli._asked import add_time, add_version, open_asked, read_version, time_of
+from modelway.cli._lineage import add_time, add_version, read_lineage, read_version, time_of
 from modelway.cli.output.tables import print_json, print_table, table
-from modelway.errors import ModelwayError, UnknownModel
+from modelway.errors import ModelwayError
+from modelway.lineage.records.readable import digest_text, number_text, time_text
 from modelway.lineage.records.verification import is_on_examples_alone, verified_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from modelway.lineage.records.version import RunRecord, VersionDetail, VersionSummary
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,9 +40,9 @@ def list_versions(args: argparse.Namespace) -> int:
     :raises UnknownModel: nothing was ever registered for it
     :raises ModelwayError: no version has the metric to sort by
     """
-    store = _store(args.model)
-    models = [args.model] if args.model else [model.name for model in store.models()]
-    found = [version for model in models for version in store.versions(model)]
+    lineage = read_lineage()
+    models = [args.model] if args.model else [model.name for model in lineage.models()]
+    found = [version for model in models for version in lineage.versions(model)]
     if metric := args.lowest or args.highest:
         found = _by_metric(found, metric, highest=bool(args.highest))
     if args.json:
@@ -79,30 +80,16 @@ def show_version(args: argparse.Namespace) -> int:
     :raises UnknownVersion: the model has no such version or alias
     """
     model, wanted = read_version(args.version)
-    store, at = _store(model), time_of(args.at)
-    number = store.find(model, wanted) if at is None else open_asked().find_at(model, wanted, at)
-    found = store.version(model, number)
+    lineage, at = read_lineage(), time_of(args.at)
+    number = lineage.find(model, wanted) if at is None else lineage.find_at(model, wanted, at)
+    found = lineage.version(model, number)
     if args.json:
         print_json(found)
         return 0
     _print_facts(found)
-    _print_removed(found)
+    _print_removed(lineage, found)
     _print_tables(found)
     return 0
-
-
-def _store(model: str | None) -> "LineageStore":
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.store import open_to_read
-
-    store = open_to_read(load_settings().lineage_url)
-    if store is None:
-        raise UnknownModel(
-            (f"there is no version of '{model}': " if model else "there are no versions: ")
-            + "nothing was registered yet",
-            do="Run the model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was registered",
-        )
-    return store
 
 
 def _row(version: "VersionSummary") -> list[str]:
@@ -111,11 +98,11 @@ def _row(version: "VersionSummary") -> list[str]:
         f"v{version.number}",
         " ".join(version.aliases) or "-",
         ", ".join(weights) or "-",
-        "  ".join(f"{name} {_number(value)}" for name, value in sorted(version.metrics.items())) or "-",
+        "  ".join(f"{name} {number_text(value)}" for name, value in sorted(version.metrics.items())) or "-",
         _verified(version),
         version.checkpoint,
-        version.image.digest.removeprefix("sha256:")[:12] if version.image else "-",
-        f"{version.created_at:%Y-%m-%d %H:%M}Z",
+        digest_text(version.image.digest if version.image else None),
+        time_text(version.created_at),
         version.created_by,
         version.run_id,
     ]
@@ -127,10 +114,6 @@ def _verified(version: "VersionSummary") -> str:
     return "examples only" if is_on_examples_alone(version.verification) else f"{version.verification['rows']:,} rows"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
 def _print_facts(detail: "VersionDetail") -> None:
     version, run = detail.summary, detail.run
     commit = f"{run.commit or '-'}{f' ({run.branch})' if run.branch else ''}{' with changes' if run.dirty else ''}"
@@ -139,7 +122,7 @@ def _print_facts(detail: "VersionDetail") -> None:
         "Description": version.description or "-",
         "Aliases": " ".join(version.aliases) or "-",
         "Weights": ", ".join(f"{weight} % of {endpoint}" for endpoint, weight in version.weights.items()) or "-",
-        "Created": f"{version.created_at:%Y-%m-%d %H:%M:%S}Z by {version.created_by}",
+        "Created": f"{time_text(version.created_at, to='seconds')} by {version.created_by}",
         "Run": f"{run.dag_id} {run.run_id} ({run.run_type})",
         "Checkpoint": f"{version.checkpoint} {version.checkpoint_digest}",
         "Model digest": version.model_digest,
@@ -161,16 +144,12 @@ def _print_facts(detail: "VersionDetail") -> None:
         print(f"{name:<{width}}  {value}")
 
 
-def _print_removed(detail: "VersionDetail") -> None:
-    """Say which of the version's files garbage collection took away."""
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.write.assets import open_assets_to_read
-
+def _print_removed(lineage: "Lineage", detail: "VersionDetail") -> None:
+    """Say which of the version's files garbage collection removed."""
     version = detail.summary
     places = {version.archive_uri: "archive", version.checkpoint_uri or "": "checkpoint"}
-    assets = open_assets_to_read(load_settings().lineage_url)
-    for uri, gone in (assets.removed(list(places)) if assets else {}).items():
-        when = f"{gone.at:%Y-%m-%d %H:%M}Z"
+    for uri, gone in lineage.assets.removed(list(places)).items():
+        when = time_text(gone.at)
         print(f"The {places[uri]} was removed from the artifact store by {gone.actor} at {when} (modelway gc)")
 
 
@@ -178,7 +157,7 @@ def _stages(run: "RunRecord") -> "Table":
     found = table("STAGE", "BACKEND", "SECONDS", "CPU SECONDS", "GPU SECONDS", "PEAK MIB", "")
     for stage in run.stages:
         peak = None if stage.peak_memory_bytes is None else stage.peak_memory_bytes / 2**20
-        spent = [_number(value) for value in (stage.seconds, stage.cpu_seconds, stage.gpu_seconds, peak)]
+        spent = [number_text(value) for value in (stage.seconds, stage.cpu_seconds, stage.gpu_seconds, peak)]
         found.add_row(stage.name, stage.backend or "-", *spent, "skipped" if stage.skipped else "")
     return found
 
@@ -194,7 +173,7 @@ def _environments(run: "RunRecord") -> "Table":
 def _importances(run: "RunRecord") -> "Table":
     found = table("FEATURE", "IMPORTANCE", "DEVIATION", "METRIC")
     for each in run.importances:
-        found.add_row(each.feature, _number(each.importance), _number(each.deviation), each.metric)
+        found.add_row(each.feature, number_text(each.importance), number_text(each.deviation), each.metric)
     return found
 
 
@@ -208,18 +187,18 @@ def _interval(run: "RunRecord") -> str:
     """Write the data interval of a run and, where it is called otherwise, its partition."""
     if run.interval_end is None:
         return "-"
-    end = f"{run.interval_end:%Y-%m-%d %H:%M}Z"
+    end = time_text(run.interval_end)
     if run.interval_start is None:
         return f"up to {end}" + (f" ({run.partition})" if run.partition else "")
     named = run.partition and run.partition != f"{run.interval_start:%Y-%m-%dT%H:%M:%S}"
-    return f"{run.interval_start:%Y-%m-%d %H:%M}Z to {end}" + (f" ({run.partition})" if named else "")
+    return f"{time_text(run.interval_start)} to {end}" + (f" ({run.partition})" if named else "")
 
 
 def _print_tables(detail: "VersionDetail") -> None:
     chosen = detail.summary.checkpoint
     evaluations = table("EVALUATION", "METRICS", "")
     for each in detail.evaluations:
-        numbers = "  ".join(f"{name} {_number(value)}" for name, value in sorted(each.metrics.items()))
+        numbers = "  ".join(f"{name} {number_text(value)}" for name, value in sorted(each.metrics.items()))
         evaluations.add_row(each.checkpoint, numbers, "chosen" if each.checkpoint == chosen else each.note)
     params = table("STAGE", "PARAMETER", "VALUE")
     for stage, values in detail.params.items():
@@ -234,7 +213,7 @@ def _print_tables(detail: "VersionDetail") -> None:
     events = table("EVENT", "AT", "BY", "RUN", "")
     for event in detail.events:
         why = str(event.detail.get("reason") or "")
-        events.add_row(event.kind, f"{event.at:%Y-%m-%d %H:%M:%S}Z", event.actor, event.run_id or "-", why)
+        events.add_row(event.kind, time_text(event.at, to="seconds"), event.actor, event.run_id or "-", why)
     importances, stages, ran_in = _importances(detail.run), _stages(detail.run), _environments(detail.run)
     for each_table in (evaluations, importances, stages, ran_in, params, datasets, files, events):
         if each_table.row_count:

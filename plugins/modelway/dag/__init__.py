@@ -1,5 +1,8 @@
 """ModelSpec → DAG: the order of the stages, and only that."""
 
-from modelway.dag.build import build_dag, load_dags
+from modelway.spec.collection import paused_collection
+
+with paused_collection():
+    from modelway.dag.build import build_dag, load_dags
 
 __all__ = ["build_dag", "load_dags"]

@@ -26,6 +26,7 @@ from modelway.operators.register import RegisterModelOperator
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
+from modelway.spec.collection import paused_collection
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
@@ -51,15 +52,16 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
         raise invalid_spec(unknown)
     dags: dict[str, DAG] = {}
     refused: dict[str, Exception] = {}
-    for name, spec in loaded.specs.items():
-        try:
-            dags[name] = build_dag(spec)
-        # What Airflow refuses in one model is that model's problem alone; a task that starts has no other.
-        except Exception as error:
-            if wanted is not None:
-                raise
-            _log.exception("the model %s has no DAG: %s", name, error)
-            refused[name] = error
+    with paused_collection():
+        for name, spec in loaded.specs.items():
+            try:
+                dags[name] = build_dag(spec)
+            # What Airflow refuses in one model is that model's problem alone; a task that starts has no other.
+            except Exception as error:
+                if wanted is not None:
+                    raise
+                _log.exception("the model %s has no DAG: %s", name, error)
+                refused[name] = error
     return dags | {REFUSED: refused_models(refused)} if refused else dags
 
 

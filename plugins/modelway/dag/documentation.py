@@ -83,6 +83,8 @@ def schedule_words(schedule: ScheduleSection | None, *, on_event: bool) -> str:
 
 
 def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

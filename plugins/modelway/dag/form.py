@@ -9,7 +9,7 @@ from modelway.spec.sections import ParamSection
 
 _RUN = "Run"
 _OWN = "Model parameters"
-#: a version's number or an alias, as modelway.lineage.write.alias takes them; not all blanks
+#: a version's number or an alias, as modelway.lineage.records.alias allows them; not all blanks
 _VERSION = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 _ROLLOUTS = {

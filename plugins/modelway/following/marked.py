@@ -18,9 +18,8 @@ def record_marked(job: DeferredJob, state: str | None) -> None:
     if state not in MARKS or not job.model:
         return
     try:
-        from modelway.hooks.connection import lineage_url_from_airflow
+        from modelway.hooks.lineage import lineage_from_airflow
         from modelway.lineage.records.version import FailureRecord
-        from modelway.lineage.store import open_store
 
         record = FailureRecord(
             model=job.model,
@@ -35,8 +34,8 @@ def record_marked(job: DeferredJob, state: str | None) -> None:
             job=job.handle.name,
             rule=RULE,
             # What was marked a success has not failed.
-            mended_by=job.attempt if state == "success" else None,
+            resolved_by=job.attempt if state == "success" else None,
         )
-        open_store(lineage_url_from_airflow()).record_failure(record)
+        lineage_from_airflow().record_failure(record)
     except Exception as error:
         _log.warning("that the task was marked is not in the lineage: %s: %s", type(error).__name__, error)

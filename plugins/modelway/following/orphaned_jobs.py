@@ -14,7 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelway.lineage.store import Lineage
 
 _log = logging.getLogger(__name__)
 SECONDS = 120.0
@@ -43,17 +46,15 @@ def tell_end(run: str, state: str) -> None:
     :param run: ``<DAG id>/<run id>``
     :param state: ``failed`` or ``success``
     """
-    from modelway.hooks.lineage import tell_exporters
+    from modelway.hooks.lineage import flush_exporters
 
     dag_id, _, run_id = run.partition("/")
 
-    def keep(store: Any) -> None:
-        from modelway.lineage.export.outbox import put_failed
-
+    def record(lineage: "Lineage") -> None:
         if state == "failed":
-            put_failed(store.engine, dag_id=dag_id, run_id=run_id)
+            lineage.exports.record_run_failed(dag_id=dag_id, run_id=run_id)
 
-    tell_exporters(keep=keep, seconds=TELL_SECONDS)
+    flush_exporters(before=record, seconds=TELL_SECONDS)
 
 
 def _backend(name: str) -> Any:

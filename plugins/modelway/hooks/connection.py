@@ -21,7 +21,7 @@ def settings_from_airflow() -> Settings:
     the lineage database, unless ``MODELWAY_LINEAGE_URL`` does. The command is no task: it reads the environment alone.
 
     :raises ModelwayError: ``modelway_lineage`` describes no database for the lineage
-    :raises LineageUnavailable: Airflow cannot be asked for it
+    :raises LineageUnavailable: Airflow does not answer for it
     """
     settings = replace(load_settings(), lineage_url=lineage_url_from_airflow())
     make_private(settings.home)
@@ -34,7 +34,7 @@ def lineage_url_from_airflow() -> str:
     """Return the URL of the lineage database: the environment's, else the connection's, else the embedded one's.
 
     :raises ModelwayError: ``modelway_lineage`` describes no database for the lineage
-    :raises LineageUnavailable: Airflow cannot be asked for it
+    :raises LineageUnavailable: Airflow does not answer for it
     """
     if not os.environ.get("MODELWAY_LINEAGE_URL"):
         if given := connection(LINEAGE_CONN_ID):
@@ -46,10 +46,10 @@ def lineage_url_from_airflow() -> str:
 def check_absent(conn_id: str) -> None:
     """See that a connection is absent, and not only out of reach.
 
-    Of one that could not be asked for Airflow says, too, that it is not there, and a version would go into another
+    Airflow also says of one that it cannot look up that it is not there, and a version would go into another
     database than all the others.
 
-    :raises LineageUnavailable: it could not be asked for
+    :raises LineageUnavailable: Airflow could not look it up
     """
     from airflow.sdk.execution_time import task_runner
 
@@ -93,7 +93,7 @@ def _is_absent_on_server(conn_id: str) -> bool:
 
 
 def exporters_from_airflow() -> tuple[Destination, ...]:
-    """Return who else is told what the lineage learns: by the environment, else by the connection of each."""
+    """Return where the lineage is exported to: by the environment, else by the connection of each exporter."""
     found = (exporter_of_environment(name) or _exporter_of_connection(name) for name in known_exporters())
     return tuple(each for each in found if each is not None)
 
@@ -105,7 +105,7 @@ def _exporter_of_connection(name: str) -> Destination | None:
     try:
         check_absent(conn_id)
     except LineageUnavailable as error:
-        # It may be there: what is to be told is kept, and sent by a run that can read it.
+        # It may be there: the facts are stored, and sent by a run that can read it.
         return Destination(exporter=name, url=error.what)
     return None
 

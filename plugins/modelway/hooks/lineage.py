@@ -1,55 +1,68 @@
-"""The lineage as Airflow's processes open it, and those who are told what it learns."""
+"""The lineage as Airflow's processes and commands open it, and the exporters that receive what is written to it."""
 
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modelway.hooks.connection import exporters_from_airflow, lineage_url_from_airflow
+from modelway.hooks.settings import load_exporters, load_settings
 
 if TYPE_CHECKING:
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
-#: what telling others may take of a task's time
+#: how long flushing may hold up a task
 SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
 
-def open_lineage() -> "LineageStore":
-    """Return the lineage; what is written is kept for the configured exporters, too.
+def lineage_from_airflow(url: str | None = None) -> "Lineage":
+    """Return the lineage; what is written goes to the configured exporters, too.
 
+    :param url: where it is, when the caller knows from its settings; default: see ``lineage_url_from_airflow``
     :raises ModelwayError: the lineage cannot be opened, or a connection cannot be read
     """
-    from modelway.lineage.store import open_store
+    from modelway.lineage.store import open_lineage
 
-    return open_store(lineage_url_from_airflow(), exporters=_exporters())
+    return open_lineage(url or lineage_url_from_airflow(), exporters=_exporters())
+
+
+def lineage_from_environment() -> "Lineage":
+    """Return the lineage as commands write it: what is written goes to the exporters of the environment, too.
+
+    :raises ModelwayError: the lineage cannot be opened
+    """
+    from modelway.lineage.store import open_lineage
+
+    exporters = [destination.exporter for destination in load_exporters()]
+    return open_lineage(load_settings().lineage_url, exporters=exporters)
 
 
 def _exporters() -> list[str]:
     try:
         return [destination.exporter for destination in exporters_from_airflow()]
     except Exception as error:
-        _log.warning("the exporters are told nothing: %s: %s", type(error).__name__, error)
+        _log.warning("nothing is exported: %s: %s", type(error).__name__, error)
         return []
 
 
-def tell_exporters(*, keep: "Callable[[LineageStore], object] | None" = None, seconds: float = SECONDS) -> None:
+def flush_exporters(*, before: "Callable[[Lineage], object] | None" = None, seconds: float = SECONDS) -> None:
     """Send what waits for the exporters; whatever goes wrong is a warning, and what was not sent waits.
 
-    :param keep: called before with the lineage, to keep one more fact; not called where nobody is told anything
+    :param before: called first with the lineage, to record one more fact; not called where no exporter is configured
     """
     try:
         if not (destinations := exporters_from_airflow()):
             return
-        from modelway.lineage.export.delivery import flush
-
-        store = open_lineage()
-        if keep is not None:
-            keep(store)
-        for told in flush(store.engine, destinations, seconds=seconds):
-            if told.sent or told.refused:
-                _log.info("%s: %d told, %d refused", told.exporter, told.sent, told.refused)
-            if told.error:
-                _log.warning("%s The rest waits: modelway exports shows it, and the next run tries again.", told.error)
+        lineage = lineage_from_airflow()
+        if before is not None:
+            before(lineage)
+        for delivery in lineage.exports.flush(destinations, seconds=seconds):
+            if delivery.sent or delivery.refused:
+                _log.info("%s: %d sent, %d refused", delivery.exporter, delivery.sent, delivery.refused)
+            if delivery.error:
+                _log.warning(
+                    "%s The rest waits: modelway exports shows it, and the next run tries again.", delivery.error
+                )
     except Exception as error:
-        _log.warning("the exporters are not told: %s: %s", type(error).__name__, error)
+        _log.warning("the exporters receive nothing: %s: %s", type(error).__name__, error)

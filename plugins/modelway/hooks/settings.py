@@ -1,4 +1,4 @@
-"""Where modelway keeps things: plain settings, embedded defaults, no Airflow."""
+"""Where modelway stores things: plain settings, embedded defaults, no Airflow."""
 
 import contextlib
 import os
@@ -69,9 +69,9 @@ def make_private(home: Path) -> None:
         status = home.stat()
         is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
         is_shared = status.st_mode & stat.S_ISVTX or home in (Path.home(), Path("/"))
-        kept = 0o2770 if status.st_mode & stat.S_ISGID else 0o700
-        if is_ours and not is_shared and status.st_mode & 0o077 & ~kept:
-            home.chmod(status.st_mode & kept)
+        allowed = 0o2770 if status.st_mode & stat.S_ISGID else 0o700
+        if is_ours and not is_shared and status.st_mode & 0o077 & ~allowed:
+            home.chmod(status.st_mode & allowed)
 
 
 def _refuse_file(home: Path) -> None:
@@ -90,7 +90,7 @@ def _lineage_connection() -> str | None:
 
 
 def load_exporters() -> tuple[Destination, ...]:
-    """Return who else is told what the lineage learns, by the environment.
+    """Return where the lineage is exported to, by the environment.
 
     ``MODELWAY_MLFLOW_URL`` and ``MODELWAY_OPENLINEAGE_URL``, or the connections ``modelway_mlflow`` and
     ``modelway_openlineage`` as ``AIRFLOW_CONN_…``.
@@ -102,7 +102,7 @@ def load_exporters() -> tuple[Destination, ...]:
 def exporter_of_environment(name: str) -> Destination | None:
     """Return where an exporter sends; None where the environment does not say.
 
-    An address that cannot be read is one that nothing can be sent to: what is to be told is kept all the same.
+    An address that cannot be read is one that nothing can be sent to: the facts are stored all the same.
     """
     try:
         if url := os.environ.get(f"MODELWAY_{name.upper()}_URL"):

@@ -1,11 +1,11 @@
 """One command at a time works in a home folder."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modelway.artifacts.whole_files import lock
 from modelway.errors import ModelwayError, NotWritable
 from modelway.hooks.settings import make_private
 
@@ -21,24 +21,22 @@ def only_one(home: Path, *, command: str) -> Iterator[None]:
     try:
         make_private(home)
         home.mkdir(parents=True, exist_ok=True)
-        lock = (home / "home.lock").open("a+")
+        file = (home / "home.lock").open("a+")
     except OSError as error:
         raise NotWritable(
             f"the home folder cannot be written ({error.strerror})",
             where=str(home),
             do="Make it writable, or set MODELWAY_HOME to a folder that is",
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
+    with file:
+        if not lock(file, wait=False):
+            file.seek(0)
             raise ModelwayError(
-                f"{lock.read().strip()} is running already",
+                f"{file.read().strip()} is running already",
                 where=str(home),
                 do="Stop it with Ctrl-C or wait for its end, or set MODELWAY_HOME to another folder",
-            ) from None
-        lock.truncate(0)
-        lock.write(f"`{command}` (process {os.getpid()})")
-        lock.flush()
+            )
+        file.truncate(0)
+        file.write(f"`{command}` (process {os.getpid()})")
+        file.flush()
         yield

@@ -2,9 +2,6 @@
 
 import hashlib
 import os
-import platform
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +14,9 @@ from modelway.artifacts.whole_files import (
     publish,
     replace_file,
     sweep_partial_files,
-    sync_folder,
     writing,
 )
 from modelway.errors import DigestMismatch, ImageInvalid
-from modelway.oci.contents import is_unpacked
 from modelway.oci.manifest import (
     INDEX,
     LARGEST_DOCUMENT,
@@ -29,15 +24,11 @@ from modelway.oci.manifest import (
     Image,
     ImageSource,
     LayoutReference,
-    RegistryReference,
     canonical_json,
     check_document,
     is_digest,
-    parse_reference,
     read_document,
-    read_image,
 )
-from modelway.oci.unpack import unpack_layers
 
 #: the annotation that names an image within a layout, such as ``digits:v3``
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -233,82 +224,6 @@ class OciLayout:
                         empty = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
                         replace_file(path=self.root / "index.json", data=canonical_json(empty))
             sweep_partial_files(self.root / ".ingest")
-
-
-@contextmanager
-def open_source(
-    *,
-    reference: LayoutReference | RegistryReference,
-    scratch: Path,
-    username: str | None = None,
-    password: str | None = None,
-    insecure: bool = False,
-) -> Iterator[ImageSource]:
-    """Open the layout or repository that a reference names, to read images from it.
-
-    :param scratch: an existing folder through which downloads pass
-    """
-    if isinstance(reference, LayoutReference):
-        yield OciLayout(reference.root)
-        return
-    # httpx is loaded only where a registry is named.
-    from modelway.oci.registry import RegistryClient, RegistryImages
-
-    with RegistryClient(host=reference.host, username=username, password=password, insecure=insecure) as client:
-        yield RegistryImages(client=client, repository=reference.repository, scratch=scratch)
-
-
-def unpack_image(
-    *, reference: str, into: Path, username: str | None = None, password: str | None = None, insecure: bool = False
-) -> Path:
-    """Unpack all layers of an image into the folder ``into/<manifest digest in hex>`` and return that folder.
-
-    The manifest, the config, every layer and every diffID are checked while they are read; the folder appears
-    whole or not at all. A finished folder is used again if every file is as it was unpacked; all are read for that.
-
-    :param reference: ``oci-layout:<folder>@sha256:…`` or ``<host>/<repository>@sha256:…``
-    :param username: login of the registry, if it asks for one
-    :param insecure: speak HTTP with a registry on another machine
-    :raises ImageInvalid: something is missing or damaged, or a layer's file would land outside the folder
-    :raises NotWritable: ``into`` cannot be written
-    :raises RegistryError: the registry refuses or does not answer
-    """
-    parsed = parse_reference(reference)
-    hexdigits = parsed.digest.removeprefix("sha256:")
-    final = into.absolute() / hexdigits
-    with writing(into):
-        into.mkdir(parents=True, exist_ok=True)
-        with locked(into / f".{hexdigits}.lock"):
-            if is_unpacked(final, digest=parsed.digest):
-                return final
-            with open_source(
-                reference=parsed, scratch=into, username=username, password=password, insecure=insecure
-            ) as source:
-                _unpack(source, parsed.digest, final)
-    return final
-
-
-def _unpack(source: ImageSource, digest: str, final: Path) -> None:
-    """Unpack beside ``final`` and rename.
-
-    The caller holds the lock, so what lies beside was left by a killed process.
-    """
-    for left in final.parent.glob(f".{final.name}.*.part"):
-        shutil.rmtree(left, ignore_errors=True)
-    machine = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "amd64")
-    image = read_image(source, digest, architecture=machine)
-    beside = final.parent / f".{final.name}.{uuid.uuid4().hex}.part"
-    beside.mkdir(mode=0o755)
-    try:
-        unpack_layers(source=source, image=image, digest=digest, root=beside)
-        if final.exists():
-            # A folder that lost files: its open files stay valid for whoever has them open.
-            final.rename(final.parent / f".{final.name}.damaged-{uuid.uuid4().hex}.part")
-        beside.rename(final)
-        sync_folder(final.parent)
-    finally:
-        for left in final.parent.glob(f".{final.name}.*.part"):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _pieces(content: bytes | Path | Iterable[bytes]) -> Iterator[bytes]:

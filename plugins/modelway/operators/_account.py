@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, Context
 from modelway.runs.account import TaskAttempt, failure_record
 
 if TYPE_CHECKING:
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
 
 def record_failure(operator: BaseOperator, context: Context, error: Exception) -> None:
@@ -30,16 +30,15 @@ def record_success(operator: BaseOperator, context: Context) -> None:
     try:
         if int(context["ti"].try_number) > 1:
             of = _attempt(operator, context)
-            _store().record_mended(dag_id=of.dag_id, run_id=of.run_id, key=of.key, attempt=of.attempt)
+            _store().record_resolved(dag_id=of.dag_id, run_id=of.run_id, key=of.key, attempt=of.attempt)
     except Exception as refused:
         operator.log.warning("what resolved the failed attempts is not in the lineage: %s", refused)
 
 
-def _store() -> "LineageStore":
-    from modelway.hooks.connection import lineage_url_from_airflow
-    from modelway.lineage.store import open_store
+def _store() -> "Lineage":
+    from modelway.hooks.lineage import lineage_from_airflow
 
-    return open_store(lineage_url_from_airflow())
+    return lineage_from_airflow()
 
 
 def _attempt(operator: BaseOperator, context: Context) -> TaskAttempt:

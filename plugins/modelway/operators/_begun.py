@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
 
-from modelway.hooks.lineage import tell_exporters
+from modelway.hooks.lineage import flush_exporters
 from modelway.operators.context import actor
+
+if TYPE_CHECKING:
+    from modelway.lineage.store import Lineage
 
 
 def tell_begun(context: Context, planned: Mapping[str, Any]) -> None:
@@ -16,12 +19,10 @@ def tell_begun(context: Context, planned: Mapping[str, Any]) -> None:
     :param planned: what PlanRunOperator returns
     """
 
-    def keep(store: Any) -> None:
-        from modelway.lineage.export.outbox import put_started
+    def record(lineage: "Lineage") -> None:
+        lineage.exports.record_run_started(model=planned["model"], run=_run(context, planned))
 
-        put_started(store.engine, model=planned["model"], run=_run(context, planned))
-
-    tell_exporters(keep=keep)
+    flush_exporters(before=record)
 
 
 def _run(context: Context, planned: Mapping[str, Any]) -> Any:

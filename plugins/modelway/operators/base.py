@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -26,10 +26,14 @@ class ModelwayOperator(BaseOperator):
     #: what each argument must be; ``__init__`` ends with ``check_arguments``
     accepts: ClassVar[Checks] = {}
 
-    def __init__(self, **kwargs: Any) -> None:
-        """Make the operator; an argument that it does not have is refused with the nearest one that it has."""
-        refuse_unknown(type(self), kwargs)
-        super().__init__(**kwargs)
+    def __new__(cls, **kwargs: Any) -> Self:
+        """Refuse arguments that the operator does not have, with the nearest one that it has.
+
+        Not in ``__init__``: Airflow wraps each one of a class in work that costs as much as its own.
+        """
+        # A mapped task is made with a word of Airflow's own.
+        refuse_unknown(cls, {name: value for name, value in kwargs.items() if not name.startswith("_airflow_")})
+        return super().__new__(cls)
 
     @cached_property
     def settings(self) -> Settings:

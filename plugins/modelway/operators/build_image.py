@@ -64,7 +64,7 @@ class BuildImageOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Build, push when asked to, and record the image."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
         settings = self.settings
         model, number = self.version["model"], int(self.version["version"])
@@ -88,7 +88,7 @@ class BuildImageOperator(ModelwayOperator):
             layer = model_layer(manifest=manifest, folder=Path(scratch) / "model", path=self.path)
             image = load_builder(self.builder).build(layers=[layer], base=self.base, options=options)
         self.log.info("image %s as %s", image.digest, image.reference)
-        open_store(settings.lineage_url).record_image(
+        lineage_from_airflow(settings.lineage_url).record_image(
             model=model,
             version=number,
             builder=self.builder,

@@ -85,11 +85,11 @@ class DeployModelOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Bring the version up and check its answers."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
         refuse_held(self.version)
         settings = self.settings
-        store = open_store(settings.lineage_url)
+        store = lineage_from_airflow(settings.lineage_url)
         endpoint = open_endpoint(self.target, settings)
         model, number, run = self.version["model"], int(self.version["version"]), run_key(context)
         rollout = store.rollout(model, run)

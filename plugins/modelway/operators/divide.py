@@ -77,10 +77,10 @@ class DivideCheckpointsOperator(ModelwayOperator):
 
     def _measured(self) -> Cost | None:
         """Return what the evaluations of the model's last version took, as far as anything is known."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
         try:
-            store = open_store(self.settings.lineage_url)
+            store = lineage_from_airflow(self.settings.lineage_url)
             model = self.code["model"]
             evaluations = store.version(model, store.find(model, "latest")).evaluations
         except Exception as error:  # only a hint: without it the checkpoints are divided too

@@ -34,9 +34,9 @@ class FindVersionOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Look the version up in the lineage."""
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
 
-        store = open_store(self.settings.lineage_url)
+        store = lineage_from_airflow(self.settings.lineage_url)
         found = store.version(self.model, store.find(self.model, str(self.version))).summary
         self.log.info("%s '%s' is version %d", self.model, self.version, found.number)
         return version_told(found, held=None, asked=True)

@@ -131,12 +131,12 @@ class PlanRunOperator(ModelwayOperator):
         return plan
 
     def _known_versions(self, context: Context) -> "KnownVersions":
-        from modelway.lineage.store import open_store
+        from modelway.hooks.lineage import lineage_from_airflow
         from modelway.runs.versions import KnownVersions
 
         settings, dag_run = self.settings, context["dag_run"]
         run = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
-        return KnownVersions(open_store(settings.lineage_url), settings, model=self.code["model"], **run)
+        return KnownVersions(lineage_from_airflow(settings.lineage_url), settings, model=self.code["model"], **run)
 
     def _same_inputs(self, lineage: "KnownVersions", digest: str | None) -> dict[str, Any]:
         """Return the version that the same inputs gave before, as parts of a plan; nothing where there is none."""

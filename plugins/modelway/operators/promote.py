@@ -10,7 +10,7 @@ from airflow.sdk import Context
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
-from modelway.hooks.lineage import open_lineage
+from modelway.hooks.lineage import lineage_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
@@ -73,7 +73,7 @@ class PromoteModelOperator(ModelwayOperator):
     def run(self, context: Context) -> Any:
         """Take step after step, each when its time has come; a retry goes on from the last one taken."""
         refuse_held(self.version)
-        settings, store = self.settings, open_lineage()
+        settings, store = self.settings, lineage_from_airflow()
         rollout = store.rollout(self.deployment["endpoint"], run_key(context))
         if rollout is None:
             raise RolloutAborted("this run deployed nothing", do="Run DeployModelOperator before it")

@@ -9,7 +9,7 @@ from airflow.sdk import Context
 
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import ModelwayError
-from modelway.hooks.lineage import open_lineage, tell_exporters
+from modelway.hooks.lineage import flush_exporters, lineage_from_airflow
 from modelway.job.contract import recorded_datasets
 from modelway.lineage.records.version import (
     DatasetRecord,
@@ -99,7 +99,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Write the version, or find the one that this run made or takes."""
-        settings, store = self.settings, open_lineage()
+        settings, store = self.settings, lineage_from_airflow()
         plan = plan_of(self.code)
         # A training task that was skipped and then cleared by hand trained for real: its version is registered.
         taken = plan.get("version") if self.archive is None else None
@@ -115,7 +115,7 @@ class RegisterModelOperator(ModelwayOperator):
             extra |= {"digest": known.archive_digest, "model_digest": known.model_digest}
             for asset in self.outlets:
                 context["outlet_events"][asset].extra.update(extra)
-        tell_exporters()
+        flush_exporters()
         return version_told(known, held=held, asked=bool(plan.get("asked")))
 
     def _outdated(self, context: Context, settings: Any, store: Any, taken: Mapping[str, Any] | None) -> str | None:

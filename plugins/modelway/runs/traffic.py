@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from modelway.endpoints.base import EndpointStatus
 
 if TYPE_CHECKING:
-    from modelway.lineage.store import LineageStore
+    from modelway.lineage.store import Lineage
 
 
 def weights_of(status: EndpointStatus | None) -> Mapping[int, int]:
@@ -14,7 +14,7 @@ def weights_of(status: EndpointStatus | None) -> Mapping[int, int]:
     return {predictor.version: predictor.weight for predictor in status.predictors} if status else {}
 
 
-def record_traffic(store: "LineageStore", status: EndpointStatus, *, actor: str, run_id: str | None) -> None:
+def record_traffic(store: "Lineage", status: EndpointStatus, *, actor: str, run_id: str | None) -> None:
     """Record where an endpoint serves and the weights of its versions."""
     name, model = status.name, status.model
     store.record_endpoint(

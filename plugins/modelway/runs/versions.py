@@ -7,14 +7,14 @@ from typing import Any
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import DigestMismatch, UnknownModel, UnknownVersion
 from modelway.hooks.settings import Settings
-from modelway.lineage.store import LineageStore
+from modelway.lineage.store import Lineage
 from modelway.runs.inputs import Interval
 
 
 class KnownVersions:
     """The versions of one model as one run sees them: what it made itself does not count."""
 
-    def __init__(self, store: LineageStore, settings: Settings, *, model: str, dag_id: str, run_id: str) -> None:
+    def __init__(self, store: Lineage, settings: Settings, *, model: str, dag_id: str, run_id: str) -> None:
         """Answer for the run ``run_id``."""
         self._store = store
         self._artifacts = ArtifactStore(settings.artifact_root)

@@ -6,11 +6,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from modelway.spec.files import read_bytes
-from modelway.spec.frameworks import framework_problem
+from modelway.spec.frameworks import framework_problem, imported_packages
 from modelway.spec.model import default_code
 from modelway.spec.problems import Problem, Refusal, shown
 
@@ -30,6 +31,7 @@ class _Bound:
     names: set[str] = field(default_factory=set)
     functions: dict[str, _Function] = field(default_factory=dict)
     star: bool = False
+    imported: frozenset[str] = frozenset()
 
 
 def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
@@ -44,13 +46,12 @@ def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
         what = f"{shown(name)} would hide {whose} '{stem}'"
         return [Problem(file=file, what=what, do="Give the file another name and write code: <name>.py")]
     try:
-        tree = _parse(file)
+        source = _source(file)
+        bound = _bound(source)
     except Refusal as refusal:
         return [refusal.problem(file=file)]
-    bound = _Bound()
-    _collect(tree.body, bound)
     problems = [problem for name in needed_functions(data) if (problem := _check(name, bound, file))]
-    other = framework_problem(tree, file=file)
+    other = framework_problem(bound.imported, file=file)
     return [*problems, other] if other else problems
 
 
@@ -67,11 +68,29 @@ def needed_functions(data: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, is_needed in needed.items() if is_needed)
 
 
-def _parse(file: Path) -> ast.Module:
+def _source(file: Path) -> bytes:
     if not os.path.lexists(file):
         do = "Write it there, or name another file of the folder with code: <name>.py"
         raise Refusal("the model's Python file is missing", do=do)
-    source = read_bytes(file, within=(file.parent,))
+    return read_bytes(file, within=(file.parent,))
+
+
+@lru_cache(maxsize=64)
+def _bound(source: bytes) -> _Bound:
+    """Return what a text of Python binds and imports; a model is checked in each of its environments, its code alike.
+
+    :raises Refusal: it is not valid Python
+    """
+    tree = _parse(source)
+    bound = _Bound(imported=imported_packages(tree))
+    _collect(tree.body, bound)
+    for function in bound.functions.values():
+        # Only its head is read; the body is most of what would be held in memory.
+        function.body.clear()
+    return bound
+
+
+def _parse(source: bytes) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

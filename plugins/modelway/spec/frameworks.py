@@ -2,7 +2,6 @@
 
 import ast
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from modelway.spec.files import read_bytes
@@ -13,20 +12,24 @@ OTHERS = ("catboost", "flax", "jax", "keras", "lightgbm", "sklearn", "statsmodel
 #: what says nothing of the framework; whatever else is imported may bring torch
 NEUTRAL = ("joblib", "matplotlib", "modelway", "numpy", "pandas", "polars", "pyarrow", "scipy", "skops", "yaml")
 
+#: where statements hold statements
+_BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 
-def framework_problem(tree: ast.Module, *, file: Path) -> Problem | None:
+
+def framework_problem(imported: frozenset[str], *, file: Path) -> Problem | None:
     """Return the problem that no Python of the model's folder imports torch, where another framework is imported.
 
     Nothing is said where an unknown package is imported: it may give torch modules.
+
+    :param imported: what the file imports
     """
-    imported = set(_imported(tree))
     found = sorted(imported.intersection(OTHERS))
     if not found or "torch" in imported:
         return None
     beside = {each.stem: each for each in sorted(file.parent.glob("*.py")) if each != file}
     for each in beside.values():
         try:
-            imported |= set(_imported(ast.parse(read_bytes(each, within=(file.parent,)))))
+            imported |= imported_packages(ast.parse(read_bytes(each, within=(file.parent,))))
         # What cannot be read is told where it is used.
         except (Refusal, SyntaxError, ValueError, RecursionError, MemoryError):
             return None
@@ -41,10 +44,21 @@ def framework_problem(tree: ast.Module, *, file: Path) -> Problem | None:
     )
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the top packages of all imports, wherever they stand."""
-    for node in ast.walk(tree):
+def imported_packages(tree: ast.Module) -> frozenset[str]:
+    """Return the top packages of all imports, wherever they stand.
+
+    An import is a statement: expressions, which are most of a tree, are not entered.
+    """
+    found: set[str] = set()
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+        else:
+            for block in _BLOCKS:
+                waiting += getattr(node, block, ())
+    return frozenset(found)

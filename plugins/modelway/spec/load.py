@@ -10,6 +10,7 @@ from modelway import folders
 from modelway.artifacts.snapshot import MODELS, snapshot_of
 from modelway.names import nearest
 from modelway.spec.check import check_spec
+from modelway.spec.collection import paused_collection
 from modelway.spec.cycles import Started, circle_problems, starting
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
@@ -94,8 +95,12 @@ def load_files(
     environments: set[str] = set()
     started: dict[str, Mapping[str | None, Started | None]] = {}
     unread = 0
-    for file in dict.fromkeys(file.absolute() for file in files):
-        read = _read(file, reader, chosen=chosen, every=every_environment, more=more)
+    with paused_collection():
+        reads = [
+            (file, _read(file, reader, chosen=chosen, every=every_environment, more=more))
+            for file in dict.fromkeys(file.absolute() for file in files)
+        ]
+    for file, read in reads:
         problems += read.problems
         environments.update(read.environments)
         unread += read.is_unread

@@ -62,9 +62,9 @@ def abort_rollout(
 
     Returns the closed rollout; ``None`` when it was not running, in which case nothing is done.
     """
-    from modelway.lineage.store import open_store
+    from modelway.hooks.lineage import lineage_from_airflow
 
-    store = open_store(settings.lineage_url)
+    store = lineage_from_airflow(settings.lineage_url)
     rollout = store.rollout(endpoint, run)
     if rollout is None or rollout.state != "running":
         return None

@@ -11,11 +11,9 @@ from starlette.exceptions import HTTPException
 
 from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
 from modelway.lineage.graph.roots import check_digest
-from modelway.lineage.read.inquiry import Inquiry, open_inquiry
-from modelway.lineage.records.timestamps import read_moment
+from modelway.lineage.records.times import parse_time
 from modelway.lineage.records.values import plain
-from modelway.lineage.schema.connect import store_exists
-from modelway.lineage.store import LineageStore, open_to_read
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.ui.page import page
 from modelway.ui.readable import LISTED, ReadableLineage
 
@@ -24,7 +22,7 @@ NEWEST = 5
 #: no list is longer, and a database counts in 64 bits
 _Page = Annotated[int, Query(alias="page", ge=1, le=1_000_000)]
 
-_Read = TypeVar("_Read")
+_Parsed = TypeVar("_Parsed")
 
 
 def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., frozenset[str]]) -> FastAPI:
@@ -37,14 +35,13 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
     """
     # No openapi.json and no docs: they would lie outside the dependencies, open to everyone.
     app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
-    stores: dict[str, tuple[LineageStore, Inquiry]] = {}
+    opened: dict[str, Lineage] = {}
 
     def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:
         url = store_url()
-        if url not in stores and (made := open_to_read(url)) and (asked := open_inquiry(url)):
-            stores[url] = made, asked
-        store, inquiry = stores.get(url, (None, None)) if store_exists(url) else (None, None)
-        return ReadableLineage(store, inquiry, dags)
+        if (found := opened.get(url)) is None and (found := open_lineage(url, read_only=True)):
+            opened[url] = found
+        return ReadableLineage(found if found and found.exists() else None, dags)
 
     _add_pages(app, lineage)
     _add_api(app, lineage)
@@ -67,20 +64,20 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/serving")
     def serving(request: Request, readable: Lineage, at: str = "") -> Response:
-        found = readable.serving(at=_moment(at))
+        found = readable.serving(at=_time(at))
         marks = readable.verifications((each.model, each.version) for each in found)
         return page(request, "serving.html", found=found, at=at, marks=marks)
 
     @app.get("/who-has")
-    def who_has(request: Request, readable: Lineage, content: str = "") -> Response:
-        digest = _understood(check_digest, content) if content else ""
-        found = readable.holders(digest) if digest else []
+    def find_by_digest(request: Request, readable: Lineage, content: str = "") -> Response:
+        digest = _parsed(check_digest, content) if content else ""
+        found = readable.find_by_digest(digest) if digest else []
         marks = readable.verifications((each.name, each.number) for each in found if each.number is not None)
         return page(request, "who_has.html", found=found, digest=digest, marks=marks)
 
     @app.get("/models/{model:path}/was")
     def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
-        number = readable.number_at(model, wanted, _moment(at))
+        number = readable.number_at(model, wanted, _time(at))
         place = f"{request.scope['root_path']}/models/{quote(model, safe='')}/versions/{number}"
         return RedirectResponse(place, status_code=303)
 
@@ -127,16 +124,16 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     @app.get("/api/serving")
     def serving(readable: Lineage, at: str = "") -> JSONResponse:
-        return JSONResponse({"serving": plain(readable.serving(at=_moment(at)))})
+        return JSONResponse({"serving": plain(readable.serving(at=_time(at)))})
 
     @app.get("/api/who-has")
-    def who_has(readable: Lineage, content: str) -> JSONResponse:
-        digest = _understood(check_digest, content)
-        return JSONResponse({"digest": digest, "holders": plain(readable.holders(digest))})
+    def find_by_digest(readable: Lineage, content: str) -> JSONResponse:
+        digest = _parsed(check_digest, content)
+        return JSONResponse({"digest": digest, "holders": plain(readable.find_by_digest(digest))})
 
     @app.get("/api/models/{model:path}/was")
     def was(readable: Lineage, model: str, at: str, wanted: str = "latest") -> JSONResponse:
-        return JSONResponse({"model": model, "version": readable.number_at(model, wanted, _moment(at))})
+        return JSONResponse({"model": model, "version": readable.number_at(model, wanted, _time(at))})
 
     @app.get("/api/models/{model:path}/compare")
     def compare(readable: Lineage, model: str, a: str, b: str) -> JSONResponse:
@@ -156,15 +153,15 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number))})
 
 
-def _moment(text: str) -> datetime | None:
+def _time(text: str) -> datetime | None:
     """Read a time; none is now."""
-    return _understood(read_moment, text) if text.strip() else None
+    return _parsed(parse_time, text) if text.strip() else None
 
 
-def _understood(read: Callable[[str], _Read], text: str) -> _Read:
-    """Return what a user wrote as it is read, or answer 400."""
+def _parsed(parse: Callable[[str], _Parsed], text: str) -> _Parsed:
+    """Return what a user wrote, parsed, or answer 400."""
     try:
-        return read(text.strip())
+        return parse(text.strip())
     except ModelwayError as error:
         raise HTTPException(400, str(error)) from None
 

@@ -5,7 +5,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from modelway.lineage.graph.tree import TreeStep, tree
 from modelway.lineage.records.answers import LineageGraph
 from modelway.lineage.records.difference import Change, EnvironmentDifference
+from modelway.lineage.records.readable import bytes_text, digest_text, number_text, plural, seconds_text, time_text
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.verification import verified_text
 from modelway.lineage.records.version import EvaluationRecord, VersionSummary
@@ -49,46 +50,6 @@ def page(
     return answer
 
 
-def show_number(value: float | None) -> str:
-    """Write a metric: four significant digits, NaN and infinity by name, a dash for none."""
-    if value is None:
-        return "–"
-    number = float(value)
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
-
-
-def show_time(value: datetime | None, *, to: str = "seconds") -> str:
-    """Write a time to the second or the minute, in UTC."""
-    if value is None:
-        return "–"
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec=to) + " UTC"
-
-
-def show_digest(value: str | None) -> str:
-    """Shorten a digest to its first twelve digits."""
-    return value.removeprefix("sha256:")[:12] if value else "–"
-
-
-def show_bytes(value: int) -> str:
-    """Write a size in the largest binary unit below it."""
-    size, unit = float(value), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{value} B" if unit == "B" else f"{size:.1f} {unit}"
-
-
-def show_seconds(value: float | None) -> str:
-    """Write a length of time, exact below a minute."""
-    if value is None:
-        return "–"
-    if value < 60:
-        return f"{value:.3g} s"
-    hours, rest = divmod(round(value), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-
-
 def metric_names(records: Sequence[VersionSummary | EvaluationRecord], *, most: int = 6) -> list[str]:
     """Return the metrics that have a column: those of the most records first."""
     counts = Counter(name for record in records for name in record.metrics)
@@ -97,7 +58,7 @@ def metric_names(records: Sequence[VersionSummary | EvaluationRecord], *, most: 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeLine:
-    """A line of a lineage tree; ``place`` counts them, ``first`` is where the same thing was told first."""
+    """A line of a lineage tree; ``place`` counts them, ``first`` is where the same thing came first."""
 
     step: TreeStep
     place: int
@@ -118,9 +79,9 @@ def environments(found: Sequence[EnvironmentDifference]) -> list[tuple[list[str]
     stages: dict[str, list[str]] = {}
     changes: dict[str, tuple[Change, ...]] = {}
     for each in found:
-        told = (*each.changes, *each.packages)
-        stages.setdefault(repr(told), []).append(each.stage)
-        changes[repr(told)] = told
+        found_here = (*each.changes, *each.packages)
+        stages.setdefault(repr(found_here), []).append(each.stage)
+        changes[repr(found_here)] = found_here
     return [(stages[key], changes[key]) for key in stages]
 
 
@@ -130,9 +91,10 @@ def written(value: Any) -> str:
     return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
-def plural(count: int, word: str) -> str:
-    """Write how many there are of a thing."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+#: what pages write for a value that is not known
+_NONE = "–"
+_number = partial(number_text, none=_NONE)
+_time = partial(time_text, to="seconds", zone=" UTC", none=_NONE)
 
 
 def _make_environment() -> Environment:
@@ -144,23 +106,23 @@ def _make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=show_number,
+        number=_number,
         verified_text=verified_text,
-        time=show_time,
-        digest=show_digest,
-        bytes=show_bytes,
+        time=_time,
+        digest=partial(digest_text, none=_NONE),
+        bytes=bytes_text,
         chart=chart,
         figure_title=figure_title,
         training_charts=training_charts,
         importance_bars=importance_bars,
-        seconds=show_seconds,
-        minute=lambda value: show_time(value, to="minutes"),
+        seconds=partial(seconds_text, none=_NONE),
+        minute=partial(_time, to="minutes"),
         tree_lines=tree_lines,
         environments=environments,
         written=written,
         plural=plural,
-        signed=lambda value: show_number(value) if value is None or not value > 0 else f"+{show_number(value)}",
-        count=lambda value: f"{value:,}" if isinstance(value, int) else show_number(value),
+        signed=lambda value: _number(value) if value is None or not value > 0 else f"+{_number(value)}",
+        count=lambda value: f"{value:,}" if isinstance(value, int) else _number(value),
         segment=lambda text: quote(str(text), safe=""),
         json=lambda value, indent=None: json.dumps(value, indent=indent, ensure_ascii=False, default=str),
         metric_names=metric_names,

@@ -8,11 +8,10 @@ from typing import Any
 
 from modelway.errors import UnknownModel, UnknownVersion
 from modelway.lineage.compare.difference import difference
-from modelway.lineage.read.inquiry import Inquiry
 from modelway.lineage.records.answers import FileHolder, LineageGraph, ServingRecord
 from modelway.lineage.records.difference import DiffRecord
 from modelway.lineage.records.version import ModelSummary, VersionDetail, VersionSummary
-from modelway.lineage.store import LineageStore
+from modelway.lineage.store import Lineage
 
 #: versions that a page of a model's list shows
 LISTED = 50
@@ -21,42 +20,49 @@ LISTED = 50
 class ReadableLineage:
     """What one user may read of the lineage in one request; what is beyond that does not exist for them."""
 
-    def __init__(self, store: LineageStore | None, inquiry: Inquiry | None, dags: frozenset[str]) -> None:
-        """Show what runs of ``dags`` made; no store: nothing was registered yet."""
-        self._store = store
-        self._inquiry = inquiry
+    def __init__(self, lineage: Lineage | None, dags: frozenset[str]) -> None:
+        """Show what runs of ``dags`` made; no lineage: nothing was registered yet."""
+        self._lineage = lineage
         self._dags = dags
+        self._models: dict[str, ModelSummary] = {}
 
     @cached_property
     def models(self) -> list[ModelSummary]:
         """The models with a readable version, by name."""
-        return self._store.models(dags=self._dags) if self._store else []
+        return self._lineage.models(dags=self._dags) if self._lineage else []
 
     def model(self, name: str) -> ModelSummary:
         """Return one of the models.
 
         :raises UnknownModel: the user may read no version of it, or there is none
         """
-        known = {model.name: model for model in self.models}
-        if name not in known:
-            raise UnknownModel(f"there is no model '{name}' that you may read", known=known, given=name)
-        return known[name]
+        return self._open(name)[1]
+
+    def _open(self, name: str) -> tuple[Lineage, ModelSummary]:
+        """Return a model with the lineage that has it; raises as ``model`` does."""
+        what = f"there is no model '{name}' that you may read"
+        if self._lineage is None:
+            raise UnknownModel(what, given=name)
+        if name not in self._models:
+            try:
+                self._models[name] = self._lineage.model(name, dags=self._dags)
+            except UnknownModel as error:
+                raise UnknownModel(what, known=error.known, given=name) from None
+        return self._lineage, self._models[name]
 
     def versions(self, model: str, *, page: int = 1, listed: int = LISTED) -> list[VersionSummary]:
         """Return a page of the readable versions of a model, newest first.
 
         :raises UnknownModel: there is none that the user may read
         """
-        found = self.model(model)
-        assert self._store is not None  # else there is no model
-        return self._store.versions(model, limit=listed * page, dags=found.dags)[listed * (page - 1) :]
+        lineage, found = self._open(model)
+        return lineage.versions(model, limit=listed * page, dags=found.dags)[listed * (page - 1) :]
 
     def before(self, model: str, number: int) -> int | None:
         """Return the readable version before another one; None: there is none, or not among the newest."""
-        store, dags = self._store, self.model(model).dags
-        assert store is not None  # else there is no model
+        lineage, found = self._open(model)
         try:
-            return store.find(model, str(number - 1), dags=dags)
+            return lineage.find(model, str(number - 1), dags=found.dags)
         except UnknownVersion:
             return next((each.number for each in self.versions(model) if each.number < number), None)
 
@@ -66,16 +72,15 @@ class ReadableLineage:
         :raises UnknownModel: there is no such model that the user may read
         :raises UnknownVersion: the model has no such version that the user may read
         """
-        store, dags = self._store, self.model(model).dags
-        assert store is not None  # else there is no model
-        found = store.version(model, store.find(model, wanted, dags=dags))
-        # A run of another DAG can have taken the version: who may not read that DAG does not learn of its runs.
+        lineage, summary = self._open(model)
+        found = lineage.version(model, lineage.find(model, wanted, dags=summary.dags))
+        # A run of another DAG may have reused the version: who may not read that DAG does not learn of its runs.
         events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
         return replace(found, events=events)
 
     def verifications(self, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
         """Return on what readable versions were verified, by model and number."""
-        return self._store.verifications(list(names)) if self._store else {}
+        return self._lineage.verifications(list(names)) if self._lineage else {}
 
     def difference(self, model: str, a: str, b: str) -> DiffRecord:
         """Return how two readable versions of a model differ; raises as ``version`` does."""
@@ -83,10 +88,9 @@ class ReadableLineage:
 
     def graphs(self, model: str, wanted: str) -> tuple[LineageGraph, LineageGraph]:
         """Return what is upstream and downstream of a readable version; raises as ``version`` does."""
-        number, inquiry = self.version(model, wanted).summary.number, self._inquiry
-        assert inquiry is not None  # else there is no version
+        graph, number = self._open(model)[0].graph, self.version(model, wanted).summary.number
         name = f"version:{model}@{number}"
-        return inquiry.upstream(name, dags=self._dags), inquiry.downstream(name, dags=self._dags)
+        return graph.upstream(name, dags=self._dags), graph.downstream(name, dags=self._dags)
 
     def number_at(self, model: str, wanted: str, at: datetime | None) -> int:
         """Return the readable version that an alias points at, or that is the latest: now, or at a time.
@@ -94,16 +98,15 @@ class ReadableLineage:
         :raises UnknownModel: there is no such model that the user may read
         :raises UnknownVersion: the alias pointed nowhere then, or there was no version yet
         """
-        dags, inquiry = self.model(model).dags, self._inquiry
+        lineage, found = self._open(model)
         if at is None:
             return self.version(model, wanted).summary.number
-        assert inquiry is not None  # else there is no model
-        return inquiry.find_at(model, wanted, at, dags=dags)
+        return lineage.find_at(model, wanted, at, dags=found.dags)
 
     def serving(self, *, at: datetime | None) -> list[ServingRecord]:
         """Return which readable versions serve where, or served at a time."""
-        return self._inquiry.serving(at=at, dags=self._dags) if self._inquiry else []
+        return self._lineage.serving(at=at, dags=self._dags) if self._lineage else []
 
-    def holders(self, digest: str) -> list[FileHolder]:
+    def find_by_digest(self, digest: str) -> list[FileHolder]:
         """Return which readable versions, runs, data sets, images and assets have a content, ``sha256:<hex>``."""
-        return self._inquiry.who_has(digest, dags=self._dags) if self._inquiry else []
+        return self._lineage.graph.find_by_digest(digest, dags=self._dags) if self._lineage else []

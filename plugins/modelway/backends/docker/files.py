@@ -1,7 +1,6 @@
 """Files on their way to and from a container: tar archives, the engine's only form."""
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
+from modelway.artifacts.whole_files import locked as locked_by
 from modelway.backends.docker.containers import GIVEN, USER, DockerRequest
 from modelway.backends.folders import generations
 from modelway.errors import JobFailed, NotWritable, SubmitFailed
@@ -104,8 +104,7 @@ def writable(place: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
     """Hold the local copy of a job's folder."""
-    with writable(place), (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with writable(place), locked_by(place / ".lock"):
         yield
 
 

@@ -4,9 +4,9 @@
 every reader, now or later, gets the same lines at the same offsets. One node's log is read as it is.
 """
 
-import fcntl
 from pathlib import Path
 
+from modelway.artifacts.whole_files import lock
 from modelway.backends.folders import generations
 from modelway.job.left_files import NotBelow, append_below, open_below
 
@@ -21,8 +21,8 @@ def read_merged(attempt: Path, *, nodes: int, offset: int, over: bool) -> tuple[
     if nodes == 1:
         return read_log(attempt, "log-0.txt", offset, over=over)
     try:
-        with append_below(attempt.parent, f"{attempt.name}/.merging") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with append_below(attempt.parent, f"{attempt.name}/.merging") as file:
+            lock(file)
             _merge(attempt, nodes, over)
     except NotBelow:
         return "", offset

@@ -4,7 +4,6 @@ The container's side, and what lies where below the job's URI, is ``modelway.job
 """
 
 import contextlib
-import fcntl
 import shutil
 import tarfile
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from modelway.artifacts.whole_files import BLOCK, replace_file
+from modelway.artifacts.whole_files import BLOCK, lock, replace_file
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
 
@@ -140,7 +139,7 @@ def _fetch_log(fs: Any, log: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("ab") as file:
         # A worker and a triggerer may copy to the same place.
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         file.seek(0, 2)
         with contextlib.suppress(FileNotFoundError):
             while True:

@@ -13,7 +13,8 @@ from typing import Any
 from modelway.artifacts.whole_files import blocks
 from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile
 from modelway.errors import DigestMismatch, ImageInvalid
-from modelway.oci.layout import OciLayout, open_source
+from modelway.oci.images import open_source
+from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import (
     CONFIG,
     DEFAULT_ARCHITECTURE,

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from modelway.cli.output.tables import print_facts, print_table, table
+from modelway.lineage.records.readable import digest_text, plural, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ def print_holders(holders: "Sequence[Holder]") -> None:
     listed = table("", "VERSION", "PATH", "BYTES", "CREATED", "BY")
     for each in holders:
         version = f"{each.name}@{each.number}" if each.kind == "asset" else f"{each.name} v{each.number}"
-        created = f"{each.created_at:%Y-%m-%d %H:%M}Z"
+        created = time_text(each.created_at)
         listed.add_row(each.kind, version, each.path, f"{each.size:,}", created, each.created_by)
     print_table(listed)
 
@@ -34,7 +35,7 @@ def print_detail(detail: "AssetDetail") -> None:
         "Asset": f"{version.asset}@{version.number}",
         "Description": detail.description or "-",
         "Aliases": " ".join(version.aliases) or "-",
-        "Created": f"{version.created_at:%Y-%m-%d %H:%M:%S}Z by {version.created_by}",
+        "Created": f"{time_text(version.created_at, to='seconds')} by {version.created_by}",
         "Message": version.message or "-",
         "Size": f"{version.size:,} bytes",
         "Digest": version.digest,
@@ -46,7 +47,7 @@ def print_detail(detail: "AssetDetail") -> None:
     listed = table("FILE", "BYTES", "SHA256", "")
     for file in detail.files:
         removed = gone.get(file.uri)
-        note = f"removed by {removed.actor} at {removed.at:%Y-%m-%d %H:%M}Z (modelway gc)" if removed else ""
+        note = f"removed by {removed.actor} at {time_text(removed.at)} (modelway gc)" if removed else ""
         listed.add_row(file.path, f"{file.size:,}", file.digest.removeprefix("sha256:"), note)
     print()
     print_table(listed)
@@ -67,7 +68,7 @@ def print_versions(versions: "Sequence[AssetSummary]") -> None:
     """Print versions of assets, a line each."""
     listed = table("VERSION", "ALIASES", "BYTES", "CREATED", "BY", "MESSAGE")
     for each in versions:
-        created = f"{each.created_at:%Y-%m-%d %H:%M}Z"
+        created = time_text(each.created_at)
         aliases = " ".join(each.aliases) or "-"
         row = (f"{each.asset}@{each.number}", aliases, f"{each.size:,}", created, each.created_by, each.message or "-")
         listed.add_row(*row)
@@ -80,7 +81,7 @@ def print_history(history: "AssetHistory") -> None:
     moves = table("ALIAS", "VERSION", "AT", "BY", "REASON")
     for move in history.moves:
         version = "-" if move.number is None else f"{history.name}@{move.number}"
-        moves.add_row(move.alias, version, f"{move.at:%Y-%m-%d %H:%M}Z", move.actor, move.reason or "-")
+        moves.add_row(move.alias, version, time_text(move.at), move.actor, move.reason or "-")
     if history.moves:
         print()
         print_table(moves)
@@ -90,22 +91,18 @@ def print_diff(diff: "AssetDiff") -> None:
     """Print how two versions differ."""
     listed = table("", "PATH", "BYTES", "SHA256")
     for file in diff.added:
-        listed.add_row("added", file.path, f"{file.size:,}", _short(file.digest))
+        listed.add_row("added", file.path, f"{file.size:,}", digest_text(file.digest))
     for file in diff.removed:
-        listed.add_row("removed", file.path, f"{file.size:,}", _short(file.digest))
+        listed.add_row("removed", file.path, f"{file.size:,}", digest_text(file.digest))
     for before, after in diff.changed:
-        digests = f"{_short(before.digest)} -> {_short(after.digest)}"
+        digests = f"{digest_text(before.digest)} -> {digest_text(after.digest)}"
         listed.add_row("changed", after.path, f"{before.size:,} -> {after.size:,}", digests)
     for name, was, becomes in diff.references:
         listed.add_row("reference", name, "", f"{_version(was)} -> {_version(becomes)}")
     if listed.row_count:
         print_table(listed)
-    print(f"{diff.same} file{'' if diff.same == 1 else 's'} the same")
+    print(f"{plural(diff.same, 'file')} the same")
 
 
 def _version(reference: "AssetReference | None") -> str:
     return f"{reference.asset}@{reference.number}" if reference else "none"
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]

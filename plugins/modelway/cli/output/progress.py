@@ -43,7 +43,7 @@ def task_order(spec: "ModelSpec") -> list[str]:
 
 
 class Run(Protocol):
-    """What is asked about a run."""
+    """What is shown of a run."""
 
     def state(self) -> str:
         """Return the run's state."""
@@ -63,7 +63,7 @@ def follow(
     """Show the run until it ends and return its last state.
 
     :param order: the task ids, in the order of the rows
-    :param each: called before every look; what it raises ends the following
+    :param each: called before every poll; what it raises ends the loop
     """
     began: dict[str, float] = {}
     if not console.is_terminal:
@@ -82,7 +82,7 @@ def _follow_in_lines(
     console: Console, run: Run, order: Sequence[str], poll_seconds: float, each: Callable[[], None]
 ) -> str:
     """Print a line whenever a row changes, for logs and pipes."""
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
     while True:
         each()
         state, tasks = run.state(), run.tasks()
@@ -92,8 +92,8 @@ def _follow_in_lines(
             done = sum(task.state in FINISHED for task in members)
             mapped = any(task.map_index >= 0 for task in members)
             line = f"{word} {done}/{len(members)}" if mapped else word
-            if word not in ("", "queued", "not run") and told.get(task_id) != line:
-                told[task_id] = line
+            if word not in ("", "queued", "not run") and printed.get(task_id) != line:
+                printed[task_id] = line
                 console.print(f"  {task_id:<22} {line:<22} {_seconds(members):6.1f} s", highlight=False)
         if state in ("success", "failed"):
             return state

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from modelway.lineage.records.readable import number_text
 from modelway.lineage.records.verification import verified_text
 
 #: (task id, XCom key) → value or None
@@ -14,7 +15,7 @@ Xcom = Callable[[str, str], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Extras:
-    """What the summary tells besides the run's own results."""
+    """What the summary shows besides the run's own results."""
 
     prediction: str | None = None
     split: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
@@ -53,10 +54,12 @@ def _rows(xcom: Xcom, version: Mapping[str, Any], extras: Extras) -> list[tuple[
 
 
 def _selected(xcom: Xcom) -> list[tuple[str, str]]:
-    """Return what the version came from: the selection, or the version that was taken in place of training."""
+    """Return what the version came from: the selection, or the version that was reused in place of training."""
     if (selected := xcom("evaluate.select", "return_value")) is None:
         return [("taken", xcom("plan", "return_value")["plan"]["taken"])]
-    metrics = ", ".join(f"{name} {_number(value)}" for name, value in selected["metrics"].items())
+    metrics = ", ".join(
+        f"{name} {number_text(value, none='not finite')}" for name, value in selected["metrics"].items()
+    )
     return [("checkpoint", f"{selected['checkpoint']['id']} ({selected['rule']})"), ("metrics", metrics)]
 
 
@@ -77,10 +80,6 @@ def _split(counts: Mapping[int, int]) -> str:
     total = sum(counts.values())
     parts = [f"version {number}: {count} ({count / total:.1%})" for number, count in sorted(counts.items())]
     return f"{', '.join(parts)} of {total} answers"
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
 
 
 def print_failure(console: Console, *, failures: Mapping[str, str]) -> None:

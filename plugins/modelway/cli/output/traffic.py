@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.01
 
 
 class Traffic:
-    """Asks a model's endpoint in a thread and counts the answers by version and by the weights of that moment."""
+    """Sends requests to a model's endpoint in a thread and counts the answers by version and by weights."""
 
     def __init__(self, *, endpoint: Endpoint, model: str, requests: Sequence[Mapping[str, Any]], new: int) -> None:
         """Send ``requests`` in random order; ``new`` is the version whose weight names the step."""

@@ -87,12 +87,13 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
 def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> None:
     from modelway.artifacts.code_package import unpack_code_package
     from modelway.artifacts.store import ArtifactStore
-    from modelway.lineage.write.assets import open_assets_to_read
+    from modelway.lineage.store import open_lineage
 
     model, digest = detail.summary.model, str(detail.run.code_digest)
-    store, assets = ArtifactStore(settings.artifact_root), open_assets_to_read(settings.lineage_url)
+    store = ArtifactStore(settings.artifact_root)
+    lineage = open_lineage(settings.lineage_url, read_only=True)
     # The package is a file of the model's code asset, which tells where it lay then.
-    places = assets.places([digest]).get(digest, ()) if assets else ()
+    places = lineage.assets.places([digest]).get(digest, ()) if lineage else ()
     found = next(filter(None, (store.find(digest, model=model, uri=uri) for uri in (*places, None))), None)
     if found is None:
         raise DigestMismatch("the code package is gone", where=digest, do="Restore the artifact store")
@@ -136,7 +137,7 @@ def _own_environment() -> dict[str, str]:
 def _take_base(base: "VersionDetail", *, settings: "Settings", url: str) -> str:
     """Write the version that training began from into the new lineage, and return its number there."""
     from modelway.artifacts.store import ArtifactStore
-    from modelway.lineage.store import open_store
+    from modelway.lineage.store import open_lineage
 
     version = base.summary
     store = ArtifactStore(settings.artifact_root)
@@ -147,7 +148,7 @@ def _take_base(base: "VersionDetail", *, settings: "Settings", url: str) -> str:
             where=version.checkpoint_uri or version.checkpoint_digest,
             do="Restore the artifact store",
         )
-    return str(open_store(url).register(_record_of(base, checkpoint_uri=found.uri)))
+    return str(open_lineage(url).register(_record_of(base, checkpoint_uri=found.uri)))
 
 
 def _record_of(detail: "VersionDetail", *, checkpoint_uri: str) -> "VersionRecord":

@@ -29,7 +29,7 @@ from modelway.endpoints.local import servers as _servers
 from modelway.endpoints.local import supervisor as _supervisor
 from modelway.endpoints.local.state import Life, ServerState, State, locked, read_state, write_state
 from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
-from modelway.oci.layout import unpack_image
+from modelway.oci.images import unpack_image
 
 #: called with ``reference`` and ``into``, returns the root folder of the unpacked image
 Unpack = Callable[..., Path]

@@ -17,7 +17,7 @@ STANDARD_ERROR = "_stderr"
 
 
 def compare_metric(name: str, a: VersionDetail, b: VersionDetail) -> MetricDifference:
-    """Return both values of a metric, and how probable their difference is by chance where that can be told."""
+    """Return both values of a metric, and how probable their difference is by chance where that can be computed."""
     first, second = _value(name, a), _value(name, b)
     p_value: float | None = None
     difference = None if first is None or second is None else second - first
@@ -70,7 +70,7 @@ def _compare_shares(
 
 
 def evaluated_rows(detail: VersionDetail) -> int | None:
-    """Return by how many rows the chosen checkpoint was evaluated, as far as its record tells.
+    """Return by how many rows the chosen checkpoint was evaluated, as far as its record says.
 
     The sum of its confusion matrix, which has every row once; else the rows of the only data set that is called
     after an evaluation (``test``, ``validation``, ``evaluation``, ``holdout``, also as a part of a name).
@@ -105,7 +105,7 @@ def two_means(a: float, error_a: float, b: float, error_b: float) -> float:
     """Return the two-sided probability of two means as far apart, given their standard errors, of many rows each.
 
     The z-test of two means with known variances (NIST/SEMATECH e-Handbook of Statistical Methods, 7.3.1, for large
-    samples), the rows of both taken for independent.
+    samples), the rows of both assumed independent.
     """
     error = math.hypot(error_a, error_b)
     if not error:

@@ -1,7 +1,7 @@
 """Send what the outbox holds: in order for each exporter, at least once, never by two senders at the same time.
 
-A short transaction claims the first row that waits, the request goes out in none, and another transaction notes how it
-ended. Whoever was killed meanwhile leaves a claim that runs out.
+A short transaction claims the first row that waits, the request goes out in none, and another transaction records the
+outcome. A sender that was killed meanwhile leaves a claim that expires.
 """
 
 import logging
@@ -15,44 +15,34 @@ from typing import Any
 from sqlalchemy import Engine, select, update
 
 from modelway.errors import ExporterUnavailable, ModelwayError
-from modelway.lineage.export.outbox import WAITS, run_from_dict
+from modelway.lineage.export.outbox import WAITING
+from modelway.lineage.export.run_facts import run_from_dict
 from modelway.lineage.exporters.base import Destination, Exporter, Fact, connect_exporter
 from modelway.lineage.read import queries
+from modelway.lineage.records.exports import Delivery
 from modelway.lineage.schema.asset_tables import outbox
 from modelway.lineage.schema.engine import reading, writing
 
 _log = logging.getLogger(__name__)
 #: how long one fact may take
 FACT_SECONDS = 60.0
-#: a claim outlives what it is for by far: no second sender may begin while the first one still can end
+#: a claim lasts far longer than one fact may take: no second sender may begin while the first one still can end
 CLAIM = timedelta(seconds=FACT_SECONDS + 60)
 _LONGEST_ERROR = 2000
-_NOTING_SECONDS = 1.0
+_RECORD_SECONDS = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
-    """What became of one exporter's rows."""
-
-    exporter: str
-    sent: int = 0
-    refused: int = 0
-    error: str = ""
-    """Why the rest waits; empty when nothing does, or somebody else is sending."""
-
-
-def flush(engine: Engine, destinations: Iterable[Destination], *, seconds: float = 10.0) -> list[Delivery]:
-    """Send what waits, each exporter on its own, and return when ``seconds`` are over at the latest, give or take one.
+def deliver(engine: Engine, destinations: Iterable[Destination], *, until: float) -> list[Delivery]:
+    """Send what waits, each exporter on its own, and return at about ``until`` (``time.monotonic()``) at the latest.
 
     :raises ModelwayError: the lineage database does not answer
     """
-    until = time.monotonic() + seconds
     senders = [_Sender(engine, destination, until=until) for destination in destinations]
     for sender in senders:
         sender.start()
     for sender in senders:
-        # A request ends by itself when the time is over; how it ended is then still to be noted.
-        sender.join(max(0.0, until + _NOTING_SECONDS - time.monotonic()))
+        # A request ends by itself when the time is over; its outcome is then still to be recorded.
+        sender.join(max(0.0, until + _RECORD_SECONDS - time.monotonic()))
     return [sender.outcome() for sender in senders]
 
 
@@ -67,7 +57,7 @@ class _Sender(threading.Thread):
         self._failure: Exception | None = None
 
     def outcome(self) -> Delivery:
-        """Return what was done until now.
+        """Return the outcome so far.
 
         :raises ModelwayError: the lineage database does not answer
         """
@@ -77,21 +67,27 @@ class _Sender(threading.Thread):
         return Delivery(exporter=self._destination.exporter, sent=self._sent, refused=self._refused, error=error)
 
     def run(self) -> None:
-        """Send row after row until none waits, one cannot be sent, somebody else sends, or the time is over."""
+        """Send row after row until none waits, one cannot be sent, another sender is at work, or the time is over."""
         try:
             if _first(self._engine, self._destination.exporter) is None:
                 return
             exporter = connect_exporter(self._destination)
             try:
-                while time.monotonic() < self._until and self._send_next(exporter):
-                    pass
+                self._send_all(exporter)
             finally:
                 exporter.close()
         except Exception as error:
             self._failure = error
 
+    def _send_all(self, exporter: Exporter) -> None:
+        while time.monotonic() < self._until:
+            if not self._send_next(exporter):
+                return
+        if _first(self._engine, self._destination.exporter) is not None:
+            self._error = self._error or f"{self._destination.exporter} takes too long"
+
     def _send_next(self, exporter: Exporter) -> bool:
-        """Send the first row that waits, and say whether to go on."""
+        """Send the first row that waits, and say whether to continue."""
         claim = _claim(self._engine, self._destination.exporter)
         if claim is None:
             return False
@@ -103,9 +99,9 @@ class _Sender(threading.Thread):
             claim.release(self._engine, error=self._error, attempts=claim.row.attempts + 1)
             return False
         except Exception as error:
-            # Whatever it is about this fact, it would be the same at the next try and hold up all that follow.
+            # The next attempt would end the same way and hold up all that follow.
             why = str(error) if isinstance(error, ModelwayError) else f"{type(error).__name__}: {error}"
-            _log.warning("%s was not told of %s: %s", self._destination.exporter, claim.row.kind, why)
+            _log.warning("%s refused %s: %s", self._destination.exporter, claim.row.kind, why)
             self._refused += 1
             news = {"error": why, "attempts": claim.row.attempts + 1, "refused_at": datetime.now(UTC)}
             claim.release(self._engine, **news)
@@ -117,13 +113,13 @@ class _Sender(threading.Thread):
 
 @dataclass(frozen=True, kw_only=True)
 class _Claim:
-    """A row that nobody else sends until a moment."""
+    """A row that no other sender sends until a time."""
 
     row: Any
     until: datetime
 
     def release(self, engine: Engine, *, error: str, **news: Any) -> None:
-        """Note how it ended, unless the claim ran out and the row is another's."""
+        """Record the outcome, unless the claim expired and the row is another sender's."""
         ours = (outbox.c.id == self.row.id) & (outbox.c.claimed_until == self.until)
         values = news | {"claimed_until": None, "error": error.replace("\0", "")[:_LONGEST_ERROR]}
         with writing(engine) as connection:
@@ -131,36 +127,36 @@ class _Claim:
 
 
 def _first(engine: Engine, exporter: str) -> Any:
-    query = select(outbox).where(outbox.c.exporter == exporter, WAITS).order_by(outbox.c.id).limit(1)
+    query = select(outbox).where(outbox.c.exporter == exporter, WAITING).order_by(outbox.c.id).limit(1)
     with reading(engine) as connection:
         return connection.execute(query).first()
 
 
 def _claim(engine: Engine, exporter: str) -> _Claim | None:
-    """Claim the first row that waits; None where none does, or somebody else has it."""
+    """Claim the first row that waits; None where none does, or another sender has it."""
     row = _first(engine, exporter)
     if row is None:
         return None
-    now, held = datetime.now(UTC), row.claimed_until
+    now, claimed = datetime.now(UTC), row.claimed_until
     # A claim further ahead than any can be, by whatever clock, was made before the clock was set back.
-    if held is not None and now < held <= now + 2 * CLAIM:
+    if claimed is not None and now < claimed <= now + 2 * CLAIM:
         return None
     until = now + CLAIM
-    # Whoever claimed it since it was looked at has changed that.
-    same = outbox.c.claimed_until.is_not_distinct_from(held)
+    # A sender that claimed it since it was read has changed that.
+    same = outbox.c.claimed_until.is_not_distinct_from(claimed)
     with writing(engine) as connection:
-        query = update(outbox).where(outbox.c.id == row.id, WAITS, same).values(claimed_until=until)
-        claimed = connection.execute(query).rowcount == 1
-    return _Claim(row=row, until=until) if claimed else None
+        query = update(outbox).where(outbox.c.id == row.id, WAITING, same).values(claimed_until=until)
+        is_ours = connection.execute(query).rowcount == 1
+    return _Claim(row=row, until=until) if is_ours else None
 
 
 def _fact(engine: Engine, row: Any) -> Fact:
-    """Return what a row tells, with the version that it is about."""
-    told = dict(row.fact)
-    model, number, run = told.pop("model"), told.pop("version", None), told.pop("run", None)
+    """Return the fact of a row, with the version that it is about."""
+    detail = dict(row.fact)
+    model, number, run = detail.pop("model"), detail.pop("version", None), detail.pop("run", None)
     version = None
     if number is not None:
         with reading(engine) as connection:
             version = queries.read_version(connection, name=model, number=number)
     own = version.run if version else run_from_dict(run)
-    return Fact(kind=row.kind, at=row.at, model=model, run=own, detail=told, version=version)
+    return Fact(kind=row.kind, at=row.at, model=model, run=own, detail=detail, version=version)

@@ -13,6 +13,7 @@ from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import DatasetRecord, RunRecord, VersionDetail
 
 SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
+DATASET_SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/DatasetEvent"
 #: the versions of the facets' schemas; our own one is in docs/exporters.md
 _FACETS = {
     "DataQualityMetricsInputDatasetFacet": "1-0-3",
@@ -34,7 +35,13 @@ _TYPES = {
     "version-registered": "COMPLETE",
     "version-reused": "COMPLETE",
 }
-#: what stands in a URI as it is, besides letters and digits
+#: our own facets of the model as a data set: their names and what their schemas are called
+_OF_VERSIONS = {
+    "image-built": ("modelway_image", "ModelwayImageDatasetFacet"),
+    "weight-set": ("modelway_serving", "ModelwayServingDatasetFacet"),
+}
+_KEYS = {"run_id": "runId"}
+#: characters that are not escaped in a URI, besides letters and digits
 _OF_URIS = "/:?#[]@!$&'()*+,;=%-._~"
 #: what a column's statistics are called here and there
 _COUNTS = {"missing": "nullCount", "distinct": "distinctCount"}
@@ -46,10 +53,10 @@ def run_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
 
     :param namespace: of our jobs
     """
-    # What took a version that was there trained nothing: it has no output.
+    # A run that reused a version trained nothing: it has no output.
     made = fact.version if fact.kind == "version-registered" else None
-    # The run that took it is not the one that made it, of which the version tells.
-    run = _run_that_took(fact) if fact.kind == "version-reused" else fact.run
+    # The run that reused it is not the one that made it, which the version has.
+    run = _run_that_reused(fact) if fact.kind == "version-reused" else fact.run
     return {
         "eventType": _TYPES[fact.kind],
         "eventTime": fact.at.isoformat(),
@@ -62,8 +69,30 @@ def run_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
     }
 
 
+def version_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
+    """Return the event of what happened to a version after its run: the model as a data set, in that state.
+
+    :param namespace: of our jobs
+    """
+    number = str(fact.version.summary.number) if fact.version else ""
+    name, kind = _OF_VERSIONS[fact.kind]
+    own = {"_producer": producer(), "_schemaURL": f"urn:modelway:facets:1-0-0:{kind}", "version": number}
+    detail = {_KEYS.get(key, key): plain(each) for key, each in fact.detail.items() if each is not None}
+    facets = {
+        "version": _facet("DatasetVersionDatasetFacet", datasetVersion=number),
+        "datasetType": _facet("DatasetTypeDatasetFacet", datasetType="MODEL"),
+        name: own | detail,
+    }
+    return {
+        "eventTime": fact.at.isoformat(),
+        "producer": producer(),
+        "schemaURL": DATASET_SCHEMA,
+        "dataset": {"namespace": namespace, "name": fact.model, "facets": facets},
+    }
+
+
 def producer() -> str:
-    """Return who tells it, as a URI."""
+    """Return who sends it, as a URI."""
     return f"urn:modelway:{_installed('modelway') or 'unknown'}"
 
 
@@ -74,7 +103,7 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _run_that_took(fact: Fact) -> RunRecord:
+def _run_that_reused(fact: Fact) -> RunRecord:
     return RunRecord(dag_id=fact.detail["dag_id"], run_id=fact.detail["run_id"], actor=fact.detail["actor"])
 
 
@@ -82,9 +111,11 @@ def _job_name(model: str, run: RunRecord) -> str:
     return model if run.dag_id == model else f"{run.dag_id}.{model}"
 
 
-def _facet(kind: str, /, **told: Any) -> dict[str, Any]:
+def _facet(kind: str, /, **fields: Any) -> dict[str, Any]:
     url = f"https://openlineage.io/spec/facets/{_FACETS[kind]}/{kind}.json#/$defs/{kind}"
-    return {"_producer": producer(), "_schemaURL": url} | {key: each for key, each in told.items() if each is not None}
+    return {"_producer": producer(), "_schemaURL": url} | {
+        key: each for key, each in fields.items() if each is not None
+    }
 
 
 def _run_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
@@ -104,7 +135,7 @@ def _run_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
 
 def _model_facet(fact: Fact, run: RunRecord) -> dict[str, Any]:
     """Return what no facet of OpenLineage's own has a place for."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": fact.model,
         "dagId": run.dag_id,
         "runId": run.run_id,
@@ -119,7 +150,7 @@ def _model_facet(fact: Fact, run: RunRecord) -> dict[str, Any]:
         "partition": run.partition,
     }
     if (found := fact.version) is not None:
-        told |= {
+        fields |= {
             "version": found.summary.number,
             "archiveUri": found.summary.archive_uri,
             "archiveDigest": found.summary.archive_digest,
@@ -128,7 +159,7 @@ def _model_facet(fact: Fact, run: RunRecord) -> dict[str, Any]:
             "checkpointDigest": found.summary.checkpoint_digest,
             "metrics": plain(found.summary.metrics),
         }
-    known = {key: each for key, each in told.items() if each is not None}
+    known = {key: each for key, each in fields.items() if each is not None}
     return {"_producer": producer(), "_schemaURL": "urn:modelway:facets:1-0-0:ModelwayModelRunFacet"} | known
 
 
@@ -165,10 +196,10 @@ def _inputs(datasets: Iterable[DatasetRecord]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for dataset in datasets:
         namespace, name = dataset_place(dataset.uri, dataset.name)
-        told = {"namespace": namespace, "name": name, "facets": _dataset_facets(dataset)}
+        fields = {"namespace": namespace, "name": name, "facets": _dataset_facets(dataset)}
         if dataset.rows is not None or dataset.statistics:
-            told["inputFacets"] = {"dataQualityMetrics": _quality(dataset)}
-        found.setdefault((namespace, name), told)
+            fields["inputFacets"] = {"dataQualityMetrics": _quality(dataset)}
+        found.setdefault((namespace, name), fields)
     return list(found.values())
 
 
@@ -198,14 +229,14 @@ def _dataset_facets(dataset: DatasetRecord) -> dict[str, Any]:
 
 
 def _quality(dataset: DatasetRecord) -> dict[str, Any]:
-    columns = {name: _column(told) for name, told in (dataset.statistics or {}).items()}
+    columns = {name: _column(fields) for name, fields in (dataset.statistics or {}).items()}
     return _facet("DataQualityMetricsInputDatasetFacet", rowCount=dataset.rows, columnMetrics=columns)
 
 
-def _column(told: Mapping[str, Any]) -> dict[str, Any]:
+def _column(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a column's statistics that OpenLineage knows and that are numbers."""
-    counts = {there: told[here] for here, there in _COUNTS.items() if _is_number(told.get(here))}
-    numbers = {there: float(told[here]) for here, there in _NUMBERS.items() if _is_number(told.get(here))}
+    counts = {there: fields[here] for here, there in _COUNTS.items() if _is_number(fields.get(here))}
+    numbers = {there: float(fields[here]) for here, there in _NUMBERS.items() if _is_number(fields.get(here))}
     return {name: int(value) for name, value in counts.items()} | numbers
 
 

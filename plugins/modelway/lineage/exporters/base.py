@@ -1,4 +1,4 @@
-"""The port of lineage exporters: what one is told, where it sends, and how it is found by its name."""
+"""The port of lineage exporters: what one receives, where it sends, and how it is found by its name."""
 
 import importlib
 import pkgutil
@@ -12,8 +12,12 @@ import modelway.lineage.exporters
 from modelway.errors import CapabilityMissing
 from modelway.lineage.records.version import RunRecord, VersionDetail
 
-#: what can be told: a version's run began or failed, it made a version or took one, an alias moved
-FACT_KINDS = ("run-started", "run-failed", "version-registered", "version-reused", "alias-set")
+#: what can be exported: a version's run began or failed, it made a version or reused one, an alias moved, an image of a
+#: version was built, a version got another weight at an endpoint
+FACT_KINDS = (
+    *("run-started", "run-failed", "version-registered", "version-reused", "alias-set"),
+    *("image-built", "weight-set"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +42,21 @@ class Fact:
     at: datetime
     model: str
     run: RunRecord
-    """The run that it happened in or, for an alias, the run that made the version."""
+    """The run that it happened in or, for what happens to a version later, the run that made it."""
     detail: Mapping[str, Any]
-    """What else the fact tells, such as ``{alias}`` or ``{error}``."""
+    """What else belongs to the fact, such as ``{alias}``, ``{error}`` or ``{endpoint, weight}``."""
     version: VersionDetail | None = None
     """The version that it is about, as the lineage has it now."""
 
 
 class Exporter(Protocol):
-    """What tells one system; made by its file's ``connect(destination)`` and used by one thread at a time.
+    """Sends to one system; made by its file's ``connect(destination)`` and used by one thread at a time.
 
     The file also has ``KINDS``, the kinds of facts that it wants.
     """
 
     def export(self, fact: Fact, *, until: float) -> None:
-        """Tell a fact; told again, after a failure at any point, the system ends up the same.
+        """Send a fact; sent again, after a failure at any point, the system ends up the same.
 
         :param until: when to give up, by ``time.monotonic()``
         :raises ExporterUnavailable: the system does not answer, or lets nobody in

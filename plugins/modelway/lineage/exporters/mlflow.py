@@ -11,12 +11,12 @@ from modelway.errors import ExportRefused
 from modelway.lineage.exporters._http import Http
 from modelway.lineage.exporters._mlflow_batches import LONGEST_TAG, SENT, batches, milliseconds, started
 from modelway.lineage.exporters._mlflow_datasets import dataset_inputs
-from modelway.lineage.exporters._mlflow_names import alias_name, model_name, storable
+from modelway.lineage.exporters._mlflow_names import alias_name, entity_key, model_name, storable
 from modelway.lineage.exporters._run_key import run_key
 from modelway.lineage.exporters.base import Destination, Fact
 from modelway.lineage.records.version import VersionDetail
 
-KINDS = frozenset({"version-registered", "alias-set"})
+KINDS = frozenset({"version-registered", "alias-set", "image-built", "weight-set"})
 
 _ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST"})
 _THERE = frozenset({"RESOURCE_ALREADY_EXISTS"})
@@ -28,7 +28,7 @@ def connect(destination: Destination) -> "MlflowExporter":
 
 
 class MlflowExporter:
-    """Tells one tracking server with its registry."""
+    """Sends to one tracking server with its registry."""
 
     def __init__(self, destination: Destination) -> None:
         self._http = Http(destination, what="MLflow")
@@ -38,7 +38,7 @@ class MlflowExporter:
         self._http.close()
 
     def export(self, fact: Fact, *, until: float) -> None:
-        """Write a version with its run, or move an alias; see ``Exporter.export``."""
+        """Write a version with its run, move an alias, or tag the version; see ``Exporter.export``."""
         self._http.until = until
         version = fact.version
         if version is None:
@@ -48,6 +48,8 @@ class MlflowExporter:
         if fact.kind == "alias-set":
             alias = {"name": model_name(fact.model), "alias": alias_name(fact.detail["alias"]), "version": number}
             self._post("registered-models/alias", alias)
+        elif tag := _later_tag(fact):
+            self._post("model-versions/set-tag", {"name": model_name(fact.model), "version": number, **tag})
 
     def _run(self, version: VersionDetail) -> str:
         """Return the id of the version's run, which is whole then."""
@@ -89,8 +91,8 @@ class MlflowExporter:
         # The tag by which it is found again is there from the first moment on.
         key = {"key": "modelway.run", "value": run_key(version.summary.model, version.run)}
         name = storable(version.run.run_id)[:LONGEST_TAG]
-        told = {"experiment_id": experiment, "run_name": name, "start_time": started(version), "tags": [key]}
-        return self._post("runs/create", told)["run"]
+        fields = {"experiment_id": experiment, "run_name": name, "start_time": started(version), "tags": [key]}
+        return self._post("runs/create", fields)["run"]
 
     def _model_version(self, version: VersionDetail, run: str) -> str:
         """Return MLflow's own number of the version."""
@@ -110,18 +112,18 @@ class MlflowExporter:
             "modelway.model_digest": summary.model_digest,
             "modelway.checkpoint": summary.checkpoint,
         }
-        told = {
+        fields = {
             "name": name,
             "run_id": run,
             "description": description,
             "tags": [{"key": key, "value": storable(str(value))} for key, value in tags.items()],
         }
         try:
-            made = self._post("model-versions/create", told | {"source": _source(summary.archive_uri)})
+            made = self._post("model-versions/create", fields | {"source": _source(summary.archive_uri)})
         except ExportRefused:
             # It holds paths against its own disk, links included.
             source = f"modelway-archive:///{summary.archive_digest.removeprefix('sha256:')}"
-            made = self._post("model-versions/create", told | {"source": source})
+            made = self._post("model-versions/create", fields | {"source": source})
         return str(made["model_version"]["version"])
 
     def _get(self, path: str, params: Mapping[str, str], *, answers: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -132,6 +134,16 @@ class MlflowExporter:
 
 
 _API = "api/2.0/mlflow"
+
+
+def _later_tag(fact: Fact) -> dict[str, str] | None:
+    """Return the tag of what happened to a version after it was registered."""
+    detail = fact.detail
+    if fact.kind == "image-built":
+        return {"key": entity_key(f"modelway.image.{detail['builder']}"), "value": storable(detail["reference"])}
+    if fact.kind == "weight-set":
+        return {"key": entity_key(f"modelway.weight.{detail['endpoint']}"), "value": str(detail["weight"])}
+    return None
 
 
 def _source(uri: str) -> str:

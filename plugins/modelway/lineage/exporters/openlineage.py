@@ -1,10 +1,12 @@
 """OpenLineage: a run of a model's training as events, sent to any server that takes them, such as Marquez."""
 
 from modelway.lineage.exporters._http import Http
-from modelway.lineage.exporters._openlineage_event import run_event
+from modelway.lineage.exporters._openlineage_event import run_event, version_event
 from modelway.lineage.exporters.base import Destination, Fact
 
-KINDS = frozenset({"run-started", "run-failed", "version-registered", "version-reused"})
+#: what happens to a version after its run; the other kinds are about runs
+_OF_VERSIONS = frozenset({"image-built", "weight-set"})
+KINDS = frozenset({"run-started", "run-failed", "version-registered", "version-reused"}) | _OF_VERSIONS
 
 ENDPOINT = "api/v1/lineage"
 NAMESPACE = "modelway"
@@ -19,7 +21,7 @@ def connect(destination: Destination) -> "OpenLineageExporter":
 
 
 class OpenLineageExporter:
-    """Tells one server."""
+    """Sends to one server."""
 
     def __init__(self, destination: Destination) -> None:
         self._http = Http(destination, what="the OpenLineage server")
@@ -33,6 +35,6 @@ class OpenLineageExporter:
     def export(self, fact: Fact, *, until: float) -> None:
         """Send the event of a fact; see ``Exporter.export``."""
         self._http.until = until
-        self._http.ask(
-            "POST", self._endpoint.lstrip("/"), body=run_event(fact, namespace=self._namespace), is_json=False
-        )
+        event = version_event if fact.kind in _OF_VERSIONS else run_event
+        body = event(fact, namespace=self._namespace)
+        self._http.ask("POST", self._endpoint.lstrip("/"), body=body, is_json=False)

@@ -1,7 +1,7 @@
 """Everything upstream or downstream of something, over all that the lineage knows.
 
 Each function works inside the caller's transaction. ``_UP`` and ``_DOWN`` say what is next to a thing of each kind;
-every one of them is a look into an index.
+each is an index lookup.
 """
 
 from collections import deque

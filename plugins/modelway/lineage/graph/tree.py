@@ -16,23 +16,23 @@ class TreeStep:
     """To what it stands under; empty for a root."""
     node: GraphNode
     is_again: bool
-    """What is near it stands where it was told first."""
+    """Its neighbours stand where it came first."""
 
 
 def tree(graph: LineageGraph) -> Iterator[TreeStep]:
-    """Yield the tree from above; what was told before is only named again."""
+    """Yield the tree from above; what came before is only named again."""
     nodes = {node.id: node for node in graph.nodes}
     near: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for edge in graph.edges:
         begin, end = (edge.source, edge.target) if graph.direction == "up" else (edge.target, edge.source)
         near[begin].append((edge.relation, end))
-    told: set[str] = set()
+    seen: set[str] = set()
     # Iterative: a chain of versions may be longer than Python's stack.
     waiting = [("", root, 0) for root in reversed(graph.roots)]
     while waiting:
         relation, name, depth = waiting.pop()
-        is_new = name not in told
+        is_new = name not in seen
         yield TreeStep(depth=depth, relation=relation, node=nodes[name], is_again=not is_new and bool(near[name]))
         if is_new:
-            told.add(name)
+            seen.add(name)
             waiting += [(relation, end, depth + 1) for relation, end in reversed(near[name])]

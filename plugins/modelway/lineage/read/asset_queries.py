@@ -124,13 +124,13 @@ def read_summaries(connection: Connection, which: Any, *, limit: int | None = No
 def read_detail(connection: Connection, found: VersionKey) -> AssetDetail:
     """Return the whole record of a version."""
     of_version = asset_files.c.asset_version == found.id
-    held = select(asset_files.c.path, asset_files.c.digest, files.c.size, asset_files.c.uri).join(files)
+    stored = select(asset_files.c.path, asset_files.c.digest, files.c.size, asset_files.c.uri).join(files)
     gone = select(removed_files).where(removed_files.c.uri.in_(select(asset_files.c.uri).where(of_version)))
     (summary,) = read_summaries(connection, asset_versions.c.id == found.id)
     return AssetDetail(
         summary=summary,
         description=find_asset(connection, found.name).description,
-        files=tuple(AssetFile(**row._mapping) for row in connection.execute(held.where(of_version).order_by("path"))),
+        files=tuple(AssetFile(**row._mapping) for row in connection.execute(stored.where(of_version).order_by("path"))),
         references=_references(connection, found.id, outward=True),
         referred_by=_references(connection, found.id, outward=False),
         removed=tuple(RemovedFile(**row._mapping) for row in connection.execute(gone.order_by("uri"))),
@@ -174,24 +174,24 @@ def read_history(connection: Connection, name: str) -> AssetHistory:
 
 
 def places_of(connection: Connection, digests: Iterable[str]) -> dict[str, list[str]]:
-    """Return where contents were stored, by digest, as far as anybody has told."""
+    """Return where contents were stored, by digest, as far as that is recorded."""
     found: dict[str, list[str]] = defaultdict(list)
     for some in batches(sorted(set(digests))):
-        told = union_all(
+        recorded = union_all(
             select(asset_files.c.digest, asset_files.c.uri).where(asset_files.c.digest.in_(some)).distinct(),
             select(versions.c.archive_digest, versions.c.archive_uri).where(versions.c.archive_digest.in_(some)),
             select(versions.c.checkpoint_digest, versions.c.checkpoint_uri).where(
                 versions.c.checkpoint_digest.in_(some), versions.c.checkpoint_uri != literal("")
             ),
         )
-        for digest, uri in connection.execute(told):
+        for digest, uri in connection.execute(recorded):
             if uri not in found[digest]:
                 found[digest].append(uri)
     return found
 
 
 def read_removed(connection: Connection, uris: Collection[str]) -> dict[str, RemovedFile]:
-    """Return which of the files garbage collection took away, by where they lay."""
+    """Return which of the files garbage collection removed, by URI."""
     found = {}
     for some in batches(uris):
         for row in connection.execute(select(removed_files).where(removed_files.c.uri.in_(some))):

@@ -1,4 +1,4 @@
-"""Who has a content. Each function works inside the caller's transaction; every query is a look into indexes."""
+"""Who has a content. Each function works inside the caller's transaction; every query is index lookups."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from modelway.lineage.schema.asset_tables import asset_files, asset_versions, as
 from modelway.lineage.schema.columns import Text
 from modelway.lineage.schema.tables import datasets, files, images, models, runs, version_files, versions
 
-#: of each way to have it; the newest are told
+#: of each way to have it; the newest are returned
 MOST = 10_000
 _DIGEST = bindparam("digest", type_=Text)
 _NO_NUMBER = cast(null(), Integer).label("number")
@@ -22,7 +22,7 @@ _NOTHING = literal("")
 
 @dataclass(frozen=True)
 class _Way:
-    """A way to have a content: the column that tells, and what is told of a row, newest first."""
+    """A way to have a content: the column of its digest, and the query of its rows, newest first."""
 
     digest: Any
     query: Select[Any]
@@ -72,16 +72,16 @@ def _query(name: str, *, of_dags: bool) -> Select[Any]:
 
 @cache
 def _dated_query(name: str) -> Select[Any]:
-    """Return the query of what ``Holder`` tells."""
+    """Return the query of the fields of ``Holder``."""
     made = asset_versions if name == "asset" else versions
     query = _query(name, of_dags=False)
-    told = [query.selected_columns[column] for column in ("name", "number", "path")]
-    return query.with_only_columns(*told, made.c.created_at, made.c.created_by)
+    named = [query.selected_columns[column] for column in ("name", "number", "path")]
+    return query.with_only_columns(*named, made.c.created_at, made.c.created_by)
 
 
 @cache
 def _ways() -> dict[str, _Way]:
-    """Return the ways by name, in the order in which they are told."""
+    """Return the ways by name, in the order in which they are returned."""
     archive = _version_query(versions.c.archive_uri, literal("archive"))
     frozen = _version_query(_NOTHING, literal("model"))
     checkpoint = _version_query(versions.c.checkpoint, literal("checkpoint"))

@@ -1,11 +1,11 @@
-"""The list of models: each takes a look at its row, its DAGs and its aliases, however many versions it has."""
+"""The list of models: each costs a few index lookups, however many versions it has."""
 
 from collections import defaultdict
 from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from modelway.lineage.read.queries import of_dags
 from modelway.lineage.records.version import ModelSummary
@@ -14,16 +14,22 @@ from modelway.lineage.schema.tables import aliases, models, runs, versions
 _MADE = versions.join(runs, versions.c.run == runs.c.id)
 
 
-def read_models(connection: Connection, *, dags: Collection[str] | None = None) -> list[ModelSummary]:
-    """Return every model that has a version, by name; given ``dags``, as if only runs of those DAGs had made any."""
+def read_models(
+    connection: Connection, *, dags: Collection[str] | None = None, name: str | None = None
+) -> list[ModelSummary]:
+    """Return every model that has a version, by name; given ``dags``, as if only runs of those DAGs had made any.
+
+    :param name: given this, only the model of that name is read
+    """
     made: dict[int, list[str]] = defaultdict(list)
-    for model, dag in connection.execute(_dags_of_models()):
+    for model, dag in connection.execute(_dags_of_models(one=name is not None), {"of_name": name}):
         made[model].append(dag)
     pointers: dict[int, list[tuple[str, int, str]]] = defaultdict(list)
-    for model, alias, number, dag in connection.execute(_pointers()):
+    for model, alias, number, dag in connection.execute(_pointers(one=name is not None), {"of_name": name}):
         pointers[model].append((alias, number, dag))
     found = []
-    for row in connection.execute(select(models).order_by(models.c.name)).all():
+    rows = _named(select(models).order_by(models.c.name), one=name is not None)
+    for row in connection.execute(rows, {"of_name": name}).all():
         names = [dag for dag in sorted(made[row.id]) if dags is None or dag in dags]
         if not names:
             continue
@@ -37,26 +43,33 @@ def read_models(connection: Connection, *, dags: Collection[str] | None = None) 
     return found
 
 
+def _named(query: Select[Any], *, one: bool) -> Select[Any]:
+    """Narrow a query of models to one name, where only one is wanted."""
+    return query.where(models.c.name == bindparam("of_name")) if one else query
+
+
 @cache
-def _dags_of_models() -> Select[Any]:
+def _dags_of_models(*, one: bool) -> Select[Any]:
     """Return the query of the DAGs that made each model: of the runs' index each DAG's first entry, not every run."""
     first = select(func.min(runs.c.dag_id)).where(runs.c.model == models.c.id)
-    begin = select(models.c.id, first.scalar_subquery().label("dag")).cte("steps", recursive=True)
+    begin = _named(select(models.c.id, first.scalar_subquery().label("dag")), one=one).cte("steps", recursive=True)
     later = select(func.min(runs.c.dag_id)).where(runs.c.model == begin.c.id, runs.c.dag_id > begin.c.dag)
     steps = begin.union_all(select(begin.c.id, later.scalar_subquery()).where(begin.c.dag.is_not(None)))
     return select(steps.c.id, steps.c.dag).where(steps.c.dag.is_not(None))
 
 
 @cache
-def _pointers() -> Select[Any]:
+def _pointers(*, one: bool) -> Select[Any]:
     query = select(aliases.c.model, aliases.c.name, versions.c.number, runs.c.dag_id).select_from(
-        aliases.join(versions, aliases.c.version == versions.c.id).join(runs, versions.c.run == runs.c.id)
+        aliases.join(versions, aliases.c.version == versions.c.id)
+        .join(runs, versions.c.run == runs.c.id)
+        .join(models, aliases.c.model == models.c.id)
     )
-    return query.order_by(aliases.c.model, aliases.c.name)
+    return _named(query, one=one).order_by(aliases.c.model, aliases.c.name)
 
 
 def _part_of(connection: Connection, model: int, dags: Collection[str]) -> dict[str, Any]:
-    """Return what is to be told of the versions that runs of some DAGs made."""
+    """Return the summary of the versions that runs of some DAGs made."""
     newest = of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
     newest = newest.order_by(versions.c.number.desc()).limit(1)
     described = of_dags(select(versions.c.description).select_from(_MADE).where(versions.c.description != ""), dags)

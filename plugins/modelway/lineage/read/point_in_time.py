@@ -1,23 +1,79 @@
-"""What was so at a point in time. Each function works inside the caller's transaction.
+"""The state at a point in time: aliases, the newest version, traffic.
 
-A line of history counts from its own time on, and of the lines that count the one written last is what was so: lines
-are in the order of their ids. Where a clock went backwards, a line written later with an earlier time therefore wins
-from that earlier time on, and what the line before it said is never seen again.
+A line of history is in force from its own time on, and of the lines in force the one written last holds: lines are in
+the order of their ids. Where a clock went backwards, a line written later with an earlier time therefore wins from that
+earlier time on, and the line before it is never in force again.
 """
 
+import re
 from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
+from modelway.errors import UnknownVersion
+from modelway.lineage.read.endpoint_state import read_state
+from modelway.lineage.read.keys import model_key
 from modelway.lineage.records.answers import ServingRecord
+from modelway.lineage.schema.engine import reading
+from modelway.lineage.schema.part import LineagePart
 from modelway.lineage.schema.tables import alias_history, deployments, models, runs, versions, weight_history
-from modelway.lineage.write.endpoint_events import state_at
+
+Dags = Collection[str] | None
 
 
-def aliases_at(
-    connection: Connection, model: int, at: datetime, *, dags: Collection[str] | None = None
-) -> dict[str, int]:
+class PointInTime(LineagePart):
+    """Reads the lineage as it is now, or was at a time; given ``dags``, only what runs of those DAGs made is there."""
+
+    def find_at(self, model: str, wanted: str, at: datetime, *, dags: Dags = None) -> int:
+        """Return the version that an alias pointed at, or that was the latest, at a time; a number is itself.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        :raises UnknownVersion: the alias pointed nowhere then, or there was no version yet
+        """
+        with reading(self._engine) as connection:
+            key = model_key(connection, model)
+            latest = _latest_at(connection, key, at, dags=dags)
+            pointers = _aliases_at(connection, key, at, dags=dags)
+            known = pointers if latest is None else pointers | {"latest": latest}
+            if re.fullmatch(r"v?\d{1,9}", wanted):
+                number = int(wanted.lstrip("v"))
+                if _was_registered(connection, key, number, at, dags=dags):
+                    return number
+            if wanted not in known:
+                what = f"model '{model}' had no '{wanted}' at {at.isoformat()}"
+                raise UnknownVersion(what, known=known, given=wanted, do="Name an alias of that time, or latest")
+            return known[wanted]
+
+    def aliases_at(self, model: str, at: datetime, *, dags: Dags = None) -> dict[str, int]:
+        """Return the version that each alias of a model pointed at.
+
+        :raises UnknownModel: nothing was ever registered for it
+        """
+        with reading(self._engine) as connection:
+            return _aliases_at(connection, model_key(connection, model), at, dags=dags)
+
+    def serving(
+        self, *, model: str | None = None, at: datetime | None = None, dags: Dags = None
+    ) -> list[ServingRecord]:
+        """Return the weights that are not zero, by endpoint, greatest first: now, or at a time.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        """
+        with reading(self._engine) as connection:
+            if model is not None:
+                model_key(connection, model)
+            if at is None:
+                pairs = select(deployments.c.endpoint, deployments.c.version).where(deployments.c.weight > 0)
+                found = [(endpoint, version) for endpoint, version in connection.execute(pairs)]
+            else:
+                found = [pair for endpoint in _endpoints(connection) for pair in _weighted(connection, endpoint, at)]
+            records = [_record(connection, endpoint, version, at, dags) for endpoint, version in found]
+        shown = [each for each in records if each is not None and model in (None, each.model)]
+        return sorted(shown, key=lambda each: (each.endpoint, -each.weight, each.model, -each.version))
+
+
+def _aliases_at(connection: Connection, model: int, at: datetime, *, dags: Dags = None) -> dict[str, int]:
     """Return the version that each alias of a model pointed at."""
     last = select(func.max(alias_history.c.id)).where(alias_history.c.model == model, alias_history.c.at <= at)
     query = select(alias_history.c.name, versions.c.number, runs.c.dag_id)
@@ -26,7 +82,7 @@ def aliases_at(
     return {alias: number for alias, number, dag in connection.execute(query) if dags is None or dag in dags}
 
 
-def latest_at(connection: Connection, model: int, at: datetime, *, dags: Collection[str] | None = None) -> int | None:
+def _latest_at(connection: Connection, model: int, at: datetime, *, dags: Dags = None) -> int | None:
     """Return the highest number of a version that was there, None before the first."""
     query = select(versions.c.number).where(versions.c.model == model, versions.c.created_at <= at)
     if dags is not None:
@@ -35,9 +91,7 @@ def latest_at(connection: Connection, model: int, at: datetime, *, dags: Collect
     return number
 
 
-def was_there(
-    connection: Connection, model: int, number: int, at: datetime, *, dags: Collection[str] | None = None
-) -> bool:
+def _was_registered(connection: Connection, model: int, number: int, at: datetime, *, dags: Dags = None) -> bool:
     """Say whether a version was registered by then."""
     query = select(runs.c.dag_id).join_from(versions, runs, versions.c.run == runs.c.id)
     query = query.where(versions.c.model == model, versions.c.number == number, versions.c.created_at <= at)
@@ -45,26 +99,8 @@ def was_there(
     return dag is not None and (dags is None or dag in dags)
 
 
-def serving(
-    connection: Connection,
-    *,
-    model: str | None = None,
-    at: datetime | None = None,
-    dags: Collection[str] | None = None,
-) -> list[ServingRecord]:
-    """Return the shares that are not zero, by endpoint, greatest first: now, or as they were at a time."""
-    if at is None:
-        pairs = select(deployments.c.endpoint, deployments.c.version).where(deployments.c.weight > 0)
-        found = [(endpoint, version) for endpoint, version in connection.execute(pairs)]
-    else:
-        found = [pair for endpoint in _endpoints(connection) for pair in _weighted(connection, endpoint, at)]
-    records = [_record(connection, endpoint, version, at, dags) for endpoint, version in found]
-    shown = [each for each in records if each is not None and model in (None, each.model)]
-    return sorted(shown, key=lambda each: (each.endpoint, -each.weight, each.model, -each.version))
-
-
 def _endpoints(connection: Connection) -> list[str]:
-    """Return every endpoint that there was: from one to the next by the index, past all lines of each."""
+    """Return every endpoint that there was: the index leads from one to the next without reading the lines between."""
     found: list[str] = []
     query = select(func.min(weight_history.c.endpoint))
     while (name := connection.execute(query).scalar()) is not None:
@@ -80,9 +116,9 @@ def _weighted(connection: Connection, endpoint: str, at: datetime) -> list[tuple
 
 
 def _record(
-    connection: Connection, endpoint: str, version: int, at: datetime | None, dags: Collection[str] | None
+    connection: Connection, endpoint: str, version: int, at: datetime | None, dags: Dags
 ) -> ServingRecord | None:
-    """Return how long a version has had its share; None where the version is of another DAG than ``dags``."""
+    """Return a version's weight and since when it has it; None where the version is of another DAG than ``dags``."""
     query = select(weight_history).where(weight_history.c.version == version, weight_history.c.endpoint == endpoint)
     if at is not None:
         query = query.where(weight_history.c.at <= at)
@@ -97,7 +133,7 @@ def _record(
     key, model, number, dag = connection.execute(named).one()
     if dags is not None and dag not in dags:
         return None
-    state = state_at(connection, key, endpoint=endpoint, at=at)
+    state = read_state(connection, key, endpoint=endpoint, at=at)
     return ServingRecord(
         endpoint=endpoint,
         model=model,

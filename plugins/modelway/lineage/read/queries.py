@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, cast, exists, select, tuple_
 
+from modelway.lineage.read.run_parts import read_figures, read_importances, read_stages
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
     AliasChange,
@@ -49,11 +50,10 @@ from modelway.lineage.schema.tables import (
     versions,
     weight_history,
 )
-from modelway.lineage.write.run_parts import read_figures, read_importances, read_stages
 
 #: SQLite takes 32,766 bound values in a statement, PostgreSQL's protocol 65,535
 _MANY = 10_000
-#: how many versions are looked at for a message that names them
+#: how many versions are read for a message that lists them
 _NEWEST = 1_000
 _NUMBER = re.compile(r"v?\d{1,9}")
 _MADE = versions.join(runs, versions.c.run == runs.c.id)
@@ -72,7 +72,7 @@ def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | 
 
 
 def find_number(connection: Connection, name: str, wanted: str, *, dags: Collection[str] | None = None) -> int | None:
-    """Return the number of a model's version that a number, an alias or ``latest`` means: one look into an index."""
+    """Return the number of a model's version that a number, an alias or ``latest`` means: one index lookup."""
     # By the key, not by a join: the newest is then the first that its index gives.
     model = select(models.c.id).where(models.c.name == name).scalar_subquery()
     query = of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
@@ -116,7 +116,7 @@ def read_versions(
 def _summaries(
     connection: Connection, name: str, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
 ) -> list[VersionSummary]:
-    """Return the summaries of versions; given ``parts``, only those tables are asked."""
+    """Return the summaries of versions; given ``parts``, only those tables are queried."""
 
     def keys(table: Table) -> list[int]:
         return [row.id for row in rows] if parts is None or table.name in parts else []

@@ -1,4 +1,4 @@
-"""What of the artifact store must stay: all that an alias, traffic, a reference or the newest versions reach."""
+"""Which stored files are needed: all that an alias, traffic, a reference or the newest versions reach."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -14,36 +14,36 @@ Node = tuple[str, int]
 _MODEL, _ASSET = "model", "asset"
 
 
-def kept_digests(connection: Connection, *, keep: int) -> set[str]:
-    """Return the digests of the files that must stay.
+def retained_digests(connection: Connection, *, keep: int) -> set[str]:
+    """Return the digests of the files that are needed.
 
-    :param keep: how many of the newest versions of each model and asset stay whatever they are for
+    :param keep: how many of the newest versions of each model and asset are retained in any case
     """
-    kept = _reached(connection, set(_roots(connection, keep=keep)))
+    retained = _reached(connection, set(_roots(connection, keep=keep)))
     found: set[str] = set()
-    for some in batches([key for kind, key in kept if kind == _MODEL]):
+    for some in batches([key for kind, key in retained if kind == _MODEL]):
         query = select(versions.c.archive_digest, versions.c.checkpoint_digest, runs.c.code_digest)
         for row in connection.execute(query.join_from(versions, runs).where(versions.c.id.in_(some))):
             found.update(digest for digest in row if digest)
-    for some in batches([key for kind, key in kept if kind == _ASSET]):
+    for some in batches([key for kind, key in retained if kind == _ASSET]):
         query = select(asset_files.c.digest).where(asset_files.c.asset_version.in_(some)).distinct()
         found.update(connection.execute(query).scalars())
     return found
 
 
 def _roots(connection: Connection, *, keep: int) -> Iterator[Node]:
-    """Yield what stays by itself."""
-    # A rollout that goes on may go back to whatever it took traffic from.
+    """Yield the versions that are retained by themselves."""
+    # A running rollout may return to any version that it took traffic from.
     moved = and_(
         weight_history.c.endpoint == rollouts.c.endpoint,
         or_(weight_history.c.run_id == rollouts.c.run_id, weight_history.c.at >= rollouts.c.started_at),
     )
-    going_on = rollouts.c.state == "running"
+    running = rollouts.c.state == "running"
     of_models = union_all(
         select(aliases.c.version),
         select(deployments.c.version).where(deployments.c.weight > 0),
-        select(rollouts.c.version).where(going_on),
-        select(weight_history.c.version).join(rollouts, moved).where(going_on),
+        select(rollouts.c.version).where(running),
+        select(weight_history.c.version).join(rollouts, moved).where(running),
         select(versions.c.id)
         .join(models, versions.c.model == models.c.id)
         .where(versions.c.number > models.c.latest - keep),
@@ -65,7 +65,7 @@ def _reached(connection: Connection, roots: Collection[Node]) -> set[Node]:
         edges[_ASSET, one].append((_ASSET, other))
     written = select(asset_versions.c.id, asset_versions.c.version).where(asset_versions.c.version.is_not(None))
     for asset_version, version in connection.execute(written):
-        # Two names of one thing: each keeps the other.
+        # Two names of one thing: each retains the other.
         edges[_ASSET, asset_version].append((_MODEL, version))
         edges[_MODEL, version].append((_ASSET, asset_version))
     found, waiting = set(roots), list(roots)
@@ -76,8 +76,8 @@ def _reached(connection: Connection, roots: Collection[Node]) -> set[Node]:
     return found
 
 
-def names_of(connection: Connection, digests: Collection[str]) -> dict[str, str]:
-    """Return what files are, by digest, in words; what the lineage never heard of is left out."""
+def describe_files(connection: Connection, digests: Collection[str]) -> dict[str, str]:
+    """Return descriptions of files by digest; files that the lineage does not know are left out."""
     found: dict[str, str] = {}
     own = select(literal("archive"), versions.c.archive_digest, models.c.name, versions.c.number)
     chosen = select(literal("checkpoint"), versions.c.checkpoint_digest, models.c.name, versions.c.number)
@@ -92,9 +92,9 @@ def names_of(connection: Connection, digests: Collection[str]) -> dict[str, str]
             joined = joined.join(runs, versions.c.run == runs.c.id).where(column.in_(some)).order_by(versions.c.id)
             for kind, digest, model, number in connection.execute(joined):
                 found[digest] = f"{kind} of {what} {model} v{number}"
-        held = select(asset_files.c.digest, assets.c.name, asset_versions.c.number, asset_files.c.path)
-        held = held.join_from(asset_files, asset_versions).join(assets, asset_versions.c.asset == assets.c.id)
-        held = held.where(asset_files.c.digest.in_(some), asset_versions.c.version.is_(None))
-        for digest, asset, number, path in connection.execute(held.order_by(asset_versions.c.id)):
+        of_assets = select(asset_files.c.digest, assets.c.name, asset_versions.c.number, asset_files.c.path)
+        of_assets = of_assets.join_from(asset_files, asset_versions).join(assets, asset_versions.c.asset == assets.c.id)
+        of_assets = of_assets.where(asset_files.c.digest.in_(some), asset_versions.c.version.is_(None))
+        for digest, asset, number, path in connection.execute(of_assets.order_by(asset_versions.c.id)):
             found.setdefault(digest, f"{path} of {asset}@{number}")
     return found

@@ -53,25 +53,25 @@ class LineageGraph:
     nodes: tuple[GraphNode, ...]
     edges: tuple[GraphEdge, ...]
     is_whole: bool
-    """False: there is more than was asked for."""
+    """False: there is more than the limits allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServingRecord:
-    """A version's share of an endpoint's traffic, at one time."""
+    """A version's weight at an endpoint, at one time."""
 
     endpoint: str
     model: str
     version: int
     weight: int
     since: datetime
-    """When the share became what it is."""
+    """When the weight became what it is."""
     serving_since: datetime
-    """When the share was last zero, or the version new there."""
+    """When the weight was last zero, or the version new there."""
     actor: str
-    """Who set the share."""
+    """Who set the weight."""
     run_id: str | None
     url: str | None = None
-    """Where the endpoint serves, or served; None where nobody recorded it."""
+    """Where the endpoint serves, or served; None without a record."""
     stopped_at: datetime | None = None
     """When somebody stopped the endpoint; None while it is not stopped."""

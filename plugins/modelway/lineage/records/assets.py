@@ -23,7 +23,7 @@ class NewAssetVersion:
     files: Sequence[AssetFile]
     references: Mapping[str, str] = field(default_factory=dict)
     aliases: Sequence[str] = ()
-    """Point at the version from the moment that it is there."""
+    """Point at the version as soon as it exists."""
     message: str = ""
     description: str | None = None
     """Of the asset; None: as it is."""
@@ -41,7 +41,7 @@ class AssetReference:
 
 @dataclass(frozen=True, kw_only=True)
 class RemovedFile:
-    """A file that garbage collection took out of the artifact store."""
+    """A file that garbage collection removed from the artifact store."""
 
     uri: str
     digest: str
@@ -77,7 +77,7 @@ class AssetDetail:
     referred_by: tuple[AssetReference, ...]
     """The versions of other assets that refer to it, newest first."""
     removed: tuple[RemovedFile, ...]
-    """Which of its files garbage collection took away."""
+    """Which of its files garbage collection removed."""
 
 
 @dataclass(frozen=True, kw_only=True)

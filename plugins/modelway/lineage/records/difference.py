@@ -44,7 +44,7 @@ class CodeDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetDifference:
-    """A data set of one name and stage; ``changes`` tell of its digest, version, rows and URI."""
+    """A data set of one name and stage; ``changes`` are of its digest, version, rows and URI."""
 
     name: str
     stage: str

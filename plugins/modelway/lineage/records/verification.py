@@ -1,4 +1,4 @@
-"""What a version was verified on, in words: the mark that stands wherever a version is shown."""
+"""What a version was verified on: the mark that stands wherever a version is shown."""
 
 import math
 from collections.abc import Mapping

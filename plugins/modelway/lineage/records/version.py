@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 
 RolloutState = str
-#: the states of a rollout: it is going on, every step was taken, or traffic went back to the stable version
+#: the states of a rollout: it runs, every step was done, or traffic went back to the stable version
 ROLLOUT_STATES: tuple[RolloutState, ...] = ("running", "done", "aborted")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRecord:
-    """A data set that a stage of a run was given or read; ``digest`` is None where nothing told its content."""
+    """A data set that a stage of a run was given or read; ``digest`` is None where its content is not known."""
 
     stage: str
     name: str
@@ -41,7 +41,7 @@ class EnvironmentRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """What one stage of a run was and what it took; None: not known."""
+    """A stage of a run and its cost; None: not known."""
 
     name: str
     backend: str | None = None
@@ -122,7 +122,7 @@ class RunRecord:
     run_after: datetime | None = None
     """When the run was to begin; unlike ``started_at`` the same when it is cleared."""
     reason: str | None = None
-    """Why the run was started, as whoever did so said."""
+    """Why the run was started, in the words of who did so."""
     seconds: float | None = None
     """How long its training jobs ran, all stages together."""
     gpu_seconds: float | None = None
@@ -135,7 +135,7 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
-    """What the evaluation of one checkpoint found; NaN and infinity are kept, None means that no value was given."""
+    """What the evaluation of one checkpoint found; NaN and infinity are recorded, None means that there is no value."""
 
     checkpoint: str
     metrics: Mapping[str, float | None]
@@ -145,7 +145,7 @@ class EvaluationRecord:
     note: str = ""
     """Why there are no metrics, for an evaluation that failed."""
     seconds: float | None = None
-    """How long it took, without what its job took to start."""
+    """How long it took, without the start of its job."""
     startup_seconds: float | None = None
     """How long its job took besides evaluating."""
 
@@ -214,7 +214,7 @@ class VersionRecord:
     base: int | None = None
     """The number of the version that training began from."""
     alias: str | None = None
-    """Points at the version from the moment that it is there."""
+    """Points at the version as soon as it exists."""
     verification: Mapping[str, Any] | None = None
     """On what the frozen model was compared with its checkpoint: what VerifyModelOperator returned."""
 
@@ -261,7 +261,7 @@ class VersionSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class AliasChange:
-    """An alias was pointed at a version; ``version`` is None when it was taken away."""
+    """An alias was pointed at a version; ``version`` is None when it was removed."""
 
     alias: str
     version: int | None
@@ -336,9 +336,9 @@ class FailureRecord:
     rule: str = "fail"
     last_lines: tuple[str, ...] = ()
     tried_again: bool = False
-    """Whether the task had a try left and took it."""
-    mended_by: int | None = None
-    """The later try that succeeded."""
+    """Whether the task had an attempt left and was tried again."""
+    resolved_by: int | None = None
+    """The later attempt that succeeded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,7 +349,7 @@ class RunAccount:
     dag_id: str
     run_id: str
     version: int | None
-    """The version that it made or took."""
+    """The version that it made or reused."""
     failures: tuple[FailureRecord, ...]
     evaluations: tuple[EvaluationRecord, ...]
     """Those that something was noted about, such as that they failed."""
@@ -357,7 +357,7 @@ class RunAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost:
-    """What training took, on the mean of the runs that are known: ``gpu_seconds`` are seconds times GPUs."""
+    """The mean cost of training over the runs with a record: ``gpu_seconds`` are seconds times GPUs."""
 
     runs: int
     seconds: float
@@ -366,7 +366,7 @@ class TrainingCost:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutRecord:
-    """How far a run has rolled a version out: ``step`` is the index of the last step taken, -1 before the first."""
+    """How far a run has rolled a version out: ``step`` is the index of the last step done, -1 before the first."""
 
     endpoint: str
     run_id: str

@@ -1,4 +1,4 @@
-"""The tables of assets, of what garbage collection removed, and of what other systems are still to be told."""
+"""The tables of assets, of what garbage collection removed, and of what is still to be exported."""
 
 from sqlalchemy import (
     JSON,
@@ -23,7 +23,7 @@ assets = Table(
     key(),
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False),
-    # The number of the newest version; the row is locked while the next number is taken.
+    # The number of the newest version; the row is locked while the next number is assigned.
     Column("latest", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Text, nullable=False),
@@ -55,7 +55,7 @@ asset_files = Table(
     reference("asset_version", "asset_versions"),
     Column("path", Text, nullable=False),
     Column("digest", Text, ForeignKey("files.digest"), nullable=False),
-    # Where the bytes lie: another artifact store may be configured by the time they are asked for.
+    # Where the bytes lie: another artifact store may be configured by the time they are needed.
     Column("uri", Text, nullable=False),
     PrimaryKeyConstraint("asset_version", "path"),
     Index(None, "digest"),
@@ -95,7 +95,7 @@ asset_alias_history = Table(
     Index(None, "asset_version"),
 )
 
-# What garbage collection took out of the artifact store; the record of it stays.
+# What garbage collection removed from the artifact store; the record of it stays.
 removed_files = Table(
     "removed_files",
     metadata,
@@ -106,7 +106,7 @@ removed_files = Table(
     Index(None, "digest"),
 )
 
-# What other systems are still to be told, in order per exporter; written in the transaction of the fact itself.
+# What is still to be exported, in order per exporter; written in the transaction of the fact itself.
 _UNSENT = "sent_at IS NULL AND refused_at IS NULL"
 outbox = Table(
     "outbox",
@@ -118,10 +118,10 @@ outbox = Table(
     Column("at", UtcTime, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("error", Text, nullable=False),
-    # Whoever sends it has until then.
+    # Its sender has until then.
     Column("claimed_until", UtcTime),
     Column("sent_at", UtcTime),
-    # The other side refuses it as it is: those that follow do not wait for it.
+    # The other side refused it as it is: those that follow do not wait for it.
     Column("refused_at", UtcTime),
     Index(
         "ix_outbox_unsent",

@@ -10,7 +10,7 @@ from modelway.lineage.records.values import storable
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware time, kept in UTC; SQLite has no time zones, so it is put back on reading."""
+    """An aware time, stored in UTC; SQLite has no time zones, so UTC is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

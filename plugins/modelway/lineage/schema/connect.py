@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from modelway.lineage.schema.engine import connect_engine, make_folder, parse_url, reading
 from modelway.lineage.schema.migrate import migrate, schema_of
@@ -28,9 +28,10 @@ def engine_to_read(url: str) -> Engine | None:
     :raises NotWritable: it has an older schema and cannot be migrated
     :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
     """
-    if not store_exists(url):
+    parsed = parse_url(url)
+    if not database_exists(parsed):
         return None
-    engine = connect_engine(parse_url(url))
+    engine = connect_engine(parsed)
     with reading(engine) as connection:
         found = schema_of(connection)
     if found is None:
@@ -40,7 +41,6 @@ def engine_to_read(url: str) -> Engine | None:
     return engine
 
 
-def store_exists(url: str) -> bool:
-    """Say whether the SQLite file is there; a PostgreSQL database is taken to be."""
-    parsed = parse_url(url)
+def database_exists(parsed: URL) -> bool:
+    """Say whether the SQLite file is there; a PostgreSQL database is assumed to be."""
     return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()

@@ -1,4 +1,4 @@
-"""Connections to the lineage database, and its failures in words."""
+"""Connections to the lineage database, and its errors translated."""
 
 import re
 import sqlite3
@@ -24,7 +24,7 @@ _DO_ACCESS = (
 def parse_url(text: str) -> URL:
     """Return the database URL in SQLAlchemy's form; Airflow and others write ``postgres://``, and name no driver.
 
-    :raises ModelwayError: it is not the URL of a database that can keep the lineage
+    :raises ModelwayError: it is not the URL of a database that can hold the lineage
     """
     do = "Write sqlite:////absolute/path/lineage.db or postgresql://user:password@host/database"
     try:
@@ -73,7 +73,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver must not begin or commit by itself: it would do so around DDL and too late for a writer.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
-    # The journal stays SQLite's default: a write-ahead log asks write access of readers and does not work over NFS.
+    # The journal stays SQLite's default: a write-ahead log needs write access for readers and does not work over NFS.
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -84,20 +84,24 @@ def _begin_sqlite(connection: Connection) -> None:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One transaction that sees one state of the database."""
-    with in_words(engine), engine.connect() as connection, connection.begin():
+    with translate_errors(engine), engine.connect() as connection, connection.begin():
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that is written whole or not at all."""
-    with in_words(engine), engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+    with (
+        translate_errors(engine),
+        engine.connect().execution_options(**{_WRITES: True}) as connection,
+        connection.begin(),
+    ):
         yield connection
 
 
 @contextmanager
-def in_words(engine: Engine) -> Iterator[None]:
-    """Turn what a user can mend into one clear message; anything else passes as it is.
+def translate_errors(engine: Engine) -> Iterator[None]:
+    """Translate the errors that a user can resolve into one clear message; others pass as they are.
 
     :raises NotWritable: the file cannot be opened, or it, its folder or the disk takes no writes
     :raises ModelwayError: the file is something else than a database, or it is damaged
@@ -120,7 +124,7 @@ def in_words(engine: Engine) -> Iterator[None]:
             raise ModelwayError(
                 f"the file is not a usable lineage database ({reason})",
                 where=where,
-                do="Put the backup of the lineage there, or move the file away to begin a new one",
+                do="Put the backup of the lineage there, or move the file elsewhere to begin a new one",
             ) from error
         if isinstance(error, OperationalError):
             raise LineageUnavailable(
@@ -149,7 +153,7 @@ def make_folder(url: URL) -> None:
 def in_one_trip(connection: Connection) -> Iterator[None]:
     """Send the statements of the block without waiting for the answer of each; none of them may return rows.
 
-    Inserts must be ``inline``: SQLAlchemy asks the key of a single row back.
+    Inserts must be ``inline``: SQLAlchemy reads the key of a single row back.
     """
     driver, dialect = connection.connection.driver_connection, connection.dialect
     if dialect.driver != "psycopg" or driver is None:

@@ -2,12 +2,16 @@
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
 from modelway.errors import ModelwayError
 from modelway.lineage.schema.engine import place_of, reading, writing
 from modelway.lineage.schema.tables import SCHEMA
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: any number that nobody else locks on the same PostgreSQL database
@@ -50,13 +54,23 @@ def _upgrade(connection: Connection, *, where: str) -> None:
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    found = schema_of(connection)
-    if found is not None and found not in {
-        script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()
-    }:
-        raise ModelwayError(
-            f"the database has schema '{found}', which this modelway (schema '{SCHEMA}') does not know",
-            where=where,
-            do="Install the newer modelway that wrote it, or give the lineage a database of its own",
-        )
+    _check_known(schema_of(connection), ScriptDirectory(str(MIGRATIONS)), where=where)
     command.upgrade(config, "head")
+
+
+def _check_known(found: str | None, scripts: "ScriptDirectory", *, where: str) -> None:
+    """Refuse a schema that no migration leads on from.
+
+    :raises ModelwayError: it is older than the first migration, or was written by a newer modelway
+    """
+    known = sorted(script.revision for script in scripts.walk_revisions())
+    if found is None or found in known:
+        return
+    what = f"the database has schema '{found}', which this modelway (schemas '{known[0]}' to '{SCHEMA}') does not know"
+    do = "Install the newer modelway that wrote it, or give the lineage a database of its own"
+    if found < known[0]:
+        do = (
+            f"It is from before the first release: open it once with a development version of schema '{known[0]}', "
+            "or give the lineage a database of its own"
+        )
+    raise ModelwayError(what, where=where, do=do)

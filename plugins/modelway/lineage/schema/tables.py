@@ -24,7 +24,7 @@ from sqlalchemy import (
 from modelway.lineage.schema.columns import Id, Text, UtcTime, key, metadata, reference
 
 #: the newest migration; a test holds it against migrations/versions
-SCHEMA = "0006"
+SCHEMA = "0007"
 
 #: by how many characters of its URI a data set is found
 URI_KEY = 300
@@ -41,7 +41,7 @@ models = Table(
     key(),
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False),
-    # The number of the newest version; the row is locked while the next number is taken.
+    # The number of the newest version; the row is locked while the next number is assigned.
     Column("latest", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )
@@ -367,7 +367,7 @@ failures = Table(
     Column("dag_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("key", Text, nullable=False),
-    # The task's try; a job's own number is in its name.
+    # Of the task; a job has its own number in its name.
     Column("attempt", Integer, nullable=False),
     Column("stage", Text),
     Column("job", Text),
@@ -378,8 +378,8 @@ failures = Table(
     Column("rule", Text, nullable=False),
     Column("last_lines", JSON, nullable=False),
     Column("tried_again", Boolean, nullable=False),
-    # The later try that succeeded.
-    Column("mended_by", Integer),
+    # The later attempt that succeeded.
+    Column("resolved_by", Integer),
     Column("at", UtcTime, nullable=False),
     UniqueConstraint("dag_id", "run_id", "key", "attempt"),
     Index(None, "model", "at"),

@@ -7,24 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Insert, insert
 from sqlalchemy.dialects import postgresql, sqlite
 
-from modelway.errors import ModelwayError
 from modelway.lineage.schema import tables
 from modelway.lineage.write.events import add_event
-from modelway.names import is_alias
 
 _NEW_MOVE = insert(tables.alias_history).inline()
-
-
-def check_alias(alias: str) -> None:
-    """Refuse what could be taken for a version.
-
-    :raises ModelwayError: the alias reads like a version number, or is ``latest``
-    """
-    if not is_alias(alias):
-        raise ModelwayError(
-            f"'{alias}' cannot be an alias",
-            do="Use lower-case letters, digits and dashes, such as champion; numbers, v3 and latest name versions",
-        )
 
 
 def point_alias(

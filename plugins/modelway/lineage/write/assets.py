@@ -1,4 +1,4 @@
-"""Assets in the lineage: versions that never change, references between them, aliases that move, and who has a file.
+"""Assets in the lineage: versions that never change, references between them, aliases that move, who has a file.
 
 Every write is one transaction and can be repeated: what is there already is not written again.
 """
@@ -9,16 +9,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from modelway.artifacts.asset_names import check_asset_name, check_asset_path, parse_wanted
 from modelway.errors import ModelwayError
 from modelway.lineage.read import asset_queries
 from modelway.lineage.read.asset_queries import VersionKey, batches
 from modelway.lineage.read.holders import read_file_holders
+from modelway.lineage.records.alias import check_alias
 from modelway.lineage.records.assets import (
     AssetDetail,
-    AssetDiff,
     AssetFile,
     AssetHistory,
     AssetSummary,
@@ -36,37 +36,17 @@ from modelway.lineage.schema.asset_tables import (
     assets,
     removed_files,
 )
-from modelway.lineage.schema.connect import engine_to_read, engine_to_write
 from modelway.lineage.schema.engine import reading, writing
+from modelway.lineage.schema.part import LineagePart
 from modelway.lineage.schema.tables import files
-from modelway.lineage.write.alias import check_alias
 from modelway.lineage.write.bulk_insert import insert_new, insert_rows
 from modelway.lineage.write.events import add_event
 
 _LONGEST_TEXT = 10_000
 
 
-def open_assets(url: str) -> "AssetStore":
-    """Open the assets in the lineage database at an SQLAlchemy URL, making or migrating it if needed.
-
-    :raises NotWritable: the file or its folder cannot be written
-    :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
-    """
-    return AssetStore(engine_to_write(url))
-
-
-def open_assets_to_read(url: str) -> "AssetStore | None":
-    """Open the assets without write access; None, and nothing is made, when the database was never written."""
-    engine = engine_to_read(url)
-    return None if engine is None else AssetStore(engine)
-
-
-class AssetStore:
-    """Reads and writes of assets, made by ``open_assets``; ``NAME``, ``NAME@3`` and ``NAME:alias`` name versions."""
-
-    def __init__(self, engine: Engine) -> None:
-        """Use an engine whose schema is current."""
-        self._engine = engine
+class Assets(LineagePart):
+    """Reads and writes of assets; ``NAME``, ``NAME@3`` and ``NAME:alias`` name versions."""
 
     def add(self, new: NewAssetVersion) -> UploadedVersion:
         """Write a version in one transaction; the same files and references again are the version that has them.
@@ -123,7 +103,7 @@ class AssetStore:
             found = asset_queries.find_version(connection, parse_wanted(wanted))
             return asset_queries.read_detail(connection, found)
 
-    def reached(self, wanted: str) -> list[AssetDetail]:
+    def with_references(self, wanted: str) -> list[AssetDetail]:
         """Return a version and all that its references lead to, the nearest first, each once.
 
         :raises UnknownAsset: there is no such asset, version or alias
@@ -149,7 +129,7 @@ class AssetStore:
         with reading(self._engine) as connection:
             return asset_queries.read_history(connection, check_asset_name(name))
 
-    def who_has(self, digest: str) -> list[Holder]:
+    def find_by_digest(self, digest: str) -> list[Holder]:
         """Return every version of an asset or a model that has a content (``sha256:<hex>``), under any name."""
         with reading(self._engine) as connection:
             return read_file_holders(connection, digest)
@@ -160,39 +140,21 @@ class AssetStore:
             return asset_queries.places_of(connection, digests)
 
     def removed(self, uris: Collection[str]) -> Mapping[str, RemovedFile]:
-        """Return which files garbage collection took away, by where they lay."""
+        """Return which files garbage collection removed, by URI."""
         with reading(self._engine) as connection:
             return asset_queries.read_removed(connection, uris)
 
 
-def version_digest(held: Iterable[AssetFile], references: Mapping[str, tuple[str, int]]) -> str:
-    """Return what two versions with the same files under the same paths, and the same references, have in common."""
-    content = [sorted([file.path, file.digest] for file in held), sorted([n, *to] for n, to in references.items())]
+def version_digest(files_of: Iterable[AssetFile], references: Mapping[str, tuple[str, int]]) -> str:
+    """Return the digest of a version: the same for the same files under the same paths with the same references."""
+    content = [sorted([file.path, file.digest] for file in files_of), sorted([n, *to] for n, to in references.items())]
     return "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def forget_removed(connection: Connection, uris: Collection[str]) -> None:
-    """Note that files which garbage collection took away are there again."""
+    """Record that files which garbage collection removed are stored again."""
     for some in batches(uris):
         connection.execute(delete(removed_files).where(removed_files.c.uri.in_(some)))
-
-
-def compare(before: AssetDetail, after: AssetDetail) -> AssetDiff:
-    """Return how ``after`` differs from ``before``."""
-    old, new = ({file.path: file for file in detail.files} for detail in (before, after))
-    was, becomes = ({each.name: each for each in detail.references} for detail in (before, after))
-    both = [(old[path], new[path]) for path in sorted(old.keys() & new.keys())]
-    return AssetDiff(
-        added=tuple(new[path] for path in sorted(new.keys() - old.keys())),
-        removed=tuple(old[path] for path in sorted(old.keys() - new.keys())),
-        changed=tuple((one, other) for one, other in both if one.digest != other.digest),
-        same=sum(one.digest == other.digest for one, other in both),
-        references=tuple(
-            (name, was.get(name), becomes.get(name))
-            for name in sorted(was.keys() | becomes.keys())
-            if was.get(name) != becomes.get(name)
-        ),
-    )
 
 
 def _check(new: NewAssetVersion) -> None:
@@ -240,8 +202,10 @@ def _write_version(
         "created_by": new.actor,
     }
     key: int = connection.execute(insert(asset_versions).returning(asset_versions.c.id), row).scalar_one()
-    held = [{"asset_version": key, "path": each.path, "digest": each.digest, "uri": each.uri} for each in new.files]
-    insert_rows(connection, asset_files, held)
+    file_rows = [
+        {"asset_version": key, "path": each.path, "digest": each.digest, "uri": each.uri} for each in new.files
+    ]
+    insert_rows(connection, asset_files, file_rows)
     if targets:
         rows = [{"asset_version": key, "name": name, "target": target.id} for name, target in targets.items()]
         insert_rows(connection, asset_references, rows)

@@ -26,5 +26,6 @@ def add_event(
     now = datetime.now(UTC)
     row = {"version": None, **keys, "at": now, "actor": actor, "kind": kind, "run_id": run_id}
     connection.execute(_NEW_EVENT, row | {"detail": plain(detail)})
-    outbox.put_event(connection, keys, kind=kind, at=now, **{"actor": actor, "run_id": run_id, **detail})
+    if (version := keys.get("version")) is not None:
+        outbox.put_event(connection, version, kind=kind, at=now, **{"actor": actor, "run_id": run_id, **detail})
     return now

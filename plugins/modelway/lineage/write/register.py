@@ -14,23 +14,24 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from modelway.errors import ModelwayError
 from modelway.lineage.export import outbox
+from modelway.lineage.records.alias import check_alias
 from modelway.lineage.records.assets import AssetFile
 from modelway.lineage.records.values import plain, split_number
 from modelway.lineage.records.version import EvaluationRecord, MetricPoint, RunRecord, VersionRecord
 from modelway.lineage.schema import tables
 from modelway.lineage.schema.engine import in_one_trip
-from modelway.lineage.write.alias import check_alias, point_alias
+from modelway.lineage.write.alias import point_alias
 from modelway.lineage.write.bulk_insert import insert_new, insert_rows
 from modelway.lineage.write.events import add_event
 from modelway.lineage.write.run_assets import assets_of, write_run_assets
 from modelway.lineage.write.run_parts import environment_keys, write_run_parts
-from modelway.lineage.write.truncation import fit_record
+from modelway.lineage.write.truncation import truncate_record
 
 _STEP = attrgetter("step")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LOCKED = select(tables.models).where(tables.models.c.name == bindparam("of_name")).with_for_update()
 _NEW_VERSION = insert(tables.versions).returning(tables.versions.c.id)
-_COUNTED = (
+_SET_LATEST = (
     update(tables.models)
     .where(tables.models.c.id == bindparam("of_model"))
     .values(latest=bindparam("number"), description=bindparam("words"))
@@ -44,11 +45,11 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
     is left where it is. Numbers have no gaps: the model's row is locked until the transaction ends.
 
     :raises ModelwayError: a digest is not ``sha256:`` and 64 hexadecimal digits, the same file path comes twice, or
-        the alias could be taken for a version
+        the alias reads like a version
     """
     _check(record)
     series = _by_metric(record.points)
-    record, shortened = fit_record(record, logged=series)
+    record, shortened = truncate_record(record, logged=series)
     if shortened:
         series = _by_metric(record.points)
     now = datetime.now(UTC)
@@ -62,22 +63,22 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
     evaluations = _write_evaluations(connection, run, record.evaluations)
     environments = environment_keys(connection, record.run.stages)
     keys = {"model": model.id, "version": version}
-    held = assets_of(record)
+    files = assets_of(record)
     with in_one_trip(connection):
         # The greatest part first: the database works on it while the others are made ready.
         insert_rows(connection, tables.metrics, _series_rows(run, series))
         words = record.description or model.description
-        connection.execute(_COUNTED, {"of_model": model.id, "number": number, "words": words})
+        connection.execute(_SET_LATEST, {"of_model": model.id, "number": number, "words": words})
         _write_run_rows(connection, run, record)
         write_run_parts(connection, run, record.run, environments=environments)
         _write_evaluation_metrics(connection, evaluations, record.evaluations)
-        _write_version_rows(connection, version, record, held.values())
-        if not (told := outbox.is_heard(connection)):
-            _tell(connection, keys, record, number=number, shortened=shortened)
-    if told:
-        # What is kept for an exporter is read back first.
-        _tell(connection, keys, record, number=number, shortened=shortened)
-    write_run_assets(connection, record, held, keys=keys, number=number)
+        _write_version_rows(connection, version, record, files.values())
+        if not (exported := outbox.is_exported(connection)):
+            _write_event(connection, keys, record, number=number, shortened=shortened)
+    if exported:
+        # What is stored for an exporter is read back first.
+        _write_event(connection, keys, record, number=number, shortened=shortened)
+    write_run_assets(connection, record, files, keys=keys, number=number)
     return number
 
 
@@ -89,7 +90,7 @@ def _lock_model(connection: Connection, name: str, *, now: datetime) -> Any:
     return connection.execute(_LOCKED, {"of_name": name}).one()
 
 
-def _tell(
+def _write_event(
     connection: Connection, keys: dict[str, int], record: VersionRecord, *, number: int, shortened: dict[str, str]
 ) -> None:
     """Write what happened into the events, with the names that had to be shortened, and point the alias."""
@@ -209,7 +210,7 @@ def _by_metric(points: Sequence[MetricPoint]) -> dict[tuple[str, str], list[Metr
 
 
 def _series_rows(run: int, series: dict[tuple[str, str], list[MetricPoint]]) -> list[dict[str, Any]]:
-    """Return each metric by rising step; of two values at one step both are kept, in the order given."""
+    """Return each metric by rising step; of two values at one step both are recorded, in the order given."""
     rows = []
     same: dict[tuple[int, ...], list[int]] = {}
     for (stage, name), found in series.items():
@@ -255,12 +256,14 @@ def _write_version(
     return key
 
 
-def _write_version_rows(connection: Connection, version: int, record: VersionRecord, held: Iterable[AssetFile]) -> None:
-    """Write what a version has; ``held`` are the files of the assets that it will be."""
+def _write_version_rows(
+    connection: Connection, version: int, record: VersionRecord, files: Iterable[AssetFile]
+) -> None:
+    """Write what a version has; ``files`` are the files of the assets that it will be."""
     insert_rows(connection, tables.version_metrics, _number_rows({"version": version}, record.metrics))
     if record.architecture:
         insert_rows(connection, tables.architectures, [{"version": version} | _plain_fields(record.architecture)])
-    sizes = {file.digest: file.size for file in record.files} | {file.digest: file.size for file in held}
+    sizes = {file.digest: file.size for file in record.files} | {file.digest: file.size for file in files}
     # Sorted: two writers that share files then take their locks in the same order.
     insert_new(connection, tables.files, [{"digest": digest, "size": sizes[digest]} for digest in sorted(sizes)])
     rows = [{"version": version, "path": file.path, "digest": file.digest, "role": file.role} for file in record.files]

@@ -20,28 +20,28 @@ CODE_PATH, MODEL_PATH = "code.zip", "model.zip"
 _IS_NAMED = assets.c.name.in_((bindparam("one"), bindparam("other")))
 _LOCKED = select(assets).where(_IS_NAMED).order_by(assets.c.name).with_for_update()
 _NEW_VERSION = insert(asset_versions).returning(asset_versions.c.id)
-_THERE_AGAIN = delete(removed_files).where(removed_files.c.uri == bindparam("of_uri"))
-_COUNTED = update(assets).where(assets.c.id == bindparam("of_asset")).values(latest=bindparam("number"))
+_RESTORED = delete(removed_files).where(removed_files.c.uri == bindparam("of_uri"))
+_SET_LATEST = update(assets).where(assets.c.id == bindparam("of_asset")).values(latest=bindparam("number"))
 
 
 def assets_of(record: VersionRecord) -> dict[str, AssetFile]:
     """Return the file that each asset of a version holds, by the asset's name."""
     run = record.run
-    held = {
+    stored = {
         record.model: AssetFile(
             path=MODEL_PATH, digest=record.archive_digest, size=record.archive_size, uri=record.archive_uri
         )
     }
     if run.code_uri and run.code_digest and run.code_size is not None:
         code = AssetFile(path=CODE_PATH, digest=run.code_digest, size=run.code_size, uri=run.code_uri)
-        held[f"{record.model}.code"] = code
-    return held
+        stored[f"{record.model}.code"] = code
+    return stored
 
 
 def write_run_assets(
     connection: Connection,
     record: VersionRecord,
-    held: Mapping[str, AssetFile],
+    stored: Mapping[str, AssetFile],
     *,
     keys: Mapping[str, int],
     number: int,
@@ -51,24 +51,24 @@ def write_run_assets(
     ``<model>.code`` holds the code package; the same code again is no new version of it. ``<model>`` holds the archive
     and refers to the code and to the version that training began from; each version of the model has its own.
 
-    :param held: see ``assets_of``
+    :param stored: see ``assets_of``
     :param keys: the keys of ``model`` and ``version``
     :param number: of the model's version
     """
     run, code = record.run, f"{record.model}.code"
-    found = _locked(connection, sorted(held), actor=run.actor)
+    found = _locked(connection, sorted(stored), actor=run.actor)
     message = f"{record.model} version {number}"
     writer = _Writer(connection, actor=run.actor, message=message)
     targets: dict[str, tuple[int, str, int]] = {}
-    if code in held:
-        targets[CODE] = writer.code(found[code], held[code])
+    if code in stored:
+        targets[CODE] = writer.code(found[code], stored[code])
     if record.base is not None and (base := _base(connection, found[record.model], keys["model"], record.base)):
         targets[BASE] = base
-    writer.model(found[record.model], held[record.model], targets=targets, version=keys["version"])
-    uris = [file.uri for file in held.values()] + [record.checkpoint_uri]
+    writer.model(found[record.model], stored[record.model], targets=targets, version=keys["version"])
+    uris = [file.uri for file in stored.values()] + [record.checkpoint_uri]
     with in_one_trip(connection):
         writer.write()
-        connection.execute(_THERE_AGAIN, [{"of_uri": uri} for uri in uris if uri])
+        connection.execute(_RESTORED, [{"of_uri": uri} for uri in uris if uri])
 
 
 def _locked(connection: Connection, names: Sequence[str], *, actor: str) -> dict[str, Any]:
@@ -128,6 +128,6 @@ class _Writer:
     def write(self) -> None:
         """Write what was gathered."""
         for row in self._latest:
-            self._connection.execute(_COUNTED, row)
+            self._connection.execute(_SET_LATEST, row)
         insert_rows(self._connection, asset_files, self._files)
         insert_rows(self._connection, asset_references, self._references)

@@ -15,13 +15,13 @@ from modelway.lineage.records.version import RunRecord, VersionRecord
 
 #: a longer name is cut, as one of more characters than a job lets pass; two names and a number make a row of an index
 MOST_BYTES = 1_200
-_KEPT_CHARACTERS, _KEPT_BYTES = 400, 1_000
+_LEFT_CHARACTERS, _LEFT_BYTES = 400, 1_000
 _BIGGEST = 2**63 - 1
 
 Name = Callable[[Any], Any]
 
 
-def fit_name(name: str) -> str:
+def truncate_name(name: str) -> str:
     """Return the name, or its begin and a digest where a database would not take it: another name, another digest."""
     if len(name) <= LONGEST_NAME and "\0" not in name:
         try:
@@ -30,22 +30,24 @@ def fit_name(name: str) -> str:
         except UnicodeEncodeError:
             pass
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    begin = storable(name[:_KEPT_CHARACTERS]).encode()[:_KEPT_BYTES].decode("utf-8", "ignore")
+    begin = storable(name[:_LEFT_CHARACTERS]).encode()[:_LEFT_BYTES].decode("utf-8", "ignore")
     return f"{begin}…{digest}"
 
 
-def fit_record(record: VersionRecord, *, logged: Iterable[tuple[str, str]]) -> tuple[VersionRecord, dict[str, str]]:
+def truncate_record(
+    record: VersionRecord, *, logged: Iterable[tuple[str, str]]
+) -> tuple[VersionRecord, dict[str, str]]:
     """Return the record as databases take it, and the begin of each name that had to be changed by what it became.
 
     :param logged: the stage and name of each metric of which the record has points
     """
-    changed = {name: fit for name in {*_names(record), *chain(*logged)} if (fit := fit_name(name)) != name}
+    changed = {name: fit for name in {*_names(record), *chain(*logged)} if (fit := truncate_name(name)) != name}
     run = record.run
     numbers = [run.seed, *(stage.seed for stage in run.stages), *(each.step for each in record.evaluations)]
     if not changed and all(map(_fits, [*numbers, *(data.rows for data in run.datasets)])):
         return record, {}
-    told = {fit: storable(name[:100]) for name, fit in changed.items()}
-    return _renamed(record, lambda name: changed.get(name, name)), told
+    begins = {fit: storable(name[:100]) for name, fit in changed.items()}
+    return _renamed(record, lambda name: changed.get(name, name)), begins
 
 
 def _fits(number: int | None) -> bool:

@@ -84,7 +84,7 @@ class _Reader:
 
     def __init__(self, text: str, file: Path) -> None:
         self.file = file
-        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
+        self.events: Iterator[yaml.Event] = iter(_LOADER(text).get_event, None)
         self.anchors: dict[str, Node] = {}
         self.problems: list[Problem] = []
         self.values = 0
@@ -252,6 +252,8 @@ def _place(mark: Any) -> tuple[int, int]:
 
 def _resolved(text: str) -> Any:
     """Return the value of a plain (unquoted) scalar by YAML 1.2's core schema."""
+    if text[:1].isalpha() and text[0] not in "nNtTfF":
+        return text
     if _NULL.fullmatch(text):
         return None
     if _BOOL.fullmatch(text):

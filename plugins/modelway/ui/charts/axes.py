@@ -73,12 +73,12 @@ def drawn_axes(across: Axis, up: Axis, *, x_label: str, y_label: str) -> Markup:
     text = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
     turned = Markup('<text transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>')
     parts = []
-    for tick, told in zip(across.ticks, tick_texts(across.ticks), strict=True):
+    for tick, label in zip(across.ticks, tick_texts(across.ticks), strict=True):
         x, _ = place(across, up, tick, up.low)
-        parts += [line.format(x, TOP, x, bottom), text.format(x, bottom + 15, "middle", told)]
-    for tick, told in zip(up.ticks, tick_texts(up.ticks), strict=True):
+        parts += [line.format(x, TOP, x, bottom), text.format(x, bottom + 15, "middle", label)]
+    for tick, label in zip(up.ticks, tick_texts(up.ticks), strict=True):
         _, y = place(across, up, across.low, tick)
-        parts += [line.format(LEFT, y, right, y), text.format(LEFT - 5, y + 4, "end", told)]
+        parts += [line.format(LEFT, y, right, y), text.format(LEFT - 5, y + 4, "end", label)]
     frame = Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>')
     parts.append(frame.format(LEFT, TOP, right - LEFT, bottom - TOP))
     if x_label:

@@ -35,8 +35,8 @@ def importance_bars(importances: Sequence[ImportanceRecord], *, most: int = 30) 
     parts = [_table(names[:most], values[:most], deviations=deviations[:most], heads=heads, reach=reach)]
     if names[most:]:
         rest = _table(names[most:], values[most:], deviations=deviations[most:], heads=heads, reach=reach)
-        told = Markup("<details><summary>{:,} less important</summary>{}</details>")
-        parts.append(told.format(len(names) - most, rest))
+        details = Markup("<details><summary>{:,} less important</summary>{}</details>")
+        parts.append(details.format(len(names) - most, rest))
     return join(parts)
 
 

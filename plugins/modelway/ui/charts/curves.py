@@ -34,7 +34,7 @@ class Curve:
 
     name: str
     points: Sequence[tuple[float, float]]
-    told: str = ""
+    note: str = ""
     """What the legend says of it."""
     titles: Sequence[str] = ()
     """What each point says; there is none without it."""
@@ -84,10 +84,10 @@ def metric_curves(several: Sequence[MetricSeries]) -> Markup:
         if curves:
             begins[end] = series.stage
         end = max(*steps, end)
-        told = f"{shown(series.values[-1])} at step {series.steps[-1]:,}"
-        told += f" ({steps[-1]:,} of all)" if offset else ""
+        note = f"{shown(series.values[-1])} at step {series.steps[-1]:,}"
+        note += f" ({steps[-1]:,} of all)" if offset else ""
         points = _thinned(list(zip(steps, map(float, series.values), strict=True)))
-        curves.append(Curve(name=series.stage, points=points, told=told + _not_finite(series)))
+        curves.append(Curve(name=series.stage, points=points, note=note + _not_finite(series)))
     label = "step of all stages" if begins else "step"
     title = f"{several[0].name} over the steps"
     return _drawn(curves, title=title, notes=(), x_label=label, y_label="", whole=True, marks=begins)
@@ -95,12 +95,12 @@ def metric_curves(several: Sequence[MetricSeries]) -> Markup:
 
 def _curve(data: Mapping[str, Any], figure: FigureRecord) -> Curve:
     points = list(zip(map(as_float, data["x"]), map(as_float, data["y"]), strict=True))
-    told = [f"{AREAS.get(figure.kind, 'area')} {shown(data['area'])}"] if data.get("area") is not None else []
+    note = [f"{AREAS.get(figure.kind, 'area')} {shown(data['area'])}"] if data.get("area") is not None else []
     if data.get("positives") is not None:
-        told.append(f"{data['positives']:,} rows")
+        note.append(f"{data['positives']:,} rows")
     counts = data.get("count") or []
     titles = [f"{shown(x)}: {shown(y)}, {count:,} rows" for (x, y), count in zip(points, counts, strict=False)]
-    return Curve(name=str(data.get("name", figure.name)), points=points, told=", ".join(told), titles=titles)
+    return Curve(name=str(data.get("name", figure.name)), points=points, note=", ".join(note), titles=titles)
 
 
 def _not_finite(series: MetricSeries) -> str:
@@ -115,14 +115,14 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points that can be seen: of each part the lowest and the highest, and one that is not finite."""
     if len(points) <= 2 * PARTS:
         return points
-    kept = {0, len(points) - 1}
+    chosen = {0, len(points) - 1}
     for part in range(PARTS):
         places = range(part * len(points) // PARTS, (part + 1) * len(points) // PARTS)
         finite = [place for place in places if math.isfinite(points[place][1])]
         if finite:
-            kept |= {min(finite, key=lambda place: points[place][1]), max(finite, key=lambda place: points[place][1])}
-        kept |= set([place for place in places if not math.isfinite(points[place][1])][:1])
-    return [points[place] for place in sorted(kept)]
+            chosen |= {min(finite, key=lambda place: points[place][1]), max(finite, key=lambda place: points[place][1])}
+        chosen |= set([place for place in places if not math.isfinite(points[place][1])][:1])
+    return [points[place] for place in sorted(chosen)]
 
 
 def _drawn(
@@ -153,8 +153,8 @@ def _drawn(
     for number, curve in enumerate(curves):
         parts += [_line(across, up, curve, _colour(number), part) for part in curve.finite]
         parts += [_dot(across, up, _colour(number), *each) for each in zip(curve.points, curve.titles, strict=False)]
-    told = "; ".join(f"{curve.name} {curve.told}".strip() for curve in curves)
-    return svg(title, cut("; ".join([told, *notes]), 2000), join(parts), width=WIDTH, height=HEIGHT) + legend
+    note = "; ".join(f"{curve.name} {curve.note}".strip() for curve in curves)
+    return svg(title, cut("; ".join([note, *notes]), 2000), join(parts), width=WIDTH, height=HEIGHT) + legend
 
 
 def _colour(number: int) -> str:
@@ -170,7 +170,7 @@ def _line(across: Axis, up: Axis, curve: Curve, colour: str, points: Sequence[tu
     if len(points) == 1:
         return _dot(across, up, colour, points[0], f"{curve.name} {shown(points[0][0])}: {shown(points[0][1])}")
     line = Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>')
-    return line.format(colour, _path(across, up, points), f"{curve.name} {curve.told}".strip())
+    return line.format(colour, _path(across, up, points), f"{curve.name} {curve.note}".strip())
 
 
 def _dot(across: Axis, up: Axis, colour: str, point: tuple[float, float], title: str) -> Markup:
@@ -188,7 +188,7 @@ def _legend(curves: Sequence[Curve], notes: Sequence[str]) -> Markup:
     )
     rest = Markup('</svg><span title="{}">{}</span> <span class="soft">{}</span></li>')
     entries = [
-        entry.format(_colour(number)) + rest.format(curve.name, cut(curve.name, 60), curve.told)
+        entry.format(_colour(number)) + rest.format(curve.name, cut(curve.name, 60), curve.note)
         for number, curve in enumerate(curves)
     ]
     entries += [Markup('<li class="soft">{}</li>').format(note) for note in notes]

@@ -17,16 +17,16 @@ _TITLES = {"roc": "ROC", "pr": "Precision and recall", "confusion": "Confusion m
 
 
 def figure_title(figure: FigureRecord) -> str:
-    """Return what stands above a figure: its name, or in words what the job called by the kind."""
+    """Return what stands above a figure: its name, or the kind in plain words."""
     return _TITLES.get(figure.kind, figure.name) if figure.name == figure.kind else figure.name
 
 
 def chart(figure: FigureRecord) -> Markup:
-    """Return a figure with its legend; one that holds other data than its kind has is told as such."""
+    """Return a figure with its legend; one that holds other data than its kind has is marked as such."""
     title = figure_title(figure)
     try:
-        if told := _too_large(figure.data):
-            return Markup('<p class="soft">This figure is too large to be drawn: {}.</p>').format(told)
+        if size := _too_large(figure.data):
+            return Markup('<p class="soft">This figure is too large to be drawn: {}.</p>').format(size)
         if "values" in figure.data:
             return figure_bars(figure.data) if "names" in figure.data else figure_matrix(figure, title=title)
         return figure_curves(figure, title=title)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from modelway.lineage.records.version import FigureRecord
 from modelway.ui.charts.svg import as_float, breadth, cut, join, short, svg
 
-#: of a matrix with more cells across, the numbers are told by pointing at them
+#: of a matrix with more cells across, the numbers show on hovering
 MOST_NUMBERS = 12
 #: how many letters of a row's or a column's name are shown, and how broad and high one is
 NAME, WIDE, HIGH = 14, 7.6, 12
@@ -48,14 +48,14 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
         total = sum(row)
         for x, (value, other) in enumerate(zip(row, columns, strict=True)):
             at = {"x": left + x * size, "y": top + y * size}
-            told = f"{down} {name}, {along} {other}: {value:.6g}" if is_confusion else f"{name} → {other}: {value:.6g}"
+            label = f"{down} {name}, {along} {other}: {value:.6g}" if is_confusion else f"{name} → {other}: {value:.6g}"
             if is_confusion and total > 0:
-                told += f", {100 * value / total:.3g} % of the row"
+                label += f", {100 * value / total:.3g} % of the row"
             middle = (at["x"] + size / 2, at["y"] + size / 2 + 4)
             number = _NUMBER.format(*middle, _told(value, size)) if numbered else ""
             among = total if is_confusion else most
             share = abs(value) / among * darkest if math.isfinite(value) and among > 0 else 0.0
-            parts.append(_CELL.format(title=told, size=size, share=share, number=number, **at))
+            parts.append(_CELL.format(title=label, size=size, share=share, number=number, **at))
     parts += _row_names(rows, left=left, top=top, size=size) + _column_names(columns, left=left, top=top, size=size)
     width, height = left + len(columns) * size, top + len(rows) * size
     if along:
@@ -65,17 +65,17 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
         parts.append(turned.format(top + len(rows) * size / 2, cut(down, 40)))
     # The last of the turned names reaches beyond its column.
     room = 4 if flat else 4 + int(_longest(columns) * WIDE * 0.5)
-    told = f"{len(rows)} rows, {len(columns)} columns"
+    label = f"{len(rows)} rows, {len(columns)} columns"
     if is_confusion and rows == columns:
         right, total = sum(values[place][place] for place in range(len(rows))), sum(map(sum, values))
-        told += f"; {right:.6g} of {total:.6g} are on the diagonal; shaded by the share of the row"
-    note = Markup('<ul class="legend"><li class="soft">{}</li></ul>').format(told)
-    return svg(title, told, join(parts), width=max(width + room, 120), height=height + 4) + note
+        label += f"; {right:.6g} of {total:.6g} are on the diagonal; shaded by the share of the row"
+    note = Markup('<ul class="legend"><li class="soft">{}</li></ul>').format(label)
+    return svg(title, label, join(parts), width=max(width + room, 120), height=height + 4) + note
 
 
 def _told(value: float, size: int) -> str:
     text = "–" if math.isnan(value) else short(value)
-    # What is too long is told by pointing at it.
+    # What is too long shows on hovering.
     return text if breadth(text) * 6.9 <= size + 4 else "…"
 
 

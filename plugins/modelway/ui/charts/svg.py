@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 
 def svg(title: str, description: str, inside: Markup, *, width: int, height: int) -> Markup:
-    """Return a picture with the words that a screen reader tells instead of it."""
+    """Return a picture with the text that a screen reader reads in its place."""
     head = Markup(
         '<svg class="chart" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" aria-label="{title}">'
         "<desc>{description}</desc>"
@@ -23,7 +23,7 @@ def join(parts: Iterable[Markup]) -> Markup:
 
 
 def as_float(value: Any) -> float:
-    """Return a chart's number: those that are not finite are kept as text, None stands for one that is not known."""
+    """Return a chart's number: those that are not finite are stored as text, None stands for one that is not known."""
     return math.nan if value is None else float(value)
 
 
@@ -45,7 +45,7 @@ def breadth(text: str) -> float:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text that is no broader than so many letters; what was cut off is told by an ellipsis."""
+    """Return a text that is no broader than so many letters; an ellipsis marks what was cut off."""
     if breadth(text[: most + 1]) <= most:
         return text
     end = next(end for end in range(min(most, len(text)), -1, -1) if breadth(text[:end]) <= most - 1)

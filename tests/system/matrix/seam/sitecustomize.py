@@ -1,4 +1,4 @@
-"""Loaded by every Python of the kill matrix's Airflow: stops tasks and triggers at exact steps, until released.
+"""Loaded by every Python of the kill matrix's Airflow: stops tasks and triggers at exact steps for a time.
 
 ``MATRIX_SEAM/<run id>/<step>.hold`` asks for a stop; whoever comes there writes ``<step>.reached`` with its pid and
 waits for ``<step>.go``. Every submit adds the job's name to ``submits.txt``. Nothing of this is in the library.

@@ -1,53 +1,43 @@
-"""What the commands that ask the lineage share: the database, and times as people write them."""
+"""What the commands that read the lineage share: the database, the names of versions, times as people write them."""
 
 import argparse
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from modelway.errors import ModelwayError
-from modelway.lineage.records.timestamps import read_moment
+from modelway.lineage.records.times import parse_time
 
 if TYPE_CHECKING:
-    from modelway.lineage.read.inquiry import Inquiry
-    from modelway.lineage.store import LineageStore
-
-Opened = TypeVar("Opened")
+    from modelway.lineage.store import Lineage
 
 
-def open_asked() -> "Inquiry":
-    """Open the lineage that the settings name.
+def read_lineage() -> "Lineage":
+    """Open the lineage that the settings name, without write access.
 
     :raises ModelwayError: nothing was recorded yet, or it cannot be read
     """
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.read.inquiry import open_inquiry
-
-    return _there(open_inquiry(load_settings().lineage_url))
-
-
-def open_records() -> "LineageStore":
-    """Open the records of the lineage that the settings name.
-
-    :raises ModelwayError: nothing was recorded yet, or it cannot be read
-    """
-    from modelway.hooks.settings import load_settings
-    from modelway.lineage.store import open_to_read
-
-    return _there(open_to_read(load_settings().lineage_url))
-
-
-def _there(opened: "Opened | None") -> "Opened":
-    if opened is None:
+    if (lineage := lineage_if_any()) is None:
         raise ModelwayError(
             "the lineage is empty: nothing was registered yet",
             do="Run a model's DAG, or set MODELWAY_HOME or MODELWAY_LINEAGE_URL to where it was recorded",
         )
-    return opened
+    return lineage
+
+
+def lineage_if_any() -> "Lineage | None":
+    """Open the lineage that the settings name, without write access; None, where nothing was recorded yet.
+
+    :raises ModelwayError: it cannot be read
+    """
+    from modelway.hooks.settings import load_settings
+    from modelway.lineage.store import open_lineage
+
+    return open_lineage(load_settings().lineage_url, read_only=True)
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Add the words that name a version."""
+    """Add the arguments that name a version."""
     text = "a model and a number, v3, an alias such as champion, or latest: digits 3, digits@3, digits champion"
     parser.add_argument("version", metavar="MODEL VERSION | MODEL@VERSION", nargs="+", help=text)
 
@@ -101,4 +91,4 @@ def time_of(text: str | None) -> datetime | None:
 
     :raises ModelwayError: it is none
     """
-    return None if text is None else read_moment(text)
+    return None if text is None else parse_time(text)

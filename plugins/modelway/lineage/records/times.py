@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from modelway.errors import ModelwayError
 
 
-def read_moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Read a time; a day means its end, so that what happened on that day counts, and no zone means UTC.
 
     :raises ModelwayError: it is none

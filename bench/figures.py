@@ -1,0 +1,111 @@
+"""The figures of each benchmark that count, read from what it prints, each with the most that it may be."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One measured number; ``target`` is the most that it may be, ``None`` where it is only watched."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the number is above its target."""
+        return self.target is not None and self.value > self.target
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as ``bench/results.json`` has it."""
+        return asdict(self)
+
+
+def figures_of(bench: str, document: Document) -> list[Figure]:
+    """Return the figures of one benchmark.
+
+    :param document: the last line that the benchmark printed
+    """
+    return list(_READERS[bench](document))
+
+
+def _parse(document: Document) -> Iterator[Figure]:
+    targets = {"parse": 1.5, "dag-processor": 1.0}
+    for row in document["ratios"]:
+        if row["what"] not in ("parse", "dag-processor") or row["models"] < 100:
+            continue
+        name = f"{row['what']}, {row['models']} models, {row['contestant']}"
+        target = targets[row["what"]] if row["contestant"] == "modelway" else None
+        yield Figure(name=name, value=row["ratio"], unit="x a DAG file written by hand", target=target)
+
+
+def _loop(document: Document) -> Iterator[Figure]:
+    targets = {"lint one": 0.4, "lint many": 4.0, "help": 0.15}
+    for part, most in targets.items():
+        if found := document["seconds"].get(f"{part} now"):
+            name = f"lint of {document['specs']} models" if part == "lint many" else part
+            yield Figure(name=name, value=found["cpu"], unit="CPU seconds", target=most)
+    for unit, value in document["ratios"].get("run", {}).items():
+        yield Figure(name=f"run, {unit}", value=value, unit=f"x commit {document['base']}", target=0.5)
+
+
+def _evaluate(document: Document) -> Iterator[Figure]:
+    for result in document["results"]:
+        for name, value in result["times_the_ideal"].items():
+            if name != "ideal":
+                title = f"{document['checkpoints']} checkpoints, {result['passes']} passes, {name}"
+                yield Figure(name=title, value=value, unit="x half of a plain loop")
+
+
+def _jobs(document: Document) -> Iterator[Figure]:
+    name = f"{document['jobs']} jobs"
+    yield Figure(name=f"{name}, requests", value=document["requests_per_job"], unit="a job", target=2.0)
+    yield Figure(name=f"{name}, CPU", value=document["cpu_ms_per_job_minute"], unit="ms a job and minute")
+
+
+def _lineage(document: Document) -> Iterator[Figure]:
+    for name, row in (document["register"] | document["read"]).items():
+        for who, value in row["times_modelway"].items():
+            if who == "floor":
+                yield Figure(name=name, value=round(1 / value, 2), unit="x plain SQL")
+            elif who == "mlflow":
+                yield Figure(name=name, value=round(1 / value, 3), unit="x MLflow", target=1.0)
+    for name, row in document.get("growth", {}).items():
+        yield Figure(name=f"{name}, {document['many']} versions", value=row["ratio"], unit=f"x {document['versions']}")
+
+
+def _serving(document: Document) -> Iterator[Figure]:
+    yield Figure(name="p99 of the others", value=document["p99_ratio"], unit="x before the abuse", target=3.0)
+    yield Figure(name="memory", value=document["memory_mib"], unit="MiB", target=512)
+    yield Figure(name="wrong answers", value=document["beside"]["wrong"], unit="", target=0)
+
+
+def _cost(document: Document) -> Iterator[Figure]:
+    for kind, of in document.items():
+        yield Figure(name=f"a row as {kind}", value=next(iter(of.values()))["cpu_us"], unit="CPU microseconds")
+
+
+def _train(document: Document) -> Iterator[Figure]:
+    for result in document["results"]:
+        # The times of a CPU are only watched.
+        target = document["target"] if result["gpu"] else None
+        for part, value in result["overhead"].items():
+            name = f"{result['workload']}, {part}, {result['gpu'] or 'CPU'}"
+            yield Figure(name=name, value=value, unit="more than the bare script", target=target)
+
+
+_READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
+    "cost": _cost,
+    "evaluate": _evaluate,
+    "jobs": _jobs,
+    "lineage": _lineage,
+    "loop": _loop,
+    "parse": _parse,
+    "serving": _serving,
+    "train": _train,
+}

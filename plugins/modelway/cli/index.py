@@ -1,0 +1,36 @@
+"""The commands with the file that each is in, so that one command loads its own file alone, and the help none."""
+
+from typing import NamedTuple
+
+
+class Indexed(NamedTuple):
+    """A command: its group, the module of ``modelway.cli`` that adds it, and its line in the help."""
+
+    group: str
+    help: str
+
+
+#: in the order of the help; a test compares it with what the groups add
+COMMANDS = {
+    "asset": Indexed("asset", "store files under a name, in versions, with references between them"),
+    "backfill": Indexed("backfill", "plan runs of past intervals"),
+    "demo": Indexed("demo", "start Airflow here and bring the model 'digits' to traffic"),
+    "diff": Indexed(
+        "diff", "show how two versions differ: parameters, code, data, environment, metrics, files, architecture"
+    ),
+    "endpoint": Indexed("endpoint", "list, start and stop the endpoints of this machine"),
+    "explain": Indexed("explain", "say why a run failed, and what to do"),
+    "exports": Indexed("exports", "show what MLflow and OpenLineage have of the lineage, and send it"),
+    "gc": Indexed("gc", "remove files that no retained version needs"),
+    "init": Indexed("init", "write the DAG files and a first model into an Airflow's own folders"),
+    "lineage": Indexed("lineage", "show what came out of what, and who has a file"),
+    "lint": Indexed("lint", "check model specs"),
+    "new": Indexed("new", "write a new model that works"),
+    "render": Indexed("render", "print a model's spec in full"),
+    "schema": Indexed("render", "print all keys of model.yaml"),
+    "reproduce": Indexed("reproduce", "run a version again from its record, and say whether the same comes out"),
+    "run": Indexed("run", "run a model's DAG here, without an Airflow server"),
+    "serving": Indexed("serving", "show which versions serve where, whether they answer, since when, by whom"),
+    "versions": Indexed("versions", "list the versions of a model, newest first"),
+    "show": Indexed("versions", "show the whole record of a version"),
+}

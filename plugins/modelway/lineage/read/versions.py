@@ -1,0 +1,99 @@
+"""The records of models and versions, as the lineage's facade returns them."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import select
+
+from modelway.errors import UnknownModel
+from modelway.lineage.read import queries
+from modelway.lineage.read.keys import model_key, unknown_version
+from modelway.lineage.read.models import read_models
+from modelway.lineage.records.version import AliasChange, Event, ModelSummary, VersionDetail, VersionSummary
+from modelway.lineage.schema.engine import reading
+from modelway.lineage.schema.part import LineagePart
+from modelway.lineage.schema.tables import alias_history, events, models, runs, versions
+
+Dags = Collection[str] | None
+
+
+class VersionReader(LineagePart):
+    """Reads models and versions; given ``dags``, only what runs of those DAGs made is there."""
+
+    def models(self, *, dags: Dags = None) -> list[ModelSummary]:
+        """Return every model, by name."""
+        with reading(self._engine) as connection:
+            return read_models(connection, dags=dags)
+
+    def model(self, name: str, *, dags: Dags = None) -> ModelSummary:
+        """Return one model.
+
+        :raises UnknownModel: nothing was ever registered for it
+        """
+        with reading(self._engine) as connection:
+            if found := read_models(connection, dags=dags, name=name):
+                return found[0]
+            known = [model.name for model in read_models(connection, dags=dags)]
+            raise UnknownModel(f"the lineage has no model '{name}'", known=known, given=name)
+
+    def versions(self, model: str, *, limit: int | None = None, dags: Dags = None) -> list[VersionSummary]:
+        """Return the model's versions, newest first.
+
+        :raises UnknownModel: nothing was ever registered for it
+        """
+        with reading(self._engine) as connection:
+            key = model_key(connection, model)
+            return queries.read_versions(connection, name=model, model=key, limit=limit, dags=dags)
+
+    def version(self, model: str, number: int) -> VersionDetail:
+        """Return the whole record of a version.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        :raises UnknownVersion: the model has no such version
+        """
+        with reading(self._engine) as connection:
+            found = queries.read_version(connection, name=model, number=number)
+            if found is None:
+                raise unknown_version(connection, model, model_key(connection, model), str(number))
+            return found
+
+    def verifications(self, names: Collection[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
+        """Return on what versions were verified, by model and number; None: not known."""
+        with reading(self._engine) as connection:
+            return queries.verifications_of(connection, names)
+
+    def find(self, model: str, wanted: str, *, dags: Dags = None) -> int:
+        """Return the number of the version that ``3``, ``v3``, an alias such as ``champion``, or ``latest`` means.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        :raises UnknownVersion: the model has no such version or alias
+        """
+        with reading(self._engine) as connection:
+            number = queries.find_number(connection, model, wanted, dags=dags)
+            if number is None:
+                raise unknown_version(connection, model, model_key(connection, model), wanted, dags=dags)
+            return number
+
+    def version_of_run(self, model: str, *, dag_id: str, run_id: str) -> int | None:
+        """Return the number of the version that a run made, None when it made none."""
+        query = select(versions.c.number).join(runs, versions.c.run == runs.c.id)
+        query = query.join(models, versions.c.model == models.c.id)
+        of_run = (models.c.name == model, runs.c.dag_id == dag_id, runs.c.run_id == run_id)
+        with reading(self._engine) as connection:
+            number: int | None = connection.execute(query.where(*of_run)).scalar()
+            return number
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """Return the version that each of the model's aliases points at."""
+        with reading(self._engine) as connection:
+            return queries.read_aliases(connection, model_key(connection, model))
+
+    def alias_history(self, model: str) -> list[AliasChange]:
+        """Return every move of the model's aliases, newest first."""
+        with reading(self._engine) as connection:
+            return queries.read_alias_history(connection, alias_history.c.model == model_key(connection, model))
+
+    def events(self, model: str, *, limit: int = 100) -> list[Event]:
+        """Return the model's newest events, newest first."""
+        with reading(self._engine) as connection:
+            return queries.read_events(connection, events.c.model == model_key(connection, model), limit=limit)

@@ -1,0 +1,136 @@
+"""The record of endpoints: where they serve, the weights of their versions, and how rollouts proceed."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from modelway.errors import ModelwayError
+from modelway.lineage.export.outbox import put_event
+from modelway.lineage.read import queries
+from modelway.lineage.read.endpoint_state import STARTED, STOPPED, read_state
+from modelway.lineage.read.keys import model_key, version_key
+from modelway.lineage.records.values import plain
+from modelway.lineage.records.version import ROLLOUT_STATES, RolloutRecord, WeightChange
+from modelway.lineage.schema.engine import reading, writing
+from modelway.lineage.schema.part import LineagePart
+from modelway.lineage.schema.tables import deployments, rollouts, versions, weight_history
+from modelway.lineage.write.bulk_insert import insert_new
+from modelway.lineage.write.events import add_event
+from modelway.lineage.write.versions import locked_keys
+
+
+class EndpointRecords(LineagePart):
+    """Reads and writes of what endpoints do; a write is one transaction and can be repeated."""
+
+    def weights(self, endpoint: str) -> dict[int, int]:
+        """Return the current percentage of each version that the endpoint has had, by version number."""
+        query = select(versions.c.number, deployments.c.weight).join(deployments)
+        query = query.where(deployments.c.endpoint == endpoint).order_by(versions.c.number)
+        with reading(self._engine) as connection:
+            return {number: weight for number, weight in connection.execute(query)}
+
+    def weight_history(self, endpoint: str) -> list[WeightChange]:
+        """Return every change of the endpoint's weights, newest first."""
+        with reading(self._engine) as connection:
+            return queries.read_weight_history(connection, weight_history.c.endpoint == endpoint)
+
+    def record_weights(
+        self,
+        *,
+        endpoint: str,
+        model: str,
+        weights: Mapping[int, int],
+        actor: str = "airflow",
+        run_id: str | None = None,
+    ) -> bool:
+        """Record an endpoint's weights (per cent by version) and say whether any changed.
+
+        A version that is left out goes to 0; only changes go into the history.
+
+        :raises ModelwayError: a weight is not within 0 to 100
+        """
+        if any(not 0 <= weight <= 100 for weight in weights.values()):
+            raise ModelwayError(f"weights must lie within 0 and 100, got {dict(weights)}", where=f"endpoint {endpoint}")
+        with writing(self._engine) as connection:
+            key = model_key(connection, model, lock=True)
+            wanted = {version_key(connection, model, key, number): weight for number, weight in weights.items()}
+            changed = _write_weights(connection, endpoint, wanted, actor=actor, run_id=run_id)
+            if not changed:
+                return False
+            detail = {"endpoint": endpoint, "weights": dict(weights)}
+            at = add_event(connection, {"model": key}, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
+            for version, weight in changed:
+                fact = {"endpoint": endpoint, "weight": weight, "actor": actor, "run_id": run_id}
+                put_event(connection, version, kind="weight-set", at=at, **fact)
+            return True
+
+    def record_endpoint(
+        self,
+        *,
+        endpoint: str,
+        model: str,
+        url: str,
+        is_stopped: bool = False,
+        actor: str = "airflow",
+        run_id: str | None = None,
+    ) -> bool:
+        """Record where an endpoint serves, or that somebody stopped it, and say whether that is new.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        """
+        with writing(self._engine) as connection:
+            key = model_key(connection, model, lock=True)
+            before = read_state(connection, key, endpoint=endpoint)
+            if before is not None and (before.url, before.stopped_at is not None) == (url, is_stopped):
+                return False
+            kind, detail = STOPPED if is_stopped else STARTED, {"endpoint": endpoint, "url": url}
+            add_event(connection, {"model": key}, kind=kind, actor=actor, run_id=run_id, detail=detail)
+            return True
+
+    def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
+        """Return how far a run's rollout at an endpoint has come, None before it began."""
+        with reading(self._engine) as connection:
+            return queries.read_rollout(connection, endpoint=endpoint, run_id=run_id)
+
+    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> None:
+        """Write how far a rollout has come; a change of its state is an event.
+
+        :raises ModelwayError: the state is not one of ``ROLLOUT_STATES``
+        """
+        if record.state not in ROLLOUT_STATES:
+            raise ModelwayError(
+                f"'{record.state}' is not a state of a rollout", known=ROLLOUT_STATES, given=record.state
+            )
+        with writing(self._engine) as connection:
+            keys = locked_keys(connection, record.model, record.version)
+            before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
+            if before == record:
+                return
+            now, row = datetime.now(UTC), {"endpoint": record.endpoint, "run_id": record.run_id}
+            news = {"version": keys["version"], "state": record.state, "step": record.step}
+            news |= {"detail": plain(record.detail), "updated_at": now}
+            insert_new(connection, rollouts, [row | news | {"started_at": now}])
+            connection.execute(update(rollouts).filter_by(**row).values(news))
+            if before is None or before.state != record.state:
+                detail = {"endpoint": record.endpoint, "step": record.step, **record.detail}
+                kind = f"rollout-{record.state}"
+                add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
+
+
+def _write_weights(
+    connection: Connection, endpoint: str, wanted: Mapping[int, int], *, actor: str, run_id: str | None
+) -> list[tuple[int, int]]:
+    """Write the weights that changed, and return them by the versions' keys."""
+    query = select(deployments.c.version, deployments.c.weight).where(deployments.c.endpoint == endpoint)
+    current: dict[int, int] = {version: weight for version, weight in connection.execute(query)}
+    target = dict.fromkeys(current, 0) | dict(wanted)
+    changed = [(version, weight) for version, weight in target.items() if current.get(version) != weight]
+    now = datetime.now(UTC)
+    for version, weight in changed:
+        row = {"endpoint": endpoint, "version": version}
+        connection.execute(delete(deployments).filter_by(**row))
+        connection.execute(insert(deployments), row | {"weight": weight, "since": now})
+        line = row | {"weight": weight, "at": now, "actor": actor, "run_id": run_id}
+        connection.execute(insert(weight_history), line)
+    return changed

@@ -1,0 +1,111 @@
+"""Each benchmark, small: its contestants agree, and it has the figures that count. Its speeds say nothing here.
+
+bench/serving/abuse.py is tried in test_server_limits.py.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kubernetes_cluster import require_cluster
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+
+
+def check_cost(document: dict[str, Any]) -> None:
+    assert set(document) == {"json", "binary"}
+
+
+def check_evaluate(document: dict[str, Any]) -> None:
+    (result,) = document["results"]
+    assert set(result["seconds"]) == {"loop", "jobs", "ideal"}
+
+
+def check_jobs(document: dict[str, Any]) -> None:
+    """Followed jobs cost no requests of their own."""
+    assert document["fired"] == {"succeeded": 5}
+    # A look and a watch for jobs and for pods, and once more where a watch began anew, however many jobs there are.
+    assert 0 < document["requests"] + sum(document["requests_at_start"].values()) <= 8
+    assert document["log_lines"] >= 5
+
+
+def check_lineage(document: dict[str, Any]) -> None:
+    """It compares with the floor and with a larger database."""
+    assert set(document["register"]["register"]["p50_ms"]) == {"modelway", "floor"}
+    assert set(document["read"]) == {"latest", "by_alias", "full_record", "compare", "who_has", "models"}
+    assert set(document["growth"]) == {*document["read"], "register"}
+    assert all(row["ratio"] > 0 for row in document["growth"].values())
+
+
+def check_loop(document: dict[str, Any]) -> None:
+    assert set(document["seconds"]) == {"help now", "lint one now", "lint many now"}
+
+
+def check_parse(document: dict[str, Any]) -> None:
+    assert {(row["what"], row["contestant"]) for row in document["seconds"]} >= {
+        (what, who) for what in ("parse", "serialise") for who in ("floor", "modelway")
+    }
+    assert document["missed"] == []
+
+
+def check_train(document: dict[str, Any]) -> None:
+    """The contract trains to the same loss as the script."""
+    for result in document["results"]:
+        assert result["same_loss"] is True
+        assert result["peak_tflops"] is None
+        assert result[f"{result['pairs'][0]['script']['unit']}_per_second"] > 0
+        assert set(result["overhead"]) == {"steps", "whole"}
+    assert {result["workload"] for result in document["results"]} == {"digits", "transformer"}
+
+
+LINEAGE = "--versions 20 --many 40 --registers 2 --rounds 2 --samples 8 --steps 5 --without-mlflow"
+SMALL = {
+    "cost": ("serving/cost.py --rounds 1 --requests 64", check_cost, ()),
+    "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
+    "jobs": ("jobs/run.py --jobs 5 --seconds 6 --settle 3", check_jobs, (pytest.mark.cluster,)),
+    "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
+    "loop": ("loop/run.py --small", check_loop, ()),
+    "parse": ("parse/run.py --small", check_parse, ()),
+    "train": ("train/run.py --device cpu --small", check_train, ()),
+}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("bench", "words", "check"),
+    [pytest.param(bench, words, check, id=bench, marks=marks) for bench, (words, check, marks) in SMALL.items()],
+)
+def test_a_small_run_gives_right_answers_and_the_figures(
+    bench: str, words: str, check: Callable[[dict[str, Any]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bench == "jobs":
+        require_cluster()
+    file, *more = words.split()
+    done = subprocess.run([sys.executable, str(BENCH / file), *more], capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    check(document)
+    monkeypatch.syspath_prepend(str(BENCH))
+    from figures import figures_of
+
+    found = figures_of(bench, document)
+    assert len({(figure.name, figure.unit) for figure in found}) == len(found)
+    # Those of parsing begin with a hundred models.
+    assert found or bench == "parse"
+
+
+def test_no_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    from page import TITLES
+    from run_all import COMMANDS
+
+    assert set(COMMANDS) == set(TITLES) == {*SMALL, "serving"}
+    assert {words[0].partition("/")[0] for words in COMMANDS.values()} == {
+        each.name for each in BENCH.iterdir() if each.is_dir() and any(each.glob("*.py"))
+    }
+    assert {file for _, file in TITLES.values()} == {f"bench/{words[0]}" for words in COMMANDS.values()}
