@@ -312,7 +312,7 @@ def test_what_requirements_ask_for_beyond_the_image_is_installed(start, job, tmp
     status, output = finish(start(environment={"TMPDIR": str(tmp_path)}), seconds=120)
     assert status == 0, output
     assert "value 42\n" in output
-    assert "making a virtual environment for" in output
+    assert "installing what requirements.txt asks for" in output
     assert not list(tmp_path.glob("modelway-*")), "the environment goes with the container"
 
 

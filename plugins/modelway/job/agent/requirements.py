@@ -49,7 +49,7 @@ def python_for(*, requirements: Path, scratch: Path, say: Callable[[str], None],
         return sys.executable
     named = ", ".join(re.sub(r"//[^/@\s]+@", "//****@", line) for line in missing)
     if venvs is None:
-        say(f"making a virtual environment for {named}")
+        say(f"installing what requirements.txt asks for beyond this image: {named}")
         # The cache would end with the container too.
         return _make(scratch / "venv", requirements, say, ("--no-cache-dir",))
     folder = venvs / environment_key(requirements)
