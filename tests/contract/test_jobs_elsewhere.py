@@ -159,7 +159,7 @@ def left_once(home, environment, but=()):
 
 
 def test_a_run_that_is_interrupted_says_what_goes_on(home, monkeypatch, capsys):
-    def prepare(airflow):
+    def prepare(airflow, *, migrate=True):
         airflow.environment = {"MODELWAY_HOME": str(home)}
 
     def interrupted(*given):
