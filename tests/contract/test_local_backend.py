@@ -4,21 +4,21 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
-from pathlib import Path
 
 import psutil
 import pytest
 from modelway.backends.base import Job, JobState, Options
-from modelway.backends.local import environment, processes, supervise
+from modelway.backends.local import processes
 from modelway.backends.local.backend import LocalBackend
 from modelway.errors import CapabilityMissing
-from modelway.job.agent.usage import Account
+from modelway.job.agent import bare, memory, process_tree
+from modelway.job.agent import requirements as agent_requirements
 
-from tests.job_folders import runs, store_code, wait_for, write_job, write_wheel
+from tests.job_folders import runs, store_code, wait_for, write_wheel
 
 WAITS = """
 import os, time
@@ -57,7 +57,7 @@ def attempt(backend, handle):
     return backend.folder(handle) / f"try-{handle.attempt}"
 
 
-def supervisor(backend, handle):
+def agent(backend, handle):
     return json.loads((attempt(backend, handle) / "process.json").read_text())["pid"]
 
 
@@ -75,7 +75,7 @@ def finish(backend, handle):
 def lose(backend, handle):
     """Make an ended try look as if its supervisor had been killed before it could write how it ended."""
     wait_for(lambda: not processes.alive(attempt(backend, handle)), what="the supervisor's end")
-    (attempt(backend, handle) / "exit.json").unlink()
+    (attempt(backend, handle) / "exit-0.json").unlink()
 
 
 def test_a_jobs_folder_holds_generations_and_tries(backend, submit, tmp_path):
@@ -86,10 +86,10 @@ def test_a_jobs_folder_holds_generations_and_tries(backend, submit, tmp_path):
     assert finish(backend, handle).state is JobState.SUCCEEDED
     assert {path.name for path in folder.iterdir()} >= {"job.json", "code", "output", "generation.json", "try-1"}
     names = sorted(path.name for path in attempt(backend, handle).iterdir())
-    known = ["claim", "exit.json", "log.txt", "process.json", "request.json", "supervisor.txt"]
+    known = ["claim", "exit-0.json", "log-0.txt", "pods", "process.json", "request.json", "start.txt"]
     assert names[:-1] == known
     assert re.fullmatch(r"usage-0-[0-9a-f]{8}\.json", names[-1])
-    assert (attempt(backend, handle) / "supervisor.txt").read_text() == ""
+    assert (attempt(backend, handle) / "start.txt").read_text() == ""
     again = submit(run="dag/manual__2026-11-20", key="train_stage.train", clear_number=1)
     assert backend.folder(again).name == "g1"
 
@@ -102,11 +102,11 @@ def test_a_home_that_is_relative_is_the_same_place(tmp_path, monkeypatch):
 def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_try(backend, submit):
     first = submit()
     (left,) = wait_for(lambda: pids(backend, first), what="the start")
-    os.kill(supervisor(backend, first), signal.SIGKILL)
+    os.kill(agent(backend, first), signal.SIGKILL)
     wait_for(lambda: backend.describe(first).state is not JobState.RUNNING, what="the supervisor's end")
     status = backend.describe(first)
     assert (status.state, status.retryable) == (JobState.FAILED, True)
-    assert status.reason == "the job vanished: its supervisor was killed or the machine restarted"
+    assert status.reason == "the job vanished: its agent was killed or the machine restarted"
     assert runs(left)
     second = submit()
     assert (second.attempt, second.place) == (2, first.place)
@@ -117,7 +117,7 @@ def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_try(backend, s
 def test_cancel_ends_what_a_killed_supervisor_leaves(backend, submit):
     handle = submit()
     (left,) = wait_for(lambda: pids(backend, handle), what="the start")
-    os.kill(supervisor(backend, handle), signal.SIGKILL)
+    os.kill(agent(backend, handle), signal.SIGKILL)
     wait_for(lambda: backend.describe(handle).state is not JobState.RUNNING, what="the supervisor's end")
     backend.cancel(handle)
     assert not runs(left)
@@ -141,7 +141,7 @@ def test_a_process_with_a_used_pid_is_no_supervisor_and_is_left_alone(tmp_path):
 
 def record(attempt, **fields):
     """Write who supervises a try, as its supervisor does."""
-    (attempt / "process.json").write_text(json.dumps({"created": 0.0, "boot": processes.boot(), **fields}))
+    (attempt / "process.json").write_text(json.dumps({"created": 0.0, "boot": bare.boot(), **fields}))
 
 
 @pytest.fixture
@@ -155,11 +155,13 @@ def stranger():
         left.kill()
 
 
-@pytest.mark.parametrize("safe", [False, "ended", "started again"])
+@pytest.mark.parametrize("safe", [False, "ended", "ended in an earlier version", "started again"])
 def test_a_stranger_in_a_session_with_a_used_id_is_left_alone(tmp_path, stranger, safe):
     left, session = stranger
     record(tmp_path, pid=session, **({"boot": "another"} if safe == "started again" else {}))
     if safe == "ended":
+        (tmp_path / "exit-0.json").write_text("{}")
+    if safe == "ended in an earlier version":
         (tmp_path / "exit.json").write_text('{"state": "succeeded"}')
     processes.stop(tmp_path, grace_seconds=0.5)
     # Without either sign it is what a killed supervisor leaves, and has to go.
@@ -169,7 +171,7 @@ def test_a_stranger_in_a_session_with_a_used_id_is_left_alone(tmp_path, stranger
 def test_a_cancel_waits_for_the_supervisor_that_is_about_to_end(backend, submit):
     handle = submit()
     wait_for(lambda: pids(backend, handle), what="the start")
-    pid = supervisor(backend, handle)
+    pid = agent(backend, handle)
     backend.cancel(handle)
     assert not runs(pid)
     assert backend.describe(handle).state is JobState.CANCELLED
@@ -188,17 +190,17 @@ def test_what_stops_the_supervisor_is_told_and_not_tried_again(backend, submit, 
 
 
 def test_the_memory_that_was_taken_is_told_in_bytes():
-    assert supervise.peak_bytes(100, platform="darwin") == 100
-    assert supervise.peak_bytes(100, platform="linux") == 100 * 1024
+    assert process_tree.in_bytes(100, platform="darwin") == 100
+    assert process_tree.in_bytes(100, platform="linux") == 100 * 1024
 
 
 def test_a_supervisor_that_comes_too_late_does_not_begin(backend, submit):
     handle = submit()
-    assert not processes.claim(attempt(backend, handle), "another supervisor")
+    assert not bare.claim(attempt(backend, handle), "another supervisor")
     fresh = backend.folder(handle) / "try-2"
     fresh.mkdir()
     processes.abandon(fresh)
-    assert not processes.claim(fresh, "supervisor")
+    assert not bare.claim(fresh, "supervisor")
 
 
 def test_a_try_that_never_began_is_passed_over(backend, submit):
@@ -258,9 +260,9 @@ def test_a_fetch_that_was_cut_off_leaves_nothing_behind(backend, submit):
     handle = submit()
     finish(backend, handle)
     lose(backend, handle)
-    (backend.folder(handle) / "code.0123").mkdir()
+    (backend.folder(handle) / ".code.0123").mkdir()
     submit()
-    assert not list(backend.folder(handle).glob("code.*"))
+    assert not list(backend.folder(handle).glob(".code.*"))
 
 
 def test_the_jobs_part_of_the_library_is_copied_once(backend, submit, tmp_path):
@@ -300,7 +302,7 @@ def requirements(tmp_path):
     ],
 )
 def test_what_is_there_is_satisfied(requirements, text):
-    assert environment.unsatisfied(requirements(text)) == []
+    assert agent_requirements.unsatisfied(requirements(text)) == []
 
 
 @pytest.mark.parametrize(
@@ -319,19 +321,19 @@ def test_what_is_there_is_satisfied(requirements, text):
     ],
 )
 def test_what_is_missing_is_named(requirements, line):
-    assert environment.unsatisfied(requirements(f"numpy\n{line}  # why\n")) == [line]
+    assert agent_requirements.unsatisfied(requirements(f"numpy\n{line}  # why\n")) == [line]
 
 
 def test_included_files_are_followed(requirements):
     requirements("no-such-library\n-r requirements.txt\n-r third.txt", "more.txt")
     requirements("another-library", "third.txt")
-    found = environment.unsatisfied(requirements("-r more.txt\nnumpy\n"))
+    found = agent_requirements.unsatisfied(requirements("-r more.txt\nnumpy\n"))
     assert found == ["no-such-library", "-r requirements.txt", "another-library"]
 
 
 def test_the_environment_is_known_by_everything_that_it_is_made_of(requirements, tmp_path):
     def key():
-        return environment._key(tmp_path / "requirements.txt", "3.11", "/parent")
+        return agent_requirements.environment_key(tmp_path / "requirements.txt")
 
     wheel = write_wheel(tmp_path, "tinylib", "1.0", value=1)
     requirements("-r more.txt\n-c limits.txt\n")
@@ -352,34 +354,56 @@ def test_a_password_in_a_requirement_is_not_logged(requirements, tmp_path):
     file = requirements("--no-index\ntinylib @ https://user:s3cret@127.0.0.1:9/tinylib-1.0-py3-none-any.whl\n")
     (tmp_path / "venvs").mkdir()
     # A file where the environment would be ends it before anything is installed.
-    (tmp_path / "venvs" / environment._key(file, "3.11", sysconfig.get_paths()["purelib"])).touch()
-    with (tmp_path / "log.txt").open("ab") as log, pytest.raises(environment.EnvironmentFailed, match="exit status 1"):
-        environment.python_for(requirements=file, venvs=tmp_path / "venvs", log=log)
-    text = (tmp_path / "log.txt").read_text()
+    (tmp_path / "venvs" / agent_requirements.environment_key(file)).touch()
+    said = []
+    with pytest.raises(agent_requirements.RequirementsFailed, match="exit status 1"):
+        agent_requirements.python_for(requirements=file, scratch=tmp_path, venvs=tmp_path / "venvs", say=said.append)
+    text = "\n".join(said)
     assert "making a virtual environment for tinylib @ https://****@127.0.0.1:9/" in text
     assert "s3cret" not in text
 
 
-def test_a_job_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_killed(tmp_path, monkeypatch):
-    folder = tmp_path / "g0"
-    write_job(folder, code="import os, signal\ndef train(job): os.kill(os.getpid(), signal.SIGKILL)\n")
-    request = {
-        "requirements": None,
-        "venvs": str(tmp_path / "venvs"),
-        "cpu": None,
-        "name": "job",
-        "folder": str(folder),
-        "processes": 1,
-        "environment": {"PATH": os.defpath, "PYTHONPATH": str(Path(supervise.__file__).parents[2])},
-        "memory_bytes": None,
-        "timeout_seconds": None,
-    }
-    for counts, kind in (((3, 3), "killed"), ((3, 4), "out_of_memory"), ((None, None), "killed")):
-        given = iter(counts)
-        monkeypatch.setattr(supervise.memory, "kills", lambda given=given: next(given))
-        with (tmp_path / "log.txt").open("ab") as log:
-            outcome = supervise._run(folder / "try-1", request, log, Account(attempt=folder / "try-1"))
-        assert (outcome["failure"], outcome["retryable"]) == (kind, kind == "killed")
+@pytest.mark.parametrize(
+    ("before", "after", "returncode", "alone", "expected"),
+    [
+        (3, 3, -9, False, False),
+        (3, 4, -9, False, True),
+        # The worker's group has other processes, of which the kernel may have killed one meanwhile.
+        (3, 4, 1, False, False),
+        (3, 4, 1, True, True),
+        (None, None, -9, False, False),
+        (None, None, -9, True, None),
+    ],
+)
+def test_a_job_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_killed(
+    monkeypatch, before, after, returncode, alone, expected
+):
+    monkeypatch.setattr(memory, "kills", lambda: after)
+    assert memory.killed_one_of(before, returncode=returncode, alone=alone) is expected
+
+
+def test_what_an_earlier_version_left_is_read_as_it_is(backend, submit, tmp_path):
+    handle = submit()
+    assert finish(backend, handle).state is JobState.SUCCEEDED
+    place = attempt(backend, handle)
+    lose(backend, handle)
+    (place / "exit.json").write_text(json.dumps({"state": "succeeded", "seconds": 2.5, "peak_memory_bytes": 7}))
+    (place / "log-0.txt").rename(place / "log.txt")
+    assert (backend.describe(handle).state, backend.describe(handle).seconds) == (JobState.SUCCEEDED, 2.5)
+    assert backend.logs(handle)[0]
+    assert submit() == handle, "it is not done again"
+
+
+def test_the_newest_generation_is_found_where_each_counted_its_attempts(backend, submit):
+    """As earlier versions did: the first generation's attempts may have the higher numbers."""
+    first = submit()
+    finish(backend, first)
+    second = submit(clear_number=1)
+    shutil.copytree(attempt(backend, first), backend.folder(first) / "try-7")
+    assert submit(clear_number=1) == second, "it runs"
+    backend.cancel(second)
+    third = submit(clear_number=1)
+    assert (third.place, third.attempt) == (second.place, 8)
 
 
 def test_a_link_among_a_jobs_tries_does_not_lead_to_another_job(backend, submit):

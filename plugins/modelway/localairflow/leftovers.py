@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from modelway.backends.base import Handle, load_backend
-from modelway.backends.local.backend import SUPERVISOR
+from modelway.backends.local.processes import attempt_of
 from modelway.localairflow.processes import STOP_SECONDS
 from modelway.platforms.processes.marked import MARK
 
@@ -80,11 +80,10 @@ def _serves(process: psutil.Process, serving: Path) -> bool:
 
 
 def _attempt_of(process: psutil.Process, home: Path) -> Path | None:
-    """Return the folder of the attempt of a home that a process supervises, None where it supervises none."""
+    """Return the folder of the attempt of a home that a process runs, None where it runs none."""
     with contextlib.suppress(psutil.Error):
-        words = process.cmdline()
-        if SUPERVISOR in words and _is_attempt(attempt := Path(words[-1]), home):
-            return attempt
+        attempt = attempt_of(process.cmdline())
+        return attempt if attempt and _is_attempt(attempt, home) else None
     return None
 
 

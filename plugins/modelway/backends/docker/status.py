@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from modelway.backends.base import JobState, JobStatus
+from modelway.backends.folders.exit_status import figures_of, reported_status
 from modelway.failures import FailureKind
 
 Object = Mapping[str, Any]
@@ -37,16 +38,8 @@ def status_of(inspected: Object, *, report: Object | None, cancelled: bool) -> J
     if state["Status"] == "created":
         return JobStatus(state=JobState.PENDING)
     if report is not None and report.get("kind"):
-        return _as_reported(state, report, known)
+        return reported_status(report, **known)
     return _without_report(inspected, known)
-
-
-def _as_reported(state: Object, report: Object, known: Mapping[str, Any]) -> JobStatus:
-    kind = FailureKind(report["kind"])
-    status = JobStatus.failed(kind, report["reason"], **known)
-    if report.get("retryable") is None:
-        return status
-    return JobStatus.from_dict(status.to_dict() | {"retryable": report["retryable"]})
 
 
 def _without_report(inspected: Object, known: Mapping[str, Any]) -> JobStatus:
@@ -71,7 +64,7 @@ def _without_report(inspected: Object, known: Mapping[str, Any]) -> JobStatus:
 
 def _known(state: Object, report: Object | None) -> dict[str, Any]:
     if report is not None:
-        return {"seconds": report.get("seconds"), "peak_memory_bytes": report.get("peak_memory_bytes") or None}
+        return figures_of(report)
     begun, over = moment(state["StartedAt"]), moment(state["FinishedAt"])
     return {"seconds": max(0.0, round(over - begun, 3))} if begun and over else {}
 

@@ -76,11 +76,11 @@ def generation(
 
 
 def prepare(
-    folder: Path, *, job: Job, contract: Mapping[str, Any], runner: Path, owner: int | None, keep_outputs: bool = True
+    folder: Path, *, job: Job, contract: Mapping[str, Any], runner: Path | None = None, owner: int | None = None
 ) -> None:
-    """Put code, inputs and our part of the library in their places; what an earlier try left of outputs stays.
+    """Put code, inputs and our part of the library in their places; what an earlier attempt left of outputs stays.
 
-    :param runner: the folder that holds ``modelway.job`` alone
+    :param runner: the folder that holds ``modelway.job`` alone; None: the job finds it elsewhere
     :param owner: the user that the job runs as, where this process may give files away
     """
     store = ArtifactStore("")
@@ -93,7 +93,8 @@ def prepare(
     write(folder / "job.json", contract)
     if job.code:
         _replace_tree(folder / "code", lambda beside: _unpack(store, job, beside))
-    _replace_tree(folder / "runner", lambda beside: shutil.copytree(runner, beside))
+    if runner is not None:
+        _replace_tree(folder / "runner", lambda beside: shutil.copytree(runner, beside))
     for name, artifact in job.inputs.items():
         (folder / "inputs" / name).unlink(missing_ok=True)
         store.fetch(artifact, to=folder / "inputs" / name)

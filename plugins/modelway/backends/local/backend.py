@@ -1,29 +1,24 @@
-"""Jobs as processes on this machine: each in a session of its own, watched by a supervisor that outlives the worker.
+"""Jobs as processes on this machine: each in a session of its own, led by an agent that outlives the worker.
 
-Folder of a job, below ``<home>/jobs/<model>/<run>/<key>/``:
-
-- ``g0``, ``g1``, …: one per generation (a clear after success, or another code, parameter or input begins a new one);
-  each is the contract's folder: ``job.json``, ``code/``, ``inputs/``, ``output/``, ``events.jsonl``
-- ``g0/try-1``, …: one per try: ``request.json``, ``log.txt``, ``process.json`` (who runs), ``exit.json`` (how it ended)
+A job's folder, ``<home>/jobs/<model>/<run>/<key>/``, holds generations and attempts (``folders/generations.py``). An
+attempt has ``request.json``, ``process.json`` (who runs it) and what ``modelway.job.agent`` writes, such
+as ``log-0.txt`` and ``exit-0.json``. What an earlier version left has ``log.txt`` and ``exit.json`` instead.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelway import names
-from modelway.artifacts.code_package import unpack_code_package
-from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
+from modelway.backends.folders.exit_status import figures_of, reported_status
 from modelway.backends.folders.merged_log import read_log
 from modelway.backends.folders.runner import runner_folder
 from modelway.backends.local import processes
@@ -31,6 +26,8 @@ from modelway.backends.local.member import MEMBER
 from modelway.backends.variables import job_variables
 from modelway.errors import CapabilityMissing, JobLost
 from modelway.failures import FailureKind
+from modelway.job.agent.bare import AGENT
+from modelway.job.agent.exit_report import checked_report
 from modelway.platforms.processes import machine
 from modelway.platforms.processes.marked import MARK
 
@@ -40,7 +37,6 @@ ALLOWED = (
     "OMP_WAIT_POLICY",
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
 )
-SUPERVISOR = "modelway.backends.local.supervise"
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 _WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is"
@@ -48,7 +44,7 @@ _WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRequest:
-    """What will be started: everything but the try's number is fixed here."""
+    """What will be started: everything but the attempt's number is fixed here."""
 
     job: Job
     folder: Path
@@ -84,7 +80,7 @@ class LocalBackend:
                 f"{options.cpu:g} CPU cores asked for, this machine has {cores}",
                 do=f"Set resources.cpu to at most {cores}",
             )
-        folder = self.home / "jobs" / names.slug(job.model) / names.slug(job.run) / names.slug(job.key)
+        folder = generations.job_folder(self.home / "jobs", job)
         return LocalRequest(
             job=job, folder=folder, contract=job.contract(), options=options, environment=_environment(job, options)
         )
@@ -96,93 +92,56 @@ class LocalBackend:
         :raises NotWritable: the jobs' folder cannot be written
         """
         with generations.locked(request.folder, do=_WRITABLE):
-            generation = self._generation(request)
-            last = _last_attempt(generation)
-            if last and self._adoptable(last):
+            generation = generations.generation(
+                request.folder,
+                contract=request.contract,
+                clear_number=request.job.clear_number,
+                status=_status,
+            )
+            attempts = generations.attempts(request.folder)
+            last = max(attempts, key=_place, default=None)
+            if last and last.parent == generation and _status(last).state in (JobState.RUNNING, JobState.SUCCEEDED):
                 return _handle(request, last)
-            self._prepare(request, generation)
-            attempt = generation / f"try-{generations.number(last) + 1 if last else 1}"
+            if last:
+                # Another piece of work, or one that died without a report: it ends before anything else begins.
+                processes.abandon(last)
+                processes.stop(last, grace_seconds=GRACE_SECONDS)
+            generations.prepare(generation, job=request.job, contract=request.contract)
+            attempt = generation / f"try-{max(map(generations.number, attempts), default=0) + 1}"
             self._start(request, attempt)
             return _handle(request, attempt)
 
-    def _generation(self, request: LocalRequest) -> Path:
-        """Return the folder of the generation that goes on, or of the new one that begins."""
-        existing = generations.numbered(request.folder, "g*")
-        if not existing:
-            return request.folder / "g0"
-        newest = existing[-1]
-        begun = generations.read(newest / "generation.json") or {}
-        last = _last_attempt(newest)
-        succeeded = last is not None and _status(last).state is JobState.SUCCEEDED
-        cleared = succeeded and begun.get("clear_number") != request.job.clear_number
-        if generations.text(begun.get("contract")) == generations.text(request.contract) and not cleared:
-            # What a clear finds running is its own from now on: once done, it is not done again for the same clear.
-            generations.write(newest / "generation.json", {**begun, "clear_number": request.job.clear_number})
-            return newest
-        if last:
-            processes.abandon(last)
-            processes.stop(last, grace_seconds=GRACE_SECONDS)
-        return request.folder / f"g{generations.number(newest) + 1}"
-
-    def _adoptable(self, attempt: Path) -> bool:
-        """Whether the try runs or has succeeded; one that died without a word is stopped for good."""
-        if _status(attempt).state in (JobState.RUNNING, JobState.SUCCEEDED):
-            return True
-        processes.abandon(attempt)
-        processes.stop(attempt, grace_seconds=GRACE_SECONDS)
-        return False
-
-    def _prepare(self, request: LocalRequest, generation: Path) -> None:
-        """Put code and inputs in their places; what is there from an earlier try is taken again from the store."""
-        store = ArtifactStore("")
-        generation.mkdir(parents=True, exist_ok=True)
-        generations.write(
-            generation / "generation.json",
-            {"contract": request.contract, "clear_number": request.job.clear_number},
-        )
-        generations.write(generation / "job.json", request.contract)
-        if request.job.code:
-            _unpack(store, request.job.code, generation / "code")
-        for name, artifact in request.job.inputs.items():
-            (generation / "inputs" / name).unlink(missing_ok=True)
-            store.fetch(artifact, to=generation / "inputs" / name)
-
     def _start(self, request: LocalRequest, attempt: Path) -> None:
         attempt.mkdir()
+        options = request.options
+        words = [str(attempt.parent), "--attempt", str(generations.number(attempt)), "--node", "0", "--bare"]
+        words += ["--venvs", str(self.home / "venvs"), "--processes", str(options.processes_per_node)]
+        words += ["--memory", str(options.memory_bytes)] if options.memory_bytes else []
+        words += ["--timeout", str(options.timeout_seconds)] if options.timeout_seconds else []
+        words += ["--cpu", str(options.cpu)] if options.cpu else []
+        words += ["--cores-lock", str(self.home / "jobs" / ".cores.lock")]
+        name = request.job.name(generations.number(attempt))
+        generations.write(attempt / "request.json", {"name": name, "words": words})
+        # One copy for all jobs: what Python has compiled of it is used again.
         runner = runner_folder(self.home / "jobs")
-        requirements = attempt.parent / "code" / "requirements.txt"
-        generations.write(
-            attempt / "request.json",
-            {
-                "folder": str(attempt.parent),
-                "environment": {**request.environment, "PYTHONPATH": str(runner)},
-                "cpu": request.options.cpu,
-                "memory_bytes": request.options.memory_bytes,
-                "processes": request.options.processes_per_node,
-                "timeout_seconds": request.options.timeout_seconds,
-                "requirements": str(requirements) if requirements.is_file() else None,
-                "venvs": str(self.home / "venvs"),
-                "name": request.job.name(generations.number(attempt)),
-            },
-        )
-        plugins = Path(__file__).resolve().parents[3]
-        with (attempt / "supervisor.txt").open("ab") as output:
-            supervisor = subprocess.Popen(
-                [sys.executable, "-P", "-m", SUPERVISOR, str(attempt)],
+        with (attempt / "start.txt").open("ab") as output:
+            agent = subprocess.Popen(
+                [sys.executable, "-m", AGENT, *words],
                 cwd=attempt,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                # The log has all that is printed; what is said besides is about a start that failed.
+                stdout=subprocess.DEVNULL,
                 stderr=output,
-                env={**request.environment, **_own_settings(), "PYTHONPATH": str(plugins)},
+                env={**request.environment, **_own_settings(), "PYTHONPATH": str(runner)},
             )
-        # Whoever submitted may live long: the ended supervisor must not stay as a zombie.
-        threading.Thread(target=supervisor.wait, daemon=True).start()
+        # Whoever submitted may live long: the ended agent must not stay as a zombie.
+        threading.Thread(target=agent.wait, daemon=True).start()
         deadline = time.monotonic() + START_SECONDS
         while not (attempt / "process.json").exists():
             if time.monotonic() > deadline:
                 processes.abandon(attempt)
-                text = (attempt / "supervisor.txt").read_text()[-500:]
+                text = (attempt / "start.txt").read_text()[-500:]
                 raise JobLost(f"the job did not start within {START_SECONDS:g} seconds: {text}", where=str(attempt))
             time.sleep(0.02)
 
@@ -193,13 +152,14 @@ class LocalBackend:
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what was printed since ``offset``; see the port."""
         attempt = _attempt(handle)
-        return read_log(attempt, "log.txt", offset, over=_status(attempt).state.is_terminal)
+        name = "log.txt" if (attempt / "log.txt").exists() else "log-0.txt"
+        return read_log(attempt, name, offset, over=_status(attempt).state.is_terminal)
 
     def cancel(self, handle: Handle) -> None:
         """Stop the job's whole session; see the port."""
         attempt = _attempt(handle)
         if not _status(attempt).state.is_terminal:
-            generations.mark(attempt / "cancelled")
+            generations.mark(attempt / generations.CANCELLED)
         processes.abandon(attempt)
         processes.stop(attempt, grace_seconds=GRACE_SECONDS)
 
@@ -228,7 +188,7 @@ def _environment(job: Job, options: Options) -> dict[str, str]:
 
 
 def _own_settings() -> dict[str, str]:
-    """Return what the supervisor alone sees: the starter's mark, and pip's settings, whose URLs may hold a password."""
+    """Return what the agent alone sees: the starter's mark, and pip's settings, whose URLs may hold a password."""
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == MARK}
 
 
@@ -237,38 +197,38 @@ def _handle(request: LocalRequest, attempt: Path) -> Handle:
     return Handle(backend="local", name=request.job.name(number), place=str(attempt.parent), attempt=number)
 
 
+def _place(attempt: Path) -> tuple[int, int]:
+    """Return by what attempts are in order: earlier versions began to count anew with each generation."""
+    return generations.number(attempt.parent), generations.number(attempt)
+
+
 def _attempt(handle: Handle) -> Path:
     return Path(handle.place) / f"try-{handle.attempt}"
 
 
 def _status(attempt: Path) -> JobStatus:
-    if (ended := generations.read(attempt / "exit.json")) is not None:
-        return JobStatus.from_dict(ended)
+    if (ended := _ended(attempt)) is not None:
+        return ended
     if processes.alive(attempt):
         return JobStatus(state=JobState.RUNNING)
-    # It may have ended between the two looks.
-    if (ended := generations.read(attempt / "exit.json")) is not None:
-        return JobStatus.from_dict(ended)
-    if (attempt / "cancelled").exists():
+    # It may have ended between the two.
+    if (ended := _ended(attempt)) is not None:
+        return ended
+    if generations.cancelled(attempt):
         return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
     if not (attempt / "process.json").exists() and not (attempt / "claim").exists() and attempt.is_dir():
         return JobStatus(state=JobState.PENDING)
-    return JobStatus.failed(
-        FailureKind.VANISHED, "the job vanished: its supervisor was killed or the machine restarted"
-    )
+    return JobStatus.failed(FailureKind.VANISHED, "the job vanished: its agent was killed or the machine restarted")
 
 
-def _last_attempt(generation: Path) -> Path | None:
-    tries = generations.numbered(generation, "try-*")
-    return tries[-1] if tries else None
-
-
-def _unpack(store: ArtifactStore, code: Artifact, to: Path) -> None:
-    beside = to.with_name(f"code.{uuid.uuid4().hex}")
-    for left in to.parent.glob(f"{to.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
-    package = store.fetch(code, to=beside / "package.zip")
-    unpack_code_package(package=package, to=beside / "code")
-    shutil.rmtree(to, ignore_errors=True)
-    (beside / "code").rename(to)
-    shutil.rmtree(beside)
+def _ended(attempt: Path) -> JobStatus | None:
+    """Return how an attempt ended; None where nothing is written down."""
+    if (report := generations.read(attempt / processes.EXIT)) is not None:
+        checked = checked_report(report)
+        status = reported_status(checked, **figures_of(checked))
+        if generations.cancelled(attempt) and status.state is not JobState.SUCCEEDED:
+            # One that was done before it could be stopped has succeeded.
+            return JobStatus(state=JobState.CANCELLED, reason="the job was cancelled", **figures_of(checked))
+        return status
+    written = generations.read(attempt / processes.OLD_EXIT)
+    return JobStatus.from_dict(written) if written is not None else None

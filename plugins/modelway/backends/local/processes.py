@@ -5,58 +5,39 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modelway.job.agent.bare import AGENT, boot, claim
 
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, so that none gets out of sight (Linux only)."""
-    import ctypes
-
-    set_child_subreaper = 36
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+#: ran attempts in earlier versions, whose jobs may still run
+_SUPERVISOR = "modelway.backends.local.supervise"
+EXIT, OLD_EXIT = "exit-0.json", "exit.json"
 
 
-def claim(attempt: Path, word: str) -> bool:
-    """Write ``word`` into the try's claim file unless it is claimed already; return whether this call wrote it."""
-    try:
-        descriptor = os.open(attempt / "claim", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(word)
-    return True
+def attempt_of(words: Sequence[str]) -> Path | None:
+    """Return the folder of the attempt that a process runs by its command line; None where it runs none."""
+    if _SUPERVISOR in words:
+        return Path(words[-1])
+    if AGENT in words and "--attempt" in words:
+        folder, number = (words[words.index(word) + 1 :][:1] for word in (AGENT, "--attempt"))
+        return Path(folder[0]) / f"try-{number[0]}" if folder and number else None
+    return None
+
+
+def ended(attempt: Path) -> bool:
+    """Whether it is written down how an attempt ended; that is done when all of its other processes have."""
+    return any((attempt / name).exists() for name in (EXIT, OLD_EXIT))
 
 
 def abandon(attempt: Path) -> None:
-    """Keep a supervisor that has not begun yet from ever beginning."""
+    """Keep an agent that has not begun yet from ever beginning."""
     claim(attempt, "abandoned")
 
 
-def record_self(attempt: Path) -> None:
-    """Write who supervises the try: pid, start time and the machine's boot, since a pid alone is used again."""
-    import psutil
-
-    me = psutil.Process()
-    beside = attempt / ".process.json.part"
-    beside.write_text(json.dumps({"pid": me.pid, "created": me.create_time(), "boot": boot()}))
-    beside.replace(attempt / "process.json")
-
-
-def boot() -> str:
-    """Return what tells this start of the machine from every other one."""
-    import psutil
-
-    try:
-        # The boot time that psutil computes moves whenever the clock is set.
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return f"{psutil.boot_time():.0f}"
-
-
 def alive(attempt: Path) -> bool:
-    """Whether the try's supervisor runs."""
+    """Whether the attempt's agent runs."""
     import psutil
 
     recorded = _recorded(attempt)
@@ -70,20 +51,20 @@ def alive(attempt: Path) -> bool:
 
 
 def stop(attempt: Path, *, grace_seconds: float) -> None:
-    """End every process of the try: SIGTERM, and SIGKILL for what is left after the grace time.
+    """End every process of the attempt: SIGTERM, and SIGKILL for what is left after the grace time.
 
     A session's id is not used again while one of its processes lives, but is afterwards. So nothing is touched once
-    ``exit.json`` tells that all of them have ended, nor when the machine has started again since.
+    its exit report says that all of them have ended, nor when the machine has started again since.
     """
     for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
-        told: set[int] = set()
+        signalled: set[int] = set()
         while left := set(members(attempt)):
-            # Those too that began meanwhile: a supervisor may be about to start the job.
-            for pid in left - told:
+            # Those too that began meanwhile: an agent may be about to start the job.
+            for pid in left - signalled:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            told |= left
+            signalled |= left
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -92,9 +73,9 @@ def stop(attempt: Path, *, grace_seconds: float) -> None:
 
 
 def members(attempt: Path) -> list[int]:
-    """Return the living processes of the try: those of its session and their descendants in sessions of their own.
+    """Return the living processes of the attempt: those of its session and their descendants in sessions of their own.
 
-    Once ``exit.json`` is there, only the supervisor can be left: it writes that file when it has ended all the others.
+    Once the exit report is there, only the agent can be left: it writes that file when it has ended all the others.
     """
     import psutil
 
@@ -102,7 +83,7 @@ def members(attempt: Path) -> list[int]:
     if recorded is None or recorded.get("boot") != boot():
         return []
     leader, created = recorded["pid"], recorded["created"]
-    if (attempt / "exit.json").exists():
+    if ended(attempt):
         return [leader] if alive(attempt) else []
     seen = {process.pid: process.info for process in psutil.process_iter(["ppid", "status", "create_time"])}
     if leader in seen and abs(seen[leader]["create_time"] - created) >= 1:

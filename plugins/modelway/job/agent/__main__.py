@@ -14,7 +14,10 @@ Flags: ``--attempt N`` · ``--node I`` (default ``JOB_COMPLETION_INDEX``, else 0
 · ``--nodes N`` · ``--processes M`` (of each node) · ``--rendezvous HOST:PORT`` (of node 0, only for several nodes) ·
 ``--memory BYTES`` (what the container may take, for the message) · ``--timeout SECONDS`` (of the job's code) ·
 ``--grace SECONDS`` (what the platform leaves between SIGTERM and SIGKILL, default 30) · ``--remote URI`` (the folder is
-this container's own and is copied to and from an object store, see ``remote.py``).
+this container's own and is copied to and from an object store, see ``remote.py``) · ``--venvs FOLDER`` (virtual
+environments are kept there for later jobs) · ``--bare`` (there is no container: the job's processes stay in this one's
+session, are ended when they take more than ``--memory``, and write to the log themselves; ``--cpu`` is the number of
+cores that it binds itself to, ``--cores-lock`` a file by which the agents of a machine choose them in turn).
 
 SIGTERM is the notice that the job must leave: on each of its machines a file appears (``notice.py``: the code sees
 ``job.stopping``, a command the file that ``MODELWAY_NOTICE`` names), and the job has until three seconds before the end
@@ -31,6 +34,7 @@ out of memory, or another container took over (then without an exit file) · 143
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -39,24 +43,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelway.job.agent import launch, memory, process_tree, requirements, usage
+from modelway.job.agent import bare, launch, memory, process_tree, requirements, usage
 from modelway.job.agent.exit_report import INIT_STATUS, STOPPED_STATUS, ExitReport, report_of
+from modelway.job.agent.follower import Follower
 from modelway.job.agent.lease import Lease
 from modelway.job.agent.notice import Notice
 from modelway.job.agent.remote import Remote
-from modelway.job.agent.tee import Tee
+from modelway.job.agent.tee import PlainLog, Tee
 
-POLL_SECONDS = 0.1
-MEASURE_SECONDS = 1.0
-#: what is kept of the grace time to write how it ended
-REPORT_SECONDS = 3.0
-TERM_SECONDS = 1.0
 TAKEN_OVER_STATUS = 137
+#: variables that, where there is no container, the job does not see: the URLs of pip's settings may hold a password
+PRIVATE = ("PIP_", "MODELWAY_STARTED_BY")
+RESERVE_BYTES = 64 * 1024
 
 
 @dataclass
@@ -97,12 +100,14 @@ class Agent:
     def _run_there(self) -> int:
         try:
             self.attempt.mkdir(exist_ok=True)
+            if self.asked.bare and not bare.begin(self.attempt, cpu=self.asked.cpu, lock=self.asked.cores_lock):
+                return TAKEN_OVER_STATUS
             json.loads((self.folder / "job.json").read_text())
             node = None if self.asked.node == "any" else int(self.asked.node)
             lease = Lease(attempt=self.attempt, node=node, nodes=self.asked.nodes)
             entered = lease.enter(leave=lambda: self.stop_requested_at is not None, say=self._say_before)
         except (OSError, ValueError) as error:
-            _print(f"the job's folder cannot be used: {type(error).__name__}: {error}")
+            print(f"the job's folder cannot be used: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             return INIT_STATUS
         self.node = lease.node or 0
         if not entered:
@@ -123,17 +128,18 @@ class Agent:
 
     def _run_alone(self, lease: Lease) -> int:
         self._forget_an_earlier_container()
+        self._reserve()
         scratch = Path(tempfile.mkdtemp(prefix="modelway-"))
-        reader, writer = os.pipe()
-        tee = Tee(source=reader, log=self.attempt / f"log-{self.node}.txt")
+        log = self.attempt / f"log-{self.node}.txt"
+        output = PlainLog(log=log) if self.asked.bare else Tee(log=log)
         account = usage.Account(attempt=self.attempt, node=self.node)
         notice = Notice(attempt=self.attempt, node=self.node)
         try:
-            report = self._run_code(lease, tee, writer, scratch, account, notice)
+            report = self._run_code(lease, output, scratch, account, notice)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             account.write()
-        tee.finish(within_seconds=5)
+        output.finish(within_seconds=5)
         if lease.lost.is_set():
             _print("another container has taken this job over: this one gives way")
             return TAKEN_OVER_STATUS
@@ -142,38 +148,54 @@ class Agent:
         return report.status
 
     def _run_code(
-        self, lease: Lease, tee: Tee, writer: int, scratch: Path, account: usage.Account, notice: Notice
+        self, lease: Lease, output: PlainLog | Tee, scratch: Path, account: usage.Account, notice: Notice
     ) -> ExitReport:
-        """Install, start and follow the job's code; the pipe's writing end is closed on return."""
+        """Install, start and follow the job's code; the output's writing end is closed on return."""
         killed_before = memory.kills()
         try:
             self.installing = True
             python = requirements.python_for(
-                requirements=self.folder / "code" / "requirements.txt", scratch=scratch, say=tee.say
+                requirements=self.folder / "code" / "requirements.txt",
+                scratch=scratch,
+                say=output.say,
+                venvs=self.asked.venvs,
             )
             self.installing = False
-            child = self._start(python, writer, notice)
-        except _StopRequested as told:
+            child = self._start(python, output.writer, notice)
+        except _StopRequested as request:
             process_tree.end_all(within_seconds=5)
-            return ExitReport(kind="killed", stopped=True, reason=str(told))
-        except (requirements.RequirementsFailed, OSError) as error:
-            tee.say(str(error))
-            offline = "connection" in " ".join(tee.last_lines).lower()
-            return ExitReport(kind="init", reason=str(error)[:1000], retryable=True if offline else None)
+            return ExitReport(kind="killed", stopped=True, reason=str(request))
+        except requirements.RequirementsFailed as error:
+            return ExitReport(kind="init", reason=str(error)[:1000], retryable=True if error.offline else None)
+        except Exception as error:
+            # Whatever goes wrong here is an outcome too, or the job would count as vanished.
+            output.say(traceback.format_exc())
+            return ExitReport(kind="init", reason=f"the job could not be run: {type(error).__name__}: {error}"[:1000])
         finally:
-            os.close(writer)
+            os.close(output.writer)
         memory.be_killed_first(child.pid)
-        follow = _Following(agent=self, lease=lease, account=account, notice=notice, child=child.pid, say=tee.say)
+        follow = Follower(
+            child=child.pid,
+            lease=lease,
+            account=account,
+            notice=notice,
+            say=output.say,
+            stop_requested_at=lambda: self.stop_requested_at,
+            grace_seconds=self.asked.grace,
+            timeout_seconds=self.asked.timeout,
+            most_bytes=self.asked.memory if self.asked.bare else None,
+            measures=bool(self.asked.memory) or not self.asked.bare,
+        )
         child.returncode = follow.until_the_end()
         process_tree.end_all(within_seconds=5)
-        tee.finish(within_seconds=5)
-        killed_after = memory.kills()
+        output.finish(within_seconds=5)
         return report_of(
             attempt=self.attempt,
             returncode=child.returncode,
-            lines=list(tee.last_lines),
+            lines=list(output.last_lines),
             over_time=self.asked.timeout if follow.over_time else None,
-            killed_for_memory=None if killed_after is None else killed_after > (killed_before or 0),
+            killed_for_memory=follow.over_memory
+            or memory.killed_one_of(killed_before, returncode=child.returncode, alone=not self.asked.bare),
             peak_bytes=max(follow.peak, process_tree.largest_bytes()),
             limit_bytes=self.asked.memory or memory.limit_bytes(),
             noticed=notice.told,
@@ -199,12 +221,23 @@ class Agent:
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**os.environ, **variables},
+            env={**self._handed_on(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
-            start_new_session=True,
+            # Without a container, what a killed agent leaves is found by its session.
+            start_new_session=not self.asked.bare,
         )
+
+    def _handed_on(self) -> dict[str, str]:
+        private = PRIVATE if self.asked.bare else ()
+        return {name: value for name, value in os.environ.items() if not name.startswith(private)}
+
+    def _reserve(self) -> None:
+        """Take space for the report: the job may end since there is none left."""
+        if self.asked.bare:
+            with contextlib.suppress(OSError):
+                (self.attempt / launch.RESERVE).write_bytes(os.urandom(RESERVE_BYTES))
 
     def _on_notice(self, number: int, frame: Any) -> None:
         """Note that the job must leave; the loop does the rest, since a handler may interrupt anything."""
@@ -221,6 +254,7 @@ class Agent:
             (self.attempt / name).unlink(missing_ok=True)
 
     def _write(self, report: ExitReport) -> None:
+        (self.attempt / launch.RESERVE).unlink(missing_ok=True)
         path = self.attempt / f"exit-{self.node}.json"
         beside = path.with_name(f".{path.name}.part")
         with beside.open("w") as file:
@@ -232,59 +266,6 @@ class Agent:
 
 class _StopRequested(Exception):
     """The notice came while nothing could be saved."""
-
-
-class _Following:
-    """Waits for the job's process; hands on the notice, and keeps to the times."""
-
-    def __init__(
-        self,
-        *,
-        agent: Agent,
-        lease: Lease,
-        account: usage.Account,
-        notice: Notice,
-        child: int,
-        say: Callable[[str], None],
-    ) -> None:
-        self.agent, self.lease, self.account, self.notice = agent, lease, account, notice
-        self.child, self.say = child, say
-        self.over_time = False
-        self.sent_term: float | None = None
-        self.peak = 0
-
-    def until_the_end(self) -> int:
-        """Return the process's return code as ``subprocess`` would tell it."""
-        began = measured = time.monotonic()
-        timeout = self.agent.asked.timeout
-        while True:
-            ended = process_tree.reap()
-            if self.child in ended:
-                return ended[self.child]
-            now = time.monotonic()
-            if now - measured >= MEASURE_SECONDS or now - began < MEASURE_SECONDS:
-                measured, self.peak = now, max(self.peak, process_tree.memory_bytes())
-                self.account.renew()
-                self.notice.look()
-            if self.lease.lost.is_set() or (timeout and now - began > timeout):
-                self.over_time = not self.lease.lost.is_set()
-                process_tree.send(signal.SIGKILL)
-            elif self.agent.stop_requested_at is not None:
-                self._stop_in_time(now, self.agent.stop_requested_at)
-            time.sleep(POLL_SECONDS)
-
-    def _stop_in_time(self, now: float, told: float) -> None:
-        """Tell the job to leave; end it when its time is over."""
-        grace = self.agent.asked.grace
-        patience = max(grace - REPORT_SECONDS, grace / 2)
-        if not self.notice.told:
-            self.say(f"told to leave: the job has {patience:g} seconds to write a checkpoint and end")
-        self.notice.give()
-        if self.sent_term is None and now - told > patience:
-            self.sent_term = now
-            process_tree.send(signal.SIGTERM)
-        elif self.sent_term is not None and now - self.sent_term > TERM_SECONDS:
-            process_tree.send(signal.SIGKILL)
 
 
 def _print(text: str) -> None:
@@ -303,6 +284,10 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float)
     parser.add_argument("--remote")
     parser.add_argument("--grace", type=float, default=30.0)
+    parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--venvs", type=Path)
+    parser.add_argument("--cpu", type=float)
+    parser.add_argument("--cores-lock", type=Path)
     return parser
 
 

@@ -6,6 +6,7 @@ Both versions of control groups are read: version 1 keeps one tree for memory, v
 from __future__ import annotations
 
 import contextlib
+import signal
 from pathlib import Path
 
 #: a limit beyond this is none: version 1 says "no limit" with a huge number
@@ -32,6 +33,17 @@ def kills() -> int | None:
                 if "oom_kill" in counts:
                     return int(counts["oom_kill"])
     return None
+
+
+def killed_one_of(before: int | None, *, returncode: int, alone: bool) -> bool | None:
+    """Whether the kernel killed one of the job's processes for memory since ``before``; None where it does not tell.
+
+    :param alone: nothing but the job runs in this group; else it may have killed another one's process
+    """
+    after = kills()
+    if after is None:
+        return None if alone else False
+    return after > (before or 0) and (alone or returncode == -signal.SIGKILL)
 
 
 def be_killed_first(pid: int) -> None:

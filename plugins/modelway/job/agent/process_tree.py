@@ -1,4 +1,4 @@
-"""The processes below this one, read from ``/proc``: memory, processor time, and how all of them are ended."""
+"""The processes below this one: memory, processor time, and how all of them are ended."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import ctypes
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,27 +24,42 @@ def adopt_orphans() -> None:
 
 def descendants() -> list[int]:
     """Return the processes below this one, zombies left out."""
+    table = _table()
     children: dict[int, list[int]] = {}
-    zombies = set()
-    for entry in Path("/proc").iterdir() if os.path.isdir("/proc/1") else ():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # The name of the program, in parentheses, may hold anything.
-            state, parent = (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[:2]
-            children.setdefault(int(parent), []).append(int(entry.name))
-            if state == "Z":
-                zombies.add(int(entry.name))
+    for pid, (parent, _, _) in table.items():
+        children.setdefault(parent, []).append(pid)
     found: list[int] = []
     newest = [os.getpid()]
     while newest:
         newest = [child for parent in newest for child in children.get(parent, ())]
         found += newest
-    return [pid for pid in found if pid not in zombies]
+    return [pid for pid in found if not table[pid][1].startswith("Z")]
+
+
+def _table() -> dict[int, tuple[int, str, int | None]]:
+    """Return all processes: pid to parent, state and, where it is known already, resident bytes."""
+    found: dict[int, tuple[int, str, int | None]] = {}
+    if not os.path.isdir("/proc/1"):
+        # macOS has no /proc.
+        listed = subprocess.run(["ps", "-axo", "pid=,ppid=,stat=,rss="], capture_output=True, text=True)
+        for pid, parent, state, kib in (line.split() for line in listed.stdout.splitlines()):
+            found[int(pid)] = int(parent), state, int(kib) * 1024
+        return found
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The name of the program, in parentheses, may hold anything.
+            state, above = (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[:2]
+            found[int(entry.name)] = int(above), state, None
+    return found
 
 
 def memory_bytes() -> int:
     """Return the resident memory of all processes below this one."""
+    if not os.path.isdir("/proc/1"):
+        table = _table()
+        return sum(table[pid][2] or 0 for pid in descendants() if pid in table)
     pages = 0
     for pid in descendants():
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -64,7 +81,12 @@ def cpu_seconds() -> float:
 
 def largest_bytes() -> int:
     """Return what the largest of this process's ended children took; a process that grew fast is measured so alone."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return in_bytes(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, platform=sys.platform)
+
+
+def in_bytes(maxrss: int, *, platform: str) -> int:
+    """Return ``ru_maxrss`` of getrusage(2) in bytes: macOS counts bytes, the others KiB."""
+    return maxrss if platform == "darwin" else maxrss * 1024
 
 
 def send(number: signal.Signals) -> bool:

@@ -1,4 +1,4 @@
-"""Copies what a job prints to standard output and, in whole lines, to its log file."""
+"""What a job prints: copied to standard output and, in whole lines, to its log file; or written to the file alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LAST_LINES = 200
 class Tee:
     """Reads a pipe until its end in a thread of its own."""
 
-    def __init__(self, *, source: int, log: Path) -> None:
-        """Copy the pipe ``source`` to standard output and append it to ``log``."""
+    def __init__(self, *, log: Path) -> None:
+        """Copy what is written to ``writer`` to standard output and append it to ``log``."""
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._source = source
+        self._source, self.writer = os.pipe()
         self._log = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
         self._lock = threading.Lock()
         self._half = b""
@@ -57,6 +57,34 @@ class Tee:
         for target in (self._log, sys.__stdout__.fileno() if sys.__stdout__ else None):
             with contextlib.suppress(OSError):
                 _write_all(target, data)
+
+
+class PlainLog:
+    """The log file as the job's own output: a job that fills the disk hears of it, and one whose agent died goes on."""
+
+    def __init__(self, *, log: Path) -> None:
+        """Let ``writer`` append to ``log``."""
+        self._path = log
+        self.writer = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+        self._own = os.dup(self.writer)
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The last lines of the log."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _PIECE))
+            return file.read().decode(errors="replace").splitlines()[-_LAST_LINES:]
+        return []
+
+    def say(self, text: str) -> None:
+        """Print a line of our own between the job's."""
+        with contextlib.suppress(OSError):
+            _write_all(self._own, text.encode() + b"\n")
+
+    def finish(self, *, within_seconds: float) -> None:
+        """Leave nothing of the log in memory alone."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._own)
 
 
 def _write_all(target: int | None, data: bytes) -> None:

@@ -1,0 +1,22 @@
+"""How an attempt ended by its agent's exit report, as the status of the job."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelway.backends.base import JobState, JobStatus
+from modelway.failures import FailureKind
+
+
+def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report says of time and memory, as fields of a status."""
+    return {"seconds": report.get("seconds"), "peak_memory_bytes": report.get("peak_memory_bytes") or None}
+
+
+def reported_status(report: Mapping[str, Any], **known: Any) -> JobStatus:
+    """Return the status that a checked report stands for."""
+    if not report.get("kind"):
+        return JobStatus(state=JobState.SUCCEEDED, **known)
+    status = JobStatus.failed(FailureKind(report["kind"]), report["reason"], **known)
+    if report.get("retryable") is None:
+        return status
+    return JobStatus.from_dict(status.to_dict() | {"retryable": report["retryable"]})

@@ -1,0 +1,103 @@
+"""What a container gives by itself, for an agent without one: it begins once, is found again, and has its own cores."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+AGENT = "modelway.job.agent"
+
+
+def begin(attempt: Path, *, cpu: float | None, lock: Path) -> bool:
+    """Claim an attempt for this process; False when it was given up before.
+
+    :param cpu: bind the process to so many cores
+    :param lock: a file by which the agents of this machine choose cores one after another
+    """
+    if not claim(attempt, "agent"):
+        return False
+    record_self(attempt)
+    bind_to_cores(cpu, str(attempt), lock=lock)
+    for left in attempt.parent.glob("try-*/pods"):
+        # Of attempts that are known to be over: nobody waits for their heartbeats.
+        shutil.rmtree(left, ignore_errors=True)
+    return True
+
+
+def claim(attempt: Path, word: str) -> bool:
+    """Write ``word`` into the attempt's claim file unless it is claimed already; return whether this call wrote it."""
+    try:
+        descriptor = os.open(attempt / "claim", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as file:
+        file.write(word)
+    return True
+
+
+def record_self(attempt: Path) -> None:
+    """Write who runs the attempt: pid, start time and the machine's boot, since a pid alone is used again."""
+    beside = attempt / ".process.json.part"
+    beside.write_text(json.dumps({"pid": os.getpid(), "created": _created(), "boot": boot()}))
+    beside.replace(attempt / "process.json")
+
+
+def boot() -> str:
+    """Return what tells this start of the machine from every other one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        import psutil
+
+        # It moves whenever the clock is set: only where there is nothing else.
+        return f"{psutil.boot_time():.0f}"
+
+
+def _created() -> float:
+    """Return when this process began, in seconds since the epoch as psutil computes them."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+        return int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        import psutil
+
+        return float(psutil.Process().create_time())
+
+
+def bind_to_cores(cpu: float | None, name: str, *, lock: Path) -> None:
+    """Bind this process, and so the job, to as many cores as requested: those that the fewest others are bound to."""
+    if cpu is None or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if cpu >= len(cores):
+        return
+    # Among equals the name decides, so that machines are used evenly.
+    order = random.Random(int(hashlib.sha256(name.encode()).hexdigest(), 16)).sample(cores, len(cores))
+    with lock.open("w") as file:
+        # One after another: two that read at the same time would choose the same.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        used = _bindings(cores)
+        os.sched_setaffinity(0, sorted(order, key=lambda core: used[core])[: max(1, round(cpu))])
+
+
+def _bindings(cores: list[int]) -> Counter[int]:
+    """Return how many other jobs are bound to each core."""
+    used: Counter[int] = Counter()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or entry.name == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):
+            if AGENT.encode() not in (entry / "cmdline").read_bytes().split(b"\0"):
+                continue
+            bound = os.sched_getaffinity(int(entry.name))
+            if bound != set(cores):
+                used.update(bound)
+    return used

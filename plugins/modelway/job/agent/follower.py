@@ -1,0 +1,86 @@
+"""Waits for the job's process: passes the notice on, and ends what takes too long or, without a container, too much."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelway.job.agent import process_tree, usage
+from modelway.job.agent.lease import Lease
+from modelway.job.agent.notice import Notice
+
+POLL_SECONDS = 0.1
+MEASURE_SECONDS = 1.0
+#: how often memory is measured where this process keeps to the limit
+WATCH_SECONDS = 0.25
+#: what is left of the grace time to write how it ended
+REPORT_SECONDS = 3.0
+TERM_SECONDS = 1.0
+
+
+@dataclass
+class Follower:
+    """Follows one process of a job with all that it starts."""
+
+    child: int
+    lease: Lease
+    account: usage.Account
+    notice: Notice
+    say: Callable[[str], None]
+    stop_requested_at: Callable[[], float | None]
+    grace_seconds: float
+    timeout_seconds: float | None
+    #: of all processes together; None: the platform keeps to the limit, or there is none
+    most_bytes: int | None
+    measures: bool
+    """whether memory is measured; without a container that means to read all processes of the machine"""
+    over_time: bool = False
+    over_memory: bool = False
+    sent_term: float | None = None
+    peak: int = 0
+
+    def until_the_end(self) -> int:
+        """Return the process's return code as ``subprocess`` would have it."""
+        began = measured = time.monotonic()
+        pause = WATCH_SECONDS if self.most_bytes else MEASURE_SECONDS
+        while True:
+            ended = process_tree.reap()
+            if self.child in ended:
+                return ended[self.child]
+            now = time.monotonic()
+            if now - measured >= (POLL_SECONDS if now - began < MEASURE_SECONDS else pause):
+                measured = now
+                if self.measures:
+                    self.peak = max(self.peak, process_tree.memory_bytes())
+                self.account.renew()
+                self.notice.look()
+            self._keep_limits(now, began)
+            # A job that ends at once is seen to end at once.
+            time.sleep(min(POLL_SECONDS, 0.01 + (now - began) / 10))
+
+    def _keep_limits(self, now: float, began: float) -> None:
+        requested = self.stop_requested_at()
+        if self.lease.lost.is_set():
+            process_tree.send(signal.SIGKILL)
+        elif self.timeout_seconds and now - began > self.timeout_seconds:
+            self.over_time = True
+            process_tree.send(signal.SIGKILL)
+        elif self.most_bytes and self.peak > self.most_bytes:
+            self.over_memory = True
+            process_tree.send(signal.SIGKILL)
+        elif requested is not None:
+            self._stop_in_time(now, requested)
+
+    def _stop_in_time(self, now: float, requested: float) -> None:
+        """Give the job the notice; end it when its time is over."""
+        patience = max(self.grace_seconds - REPORT_SECONDS, self.grace_seconds / 2)
+        if not self.notice.told:
+            self.say(f"told to leave: the job has {patience:g} seconds to write a checkpoint and end")
+        self.notice.give()
+        if self.sent_term is None and now - requested > patience:
+            self.sent_term = now
+            process_tree.send(signal.SIGTERM)
+        elif self.sent_term is not None and now - self.sent_term > TERM_SECONDS:
+            process_tree.send(signal.SIGKILL)
