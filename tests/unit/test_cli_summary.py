@@ -40,11 +40,13 @@ def test_a_run_that_trained() -> None:
     ]
 
 
-def test_a_run_that_took_a_version() -> None:
-    told = summary(plan={"plan": {"taken": "the run asks for it"}}, evaluate__select=None, freeze__verify=None)
-    assert told[2:4] == ["  taken          the run asks for it", "  code           c (not in git)"]
+def test_a_run_that_reused_a_version() -> None:
+    told = summary(plan={"plan": {"reuse_reason": "the run asks for it"}}, evaluate__select=None, freeze__verify=None)
+    assert told[2:4] == ["  reused         the run asks for it", "  code           c (not in git)"]
 
 
 def test_a_run_that_moved_nothing() -> None:
-    told = summary(serve__promote=None, freeze__register={**VERSION, "held": "the run's parameter rollout is no"})
+    told = summary(
+        serve__promote=None, freeze__register={**VERSION, "blocked_reason": "the run's parameter rollout is no"}
+    )
     assert told[-1] == "  endpoint       as it was: the run's parameter rollout is no"

@@ -204,10 +204,14 @@ class DeployModelOperator(ModelwayOperator):
             endpoint.apply(replace(spec, predictors=others))
 
     def _deployment(self, version: RegisteredVersion, status: EndpointStatus | None) -> Deployment:
+        section = self.platform or {}
         return Deployment(
             endpoint=version.model,
             target=self.target,
             url=status.url if status else None,
+            host=section.get("host", "127.0.0.1"),
+            port=section.get("port"),
+            path=self.path,
             version=version.version,
             weights={str(number): weight for number, weight in weights_of(status).items()},
         )

@@ -25,6 +25,10 @@ class Deployment(Message):
     endpoint: str
     target: str
     url: str | None = None
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+    """read by a worker of before format 1 alone, as are host and port: the endpoint itself says them now"""
     version: int | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
     """percent of the traffic by version"""
