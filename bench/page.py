@@ -50,12 +50,16 @@ def _section(bench: str, measured: Mapping[str, Any] | None) -> Iterator[str]:
         return
     yield (
         f"`{file}` at commit {measured['commit']} on {measured['date']}, {measured['cores']} cores, "
-        f"load {measured['load']:g}:\n"
+        f"{_load(measured['load'])}:\n"
     )
     yield "| | | target |"
     yield "|---|---|---|"
     for each in measured["figures"]:
         yield f"| {each['name']} | {each['value']:g} {each['unit']} | {_target(each)} |"
+
+
+def _load(load: float | None) -> str:
+    return "load not recorded" if load is None else f"load {load:g}"
 
 
 def _target(figure: Mapping[str, Any]) -> str:

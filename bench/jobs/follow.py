@@ -59,25 +59,25 @@ async def follow(handle: dict[str, Any], home: str) -> None:
         break
 
 
-async def tell() -> None:
+async def report_usage() -> None:
     """Answer each line of the standard input."""
     while await asyncio.to_thread(sys.stdin.readline):
         used = resource.getrusage(resource.RUSAGE_SELF)
-        told = {"cpu": used.ru_utime + used.ru_stime, "requests": dict(requests), "fired": dict(fired)}
-        told |= {"lines": lines, "memory": used.ru_maxrss * 1024}
-        answers.write(f"{json.dumps(told)}\n")
+        usage = {"cpu": used.ru_utime + used.ru_stime, "requests": dict(requests), "fired": dict(fired)}
+        usage |= {"lines": lines, "memory": used.ru_maxrss * 1024}
+        answers.write(f"{json.dumps(usage)}\n")
         answers.flush()
 
 
 async def main(handles: Path, home: str) -> None:
     """Follow all jobs and answer until the standard input ends."""
     backend = load_backend("kubernetes", home=Path(home))
-    # There is no Airflow here that could be asked for a connection.
+    # There is no Airflow here that has the connection.
     triggers.backend_from_airflow = lambda name, home: backend  # type: ignore[assignment]
     count_requests()
     triggers.JobTrigger.log = Counting()  # type: ignore[assignment]
     tasks = [asyncio.create_task(follow(handle, home)) for handle in json.loads(handles.read_text())]
-    await tell()
+    await report_usage()
     for task in tasks:
         task.cancel()
 

@@ -1,7 +1,7 @@
 """Nodes without machines: pods on them count as running, so that a cluster of one small node can hold many jobs.
 
 ``python bench/jobs/hollow.py NAMESPACE PREFIX COUNT STORAGE`` registers COUNT nodes called PREFIX-0, …, tells the API
-server every few seconds that they are well, sets every pod on them to running, and adds a line to each job's log at
+server every few seconds that they are ready, sets every pod on them to running, and adds a line to each job's log at
 each round, as an agent would. When the file STORAGE/end appears, it sets the pods to succeeded. It ends with its
 standard input, and takes the nodes away.
 """
@@ -38,20 +38,20 @@ def node(name: str) -> dict[str, Any]:
 
 
 def beat(core: client.CoreV1Api, name: str) -> None:
-    """Tell that the node is well."""
+    """Report that the node is ready."""
     ready = {"type": "Ready", "status": "True", "reason": "Bench", "lastHeartbeatTime": now()}
     core.patch_node_status(name, {"status": {"conditions": [ready]}})
 
 
 def container(state: dict[str, Any], image: str) -> dict[str, Any]:
-    """Return what a kubelet tells of a container."""
+    """Return what a kubelet reports of a container."""
     running = "running" in state
-    told = {"name": "job", "image": image, "imageID": "", "restartCount": 0, "ready": running, "state": state}
-    return {**told, "started": running}
+    status = {"name": "job", "image": image, "imageID": "", "restartCount": 0, "ready": running, "state": state}
+    return {**status, "started": running}
 
 
 def run_pod(core: client.CoreV1Api, pod: Any) -> None:
-    """Tell that a pod runs."""
+    """Report that a pod runs."""
     image = pod.spec.containers[0].image
     status = {
         "phase": "Running",
@@ -63,7 +63,7 @@ def run_pod(core: client.CoreV1Api, pod: Any) -> None:
 
 
 def end_pod(core: client.CoreV1Api, pod: Any) -> None:
-    """Tell that a pod has succeeded."""
+    """Report that a pod has succeeded."""
     image = pod.spec.containers[0].image
     ended = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": now(), "finishedAt": now()}}
     status = {"phase": "Succeeded", "containerStatuses": [container(ended, image)]}

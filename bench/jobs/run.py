@@ -138,37 +138,39 @@ def measure(bench: Bench, *, settle: int, seconds: int) -> dict[str, Any]:
     path.write_text(json.dumps([handle.to_dict() for handle in handles]))
     words = [sys.executable, str(HERE / "follow.py"), str(path), str(bench.home)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as follower:
+        # On a busy machine it may take long until it follows anything.
+        wait_for(lambda: read_usage(follower)["requests"], "the first request")
         time.sleep(settle)
-        first = ask(follower)
+        first = read_usage(follower)
         time.sleep(seconds)
-        last = ask(follower)
+        last = read_usage(follower)
         (bench.storage / "end").touch()
-        ended = time.monotonic()
-        wait_for(lambda: sum(ask(follower)["fired"].values()) == bench.jobs, "all triggers fired")
-        told = ask(follower)
-        took = time.monotonic() - ended
+        stopped = time.monotonic()
+        wait_for(lambda: sum(read_usage(follower)["fired"].values()) == bench.jobs, "all triggers fired")
+        ended = read_usage(follower)
+        took = time.monotonic() - stopped
         follower.stdin.close()  # type: ignore[union-attr]
-    return results(bench, seconds, first, last, told) | {
+    return results(bench, seconds, first, last, ended) | {
         "submit_seconds": round(submitted, 1),
         "end_seconds": round(took, 1),
-        "fired": told["fired"],
+        "fired": ended["fired"],
     }
 
 
-def ask(follower: "subprocess.Popen[str]") -> dict[str, Any]:
+def read_usage(follower: "subprocess.Popen[str]") -> dict[str, Any]:
     """Return what the follower has used so far."""
     assert follower.stdin is not None
     assert follower.stdout is not None
     follower.stdin.write("\n")
     follower.stdin.flush()
-    told: dict[str, Any] = json.loads(follower.stdout.readline())
-    return told
+    usage: dict[str, Any] = json.loads(follower.stdout.readline())
+    return usage
 
 
 def results(
-    bench: Bench, seconds: int, first: dict[str, Any], last: dict[str, Any], told: dict[str, Any]
+    bench: Bench, seconds: int, first: dict[str, Any], last: dict[str, Any], ended: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what happened between the first look and the last."""
+    """Return what happened between the first reading and the last."""
     requests = sum(last["requests"].values()) - sum(first["requests"].values())
     cpu = last["cpu"] - first["cpu"]
     return {
@@ -181,11 +183,11 @@ def results(
         "cpu_percent_of_a_core": round(100 * cpu / seconds, 1),
         "cpu_ms_per_job_minute": round(1000 * cpu / bench.jobs / (seconds / 60), 2),
         "log_lines": last["lines"] - first["lines"],
-        "memory_mib": told["memory"] >> 20,
+        "memory_mib": ended["memory"] >> 20,
         "requests_at_start": first["requests"],
         "requests_at_end": {
             what: count - last["requests"].get(what, 0)
-            for what, count in told["requests"].items()
+            for what, count in ended["requests"].items()
             if count > last["requests"].get(what, 0)
         },
     }

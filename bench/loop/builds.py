@@ -64,17 +64,17 @@ class Build:
         """
         variables = self.environment(models, home)
 
-        def ask(*words: str) -> str:
+        def read(*words: str) -> str:
             done = subprocess.run(
                 [sys.executable, "-c", MAIN, *words], env=variables, stdin=subprocess.DEVNULL, capture_output=True
             )
             return done.stdout.decode()
 
         def check_and_stop() -> None:
-            versions = json.loads(ask("versions", model, "--json") or "[]")
-            served = ask("endpoint", "list")
+            versions = json.loads(read("versions", model, "--json") or "[]")
+            served = read("endpoint", "list")
             # Not counted: the endpoint would serve until the machine ends.
-            ask("endpoint", "stop", model)
+            read("endpoint", "stop", model)
             if len(versions) != 1 or model not in served:
                 raise SystemExit(
                     f"modelway run of {self.name} left the versions {versions} and the endpoints {served!r}"

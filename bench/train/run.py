@@ -69,11 +69,11 @@ def reason_to_skip(device: str) -> str | None:
     """Return why nothing can be measured here; ``None`` when it can."""
     if importlib.util.find_spec("torch") is None:
         return f"{sys.executable} has no torch"
-    ask = "import torch; print(torch.cuda.is_available())"
-    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
-    if device == "cuda" and done.stdout.split()[-1] != "True":
-        return "there is no NVIDIA GPU that torch can use"
-    return None
+    if device == "cpu":
+        return None
+    question = "import torch; print(torch.cuda.is_available())"
+    done = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
+    return None if done.stdout.split()[-1] == "True" else "there is no NVIDIA GPU that torch can use"
 
 
 def measure(workload: str, args: argparse.Namespace) -> dict[str, Any]:

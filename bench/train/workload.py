@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional
 
 Log = Callable[[int, float], None]
-#: what is told of each step: its number and how many there are, and its examples
-Tell = Callable[[int, int, int], None]
+#: reports each step: its number and how many there are, and its examples
+Report = Callable[[int, int, int], None]
 Save = Callable[[int, dict[str, Any]], None]
 
 
@@ -119,7 +119,7 @@ def _digits_module(path: Path) -> Any:
     return module
 
 
-def run(params: dict[str, Any], *, log: Log, tell: Tell, save: Save) -> dict[str, Any]:
+def run(params: dict[str, Any], *, log: Log, report: Report, save: Save) -> dict[str, Any]:
     """Train; return how long the steps after the warm-up took, and how much they computed."""
     device, steps, warmup = params["device"], params["steps"], params["warmup"]
     torch.manual_seed(0)
@@ -136,7 +136,7 @@ def run(params: dict[str, Any], *, log: Log, tell: Tell, save: Save) -> dict[str
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        tell(step, warmup + steps, work["examples"])
+        report(step, warmup + steps, work["examples"])
         if step % params["log_every"] == 0:
             log(step, loss.item())
         if step == warmup:
@@ -175,7 +175,7 @@ def train(job: Any) -> None:
     result = run(
         job.params,
         log=lambda step, loss: job.log(step=step, loss=loss),
-        tell=lambda step, total, examples: job.progress(step=step, total=total, examples=examples),
+        report=lambda step, total, examples: job.progress(step=step, total=total, examples=examples),
         save=save,
     )
     (job.output / "result.json").write_text(json.dumps(result))
@@ -186,7 +186,7 @@ def main(params: str, result: str, checkpoint: str) -> None:
     measured = run(
         json.loads(params),
         log=lambda step, loss: print(f"step {step}: loss={loss:.6g}", flush=True),
-        tell=lambda step, total, examples: None,
+        report=lambda step, total, examples: None,
         save=lambda step, state: torch.save(state, checkpoint),
     )
     Path(result).write_text(json.dumps(measured))

@@ -67,7 +67,7 @@ LINEAGE = "--versions 20 --many 40 --registers 2 --rounds 2 --samples 8 --steps 
 SMALL = {
     "cost": ("serving/cost.py --rounds 1 --requests 64", check_cost, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
-    "jobs": ("jobs/run.py --jobs 5 --seconds 6 --settle 3", check_jobs, (pytest.mark.cluster,)),
+    "jobs": ("jobs/run.py --jobs 5 --seconds 12 --settle 6", check_jobs, (pytest.mark.cluster,)),
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
     "loop": ("loop/run.py --small", check_loop, ()),
     "parse": ("parse/run.py --small", check_parse, ()),

@@ -349,7 +349,12 @@ def freeze_all(root, kinds):
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    return freeze_all(tmp_path_factory.mktemp("kinds"), GOOD | REFUSED)
+    return freeze_all(tmp_path_factory.mktemp("good"), GOOD)
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    return freeze_all(tmp_path_factory.mktemp("refused"), REFUSED)
 
 
 def reason(folder):
@@ -386,14 +391,14 @@ def test_requests_are_joined_only_where_the_batch_is_first_and_rows_are_apart(jo
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_frozen_is_refused_in_one_line(jobs, name):
-    said = reason(jobs[name])
+def test_what_cannot_be_frozen_is_refused_in_one_line(refused, name):
+    said = reason(refused[name])
     assert said is not None
     assert "\x1b" not in said
     assert "\n" not in said
     assert re.search(REFUSED[name][1], said), said
-    assert not (jobs[name] / "output" / "archive" / "outputs").exists() or not any(
-        (jobs[name] / "output" / "archive" / "outputs").iterdir()
+    assert not (refused[name] / "output" / "archive" / "outputs").exists() or not any(
+        (refused[name] / "output" / "archive" / "outputs").iterdir()
     )
 
 

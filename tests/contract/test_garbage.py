@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.assets import garbage
 from modelway.assets.folder import init_folder
 from modelway.assets.garbage import Collected, find_garbage, remove_garbage
 from modelway.assets.transfer import download_asset, upload_asset
 from modelway.errors import DigestMismatch
 from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import open_lineage
+from modelway.lineage.write import retention
 
 from tests.lineage_samples import make_record
 
@@ -75,7 +75,7 @@ class Yard:
         return {path.read_text() for path in (self.place / "store").rglob("*") if path.is_file()}
 
     def collect(self, *, keep: int = 1, older_than: timedelta = MONTH) -> Collected:
-        return remove_garbage(self.url, self.artifacts, keep=keep, older_than=older_than, actor="ann")
+        return remove_garbage(self.lineage, self.artifacts, keep=keep, older_than=older_than, actor="ann")
 
 
 def of(*names: str) -> set[str]:
@@ -91,7 +91,7 @@ def test_the_newest_versions_stay_and_what_no_version_has_goes(yard: Yard) -> No
     for name in ("one", "two", "three"):
         yard.register(name)
     yard.put("a checkpoint that was not chosen")
-    found = find_garbage(yard.url, yard.artifacts, keep=2, older_than=MONTH)
+    found = find_garbage(yard.lineage, yard.artifacts, keep=2, older_than=MONTH)
     assert yard.there() == of("one", "two", "three") | {"a checkpoint that was not chosen"}
     done = yard.collect(keep=2)
     assert yard.there() == of("two", "three")
@@ -203,7 +203,7 @@ def test_what_killed_writers_and_quarantine_left_goes_in_time(yard: Yard) -> Non
 def test_a_registration_meanwhile_loses_nothing(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.put("archive late")
     yard.put("checkpoint late")
-    record = garbage._record
+    record = retention._record
 
     def register_meanwhile(*given: Any, **more: Any) -> None:
         record(*given, **more)
@@ -211,7 +211,7 @@ def test_a_registration_meanwhile_loses_nothing(yard: Yard, monkeypatch: pytest.
         for text in ("archive late", "checkpoint late"):
             yard.put(text, old=False)
 
-    monkeypatch.setattr(garbage, "_record", register_meanwhile)
+    monkeypatch.setattr(retention, "_record", register_meanwhile)
     done = yard.collect()
     assert done.files == ()
     assert yard.there() == {"archive late", "checkpoint late"}
@@ -266,7 +266,9 @@ KILLED = """
     import os, signal, sys
     from datetime import timedelta
     from modelway.artifacts.store import ArtifactStore
-    from modelway.lineage import garbage
+    from modelway.assets import garbage
+    from modelway.lineage.store import open_lineage
+    from modelway.lineage.write import retention
     half, url, root = sys.argv[1:]
     def die(*given, **more):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -277,10 +279,10 @@ KILLED = """
         calls.append(uri)
         return remove(self, uri, before=before)
     if half == "recording":
-        garbage.add_event = die
+        retention.add_event = die
     else:
         ArtifactStore.remove = removes_one
-    garbage.remove_garbage(url, ArtifactStore(root), keep=1, older_than=timedelta(days=30), actor="first")
+    garbage.remove_garbage(open_lineage(url), ArtifactStore(root), keep=1, older_than=timedelta(days=30), actor="first")
 """
 
 
@@ -331,16 +333,18 @@ def test_without_a_lineage_nothing_is_garbage(new_url: str, tmp_path: Path) -> N
     (tmp_path / "source").write_text("x")
     old = artifacts.put(tmp_path / "source", model="digits")
     os.utime(old.uri.removeprefix("file://"), (0, 0))
-    assert remove_garbage(new_url, artifacts, keep=1, older_than=MONTH, actor="ann").left == 1
-    assert find_garbage(new_url, artifacts, keep=1, older_than=MONTH).files == ()
+    lineage = open_lineage(new_url, read_only=True)
+    assert lineage is None
+    assert remove_garbage(lineage, artifacts, keep=1, older_than=MONTH, actor="ann").left == 1
+    assert find_garbage(lineage, artifacts, keep=1, older_than=MONTH).files == ()
 
 
 def test_another_store_than_this_machines_is_swept_too(url: str, tmp_path: Path) -> None:
-    open_lineage(url)
+    lineage = open_lineage(url)
     artifacts = ArtifactStore(f"memory://garbage-{tmp_path.name}-{url[:6]}")
     (tmp_path / "source").write_text("x")
     put = artifacts.put(tmp_path / "source", model="digits")
     assert [each.uri for each in artifacts.objects()] == [put.uri]
-    assert remove_garbage(url, artifacts, keep=1, older_than=MONTH, actor="ann").young == 1
-    (gone,) = remove_garbage(url, artifacts, keep=1, older_than=timedelta(0), actor="ann").files
+    assert remove_garbage(lineage, artifacts, keep=1, older_than=MONTH, actor="ann").young == 1
+    (gone,) = remove_garbage(lineage, artifacts, keep=1, older_than=timedelta(0), actor="ann").files
     assert (gone.uri, list(artifacts.objects())) == (put.uri, [])

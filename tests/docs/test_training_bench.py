@@ -31,14 +31,14 @@ def test_without_a_gpu_it_is_skipped_with_the_reason():
     assert bench(CUDA_VISIBLE_DEVICES="") == {"skipped": "there is no NVIDIA GPU that torch can use"}
 
 
-def test_the_contracts_training_tells_its_progress_at_each_step(tmp_path):
+def test_the_contracts_training_reports_its_progress_at_each_step(tmp_path):
     from run import as_job
 
     small = {"small": True, "steps": 2, "warmup": 3, "log_every": 1, "compile": False, "bf16": False}
     as_job(tmp_path, {"workload": "transformer", "device": "cpu", "digits": "", **small})
-    told = json.loads((tmp_path / "job" / "progress.json").read_text())
-    assert (told["step"], told["total"]) == (5, 5)
-    assert told["examples_per_second"] > 0
+    progress = json.loads((tmp_path / "job" / "progress.json").read_text())
+    assert (progress["step"], progress["total"]) == (5, 5)
+    assert progress["examples_per_second"] > 0
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ COMMANDS = {
     "exports": Indexed("exports", "show what MLflow and OpenLineage have of the lineage, and send it"),
     "gc": Indexed("gc", "remove files that no retained version needs"),
     "init": Indexed("init", "write the DAG files and a first model into an Airflow's own folders"),
-    "lineage": Indexed("lineage", "show what came out of what, and who has a file"),
+    "lineage": Indexed("lineage", "show what came out of what, and find a file by its content"),
     "lint": Indexed("lint", "check model specs"),
     "new": Indexed("new", "write a new model that works"),
     "render": Indexed("render", "print a model's spec in full"),
