@@ -335,7 +335,7 @@ def test_one_exporter_that_hangs_holds_up_no_other(url: str, server: RecordingSe
 def test_a_fact_that_an_exporter_cannot_tell_holds_up_nothing(
     url: str, server: RecordingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modelway.lineage.exporters import openlineage
+    from modelway.lineage.exporters.openlineage import exporter as openlineage
 
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     store.register(make_record("one"))
