@@ -125,7 +125,7 @@ def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
         yield "Same inputs as before", "takes the version that they gave"
     steps = " → ".join(f"{step} %" for step in spec.rollout.steps)
     yield "Traffic", f"{steps}, {format_duration(spec.rollout.interval_seconds)} each, then {code(spec.rollout.alias)}"
-    platform = (f"{key} {code(value)}" for key, value in spec.endpoint.platform().items() if value is not None)
+    platform = (f"{key} {code(str(value))}" for key, value in spec.endpoint.platform().items() if value is not None)
     yield "Served by", ", ".join((code(spec.endpoint.target), *platform))
     yield "Tries", f"{spec.retries + 1}, {format_duration(spec.retry_delay_seconds)} apart"
     if spec.deadline_seconds is not None:
