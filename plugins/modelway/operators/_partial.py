@@ -1,4 +1,4 @@
-"""An operator that is to be mapped: what it is mapped over is checked, too, as far as the DAG's file says it."""
+"""A partial operator that also checks what it is mapped over, as far as the DAG file says it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class CheckedPartial(OperatorPartial):
-    """What ``partial()`` of our operators returns."""
+    """The result of ``partial()`` of modelway's operators."""
 
     @classmethod
     def of(cls, made: OperatorPartial) -> "CheckedPartial":
-        """Return the same with checks."""
-        # Else Airflow warns that it was never mapped.
+        """Return the same partial operator with checks."""
+        # Otherwise Airflow warns that it was never mapped.
         made._expand_called = True
         return cls(operator_class=made.operator_class, kwargs=made.kwargs, params=made.params)
 
@@ -52,7 +52,7 @@ class CheckedPartial(OperatorPartial):
 
 
 def _items(value: Any) -> Any:
-    """Return what single tasks get of a value that is mapped over; what is no list is checked as it is."""
+    """Return what the single tasks get of a mapped value; anything but a list is checked as it is."""
     if isinstance(value, Mapping):
         return [*value.items()]
     return list(value) if isinstance(value, list | tuple) else value
