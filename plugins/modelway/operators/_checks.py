@@ -108,8 +108,8 @@ def keyed(checks: Checks, *, hints: Mapping[str, str] | None = None) -> Check:
     """
 
     def check(value: Any, final: bool) -> Any:
-        given = _mapping(value)
-        for key, part in given.items():
+        items = _mapping(value)
+        for key, part in items.items():
             if key not in checks:
                 do = (hints or {}).get(key)
                 suggestion = None if do else str(key)

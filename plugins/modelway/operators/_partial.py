@@ -34,17 +34,17 @@ class CheckedPartial(OperatorPartial):
 
         :raises InvalidArgument: an argument cannot be right
         """
-        given: dict[str, list[Any]] = {}
+        mapped: dict[str, list[Any]] = {}
         for each in kwargs if isinstance(kwargs, list | tuple) else ():
             for name, value in each.items() if isinstance(each, Mapping) else ():
-                given.setdefault(name, []).append(value)
-        self._check(given, given)
+                mapped.setdefault(name, []).append(value)
+        self._check(mapped, mapped)
         return super().expand_kwargs(kwargs, strict=strict)
 
-    def _check(self, given: Mapping[str, Any], items: Mapping[str, Any]) -> None:
-        shared = {name: value for name, value in self.kwargs.items() if name not in given}
+    def _check(self, mapped: Mapping[str, Any], items: Mapping[str, Any]) -> None:
+        shared = {name: value for name, value in self.kwargs.items() if name not in mapped}
         try:
-            refuse_unknown(self.operator_class, {**given, "task_id": shared["task_id"]})
+            refuse_unknown(self.operator_class, {**mapped, "task_id": shared["task_id"]})
             check_mapped(self.operator_class, shared, items)
         except Exception:
             self._expand_called = True

@@ -46,16 +46,16 @@ def check_arguments(operator: Any) -> None:
     # A mapped task is created again from its arguments when it runs.
     if _unchecked.get() or getattr(operator, "_BaseOperator__from_mapped", False):
         return
-    given = {name: getattr(operator, name) for name in operator.accepts}
-    _refuse_all(operator, _refused(given, operator.accepts) or list(operator.conflicts()))
+    arguments = {name: getattr(operator, name) for name in operator.accepts}
+    _refuse_all(operator, _refused(arguments, operator.accepts) or list(operator.conflicts()))
 
 
-def check_partial(kind: type, given: Mapping[str, Any]) -> None:
+def check_partial(kind: type, arguments: Mapping[str, Any]) -> None:
     """Check the arguments that all tasks of a mapped operator share, see ``check_arguments``.
 
     :raises InvalidArgument: as for ``check_arguments``
     """
-    _refuse_all(_Partial(kind, given), _refused(given, kind.accepts))  # type: ignore[attr-defined]
+    _refuse_all(_Partial(kind, arguments), _refused(arguments, kind.accepts))  # type: ignore[attr-defined]
 
 
 def check_mapped(kind: type, shared: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
@@ -82,15 +82,15 @@ def check_mapped(kind: type, shared: Mapping[str, Any], mapped: Mapping[str, Any
     _refuse_all(operator, refused or list(kind.mapped_conflicts(shared, operator.dag)))  # type: ignore[attr-defined]
 
 
-def refuse_unknown(kind: type, given: Mapping[str, Any]) -> None:
+def refuse_unknown(kind: type, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that an operator does not have, with the nearest one that it has.
 
     :raises InvalidArgument: there are such arguments
     """
-    if unknown := sorted(given.keys() - _parameters(kind)):
+    if unknown := sorted(arguments.keys() - _parameters(kind)):
         own = tuple(kind.accepts)  # type: ignore[attr-defined]
         refused = [(name, Refusal("is no argument of the operator", known=own, given=name)) for name in unknown]
-        _refuse_all(_Partial(kind, given), refused)
+        _refuse_all(_Partial(kind, arguments), refused)
 
 
 def check_final(operator: Any) -> None:
@@ -125,19 +125,19 @@ def same_source(one: Any, other: Any) -> bool:
 
 def platform_refusals(port: str, *, name: str, value: object) -> Iterator[tuple[str, Refusal]]:
     """Refuse settings that a port member's section does not accept, as far as member and ``platform`` are known."""
-    given = _known(value)
-    if not isinstance(given, Mapping) or not is_known(name) or name not in ports.known(port):
+    settings = _known(value)
+    if not isinstance(settings, Mapping) or not is_known(name) or name not in ports.known(port):
         return
     member = ports.load(port, name)
     if member.section is None:
-        if given:
+        if settings:
             yield "platform", Refusal(f"'{name}', {ports.PORTS[port]}, has no settings of its own", do="Remove it")
         return
     from modelway.spec.check import refusal_of
 
     section = member.section()
     try:
-        section.model_validate(given)
+        section.model_validate(settings)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             # The value of a template is missing until the task runs.
@@ -163,18 +163,18 @@ def unused_params(operator: Any) -> list[tuple[str, Refusal]]:
 class _Partial:
     """What messages say of an operator that is not created yet."""
 
-    def __init__(self, kind: type, given: Mapping[str, Any]) -> None:
+    def __init__(self, kind: type, arguments: Mapping[str, Any]) -> None:
         from airflow.sdk.definitions._internal.contextmanager import DagContext
 
-        self.kind, self.task_id = kind, given.get("task_id", "")
-        self.dag = given.get("dag") or DagContext.get_current()
+        self.kind, self.task_id = kind, arguments.get("task_id", "")
+        self.dag = arguments.get("dag") or DagContext.get_current()
 
 
-def _refused(given: Mapping[str, Any], checks: Checks) -> list[tuple[str, Refusal]]:
+def _refused(arguments: Mapping[str, Any], checks: Checks) -> list[tuple[str, Refusal]]:
     found = []
-    for name in sorted(given.keys() & checks.keys()):
+    for name in sorted(arguments.keys() & checks.keys()):
         try:
-            if (known := _known(given[name])) is not _UNKNOWN:
+            if (known := _known(arguments[name])) is not _UNKNOWN:
                 checks[name](known, False)
         except Refusal as refusal:
             found.append((name, refusal))

@@ -101,8 +101,8 @@ class EvaluateCheckpointOperator(JobOperator):
     @property
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that the job evaluates."""
-        given = [self.checkpoint] if isinstance(self.checkpoint, Mapping) else self.checkpoint
-        return [Checkpoint.from_xcom(each) for each in given]
+        checkpoints = [self.checkpoint] if isinstance(self.checkpoint, Mapping) else self.checkpoint
+        return [Checkpoint.from_xcom(each) for each in checkpoints]
 
     @property
     def which(self) -> str:

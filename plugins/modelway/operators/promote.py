@@ -256,7 +256,7 @@ def difference(now: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mappin
     for version, counts in now.items():
         earlier = before.get(version, {})
         names = ("requests", "errors")
-        anew = counts.get("since") != earlier.get("since", counts.get("since"))
-        anew = anew or any(counts[name] < earlier.get(name, 0) for name in names)
-        found[version] = {name: counts[name] - (0 if anew else earlier.get(name, 0)) for name in names}
+        was_reset = counts.get("since") != earlier.get("since", counts.get("since"))
+        was_reset = was_reset or any(counts[name] < earlier.get(name, 0) for name in names)
+        found[version] = {name: counts[name] - (0 if was_reset else earlier.get(name, 0)) for name in names}
     return found

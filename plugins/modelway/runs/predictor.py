@@ -70,7 +70,7 @@ def read_signature(*, url: str, model: str, version: int) -> Signature:
 
 def breaking_changes(*, serving: Signature, new: Signature) -> list[str]:
     """Return the changes that would break callers of the version that serves, a phrase each."""
-    return [*_lost("input", serving, new), *_new_inputs(serving, new), *_lost("output", serving, new)]
+    return [*_breaking("input", serving, new), *_new_inputs(serving, new), *_breaking("output", serving, new)]
 
 
 def harmless_changes(*, serving: Signature, new: Signature) -> list[str]:
@@ -84,7 +84,7 @@ def harmless_changes(*, serving: Signature, new: Signature) -> list[str]:
     return sorted(added) + wider
 
 
-def _lost(side: str, serving: Signature, new: Signature) -> Iterable[str]:
+def _breaking(side: str, serving: Signature, new: Signature) -> Iterable[str]:
     before, after = (each.inputs if side == "input" else each.outputs for each in (serving, new))
     for name, tensor in before.items():
         if name not in after:
