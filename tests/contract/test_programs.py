@@ -129,7 +129,7 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: p
     code = "import sys; from modelway.cli import main; sys.exit(main(['lint']))"
     done = run_python(code, MODELWAY_MODELS=str(models), PYTHONIOENCODING="ascii")
     assert done.returncode == 1, done.stderr
-    assert "in a circle: models/one/one.yaml \\u2192 models/one/one.yaml" in done.stdout
+    assert "in a cycle: models/one/one.yaml \\u2192 models/one/one.yaml" in done.stdout
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:

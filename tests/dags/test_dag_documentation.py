@@ -5,7 +5,7 @@ import re
 
 import pytest
 from markdown_it import MarkdownIt
-from modelway.dag.documentation import code, prose, schedule_words
+from modelway.dag.documentation import code, describe_schedule, prose
 from modelway.spec.sections import ScheduleSection
 
 NASTY = [
@@ -85,7 +85,7 @@ def test_the_page_tells_the_model(dag_of):
         "| Owner | vision |",
         "| Starts | every Monday at 03:30, Europe/Berlin (`30 3 * * 1`); an event of `s3://b/new` |",
         "| First interval | 2026-01-01 |",
-        "| Trains on from | version `champion` |",
+        "| Continues from | version `champion` |",
         "| Traffic | 10 % → 100 %, 30s each, then `live` |",
         "| Deadline | 2h |",
         "| `one` | `local` | `lr=0.1` | 2 CPU, 2Gi, 1 GPU | 1h |",
@@ -116,12 +116,12 @@ def test_links_begin_with_the_path_of_airflow(dag_of, monkeypatch):
     ],
 )
 def test_a_schedule_in_words(cron, words):
-    assert schedule_words(ScheduleSection(cron=cron), on_event=False) == words
+    assert describe_schedule(ScheduleSection(cron=cron), on_event=False) == words
 
 
 def test_no_schedule_in_words():
-    assert schedule_words(None, on_event=False) == "when somebody asks"
-    assert schedule_words(None, on_event=True) == "an event that asks for a retraining"
+    assert describe_schedule(None, on_event=False) == "when triggered by a user"
+    assert describe_schedule(None, on_event=True) == "an event that requests a retraining"
 
 
 def test_the_page_has_no_place_or_time_in_it(dag_of, tmp_path):

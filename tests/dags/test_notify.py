@@ -13,8 +13,8 @@ from modelway.dag.notify import (
     deadline_missed,
     notifier_findings,
     one_line,
+    report_task_failure,
     run_line,
-    tell_task_failure,
 )
 
 from tests.unit.spec_samples import write_model
@@ -71,7 +71,7 @@ def test_a_mapped_task_is_named_with_its_index():
 @pytest.mark.parametrize(
     ("reason", "line"),
     [
-        ("all_tasks_deadlocked", "no task can start and none is running; look at the tasks that are waiting"),
+        ("all_tasks_deadlocked", "no task can start and none is running; check the tasks that are waiting"),
         ("timed_out", "the run took longer than it may"),
         ("something new", "something new"),
     ],
@@ -81,13 +81,13 @@ def test_a_run_that_failed_without_a_task(reason, line):
 
 
 def test_a_task_that_left_nothing():
-    assert run_line(ended(Task())).endswith("train.warmup (try 3): it left no cause; read its log")
+    assert run_line(ended(Task())).endswith("train.warmup (try 3): it recorded no cause; see its log")
 
 
 def test_what_cannot_be_read_stops_nothing(caplog):
     task = Task()
     task.xcom_pull = lambda **_: 1 / 0
-    assert "it left no cause" in run_line(ended(task))
+    assert "it recorded no cause" in run_line(ended(task))
     assert "cannot be read: division by zero" in caplog.text
 
 
@@ -103,13 +103,13 @@ def test_one_line_is_short_and_has_no_control_characters():
 
 def test_the_failed_tasks_log_ends_with_the_line_and_keeps_the_cause(caplog):
     task = Task()
-    tell_task_failure({"ti": task, "exception": ValueError("boom")})
+    report_task_failure({"ti": task, "exception": ValueError("boom")})
     assert caplog.messages == ["digits failed in train.warmup (try 3): ValueError: boom"]
     assert task.pushed == {"failure": "ValueError: boom"}
 
 
 def test_an_error_of_ours_is_told_as_it_was_left(caplog):
-    tell_task_failure({"ti": Task("the digest differs. Fetch it again."), "exception": ValueError("boom")})
+    report_task_failure({"ti": Task("the digest differs. Fetch it again."), "exception": ValueError("boom")})
     assert caplog.messages == ["digits failed in train.warmup (try 3): the digest differs. Fetch it again."]
 
 

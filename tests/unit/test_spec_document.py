@@ -52,7 +52,7 @@ def test_places_count_lines_and_columns_of_characters_from_one() -> None:
 
 @pytest.mark.parametrize("word", ["yes", "No", "ON", "off"])
 def test_a_word_that_yaml_readers_disagree_on_is_refused_unless_quoted(word: str) -> None:
-    assert f"YAML readers take {word} for a truth value" in first_problem(f"a: {word}")
+    assert f"YAML readers read {word} as a boolean" in first_problem(f"a: {word}")
     assert read(f"a: '{word}'") == {"a": word}
 
 

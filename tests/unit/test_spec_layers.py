@@ -137,7 +137,7 @@ def test_a_circle_through_a_link_ends(tmp_path: Path) -> None:
     folder = write_model(tmp_path, "m", spec="model: m\nextends: other.yaml\n")
     (folder / "other.yaml").symlink_to("model.yaml")
     (problem,) = linted(folder)
-    assert "in a circle" in problem.what
+    assert "in a cycle" in problem.what
 
 
 def test_an_environment_goes_over_that_of_the_defaults_key_by_key(tmp_path: Path) -> None:

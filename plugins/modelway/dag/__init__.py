@@ -1,4 +1,4 @@
-"""ModelSpec → DAG: the order of the stages, and only that."""
+"""ModelSpec → DAG: the order of the stages and nothing else."""
 
 from modelway.spec.collection import paused_collection
 

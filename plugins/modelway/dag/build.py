@@ -10,7 +10,7 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from modelway.dag.documentation import model_page, stage_page
 from modelway.dag.form import run_form
-from modelway.dag.notify import callbacks, tell_task_failure
+from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
 from modelway.operators.arguments import checked_by_the_spec
@@ -34,17 +34,17 @@ from modelway.spec.problems import invalid_spec
 from modelway.spec.sections import EndpointSection, ImageSection
 
 _log = logging.getLogger(__name__)
-#: two runs of a model share its endpoint: what moves it goes one at a time
+#: two runs of a model share its endpoint: tasks that change it run one at a time
 _ALONE = {"max_active_tis_per_dag": 1}
 
 
 def load_dags(folder: Path | None = None) -> dict[str, DAG]:
-    """Return the DAG of every model spec in a folder of models that loads, by its id, the model's name.
+    """Return the DAG of every valid model spec in a folder of models, by its id, the model's name.
 
-    A spec that does not load is told by ``dags/model_specs.py``; here it is left out, so that it takes down no other.
-    For models that Airflow refuses, one stand-in shows why. A task that starts gets its own DAG alone.
+    An invalid spec is reported by ``dags/model_specs.py``; here it is left out, so that it affects no other model. For
+    models that Airflow refuses, one placeholder DAG shows why. A starting task gets only its own DAG.
 
-    :raises InvalidSpec: ``MODELWAY_ENV`` is an environment of no model: without its values they would be other models
+    :raises InvalidSpec: no model has the environment of ``MODELWAY_ENV``: without its values they would be other models
     """
     folder = folder or models_folder()
     wanted = get_parsing_context().dag_id
@@ -57,7 +57,7 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
         for name, spec in loaded.specs.items():
             try:
                 dags[name] = build_dag(spec)
-            # What Airflow refuses in one model is that model's problem alone; a task that starts has no other.
+            # A model that Airflow refuses must not affect the others; a starting task has no others.
             except Exception as error:
                 if wanted is not None:
                     raise
@@ -79,7 +79,7 @@ def build_dag(spec: ModelSpec) -> DAG:
                 "owner": spec.owner,
                 "retries": spec.retries,
                 "retry_delay": timedelta(seconds=spec.retry_delay_seconds),
-                "on_failure_callback": tell_task_failure,
+                "on_failure_callback": report_task_failure,
             },
             doc_md=model_page(spec),
             schedule=schedule_of(spec),
@@ -97,20 +97,20 @@ def build_dag(spec: ModelSpec) -> DAG:
             task_id="plan",
             code=package.output,
             spec=literal(spec.to_dict()),
-            doc_md="Decides what this run does: its interval, its data sets, and whether a version is there already",
+            doc_md="Decides what this run does: its interval, its data sets, and whether it reuses a version",
         ).output
         stages = _train(spec, code)
         training = [stage.output["report"] for stage in stages]
         selected = _evaluate(spec, code, stages[-1].output)
         version = _freeze(spec, code, training, selected)
         _serve(spec, version)
-    # Given now, since each task of a DAG with parameters copies them, checks them and serialises them.
+    # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
     return dag
 
 
 def _train(spec: ModelSpec, code: Any) -> list[Any]:
-    """Return the stages' tasks; each starts from the one before."""
+    """Return the tasks of the stages; each starts from the one before."""
     tasks: list[Any] = []
     stages = spec.stages()
     with TaskGroup("train", tooltip="One job per stage, each from the last checkpoint of the one before"):
@@ -131,7 +131,7 @@ def _train(spec: ModelSpec, code: Any) -> list[Any]:
 
 
 def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
-    """Return the selection among all checkpoints; a failed evaluation leaves its checkpoint out and shows red."""
+    """Return the selection among all checkpoints; a failed evaluation leaves its checkpoint out and shows as failed."""
     evaluation = spec.evaluation()
     with TaskGroup("evaluate", tooltip="Every checkpoint, several jobs at a time, then the best one"):
         shares = checkpoints
@@ -163,7 +163,7 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             mode=spec.select.mode,
             constraints={name: str(gate) for name, gate in spec.select.constraints.items()} or None,
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
-            doc_md="Takes the best checkpoint of those that were evaluated",
+            doc_md="Selects the best of the evaluated checkpoints",
         ).output
 
 
@@ -178,7 +178,7 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             selected=selected,
             training=training,
             seed="{{ params.seed }}",
-            doc_md="Makes the archive: the model in the form that is served, with what it was made from",
+            doc_md="Makes the archive: the model in its served form, with its provenance",
             **job,
         ).output
         verified = VerifyModelOperator(
@@ -200,7 +200,7 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             verified=verified,
             spec=literal(spec.to_dict()),
             alias=spec.register_.alias,
-            # A run that takes a version that is there skips everything between the plan and this task.
+            # A run that reuses a version skips everything between the plan and this task.
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
             outlets=[version_asset(spec.model)],
             doc_md="Writes the version into the lineage, in one transaction, and moves its alias",
@@ -238,7 +238,7 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             steps=list(spec.rollout.steps),
             interval_seconds=spec.rollout.interval_seconds,
             alias=spec.rollout.alias,
-            doc_md="Moves the traffic in steps, and back when the version does worse",
+            doc_md="Moves the traffic in steps, and back when the version fails a check",
             **_ALONE,
         )
 
@@ -247,12 +247,12 @@ def _tolerance(spec: ModelSpec) -> dict[str, float]:
     return {"absolute": spec.verify.tolerance.absolute, "relative": spec.verify.tolerance.relative}
 
 
-def _job(spec: ModelSpec, timed: Stage | Evaluation) -> dict[str, Any]:
-    """Return where a task's job runs and what it may use."""
+def _job(spec: ModelSpec, job_section: Stage | Evaluation) -> dict[str, Any]:
+    """Return the backend and options of a task's job."""
     pool = {} if spec.pool is None else {"pool": spec.pool}
-    return {"backend": timed.backend, "options": literal(options_of(spec, timed)), **pool}
+    return {"backend": job_section.backend, "options": literal(options_of(spec, job_section)), **pool}
 
 
 def _with_platform(section: EndpointSection | ImageSection) -> dict[str, Any]:
-    """Return the task's settings with what only the chosen target or builder knows, which is no template."""
+    """Return the task's settings with those of the chosen target or builder, which are not templates."""
     return {**_ALONE, "platform": literal(section.platform())}

@@ -1,4 +1,4 @@
-"""What the pages of a DAG and its tasks say about the model, in Markdown; the same text for the same spec."""
+"""The documentation of a model's DAG and tasks, in Markdown; the same text for the same spec."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from modelway.fields.units import format_duration, format_size
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.sections import ScheduleSection
 
-#: what has a meaning in Markdown or HTML: anywhere, and at the beginning of a paragraph
+#: characters with a meaning in Markdown or HTML: anywhere, and at the beginning of a paragraph
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#!$])")
 _AT_THE_BEGINNING = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")
 _PRESETS = {
@@ -29,7 +29,7 @@ _WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "
 
 
 def model_page(spec: ModelSpec) -> str:
-    """Return the summary of a model: what is trained on what, what it must pass, how it goes live, where to look."""
+    """Return the summary of a model: its training, data sets, gates, rollout and links."""
     parts = [
         *([prose(spec.description)] if spec.description.strip() else []),
         _sentence(spec),
@@ -52,15 +52,15 @@ def stage_page(stage: Stage, *, stages: int) -> str:
 
 
 def prose(text: str) -> str:
-    """Return text as itself: what means something in Markdown or HTML is escaped, line ends are spaces.
+    """Return literal text: characters with a meaning in Markdown or HTML are escaped, line ends are spaces.
 
-    A bare web address stays one, and the page shows it as a link to itself.
+    A bare web address stays one, and the page shows it as a link.
     """
     return _AT_THE_BEGINNING.sub(r"\1\\", _SPECIAL.sub(r"\\\1", " ".join(_printable(text).split())))
 
 
 def code(text: str) -> str:
-    """Return text as code that holds in a table cell, too, whatever is in it."""
+    """Return text as code that is safe in a table cell, whatever it contains."""
     text = " ".join(_printable(text).split()).replace("|", "\\|")
     if not text:
         return ""
@@ -69,17 +69,19 @@ def code(text: str) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def schedule_words(schedule: ScheduleSection | None, *, on_event: bool) -> str:
-    """Return when runs start, in words where the cron expression has some."""
+def describe_schedule(schedule: ScheduleSection | None, *, on_event: bool) -> str:
+    """Return when runs start, in plain English where the cron expression is simple."""
     whens = []
     if schedule is not None and schedule.cron is not None:
-        words = _cron_words(schedule.cron)
+        described = _describe_cron(schedule.cron)
         zone = prose(schedule.timezone)
-        whens.append(f"{words}, {zone} ({code(schedule.cron)})" if words else f"cron {code(schedule.cron)}, {zone}")
+        whens.append(
+            f"{described}, {zone} ({code(schedule.cron)})" if described else f"cron {code(schedule.cron)}, {zone}"
+        )
     whens += [f"an event of {code(uri)}" for uri in (schedule.assets if schedule else ())]
     if on_event:
-        whens.append("an event that asks for a retraining")
-    return "; ".join(whens) or "when somebody asks"
+        whens.append("an event that requests a retraining")
+    return "; ".join(whens) or "when triggered by a user"
 
 
 def _printable(text: str) -> str:
@@ -88,7 +90,7 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _cron_words(cron: str) -> str | None:
+def _describe_cron(cron: str) -> str | None:
     if cron in _PRESETS:
         return _PRESETS[cron]
     match = re.fullmatch(r"([0-9]{1,2}) ([0-9]{1,2}|\*) \* \* ([0-7]|\*)", cron)
@@ -108,7 +110,7 @@ def _sentence(spec: ModelSpec) -> str:
     limits = " and ".join(code(f"{name} {gate}") for name, gate in spec.select.constraints.items())
     within = f" of those with {limits}" if limits else ""
     return (
-        f"Trains **{prose(spec.model)}** in {stages}, evaluates every checkpoint, takes the one with the {best} "
+        f"Trains **{prose(spec.model)}** in {stages}, evaluates every checkpoint, selects the one with the {best} "
         f"{code(spec.select.metric)}{within}, freezes and verifies it, registers it as {code(spec.register_.alias)}, "
         "and serves it."
     )
@@ -116,18 +118,18 @@ def _sentence(spec: ModelSpec) -> str:
 
 def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
     yield "Owner", prose(spec.owner)
-    yield "Starts", schedule_words(spec.schedule, on_event=spec.monitor.retrain_on_event)
+    yield "Starts", describe_schedule(spec.schedule, on_event=spec.monitor.retrain_on_event)
     if spec.schedule is not None and spec.schedule.start is not None:
         yield "First interval", prose(spec.schedule.start)
     if spec.train.base is not None:
-        yield "Trains on from", f"version {code(spec.train.base)}"
+        yield "Continues from", f"version {code(spec.train.base)}"
     if spec.reuse == "same-inputs":
-        yield "Same inputs as before", "takes the version that they gave"
+        yield "Same inputs as before", "reuses the version that they produced"
     steps = " → ".join(f"{step} %" for step in spec.rollout.steps)
     yield "Traffic", f"{steps}, {format_duration(spec.rollout.interval_seconds)} each, then {code(spec.rollout.alias)}"
     platform = (f"{key} {code(str(value))}" for key, value in spec.endpoint.platform().items() if value is not None)
     yield "Served by", ", ".join((code(spec.endpoint.target), *platform))
-    yield "Tries", f"{spec.retries + 1}, {format_duration(spec.retry_delay_seconds)} apart"
+    yield "Attempts", f"{spec.retries + 1}, {format_duration(spec.retry_delay_seconds)} apart"
     if spec.deadline_seconds is not None:
         yield "Deadline", format_duration(spec.deadline_seconds)
     if spec.pool is not None:
@@ -147,13 +149,13 @@ def _params(params: Mapping[str, Any]) -> str:
 
 
 def _resources(job: Stage | Evaluation) -> str:
-    given = job.resources
-    words = [
-        f"{given.cpu:g} CPU" if given.cpu else "",
-        format_size(given.memory_bytes) if given.memory_bytes else "",
-        f"{given.gpu} GPU" if given.gpu else "",
+    resources = job.resources
+    parts = [
+        f"{resources.cpu:g} CPU" if resources.cpu else "",
+        format_size(resources.memory_bytes) if resources.memory_bytes else "",
+        f"{resources.gpu} GPU" if resources.gpu else "",
     ]
-    return ", ".join(filter(None, words))
+    return ", ".join(filter(None, parts))
 
 
 def _timeout(job: Stage | Evaluation) -> str:

@@ -1,4 +1,4 @@
-"""The form with which a run is triggered: what a person or a program may choose for one run."""
+"""The form that triggers a run: what a user or a program may choose for one run."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from modelway.spec.sections import ParamSection
 
 _RUN = "Run"
 _OWN = "Model parameters"
-#: a version's number or an alias, as modelway.lineage.records.alias allows them; not all blanks
+#: a version's number or an alias, as modelway.lineage.records.alias allows them; not only blanks
 _VERSION = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 _ROLLOUTS = {
@@ -20,7 +20,7 @@ _ROLLOUTS = {
 
 
 def run_form(spec: ModelSpec) -> dict[str, Param]:
-    """Return the parameters of a run; Airflow refuses a value that does not fit before anything runs."""
+    """Return the parameters of a run; Airflow refuses an invalid value before anything runs."""
     stages = [stage.name for stage in spec.stages()]
     form = {
         "skip": Param(
@@ -34,12 +34,12 @@ def run_form(spec: ModelSpec) -> dict[str, Param]:
             section=_RUN,
         ),
         "version": _text(
-            "Take this version in place of training: its number, or an alias such as champion",
-            title="Take a version",
+            "Reuse this version in place of training: its number, or an alias such as champion",
+            title="Reuse a version",
             pattern=_VERSION,
             maxLength=200,
         ),
-        # Its default stays empty: an alias that the spec names may not be there yet, one that a person names must.
+        # The default stays empty: an alias in the spec may not exist yet, one that a user enters must exist.
         "base": _text(
             "Start the first stage from this version's checkpoint: its number, or an alias; none: from scratch; "
             f"empty: {spec.train.base or 'from scratch'}",
@@ -65,13 +65,13 @@ def run_form(spec: ModelSpec) -> dict[str, Param]:
             title="Seed",
             section=_RUN,
         ),
-        "reason": _text("Why this run is started; kept in its record", title="Reason", maxLength=500),
+        "reason": _text("Why this run is started; stored in its record", title="Reason", maxLength=500),
     }
     return form | {name: _declared(name, param) for name, param in spec.params.items()}
 
 
 def _text(description: str, **schema: Any) -> Param:
-    """Return a field that is empty, and may stay so."""
+    """Return a field that is empty by default, and may stay empty."""
     return Param(None, description, type=["string", "null"], section=_RUN, **schema)
 
 

@@ -1,4 +1,4 @@
-"""When Airflow starts a run of its own accord: by cron, by asset events, or both; and which past days can be run."""
+"""When Airflow starts a run automatically: by cron, by asset events, or both; and which past days can be run."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -18,14 +18,14 @@ def version_asset(model: str) -> Asset:
 
 
 def retrain_asset(model: str) -> Asset:
-    """Return the asset an event of which asks for a retraining."""
+    """Return the asset whose events request a retraining."""
     return Asset(uri=f"modelway://{model}/retrain")
 
 
 def schedule_of(spec: ModelSpec) -> Any:
     """Return what starts a run: a timetable, assets, or None.
 
-    A cron makes data intervals: a run trains on its own interval, and past intervals can be backfilled, also where
+    A cron creates data intervals: a run trains on its own interval, and past intervals can be backfilled, also where
     asset events start runs too.
     """
     schedule = spec.schedule
@@ -39,7 +39,7 @@ def schedule_of(spec: ModelSpec) -> Any:
 
 
 def run_dates(spec: ModelSpec) -> dict[str, Any]:
-    """Return which intervals are run: from which day on, whether missed ones are, and whether past ones can be."""
+    """Return the first day of runs, whether missed intervals are caught up, and whether past ones can be backfilled."""
     schedule = spec.schedule
     if schedule is None or schedule.cron is None:
         return {"catchup": False}
@@ -51,7 +51,7 @@ def run_dates(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _first_day(day: str | None, timezone: str) -> datetime | None:
-    """Return the midnight, there, at which the day begins."""
+    """Return the start of a day in a time zone."""
     if day is None:
         return None
     return datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(timezone)).astimezone(UTC)

@@ -1,20 +1,20 @@
-"""How a check of one value says no, and how values are shown in messages."""
+"""How a check refuses a value, and how values are shown in messages."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.names import nearest
 
-#: the way to a value from the top of a spec: keys of mappings and indexes of lists
+#: the path to a value from the top of a spec: keys of mappings and indexes of lists
 KeyPath = tuple[str | int, ...]
 
-# The login of a URL, or user:password@ without its scheme; looked for only from where a word begins: texts may be long.
+# The login of a URL, or user:password@ without its scheme; searched only from the start of a word: texts may be long.
 _LOGIN = re.compile(r"(?<=//)[^\s/]+@|(?<![^\s/@])(?=[^\s/@]*:)[^\s/@]+@")
 _LONGEST_SHOWN = 60
 
 
 class Refusal(ValueError):
-    """How a check of one value says no; the loader adds file, line and key and makes a ``Problem`` of it."""
+    """Raised by a check that refuses a value; the loader adds file, line and key and makes it a ``Problem``."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Refusal(ValueError):
         """Compose the refusal.
 
         :param given: the value that was found, to suggest the nearest known one
-        :param at: the way from the checked value to the part of it that is wrong
+        :param at: the path from the checked value to its wrong part
         :param place: line and column, where the check itself knows them
         """
         super().__init__(what)
@@ -41,7 +41,7 @@ class Refusal(ValueError):
             self.suggestion = nearest(given, self.known)
 
     def within(self, key: object) -> "Refusal":
-        """Return the same refusal for what holds the checked value under ``key``."""
+        """Return the same refusal for the container that has the checked value under ``key``."""
         self.at = (key if isinstance(key, str | int) else str(key), *self.at)
         return self
 

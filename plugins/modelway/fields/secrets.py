@@ -1,4 +1,4 @@
-"""Values that a job gets and nobody else sees, as a spec refers to them."""
+"""References in a spec to secret values of a job."""
 
 import re
 from typing import Annotated, Self
@@ -24,7 +24,7 @@ SecretName = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(
 
 
 class SecretReference(Section):
-    """A value that the worker reads when it starts the job: of an Airflow connection, or a variable."""
+    """A value that the worker reads when it starts the job: from an Airflow connection or variable."""
 
     connection: SecretName | None = Field(default=None, description="The connection's id")
     field: ConnectionField = Field(

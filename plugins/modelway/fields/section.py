@@ -1,4 +1,4 @@
-"""What every section of ``model.yaml`` shares."""
+"""The base class of all sections of ``model.yaml``."""
 
 from pydantic import BaseModel, ConfigDict
 

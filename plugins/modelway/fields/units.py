@@ -21,7 +21,7 @@ BYTES = {
 LONGEST_SECONDS = 365 * SECONDS["d"]
 LARGEST_BYTES = 1024 * BYTES["Ti"]
 
-# GB and GiB are what most people write first; 512m would be half a byte on Kubernetes.
+# GB and GiB are common mistakes; 512m would be half a byte on Kubernetes.
 _MEANT = {"b": "B", "bytes": "B", "k": "k", "m": "Mi", "g": "Gi", "t": "Ti"}
 _MEANT |= {f"{unit.lower()}b": unit for unit in BYTES if unit != "B"}
 _MEANT |= {unit.lower(): unit for unit in BYTES if unit.endswith("i")}
@@ -35,7 +35,7 @@ _SIZE_HINT = "Write it with a unit, such as 512Mi or 2Gi"
 def parse_duration(value: object) -> int:
     """Return the seconds of a duration such as ``10s``, ``2h`` or ``1h30m``.
 
-    :raises Refusal: the value is no text, has no known unit, or is not between 1 s and 365 d
+    :raises Refusal: the value is not text, has no known unit, or is not between 1 s and 365 d
     """
     if value is None or isinstance(value, bool) or not isinstance(value, str | int | float):
         raise Refusal(f"expected a duration, got {shown(value)}", do=_DURATION_HINT)
@@ -60,7 +60,7 @@ def format_duration(seconds: int) -> str:
 def parse_size(value: object) -> int:
     """Return the bytes of a size such as ``512Mi`` or ``1.5Gi``, rounded up to a whole byte.
 
-    :raises Refusal: the value is no text, has no known unit, or is not between 1 B and 1024 Ti
+    :raises Refusal: the value is not text, has no known unit, or is not between 1 B and 1024 Ti
     """
     if value is None or isinstance(value, bool) or not isinstance(value, str | int | float):
         raise Refusal(f"expected a size, got {shown(value)}", do=_SIZE_HINT)

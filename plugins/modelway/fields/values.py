@@ -1,4 +1,4 @@
-"""Kinds of values that sections of any room have: texts, names of the environment, paths, hosts, durations, sizes."""
+"""Kinds of values for the sections of any package: texts, environment names, paths, hosts, durations, sizes."""
 
 import ipaddress
 import re

@@ -1,1 +1,1 @@
-"""What a worker and the triggerer share to follow a job."""
+"""Following a job, by a worker and by the triggerer alike."""

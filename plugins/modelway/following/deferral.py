@@ -1,7 +1,7 @@
-"""The jobs whose tasks are deferred, as files below the home folder: what finds a job that nobody follows any more.
+"""Records of the jobs whose tasks are deferred, as files below the home folder, to find orphaned jobs.
 
 Airflow calls nothing when a run is deleted, or a run or task is marked, while no triggerer has the task's trigger. So
-whoever follows a job next, and the end of every run, checks whether the task of each recorded job still needs it.
+the next follower of any job, and the end of every run, checks whether the task of each recorded job still needs it.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from modelway.backends.base import Handle
 from modelway.following.note_files import write_note
 from modelway.following.task_state import CONTINUES
 
-#: a record younger than this is left alone: the worker that made it may not have deferred its task yet
+#: a record younger than this is ignored: the worker that wrote it may not have deferred its task yet
 YOUNG_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeferredJob:
-    """A job and the task that deferred itself until the job is over."""
+    """A job and the task that is deferred until the job is over."""
 
     follower: str
-    """the deferral's own name"""
+    """the unique name of the deferral"""
     handle: Handle
     dag_id: str
     run_id: str
@@ -34,19 +34,19 @@ class DeferredJob:
     map_index: int = -1
     model: str = ""
     key: str = ""
-    """what the job is within its run"""
+    """the key of the job within its run"""
     attempt: int = 1
     """the task's attempt"""
     stage: str = ""
 
     @property
     def state_key(self) -> str:
-        """What Airflow calls the task among the states of a run."""
+        """Airflow's key of the task among the states of a run."""
         return f"{self.task_id}_{self.map_index}" if self.map_index >= 0 else self.task_id
 
 
 def record_deferral(home: Path, job: DeferredJob) -> None:
-    """Record the job; where that fails, the job is only harder to find when all else fails."""
+    """Record the job; a failure to do so is ignored, since the record is only a fallback."""
     write_note(_path(home, job.follower), asdict(job))
 
 
@@ -66,7 +66,7 @@ def forget_deferral(home: Path, follower: str) -> None:
 def abandoned_jobs(home: Path) -> list[DeferredJob]:
     """Return the recorded jobs whose task is over or gone; one request to Airflow for each DAG.
 
-    This reads states as a task, a trigger or a callback does; where Airflow does not answer, no job is abandoned.
+    This reads states as a task, a trigger or a callback does; where Airflow does not answer, no job is returned.
     """
     recorded: dict[str, list[DeferredJob]] = defaultdict(list)
     for job in _recorded(home):

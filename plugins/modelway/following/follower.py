@@ -7,34 +7,34 @@ from dataclasses import dataclass, replace
 from modelway.backends.base import Backend, Handle, JobState, JobStatus
 from modelway.failures import FailureKind
 
-#: a backend that does not answer for so long is given up; its job continues and is found again by the next attempt
+#: how long to wait for a backend that does not answer; its job continues, and the next attempt reuses it
 UNREACHABLE_SECONDS = 600.0
-#: a job that is over waits for so long until the rest of its log can be read
+#: how long to wait until the rest of the log of a finished job can be read
 LOG_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one inspection of a job found."""
+    """The result of one inspection of a job."""
 
     status: JobStatus
     notes: tuple[str, ...] = ()
-    """what is new about the job"""
+    """news about the job, for the task's log"""
     printed: tuple[str, ...] = ()
-    """what the job printed"""
+    """lines that the job printed"""
     logged: int = 0
-    """lines before these, of the same read, that the task's log has from another follower"""
+    """earlier lines of the same read that another follower logged already"""
     more: bool = False
-    """whether the job's log continues at once"""
+    """whether more of the job's log can be read at once"""
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What is for the task's log."""
+        """The lines for the task's log."""
         return self.notes + self.printed
 
     @property
     def over(self) -> bool:
-        """Whether the job has ended and nothing of its log is left."""
+        """Whether the job has ended and its log is read to the end."""
         return self.status.state.is_terminal and not self.more
 
 
@@ -50,7 +50,7 @@ class Follower:
         logged: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with a job that answered and waited for nothing; ``logged`` lines after ``offset`` are not wanted."""
+        """Start at ``offset`` of the log; ``logged`` lines after it are skipped."""
         self.offset = offset
         self._logged = logged
         self._backend, self._handle, self._clock = backend, handle, clock
@@ -59,7 +59,7 @@ class Follower:
         self._unread_since: float | None = None
 
     def step(self) -> Step:
-        """Inspect the job once; it may take as long as the backend's API does."""
+        """Inspect the job once; this may take as long as the backend's API does."""
         status = self._inspect()
         notes = self._notes(status)
         if status.state is JobState.UNKNOWN:
@@ -76,7 +76,7 @@ class Follower:
         return Step(status=status, notes=tuple(notes), printed=printed, logged=logged, more=True)
 
     def _inspect(self) -> JobStatus:
-        """Return the job's status; an inspection that fails says nothing of the job, which may well continue."""
+        """Return the job's status; a failed inspection says nothing about the job, which may continue."""
         try:
             return self._backend.describe(self._handle)
         except Exception as error:
@@ -111,7 +111,7 @@ class Follower:
         )
 
     def _unread(self, status: JobStatus, notes: list[str], error: Exception) -> Step:
-        """Continue without the log; a job that is over is still followed for a while, so that the rest is not lost."""
+        """Continue without the log; a finished job is still followed for a while, so that the rest is not lost."""
         now = self._clock()
         if self._unread_since is None:
             self._unread_since = now

@@ -1,20 +1,20 @@
-"""The record of an attempt that was ended from outside: somebody marked its task, or its run, while the job ran."""
+"""The record of an attempt that was ended by a mark: a user marked its task, or its run, while the job ran."""
 
 import logging
 from datetime import UTC, datetime
 
 from modelway.following.deferral import DeferredJob
 
-#: the states that a mark leaves
+#: the states that a mark sets
 MARKS = frozenset({"failed", "success", "skipped"})
-#: what the lineage has as the rule of such an attempt
+#: the rule that the lineage records for such an attempt
 RULE = "marked"
 
 _log = logging.getLogger(__name__)
 
 
 def record_marked(job: DeferredJob, state: str | None) -> None:
-    """Record that an attempt was ended so; a lineage that does not answer is a warning."""
+    """Record that an attempt was ended by a mark; an unavailable lineage only causes a warning."""
     if state not in MARKS or not job.model:
         return
     try:
@@ -33,7 +33,7 @@ def record_marked(job: DeferredJob, state: str | None) -> None:
             stage=job.stage or None,
             job=job.handle.name,
             rule=RULE,
-            # What was marked a success has not failed.
+            # An attempt marked as a success has not failed.
             resolved_by=job.attempt if state == "success" else None,
         )
         lineage_from_airflow().record_failure(record)

@@ -8,21 +8,21 @@ from airflow.sdk import Context
 
 from modelway.backends.base import Job, Options
 
-#: how much more the next attempt gets
+#: factor of the next attempt's memory
 FACTOR = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptMemory:
-    """The memory of a job's attempts. A clear of the run begins with what the spec says again."""
+    """The memory of a job's attempts. After a clear of the run it is the spec's again."""
 
     context: Context
     job: Job
     options: Options
-    """what the spec says"""
+    """the spec's limit"""
 
     def limit(self) -> int | None:
-        """Return what this attempt gets: the spec's limit, or more where an attempt before ran out."""
+        """Return the memory of this attempt: the spec's limit, or more where an earlier attempt ran out."""
         limit = self.options.memory_bytes
         if limit is None or "task_state_store" not in self.context:
             return limit
@@ -32,7 +32,7 @@ class AttemptMemory:
         return max(limit, int(str(stored["memory_bytes"])))
 
     def more(self) -> int | None:
-        """Store that the next attempt gets more, and return how much; None where there is no limit to raise."""
+        """Raise the memory of the next attempt and return it; None where there is no limit to raise."""
         limit = self.limit()
         if limit is None:
             return None
@@ -42,5 +42,5 @@ class AttemptMemory:
 
     @property
     def _name(self) -> str:
-        # By the job: a mapped task's place may be another item's after the next expansion.
+        # By the job: the map index may belong to another item after the next expansion.
         return f"memory-{hashlib.sha256(self.job.key.encode()).hexdigest()[:16]}"

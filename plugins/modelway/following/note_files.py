@@ -1,4 +1,4 @@
-"""Small JSON files in the home that help find a job again: written whole, or not at all where that cannot be."""
+"""Small JSON files in the home that help to find a job again, written atomically; failures are ignored."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_note(path: Path, data: Any) -> None:
-    """Write ``data`` at ``path``; without it the job is only harder to find when all else fails."""
+    """Write ``data`` at ``path``; a failure is ignored, since the file is only a fallback."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".part")

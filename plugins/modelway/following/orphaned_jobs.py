@@ -1,10 +1,10 @@
 """``python -m modelway.following.orphaned_jobs RUN STATE BACKEND…``: stop the jobs of a run that Airflow has ended.
 
 Tasks stop their own jobs. This is for those that could not: their worker was killed and they had no attempt left, the
-run took too long, or somebody marked it, while no triggerer was there. The listener of ``modelway/plugin.py`` starts it
-when a run ends, as a process of its own: scheduler and api-server must neither wait for a backend nor hold its SDK.
+run took too long, or somebody marked it, while no triggerer ran. The listener of ``modelway/plugin.py`` starts it when
+a run ends, as a separate process: scheduler and api-server must neither wait for a backend nor import its SDK.
 
-The exporters get what still waits for them, and the failure of a run that failed.
+It also flushes the exporters' queue and exports the failure of a failed run.
 """
 
 import logging
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 SECONDS = 120.0
-#: nobody waits for this process
+#: longer than in a task: nobody waits for this process
 EXPORT_SECONDS = 60.0
 
 
 def stop_orphaned_jobs(run: str, backends: Collection[str]) -> None:
-    """Stop the run's jobs that are not over; whatever goes wrong is logged and raises nothing.
+    """Stop the run's jobs that are not over; errors are logged and not raised.
 
     :param run: ``<DAG id>/<run id>``
     """
@@ -41,7 +41,7 @@ def stop_orphaned_jobs(run: str, backends: Collection[str]) -> None:
 
 
 def record_end(run: str, state: str) -> None:
-    """Record for the exporters that the run ended; whatever goes wrong is logged and raises nothing.
+    """Record for the exporters that the run ended; errors are logged and not raised.
 
     :param run: ``<DAG id>/<run id>``
     :param state: ``failed`` or ``success``
@@ -61,7 +61,7 @@ def _backend(name: str) -> Any:
     from modelway.hooks.backend import backend_from_airflow
     from modelway.hooks.settings import load_settings
 
-    # The environment says where jobs are: they are stopped though Airflow cannot say where the lineage is.
+    # The environment says where jobs are: they are stopped even if Airflow cannot say where the lineage is.
     return backend_from_airflow(name, home=load_settings().home)
 
 
@@ -96,7 +96,7 @@ def _thread(what: str, work: Callable[[], None]) -> threading.Thread:
 
 
 if __name__ == "__main__":
-    # Airflow's own processes read connections from its database, tasks request them: this is one of the former.
+    # Airflow's own processes read connections from its database, tasks from its API: this is one of the former.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stop_orphaned_jobs(sys.argv[1], sys.argv[3:])

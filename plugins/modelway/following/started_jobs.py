@@ -1,6 +1,6 @@
-"""The jobs elsewhere that ``modelway run`` or ``demo`` began, as files in their home, to find those that continue.
+"""Records of the remote jobs that ``modelway run`` or ``demo`` started, as files in their home, to find orphaned ones.
 
-Such a command has no Airflow left when it was killed, so that nothing stops the jobs of its run on Docker or
+When such a command is killed, its Airflow is gone too, so that nothing stops the jobs of its run on Docker or
 Kubernetes. A job on this machine is found by its processes.
 """
 
@@ -17,14 +17,14 @@ from modelway.platforms.processes.marked import MARK
 
 @dataclass(frozen=True, kw_only=True)
 class StartedJob:
-    """A job and the run that it is of."""
+    """A job and its run."""
 
     handle: Handle
     run: str
 
 
 def record_started(home: Path, job: StartedJob) -> None:
-    """Record a job, where a command started this process; where that cannot be, the job is only harder to find."""
+    """Record a job, where a command started this process; a failure is ignored, since the record is only a fallback."""
     if not os.environ.get(MARK) or job.handle.backend == "local":
         return
     write_note(_path(home, job.handle), asdict(job))
@@ -37,7 +37,7 @@ def forget_started(home: Path, handle: Handle) -> None:
 
 
 def started_jobs(home: Path) -> list[StartedJob]:
-    """Return the recorded jobs by their names; a file that is no record is passed over."""
+    """Return the recorded jobs by name; files that are no records are ignored."""
     found = []
     for path in sorted((home / "started-jobs").glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

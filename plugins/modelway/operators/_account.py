@@ -1,7 +1,6 @@
 """How each attempt of a task ended, recorded in the lineage; the task's own outcome stays as it is.
 
-A lineage database that is unavailable hides no failure: the task's log has all of it, and says that the record is
-missing.
+An unavailable lineage database hides no failure: the task's log has all of it, and says that the record is missing.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ def record_failure(operator: BaseOperator, context: Context, error: Exception) -
 
 
 def record_success(operator: BaseOperator, context: Context) -> None:
-    """Record at the attempts before, if there were any, that this one succeeded."""
+    """Record on the earlier attempts, if there were any, that this one succeeded."""
     try:
         if int(context["ti"].try_number) > 1:
             of = _attempt(operator, context)

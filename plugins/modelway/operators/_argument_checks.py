@@ -1,4 +1,4 @@
-"""What each kind of argument of the operators must be, by the checks of the model spec where it has the same value."""
+"""The checks of the operators' arguments; those of the model spec where it has the same value."""
 
 import json
 from pathlib import Path

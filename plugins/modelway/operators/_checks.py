@@ -8,7 +8,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from modelway.fields.refusal import Refusal, shown
 
-#: takes a value and whether it is final; returns it as it is to be used, or refuses it
+#: called with a value and whether it is final; returns the value to use, or raises a ``Refusal``
 Check = Callable[[Any, bool], Any]
 Checks = Mapping[str, Check]
 
@@ -16,12 +16,12 @@ Checks = Mapping[str, Check]
 def typed(annotation: Any) -> Check:
     """Return the check of a kind of value that the model spec has, such as ``modelway.spec.fields.Backend``."""
 
-    # Made when it is used first: a DAG file needs few of them.
+    # Created on first use: a DAG file needs few of them.
     adapter = cache(lambda: TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False)))
 
     def check(value: Any, final: bool) -> Any:
         try:
-            # What a template gave is text; a list is as good as the tuple that a spec has.
+            # A rendered template is text; a list is accepted in place of the tuple that a spec has.
             return adapter().validate_python(tuple(value) if isinstance(value, list) else value, strict=not final)
         except ValidationError as error:
             from modelway.spec.check import refusal_of
@@ -32,12 +32,12 @@ def typed(annotation: Any) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """Return a check to which None is right too."""
+    """Return a check that also accepts None."""
     return lambda value, final: value if value is None else check(value, final)
 
 
 def either(first: Check, second: Check) -> Check:
-    """Return a check of values of two kinds; what is neither is refused as the second refuses it."""
+    """Return a check of values of two kinds; what is neither is refused with the second's message."""
 
     def check(value: Any, final: bool) -> Any:
         try:
@@ -49,14 +49,14 @@ def either(first: Check, second: Check) -> Check:
 
 
 def returned(by: str, *keys: str) -> Check:
-    """Return the check of what another operator returned.
+    """Return the check of another operator's result.
 
     :param by: the operators that return it
-    :param keys: what it has at least
+    :param keys: the keys that it must have
     """
 
     def check(value: Any, final: bool) -> Any:
-        # Nothing yet: it may be set before the task runs.
+        # Not set yet: it may be set before the task runs.
         if value is None and not final:
             return value
         if not isinstance(value, Mapping):
@@ -72,7 +72,7 @@ def returned(by: str, *keys: str) -> Check:
 def listed(of: str) -> Check:
     """Return the check of a list whose items are not read: Airflow fetches each result of a mapped task separately.
 
-    :param of: what the list is of
+    :param of: what the items are, for messages
     """
 
     def check(value: Any, final: bool) -> Any:
@@ -86,7 +86,7 @@ def listed(of: str) -> Check:
 def each(check: Check, *, of: str) -> Check:
     """Return the check of a list.
 
-    :param of: what the list is of
+    :param of: what the items are, for messages
     """
 
     def check_all(value: Any, final: bool) -> Any:
@@ -104,12 +104,12 @@ def each(check: Check, *, of: str) -> Check:
 def keyed(checks: Checks, *, hints: Mapping[str, str] | None = None) -> Check:
     """Return the check of a mapping with known keys, all of them optional.
 
-    :param hints: what to do about keys that are not right but often given
+    :param hints: what to do about common wrong keys
     """
 
     def check(value: Any, final: bool) -> Any:
-        given = _mapping(value)
-        for key, part in given.items():
+        items = _mapping(value)
+        for key, part in items.items():
             if key not in checks:
                 do = (hints or {}).get(key)
                 suggestion = None if do else str(key)
@@ -139,7 +139,7 @@ def of_names(names: Check, values: Check) -> Check:
 
 
 def mapping(value: Any, final: bool) -> Any:
-    """Refuse what is no mapping."""
+    """Refuse a value that is not a mapping."""
     return _mapping(value)
 
 

@@ -1,4 +1,4 @@
-"""An operator that is to be mapped: what it is mapped over is checked, too, as far as the DAG's file says it."""
+"""A partial operator that also checks what it is mapped over, as far as the DAG file says it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class CheckedPartial(OperatorPartial):
-    """What ``partial()`` of our operators returns."""
+    """The result of ``partial()`` of modelway's operators."""
 
     @classmethod
     def of(cls, made: OperatorPartial) -> "CheckedPartial":
-        """Return the same with checks."""
-        # Else Airflow warns that it was never mapped.
+        """Return the same partial operator with checks."""
+        # Otherwise Airflow warns that it was never mapped.
         made._expand_called = True
         return cls(operator_class=made.operator_class, kwargs=made.kwargs, params=made.params)
 
@@ -34,17 +34,17 @@ class CheckedPartial(OperatorPartial):
 
         :raises InvalidArgument: an argument cannot be right
         """
-        given: dict[str, list[Any]] = {}
+        mapped: dict[str, list[Any]] = {}
         for each in kwargs if isinstance(kwargs, list | tuple) else ():
             for name, value in each.items() if isinstance(each, Mapping) else ():
-                given.setdefault(name, []).append(value)
-        self._check(given, given)
+                mapped.setdefault(name, []).append(value)
+        self._check(mapped, mapped)
         return super().expand_kwargs(kwargs, strict=strict)
 
-    def _check(self, given: Mapping[str, Any], items: Mapping[str, Any]) -> None:
-        shared = {name: value for name, value in self.kwargs.items() if name not in given}
+    def _check(self, mapped: Mapping[str, Any], items: Mapping[str, Any]) -> None:
+        shared = {name: value for name, value in self.kwargs.items() if name not in mapped}
         try:
-            refuse_unknown(self.operator_class, {**given, "task_id": shared["task_id"]})
+            refuse_unknown(self.operator_class, {**mapped, "task_id": shared["task_id"]})
             check_mapped(self.operator_class, shared, items)
         except Exception:
             self._expand_called = True
@@ -52,7 +52,7 @@ class CheckedPartial(OperatorPartial):
 
 
 def _items(value: Any) -> Any:
-    """Return what single tasks get of a value that is mapped over; what is no list is checked as it is."""
+    """Return what the single tasks get of a mapped value; anything but a list is checked as it is."""
     if isinstance(value, Mapping):
         return [*value.items()]
     return list(value) if isinstance(value, list | tuple) else value

@@ -1,6 +1,6 @@
-"""What operators are given is checked while the DAG is parsed, as far as it is known then, and again when a task runs.
+"""Operators' arguments are checked while the DAG is parsed, as far as they are known, and again when a task runs.
 
-The checks of single values are those of the model spec, so that both refuse the same with the same message.
+The checks of single values are those of the model spec, so that both refuse a value with the same message.
 """
 
 import inspect
@@ -39,30 +39,30 @@ def checked_by_the_spec() -> Iterator[None]:
 
 
 def check_arguments(operator: Any) -> None:
-    """Check the arguments of an operator while its DAG is parsed; what is known only when the task runs passes.
+    """Check the arguments of an operator while its DAG is parsed; values known only when the task runs pass.
 
     :raises InvalidArgument: the message has a line for each argument that cannot be right, with its place in the DAG
     """
-    # A mapped task is made anew from its arguments when it runs.
+    # A mapped task is created again from its arguments when it runs.
     if _unchecked.get() or getattr(operator, "_BaseOperator__from_mapped", False):
         return
-    given = {name: getattr(operator, name) for name in operator.accepts}
-    _refuse_all(operator, _refused(given, operator.accepts) or list(operator.conflicts()))
+    arguments = {name: getattr(operator, name) for name in operator.accepts}
+    _refuse_all(operator, _refused(arguments, operator.accepts) or list(operator.conflicts()))
 
 
-def check_partial(kind: type, given: Mapping[str, Any]) -> None:
+def check_partial(kind: type, arguments: Mapping[str, Any]) -> None:
     """Check the arguments that all tasks of a mapped operator share, see ``check_arguments``.
 
     :raises InvalidArgument: as for ``check_arguments``
     """
-    _refuse_all(_Partial(kind, given), _refused(given, kind.accepts))  # type: ignore[attr-defined]
+    _refuse_all(_Partial(kind, arguments), _refused(arguments, kind.accepts))  # type: ignore[attr-defined]
 
 
 def check_mapped(kind: type, shared: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
     """Check what a mapped operator is mapped over, item by item.
 
     :param shared: the arguments that all tasks share
-    :param mapped: a list of each argument's values, or what gives them when the task runs
+    :param mapped: by argument, the list of its values, or what yields them when the task runs
     :raises InvalidArgument: as for ``check_arguments``
     """
     if _unchecked.get():
@@ -82,15 +82,15 @@ def check_mapped(kind: type, shared: Mapping[str, Any], mapped: Mapping[str, Any
     _refuse_all(operator, refused or list(kind.mapped_conflicts(shared, operator.dag)))  # type: ignore[attr-defined]
 
 
-def refuse_unknown(kind: type, given: Mapping[str, Any]) -> None:
+def refuse_unknown(kind: type, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that an operator does not have, with the nearest one that it has.
 
     :raises InvalidArgument: there are such arguments
     """
-    if unknown := sorted(given.keys() - _parameters(kind)):
+    if unknown := sorted(arguments.keys() - _parameters(kind)):
         own = tuple(kind.accepts)  # type: ignore[attr-defined]
         refused = [(name, Refusal("is no argument of the operator", known=own, given=name)) for name in unknown]
-        _refuse_all(_Partial(kind, given), refused)
+        _refuse_all(_Partial(kind, arguments), refused)
 
 
 def check_final(operator: Any) -> None:
@@ -124,23 +124,23 @@ def same_source(one: Any, other: Any) -> bool:
 
 
 def platform_refusals(port: str, *, name: str, value: object) -> Iterator[tuple[str, Refusal]]:
-    """Refuse what the section of a port's member cannot hold, as far as member and ``platform`` are known."""
-    given = _known(value)
-    if not isinstance(given, Mapping) or not is_known(name) or name not in ports.known(port):
+    """Refuse settings that a port member's section does not accept, as far as member and ``platform`` are known."""
+    settings = _known(value)
+    if not isinstance(settings, Mapping) or not is_known(name) or name not in ports.known(port):
         return
     member = ports.load(port, name)
     if member.section is None:
-        if given:
+        if settings:
             yield "platform", Refusal(f"'{name}', {ports.PORTS[port]}, has no settings of its own", do="Remove it")
         return
     from modelway.spec.check import refusal_of
 
     section = member.section()
     try:
-        section.model_validate(given)
+        section.model_validate(settings)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            # What a template gives is missing until the task runs.
+            # The value of a template is missing until the task runs.
             if detail["type"] == "extra_forbidden":
                 key = str(detail["loc"][-1])
                 at, known = tuple(map(str, detail["loc"])), sorted(section.model_fields)
@@ -161,20 +161,20 @@ def unused_params(operator: Any) -> list[tuple[str, Refusal]]:
 
 
 class _Partial:
-    """An operator that is not made yet, by what messages name it."""
+    """What messages say of an operator that is not created yet."""
 
-    def __init__(self, kind: type, given: Mapping[str, Any]) -> None:
+    def __init__(self, kind: type, arguments: Mapping[str, Any]) -> None:
         from airflow.sdk.definitions._internal.contextmanager import DagContext
 
-        self.kind, self.task_id = kind, given.get("task_id", "")
-        self.dag = given.get("dag") or DagContext.get_current()
+        self.kind, self.task_id = kind, arguments.get("task_id", "")
+        self.dag = arguments.get("dag") or DagContext.get_current()
 
 
-def _refused(given: Mapping[str, Any], checks: Checks) -> list[tuple[str, Refusal]]:
+def _refused(arguments: Mapping[str, Any], checks: Checks) -> list[tuple[str, Refusal]]:
     found = []
-    for name in sorted(given.keys() & checks.keys()):
+    for name in sorted(arguments.keys() & checks.keys()):
         try:
-            if (known := _known(given[name])) is not _UNKNOWN:
+            if (known := _known(arguments[name])) is not _UNKNOWN:
                 checks[name](known, False)
         except Refusal as refusal:
             found.append((name, refusal))
@@ -182,7 +182,7 @@ def _refused(given: Mapping[str, Any], checks: Checks) -> list[tuple[str, Refusa
 
 
 def _refuse_all(operator: Any, refused: Iterable[tuple[str, Refusal]], *, place: bool = True) -> None:
-    """Raise one error with a line for each refusal: of which task, which argument, and where in the DAG's file."""
+    """Raise one error with a line for each refusal: the task, the argument, and the line of the DAG file."""
     if not refused:
         return
     kind = getattr(operator, "kind", type(operator)).__name__
@@ -201,7 +201,7 @@ def _parameters(kind: type) -> frozenset[str]:
 
 
 def _author_place() -> str:
-    """Return file and line of the call that makes the operator: the first one that is neither ours nor Airflow's."""
+    """Return file and line of the call that creates the operator: the first neither in modelway nor in Airflow."""
     ours = (str(Path(modelway.__file__).parent), str(Path(sys.modules["airflow.sdk"].__file__ or "").parent))
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith((*ours, "<frozen")):
@@ -210,7 +210,7 @@ def _author_place() -> str:
 
 
 def _known(value: Any) -> Any:
-    """Return what of a value is known while the DAG is parsed, ``_UNKNOWN`` where nothing is."""
+    """Return the part of a value that is known while the DAG is parsed, ``_UNKNOWN`` where nothing is."""
     if isinstance(value, _LITERAL):
         return value.value
     if hasattr(value, "task_id") and hasattr(value, "output"):
@@ -220,7 +220,7 @@ def _known(value: Any) -> Any:
         )
     if hasattr(value, "operator_class"):
         raise Refusal("is a task that is not made yet", do="Give what its call returns, or its .expand(…).output")
-    # XComArgs, and what a task is mapped over; a function that Airflow calls for the value.
+    # XComArgs and mapped values, or a function that Airflow calls for the value.
     if hasattr(value, "iter_references") or callable(value):
         return _UNKNOWN
     if isinstance(value, str):

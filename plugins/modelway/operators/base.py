@@ -22,17 +22,17 @@ from modelway.runs.messages.version import RegisteredVersion
 
 
 class ModelwayOperator(BaseOperator):
-    """An operator whose work is in ``run``; a terminal error of ours fails the task without further attempts."""
+    """An operator whose work is in ``run``; a terminal modelway error fails the task without further attempts."""
 
-    #: what each argument must be; ``__init__`` ends with ``check_arguments``
+    #: the check of each argument; ``__init__`` ends with ``check_arguments``
     accepts: ClassVar[Checks] = {}
 
     def __new__(cls, **kwargs: Any) -> Self:
-        """Refuse arguments that the operator does not have, with the nearest one that it has.
+        """Refuse unknown arguments, with a suggestion of the nearest known one.
 
-        Not in ``__init__``: Airflow wraps each one of a class in work that costs as much as its own.
+        Not in ``__init__``: Airflow wraps the ``__init__`` of every class, which would double its cost.
         """
-        # A mapped task is made with a word of Airflow's own.
+        # Airflow creates a mapped task with a keyword of its own.
         refuse_unknown(cls, {name: value for name, value in kwargs.items() if not name.startswith("_airflow_")})
         return super().__new__(cls)
 
@@ -40,7 +40,7 @@ class ModelwayOperator(BaseOperator):
     def settings(self) -> Settings:
         """The deployment's settings, read from Airflow once per task.
 
-        :raises ModelwayError: a connection describes nothing usable, or Airflow does not answer
+        :raises ModelwayError: a connection is not usable, or Airflow does not answer
         """
         return settings_from_airflow()
 
@@ -51,7 +51,7 @@ class ModelwayOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Check what all mapped tasks share, as far as it is known; ``expand`` checks what they are mapped over.
+        """Check the arguments that all mapped tasks share, as far as they are known; ``expand`` checks the mapped ones.
 
         :raises InvalidArgument: an argument cannot be right
         """
@@ -61,15 +61,15 @@ class ModelwayOperator(BaseOperator):
 
     @classmethod
     def mapped_conflicts(cls, shared: Mapping[str, Any], dag: Any) -> Iterable[tuple[str, Refusal]]:
-        """Return which arguments that all mapped tasks share cannot be right in this DAG."""
+        """Return refusals of shared arguments that cannot be right in this DAG."""
         return ()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return which arguments cannot be right together, or in this DAG, as far as it is known while it is parsed."""
+        """Return refusals of arguments that conflict with each other or with the DAG, as far as it is parsed."""
         return ()
 
     def check_arguments(self) -> None:
-        """Check what is known of the arguments while the DAG is parsed.
+        """Check the arguments as far as they are known while the DAG is parsed.
 
         :raises InvalidArgument: an argument cannot be right
         """
@@ -82,14 +82,14 @@ class ModelwayOperator(BaseOperator):
 
     @abstractmethod
     def run(self, context: Context) -> Any:
-        """Do the work and return what goes to XCom: ids, URIs, digests and a few numbers."""
+        """Do the work and return the XCom: ids, URIs, digests and a few numbers."""
 
 
 @contextmanager
 def translate_errors(operator: BaseOperator, context: Context) -> Iterator[None]:
-    """Log an error of ours, leave it as XCom ``failure``, and fail the task the way the error says.
+    """Translate a modelway error: log it, push it as XCom ``failure``, and fail the task as the error says.
 
-    How the attempt ended is recorded in the lineage.
+    The end of the attempt is recorded in the lineage.
     """
     try:
         with _translate_disk_full():
@@ -115,7 +115,7 @@ def translate_errors(operator: BaseOperator, context: Context) -> Iterator[None]
 
 @contextmanager
 def _translate_disk_full() -> Iterator[None]:
-    """Raise the error of a full device in place of whatever it made fail."""
+    """Raise the error of a full device in place of the failure that it caused."""
     try:
         yield
     except Exception as error:

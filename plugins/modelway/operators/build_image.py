@@ -19,7 +19,7 @@ from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import BuiltImage
 from modelway.runs.messages.version import RegisteredVersion
 
-#: the archive's members that serving needs; the rest describes one run and would change the image's digest
+#: members of the archive that serving needs; the others describe one run and would change the image's digest
 SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")
 
 
@@ -71,7 +71,7 @@ class BuildImageOperator(ModelwayOperator):
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return what the builder's section cannot hold."""
+        """Return settings that the builder's section does not accept."""
         return platform_refusals("builders", name=self.builder, value=self.platform)
 
     def run(self, context: Context) -> Xcom:
@@ -118,7 +118,7 @@ class BuildImageOperator(ModelwayOperator):
 
 
 def model_layer(*, manifest: Manifest, folder: Path, path: str) -> Layer:
-    """Return the layer of what serving needs, from an unpacked archive."""
+    """Return the layer of the files that serving needs, from an unpacked archive."""
     return Layer(
         files=tuple(
             LayerFile(

@@ -1,4 +1,4 @@
-"""What operators read of Airflow's context: which run and task it is, and who started it."""
+"""What operators read from Airflow's context: the run, the task, and who started it."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from modelway.runs.record import RunFacts
 
 
 def run_key(context: Context) -> str:
-    """Return what names this DAG run among all runs of all DAGs."""
+    """Return the key of this DAG run, unique among all runs of all DAGs."""
     dag_run = context["dag_run"]
     return f"{dag_run.dag_id}/{dag_run.run_id}"
 
 
 def job_key(context: Context, *, item: str | None = None) -> str:
-    """Return what names a task's job within its run; mapped tasks give the ``item`` they work on, never their index."""
+    """Return the key of a task's job within its run; mapped tasks pass the ``item`` they work on, never their index."""
     task_id = context["ti"].task_id
     return f"{task_id}/{item}" if item else task_id
 
@@ -30,14 +30,14 @@ def clear_number(context: Context) -> int:
 
 
 def map_index(operator: Any, context: Context) -> int | None:
-    """Return which of a mapped operator's tasks runs, None where neither it nor a group around it is mapped."""
+    """Return the task's map index, None where neither the operator nor a group around it is mapped."""
     index = getattr(context.get("ti"), "map_index", None)
     is_mapped = getattr(operator, "_BaseOperator__from_mapped", False) or operator.get_closest_mapped_task_group()
     return int(index) if is_mapped and index is not None and index >= 0 else None
 
 
 def run_facts(context: Context) -> RunFacts:
-    """Return what Airflow knows of the run."""
+    """Return what Airflow knows about the run."""
     dag_run = context["dag_run"]
     return RunFacts(
         dag_id=dag_run.dag_id,

@@ -29,7 +29,7 @@ from modelway.runs.traffic import record_traffic, stable_of, weights_of
 class DeployModelOperator(ModelwayOperator):
     """Start a predictor of the version behind the model's endpoint, without traffic, and send it the golden inputs.
 
-    Where nothing serves yet, the version gets all the traffic, and is taken down again when its answers are wrong.
+    Where nothing serves yet, the version gets all the traffic, and is stopped again when its answers are wrong.
     A run whose rollout is over deploys nothing again, so that clearing it moves no traffic, and a run whose version is
     older than the one that serves is refused, unless somebody requested it. A run that may move no traffic, such as one
     of a backfill, is skipped here. A version whose inputs or outputs would break the callers of the one that serves is
@@ -83,11 +83,11 @@ class DeployModelOperator(ModelwayOperator):
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return what the target's section cannot hold."""
+        """Return settings that the target's section does not accept."""
         return platform_refusals("endpoints", name=self.target, value=self.platform)
 
     def run(self, context: Context) -> Xcom:
-        """Bring the version up and check its answers."""
+        """Start the version and check its answers."""
         from modelway.hooks.lineage import lineage_from_airflow
 
         version = RegisteredVersion.from_xcom(self.version)
@@ -104,7 +104,7 @@ class DeployModelOperator(ModelwayOperator):
             rollout = self._begin(version, current, run)
         stable = rollout.detail["stable"]
         status = endpoint.apply(self._spec(version, current, stable))
-        # Before the check: whatever happens from here on, a retry knows which version was the stable one.
+        # Before the check: from here on a retry knows which version was the stable one.
         store.save_rollout(rollout, actor=actor(context))
         try:
             if stable is not None:
@@ -153,7 +153,7 @@ class DeployModelOperator(ModelwayOperator):
         )
 
     def _compare_signatures(self, version: RegisteredVersion, status: EndpointStatus, stable: int) -> None:
-        """Compare what goes in and comes out with the version that serves.
+        """Compare inputs and outputs with those of the version that serves.
 
         :raises SignatureChanged: callers of that version would fail with this one
         """
@@ -178,7 +178,7 @@ class DeployModelOperator(ModelwayOperator):
     def _golden_difference(self, version: RegisteredVersion, status: EndpointStatus) -> float:
         """Send the predictor one golden batch, past the gateway, and return the largest difference.
 
-        :raises VerificationFailed: it answers otherwise than the checkpoint did
+        :raises VerificationFailed: its answers differ from the checkpoint's
         :raises EndpointNotReady: it does not answer
         """
         url = next(predictor.url for predictor in status.predictors if predictor.version == version.version)
@@ -195,7 +195,7 @@ class DeployModelOperator(ModelwayOperator):
     def _withdraw(
         self, version: RegisteredVersion, endpoint: Endpoint, status: EndpointStatus, stable: int | None
     ) -> None:
-        """Take a version down that answers wrongly; it never had traffic unless nothing else serves."""
+        """Stop a version whose answers are wrong; it had no traffic unless nothing else serves."""
         spec = self._spec(version, status, stable)
         others = tuple(predictor for predictor in spec.predictors if predictor.version != version.version)
         if not others:

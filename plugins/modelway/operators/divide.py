@@ -15,22 +15,22 @@ from modelway.runs.messages.checkpoints import checkpoints_from_xcom, to_xcom
 from modelway.runs.messages.code import CodePackage
 from modelway.runs.messages.message import Xcom
 
-#: who triggers the runs of Airflow's ``dag.test()``
+#: the user who triggers the runs of Airflow's ``dag.test()``
 DAG_TEST = "dag_test"
 
 
 class DivideCheckpointsOperator(ModelwayOperator):
     """Divide checkpoints among as many evaluation jobs as are worth starting.
 
-    A job imports its libraries once for all of its checkpoints. What starting a job and evaluating a checkpoint take is
-    read from the model's last version; of a first version nothing is known, and there are ``parallel`` jobs.
+    A job imports its libraries once for all of its checkpoints. The time to start a job and
+    to evaluate a checkpoint is read from the model's last version; for a first version there are ``parallel`` jobs.
     ``modelway run`` and ``dag.test()`` run one task at a time, so there a first version has one. There are never more
     than Airflow maps over, ``[core] max_map_length``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoints: what TrainModelOperator returned
     :param parallel: how many jobs run at the same time
-    :param per_job: how many checkpoints one job takes: a number, or ``auto``
+    :param per_job: how many checkpoints one job evaluates: a number, or ``auto``
 
     Returns ``[[{id, stage, step, uri, digest, size}]]``; expand an EvaluateCheckpointOperator over it.
     """
@@ -54,9 +54,9 @@ class DivideCheckpointsOperator(ModelwayOperator):
         self.check_arguments()
 
     def run(self, context: Context) -> list[list[Xcom]]:
-        """Divide them."""
+        """Divide the checkpoints among jobs."""
         cost = self._measured() if self.per_job == AUTO else None
-        # A longer list cannot be mapped over, which would fail this task when training is done.
+        # Airflow does not map over a longer list, which would fail this task when training is done.
         most = conf.getint("core", "max_map_length")
         checkpoints = checkpoints_from_xcom(self.checkpoints)
         parallel = 1 if _runs_one_task_at_a_time(context) else self.parallel
@@ -64,7 +64,7 @@ class DivideCheckpointsOperator(ModelwayOperator):
         known = (
             f"a job takes {cost.startup_seconds:.1f} s to start and {cost.evaluation_seconds:.1f} s for each"
             if cost
-            else "nothing is known of what they take"
+            else "the time they take is not known"
         )
         self.log.info(
             "%d checkpoints in %d jobs of up to %d: %s",
@@ -78,15 +78,15 @@ class DivideCheckpointsOperator(ModelwayOperator):
         return [to_xcom(batch) for batch in batches]
 
     def _measured(self) -> Cost | None:
-        """Return what the evaluations of the model's last version took, as far as anything is known."""
+        """Return the cost of the evaluations of the model's last version, None where it is not known."""
         from modelway.hooks.lineage import lineage_from_airflow
 
         try:
             store = lineage_from_airflow(self.settings.lineage_url)
             model = CodePackage.from_xcom(self.code).model
             evaluations = store.version(model, store.find(model, "latest")).evaluations
-        except Exception as error:  # only a hint: without it the checkpoints are divided too
-            self.log.info("what evaluations take is not known from an earlier version: %s", error)
+        except Exception as error:  # only a hint: the checkpoints are divided without it, too
+            self.log.info("the time that evaluations take is not known from an earlier version: %s", error)
             return None
         seconds = [each.seconds for each in evaluations if each.seconds is not None]
         startups = [each.startup_seconds for each in evaluations if each.startup_seconds is not None]

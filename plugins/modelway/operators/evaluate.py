@@ -31,7 +31,7 @@ from modelway.runs.messages.evaluation import Evaluation, EvaluationReport, Fail
 from modelway.runs.messages.message import Xcom
 from modelway.runs.reported import cost_of, store_events
 
-#: they end a whole job for what one evaluation does: the next attempt begins with the others
+#: one evaluation ends the whole job with these: the next attempt begins with the others
 _OF_ONE = (FailureKind.OUT_OF_MEMORY, FailureKind.DEADLINE)
 Result = Evaluation | FailedEvaluation
 
@@ -39,9 +39,9 @@ Result = Evaluation | FailedEvaluation
 class EvaluateCheckpointOperator(JobOperator):
     """Run ``evaluate(job, checkpoint)`` of the model's code, or a command, as one job for one checkpoint or several.
 
-    Expand it over the checkpoints of a stage, ``.partial(code=…).expand(checkpoint=train.output)``, or over what
-    DivideCheckpointsOperator made of them. A checkpoint that is damaged, raises or kills its process fails the task,
-    and no evaluation but its own: the task leaves the results of the others, and SelectCheckpointOperator takes them.
+    Expand it over the checkpoints of a stage, ``.partial(code=…).expand(checkpoint=train.output)``, or over the
+    batches of DivideCheckpointsOperator. A checkpoint that is damaged, raises or kills its process fails the task,
+    but no other evaluation: the task returns the results of the others, and SelectCheckpointOperator uses them.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoint: one of the checkpoints that TrainModelOperator returned, or a list of some
@@ -53,10 +53,10 @@ class EvaluateCheckpointOperator(JobOperator):
 
     Returns ``{checkpoint: id, metrics: {name: number or None}, not_finite: {name: text}, seconds, startup_seconds,
     cost}``, a list of those for a list. NaN and the infinities are None among the metrics, since XCom cannot carry
-    them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``. ``cost`` is an equal part of what the job took. Where the
+    them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``. ``cost`` is an equal part of the job's cost. Where the
     evaluation drew charts or reported importances, ``report`` says where: ``{events: {uri, digest, size}, input}``.
     Where it recorded its inputs, ``rows`` says where they and the scores are: ``{rows: {uri, digest, size}, scores:
-    …}``. A task that fails leaves ``{checkpoint: id, error: text}`` for those that it has no metrics of.
+    …}``. A task that fails returns ``{checkpoint: id, error: text}`` for those without metrics.
     """
 
     template_fields: Sequence[str] = (
@@ -95,18 +95,18 @@ class EvaluateCheckpointOperator(JobOperator):
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return that Airflow's ``params`` are given where ``job_params`` are meant."""
+        """Return a refusal of Airflow's ``params`` where ``job_params`` are meant."""
         return unused_params(self)
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that the job evaluates."""
-        given = [self.checkpoint] if isinstance(self.checkpoint, Mapping) else self.checkpoint
-        return [Checkpoint.from_xcom(each) for each in given]
+        checkpoints = [self.checkpoint] if isinstance(self.checkpoint, Mapping) else self.checkpoint
+        return [Checkpoint.from_xcom(each) for each in checkpoints]
 
     @property
     def which(self) -> str:
-        """What the job evaluates, for people; a ``map_index_template`` can show it: ``{{ task.which }}``."""
+        """A readable name of what the job evaluates; a ``map_index_template`` can show it: ``{{ task.which }}``."""
         first, *others = self.checkpoints
         return f"{first.id} … {others[-1].id} ({len(others) + 1})" if others else first.id
 
@@ -151,7 +151,7 @@ class EvaluateCheckpointOperator(JobOperator):
         return self._to_xcom(self._with_reports(results, folder=folder, status=status))
 
     def _with_reports(self, results: list[Result], *, folder: Path, status: JobStatus) -> list[Result]:
-        """Return the results with what each cost, and where its charts and importances are if there are any."""
+        """Return the results with the cost of each, and where its charts and importances are if there are any."""
         reported = {event.get("input") for event in read_events(folder) if event["kind"] in ("figure", "importance")}
         cost = cost_of(folder, status=status, options=self.options, backend=self.backend)
         cost = replace(
@@ -167,7 +167,7 @@ class EvaluateCheckpointOperator(JobOperator):
         return found
 
     def _stored_events(self, folder: Path) -> Artifact | None:
-        """Store the job's events; a store that is unavailable costs the charts and no evaluation."""
+        """Store the job's events; an unavailable store loses the charts, but no evaluation."""
         try:
             return store_events(self.artifacts, folder, model=self._model, warn=self.log.warning)
         except (ModelwayError, OSError) as error:
@@ -179,9 +179,9 @@ class EvaluateCheckpointOperator(JobOperator):
         return RunPlan.from_xcom(self.code).code.model
 
     def _stored_rows(self, folder: Path, name: str) -> dict[str, Artifact]:
-        """Store the rows that an evaluation recorded with its scores; the same rows are stored once.
+        """Store the rows that an evaluation recorded, with its scores; equal rows are stored once.
 
-        :raises ModelwayError: the store is unavailable: without them the frozen model would be verified on less
+        :raises ModelwayError: the store is unavailable: without the rows the frozen model would be verified on less
         """
         files = {kind: name_below(folder, path) for kind, path in recorded_files(folder / "output", name).items()}
         if not all(is_below(folder, each) for each in files.values()):
@@ -195,7 +195,7 @@ class EvaluateCheckpointOperator(JobOperator):
         return results[0].to_xcom() if isinstance(self.checkpoint, Mapping) else to_xcom(results)
 
     def _results(self, folder: Path | None, *, seconds: float | None, missing: str) -> list[Result]:
-        """Return the result of each checkpoint, ``missing`` being that of one without any."""
+        """Return the result of each checkpoint; ``missing`` is the error of one without a result."""
         outcomes = evaluation_outcomes(read_events(folder)) if folder else {}
         spent = sum(outcome.get("seconds", 0.0) for outcome in outcomes.values())
         startup = None if seconds is None else round(max(0.0, seconds - spent), 3)
@@ -218,7 +218,7 @@ class EvaluateCheckpointOperator(JobOperator):
         return results
 
     def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
-        """Collect what the job left; when it failed, leave the results that it has all the same."""
+        """Collect the job's results; when it failed, still push the results that it has."""
         try:
             return super()._conclude(context, handle, status)
         except ModelwayError as error:
@@ -238,10 +238,10 @@ class EvaluateCheckpointOperator(JobOperator):
             raise
 
     def _folder(self, handle: Handle) -> Path | None:
-        """Return the folder of a job that failed, where it can be had."""
+        """Return the folder of a failed job, None where it cannot be read."""
         try:
             return backend_from_airflow(self.backend, home=self.settings.home).folder(handle)
-        except Exception as error:  # it must not hide why the job failed
+        except Exception as error:  # this must not hide why the job failed
             self.log.warning("the job's results cannot be read: %s: %s", type(error).__name__, error)
             return None
 
@@ -251,7 +251,7 @@ def _part(number: float | None, parts: int) -> float | None:
 
 
 def _untouched(folder: Path | None, inputs: Iterable[str]) -> int:
-    """Return how many inputs wait behind an evaluation that was cut off."""
+    """Return how many inputs were not reached when an evaluation ended the job."""
     events = read_events(folder) if folder else []
     outcomes, cut_off = evaluation_outcomes(events), evaluations_cut_off(events)
     if not any(cut_off.values()):
@@ -260,12 +260,12 @@ def _untouched(folder: Path | None, inputs: Iterable[str]) -> int:
 
 
 def _cause(error: ModelwayError) -> str:
-    """Return what happened, without the words around it."""
+    """Return what happened, without the text around it."""
     return error.failure.cause if error.failure else error.what
 
 
 def _give_up_current(folder: Path | None, reason: str) -> None:
-    """Record as failed what took too much, so that no further attempt repeats it unchanged.
+    """Record the evaluation that exceeded a limit as failed, so that no further attempt repeats it unchanged.
 
     Where the worker has only a copy of the job's folder this has no effect: the next attempt repeats it once, alone.
     """
@@ -276,7 +276,7 @@ def _give_up_current(folder: Path | None, reason: str) -> None:
 
 
 def _all_given_up(folder: Path | None) -> bool:
-    """Whether what failed is only what took too much, which a rule for code that raises must not bring back."""
+    """Whether all failures exceeded a limit, which a rule for code that raises must not retry."""
     outcomes = evaluation_outcomes(read_events(folder)) if folder else {}
     failed = [outcome for outcome in outcomes.values() if "error" in outcome]
     return bool(failed) and all(outcome.get("final") for outcome in failed)

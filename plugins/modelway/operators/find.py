@@ -1,4 +1,4 @@
-"""Find a version that is registered already."""
+"""Find a registered version."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar

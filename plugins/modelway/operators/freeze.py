@@ -29,12 +29,12 @@ class FreezeModelOperator(JobOperator):
     """Run ``export(job, checkpoint)`` as one job and store the frozen model as an archive.
 
     The archive loads without the training code, torch or pickle: an ONNX program, safetensors weights, golden inputs
-    and outputs, and what it was made of. The same code, parameters and checkpoint give the same bytes.
+    and outputs, and its provenance. The same code, parameters and checkpoint give the same bytes.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param selected: what SelectCheckpointOperator returned
     :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
-    :param seed: makes what ``export`` draws at random repeatable, such as example inputs
+    :param seed: makes random values in ``export`` repeatable, such as example inputs
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
@@ -70,7 +70,7 @@ class FreezeModelOperator(JobOperator):
             action="freeze",
             clear_number=clear_number(context),
             module=plan.code.module,
-            # A parameter of the run may shape the network that export makes.
+            # A parameter of the run may shape the network that export creates.
             params=plan.params,
             seed=int(self.seed),
             code=plan.code.artifact,
@@ -81,8 +81,8 @@ class FreezeModelOperator(JobOperator):
     def _inputs(self) -> CheckpointFields:
         """Return the checkpoint and the rows that its evaluation recorded."""
         selected = Selection.from_xcom(self.selected)
-        given = checkpoint_fields({"checkpoint": selected.checkpoint})
-        return {**given, "inputs": {**given["inputs"], **(selected.rows or {})}}
+        fields = checkpoint_fields({"checkpoint": selected.checkpoint})
+        return {**fields, "inputs": {**fields["inputs"], **(selected.rows or {})}}
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Xcom:
         """Write and store the archive."""
@@ -117,16 +117,16 @@ class FreezeModelOperator(JobOperator):
         ).to_xcom()
 
     def _cost(self, job: Job, folder: Path, status: JobStatus) -> FreezeCost:
-        """Return what freezing took, and where the events are that say in which environment."""
+        """Return the cost of freezing, and where its events are, which describe the environment."""
         events = store_events(self.artifacts, folder, model=job.model, warn=self.log.warning)
         cost = cost_of(folder, status=status, options=self.options, backend=self.backend)
         return FreezeCost(**vars(cost), seed=int(self.seed), events=events)
 
 
 def copy_frozen(folder: Path, *, to: Path) -> None:
-    """Copy what freezing left, and nothing that a link elsewhere leads to.
+    """Copy the output of freezing, without following links out of the folder.
 
-    :raises JobFailed: there is something else than plain files
+    :raises JobFailed: there is anything but plain files
     """
     try:
         copy_below(folder, "output/archive", to=to)

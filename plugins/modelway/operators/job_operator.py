@@ -1,4 +1,4 @@
-"""Operators whose work is one job: submitted or found again, followed in the worker, then deferred, and collected."""
+"""Operators that run one job: submitted or reused, followed in the worker, then deferred, and collected."""
 
 import time
 import uuid
@@ -37,12 +37,12 @@ POLL_SECONDS = 0.5
 
 
 class JobOperator(ModelwayOperator):
-    """An operator whose work is one job: submit it (or find it again), wait deferred, collect what it made."""
+    """An operator that runs one job: submit it (or reuse it), wait deferred, collect its output."""
 
     template_fields: Sequence[str] = ("backend", "options")
     accepts: ClassVar[Checks] = {"backend": checks.BACKEND, "options": checks.OPTIONS}
     _end_requested = False
-    #: a person's mark ended the attempt: what its job ends with is no failure of its own
+    #: the attempt was ended by a mark in Airflow: the end of its job is no failure of its own
     was_marked = False
 
     def __init__(self, *, backend: str = "local", options: Any = None, **kwargs: Any) -> None:
@@ -57,7 +57,7 @@ class JobOperator(ModelwayOperator):
 
     @abstractmethod
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
-        """Store what the succeeded job left in its folder and return what goes to XCom."""
+        """Store the output of a succeeded job and return the XCom."""
 
     def run(self, context: Context) -> Any:
         """Submit the job and wait for it, deferred unless it ends soon."""
@@ -95,7 +95,7 @@ class JobOperator(ModelwayOperator):
         )
 
     def _submit(self, context: Context, home: Path) -> tuple[Backend, Handle]:
-        """Start the job, or find it again; an attempt before may have given it more memory than the spec does."""
+        """Start the job or reuse it; an earlier attempt may have raised its memory above the spec's."""
         job, options = self.job(context), Options(**self.options)
         limit = AttemptMemory(context=context, job=job, options=options).limit()
         if limit is not None and limit != options.memory_bytes:
@@ -108,9 +108,9 @@ class JobOperator(ModelwayOperator):
             raise submit_error(error, stage=job.stage, options=options) from error
 
     def _follow(self, context: Context, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
-        """Stream the job's log for as long as patience lasts; return its status and how far its log was read."""
+        """Stream the job's log until the task defers; return the job's status and how far its log was read."""
         if not self._end_requested:
-            claim.take()
+            claim.acquire()
         follower, until = Follower(backend, handle), time.monotonic() + PATIENCE_SECONDS
         try:
             while True:
@@ -127,10 +127,10 @@ class JobOperator(ModelwayOperator):
             self._stop(backend, handle, claim)
             raise
         finally:
-            claim.give_up()
+            claim.release()
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Continue when the trigger has seen the job end."""
+        """Continue when the trigger reports that the job has ended."""
         with translate_errors(self, context):
             handle, status = Handle.from_dict(event["handle"]), JobStatus.from_dict(event["status"])
             home, follower = self.settings.home, event.get("follower", "")
@@ -149,9 +149,9 @@ class JobOperator(ModelwayOperator):
         return self.collect(context, job=job, folder=backend.folder(handle), status=status)
 
     def _failed(self, context: Context, backend: Backend, handle: Handle, job: Job, status: JobStatus) -> ModelwayError:
-        """Return the error of a job that did not succeed; of one that vanished, parts may live on and are stopped."""
+        """Return the error of a job that did not succeed; parts of a lost job may still run and are stopped."""
         options, last = Options(**self.options), tuple[str, ...]()
-        # A backend that does not answer could not stop the job, and the next attempt finds it again.
+        # A backend that does not answer could not stop the job, and the next attempt reuses it.
         if status.failure is not FailureKind.UNREACHABLE:
             try:
                 backend.cancel(handle)
@@ -162,7 +162,7 @@ class JobOperator(ModelwayOperator):
         return job_error(failure, handle=handle, more=AttemptMemory(context=context, job=job, options=options).more)
 
     def on_kill(self) -> None:
-        """Remember that the worker requests the task to end; ``_follow`` acts on it. Later the trigger does.
+        """Set the flag that the task has to end; ``_follow`` acts on it. After the deferral the trigger does.
 
         Airflow calls this from a signal handler, and what it interrupted continues afterwards. When the task takes
         longer than ``execution_timeout``, this is called too, after ``_follow`` has stopped the job.
@@ -170,27 +170,27 @@ class JobOperator(ModelwayOperator):
         self._end_requested = True
 
     def _hand_over(self, context: Context, backend: Backend, handle: Handle, claim: Claim) -> bool:
-        """Stop the job if the task is over; return whether the triggerer is to follow it, as only the worker ends."""
+        """Stop the job if the task is over; return whether the triggerer must follow it, since only the worker ends."""
         self._end_requested = False
         try:
             state = task_state(context["ti"])
         except KeyError:
             state = "removed"
         except Exception as error:
-            # The next attempt finds the job, and the end of the run stops it.
+            # The next attempt reuses the job, and the end of the run stops it.
             self.log.warning("job %s is left running: %s: %s", handle.name, type(error).__name__, error)
             return False
         if state not in CONTINUES:
             self._stop(backend, handle, claim)
-            self.was_marked = state in MARKS and not claim.is_anothers()
+            self.was_marked = state in MARKS and not claim.is_superseded()
             if self.was_marked:
                 record_marked(self._deferred(context, handle, ""), state)
             return False
         self.log.info("job %s is left running: the worker has to end, the task is %s", handle.name, state)
-        return state == "running" and not claim.is_anothers()
+        return state == "running" and not claim.is_superseded()
 
     def _stop(self, backend: Backend, handle: Handle, claim: Claim) -> None:
-        if claim.is_anothers():
+        if claim.is_superseded():
             self.log.info("job %s is left running: a later attempt of the task follows it", handle.name)
             return
         try:

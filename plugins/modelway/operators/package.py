@@ -22,11 +22,11 @@ from modelway.spec.problems import display
 
 
 class PackageCodeOperator(ModelwayOperator):
-    """Store a model's folder as a content-addressed archive; the same tree gives the same digest everywhere.
+    """Store a model's folder as a content-addressed archive; the same tree has the same digest everywhere.
 
     :param model: the model's name
     :param module: the Python file that defines ``train``, ``evaluate`` and ``export``
-    :param folder: the folder with the model's code; default: the model's own one, as it was when the run started
+    :param folder: the folder with the model's code; default: the model's own folder, as it was when the run started
 
     Returns ``{model, module, uri, digest, size, commit: {commit, branch, dirty}}``.
     """
@@ -46,7 +46,7 @@ class PackageCodeOperator(ModelwayOperator):
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return that there is no such model or file, where folder and name are known."""
+        """Return refusals of a missing model or file, where folder and name are known."""
         if not is_known(self.folder) or not is_known(self.model) or not is_known(self.module):
             return
         models = models_beside(Path(self.dag.fileloc)) if self.has_dag() else models_folder()  # type: ignore[no-untyped-call]
@@ -57,7 +57,7 @@ class PackageCodeOperator(ModelwayOperator):
                 names = [file.name for file in sorted(folder.glob("*.py"))]
                 what = f"there is no file {shown(self.module)} in {display(folder)}"
                 yield "module", Refusal(what, known=names, given=self.module)
-        # A machine without any models is not the one that packages them.
+        # A machine without any models does not package them.
         elif self.folder and (known or not folder.is_relative_to(models)):
             yield "folder", Refusal(f"there is no folder {shown(str(folder))}", do="Leave it out for the model's own")
         elif known:
@@ -65,7 +65,7 @@ class PackageCodeOperator(ModelwayOperator):
 
     def run(self, context: Context) -> Xcom:
         """Package and store the code."""
-        # The DAG file of a run may lie in a snapshot, which holds the models' folders too.
+        # The DAG file of a run may be in a snapshot, which contains the models' folders too.
         folder = Path(self.folder) if self.folder else models_beside(Path(self.dag.fileloc)) / self.model
         names = [file.as_posix() for file in package_files(folder)]
         if self.module not in names:

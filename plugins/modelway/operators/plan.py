@@ -33,14 +33,14 @@ ROLLOUTS = ("auto", "no", "yes")
 
 
 class PlanRunOperator(ModelwayOperator):
-    """Decide once what a run does; a retry and every later task go by what was decided.
+    """Decide once what a run does; a retry and every later task use this plan.
 
     The run's own parameters, all optional, come from its form: ``seed``, ``skip`` (names of stages), ``version`` (a
     version to reuse in place of training), ``base`` (a version to start from, ``none`` for none), ``rollout``
     (``auto``, ``yes``, ``no``), ``reason``, and those that the spec declares. A run that was started with any other
-    field, which neither has nor the DAG's own ``params`` have, is refused.
+    field, unless the DAG's own ``params`` have it, is refused.
 
-    When the run reuses a version that is there already, the tasks up to RegisterModelOperator are skipped: give that
+    When the run reuses an existing version, the tasks up to RegisterModelOperator are skipped: give that
     one ``trigger_rule="none_failed_min_one_success"``.
 
     :param code: what PackageCodeOperator returned
@@ -64,14 +64,14 @@ class PlanRunOperator(ModelwayOperator):
         self.check_arguments()
 
     def run(self, context: Context) -> Xcom:
-        """Decide, and leave training out where a version is there already."""
+        """Make the plan, and skip training where it reuses a version."""
         plan = self._plan(context, ModelSpec.model_validate(self.spec))
         record_start(context, plan)
         if plan.version is None:
             return plan.to_xcom()
         skipped = self._training_tasks()
         _forget(context, skipped)
-        # A task that ends by this exception returns nothing.
+        # A task that ends with this exception returns nothing.
         context["ti"].xcom_push(key="return_value", value=plan.to_xcom())
         raise DownstreamTasksSkipped(tasks=skipped)
 
@@ -124,7 +124,7 @@ class PlanRunOperator(ModelwayOperator):
     def _with_inputs(
         self, lineage: "KnownVersions", spec: ModelSpec, plan: RunPlan, *, interval: Interval, seed: int
     ) -> RunPlan:
-        """Return the plan with its data sets, the digest of its inputs, and the version that has the same if any."""
+        """Return the plan with its data sets, the digest of its inputs, and the version with the same inputs if any."""
         datasets = read_datasets(rendered_datasets(spec, interval=interval, params=plan.params))
         digest = inputs_digest(
             spec=spec,
@@ -141,7 +141,7 @@ class PlanRunOperator(ModelwayOperator):
         return self._with_same_inputs(lineage, plan) if spec.reuse == "same-inputs" else plan
 
     def _with_same_inputs(self, lineage: "KnownVersions", plan: RunPlan) -> RunPlan:
-        """Return the plan with the version that the same inputs gave before, unchanged where there is none."""
+        """Return the plan with the earlier version of the same inputs, unchanged where there is none."""
         if plan.inputs is None:
             self.log.warning(
                 "a data set has neither a digest nor a version, so its content cannot be compared with that of an "
@@ -158,7 +158,7 @@ class PlanRunOperator(ModelwayOperator):
         return replace(plan, version=lineage.version(str(number)), reuse_reason=reason)
 
     def _log_plan(self, plan: RunPlan, interval: Interval) -> None:
-        """Log what was decided, a line each."""
+        """Log the plan, one line for each decision."""
         start, end = interval.to_dict().values()
         self.log.info("data interval: %s", f"{start} to {end}" if start else f"up to {end}")
         for dataset in plan.datasets:
@@ -173,7 +173,7 @@ class PlanRunOperator(ModelwayOperator):
             self.log.info("%s", plan.blocked_reason)
 
     def _training_tasks(self) -> list[str]:
-        """Return the tasks that are left out when a version is reused: those between this one and the registering."""
+        """Return the tasks that are skipped when a version is reused: those between this one and the registration."""
         from modelway.operators.register import RegisterModelOperator
 
         reached: dict[str, Any] = {}
@@ -182,7 +182,7 @@ class PlanRunOperator(ModelwayOperator):
             task = waiting.pop()
             if task.task_id not in reached:
                 reached[task.task_id] = task
-                # What follows the registering is of this run, or of another model.
+                # The tasks after the registration belong to this run, or to another model.
                 waiting += [] if isinstance(task, RegisterModelOperator) else task.downstream_list
         registering = {name: task for name, task in reached.items() if isinstance(task, RegisterModelOperator)}
         if not registering:
@@ -192,9 +192,9 @@ class PlanRunOperator(ModelwayOperator):
 
 
 def _forget(context: Context, tasks: Iterable[str]) -> None:
-    """Drop what the tasks returned before the run was cleared.
+    """Delete the XComs of the tasks from before the run was cleared.
 
-    Airflow does so for a task that starts, and these do not: an archive of then would count as one of now.
+    Airflow does so for a task that starts, and these do not start: an old archive would count as a new one.
     """
     from airflow.sdk.execution_time.xcom import XCom
 
@@ -212,7 +212,7 @@ def interval_of(context: Context, spec: ModelSpec) -> Interval:
     key: str | None = getattr(dag_run, "partition_key", None)
     # The keys are absent where a run has no logical date.
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
-    # A run that the form started has a date, and without a cron an interval from that date to itself.
+    # A run started by the form has a date, and without a cron an interval from that date to itself.
     if start is not None and end is not None and start < end:
         return Interval.of(start, end, partition=key)
     if spec.schedule and spec.schedule.cron:
@@ -222,7 +222,7 @@ def interval_of(context: Context, spec: ModelSpec) -> Interval:
 
 
 def event_reason(context: Context) -> str | None:
-    """Return what an asset event that started the run says of its reason; None without one."""
+    """Return the reason in the asset event that started the run; None without one."""
     events: Iterable[Any] = getattr(context["dag_run"], "consumed_asset_events", None) or ()
     reasons = []
     for event in events:

@@ -76,7 +76,7 @@ class PromoteModelOperator(ModelwayOperator):
         self.check_arguments()
 
     def run(self, context: Context) -> Any:
-        """Take step after step, each when its time has come; a retry continues from the last one."""
+        """Do one step after the other, each at its time; a retry continues from the last one."""
         skip_when_blocked(RegisteredVersion.from_xcom(self.version))
         store = lineage_from_airflow()
         rollout = store.rollout(self._deployed.endpoint, run_key(context))
@@ -129,11 +129,11 @@ class PromoteModelOperator(ModelwayOperator):
             return self.run(context)
 
     def on_kill(self) -> None:
-        """Let the rollout end as aborted when a user ends the task; while it is deferred, the trigger does."""
+        """Abort the rollout when a user ends the task; while it is deferred, the trigger does."""
         self._killed = True
 
     def _wait(self, rollout: RolloutRecord) -> None:
-        """Wait until the step's time is over, deferred unless that is soon."""
+        """Wait until the step's interval is over, deferred unless that is soon."""
         until = float(rollout.detail["since"]) + int(self.interval_seconds)
         if until - time.time() > PATIENCE_SECONDS:
             from modelway.triggers.rollout import RolloutTrigger
@@ -180,9 +180,9 @@ class PromoteModelOperator(ModelwayOperator):
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
 
     def _judge(self, rollout: RolloutRecord) -> RolloutRecord:
-        """Add what was counted during the step.
+        """Add the requests and errors of the step.
 
-        :raises RolloutAborted: the version did badly, or a user ended the task
+        :raises RolloutAborted: the version failed a check, or a user ended the task
         """
         if self._killed:
             raise RolloutAborted("a user ended the task")
@@ -217,7 +217,7 @@ class PromoteModelOperator(ModelwayOperator):
     def _finish(
         self, context: Context, store: "Lineage", rollout: RolloutRecord
     ) -> tuple[EndpointStatus, RolloutRecord]:
-        """Move the alias, stop the version before, and close the rollout."""
+        """Move the alias, stop the previous version, and close the rollout."""
         number = rollout.version
         model = RegisteredVersion.from_xcom(self.version).model
         spec = self._status().spec()
@@ -241,7 +241,7 @@ class PromoteModelOperator(ModelwayOperator):
 
 
 def _results(rollout: RolloutRecord) -> list[dict[str, Any]]:
-    """Return what was counted during each step; a rollout that began with an earlier modelway has it under ``told``."""
+    """Return the counts of each step; a rollout that an earlier modelway started stores them under ``told``."""
     results: list[dict[str, Any]] = rollout.detail.get("results", rollout.detail.get("told", []))
     return results
 
@@ -251,12 +251,12 @@ def _restarts(status: EndpointStatus, version: int) -> int:
 
 
 def difference(now: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return requests and errors since ``before``; where counting began anew (``since``), all that it has."""
+    """Return requests and errors since ``before``; where the counters were reset (``since``), all of them."""
     found = {}
     for version, counts in now.items():
         earlier = before.get(version, {})
         names = ("requests", "errors")
-        anew = counts.get("since") != earlier.get("since", counts.get("since"))
-        anew = anew or any(counts[name] < earlier.get(name, 0) for name in names)
-        found[version] = {name: counts[name] - (0 if anew else earlier.get(name, 0)) for name in names}
+        was_reset = counts.get("since") != earlier.get("since", counts.get("since"))
+        was_reset = was_reset or any(counts[name] < earlier.get(name, 0) for name in names)
+        found[version] = {name: counts[name] - (0 if was_reset else earlier.get(name, 0)) for name in names}
     return found

@@ -30,7 +30,7 @@ class RegisterModelOperator(ModelwayOperator):
     """Record a model version in the lineage, in one transaction.
 
     A DAG run makes one version of a model: a retry or a clear finds the version that the run made before. Where the
-    run's plan reuses a version that was there already, that one is passed on, and the lineage records the reuse.
+    run's plan reuses an existing version, that one is returned, and the lineage records the reuse.
     An outlet's event has ``{model, version, reused, digest, model_digest}``, ``digest`` being that of
     the archive.
 
@@ -82,7 +82,7 @@ class RegisterModelOperator(ModelwayOperator):
         self.check_arguments()
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Fill in what the tasks before returned; where training was skipped, its stages left no reports."""
+        """Fill in the results of the tasks before; where training was skipped, its stages have no reports."""
         if not self.render_template(self.archive, context):
             self.training = ()
         super().render_template_fields(context, jinja_env)
@@ -90,7 +90,7 @@ class RegisterModelOperator(ModelwayOperator):
     def run(self, context: Context) -> Xcom:
         """Write the version, or find the one that this run made or reuses."""
         plan, store = RunPlan.from_xcom(self.code), lineage_from_airflow()
-        # A training task that was skipped and then cleared by hand trained for real: its version is registered.
+        # A training task that was skipped and then cleared by hand did train: its version is registered.
         reused = plan.version if self.archive is None else None
         reason = plan.blocked_reason or self._outdated(context, plan, store, reused)
         alias = self.alias if reason is None else None
@@ -111,7 +111,7 @@ class RegisterModelOperator(ModelwayOperator):
         return RegisteredVersion.of(known, blocked_reason=reason, requested=plan.requested).to_xcom()
 
     def _outdated(self, context: Context, plan: RunPlan, store: "Lineage", reused: KnownVersion | None) -> str | None:
-        """Return why the run moves nothing although its plan let it: a later run has registered a version since."""
+        """Return why the run moves nothing although its plan allowed it: a later run has registered a version since."""
         from modelway.runs.versions import KnownVersions
 
         if plan.interval is None or plan.requested:
@@ -131,7 +131,7 @@ class RegisterModelOperator(ModelwayOperator):
     def _reuse(
         self, context: Context, plan: RunPlan, store: "Lineage", reused: KnownVersion, *, alias: str | None
     ) -> int:
-        """Pass on the version that the plan found, and record that this run reused it."""
+        """Return the version that the plan found, and record that this run reused it."""
         dag_run, number = context["dag_run"], reused.version
         reason = ": ".join(filter(None, (plan.reuse_reason, plan.reason)))
         run = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "actor": actor(context)}
@@ -143,7 +143,7 @@ class RegisterModelOperator(ModelwayOperator):
     def _move_when_cleared(
         self, context: Context, plan: RunPlan, store: "Lineage", number: int, *, alias: str | None
     ) -> None:
-        """Move the alias for a run that was cleared: once, and where it requests that, as one blocked at first may."""
+        """Move the alias for a run that was cleared: once, and if requested, as in a run that was blocked at first."""
         run_id, model = context["dag_run"].run_id, plan.code.model
         if alias is None or not plan.requested:
             return

@@ -30,7 +30,7 @@ class SelectCheckpointOperator(ModelwayOperator):
     Returns ``{checkpoint, metrics, metric, rule, evaluations}``, where an evaluation is
     ``{checkpoint, stage, step, digest, metrics, not_finite, seconds, startup_seconds}`` and, for one that cannot be
     selected, ``left_out``. Where they are known there are also ``cost``, of all evaluations together, and ``report``,
-    where the charts of the selected one are, and ``rows``, where the rows are that its evaluation recorded.
+    where the charts of the selected one are, and ``rows``, where the rows of its evaluation are.
     """
 
     template_fields: Sequence[str] = ("checkpoints", "evaluations", "metric", "mode", "constraints")

@@ -1,4 +1,4 @@
-"""The start of a run, recorded for the exporters; the run continues whatever becomes of it."""
+"""The start of a run, recorded for the exporters; the run continues even if recording fails."""
 
 from typing import TYPE_CHECKING
 

@@ -30,12 +30,12 @@ from modelway.runs.reported import cost_of, gpus, store_events
 class TrainModelOperator(JobOperator):
     """Run ``train(job)`` of the model's code, or a command, as one job, and store its checkpoints.
 
-    An attempt that was killed is followed by one that continues from the stage's last whole checkpoint. By the plan of
+    After a killed attempt the next one continues from the stage's last whole checkpoint. By the plan of
     the run, the stage gets data sets and more parameters, is skipped, or starts from an earlier version's checkpoint.
     Expanded over parameters, ``.partial(code=…).expand(job_params=[…])``, each training is a stage ``<stage>-<index>``.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
-    :param stage: the stage's name; checkpoints are called after it
+    :param stage: the stage's name; checkpoints are named after it
     :param job_params: the parameters that the code finds in ``job.params``
     :param seed: makes the stage repeatable
     :param start_from: the checkpoints that the TrainModelOperator of the stage before returned
@@ -44,7 +44,7 @@ class TrainModelOperator(JobOperator):
     :param options: what it may use, see ``modelway.backends.base.Options``
 
     Returns the checkpoints of the stages before and of this one, ``[{id, stage, step, uri, digest, size}]``; expand an
-    EvaluateCheckpointOperator over it, which gets evenly spaced ones of more than Airflow maps over. The XCom
+    EvaluateCheckpointOperator over it, which gets evenly spaced ones where Airflow does not map over all. The XCom
     ``report`` (``task.output["report"]``) holds ``{stage, params, seed, events, backend, seconds, cpu_seconds, gpu,
     peak_memory_bytes, image_digest, skipped}``.
     """
@@ -89,7 +89,7 @@ class TrainModelOperator(JobOperator):
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return that another training of the same code has the stage's name: they would name checkpoints alike."""
+        """Return a refusal of a stage name that another training of the same code has: checkpoint names would clash."""
         yield from unused_params(self)
         if not self.has_dag() or not is_known(self.stage):  # type: ignore[no-untyped-call]
             return
@@ -97,18 +97,18 @@ class TrainModelOperator(JobOperator):
             if not isinstance(task, TrainModelOperator) or task is self or task.stage != self.stage:
                 continue
             if same_source(task.code, self.code):
-                yield "stage", _taken_stage(task.task_id, self.stage)
+                yield "stage", _duplicate_stage(task.task_id, self.stage)
 
     @classmethod
     def mapped_conflicts(cls, shared: Mapping[str, Any], dag: Any) -> Iterable[tuple[str, Refusal]]:
-        """Return that another mapped training of the same code has the stage's name."""
+        """Return a refusal of a stage name that another mapped training of the same code has."""
         stage, code = shared.get("stage", "train"), shared.get("code")
         for task in dag.tasks if dag else ():
             other = getattr(task, "partial_kwargs", {})
             if getattr(task, "operator_class", None) is not cls or other.get("stage", "train") != stage:
                 continue
             if same_source(other.get("code"), code):
-                yield "stage", _taken_stage(task.task_id, stage)
+                yield "stage", _duplicate_stage(task.task_id, stage)
 
     def run(self, context: Context) -> Any:
         """Train, unless the run skips the stage."""
@@ -135,7 +135,7 @@ class TrainModelOperator(JobOperator):
         return self.stage if index is None else f"{self.stage}-{index}"
 
     def _item(self, context: Context) -> str | None:
-        """Return what the job of a mapped task is called among those of the other tasks."""
+        """Return what distinguishes the job of a mapped task from those of the other tasks."""
         if (index := map_index(self, context)) is None:
             return None
         before = [checkpoint.digest for checkpoint in self._start_from()]
@@ -205,9 +205,9 @@ class TrainModelOperator(JobOperator):
         return stored
 
     def _mappable(self, checkpoints: list[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
-        """Return as many checkpoints as can be evaluated, evenly spaced, where a task is mapped over them, and a note.
+        """Return at most as many checkpoints as Airflow maps over, evenly spaced, where a task is mapped, and a note.
 
-        Airflow refuses a longer list when it is returned, which would lose the training.
+        Airflow refuses to store a longer list, which would lose the training.
         """
         most = conf.getint("core", "max_map_length")
         if len(checkpoints) <= most or not any(self.iter_mapped_dependants()):
@@ -221,6 +221,6 @@ class TrainModelOperator(JobOperator):
         return evenly_spaced(checkpoints, most), [note]
 
 
-def _taken_stage(task_id: str, stage: str) -> Refusal:
+def _duplicate_stage(task_id: str, stage: str) -> Refusal:
     what = f"the training '{task_id}' has the stage {shown(stage)} too"
     return Refusal(what, do="Give each training of a model a stage of its own")

@@ -74,7 +74,7 @@ class VerifyModelOperator(JobOperator):
         self.check_arguments()
 
     def job(self, context: Context) -> Job:
-        """Return the verifying job: it gets the archive and nothing else."""
+        """Return the verification job: it gets the archive and nothing else."""
         return Job(
             model=self.model,
             run=run_key(context),
@@ -87,7 +87,7 @@ class VerifyModelOperator(JobOperator):
         )
 
     def _evaluated(self) -> dict[str, Any]:
-        """Return the metrics that are computed again, and the one that the checkpoint was selected by."""
+        """Return the metrics to compute again, and the one by which the checkpoint was selected."""
         if (selected := self._selection()) is None:
             return {}
         return {"metric": selected.metric, "evaluated": dict(selected.metrics)}
@@ -100,7 +100,7 @@ class VerifyModelOperator(JobOperator):
         report = document_below(folder, "output/verify.json")
         if report is None:
             raise JobFailed("verifying left no report", where=str(folder / "output" / "verify.json"))
-        gates = {name: gate_of(given) for name, given in (self.gates or {}).items()}
+        gates = {name: gate_of(value) for name, value in (self.gates or {}).items()}
         selected = self._selection()
         check_gates(gates=self.gates or {}, metrics=selected.metrics if selected else {})
         passed = {name: [gate.op, gate.limit] for name, gate in gates.items()}

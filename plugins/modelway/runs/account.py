@@ -1,4 +1,4 @@
-"""The account of a run: what the lineage records of an attempt that failed."""
+"""The lineage's record of a failed attempt."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from modelway.failures import Failure, RetryRule
 if TYPE_CHECKING:
     from modelway.lineage.records.version import FailureRecord
 
-#: characters of a cause that is no job's
+#: most characters of the cause of a failure that is not a job's
 LONGEST_CAUSE = 2000
 
 
@@ -21,14 +21,14 @@ class TaskAttempt:
     dag_id: str
     run_id: str
     key: str
-    """what names the task within its run, a mapped one by what it works on where that is known"""
+    """the task's key within its run, a mapped one by what it works on where that is known"""
     attempt: int
     max_tries: int
     """further attempts that Airflow makes"""
 
 
 def failure_record(error: Exception, *, of: TaskAttempt, model: str) -> "FailureRecord":
-    """Return the record of an attempt that failed now.
+    """Return the record of an attempt that has just failed.
 
     :param of: the attempt
     :param model: the model that the task works on
@@ -61,7 +61,7 @@ def failure_record(error: Exception, *, of: TaskAttempt, model: str) -> "Failure
 
 
 def _job_failure(error: Exception) -> Failure | None:
-    """Return what is known of the job; an operator that makes another error of a job's keeps that as its cause."""
+    """Return the failure of the job; an operator that raises another error for a job's has that one as its cause."""
     for one in (error, error.__cause__):
         if isinstance(one, ModelwayError) and one.failure is not None:
             return one.failure
@@ -69,7 +69,7 @@ def _job_failure(error: Exception) -> Failure | None:
 
 
 def _cause_and_advice(error: Exception) -> tuple[str, str]:
-    """Return what happened and what to do, apart from each other."""
+    """Return what happened and what to do, separately."""
     if not isinstance(error, ModelwayError):
         return f"{type(error).__name__}: {error}"[:LONGEST_CAUSE], ""
     if error.failure is not None:

@@ -1,4 +1,4 @@
-"""The documents of a model archive: what the model was made of; nothing in them differs between two equal runs."""
+"""The documents of a model archive, its provenance; they are equal for two equal runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def archive_documents(
     checkpoint = selected.checkpoint
     return {
         "inputs/git_commit.yml": {
-            # Where the commit can be had differs between checkouts of it.
+            # The commit's remote differs between checkouts of it.
             **{name: value for name, value in code.commit.to_dict().items() if name != "repository"},
             "code_digest": code.digest,
             "checkpoint": {
@@ -62,5 +62,5 @@ def archive_documents(
 
 
 def stage_datasets(stage: StageReport, events: StoredEvents) -> list[dict[str, Any]]:
-    """Return the data sets that a stage was given or reported that it read."""
+    """Return the data sets that a stage got or reported as read."""
     return [{"stage": stage.stage, **dataset} for dataset in recorded_datasets(events.of(stage.events))]

@@ -1,4 +1,4 @@
-"""How many checkpoints one evaluation job takes: few enough to spread them, enough that starting jobs costs little."""
+"""How many checkpoints one evaluation job gets: few enough to spread them, enough that starting jobs costs little."""
 
 import math
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from modelway.errors import ModelwayError
 
 Item = TypeVar("Item")
 
-#: with ``auto``, starting may take at most this part of a job's time
+#: with ``auto``, starting takes at most this part of a job's time
 MOST_STARTUP = 0.1
 AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What was measured: the seconds that a job takes besides evaluating, and those of one evaluation."""
+    """Measured times: the seconds that a job needs besides evaluating, and those of one evaluation."""
 
     startup_seconds: float
     evaluation_seconds: float
 
 
 def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
-    """Return at most ``most`` of the items, evenly spaced and in their order; the last one is among them."""
+    """Return at most ``most`` of the items, evenly spaced and in order, the last one included."""
     count = len(items)
     if count <= most:
         return list(items)
@@ -38,13 +38,13 @@ def divided(
     cost: Cost | None = None,
     most: int | None = None,
 ) -> list[list[Item]]:
-    """Return the checkpoints of each job, in their order; the jobs' shares differ by at most one.
+    """Return the checkpoints of each job, in order; the sizes of the batches differ by at most one.
 
-    With ``auto`` the jobs are as many as run at the same time, each with one share: nothing starts fewer. Where
-    evaluating is known to take so long that smaller shares start often enough for little, there are more, in whole
-    rounds of ``parallel``: a retry repeats less, and a slow share is made up for.
+    With ``auto`` there are as many jobs as run at the same time, each with one batch. Where evaluating is known to take
+    so long that the start of a job costs little, there are more and smaller batches, in whole rounds of ``parallel``: a
+    retry repeats less, and the other places compensate for a slow batch.
 
-    :param most: no more jobs than this, whatever ``per_job`` says
+    :param most: upper limit of the number of jobs, whatever ``per_job`` says
     :raises ModelwayError: ``parallel`` or ``per_job`` is not a number from 1
     """
     if _number(parallel) < 1:
@@ -71,6 +71,6 @@ def _rounds(count: int, parallel: int, cost: Cost | None) -> int:
         return 1
     if cost.startup_seconds <= 0:
         return largest
-    # Of s seconds to start and n evaluations of e seconds each, s / (s + n e) is the part of starting.
+    # With s seconds to start and n evaluations of e seconds each, starting is s / (s + n e) of the time.
     least = cost.startup_seconds * (1 - MOST_STARTUP) / MOST_STARTUP
     return max(1, min(largest, int(largest * cost.evaluation_seconds // least)))

@@ -1,4 +1,4 @@
-"""Why a run moves neither alias nor traffic: its parameter says so, it is a backfill, or a later run was faster."""
+"""Why a run moves neither alias nor traffic: its parameter forbids it, it is a backfill, or a later run was faster."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""How a job's failure becomes a task's: the rule that applies, what happened and what to do."""
+"""How a job's failure becomes its task's: the rule that applies, what happened and what to do."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from modelway.errors import JobFailed, JobLost, ModelwayError, SubmitFailed
 from modelway.failures import Failure, FailureKind, RetryRule, rule_for
 from modelway.fields.units import format_size
 
-#: how many of a failed job's last lines its error repeats
+#: how many of the last lines of a failed job its error repeats
 LAST_LINES = 20
 _NO_LIMIT = "Set resources.memory: without a limit there is nothing to double"
 
@@ -21,10 +21,10 @@ def job_error(
     more: Callable[[], int | None] | None = None,
     do: str | None = None,
 ) -> ModelwayError:
-    """Return the error of a job that failed; ``error.failure`` is what is known of it.
+    """Return the error of a job that failed; ``error.failure`` is its description.
 
-    :param more: stores that the next attempt gets more memory and returns how much, None where there is no limit
-    :param do: what to do, where that is not the kind's own advice
+    :param more: raises the memory of the next attempt and returns it, None where there is no limit
+    :param do: what to do, in place of the kind's own advice
     """
     failure = replace(failure, advice=do or failure.kind.advice)
     if failure.rule is RetryRule.MORE_MEMORY:
@@ -39,17 +39,17 @@ def job_error(
 
 
 def _more_memory(failure: Failure, more: Callable[[], int | None] | None) -> Failure:
-    """Let the next attempt have more memory; where that fails, the task fails, since the same would happen again."""
+    """Raise the memory of the next attempt; without it the task fails, since another attempt would end the same way."""
     try:
-        given = more() if more else None
+        memory_bytes = more() if more else None
     except Exception as error:
         why = f"the memory of the next attempt cannot be stored ({type(error).__name__}: {error})"
         return replace(failure, rule=RetryRule.FAIL, cause=f"{failure.cause}; {why}")
-    if given is None:
+    if memory_bytes is None:
         return replace(failure, rule=RetryRule.FAIL, advice=_NO_LIMIT)
     return replace(
         failure,
-        advice=f"The next attempt, if one is left, gets {format_size(given)} of memory; "
+        advice=f"The next attempt, if one is left, gets {format_size(memory_bytes)} of memory; "
         "resources.memory can begin with it",
     )
 
@@ -69,17 +69,17 @@ def last_lines(backend: Backend, handle: Handle) -> tuple[str, ...]:
 def failure_of(
     status: JobStatus, *, handle: Handle, stage: str, rules: Mapping[str, str], last: Sequence[str]
 ) -> Failure:
-    """Return what is known of a job that did not succeed."""
+    """Return the failure of a job that did not succeed."""
     kind = status.failure or FailureKind.VANISHED
     rule = rule_for(kind, rules)
     if status.retryable and kind not in rules and not kind.is_of_memory and rule is RetryRule.FAIL:
-        # The job may know better than its kind, such as pip that could not reach its index.
+        # The job may know better than the kind says, such as when pip could not reach its index.
         rule = RetryRule.RETRY
     if status.state is JobState.FAILED and not status.retryable and kind.rule is RetryRule.RETRY:
-        # Such as a pod that took more disk than its limit: the same again would end the same.
+        # Such as a pod that used more disk than its limit: an unchanged attempt would end the same way.
         rule = RetryRule.FAIL
     if status.state is JobState.CANCELLED and status.failure is None:
-        # Who still follows it did not stop it: its run may have been cleared in the moment in which it ended.
+        # Its follower did not stop it: its run may have been cleared at the moment in which it ended.
         kind, rule = FailureKind.KILLED, rule_for(FailureKind.KILLED, rules)
     return Failure(
         kind=kind,

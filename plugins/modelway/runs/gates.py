@@ -14,8 +14,8 @@ def check_gates(*, gates: Mapping[str, Any], metrics: Mapping[str, float | None]
     :raises VerificationFailed: a metric is missing, not finite or on the wrong side; all of them are named
     """
     missed = []
-    for name, given in gates.items():
-        gate, value = gate_of(given), metrics.get(name)
+    for name, limit in gates.items():
+        gate, value = gate_of(limit), metrics.get(name)
         if name not in metrics:
             near = nearest(name, metrics)
             meant = f", did you mean '{near}'?" if near else ""

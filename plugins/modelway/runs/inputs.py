@@ -1,6 +1,6 @@
-"""What a run is given: its parameters, its data sets, and one digest of all that a version can depend on.
+"""The inputs of a run: its parameters, its data sets, and one digest of everything that a version depends on.
 
-``modelway backfill plan`` computes the same as a run's plan.
+``modelway backfill plan`` computes the same values as a run's plan.
 """
 
 import hashlib
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from modelway.spec.model import ModelSpec, Stage
 
 
-def declared_params(spec: "ModelSpec", given: Mapping[str, Any]) -> dict[str, Any]:
+def declared_params(spec: "ModelSpec", values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the run's value of each parameter that the spec declares."""
-    return {name: given[name] if given.get(name) is not None else param.default for name, param in spec.params.items()}
+    return {
+        name: values[name] if values.get(name) is not None else param.default for name, param in spec.params.items()
+    }
 
 
 def refuse_unknown_fields(spec: "ModelSpec", conf: Mapping[str, Any], *, others: Iterable[str]) -> None:
-    """Refuse a run that was started with values that nothing of it takes, such as a misspelt parameter.
+    """Refuse a run that was started with unknown fields, such as a misspelt parameter.
 
-    :param conf: what the run was started with by a person, the API or another DAG
+    :param conf: the configuration with which a person, the API or another DAG started the run
     :param others: parameters that the DAG itself declares
-    :raises ModelwayError: one is no field of the run's form
+    :raises ModelwayError: a field is not in the run's form
     """
     known = {*RESERVED, *spec.params, *others}
     if unknown := [name for name in conf if name not in known]:
@@ -59,7 +61,7 @@ def rendered_datasets(spec: "ModelSpec", *, interval: Interval, params: Mapping[
 
 
 def read_datasets(rendered: Mapping[str, Mapping[str, Any]]) -> list[Dataset]:
-    """Return what the data sets hold now; see ``read_dataset`` for what is refused."""
+    """Return the present state of the data sets; see ``read_dataset`` for what is refused."""
     return [read_dataset(name=name, **about) for name, about in rendered.items()]
 
 
@@ -77,7 +79,7 @@ def run_stages(spec: "ModelSpec", skip: Sequence[str]) -> list["Stage"]:
     if not left:
         raise ModelwayError(
             "every stage is to be skipped, so nothing would be trained",
-            do="Leave a stage to run, or set the run's parameter version to take a version that is there already",
+            do="Leave a stage to run, or set the run's parameter version to reuse an existing version",
         )
     return left
 
@@ -94,10 +96,10 @@ def inputs_digest(
     skip: Sequence[str] = (),
     base: str | None = None,
 ) -> str | None:
-    """Return ``sha256:<hex>`` of all that a version depends on; None when it is not known.
+    """Return ``sha256:<hex>`` of everything that a version depends on; None when it is not known.
 
-    Without data sets, the run's own data interval and partition stand for them: they are all that the code knows of its
-    data. A data set of which neither content nor version is known may be any, so nothing can be said.
+    Without data sets, the run's own data interval and partition stand for them: the code knows nothing else of its
+    data. With a data set of which neither content nor version is known, there is no digest.
 
     :param module: the model's Python file inside the code package
     :param base: digest of the checkpoint that the first stage starts from
@@ -105,7 +107,7 @@ def inputs_digest(
     if any(dataset.digest is None and dataset.version is None for dataset in datasets):
         return None
     data, evaluation = spec.to_dict(), spec.evaluation()
-    given = {
+    inputs = {
         "code": code_digest,
         "module": module,
         "datasets": [
@@ -124,5 +126,5 @@ def inputs_digest(
         "evaluate": {"params": dict(evaluation.params), "command": evaluation.command},
         **{section: data[section] for section in ("select", "freeze", "verify")},
     }
-    text = json.dumps(given, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

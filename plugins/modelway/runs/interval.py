@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """The data that a run is about: no ``start`` where the run has no interval of its own."""
+    """The data interval of a run; without ``start`` where the run has no interval of its own."""
 
     start: datetime | None
     end: datetime
@@ -14,7 +14,7 @@ class Interval:
 
     @classmethod
     def of(cls, start: datetime | None, end: datetime, *, partition: str | None = None) -> "Interval":
-        """Return an interval, called by its start unless the run has a partition key."""
+        """Return an interval, named by its start unless the run has a partition key."""
         return cls(start=start, end=end, partition=partition or (f"{start:%Y-%m-%dT%H:%M:%S}" if start else None))
 
     def to_dict(self) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""What the messages of a run give to its jobs, as fields of ``Job``."""
+"""The fields of ``Job`` that come from the messages of a run."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -9,14 +9,14 @@ from modelway.runs.messages.code import RunPlan
 
 
 class CheckpointFields(TypedDict):
-    """The fields of ``Job`` about its input files."""
+    """The fields of ``Job`` for its input files."""
 
     inputs: dict[str, Artifact]
     checkpoints: dict[str, Mapping[str, Any]]
 
 
 class PlanFields(TypedDict):
-    """The fields of ``Job`` that a plan fills in for all jobs of the model's code."""
+    """The fields of ``Job`` that a plan sets for all jobs of the model's code."""
 
     datasets: dict[str, Mapping[str, Any]]
     interval: Mapping[str, str | None]
@@ -24,7 +24,7 @@ class PlanFields(TypedDict):
 
 
 def checkpoint_fields(checkpoints: Mapping[str, Checkpoint]) -> CheckpointFields:
-    """Return checkpoints by the names of a job's inputs."""
+    """Return the fields for checkpoints by the names of a job's inputs."""
     return {
         "inputs": {name: checkpoint.artifact for name, checkpoint in checkpoints.items()},
         "checkpoints": {

@@ -1,14 +1,14 @@
-"""Trainings that are expanded over parameters: what the job of each is called."""
+"""The names of the jobs of trainings that are expanded over parameters."""
 
 import hashlib
 import json
 from typing import Any
 
 
-def map_item(index: int, **given: Any) -> str:
-    """Return what names the job of a mapped task: its index, and a digest of what it is given.
+def map_item(index: int, **arguments: Any) -> str:
+    """Return what identifies the job of a mapped task: its index, and a digest of its arguments.
 
-    After a clear the same index may be given something else: that must not continue the job of before.
+    After a clear the same index may have other arguments, which must not continue the earlier job.
     """
-    text = json.dumps(given, sort_keys=True, default=str)
+    text = json.dumps(arguments, sort_keys=True, default=str)
     return f"{index}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"

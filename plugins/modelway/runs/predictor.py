@@ -1,4 +1,4 @@
-"""What a deployment reads of a predictor before it gets traffic: its signature, and its answers to golden inputs."""
+"""What a deployment checks of a predictor before it gets traffic: its signature, and its answers to golden inputs."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, Any]
 
-#: the golden batch that is sent, where the archive has it; else the smallest one
+#: the golden batch to send, where the archive has it; otherwise the smallest one
 GOLDEN_BATCH = "2"
 #: header that says how many bytes of a body are JSON; the tensors' bytes follow
 _JSON_LENGTH = "inference-header-content-length"
-#: numpy's type of each datatype that is sent as bytes, which numpy and torch call alike
+#: numpy's type of each datatype that is sent as bytes; numpy and torch use the same names
 _TYPES = {datatype: name for name, datatype in DATATYPES.items()}
 
 
@@ -31,18 +31,18 @@ class Tensor:
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
-        """Return it as a message shows it."""
+        """Return the text that messages show."""
         return f"{self.datatype} {list(self.shape)}"
 
-    def takes(self, other: "Tensor") -> bool:
-        """Return whether whatever has the form ``other`` has this form, too."""
+    def accepts(self, other: "Tensor") -> bool:
+        """Return whether every tensor of the form ``other`` has this form, too."""
         same = self.datatype == other.datatype and len(self.shape) == len(other.shape)
         return same and all(mine in (-1, length) for mine, length in zip(self.shape, other.shape, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What goes into a version and what comes out, by name."""
+    """Inputs and outputs of a version, by name."""
 
     version: int
     inputs: Mapping[str, Tensor]
@@ -52,9 +52,9 @@ class Signature:
 def read_signature(*, url: str, model: str, version: int) -> Signature:
     """Return the signature of the predictor at ``url``.
 
-    :raises EndpointNotReady: it does not answer, or not as the protocol says
+    :raises EndpointNotReady: it does not answer, or does not follow the protocol
     """
-    answer = _ask("GET", f"{url}/v2/models/{model}", url=url)
+    answer = _send("GET", f"{url}/v2/models/{model}", url=url)
     try:
         document = answer.json()
         sides = [
@@ -69,27 +69,27 @@ def read_signature(*, url: str, model: str, version: int) -> Signature:
 
 
 def breaking_changes(*, serving: Signature, new: Signature) -> list[str]:
-    """Return what callers of the version that serves would meet in the new one, a phrase each."""
-    return [*_lost("input", serving, new), *_new_inputs(serving, new), *_lost("output", serving, new)]
+    """Return the changes that would break callers of the version that serves, a phrase each."""
+    return [*_breaking("input", serving, new), *_new_inputs(serving, new), *_breaking("output", serving, new)]
 
 
 def harmless_changes(*, serving: Signature, new: Signature) -> list[str]:
-    """Return what is different without harm to callers: more outputs, inputs that take more."""
+    """Return the changes that do not affect callers: more outputs, inputs that accept more."""
     added = [f"output '{name}' ({new.outputs[name]}) is new" for name in new.outputs.keys() - serving.outputs.keys()]
     wider = [
         f"input '{name}' takes {new.inputs[name]}, was {tensor}"
         for name, tensor in serving.inputs.items()
-        if name in new.inputs and new.inputs[name] != tensor and new.inputs[name].takes(tensor)
+        if name in new.inputs and new.inputs[name] != tensor and new.inputs[name].accepts(tensor)
     ]
     return sorted(added) + wider
 
 
-def _lost(side: str, serving: Signature, new: Signature) -> Iterable[str]:
+def _breaking(side: str, serving: Signature, new: Signature) -> Iterable[str]:
     before, after = (each.inputs if side == "input" else each.outputs for each in (serving, new))
     for name, tensor in before.items():
         if name not in after:
             yield f"{side} '{name}' ({tensor}) of version {serving.version} is missing in version {new.version}"
-        elif tensor != after[name] and not (side == "input" and after[name].takes(tensor)):
+        elif tensor != after[name] and not (side == "input" and after[name].accepts(tensor)):
             yield f"{side} '{name}' is {tensor} in version {serving.version}, {after[name]} in version {new.version}"
 
 
@@ -102,7 +102,7 @@ def _new_inputs(serving: Signature, new: Signature) -> Iterable[str]:
 def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
     """Send a predictor one golden batch over HTTP and return the largest difference from the golden answers.
 
-    Tensors travel as bytes, so that every number arrives as it is, infinities and NaN included.
+    Tensors are sent as bytes, so that every number arrives unchanged, infinities and NaN included.
 
     :param folder: an unpacked model archive
     :raises VerificationFailed: an answer is missing, refused or too far off
@@ -113,7 +113,7 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
     described = json.loads((folder / "outputs" / "model.yml").read_text())
     inputs, expected = _golden_batch(folder)
     body, headers = _request(described, inputs)
-    answer = _ask("POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers=headers)
+    answer = _send("POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers=headers)
     if answer.status_code != 200:
         raise VerificationFailed(f"the predictor answered {answer.status_code}: {answer.text[:300]}", where=url)
     outputs = _outputs(answer.content, answer.headers.get(_JSON_LENGTH), where=url)
@@ -131,7 +131,7 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
 
 
 def _golden_batch(folder: Path) -> tuple[dict[str, "Array"], dict[str, "Array"]]:
-    """Return inputs and expected outputs of one golden batch, by name: a small one, for requests have a limit."""
+    """Return inputs and expected outputs of one golden batch, by name: a small one, since requests have a limit."""
     from modelway.job.freezing.golden import read_calls
 
     calls = read_calls(folder)
@@ -164,7 +164,7 @@ def _request(described: Mapping[str, Any], arrays: Mapping[str, "Array"]) -> tup
 def _outputs(body: bytes, json_length: str | None, *, where: str) -> dict[str, "Array"]:
     """Return the outputs of an answer by name.
 
-    :raises VerificationFailed: it is not what the protocol says
+    :raises VerificationFailed: it does not follow the protocol
     """
     import numpy
 
@@ -184,7 +184,7 @@ def _outputs(body: bytes, json_length: str | None, *, where: str) -> dict[str, "
     return outputs
 
 
-def _ask(method: str, address: str, *, url: str, **options: Any) -> "httpx.Response":
+def _send(method: str, address: str, *, url: str, **options: Any) -> "httpx.Response":
     import httpx
 
     try:

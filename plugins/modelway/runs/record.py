@@ -23,7 +23,7 @@ from modelway.runs.reported import StoredEvents, architecture_record
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What Airflow knows of a run."""
+    """What Airflow knows about a run."""
 
     dag_id: str
     run_id: str
@@ -34,7 +34,7 @@ class RunFacts:
 
 
 def start_record(run: RunFacts, plan: RunPlan) -> RunRecord:
-    """Return the record of a run that starts: who runs what, when, why, from which code and which data."""
+    """Return the record of a run that starts: who runs which code on which data, when and why."""
     return RunRecord(
         **vars(run),
         code_digest=plan.code.digest,
@@ -52,7 +52,7 @@ def run_record(
     spec: Mapping[str, Any],
     events: StoredEvents,
 ) -> RunRecord:
-    """Return the record of a run that made a version: the start of it, and what it took.
+    """Return the record of a run that made a version: its start, and its cost.
 
     :param training: the stages that were not skipped
     """
@@ -133,12 +133,12 @@ def version_record(
 
 
 def _datasets(events: StoredEvents, stage: StageReport) -> list[DatasetRecord]:
-    """Return the data sets that a stage was given or reported that it read."""
+    """Return the data sets that a stage got or reported as read."""
     return [DatasetRecord(stage=stage.stage, **each) for each in recorded_datasets(events.of(stage.events))]
 
 
 def _points(events: StoredEvents, stage: StageReport) -> list[MetricPoint]:
-    """Return the metrics a stage logged; one logged again after a resume counts as last logged."""
+    """Return the metrics that a stage logged; of one logged again after a resume, the last value."""
     logged = [event for event in events.of(stage.events) if event["kind"] == "metric"]
     last = {(event["name"], event["step"]): float(event["value"]) for event in logged}
     return [MetricPoint(stage=stage.stage, name=name, step=step, value=value) for (name, step), value in last.items()]

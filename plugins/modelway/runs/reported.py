@@ -1,6 +1,6 @@
-"""What the jobs of a run reported of themselves, as records: stages, environments, charts, importances, architecture.
+"""Records of what the jobs of a run reported: stages, environments, charts, importances, architecture.
 
-XCom carries where a job's events are; here they are read.
+XCom says where a job's events are stored; this module reads them.
 """
 
 import json
@@ -33,7 +33,7 @@ Events = Sequence[Mapping[str, Any]]
 ReadEvents = Callable[[Artifact | None], Events]
 
 
-#: of a run, all its stages together: a page shows them all
+#: charts of a run, all its stages together: a page shows them all
 MOST_FIGURES = 500
 
 
@@ -42,9 +42,9 @@ def store_events(
 ) -> Artifact | None:
     """Store what a job reported; None when it reported nothing.
 
-    What is over a limit is left out, with a note in what is stored and a line for the task's log.
+    Events over a limit are left out, with a note among the stored events and a line for the task's log.
 
-    :param notes: what else is to be recorded of the job
+    :param notes: what else to record about the job
     """
     left_out = LeftOut()
     events = read_events(folder, left_out=left_out)
@@ -62,7 +62,7 @@ def store_events(
 
 
 def cost_of(folder: Path, *, status: JobStatus, options: Mapping[str, Any], backend: str) -> JobCost:
-    """Return what a job took, over all of its attempts, and by which digest its image is known."""
+    """Return the cost of a job, over all of its attempts, and the digest of its image."""
     cpu, earlier = usage_in(folder)
     return JobCost(
         seconds=None if status.seconds is None else round(status.seconds + earlier, 3),
@@ -75,7 +75,7 @@ def cost_of(folder: Path, *, status: JobStatus, options: Mapping[str, Any], back
 
 
 def gpus(options: Mapping[str, Any]) -> int:
-    """Return the GPUs of a job on all of its nodes."""
+    """Return the number of GPUs of a job on all of its nodes."""
     return int(options.get("gpu") or 0) * int(options.get("nodes") or 1)
 
 
@@ -88,7 +88,7 @@ class StoredEvents:
         self._read: dict[str, Events] = {}
 
     def of(self, artifact: Artifact | None) -> Events:
-        """Return the events of a job, none where it reported none."""
+        """Return the events of a job, empty where it reported none."""
         if artifact is None:
             return []
         if artifact.digest not in self._read:
@@ -98,7 +98,7 @@ class StoredEvents:
         return self._read[artifact.digest]
 
     def json(self, artifact: Artifact | None) -> Any:
-        """Return what a stored JSON document says; None where there is none."""
+        """Return the content of a stored JSON document; None where there is none."""
         if artifact is None:
             return None
         with tempfile.TemporaryDirectory() as scratch:
@@ -111,7 +111,7 @@ def stage_records(
 ) -> tuple[StageRecord, ...]:
     """Return the stages of training, skipped ones too, then evaluating and freezing where their cost is known.
 
-    A stage of training that is called like one of those two keeps the name to itself.
+    A stage of training with the name of one of those two takes precedence.
     """
     found = [
         _stage(stage.stage, stage, seed=stage.seed, skipped=stage.skipped, events=events(stage.events))
@@ -140,7 +140,7 @@ def _stage(name: str, cost: JobCost, *, seed: int | None, skipped: bool = False,
 
 
 def _environment(events: Events, *, image: str | None) -> EnvironmentRecord | None:
-    """Return what the last attempt ran in."""
+    """Return the environment of the last attempt."""
     found = [event for event in _of(events, "environment") if isinstance(event.get("packages"), Mapping)]
     if not found:
         return None
@@ -156,11 +156,11 @@ def figure_records(
     events: ReadEvents,
     warn: Callable[[str], None],
 ) -> tuple[FigureRecord, ...]:
-    """Return the charts that training drew, and those of the chosen checkpoint's evaluation.
+    """Return the charts of training, and those of the selected checkpoint's evaluation.
 
-    Of two with the same name of one stage or evaluation the later counts: an attempt that continues draws it again.
+    Of two with the same name in one stage or evaluation the later counts: a resumed attempt draws it again.
 
-    :param warn: gets a line where there are more than are stored
+    :param warn: called with a message where there are more charts than are stored
     """
     found: dict[tuple[str | None, str | None, str], FigureRecord] = {}
     chosen, stage = selected.checkpoint.id, selected.checkpoint.stage
@@ -187,7 +187,7 @@ def figure_records(
 def importance_records(
     *, training: Sequence[StageReport], selected: Selection, events: ReadEvents
 ) -> tuple[ImportanceRecord, ...]:
-    """Return how much each feature matters to the chosen checkpoint: by its evaluation, else by its own training."""
+    """Return the importance of each feature to the selected checkpoint: by its evaluation, else by its training."""
     chosen = selected.checkpoint.id
     own = [stage for stage in training if stage.stage == selected.checkpoint.stage]
     reported = _of(evaluation_events(selected, events), "importance")
@@ -206,13 +206,13 @@ def importance_records(
 
 
 def evaluation_events(selected: Selection, events: ReadEvents) -> Events:
-    """Return what was reported while the chosen checkpoint was evaluated."""
+    """Return the events of the selected checkpoint's evaluation."""
     report = selected.report
     return [event for event in events(report.events) if event.get("input") == report.input] if report else []
 
 
 def architecture_record(document: Mapping[str, Any] | None) -> ArchitectureRecord | None:
-    """Return what a version has learned, by the archive's ``outputs/model.yml``."""
+    """Return the architecture of a version, by the archive's ``outputs/model.yml``."""
     if document is None:
         return None
     tensors = [
@@ -230,6 +230,6 @@ def _of(events: Events, kind: str) -> list[Mapping[str, Any]]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number; NaN is none, since not every database keeps it."""
+    """Return a number; None for NaN, since not every database stores it."""
     number = math.nan if value is None else float(value)
     return None if math.isnan(number) else number

@@ -23,15 +23,15 @@ def select_checkpoint(
 
     :param mode: ``min`` or ``max``
     :param constraints: limits of other metrics by their names
-    :raises NothingToSelect: no checkpoint has a finite value of the metric within the constraints, or the mode is none
-    :raises ModelwayError: a constraint is no comparison with a number
+    :raises NothingToSelect: no checkpoint has a finite value of the metric within the constraints, or an unknown mode
+    :raises ModelwayError: a constraint is not a comparison with a number
     """
     if mode not in ("min", "max"):
         raise NothingToSelect(f"'{mode}' is not a mode", known=("max", "min"), given=mode)
     limits = _limits(constraints or {})
     results = {evaluation.checkpoint: evaluation for evaluation in evaluations}
     considered = [_considered(checkpoint, results.get(checkpoint.id), metric, limits) for checkpoint in checkpoints]
-    # Of equal values min() takes the first: the earliest checkpoint.
+    # Of equal values min() returns the first: the earliest checkpoint.
     sign = 1.0 if mode == "min" else -1.0
     usable = [
         (sign * value, checkpoint, one)
@@ -56,7 +56,7 @@ def select_checkpoint(
 
 
 def _total_cost(results: Iterable[Result]) -> JobCost | None:
-    """Return what all evaluations cost together, None where nothing is known of it."""
+    """Return the cost of all evaluations together, None where it is not known."""
     costs = [each.cost for each in results if isinstance(each, Evaluation) and each.cost]
     if not costs:
         return None
@@ -91,7 +91,7 @@ def _shown(limits: Mapping[str, Gate]) -> str:
 def _considered(
     checkpoint: Checkpoint, result: Result | None, metric: str, limits: Mapping[str, Gate]
 ) -> ConsideredCheckpoint:
-    """Return what becomes of a checkpoint: its evaluation, and why it is left out if it is."""
+    """Return a checkpoint's evaluation, and why the checkpoint is left out if it is."""
     evaluation = result if isinstance(result, Evaluation) else None
     return ConsideredCheckpoint(
         checkpoint=checkpoint.id,

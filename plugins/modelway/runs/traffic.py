@@ -24,7 +24,7 @@ def record_traffic(store: "Lineage", status: EndpointStatus, *, actor: str, run_
 
 
 def stable_of(status: EndpointStatus | None) -> int | None:
-    """Return the version that the endpoint relies on: its stable one, else the one with most of the traffic."""
+    """Return the stable version of an endpoint, else the one with most of the traffic."""
     if status is None or not status.predictors:
         return None
     if status.stable is not None:

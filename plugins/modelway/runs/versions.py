@@ -1,4 +1,4 @@
-"""What a plan reads in the lineage: the version of the same inputs, a later one, the one to start from."""
+"""What a plan reads from the lineage: the version of the same inputs, a later one, the base version."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ from modelway.runs.messages.version import KnownVersion
 
 
 class KnownVersions:
-    """The versions of one model as one run sees them: what it made itself does not count."""
+    """The versions of one model as one run sees them, without its own."""
 
     def __init__(self, store: Lineage, settings: Settings, *, model: str, dag_id: str, run_id: str) -> None:
         """Read for the run ``run_id``."""
@@ -26,7 +26,7 @@ class KnownVersions:
     def version(self, wanted: str) -> KnownVersion:
         """Return a version by number or alias.
 
-        :raises UnknownVersion: there is none of that number or alias
+        :raises UnknownVersion: there is no version with that number or alias
         :raises UnknownModel: the model has no version yet
         """
         found = self._store.version(self._model, self._store.find(self._model, wanted)).summary
@@ -42,13 +42,13 @@ class KnownVersions:
         return self._store.version_of_run(self._model, **self._run)
 
     def same_inputs(self, digest: str) -> tuple[int, str] | None:
-        """Return the newest version of these inputs with the run that made it."""
+        """Return the newest version of these inputs, and the run that made it."""
         number = self._store.version_of_inputs(self._model, digest, **self._run)
         return None if number is None else (number, self._store.version(self._model, number).run.run_id)
 
     def later(self, interval: Interval, *, run_after: datetime) -> tuple[int, datetime] | None:
-        """Return the version of later data than the run's, or of a later run on the same, and that data's end."""
-        # A run without an interval of its own ended its data when it began, which says nothing to one of a schedule.
+        """Return the version of later data than the run's, or of a later run on the same data, and that data's end."""
+        # The data of a run without an interval ends at the run's start, which is no measure for a scheduled run.
         scheduled = interval.start is not None
         return self._store.later_version(
             self._model, end=interval.end, run_after=run_after, with_start=scheduled, **self._run
@@ -61,10 +61,10 @@ class KnownVersions:
     def base(self, requested: str, usual: str | None, *, warn: Callable[[str], None]) -> Base | None:
         """Return the version to start from, with its checkpoint.
 
-        :param requested: what the run's parameter says, if anything; ``none`` for no version at all
-        :param usual: what the spec says; an alias that is not there yet, as before the first version, is passed over
-        :param warn: gets a line where that alias is not there
-        :raises UnknownVersion: it is not there
+        :param requested: the run's parameter, if set; ``none`` for no version at all
+        :param usual: the spec's value; an alias that does not exist yet, as before the first version, is ignored
+        :param warn: called with a message where that alias does not exist
+        :raises UnknownVersion: it does not exist
         :raises DigestMismatch: its checkpoint is gone
         """
         wanted = requested or usual

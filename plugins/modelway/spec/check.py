@@ -1,4 +1,4 @@
-"""From the values of a YAML file to a ModelSpec, or to every problem with its place in the file."""
+"""Turns the values of a YAML file into a ModelSpec, or into all of its problems with their places in the file."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ _LIMITS = {
     "less_than": ("less than", "lt"),
     "less_than_equal": ("at most", "le"),
 }
-#: sections of which other sections hold no key by mistake
+#: sections whose keys nobody writes into another section by mistake
 _OF_FREE_NAMES = ("datasets", "notifications", "params")
 _HOLDS_PARAMS = ("train", "evaluate")
 
@@ -47,13 +47,13 @@ _HOLDS_PARAMS = ("train", "evaluate")
 def check_spec(
     root: Node, *, file: Path, environment: str | None = None, more: Rule | None = None
 ) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
-    """Return the spec that a file's values make, or None; and what is wrong with them and with the model's Python.
+    """Return the spec from a file's values, or None, and the problems of the values and of the model's Python.
 
-    Where all that is wrong are warnings, there is a spec.
+    With warnings only, there is a spec.
 
-    :param root: the values, those of the files that it extends and of the environment included
-    :param environment: the environment that they are meant for
-    :param more: a further rule that the values must keep
+    :param root: the values, including those of the files that it extends and of the environment
+    :param environment: the environment of the values
+    :param more: an additional rule
     """
     data = root.plain()
     if not isinstance(data, dict):
@@ -82,13 +82,13 @@ def check_spec(
 
 
 def _at(root: Node, path: KeyPath, refusal: Refusal, *, of_key: bool = False) -> Problem:
-    """Return the refusal of a value as a problem of the file that the value stands in."""
+    """Return the refusal of a value as a problem of the file that contains the value."""
     place = root.place(path, of_key=of_key)
     return problem_of(refusal, file=place.file, where=dotted(path), place=(place.line, place.column))
 
 
 def _repeated_stage(data: Mapping[str, Any], root: Node, problems: Sequence[Problem]) -> list[Problem]:
-    """Find a stage name given twice even where other things are wrong with the stages."""
+    """Find a repeated stage name even where the stages have other problems."""
     train = data.get("train")
     stages = train.get("stages") if isinstance(train, dict) else None
     if not isinstance(stages, list):
@@ -102,7 +102,7 @@ def _repeated_stage(data: Mapping[str, Any], root: Node, problems: Sequence[Prob
 
 
 def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
-    # The last are the two kinds of value that a variable of the environment can have.
+    # The last are the two kinds of values of an environment variable.
     path: KeyPath = tuple(part for part in detail["loc"] if part not in ("[text]", "[section]"))
     of_key = detail["type"] == "extra_forbidden" or path[-1:] == ("[key]",)
     if path[-1:] == ("[key]",):
@@ -114,7 +114,7 @@ def _problem(detail: ErrorDetails, root: Node, file: Path) -> Problem:
 
 
 def refusal_of(detail: ErrorDetails) -> Refusal:
-    """Return what pydantic found wrong with a single value, in the user's words."""
+    """Return pydantic's error of a single value as a refusal in the terms of the spec."""
     refusal = detail.get("ctx", {}).get("error")
     if not isinstance(refusal, Refusal):
         refusal = _refusal(detail, detail["loc"] or ("value",), Path())
@@ -124,8 +124,8 @@ def refusal_of(detail: ErrorDetails) -> Refusal:
 
 
 def _refusal(detail: ErrorDetails, path: KeyPath, file: Path) -> Refusal:
-    """Say in the user's words what pydantic found."""
-    kind, given, limits = detail["type"], detail["input"], detail.get("ctx", {})
+    """Translate an error of pydantic into the terms of the spec."""
+    kind, value, limits = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(path)
     if kind == "missing":
@@ -134,18 +134,18 @@ def _refusal(detail: ErrorDetails, path: KeyPath, file: Path) -> Refusal:
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", limits["expected"])
         article = "an" if str(path[-1])[0] in "aeiou" else "a"
-        return Refusal(f"{shown(given)} is not {article} {path[-1]}", known=known, given=str(given))
+        return Refusal(f"{shown(value)} is not {article} {path[-1]}", known=known, given=str(value))
     if kind in _KINDS:
-        return Refusal(f"expected {_KINDS[kind]}, got {shown(given)}", do=_type_hint(kind, given, path))
+        return Refusal(f"expected {_KINDS[kind]}, got {shown(value)}", do=_type_hint(kind, value, path))
     if kind in _LIMITS:
-        words, name = _LIMITS[kind]
-        return Refusal(f"must be {words} {limits[name]:.12g}, got {shown(given)}")
+        comparison, name = _LIMITS[kind]
+        return Refusal(f"must be {comparison} {limits[name]:.12g}, got {shown(value)}")
     if kind in ("too_short", "string_too_short"):
         return Refusal("must not be empty")
     if kind in ("too_long", "string_too_long"):
         unit = "entries" if kind == "too_long" else "characters"
         return Refusal(f"has more than {limits['max_length']} {unit}")
-    return Refusal(f"{shown(given)} cannot be used here: {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+    return Refusal(f"{shown(value)} cannot be used here: {detail['msg'][:1].lower()}{detail['msg'][1:]}")
 
 
 def _unknown_key(path: KeyPath) -> Refusal:
@@ -154,7 +154,7 @@ def _unknown_key(path: KeyPath) -> Refusal:
     known = _keys(section) if section else ()
     if not above:
         known = tuple(sorted((*known, EXTENDS, ENVIRONMENTS)))
-    # The right key in the wrong section is a better guess than a similar one in this section.
+    # The same key in another section is a better guess than a similar one in this section.
     free = bool(above) and above[0] in _OF_FREE_NAMES
     homes = [] if free else [name for name, keys in _homes() if key in keys]
     near = None if homes else nearest(str(key), known)
@@ -166,14 +166,14 @@ def _unknown_key(path: KeyPath) -> Refusal:
     return Refusal("unknown key", known=known, suggestion=near, do=do)
 
 
-def _type_hint(kind: str, given: object, path: KeyPath) -> str | None:
-    if kind in ("int_type", "float_type", "bool_type") and isinstance(given, str):
-        return "Remove the quotes" if re.fullmatch(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?|true|false", given) else None
-    if kind == "string_type" and isinstance(given, bool | int | float):
-        return f'Put it in quotes: "{shown(given)}"'
-    if kind == "tuple_type" and isinstance(given, str):
-        words = given.split() if path[-1] == "command" else [given]
-        return f"Write [{', '.join(words)}]" if 0 < len(given) <= 60 and shown(given) == repr(given) else None
+def _type_hint(kind: str, value: object, path: KeyPath) -> str | None:
+    if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str):
+        return "Remove the quotes" if re.fullmatch(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?|true|false", value) else None
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f'Put it in quotes: "{shown(value)}"'
+    if kind == "tuple_type" and isinstance(value, str):
+        parts = value.split() if path[-1] == "command" else [value]
+        return f"Write [{', '.join(parts)}]" if 0 < len(value) <= 60 and shown(value) == repr(value) else None
     return None
 
 
@@ -188,14 +188,14 @@ def _section(path: KeyPath) -> type[BaseModel] | None:
             return None
         annotation = fields[str(part)].annotation
         found = next(_models(annotation), None)
-        # In a list or a mapping of sections, the next part says which of them.
+        # In a list or a mapping of sections, the next part is the index or key.
         if found is not None and parts and not _is_section(annotation):
             parts.pop(0)
     return found
 
 
 def _is_section(annotation: Any) -> bool:
-    """Return whether a key holds one section itself, or nothing."""
+    """Return whether the value of a key is one section, or None."""
     kinds = [getattr(kind, "__origin__", kind) for kind in get_args(annotation) or [annotation]]
     return all(kind is type(None) or _is_model(kind) for kind in kinds)
 
@@ -217,7 +217,7 @@ def _keys(section: type[BaseModel]) -> tuple[str, ...]:
 
 @cache
 def _homes() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the sections with their keys, to say where a misplaced key belongs."""
+    """Return the sections with their keys, to suggest where a misplaced key belongs."""
     fields = {field.alias or name: field for name, field in ModelSpec.model_fields.items()}
     names = [name for name, field in fields.items() if _is_section(field.annotation)]
     homes = {**{name: _section((name,)) for name in names}, "train.stages": _section(("train", "stages", 0))}

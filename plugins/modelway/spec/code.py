@@ -1,4 +1,4 @@
-"""Whether the model's Python has the functions that modelway calls: by reading it, never by running it."""
+"""Checks that the model's Python defines the functions that modelway calls, by parsing it, never by running it."""
 
 import ast
 import os
@@ -16,10 +16,10 @@ from modelway.spec.frameworks import framework_problem, imported_packages
 from modelway.spec.model import default_code
 from modelway.spec.problems import Problem, problem_of
 
-#: what modelway calls, by function
+#: the functions that modelway calls, with their parameters
 PARAMETERS = {"train": ("job",), "evaluate": ("job", "checkpoint"), "export": ("job", "checkpoint")}
 
-#: what our part of a job imports besides the standard library
+#: what the job's runtime imports besides the standard library
 IMPORTED_BY_JOBS = ("modelway", "numpy", "onnx", "onnxruntime", "safetensors", "torch")
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -36,8 +36,8 @@ class _Bound:
 
 
 def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
-    """Return what is wrong with the Python file of a spec's data; the data need not be valid."""
-    # Without a usable name there is no default to look for: the name is refused already.
+    """Return the problems of the Python file of a spec's data; the data need not be valid."""
+    # Without a valid name there is no default file to look for: the name is refused already.
     name = data.get("code", default_code(folder.name) if data.get("model") == folder.name else None)
     if not isinstance(name, str) or name != Path(name).name or not name.endswith(".py"):
         return []
@@ -57,7 +57,7 @@ def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
 
 
 def needed_functions(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the functions that the model's Python must define: those that no command stands in for."""
+    """Return the functions that the model's Python must define: those that no command replaces."""
 
     def has_command(section: object) -> bool:
         return isinstance(section, dict) and bool(section.get("command"))
@@ -78,7 +78,7 @@ def _source(file: Path) -> bytes:
 
 @lru_cache(maxsize=64)
 def _bound(source: bytes) -> _Bound:
-    """Return what a text of Python binds and imports; a model is checked in each of its environments, its code alike.
+    """Return what a Python source binds and imports; cached, since a model is checked in each of its environments.
 
     :raises Refusal: it is not valid Python
     """
@@ -86,7 +86,7 @@ def _bound(source: bytes) -> _Bound:
     bound = _Bound(imported=imported_packages(tree))
     _collect(tree.body, bound)
     for function in bound.functions.values():
-        # Only its head is read; the body is most of what would be held in memory.
+        # Only the signature is needed; the body would occupy most of the memory.
         function.body.clear()
     return bound
 
@@ -106,7 +106,7 @@ def _parse(source: bytes) -> ast.Module:
 
 
 def _collect(statements: list[ast.stmt], bound: _Bound) -> None:
-    # A long chain of elif is nested as deep as it is long.
+    # A chain of elif is nested as deep as it is long.
     waiting = statements[::-1]
     while waiting:
         statement = waiting.pop()
@@ -150,14 +150,14 @@ def _check(name: str, bound: _Bound, file: Path) -> Problem | None:
         instead = {"train": ", or give every stage a command", "evaluate": ", or give evaluate a command"}.get(name, "")
         return Problem(file=file, what=f"there is no function {call}", do=f"Define it{instead}")
     function = bound.functions.get(name)
-    if function is None or (isinstance(function, ast.FunctionDef) and _takes(function.args, len(parameters))):
+    if function is None or (isinstance(function, ast.FunctionDef) and _accepts(function.args, len(parameters))):
         return None
     kind = "an async function" if isinstance(function, ast.AsyncFunctionDef) else f"{name}({_signature(function.args)})"
     column = function.col_offset + 1
     return Problem(file=file, line=function.lineno, column=column, what=f"{call} is called, but this is {kind}")
 
 
-def _takes(arguments: ast.arguments, number: int) -> bool:
+def _accepts(arguments: ast.arguments, number: int) -> bool:
     positional = len(arguments.posonlyargs) + len(arguments.args)
     enough = positional - len(arguments.defaults) <= number and (positional >= number or arguments.vararg is not None)
     return enough and all(default is not None for default in arguments.kw_defaults)

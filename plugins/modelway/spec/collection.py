@@ -1,4 +1,4 @@
-"""Python's garbage collector, which goes through all objects again and again while many are made."""
+"""Python's garbage collector, which scans all objects again and again while many are created."""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused_collection() -> Iterator[None]:
-    """Let the collector wait while much is made that stays: imports, specs, DAGs.
+    """Pause the collector while many lasting objects are created: imports, specs, DAGs.
 
-    In a process that has imported Airflow it takes a third of the time that specs and DAGs take. What is not in a cycle
-    is freed all the same.
+    In a process that has imported Airflow it needs a third of the time of loading specs and DAGs. Objects outside of
+    reference cycles are still freed.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -81,7 +81,7 @@ Target = Annotated[str, AfterValidator(_member_of("endpoints"))]
 Repository = Annotated[str, AfterValidator(_repository)]
 BaseImage = Annotated[str, AfterValidator(_base)]
 
-# YAML gives lists: a tuple is what a frozen spec keeps, the members stay strict.
+# YAML yields lists: a frozen spec has tuples, whose members stay strict.
 Command = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_not_empty)]
 Tags = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(strict=False)]
 Steps = Annotated[tuple[int, ...], Field(strict=False), AfterValidator(_weights)]

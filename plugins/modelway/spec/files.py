@@ -1,4 +1,4 @@
-"""Reading the small text files of a model's folder, whatever lies there in their place."""
+"""Reads the small text files of a model's folder, and refuses pipes, devices and links out of it."""
 
 import os
 import stat
@@ -10,13 +10,13 @@ LARGEST_BYTES = 1_000_000
 
 
 def read_bytes(file: Path, *, within: tuple[Path, ...] = ()) -> bytes:
-    """Return the content of a file of at most 1 MB; a pipe is not waited for.
+    """Return the content of a file of at most 1 MB; does not block on a pipe.
 
-    :param within: folders of which the file must lie in one, links followed
+    :param within: the file must be in one of these folders, links followed
     :raises Refusal: it cannot be read, is no regular file, is larger, or is a link that leads elsewhere
     """
     try:
-        # A pipe may take the file's place at any moment.
+        # A pipe may replace the file at any moment.
         with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise Refusal("this is not a regular file", do="Put a text file there")

@@ -1,4 +1,4 @@
-"""Whether ``export`` can give a torch module, by what the model's Python imports: found before anything is trained."""
+"""Checks by the imports of the model's Python that ``export`` can return a torch module, before any training."""
 
 import ast
 import sys
@@ -8,19 +8,19 @@ from modelway.fields.refusal import Refusal
 from modelway.spec.files import read_bytes
 from modelway.spec.problems import Problem
 
-#: what trains models that are no torch modules
+#: frameworks whose models are no torch modules
 OTHERS = ("catboost", "flax", "jax", "keras", "lightgbm", "sklearn", "statsmodels", "tensorflow", "xgboost")
-#: what says nothing of the framework; whatever else is imported may bring torch
+#: packages that do not indicate a framework; any other package may import torch
 NEUTRAL = ("joblib", "matplotlib", "modelway", "numpy", "pandas", "polars", "pyarrow", "scipy", "skops", "yaml")
 
-#: where statements hold statements
+#: fields of statements that contain statements
 _BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 def framework_problem(imported: frozenset[str], *, file: Path) -> Problem | None:
-    """Return the problem that no Python of the model's folder imports torch, where another framework is imported.
+    """Return a problem if another framework is imported, and torch by no Python file of the model's folder.
 
-    Nothing is said where an unknown package is imported: it may give torch modules.
+    None if an unknown package is imported: it may provide torch modules.
 
     :param imported: what the file imports
     """
@@ -31,7 +31,7 @@ def framework_problem(imported: frozenset[str], *, file: Path) -> Problem | None
     for each in beside.values():
         try:
             imported |= imported_packages(ast.parse(read_bytes(each, within=(file.parent,))))
-        # What cannot be read is told where it is used.
+        # An unreadable file is reported where it is used.
         except (Refusal, SyntaxError, ValueError, RecursionError, MemoryError):
             return None
     known = {*OTHERS, *NEUTRAL, *beside, *sys.stdlib_module_names, file.stem}
@@ -46,9 +46,9 @@ def framework_problem(imported: frozenset[str], *, file: Path) -> Problem | None
 
 
 def imported_packages(tree: ast.Module) -> frozenset[str]:
-    """Return the top packages of all imports, wherever they stand.
+    """Return the top-level packages of all imports, at any depth.
 
-    An import is a statement: expressions, which are most of a tree, are not entered.
+    An import is a statement: expressions, which are most of a tree, are not visited.
     """
     found: set[str] = set()
     waiting: list[ast.AST] = [tree]

@@ -29,7 +29,7 @@ class Gate:
     limit: float
 
     def passes(self, value: float) -> bool:
-        """Return whether a metric's value is good enough; NaN never is, as no comparison with it holds."""
+        """Return whether a metric's value is good enough; NaN never is, as every comparison with it is false."""
         return _COMPARE[self.op](value, self.limit)
 
     def __str__(self) -> str:
@@ -37,9 +37,9 @@ class Gate:
 
 
 def parse_gate(value: object) -> Gate:
-    """Return the gate that a text such as ``>= 0.9`` means.
+    """Return the gate of a text such as ``>= 0.9``.
 
-    :raises Refusal: the value is no such text
+    :raises Refusal: the value is not a gate
     """
     match = _GATE.fullmatch(value) if isinstance(value, str) and len(value) <= 100 else None
     if match is None:
@@ -51,9 +51,9 @@ def parse_gate(value: object) -> Gate:
 
 
 def gate_of(value: object) -> Gate:
-    """Return the gate that a text such as ``>= 0.9`` means, or a pair such as ``(">=", 0.9)`` in a DAG written by hand.
+    """Return the gate of a text such as ``>= 0.9``, or of a pair such as ``(">=", 0.9)`` in a DAG written by hand.
 
-    :raises Refusal: it is none
+    :raises Refusal: it is not a gate
     """
     if isinstance(value, list | tuple) and len(value) == 2 and not isinstance(value[1], bool):
         comparison, limit = value

@@ -1,6 +1,6 @@
-"""One model's values from several files: what it ``extends`` below it, an environment's overlay above it.
+"""One model's values from several files: the files it ``extends`` below it, an environment's overlay above it.
 
-Mappings are merged key by key, everything else is replaced. A key that is null takes an inherited value away.
+Mappings are merged key by key, everything else is replaced. A key that is null removes an inherited value.
 """
 
 import os
@@ -19,13 +19,13 @@ EXTENDS = "extends"
 ENVIRONMENTS = "environments"
 MOST_FILES = 10
 LONGEST_PATH = 1000
-#: what only the model itself says
+#: keys that only the model itself may have
 _OF_THE_MODEL = ("model", EXTENDS, ENVIRONMENTS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """A file with what it extends; ``root`` is None where the values cannot be told, and the problems say why."""
+    """A file with the files it extends; ``root`` is None where they cannot be read, and the problems say why."""
 
     root: Node | None
     environments: Mapping[str, Node] = field(default_factory=dict)
@@ -33,27 +33,27 @@ class Layers:
     problems: tuple[Problem, ...] = ()
 
     def at(self, environment: str | None) -> Node:
-        """Return the values in an environment; one that the file does not have changes nothing."""
+        """Return the values in an environment; an environment that the file does not have changes nothing."""
         assert self.root is not None
         above = self.environments.get(environment or "")
         if above is None:
             return self.root
         node = merged(self.root, above)
-        # The whole begins where the model does: what it lacks is not the overlay's to say.
+        # The place is the model's: a missing key is no problem of the overlay.
         return replace(node, file=self.root.file, line=self.root.line, column=self.root.column)
 
 
 class LayerReader:
-    """Reads the files of models, each shared one once."""
+    """Reads the files of models, each shared file once."""
 
     def __init__(self) -> None:
-        # What a file may extend depends on how many came to it.
+        # How much a file may extend depends on the number of files above it.
         self._shared: dict[tuple[Path, int], Layers] = {}
 
     def read(self, file: Path, *, above: tuple[Path, ...] = ()) -> Layers:
         """Return a file's values over those of the files that it extends.
 
-        :param above: the files that came to this one by ``extends``
+        :param above: the chain of files that extend this one
         :raises Refusal: the file itself cannot be read
         """
         model = (*above, file)[0].parent
@@ -82,7 +82,7 @@ class LayerReader:
         )
 
     def _below(self, extends: Node, above: tuple[Path, ...]) -> Layers:
-        """Return what a file extends, or the problem of its ``extends``."""
+        """Return the layers that a file extends, or the problem of its ``extends``."""
         file = extends.file
         try:
             file = _extended(extends, above)
@@ -99,9 +99,9 @@ class LayerReader:
 
 
 def merged(below: Node, above: Node, *, keep_null: bool = False) -> Node:
-    """Return the values of ``above`` over those of ``below``; each keeps its place.
+    """Return the values of ``above`` over those of ``below``; each value retains its place.
 
-    :param keep_null: let a null stand, for what is itself laid over something later
+    :param keep_null: retain nulls, for values that are merged over others later
     """
     if not isinstance(below.value, dict) or not isinstance(above.value, dict):
         return above
@@ -117,7 +117,7 @@ def merged(below: Node, above: Node, *, keep_null: bool = False) -> Node:
 
 
 def places(node: Node) -> set[Place]:
-    """Return the places of a value and of all in it."""
+    """Return the places of a value and of all values in it."""
     found = {node.place(()), *node.keys.values()}
     items = node.value.values() if isinstance(node.value, dict) else node.value if isinstance(node.value, list) else ()
     for item in items:
@@ -137,43 +137,43 @@ def _over(below: Mapping[str, Node], above: Mapping[str, Node], written: Node | 
 def _extended(extends: Node, above: tuple[Path, ...]) -> Path:
     """Return the file that ``extends`` names.
 
-    :raises Refusal: it names none, or one that leads back here
+    :raises Refusal: it names no file, or one that extends this one
     """
-    given = extends.value
-    if not isinstance(given, str) or not 0 < len(given) <= LONGEST_PATH or "\0" in given:
+    path = extends.value
+    if not isinstance(path, str) or not 0 < len(path) <= LONGEST_PATH or "\0" in path:
         raise Refusal(f"expected the path of a file, got {shown(extends.plain())}", do="Write such as ../defaults.yaml")
-    file = Path(os.path.normpath(above[-1].parent / given))
+    file = Path(os.path.normpath(above[-1].parent / path))
     chain = [os.path.realpath(one) for one in above]
     if os.path.realpath(file) in chain:
-        circle = [*above[chain.index(os.path.realpath(file)) :], file]
-        raise Refusal(f"the files extend each other in a circle: {' → '.join(map(display, circle))}")
-    # A run takes the folder of the models along, and nothing around it.
+        cycle = [*above[chain.index(os.path.realpath(file)) :], file]
+        raise Refusal(f"the files extend each other in a cycle: {' → '.join(map(display, cycle))}")
+    # A run's snapshot has the folder of the models, and nothing outside of it.
     models = above[0].parent.parent
     if not file.is_relative_to(models):
-        raise Refusal(f"{shown(given)} lies outside of the folder of the models", do=f"Move it into {display(models)}")
+        raise Refusal(f"{shown(path)} lies outside of the folder of the models", do=f"Move it into {display(models)}")
     if len(above) >= MOST_FILES:
         raise Refusal(f"more than {MOST_FILES} files extend one another")
     if not os.path.lexists(file):
         do = "The path is relative to the file that it stands in"
-        raise Refusal(f"{shown(given)} does not exist", suggestion=_near(given, file), do=do)
+        raise Refusal(f"{shown(path)} does not exist", suggestion=_near(path, file), do=do)
     return file
 
 
-def _near(given: str, file: Path) -> str | None:
+def _near(path: str, file: Path) -> str | None:
     try:
         near = nearest(file.name, os.listdir(file.parent))
     except OSError:
         return None
-    return str(Path(given).with_name(near)) if near else None
+    return str(Path(path).with_name(near)) if near else None
 
 
 def _no_defaults(root: Node, above: tuple[Path, ...]) -> tuple[Problem, ...]:
-    # A model's own file is refused for the same by the check of its values.
+    # A model's own file is refused for this by the check of its values.
     return (_problem(root, (), f"expected a mapping (key: value), got {shown(root.plain())}"),) if above else ()
 
 
 def _environments(node: Node | None) -> tuple[dict[str, Node], list[Problem]]:
-    """Return the overlays by environment, and what is wrong with them as such."""
+    """Return the overlays by environment, and the problems of their form."""
     if node is None or node.value is None:
         return {}, []
     if not isinstance(node.value, dict):

@@ -1,4 +1,4 @@
-"""Reading model specs from their folders: every problem of every file at once, one bad spec leaves the others alone."""
+"""Reads model specs from their folders: every problem of every file at once; a bad spec does not affect the others."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from modelway.fields.refusal import Refusal, shown
 from modelway.names import nearest
 from modelway.spec.check import check_spec
 from modelway.spec.collection import paused_collection
-from modelway.spec.cycles import Started, circle_problems, starting
+from modelway.spec.cycles import Started, cycle_problems, starting
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
 from modelway.spec.problems import Problem, display, dotted, invalid_spec, problem_of
@@ -23,18 +23,18 @@ FILE_NAME = "model.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedSpecs:
-    """The good specs by model name, in order of their names, and the problems of the others."""
+    """The valid specs by model name, in the order of their names, and the problems of the others."""
 
     specs: Mapping[str, ModelSpec]
     problems: tuple[Problem, ...]
     sources: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """by model: its ``model.yaml`` and what that extends, nearest first"""
     environments: tuple[str, ...] = ()
-    """all that the models have"""
+    """all environments of the models"""
     unread: int = 0
-    """files that do not tell which environments they have"""
+    """files whose environments cannot be determined"""
     warnings: tuple[Problem, ...] = ()
-    """what should be mended in good specs and in others, and stops none"""
+    """warnings of valid and other specs, which do not make a spec invalid"""
 
 
 def models_folder() -> Path:
@@ -43,7 +43,7 @@ def models_folder() -> Path:
 
 
 def models_beside(dag_file: Path) -> Path:
-    """Return the folder of the models that belongs to a DAG file: of its own snapshot, or ``models_folder()``."""
+    """Return the folder of the models for a DAG file: in its own snapshot, or ``models_folder()``."""
     snapshot = snapshot_of(dag_file)
     return models_folder() if snapshot is None else snapshot / MODELS
 
@@ -62,12 +62,12 @@ def load_spec(path: Path, *, environment: str | None = None) -> ModelSpec:
 
 
 def load_specs(folder: Path, *, environment: str | None = None) -> LoadedSpecs:
-    """Return all models of a folder of models; never raises for what is in it.
+    """Return all models of a folder of models; never raises for its content.
 
-    Folders without a ``model.yaml`` and hidden ones are passed over.
+    Folders without a ``model.yaml`` and hidden ones are skipped.
 
-    :param environment: whose values to take, default ``MODELWAY_ENV``; a model without it has its own values alone,
-        and one that no model has is a problem. An empty text stands for none.
+    :param environment: the environment whose values to use, default ``MODELWAY_ENV``; a model without it has only its
+        own values, and an environment that no model has is a problem. An empty text stands for none.
     """
     files, problems = find_specs(folder)
     loaded = load_files(files, environment=environment)
@@ -82,11 +82,11 @@ def load_files(
     every_environment: bool = False,
     more: Rule | None = None,
 ) -> LoadedSpecs:
-    """Return the specs of the given ``model.yaml`` files; of two with one name the second is a problem.
+    """Return the specs of the given ``model.yaml`` files; the second of two with the same name is a problem.
 
     :param environment: as for ``load_specs``
     :param every_environment: check each model without an environment and in each that it has
-    :param more: a further rule, of what is known only where Airflow is
+    :param more: an additional rule, which needs Airflow
     """
     chosen = chosen_environment(environment)
     reader = LayerReader()
@@ -113,12 +113,12 @@ def load_files(
             continue
         specs[read.spec.model], sources[read.spec.model] = read.spec, read.files
         started[read.spec.model] = read.started
-    for model, problem in circle_problems(started).items():
+    for model, problem in cycle_problems(started).items():
         problems.append(problem)
         del specs[model]
     return LoadedSpecs(
         specs=MappingProxyType(dict(sorted(specs.items()))),
-        # What is wrong with a file that many extend is said once.
+        # A problem of a file that many extend is reported once.
         problems=tuple(one for one in dict.fromkeys(problems) if one.severity == "error"),
         warnings=tuple(one for one in dict.fromkeys(problems) if one.severity == "warning"),
         sources=MappingProxyType(sources),
@@ -146,7 +146,7 @@ def unknown_environment(loaded: LoadedSpecs, *, folder: Path, environment: str |
 
 
 def find_specs(folder: Path) -> tuple[tuple[Path, ...], tuple[Problem, ...]]:
-    """Return the ``model.yaml`` files of a folder of models, sorted, and what stops them from being found."""
+    """Return the sorted ``model.yaml`` files of a folder of models, and the problems of finding them."""
     folder = folder.absolute()
     try:
         names = sorted(os.listdir(folder))
@@ -176,7 +176,7 @@ def misnamed(file: Path) -> tuple[Problem, ...]:
 
 
 def is_there(file: Path) -> bool:
-    """Return whether there is such a file, or none can be told: reading it then says why."""
+    """Return whether the file exists, or that cannot be determined: reading it then says why."""
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -198,17 +198,17 @@ class _Read:
     files: tuple[Path, ...] = ()
     environments: tuple[str, ...] = ()
     started: Mapping[str | None, Started | None] = field(default_factory=dict)
-    """by environment, of those that were checked; None stands for the chosen one"""
+    """by checked environment; None stands for the chosen one"""
     is_unread: bool = False
 
 
 def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool, more: Rule | None) -> _Read:
-    """Return the spec of a file, or None and its problems; whatever fails is this file's problem alone."""
+    """Return the spec of a file, or None and its problems; any failure is a problem of this file only."""
     try:
         return _read_layers(file, reader.read(file), chosen=chosen, every=every, more=more)
     except Refusal as refusal:
         return _Read(spec=None, problems=(problem_of(refusal, file=file),), is_unread=True)
-    # Also RecursionError and MemoryError: what an author can write is open, and one model must not stop the others.
+    # Also RecursionError and MemoryError: authors can write anything, and one model must not stop the others.
     except Exception as error:
         what = f"the spec or the Python beside it cannot be checked ({type(error).__name__}: {str(error)[:200]})"
         do = "Write it plainer: nested less deep, or in smaller files"
@@ -227,7 +227,7 @@ def _read_layers(file: Path, layers: Layers, *, chosen: str | None, every: bool,
             other, there = _checked(layers, file, environment, more)
             started[environment] = _started(layers, other, environment)
             found += _only_there(there, known=found, environment=environment)
-    # What is wrong as YAML is said once: a value that was refused there is not refused again for its type.
+    # A YAML problem is reported once: a value that was refused there is not refused again for its type.
     places = {(one.file, one.line, one.column, one.where) for one in layers.problems}
     found = [one for one in found if (one.file, one.line, one.column, one.where) not in places]
     problems = dict.fromkeys((*layers.problems, *found))
@@ -251,7 +251,7 @@ def _started(layers: Layers, spec: ModelSpec | None, environment: str | None) ->
 def _checked(
     layers: Layers, file: Path, environment: str | None, more: Rule | None
 ) -> tuple[ModelSpec | None, list[Problem]]:
-    """Check what a file says in an environment; problems of the overlay's own values are named as it writes them."""
+    """Check a file's values in an environment; problems of the overlay's values have the keys as written there."""
     spec, problems = check_spec(layers.at(environment), file=file, environment=environment, more=more)
     if environment is None or not problems:
         return spec, list(problems)
@@ -264,7 +264,7 @@ def _checked(
 
 
 def _only_there(problems: Iterable[Problem], *, known: Iterable[Problem], environment: str) -> list[Problem]:
-    """Return the problems that an environment adds, and say so where they stand elsewhere."""
+    """Return the problems that an environment adds, marked with it where their place is outside of its overlay."""
     known = set(known)
     above = dotted((ENVIRONMENTS, environment))
     return [

@@ -1,4 +1,4 @@
-"""The model spec as a whole: its sections, and what applies to each job once defaults are filled in."""
+"""The whole model spec: its sections, and the settings of each job with defaults filled in."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ from modelway.spec.sections import (
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A training stage with everything that applies to it."""
+    """A training stage with all of its settings."""
 
     name: str
     index: int  # from 0
@@ -54,7 +54,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The evaluation of checkpoints with everything that applies to it."""
+    """The evaluation of checkpoints with all of its settings."""
 
     parallel: int
     per_job: int | Literal["auto"]
@@ -70,10 +70,10 @@ class Evaluation:
 
 @with_sections_of("backends")
 class ModelSpec(Section):
-    """One model, as its ``model.yaml`` says, with defaults filled in, and a section for each backend that has its own.
+    """One model, as in its ``model.yaml``, with defaults filled in, and a section for each backend that has one.
 
-    Made by ``modelway.spec.load.load_spec``. ``to_dict()`` gives plain data in the form of the YAML, from which
-    ``ModelSpec.model_validate(data, context={"folder": folder})`` makes an equal spec.
+    Loaded by ``modelway.spec.load.load_spec``. ``to_dict()`` returns plain data in the form of the YAML, from which
+    ``ModelSpec.model_validate(data, context={"folder": folder})`` creates an equal spec.
     """
 
     model: Name = Field(description="The model's name, equal to the folder's")
@@ -84,17 +84,21 @@ class ModelSpec(Section):
     code: CodeFile = Field(default="", description="The model's Python file; default: <model>.py with '-' as '_'")
     params: RunParams = Field(default_factory=dict, description="Parameters of a run, shown in the trigger form")
     datasets: Datasets = Field(default_factory=dict, description="Data that training reads, by name")
-    schedule: Schedule | None = Field(default=None, description="When to train; left out: when somebody asks")
-    reuse: Literal["never", "same-inputs"] = Field(
-        default="never", description="Whether a run whose inputs gave a version before takes that one"
+    schedule: Schedule | None = Field(
+        default=None, description="When to train; default: only when a user triggers a run"
     )
-    retries: int = Field(default=2, ge=0, le=100, description="Further tries of a task that failed")
-    retry_delay_seconds: Duration = Field(default=10, alias="retry_delay", description="Time before a further try")
+    reuse: Literal["never", "same-inputs"] = Field(
+        default="never", description="Whether a run reuses the version that the same inputs produced before"
+    )
+    retries: int = Field(default=2, ge=0, le=100, description="Further attempts of a failed task")
+    retry_delay_seconds: Duration = Field(default=10, alias="retry_delay", description="Time before a further attempt")
     retry_rules: RetryRules = Field(
         default_factory=dict, description="Kind of failure to retry, more-memory or fail: {image_pull: retry}"
     )
     deadline_seconds: Duration | None = Field(
-        default=None, alias="deadline", description="A run not done in this time is told to notifications.on_deadline"
+        default=None,
+        alias="deadline",
+        description="Longest time of a run; after it notifications.on_deadline is called",
     )
     pool: Pool | None = Field(default=None, description="Airflow pool of the jobs' tasks; default: Airflow's default")
     max_active_runs: int = Field(default=1, ge=1, le=100, description="Runs of the model at the same time")
@@ -103,7 +107,7 @@ class ModelSpec(Section):
     )
     train: TrainSection = Field(default_factory=TrainSection, description="How the model is trained")
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection, description="How checkpoints are evaluated")
-    select: SelectSection = Field(default_factory=SelectSection, description="Which checkpoint is taken")
+    select: SelectSection = Field(default_factory=SelectSection, description="Which checkpoint is selected")
     register_: RegisterSection = Field(
         default_factory=RegisterSection, alias="register", description="How the version is recorded"
     )
@@ -113,7 +117,9 @@ class ModelSpec(Section):
     endpoint: EndpointSection = Field(default_factory=EndpointSection, description="Where versions are served")
     rollout: RolloutSection = Field(default_factory=RolloutSection, description="How traffic moves")
     monitor: MonitorSection = Field(default_factory=MonitorSection, description="What starts a retraining")
-    notifications: NotificationsSection = Field(default_factory=NotificationsSection, description="Who is told")
+    notifications: NotificationsSection = Field(
+        default_factory=NotificationsSection, description="Which notifiers are called"
+    )
 
     _folder: Path = PrivateAttr(default=Path())
     _environment: str | None = PrivateAttr(default=None)
@@ -126,7 +132,7 @@ class ModelSpec(Section):
         return data
 
     def model_post_init(self, context: Any) -> None:
-        """Keep the folder and the environment that the loader gives."""
+        """Store the folder and the environment from the loader."""
         if isinstance(context, dict) and "folder" in context:
             self._folder = context["folder"]
             self._environment = context.get("environment")
@@ -138,19 +144,19 @@ class ModelSpec(Section):
 
     @property
     def environment(self) -> str | None:
-        """The environment whose values these are; None where none was asked for, or the model has no such one."""
+        """The environment whose values these are; None where none was requested, or the model does not have it."""
         return self._environment
 
     @property
     def digest(self) -> str:
-        """``sha256:<hex>`` of ``to_dict()`` as JSON: the same for the same meaning, wherever the folder lies."""
+        """``sha256:<hex>`` of ``to_dict()`` as JSON: equal for specs of equal meaning, in any folder."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole spec, defaults included, as plain data in the form of the YAML.
 
-        The sections of backends, builders and targets that it does not use are left out where they say nothing.
+        Empty sections of backends, builders and targets that the spec does not use are left out.
         """
         data = self.model_dump(mode="json", by_alias=True)
         drop_unused(data, port="backends", used={self.train.backend, self.evaluation().backend})
@@ -159,11 +165,11 @@ class ModelSpec(Section):
         return data
 
     def platform(self, backend: str) -> dict[str, Any]:
-        """Return what only that backend knows: the section of its name, as plain data."""
+        """Return the settings of that backend only: the section with its name, as plain data."""
         return platform_of(self, backend) if backend in known("backends") else {}
 
     def stages(self) -> tuple[Stage, ...]:
-        """Return the training stages in order, each with what it takes over from ``train``."""
+        """Return the training stages in order, each with what it inherits from ``train``."""
         train = self.train
         return tuple(
             Stage(
@@ -183,7 +189,7 @@ class ModelSpec(Section):
         )
 
     def evaluation(self) -> Evaluation:
-        """Return how checkpoints are evaluated, with what it takes over from ``train``: backend and params."""
+        """Return how checkpoints are evaluated, with what it inherits from ``train``: backend and params."""
         evaluate = self.evaluate
         return Evaluation(
             parallel=evaluate.parallel,
@@ -198,5 +204,5 @@ class ModelSpec(Section):
 
 
 def default_code(model: str) -> str:
-    """Return the name of a model's Python file where the spec names none."""
+    """Return the default name of a model's Python file."""
     return f"{model.replace('-', '_')}.py"

@@ -1,4 +1,4 @@
-"""The section ``storage``, where jobs keep their files, and ``retry_rules``: what every backend is given."""
+"""The section ``storage``, where jobs keep their files, and ``retry_rules``: settings for every backend."""
 
 import re
 from collections.abc import Mapping
@@ -61,9 +61,9 @@ class StorageSection(Section):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [name for name in ("node", "nfs", "claim", "uri") if getattr(self, name) is not None]
-        if len(given) != 1:
-            what = f"has {' and '.join(given)}" if given else "says not where the files are"
+        found = [name for name in ("node", "nfs", "claim", "uri") if getattr(self, name) is not None]
+        if len(found) != 1:
+            what = f"has {' and '.join(found)}" if found else "does not say where the files are"
             raise Refusal(f"the storage {what}", do="Write exactly one of node, nfs, claim and uri")
         if self.uri and self.worker_path:
             raise Refusal("an object store is on no path", at=("worker_path",), do="Remove worker_path")

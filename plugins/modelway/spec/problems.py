@@ -1,4 +1,4 @@
-"""Problems of model specs: what is wrong, at which line and column, what is known there and what to do."""
+"""Problems of model specs: what is wrong, at which line and column, which values are known and what to do."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from modelway.fields.refusal import KeyPath, Refusal, shown
 
 
 class Place(NamedTuple):
-    """Where something stands; line and column count from 1."""
+    """A place in a file; line and column count from 1."""
 
     file: Path
     line: int
@@ -24,10 +24,10 @@ _PLAIN_KEY = re.compile(r"[\w-]{1,60}")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with one model spec; ``str()`` is the line that a user reads.
+    """One problem of one model spec; ``str()`` is the line for users.
 
     ``line`` and ``column`` count from 1; ``None`` stands for the file as a whole. ``where`` is the key,
-    such as ``train.stages[1].timeout``, and empty where no key is meant. A warning stops nothing.
+    such as ``train.stages[1].timeout``, and empty without a key. A warning does not make a spec invalid.
     """
 
     file: Path
@@ -42,7 +42,7 @@ class Problem:
 
     @property
     def message(self) -> str:
-        """All but the place, in sentences."""
+        """The problem without its place, in sentences."""
         text = f"{self.where}: {self.what}." if self.where else f"{self.what}."
         if self.known is not None:
             text += f" Known: {', '.join(self.known) or 'none'}."
@@ -58,7 +58,7 @@ class Problem:
 
 
 def problem_of(refusal: Refusal, *, file: Path, where: str = "", place: tuple[int, int] | None = None) -> Problem:
-    """Return a refusal as a problem of ``file``, at ``place`` unless the check knows better."""
+    """Return a refusal as a problem of ``file``, at ``place`` unless the refusal has its own."""
     line, column = refusal.place or place or (None, None)
     return Problem(
         file=file,
@@ -73,7 +73,7 @@ def problem_of(refusal: Refusal, *, file: Path, where: str = "", place: tuple[in
 
 
 def display(file: Path) -> str:
-    """Return the path as a user writes it: relative to the current folder, or to the snapshot that it lies in."""
+    """Return the path as a user writes it: relative to the current folder, or to the snapshot that contains it."""
     if snapshot := snapshot_of(file):
         return str(file.relative_to(snapshot))
     try:
@@ -98,7 +98,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def render(problems: Sequence[Problem]) -> str:
-    """Return all problems as text: a line that counts them, then one line each."""
+    """Return all problems as text: a line with their number, then one line each."""
     folders = {problem.file.parent for problem in problems}
     header = f"{counted(len(problems), 'problem')} in {counted(len(folders), 'model spec')}"
     return "\n".join([header, *map(str, problems)])
@@ -108,6 +108,6 @@ def invalid_spec(problems: Sequence[Problem]) -> InvalidSpec:
     """Return the one error that lists all problems, to be raised."""
     text = render(problems)
     error = InvalidSpec(text)
-    # The text has its own full stops: the one that the base class adds is left out.
+    # The text has its own full stops: the base class must not add one.
     error.args = (text,)
     return error

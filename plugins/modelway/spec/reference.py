@@ -1,4 +1,4 @@
-"""All keys of ``model.yaml`` as a page of Markdown, made from the JSON schema."""
+"""All keys of ``model.yaml`` as a page of Markdown, generated from the JSON schema."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,12 @@ from modelway.spec.schema import json_schema
 
 _INTRODUCTION = """# The keys of model.yaml
 
-`modelway schema --format markdown` makes this page, `modelway schema` the JSON schema beside the models
-([schema.json](../include/models/schema.json)) by which editors complete and check. How the keys are used is told in
-[authoring.md](authoring.md).
+`modelway schema --format markdown` generates this page, and `modelway schema` the JSON schema beside the models
+([schema.json](../include/models/schema.json)), with which editors complete and check.
+[authoring.md](authoring.md) describes how to use the keys.
 
-Besides these, the top of the file may hold `extends`, a file of shared values, and `environments`, what is different in
-each of them.
+The top level of the file may also contain `extends`, a file of shared values, and `environments`, the values that
+differ in each of them.
 """
 _KINDS = {
     "string": "text",
@@ -25,7 +25,7 @@ _KINDS = {
 
 
 def reference_text() -> str:
-    """Return the page: one table for each section, in the order in which they are met."""
+    """Return the page: one table for each section, in the order of the schema."""
     definitions = json_schema()["$defs"]
     parts = [_INTRODUCTION]
     for title, name in _sections(definitions):
@@ -43,12 +43,12 @@ def reference_text() -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that Markdown takes for nothing else."""
+    """Return text without a meaning in Markdown."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _sections(definitions: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the path and the definition of each section, the whole first, each once."""
+    """Yield the path and the definition of each section, the top level first, each once."""
     waiting, seen = [("", "Model")], set()
     while waiting:
         title, name = waiting.pop(0)
@@ -92,9 +92,9 @@ def _value(value: Mapping[str, Any]) -> str:
         below = value.get("additionalProperties")
         return f"mapping of names to {_plural(_value(below))}" if isinstance(below, dict) and below else "mapping"
     kinds = [kind] if isinstance(kind, str) else kind or []
-    # Every whole number is a number.
-    words = [_KINDS[one] for one in kinds if one != "integer" or "number" not in kinds]
-    word = " or ".join(words) or "any value"
+    # Every whole number is a number, too.
+    names = [_KINDS[one] for one in kinds if one != "integer" or "number" not in kinds]
+    word = " or ".join(names) or "any value"
     example = value.get("examples", [None])[0]
     return f"{word}, such as `{example}`" if example else word + _bounds(value)
 

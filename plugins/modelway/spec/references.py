@@ -1,4 +1,4 @@
-"""Names of things that live elsewhere: aliases, versions, image tags, assets, pools, classes of Airflow."""
+"""Names of things outside of the spec: aliases, versions, image tags, assets, pools, classes of Airflow."""
 
 import keyword
 import re
@@ -15,7 +15,7 @@ _ALIAS_HINT = "Use lower-case letters, digits, '-', '_' and '.', such as champio
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 _LONGEST_NUMBER = "9" * 9
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-#: Airflow takes each other spelling for the same URI, but for an asset of another name
+#: Airflow treats every other spelling as the same URI, but as an asset of another name
 _OF_A_MODEL = re.compile(rf"modelway://{NAME_PATTERN.strip('^$')}(/[\w.-]+)*", re.ASCII)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 
@@ -67,7 +67,9 @@ def _digest(value: str) -> str:
 
 def _metric(value: str) -> str:
     if len(value) > 250 or value != value.strip() or _CONTROL.search(value):
-        raise Refusal(f"{shown(value)} cannot be a metric's name", do="Write it as evaluate gives it, such as accuracy")
+        raise Refusal(
+            f"{shown(value)} cannot be a metric's name", do="Write it as evaluate returns it, such as accuracy"
+        )
     return value
 
 
@@ -80,7 +82,7 @@ def _argument(value: str) -> str:
 def check_uri(value: str) -> str:
     """Return the text if it is a URI, without a password in it.
 
-    :raises Refusal: it is none
+    :raises Refusal: it is not one
     """
     try:
         parts = urlsplit(value)
@@ -97,7 +99,7 @@ def check_uri(value: str) -> str:
 
 
 def _asset(value: str) -> str:
-    # What airflow.sdk.Asset refuses would break the DAG: it is refused here.
+    # A URI that airflow.sdk.Asset refuses would break the DAG: it is refused here.
     if len(value) > 1500:
         raise Refusal("has more than 1500 characters")
     if value.lower().startswith("airflow:"):

@@ -1,4 +1,4 @@
-"""What the keys of a spec must keep between them. It is checked on the values as written, whatever else is wrong."""
+"""Rules between the keys of a spec, checked on the values as written, valid or not."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
-# What templates are tried with.
+# Sample values to fill templates with.
 _SAMPLE = {
     "data_interval_start": datetime(2026, 1, 30, tzinfo=UTC),
     "data_interval_end": datetime(2026, 1, 31, tzinfo=UTC),
     "partition": "2026-01-30T00:00:00",
 }
-# What a backend must be able to give for a key of resources, and for one of a section that has jobs.
+# The capability that a key of resources, or of a section with jobs, requires of a backend.
 _RESOURCES = {
     "gpu": "gpu",
     "gpu_type": "gpu_type",
@@ -34,7 +34,7 @@ _FOR_ONE_NODE = {"node": "the folder of one node (storage.node)", "uri": "an obj
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule that is broken, at the value or key of ``path``."""
+    """A broken rule, at the value or key of ``path``."""
 
     path: KeyPath
     refusal: Refusal
@@ -45,7 +45,7 @@ Rule = Callable[[Mapping[str, Any]], Iterable[Finding]]
 
 
 def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Find what does not go together in a spec's values, valid or not."""
+    """Find broken rules in a spec's values, valid or not."""
     yield from _params_twice(data)
     yield from _datasets(data)
     yield from _own_asset(data)
@@ -82,7 +82,7 @@ def _stage_paths(data: Mapping[str, Any]) -> list[KeyPath]:
 
 
 def _params_twice(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """A run's parameter would be hidden by a fixed one of the same name, or hide it."""
+    """Refuse a run's parameter with the name of a fixed one: one would hide the other."""
     declared = _mapping(data, "params")
     for section in (("train",), *_stage_paths(data), ("evaluate",)):
         for name in _mapping(data, *section, "params"):
@@ -142,7 +142,7 @@ def _own_asset(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _deadline(data: Mapping[str, Any]) -> Iterator[Finding]:
     if _list(data, "notifications", "on_deadline") and data.get("deadline") is None:
-        refusal = Refusal("without a deadline nobody is ever told", do="Add deadline, such as deadline: 6h")
+        refusal = Refusal("without a deadline these are never called", do="Add deadline, such as deadline: 6h")
         yield Finding(("notifications", "on_deadline"), refusal, of_key=True)
 
 
@@ -167,15 +167,15 @@ def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """What the chosen backend gives on no machine."""
+    """Find resources that the chosen backend does not support on any machine."""
     for section, backend in _backends(data):
-        if (given := capabilities(backend)) is None:
+        if (supported := capabilities(backend)) is None:
             continue
         keys = {(*section, "resources", key): needed for key, needed in _RESOURCES.items()}
         keys |= {(*section, key): needed for key, needed in _JOBS.items()}
         for path, needed in keys.items():
             value = _inside(data, *path)
-            if value and value != _GIVEN_BY_ALL.get(str(path[-1])) and needed not in given:
+            if value and value != _GIVEN_BY_ALL.get(str(path[-1])) and needed not in supported:
                 yield Finding(path, _cannot(backend, needed), of_key=True)
 
 
@@ -186,18 +186,18 @@ def _cannot(backend: str, needed: str) -> Refusal:
 
 
 def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """What runs on other machines must be told where its folders are, and what runs on this one has them here."""
+    """Jobs on other machines require a storage for their folders; jobs on this machine have them here."""
     storage = data.get("storage")
-    given = {backend: capabilities(backend) for _, backend in _backends(data)}
+    by_backend = {backend: capabilities(backend) for _, backend in _backends(data)}
     if storage is None:
         for section in ("train", "evaluate"):
             backend = _inside(data, section, "backend")
-            if isinstance(backend, str) and "storage" in (given.get(backend) or ()):
+            if isinstance(backend, str) and "storage" in (by_backend.get(backend) or ()):
                 what = f"the backend '{backend}' needs a place for its jobs' folders"
                 do = "Add the section storage: a claim, nfs, uri, or a node's folder"
                 yield Finding((section, "backend"), Refusal(what, do=do))
-    elif given and all(known is not None and "storage" not in known for known in given.values()):
-        names = " and ".join(f"'{backend}'" for backend in given)
+    elif by_backend and all(known is not None and "storage" not in known for known in by_backend.values()):
+        names = " and ".join(f"'{backend}'" for backend in by_backend)
         what = f"jobs on {names} have a place of their own for their folders"
         yield Finding(("storage",), Refusal(what, do="Remove storage, or choose another backend"), of_key=True)
     for key, what in _FOR_ONE_NODE.items():
@@ -211,7 +211,7 @@ def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """There must be a limit that can be raised."""
+    """Refuse more-memory where no job has a memory limit to raise."""
     sections = (("train",), *_stage_paths(data), ("evaluate",))
     if any(_inside(data, *section, "resources", "memory") for section in sections):
         return
@@ -222,7 +222,7 @@ def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _notifier_templates(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Airflow fills these in, with names of its own: that Jinja can read them is all that is known here."""
+    """Airflow fills these templates in, with its own names: only their syntax can be checked here."""
     for event in ("on_failure", "on_success", "on_deadline"):
         for index, _ in enumerate(_list(data, "notifications", event)):
             path: KeyPath = ("notifications", event, index, "args")

@@ -1,4 +1,4 @@
-"""Parameters of a run: names, types that follow from the default, and bounds that the default keeps."""
+"""Parameters of a run: names, types (those of the defaults) and bounds (which the defaults respect)."""
 
 import keyword
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from modelway.fields.refusal import Refusal, shown
 
-#: what the trigger form asks for every model
+#: the fields of the trigger form of every model
 RESERVED = ("base", "reason", "rollout", "seed", "skip", "version")
 MOST_CHOICES = 100
 
@@ -47,21 +47,21 @@ def _choices(values: Sequence[object]) -> Sequence[object]:
 
 
 def kind_of(value: object) -> str:
-    """Return the type of a parameter's value in words."""
+    """Return the name of the type of a parameter's value."""
     if isinstance(value, bool):
         return "true or false"
     return {int: "a whole number", float: "a number"}.get(type(value), "text")
 
 
 def fits(value: object, default: object) -> bool:
-    """Return whether a value has the type that the default tells; a whole number is a number too."""
+    """Return whether a value has the type of the default; a whole number is a number, too."""
     return kind_of(value) == kind_of(default) or (type(default) is float and type(value) is int)
 
 
 def check_param(default: Any, *, minimum: Any, maximum: Any, choices: tuple[Any, ...] | None) -> None:
-    """Refuse bounds and choices that do not go with the default or with each other.
+    """Check bounds and choices against the default and each other.
 
-    :raises Refusal: they do not
+    :raises Refusal: they contradict
     """
     bounds = {"minimum": minimum, "maximum": maximum}
     for key, bound in bounds.items():
@@ -95,7 +95,7 @@ def _check_choices(default: object, choices: tuple[object, ...]) -> None:
         raise Refusal(f"{shown(default)} is not a choice", known=map(str, choices), given=str(default), at=("default",))
 
 
-# Without \w: in the regular expressions of editors, which are JavaScript's, it stands for ASCII letters alone.
+# Without \w, which in the regular expressions of editors, JavaScript's, matches only ASCII letters.
 _SIGNS = r"\s!-/:-@\[-^`{-~"
 ParamName = Annotated[
     str,

@@ -1,6 +1,6 @@
-"""The JSON schema of ``model.yaml`` as it is written: for editors, which complete and check by it.
+"""The JSON schema of ``model.yaml`` as authors write it, with which editors complete and check.
 
-Lint knows more than a schema can say: what it takes, the schema takes too, but not the other way round.
+Lint checks more than a schema can express: the schema accepts whatever lint accepts, but not vice versa.
 """
 
 import json
@@ -16,14 +16,14 @@ from modelway.spec.model import ModelSpec
 
 _Schema = dict[str, Any]
 
-#: what a section may be written as in place of its mapping: that of the key
+#: keys whose value may stand for the whole mapping of a section
 _SHORT = {"ParamSection": "default", "DatasetSection": "uri", "ScheduleSection": "cron"}
 _PORTS = {"backend": "backends", "builder": "builders", "target": "endpoints"}
 _PART = "Part"
 _EXTENDS: _Schema = {
     "type": "string",
     "minLength": 1,
-    "description": "A file of shared values, relative to this one; what stands here goes over them",
+    "description": "A file of shared values, relative to this one; values in this file override them",
     "examples": ["../defaults.yaml"],
 }
 
@@ -40,11 +40,11 @@ def json_schema() -> _Schema:
     del whole["properties"]["code"]["default"]
     definitions["Model"] = whole
     for definition in list(definitions.values()):
-        _take_short_forms(definition, definitions)
+        _allow_short_forms(definition, definitions)
     parts = {name + _PART: _part(definition) for name, definition in definitions.items()}
     definitions |= parts
     environment = _without(parts["Model" + _PART], "model")
-    environment["description"] = "What is different in this environment"
+    environment["description"] = "The values that differ in this environment"
     own = {EXTENDS: _EXTENDS, ENVIRONMENTS: _environments()}
     extending = {**parts["Model" + _PART], "required": ["model", EXTENDS]}
     extending["properties"] = {**extending["properties"], **own, "model": whole["properties"]["model"]}
@@ -71,21 +71,21 @@ def schema_text() -> str:
 def _environments() -> _Schema:
     return {
         "type": ["object", "null"],
-        "description": "Environments, such as dev and prod, with what is different there; MODELWAY_ENV chooses one",
+        "description": "Environments, such as dev and prod, with the values that differ there; MODELWAY_ENV chooses",
         "propertyNames": {"pattern": NAME_PATTERN},
         "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Environment"}, {"type": "null"}]},
     }
 
 
 def _tidy(name: str, value: _Schema) -> None:
-    """Take out what only repeats the key, and put in the names that are known."""
+    """Remove titles that only repeat the key, and add the known names."""
     value.pop("title", None)
     if (patterns := value.pop("patternProperties", None)) is not None:
-        # Other names are wrong, and not free.
+        # Any other name is an error.
         ((pattern, item),) = patterns.items()
         value |= {"propertyNames": {"pattern": pattern}, "additionalProperties": item}
     if isinstance(below := value.get("additionalProperties"), dict) and "oneOf" in below:
-        # The kinds of value exclude one another anyway.
+        # The kinds of values exclude one another anyway.
         below["anyOf"] = below.pop("oneOf")
     if "default" in value and any("pattern" in one for one in _strings(value)) and isinstance(value["default"], int):
         value["default"] = format_duration(value["default"])
@@ -99,15 +99,15 @@ def _strings(schema: _Schema) -> Iterator[_Schema]:
             yield one
 
 
-def _take_short_forms(schema: Any, definitions: _Schema) -> None:
-    """Let a section be written as one of its values where the loader takes it so."""
+def _allow_short_forms(schema: Any, definitions: _Schema) -> None:
+    """Accept one value in place of a section where the loader does."""
     if isinstance(schema, list):
         for item in schema:
-            _take_short_forms(item, definitions)
+            _allow_short_forms(item, definitions)
     if not isinstance(schema, dict):
         return
     for value in schema.values():
-        _take_short_forms(value, definitions)
+        _allow_short_forms(value, definitions)
     section = str(schema.get("$ref", "")).removeprefix("#/$defs/")
     if section in _SHORT:
         short = deepcopy(definitions[section]["properties"][_SHORT[section]])
@@ -119,7 +119,7 @@ def _take_short_forms(schema: Any, definitions: _Schema) -> None:
 
 
 def _part(section: _Schema) -> _Schema:
-    """Return a section of which any key may be missing, or be null to take an inherited value away."""
+    """Return a section of which any key may be missing, or be null to remove an inherited value."""
     part = deepcopy(section)
     part.pop("required", None)
     part["properties"] = {name: _or_null(_of_parts(value)) for name, value in part["properties"].items()}
@@ -127,7 +127,7 @@ def _part(section: _Schema) -> _Schema:
 
 
 def _of_parts(schema: _Schema) -> _Schema:
-    """Refer to parts in place of whole sections, but in lists: these are replaced as a whole."""
+    """Refer to parts in place of whole sections, except in lists, which are replaced as a whole."""
     if "$ref" in schema:
         return {**schema, "$ref": schema["$ref"] + _PART}
     schema = dict(schema)

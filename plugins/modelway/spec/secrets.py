@@ -7,12 +7,12 @@ from typing import Any
 from modelway.fields.refusal import KeyPath, Refusal
 from modelway.spec.registry import secret_forms
 
-#: words of a variable's name, of which its value is a secret
+#: parts of a variable's name that mark its value as a secret
 _NAMES = re.compile(
     r"(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|API_?KEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY)$",
     re.IGNORECASE,
 )
-#: what several services and tools begin their keys with, private keys, and the login of a URL
+#: prefixes of the keys of several services, private keys, and the login of a URL
 _VALUES = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\b(AKIA|ASIA)[0-9A-Z]{16}\b"
@@ -24,7 +24,7 @@ _VALUES = re.compile(
 
 
 def plain_secrets(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
-    """Find the texts in a spec's values, valid or not, that look like a secret; what they say is not repeated."""
+    """Find the texts in a spec's values, valid or not, that look like a secret; the messages do not repeat them."""
     forms = secret_forms()
     for path, text in _texts(data, ()):
         of_environment = len(path) == 3 and path[0] in forms and path[1] == "env"

@@ -23,7 +23,7 @@ NAME_REPEATED = "an earlier stage has the same name"
 
 
 class Resources(Section):
-    """What a job may use; a key that is left out sets no limit (for ``gpu``: asks for none)."""
+    """Resources of a job; without a key there is no limit (for ``gpu``: no GPU)."""
 
     cpu: float | None = Field(default=None, gt=0, le=1024, description="CPU cores; 0.5 is half of one")
     memory_bytes: Size | None = Field(default=None, alias="memory", description="Memory, such as 2Gi")
@@ -47,7 +47,7 @@ class StageSection(Section):
 
 
 def repeated(names: Sequence[object]) -> int | None:
-    """Return the index of the first name that an earlier one has too."""
+    """Return the index of the first name that repeats an earlier one."""
     return next((index for index, name in enumerate(names) if name in names[:index]), None)
 
 
@@ -119,10 +119,11 @@ class EvaluateSection(Section):
 class SelectSection(Section):
     """Which checkpoint becomes the version."""
 
-    metric: Metric = Field(default="loss", description="A metric that evaluate gives")
+    metric: Metric = Field(default="loss", description="A metric that evaluate returns")
     mode: Literal["min", "max"] = Field(default="min", description="Whether less or more is better")
     constraints: Mapping[Metric, GateText] = Field(
-        default_factory=dict, description='Metric to limit, such as ">= 0.9": what a checkpoint must reach to be taken'
+        default_factory=dict,
+        description='Metric to limit, such as ">= 0.9": what a checkpoint must reach to be selected',
     )
 
 
@@ -133,7 +134,7 @@ class FreezeSection(Section):
 
 
 class Tolerance(Section):
-    """How far the frozen model's outputs may lie from the checkpoint's: ``absolute + relative * |expected|``."""
+    """How far the frozen model's outputs may differ from the checkpoint's: ``absolute + relative * |expected|``."""
 
     absolute: float = Field(default=1e-4, ge=0, description="Largest absolute difference")
     relative: float = Field(default=1e-3, ge=0, description="Largest difference relative to the expected value")
@@ -152,12 +153,14 @@ class ImageSection(Section):
 
     builder: Builder = Field(default="oci", description="How the image is made")
     base: BaseImage = Field(default="scratch", description="The image below the model's layer, by its digest")
-    repository: Repository | None = Field(default=None, description="Where to push; left out: kept on this machine")
-    path: ImagePath = Field(default="/models", description="Where the model lies in the image")
+    repository: Repository | None = Field(
+        default=None, description="Where to push; default: stored on this machine only"
+    )
+    path: ImagePath = Field(default="/models", description="The model's folder in the image")
     tag: Tag = Field(default="v{version}", description="The image's tag; {version} stands for the version's number")
 
     def platform(self) -> dict[str, Any]:
-        """Return what only the builder knows: the section of its name, as plain data."""
+        """Return the settings of the builder only: the section with its name, as plain data."""
         return platform_of(self, self.builder)
 
 
@@ -168,7 +171,7 @@ class EndpointSection(Section):
     target: Target = Field(default="local", description="What runs the predictors")
 
     def platform(self) -> dict[str, Any]:
-        """Return what only the target knows: the section of its name, as plain data."""
+        """Return the settings of the target only: the section with its name, as plain data."""
         return platform_of(self, self.target)
 
 
@@ -184,14 +187,14 @@ class RolloutSection(Section):
 
 
 def _long_param(value: Any) -> Any:
-    """Take ``epochs: 4`` for ``epochs: {default: 4}``."""
+    """Read ``epochs: 4`` as ``epochs: {default: 4}``."""
     return value if isinstance(value, dict | ParamSection) else {"default": value}
 
 
 class ParamSection(Section):
-    """A parameter of a run: a field of the trigger form, with a type, that of its default, and bounds."""
+    """A parameter of a run: a field of the trigger form, with the type of its default, and bounds."""
 
-    default: Scalar = Field(description="Its value where the run gives none; tells the type too")
+    default: Scalar = Field(description="Value in a run that sets none; also determines the type")
     minimum: Number | None = Field(default=None, description="Least value of a number")
     maximum: Number | None = Field(default=None, description="Greatest value of a number")
     choices: Choices | None = Field(default=None, description="The values to choose from")
@@ -207,7 +210,7 @@ RunParams = Mapping[ParamName, Annotated[ParamSection, BeforeValidator(_long_par
 
 
 def _long_dataset(value: Any) -> Any:
-    """Take ``images: URI`` for ``images: {uri: URI}``."""
+    """Read ``images: URI`` as ``images: {uri: URI}``."""
     return value if isinstance(value, dict | DatasetSection) else {"uri": value}
 
 
@@ -215,23 +218,25 @@ class DatasetSection(Section):
     """A data set that training reads; its digest goes into the record, and a pinned one is checked before training."""
 
     uri: Text = Field(
-        description="Path or URI; may hold {{ data_interval_start }}, {{ data_interval_end }}, {{ partition }} "
+        description="Path or URI; may contain {{ data_interval_start }}, {{ data_interval_end }}, {{ partition }} "
         "and {{ params.<name> }}"
     )
     digest: Digest | None = Field(default=None, description="sha256:<hex> that its content must have")
-    version: Text | None = Field(default=None, description="What its owners call this state of it; may hold templates")
+    version: Text | None = Field(
+        default=None, description="Its owners' name for this state of the data; may contain templates"
+    )
 
 
 Datasets = Mapping[Name, Annotated[DatasetSection, BeforeValidator(_long_dataset)]]
 
 
 def _long_schedule(value: Any) -> Any:
-    """Take ``schedule: "@daily"`` for ``schedule: {cron: "@daily"}``."""
+    """Read ``schedule: "@daily"`` as ``schedule: {cron: "@daily"}``."""
     return value if isinstance(value, dict | ScheduleSection) else {"cron": value}
 
 
 class ScheduleSection(Section):
-    """When the model is trained without being asked; each scheduled run has its own data interval."""
+    """When the model is trained automatically; each scheduled run has its own data interval."""
 
     cron: Cron | None = Field(default=None, description='Cron expression, such as "0 3 * * *", or @daily')
     timezone: Timezone = Field(default="UTC", description="Time zone of the cron expression, such as Europe/Berlin")
@@ -268,14 +273,14 @@ class RegisterSection(Section):
 
 
 class NotifierSection(Section):
-    """One notifier of Airflow: a class by its import path, and what it is made with."""
+    """One notifier of Airflow: a class by its import path, and its arguments."""
 
     notifier: Annotated[ImportPath, AfterValidator(check_notifier)] = Field(
         description="Import path, such as airflow.providers.smtp.notifications.smtp.SmtpNotifier; "
-        "which ones may be named, the deployment says by MODELWAY_NOTIFIERS"
+        "the deployment lists the allowed ones in MODELWAY_NOTIFIERS"
     )
     args: Mapping[Argument, Any] = Field(
-        default_factory=dict, description="Its keyword arguments; texts may hold Airflow templates"
+        default_factory=dict, description="Its keyword arguments; texts may contain Airflow templates"
     )
 
 
@@ -283,7 +288,7 @@ Notifiers = Annotated[tuple[NotifierSection, ...], Field(strict=False, max_lengt
 
 
 class NotificationsSection(Section):
-    """Who is told."""
+    """Which notifiers are called, and when."""
 
     on_failure: Notifiers = Field(default=(), description="When a run failed")
     on_success: Notifiers = Field(default=(), description="When a run succeeded")
@@ -294,5 +299,6 @@ class MonitorSection(Section):
     """What starts a retraining besides the schedule."""
 
     retrain_on_event: bool = Field(
-        default=False, description="An event of the asset modelway://<model>/retrain starts a run, its reason recorded"
+        default=False,
+        description="An event of the asset modelway://<model>/retrain starts a run and records its reason",
     )

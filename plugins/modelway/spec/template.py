@@ -2,8 +2,8 @@
 
 Lint checks them, a run fills them in.
 
-A small part of Jinja's language: names, attributes, items, a few filters and methods, no statements. Whatever it
-holds, such a template ends soon and stays small.
+A small part of Jinja's language: names, attributes, items, a few filters and methods, no statements. Such a template
+always ends soon, and its result stays small.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 LONGEST = 2_000
 _SYNTAX_HINT = "Write values between {{ and }}, such as {{ data_interval_end | ds }}"
 _HINT = "Write values alone, such as {{ data_interval_end | ds }}"
-#: what a template may use, by name
+#: names that a template may use
 NAMES = ("data_interval_end", "data_interval_start", "params", "partition")
-#: of these, what only a run with an interval of its own has
+#: those of them that only a run with its own interval has
 INTERVAL_NAMES = ("data_interval_start", "partition")
 
 _FORMATS = {"ds": "%Y-%m-%d", "ds_nodash": "%Y%m%d", "ts_nodash": "%Y%m%dT%H%M%S"}
 FILTERS = ("ds", "ds_nodash", "int", "lower", "string", "ts", "ts_nodash", "upper")
 METHODS = ("date", "isoformat", "lower", "strftime", "upper")
-# Each of them gives a value not much larger than its operands: no repetition, no padding, no loop.
+# Each of them returns a value not much larger than its operands: no repetition, no padding, no loop.
 _USABLE = (
     *("Template", "Output", "TemplateData", "Name", "Const", "Getattr", "Getitem", "Filter", "Call", "Keyword"),
     *("CondExpr", "Compare", "Operand", "And", "Or", "Not", "Add", "Sub", "Neg", "Concat"),
@@ -37,7 +37,7 @@ _USABLE = (
 
 
 def is_template(text: str) -> bool:
-    """Return whether a text holds anything to fill in."""
+    """Return whether a text contains anything to fill in."""
     return any(mark in text for mark in ("{{", "{%", "{#"))
 
 
@@ -51,10 +51,10 @@ def render_template(
 ) -> str:
     """Return the text with its templates filled in.
 
-    :param interval_start: begin of the run's data interval, None where the run has none
-    :param partition: what the run calls its interval, None where it has none
+    :param interval_start: start of the run's data interval, None where the run has none
+    :param partition: the run's name for its interval, None where it has none
     :param params: the run's parameters
-    :raises InvalidSpec: it is no template that can be used, or the run lacks what it asks for
+    :raises InvalidSpec: it is not a valid template, or the run lacks a value that it uses
     """
     if not is_template(text):
         return text
@@ -68,14 +68,16 @@ def render_template(
         names_of(text, params=params)
         return fill(text, {name: value for name, value in values.items() if value is not None})
     except Refusal as refusal:
-        given = refusal.suggestion  # the nearest to itself
-        raise InvalidSpec(refusal.what, where=shown(text), known=refusal.known, given=given, do=refusal.do) from None
+        suggestion = refusal.suggestion  # nearest to itself
+        raise InvalidSpec(
+            refusal.what, where=shown(text), known=refusal.known, given=suggestion, do=refusal.do
+        ) from None
 
 
 def names_of(text: str, *, params: Mapping[str, Any]) -> frozenset[str]:
     """Return the names that a template uses.
 
-    :raises Refusal: its syntax is wrong, or it uses what there is not
+    :raises Refusal: its syntax is wrong, or it uses unknown names
     """
     if len(text) > LONGEST:
         raise Refusal(f"the template has more than {LONGEST} characters")
@@ -88,7 +90,7 @@ def names_of(text: str, *, params: Mapping[str, Any]) -> frozenset[str]:
 
 
 def fill(text: str, values: Mapping[str, Any]) -> str:
-    """Return the text with these values in it.
+    """Return the text with these values filled in.
 
     :raises Refusal: a value is missing, or cannot be used as the template uses it
     """
@@ -100,13 +102,13 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
         missing = next((name for name in NAMES if name not in values and f"'{name}' is undefined" in str(error)), None)
         what = f"the run has no {missing}" if missing else f"the template cannot be filled in: {str(error).rstrip('.')}"
         raise Refusal(what, do="Give the model a schedule with a cron" if missing else None) from None
-    # What a template can make of a value's method or operator is open: each failure is the template's.
+    # A template's methods and operators can fail in any way: each failure is the template's.
     except Exception as error:
         raise Refusal(f"the template cannot be filled in: {str(error).rstrip('.')}") from None
 
 
 def check_syntax(text: str) -> None:
-    """Refuse a text that is no template at all, whatever names it uses.
+    """Check only the syntax of a template, not its names.
 
     :raises Refusal: Jinja cannot read it
     """
@@ -116,7 +118,7 @@ def check_syntax(text: str) -> None:
 
 @cache
 def _environment() -> "SandboxedEnvironment":
-    # Jinja is read when the first template is met: most specs have none.
+    # Jinja is imported for the first template: most specs have none.
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -170,7 +172,7 @@ def _nodes(root: "nodes.Node") -> Iterator["nodes.Node"]:
 
 
 def _check(node: "nodes.Node", params: Mapping[str, Any]) -> None:
-    """Refuse what a template may not hold, and names that are not there."""
+    """Refuse forbidden syntax and unknown names in a template."""
     kind = type(node).__name__
     if kind not in _USABLE:
         raise Refusal(f"templates of specs have no '{kind.lower()}'", do=_HINT)

@@ -1,4 +1,4 @@
-"""When a model is trained: cron expressions, time zones and days, as Airflow will take them."""
+"""When a model is trained: cron expressions, time zones and days, as Airflow accepts them."""
 
 import re
 from datetime import UTC, date, datetime
@@ -11,7 +11,7 @@ from modelway.fields.refusal import Refusal, shown
 from modelway.names import nearest
 
 PRESETS = ("@daily", "@hourly", "@monthly", "@weekly", "@yearly")
-# Airflow's other words name no interval.
+# Airflow's other presets name no interval.
 _INSTEAD = {
     "@once": "Leave schedule out and start the run yourself",
     "@continuous": "Write the shortest interval that is useful, such as */10 * * * *",
@@ -26,9 +26,9 @@ _HINT = f'Write five fields ({_FIELDS}), such as "0 3 * * *", or one of {", ".jo
 
 @cache
 def check_cron(value: str) -> str:
-    """Return the text if it is a cron expression that comes true some day.
+    """Return the text if it is a cron expression that matches some day.
 
-    :raises Refusal: it is none
+    :raises Refusal: it is not one
     """
     if value in PRESETS:
         return value
@@ -38,10 +38,10 @@ def check_cron(value: str) -> str:
     fields = len(value.split())
     if fields != 5:
         raise Refusal(f"{shown(value)} is not a cron: it has {fields} of 5 fields", do=_HINT)
-    # What croniter takes beyond cron: H and R are drawn anew each time, so that intervals would move.
+    # croniter's extensions of cron: H and R are random each time, so that intervals would move.
     if not re.fullmatch(r"[0-9A-Za-z*/,#\- ]+", value) or re.search(r"(?i)(^|[ ,])[hr]([(/ ,]|$)", value):
         raise Refusal(f"{shown(value)} is not a cron", do=_HINT)
-    # Read when the first cron is met: most specs have none, and Airflow's own timetables read it too.
+    # Imported for the first cron: most specs have none, and Airflow's own timetables import it too.
     from croniter import CroniterBadDateError, CroniterError, croniter
 
     try:
@@ -56,14 +56,14 @@ def check_cron(value: str) -> str:
 
 @cache
 def check_timezone(value: str) -> str:
-    """Return the text if it names a time zone that every machine knows.
+    """Return the text if it names a time zone known on every machine.
 
     :raises Refusal: it names none
     """
     from zoneinfo import ZoneInfo, available_timezones
 
     try:
-        # A machine's own zone would be another one elsewhere.
+        # A machine's local zone differs elsewhere.
         if value not in ("localtime", "Factory") and not value.startswith(("posix/", "right/")):
             ZoneInfo(value)
             return value
@@ -77,8 +77,8 @@ def check_timezone(value: str) -> str:
 
 def _day(value: str) -> str:
     try:
-        # fromisoformat alone would take 20260131 and 2026-W05-6 too.
-        # Near Python's last year Airflow fails to reckon the next run, and with it every DAG of the file.
+        # fromisoformat alone would accept 20260131 and 2026-W05-6 too.
+        # Near Python's last year Airflow fails to compute the next run, and with it every DAG of the file.
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII) and 1970 <= date.fromisoformat(value).year < 2200:
             return value
     except ValueError:

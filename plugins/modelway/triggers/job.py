@@ -20,10 +20,10 @@ from modelway.hooks.backend import backend_from_airflow
 
 #: a task that resumes sooner may count as lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0
-#: inspections that may wait for an API at once; asyncio's own threads are few, and Airflow needs them
+#: inspections that may wait for an API at the same time; asyncio's own threads are few, and Airflow needs them
 _INSPECTIONS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="modelway-job")
 
-#: a process checks for jobs that lost their task at most this often
+#: a process looks for abandoned jobs at most this often
 ABANDONED_SECONDS = 60.0
 _last_check = -ABANDONED_SECONDS
 Found = TypeVar("Found")
@@ -32,9 +32,9 @@ Found = TypeVar("Found")
 class JobTrigger(BaseTrigger):
     """Fires once, with the job's handle and last status.
 
-    What it logged is stored below the home folder, line by line: a triggerer that is stopped and started continues at
-    the very line, one that is killed repeats at most one. What it had handed to Airflow's process, which writes the
-    task's log, and that process did not write before it was killed too, is in the job's own log alone.
+    Its log position is stored below the home folder, line by line: a triggerer that is stopped and started continues at
+    the next line, one that is killed repeats at most one. Lines that it passed to Airflow's logging process, and that
+    process did not write before it was killed too, are only in the job's own log.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class JobTrigger(BaseTrigger):
         """Follow the job of ``handle``.
 
         :param home: the embedded home folder
-        :param offset: how much of the job's log is in the task's log already, as the backend counts it
-        :param follower: a name that no other deferral has; without one a restart begins at ``offset`` again
+        :param offset: the position in the job's log up to which the task's log has it, as the backend counts it
+        :param follower: the unique name of the deferral; without one a restart begins at ``offset`` again
         :param poll_interval: seconds between two inspections of the job
         """
         super().__init__()  # type: ignore[no-untyped-call]
@@ -55,7 +55,7 @@ class JobTrigger(BaseTrigger):
         self.poll_interval = poll_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the triggerer needs to make this trigger again."""
+        """Return what the triggerer needs to create this trigger again."""
         known = ("handle", "home", "offset", "follower", "poll_interval")
         return "modelway.triggers.job.JobTrigger", {name: getattr(self, name) for name in known}
 
@@ -75,11 +75,11 @@ class JobTrigger(BaseTrigger):
             if not step.more:
                 await asyncio.sleep(self.poll_interval)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
-        # The place is stored until the task resumes: the event may be lost with the triggerer, and this runs again.
+        # The position is stored until the task resumes: the event may be lost with the triggerer, and this runs again.
         yield TriggerEvent({"handle": self.handle, "status": step.status.to_dict(), "follower": self.follower})
 
     def _log_lines(self, step: Step, position: LogPosition, *, before: int, after: int) -> None:
-        """Log what an inspection found, and store each line's place; a stopped triggerer ends before or after all."""
+        """Log the lines of an inspection and store each position; a stopped triggerer ends before or after all."""
         for line in step.notes:
             self.log.info("%s", line)
         for number, line in enumerate(step.printed, start=step.logged + 1):
@@ -89,7 +89,7 @@ class JobTrigger(BaseTrigger):
             position.write(after)
 
     async def on_kill(self) -> None:
-        """Stop the job when a user ends the deferred task; a restart of the triggerer does not come here.
+        """Stop the job when a user ends the deferred task; a restart of the triggerer does not call this.
 
         Airflow calls this when the trigger is no longer this triggerer's, so the task's state is read.
         """
@@ -106,7 +106,7 @@ class JobTrigger(BaseTrigger):
         forget_deferral(Path(self.home), self.follower)
 
     async def _stop_abandoned(self) -> None:
-        """Stop the jobs that lost their task while there was no triggerer."""
+        """Stop the jobs whose task ended while there was no triggerer."""
         global _last_check
         if time.monotonic() - _last_check < ABANDONED_SECONDS:
             return
@@ -126,7 +126,7 @@ class JobTrigger(BaseTrigger):
         return Handle.from_dict(self.handle)
 
     async def _backend(self) -> Backend:
-        # Airflow gives a connection only in this way, and not in the loop's own thread.
+        # Airflow returns a connection only this way, and not in the event loop's own thread.
         from asgiref.sync import sync_to_async
 
         return await sync_to_async(backend_from_airflow)(self.handle["backend"], home=Path(self.home))

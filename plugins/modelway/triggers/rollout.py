@@ -1,4 +1,4 @@
-"""The trigger that waits between two steps of a rollout, and the abort of a rollout that a user stops."""
+"""The trigger that waits between two steps of a rollout, and aborts a rollout that a user stops."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from modelway.lineage.records.version import RolloutRecord
 class RolloutTrigger(BaseTrigger):
     """Fires when the step's time is over; aborts the rollout when a user ends the task meanwhile.
 
-    Airflow stores its arguments: where the lineage is, which may take a password, the triggerer reads by itself.
+    Airflow stores its arguments: the lineage's URL, which may contain a password, is read by the triggerer itself.
     """
 
     def __init__(self, *, until: float, endpoint: str, target: str, run: str) -> None:
@@ -34,7 +34,7 @@ class RolloutTrigger(BaseTrigger):
         self.run_key = run
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the triggerer needs to make this trigger again."""
+        """Return what the triggerer needs to create this trigger again."""
         return (
             "modelway.triggers.rollout.RolloutTrigger",
             {"until": self.until, "endpoint": self.endpoint, "target": self.target, "run": self.run_key},
@@ -46,8 +46,8 @@ class RolloutTrigger(BaseTrigger):
         yield TriggerEvent({"endpoint": self.endpoint})
 
     async def on_kill(self) -> None:
-        """Give all traffic back to the stable version."""
-        # Airflow gives a connection only in this way, and not in the loop's own thread.
+        """Return all traffic to the stable version."""
+        # Airflow returns a connection only this way, and not in the event loop's own thread.
         from asgiref.sync import sync_to_async
 
         whose = {"endpoint": self.endpoint, "target": self.target, "run": self.run_key}
@@ -58,7 +58,7 @@ class RolloutTrigger(BaseTrigger):
 def abort_rollout(
     settings: Settings, *, endpoint: str, target: str, run: str, actor: str, reason: str
 ) -> RolloutRecord | None:
-    """Close a running rollout as aborted and give all traffic back to its stable version, where that still is.
+    """Close a running rollout as aborted and return all traffic to its stable version, if that still exists.
 
     Returns the closed rollout; ``None`` when it was not running, in which case nothing is done.
     """
@@ -68,7 +68,7 @@ def abort_rollout(
     rollout = store.rollout(endpoint, run)
     if rollout is None or rollout.state != "running":
         return None
-    # Closed first: whatever happens to the endpoint below, no retry continues it.
+    # Closed first: even if the endpoint fails below, no retry continues it.
     rollout = replace(rollout, state="aborted", detail={**rollout.detail, "reason": reason})
     store.save_rollout(rollout, actor=actor)
     port = open_endpoint(target, settings)

@@ -27,7 +27,7 @@ class Checkpoint(Message):
 
 
 def checkpoints_from_xcom(data: Iterable[Any] | None) -> list[Checkpoint]:
-    """Return the checkpoints of one training or several, each once.
+    """Return the checkpoints of one or several trainings, each once.
 
     :raises NothingToSelect: two of them have one name
     """
@@ -49,12 +49,12 @@ def to_xcom(messages: Iterable[Message]) -> list[Xcom]:
 
 @dataclass(frozen=True, kw_only=True)
 class JobCost:
-    """What a job took, over all of its attempts, and where it ran; None where that is not known."""
+    """The cost of a job, over all of its attempts, and where it ran; None where that is not known."""
 
     seconds: float | None = None
     cpu_seconds: float | None = None
     gpu: int | None = None
-    """GPUs on all of its nodes"""
+    """GPUs of all of its nodes"""
     peak_memory_bytes: int | None = None
     image_digest: str | None = None
     backend: str | None = None
@@ -62,13 +62,13 @@ class JobCost:
 
 @dataclass(frozen=True, kw_only=True)
 class StageReport(JobCost, Message):
-    """What TrainModelOperator leaves as XCom ``report``."""
+    """The XCom ``report`` of TrainModelOperator."""
 
     stage: str
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     events: Artifact | None = None
-    """what the job reported of itself"""
+    """what the job reported"""
     skipped: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The code package of a run, and the plan of what the run does."""
+"""The code package and the plan of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class RunPlan(Message):
 
     code: CodePackage
     inputs: str | None = None
-    """digest of all that a version depends on, None where that is not known"""
+    """digest of everything that a version depends on, None where that is not known"""
     interval: Interval | None = None
     """None where there is no PlanRunOperator"""
     partition: str | None = None
@@ -60,7 +60,7 @@ class RunPlan(Message):
     datasets: tuple[Dataset, ...] = ()
     base: Base | None = None
     skip: tuple[str, ...] = ()
-    """stages of training that are left out"""
+    """stages of training that are skipped"""
     version: KnownVersion | None = None
     """the version that the run reuses in place of training"""
     reuse_reason: str | None = None
@@ -80,7 +80,7 @@ class RunPlan(Message):
     def from_xcom(cls, data: object) -> Self:
         """Read a plan, or a code package alone.
 
-        :raises ModelwayError: it is neither, or was written by a later modelway
+        :raises ModelwayError: it is neither, or was written by a later version of modelway
         """
         stored = checked_format(data, what=cls.__name__)
         code = plain(CodePackage.from_xcom(stored))

@@ -14,14 +14,14 @@ class EvaluationReport:
     """Where the charts and importances of an evaluation are."""
 
     events: Artifact
-    """what its job reported of itself"""
+    """what its job reported"""
     input: str
     """the checkpoint's name among the inputs of that job"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Message):
-    """What EvaluateCheckpointOperator returns of a checkpoint."""
+    """What EvaluateCheckpointOperator returns for a checkpoint."""
 
     checkpoint: str
     """the checkpoint's id"""
@@ -31,9 +31,9 @@ class Evaluation(Message):
     """``nan``, ``inf`` or ``-inf`` by metric"""
     seconds: float | None = None
     startup_seconds: float | None = None
-    """what its job took besides evaluating"""
+    """the time of its job besides evaluating"""
     cost: JobCost | None = omitted()
-    """an equal part of what its job took"""
+    """an equal part of its job's cost"""
     report: EvaluationReport | None = omitted()
     rows: Mapping[str, Artifact] | None = omitted()
     """the inputs that the evaluation recorded (``rows``) and what it answered (``scores``)"""
@@ -41,7 +41,7 @@ class Evaluation(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class FailedEvaluation(Message):
-    """What EvaluateCheckpointOperator leaves of a checkpoint that it has no metrics of."""
+    """What EvaluateCheckpointOperator returns for a checkpoint without metrics."""
 
     checkpoint: str
     error: str
@@ -54,7 +54,7 @@ def evaluations_from_xcom(data: Iterable[Any] | None) -> list[Evaluation | Faile
 
 @dataclass(frozen=True, kw_only=True)
 class ConsideredCheckpoint:
-    """What a selection knew of one checkpoint."""
+    """One checkpoint as a selection saw it."""
 
     checkpoint: str
     stage: str | None = None

@@ -1,4 +1,4 @@
-"""What all messages share: plain JSON in XCom, with a format number, and checked when it is read."""
+"""The base of all messages: plain JSON in XCom with a format number, checked when it is read."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -10,26 +10,26 @@ from modelway.errors import ModelwayError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-#: of what is written now; messages without a number were written before there was one, and have the same keys
+#: the format that is written; older messages have no number and the same keys
 FORMAT = 1
 #: a message as Airflow stores it
 Xcom = dict[str, Any]
 
-#: of a field whose key is left out where there is nothing
+#: metadata of a field whose key is omitted where the value is None
 OMITTED: Mapping[str, bool] = {"omitted": True}
 
 
 def omitted() -> Any:
-    """Return a field that is None by default, and whose key is left out then."""
+    """Return a field that is None by default, and whose key is omitted then."""
     return field(default=None, metadata=OMITTED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What one task passes to others; keys that a message does not know are passed over when it is read."""
+    """What one task passes to others; unknown keys are ignored when a message is read."""
 
     former_names: ClassVar[Mapping[str, str]] = {}
-    """keys of before format 1 by those of now: both are written, and either is read"""
+    """the keys used before format 1, by the present ones: both are written, and either is read"""
 
     def to_xcom(self) -> Xcom:
         """Return the message as plain JSON."""
@@ -43,12 +43,12 @@ class Message:
     def from_xcom(cls, data: object) -> Self:
         """Read a message.
 
-        :raises ModelwayError: it is another one, lacks a key, or was written by a later modelway
+        :raises ModelwayError: it is another message, lacks a key, or was written by a later version of modelway
         """
-        given = checked_format(data, what=cls.__name__)
-        renamed = {name: given[former] for name, former in cls.former_names.items() if former in given}
+        stored = checked_format(data, what=cls.__name__)
+        renamed = {name: stored[former] for name, former in cls.former_names.items() if former in stored}
         try:
-            return _adapter(cls).validate_python({**renamed, **given})  # type: ignore[no-any-return, arg-type]
+            return _adapter(cls).validate_python({**renamed, **stored})  # type: ignore[no-any-return, arg-type]
         except ValueError as error:
             raise _refused(cls.__name__, error) from None
 
@@ -56,7 +56,7 @@ class Message:
 def checked_format(data: object, *, what: str) -> Mapping[str, Any]:
     """Return a message as it was stored.
 
-    :raises ModelwayError: it is no message, or was written by a later modelway
+    :raises ModelwayError: it is no message, or was written by a later version of modelway
     """
     if not isinstance(data, Mapping):
         raise ModelwayError(

@@ -1,4 +1,4 @@
-"""A version on its way to traffic: its image, its deployment, its rollout."""
+"""The messages of serving a version: its image, its deployment, its rollout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Deployment(Message):
     host: str | None = None
     port: int | None = None
     path: str | None = None
-    """read by a worker of before format 1 alone, as are host and port: the endpoint itself says them now"""
+    """for workers from before format 1 only, as are host and port: others read them from the endpoint"""
     version: int | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
     """percent of the traffic by version"""
@@ -36,7 +36,7 @@ class Deployment(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What was counted during a step of a rollout."""
+    """The counts of one step of a rollout."""
 
     weight: int
     counts: Mapping[str, Mapping[str, int]]

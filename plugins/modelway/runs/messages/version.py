@@ -1,4 +1,4 @@
-"""A model on its way to a version: frozen, verified, registered."""
+"""The messages of making a version: frozen, verified, registered."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class ArchiveFile:
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeCost(JobCost):
-    """What freezing took, and where its job's events are."""
+    """The cost of freezing, and where its job's events are."""
 
     seed: int | None = None
     events: Artifact | None = None
@@ -51,7 +51,7 @@ class FrozenModel(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifiedModel(Message):
-    """What VerifyModelOperator returns: the job's report, see docs/verification.md, with the gates that were passed."""
+    """What VerifyModelOperator returns: the job's report, see docs/verification.md, with the passed gates."""
 
     report: Mapping[str, Any] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class VerifiedModel(Message):
     def from_xcom(cls, data: object) -> Self:
         """Read a report.
 
-        :raises ModelwayError: it is none, or was written by a later modelway
+        :raises ModelwayError: it is none, or was written by a later version of modelway
         """
         stored = checked_format(data, what=cls.__name__)
         return cls(report={name: part for name, part in stored.items() if name != "format"})
@@ -71,7 +71,7 @@ class VerifiedModel(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class KnownVersion(Message):
-    """A version that the lineage has."""
+    """A version in the lineage."""
 
     model: str
     version: int
@@ -92,7 +92,7 @@ class RegisteredVersion(KnownVersion):
 
     @classmethod
     def of(cls, known: "VersionSummary", *, blocked_reason: str | None, requested: bool) -> "RegisteredVersion":
-        """Return a version as the lineage knows it."""
+        """Return a version as the lineage has it."""
         return cls(
             model=known.model,
             version=known.number,

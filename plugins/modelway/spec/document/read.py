@@ -1,4 +1,4 @@
-"""YAML text to plain values that know their line and column, strict about what YAML readers disagree on.
+"""YAML text to plain values with line and column, strict where YAML readers disagree.
 
 Values are read as in YAML 1.2's core schema (``1e-4`` is a number, a date is text). Text that YAML 1.1 reads
 differently without quotes (``yes``, ``0755``, ``1_000``, ``1:30``) is refused, and so are tags, merge keys,
@@ -33,7 +33,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _AMBIGUOUS_WORD = re.compile(r"yes|no|on|off", re.IGNORECASE)
 _AMBIGUOUS_NUMBER = re.compile(r"[-+]?(0[0-9]+|[0-9]+(_[0-9]+)+(\.[0-9]*)?|[0-9]+(:[0-5]?[0-9])+)")
 
-# By words of the messages of libyaml and, after it, of PyYAML's own parser.
+# By parts of the messages of libyaml and, after it, of PyYAML's own parser.
 _SYNTAX_HINTS = {
     "alphabetic or numeric character": "Put a value that begins with '*' or '&', such as a cron, in quotes",
     "comment or line break": "Put a value that begins with '>' or '|' in quotes",
@@ -45,18 +45,18 @@ _SYNTAX_HINTS = {
 
 @dataclass(slots=True)
 class Node:
-    """One value of a document with the place where it begins, counted from 1."""
+    """One value of a document and the place of its start, counted from 1."""
 
     value: Any  # a scalar, or the nodes of a list or of a mapping
     file: Path
     line: int
     column: int
-    size: int = 1  # values in it, itself included, aliases written out
-    height: int = 0  # levels below it
+    size: int = 1  # number of values in it, itself included, aliases expanded
+    height: int = 0  # number of levels below it
     keys: dict[str, Place] = field(default_factory=dict)
 
     def plain(self) -> Any:
-        """Return the value without places."""
+        """Return the plain value."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -77,11 +77,11 @@ class Node:
 
 
 class _Unreadable(Exception):
-    """Ends the reading of a document; the problem is already noted."""
+    """Ends the reading of a document; the problem is already recorded."""
 
 
 class _Reader:
-    """Builds nodes from libyaml's events, so that depth and size are checked before anything grows."""
+    """Builds nodes from libyaml's events, so that depth and size are checked before memory grows."""
 
     def __init__(self, text: str, file: Path) -> None:
         self.file = file
@@ -143,7 +143,7 @@ class _Reader:
         self.aliases += 1
         if self.aliases > MOST_ALIASES:
             self.stop(event, path, f"the file holds more than {MOST_ALIASES} aliases")
-        # An anchor is known once its value is complete: an alias inside its own value finds none.
+        # An anchor is known when its value is complete: an alias inside of its own value finds none.
         node = self.anchors.get(str(event.anchor))
         if node is None:
             self.stop(event, path, f"the alias '*{event.anchor}' has no complete anchor '&{event.anchor}' before it")
@@ -176,7 +176,7 @@ class _Reader:
         return Node(items, self.file, line, column, *_extent(items.values()), keys)
 
     def key(self, event: yaml.Event, path: KeyPath) -> str | None:
-        """Return the text of a key, or None after noting that it is none."""
+        """Return the text of a key, or None after recording a problem."""
         if not isinstance(event, yaml.ScalarEvent):
             self.node(event, (*path, "?"))
             self.note(event, path, "a key must be plain text")
@@ -196,13 +196,13 @@ class _Reader:
     def scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:
         text = str(event.value)
         if "\0" in text:
-            # PostgreSQL keeps no such text.
+            # PostgreSQL cannot store such a text.
             self.note(event, path, "the text holds the character NUL", "Remove it")
         if not event.implicit[0]:
             return text
         if _AMBIGUOUS_WORD.fullmatch(text):
-            do = f'Write {"true" if text.lower() in ("yes", "on") else "false"}, or "{text}" for the word'
-            self.note(event, path, f"some YAML readers take {text} for a truth value, others for a word", do)
+            do = f'Write {"true" if text.lower() in ("yes", "on") else "false"}, or "{text}" for the text'
+            self.note(event, path, f"some YAML readers read {text} as a boolean, others as text", do)
         elif _AMBIGUOUS_NUMBER.fullmatch(text):
             do = f'Write the number plainly, or "{text}" in quotes for text'
             self.note(event, path, "YAML readers disagree on numbers written like this one", do)
@@ -215,7 +215,7 @@ class _Reader:
 
 
 def read_document(text: str, *, file: Path) -> tuple[Node | None, tuple[Problem, ...]]:
-    """Return the value of a YAML text and what is wrong with it as YAML.
+    """Return the value of a YAML text and its problems as YAML.
 
     The value is None where the text cannot be used at all: a syntax error, an empty text, a second document,
     too many values, or values nested too deep. The problems then say so.
@@ -237,7 +237,7 @@ def read_document(text: str, *, file: Path) -> tuple[Node | None, tuple[Problem,
 
 
 def is_plain_text(text: str) -> bool:
-    """Return whether a text without quotes is read as that text, and refused by nobody."""
+    """Return whether a text without quotes is read as that text by every YAML reader."""
     ambiguous = _AMBIGUOUS_WORD.fullmatch(text) or _AMBIGUOUS_NUMBER.fullmatch(text) or text == "<<"
     return not ambiguous and isinstance(_resolved(text), str)
 
@@ -281,7 +281,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: Path) -> Problem:
     elif isinstance(error, yaml.reader.ReaderError):
         reason = "the file holds a character that YAML does not allow"
         line, column = _first_forbidden(text)
-    do = next((hint for words, hint in _SYNTAX_HINTS.items() if words in reason), None)
+    do = next((hint for part, hint in _SYNTAX_HINTS.items() if part in reason), None)
     return Problem(file=file, line=line, column=column, what=f"not valid YAML: {reason}", do=do)
 
 

@@ -8,7 +8,7 @@ from modelway.spec.document.read import is_plain_text
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists of a mapping indented, and repeats values in place of aliases."""
+    """Indents the lists of a mapping, and repeats values instead of using aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -18,7 +18,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # PyYAML asks YAML 1.1 whether quotes are needed; the loader asks YAML 1.2.
+    # PyYAML decides by YAML 1.1 whether quotes are needed; the loader reads YAML 1.2.
     style = None if is_plain_text(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -27,7 +27,7 @@ _Dumper.add_representer(str, _text)
 
 
 def write_document(data: Any, *, encoding: str = "utf-8") -> str:
-    """Return the YAML of plain values, keys in their order, in characters that an encoding has."""
+    """Return the YAML of plain values, keys in their order, using only characters of the encoding."""
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     try:
         text.encode(encoding)
