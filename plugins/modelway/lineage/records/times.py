@@ -8,7 +8,7 @@ from modelway.errors import ModelwayError
 def parse_time(text: str) -> datetime:
     """Read a time; a day means its end, so that what happened on that day counts, and no zone means UTC.
 
-    :raises ModelwayError: it is none
+    :raises ModelwayError: it is not a time
     """
     try:
         time = datetime.fromisoformat(text)
