@@ -82,7 +82,7 @@ def test_each_interval_is_listed_with_what_happens_to_it(desk: Desk, capsys: pyt
         "Put it there, or change its uri.",
     ]
     assert "4 intervals: 2 to train, 1 to reuse, 1 that cannot run" in lines
-    assert "Expected training: unknown, no run has told yet what training takes" in lines
+    assert "Expected training: unknown, no run has recorded the cost of training yet" in lines
     create = "airflow backfill create --dag-id digits --from-date 2026-01-01T00:00:00+00:00 --to-date"
     assert f"  {create} 2026-01-04T00:00:00+00:00" in lines
     assert lines[-1] == f"""  {create} 2026-01-04T00:00:00+00:00 --dag-run-conf '{{"rollout": "yes"}}'"""

@@ -54,7 +54,7 @@ def list_endpoints(args: argparse.Namespace) -> int:
 
 
 def state_of(status: EndpointStatus) -> str:
-    """Return what an endpoint does, in a few words."""
+    """Return the state of an endpoint as a short text."""
     if status.stopped:
         return "stopped"
     if status.ready:
@@ -86,8 +86,8 @@ def _command(change: Callable[[Settings, str], str]) -> Callable[[argparse.Names
 def _names(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
     """Return the endpoints that were named.
 
-    :raises InvalidSpec: neither a name nor --all was given, or both
-    :raises UnknownEndpoint: there is none of a name
+    :raises InvalidSpec: neither a name nor --all was passed, or both
+    :raises UnknownEndpoint: there is no endpoint of a name
     """
     known = open_local(settings).names()
     if args.all == bool(args.names):

@@ -1,4 +1,4 @@
-"""``modelway exports``: what other systems received of the lineage, what still waits, and to send it now."""
+"""``modelway exports``: what other systems received of the lineage and what is pending, which it can send now."""
 
 import argparse
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def show_exports(args: argparse.Namespace) -> int:
 
 
 def _change(args: argparse.Namespace, lineage: "Lineage | None", destinations: "tuple[Destination, ...]") -> bool:
-    """Do what was requested and say whether something could not be sent."""
+    """Do what was requested and return whether something could not be sent."""
     if lineage is None:
         if args.all:
             raise UnknownModel(f"there is no version of '{args.all}': nothing was registered yet")
