@@ -290,7 +290,7 @@ def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
     lines = told(other, "kubernetes", ENVIRONMENT)
     for line in (
         "steady v1: not reproduced; what was recorded, and what came out now:",
-        "  This machine is not the place where it was made, which alone can give other bytes:",
+        "  This machine is not the place where it was made, which alone can change the bytes:",
         "  ! no GPUs",
         "  ! its jobs ran with the backend kubernetes, here with local",
         f"  ! it ran in the image {ENVIRONMENT.image}, here in none",

@@ -243,5 +243,5 @@ def test_a_home_that_is_a_file_is_refused_in_one_line(
         home = f"{tmp_path}/file{below}"
         assert (
             told
-            == f"modelway: the home {home} is no folder: {tmp_path}/file is a file. Set MODELWAY_HOME to a folder.\n"
+            == f"modelway: the home {home} is not a folder: {tmp_path}/file is a file. Set MODELWAY_HOME to a folder.\n"
         )

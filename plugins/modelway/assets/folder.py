@@ -113,7 +113,7 @@ class AssetFolder:
                 raise _refuse_link(place)
         if not place.is_file():
             raise ModelwayError(
-                f"'{path}' is no file of the folder now",
+                f"'{path}' is not a file of the folder now",
                 where=str(self.place),
                 do=f"Put it back, or leave it out: modelway asset add {self.place.name} --remove {path}",
             )
@@ -178,7 +178,7 @@ def init_folder(parent: Path, name: str, *, description: str | None = None) -> A
     """
     folder = AssetFolder(parent / check_asset_name(name))
     if folder.place.is_symlink() or (folder.place.exists() and not folder.place.is_dir()):
-        raise ModelwayError("there is something else than a folder", where=str(folder.place), do="Move it away")
+        raise ModelwayError("something else than a folder is there", where=str(folder.place), do="Move it away")
     with _writing(parent):
         folder.place.mkdir(parents=True, exist_ok=True)
     draft = folder.read() if folder.is_there else AssetDraft(name=name)
@@ -193,7 +193,7 @@ def _files_of(source: Path, path: str) -> list[tuple[Path, str]]:
     if source.is_file():
         return [(source, path)]
     if not source.is_dir():
-        what = "is no regular file" if source.exists() else "is not there"
+        what = "is not a regular file" if source.exists() else "is not there"
         raise ModelwayError(f"'{source}' {what}", do="Name a file, or a folder with files")
     prefix = "" if path == "." else f"{path}/"
     found = []

@@ -43,7 +43,7 @@ def read_version(text: str) -> tuple[int, int]:
     """
     major, _, minor = text.removeprefix("v").partition(".")
     if not (major.isdigit() and minor.partition(".")[0].isdigit()):
-        raise InvalidVersion(f"'{text}' is no version of Kubernetes", do="Write it as in --server 1.30")
+        raise InvalidVersion(f"'{text}' is not a version of Kubernetes", do="Write it as in --server 1.30")
     return int(major), int(minor.partition(".")[0])
 
 
@@ -59,7 +59,7 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
     version, source = _version(server)
     lines = [f"# for Kubernetes {version[0]}.{version[1]}{source}"]
     if run is None:
-        lines.append(f"# the run's id is {RUN}: it gives the names; --run takes another")
+        lines.append(f"# the run's id is {RUN}: it is part of the names; --run sets another")
     for stage, request in _requests(spec, f"{spec.model}/{run or RUN}", version):
         lines.append(f"# {stage}")
         lines += [f"---\n{write_document(manifest).rstrip()}" for manifest in request.manifests()]

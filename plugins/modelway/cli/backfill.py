@@ -81,7 +81,7 @@ def _time(text: str, option: str) -> datetime:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (OverflowError, ValueError):
         raise ModelwayError(
-            f"{option} '{text}' is no date", do="Write it like 2026-01-31 or 2026-01-31T06:00+01:00"
+            f"{option} '{text}' is not a date", do="Write it like 2026-01-31 or 2026-01-31T06:00+01:00"
         ) from None
 
 
@@ -112,8 +112,8 @@ def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Inte
             raise ModelwayError(f"there are more than {MOST:,} intervals", do="Choose a shorter range")
     if not found:
         raise ModelwayError(
-            f"no interval of '{schedule.cron}' ({schedule.timezone}) begins within "
-            f"{first:%Y-%m-%d %H:%M}Z and {last:%Y-%m-%d %H:%M}Z and is over",
+            f"no interval of '{schedule.cron}' ({schedule.timezone}) starts within "
+            f"{first:%Y-%m-%d %H:%M}Z and {last:%Y-%m-%d %H:%M}Z and has ended",
             do="Choose another range",
         )
     return found
@@ -148,7 +148,7 @@ def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "Lineage | 
         if digest and (number := inputs.version(digest)):
             yield PlannedRun(**times, outcome="reuse", why=f"version {number} has the same inputs")
         elif digest and digest in made:
-            yield PlannedRun(**times, outcome="reuse", why=f"the version of {made[digest]}, when that run is over")
+            yield PlannedRun(**times, outcome="reuse", why=f"the version of {made[digest]}, when that run has ended")
         else:
             yield PlannedRun(**times, outcome="train", why=inputs.unknown(digest))
             inputs.trained()

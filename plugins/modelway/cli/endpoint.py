@@ -26,7 +26,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         ("restart", "stop an endpoint and start it again", _restart),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("names", metavar="NAME", nargs="*", help="an endpoint, which is called as its model")
+        command.add_argument("names", metavar="NAME", nargs="*", help="an endpoint, which has the name of its model")
         command.add_argument("--all", action="store_true", help="every endpoint of this machine")
         command.set_defaults(run=_command(change))
 

@@ -38,7 +38,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add the command."""
     exports = subparsers.add_parser("exports", help="show what MLflow and OpenLineage have of the lineage, and send it")
     exports.add_argument("--flush", action="store_true", help="send what waits, now")
-    exports.add_argument("--again", action="store_true", help="let what was refused wait once more")
+    exports.add_argument("--again", action="store_true", help="queue what was rejected again")
     exports.add_argument("--all", metavar="MODEL", help="send all versions of a model that were registered before")
     exports.add_argument("--json", action="store_true", help="print JSON")
     exports.set_defaults(run=show_exports)
@@ -99,7 +99,7 @@ def _lines(lineage: "Lineage | None", destinations: "tuple[Destination, ...]") -
 
 def _print_lines(lines: list[Line]) -> None:
     if not lines:
-        print(f"The lineage is exported to nobody. {_DO_CONFIGURE}.")
+        print(f"No exporter is configured. {_DO_CONFIGURE}.")
         return
     found = table("EXPORTER", "WAITING", "SENT", "REFUSED", "OLDEST", "WHERE", "LAST ERROR")
     for line in lines:

@@ -106,7 +106,7 @@ def write_model(folder: Path, files: Mapping[str, str]) -> Path:
     models = folder.parent
     if not models.is_dir():
         raise ModelwayError(
-            "this is no folder to put models in",
+            "this is not a folder for models",
             where=str(models),
             do=f"Make it with: mkdir -p {shlex.quote(str(models))}",
         )

@@ -89,7 +89,7 @@ def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "R
         print(f"{name}: reproduced, byte for byte")
         print(f"  model  {again.summary.model_digest}")
         for line in (
-            *(f"besides the frozen model, {file.path} is another one" for file in found.files),
+            *(f"besides the frozen model, {file.path} differs" for file in found.files),
             *plan.unchecked,
         ):
             print(printable(f"  {line}"))
@@ -99,7 +99,7 @@ def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "R
         before, now = getattr(recorded.summary, what), getattr(again.summary, what)
         print(printable(f"  {what.replace('_', ' '):<17}  {'same' if before == now else f'{before} → {now}'}"))
     if elsewhere := (*plan.lacking, *places(recorded, again, found)):
-        print("  This machine is not the place where it was made, which alone can give other bytes:")
+        print("  This machine is not the place where it was made, which alone can change the bytes:")
     for line in (*elsewhere, *plan.unchecked):
         print(printable(f"  ! {line}"))
     # When and from which clone it ran has no effect on the result.

@@ -53,10 +53,10 @@ def add_commands(commands: Any) -> None:
         "--interval",
         nargs=2,
         metavar=("START", "END"),
-        help="the data interval, as a schedule gives it",
+        help="the data interval, as a schedule sets it",
     )
     parser.add_argument(
-        "--partition", metavar="KEY", help="what the run calls its data (default: the interval's start)"
+        "--partition", metavar="KEY", help="the run's name for its data (default: the interval's start)"
     )
     parser.add_argument("--verbose", action="store_true", help="print all that Airflow logs, in place of the table")
     parser.set_defaults(run=run_model)
@@ -211,7 +211,7 @@ def told_by_schedule(
         sides = [_moment(text) for text in interval]
         if sides[0] >= sides[1]:
             raise ModelwayError(
-                f"the interval is none: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
+                f"the interval is empty: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
             )
     elif after and spec.schedule and spec.schedule.cron:
         from modelway.hooks.interval import last_interval
@@ -249,7 +249,7 @@ def run_conf(spec: "ModelSpec", assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
         if not sign:
-            raise ModelwayError(f"'{assignment}' is no value of a field", do="Write --set NAME=VALUE")
+            raise ModelwayError(f"'{assignment}' is not a value of a field", do="Write --set NAME=VALUE")
         if name not in form:
             raise ModelwayError(f"the run has no field '{name}'", known=sorted(form), given=name)
         try:

@@ -82,7 +82,7 @@ def _refuse_file(home: Path) -> None:
     """
     there = next((place for place in (home, *home.parents) if place.exists()), home)
     if there.exists() and not there.is_dir():
-        raise NotWritable(f"the home {home} is no folder: {there} is a file", do="Set MODELWAY_HOME to a folder")
+        raise NotWritable(f"the home {home} is not a folder: {there} is a file", do="Set MODELWAY_HOME to a folder")
 
 
 def _lineage_connection() -> str | None:

@@ -98,7 +98,7 @@ def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> N
     if found is None:
         raise DigestMismatch("the code package is gone", where=digest, do="Restore the artifact store")
     if model in (".", "..") or "/" in model:
-        raise ModelwayError(f"'{model}' is no name of a folder", do="Only models with a model spec are run again")
+        raise ModelwayError(f"'{model}' is not the name of a folder", do="Only models with a model spec are run again")
     to.mkdir(parents=True)
     package = to.parent / "code.zip"
     store.fetch(found, to=package)

@@ -54,7 +54,7 @@ def check_digest(text: str) -> str:
     :raises ModelwayError: it is not a SHA-256 digest
     """
     if (digest := _digest(text)) is None:
-        raise ModelwayError(f"'{text}' is no digest of a content", do="Write sha256: and 64 hexadecimal digits")
+        raise ModelwayError(f"'{text}' is not a digest of a content", do="Write sha256: and 64 hexadecimal digits")
     return digest
 
 

@@ -13,7 +13,9 @@ def parse_time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ModelwayError(f"'{text[:100]}' is no time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
+        raise ModelwayError(
+            f"'{text[:100]}' is not a time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00"
+        ) from None
     if len(text) <= len("2026-03-01"):
         time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
     time = time if time.tzinfo else time.replace(tzinfo=UTC)

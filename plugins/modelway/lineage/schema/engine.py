@@ -124,7 +124,7 @@ def translate_errors(engine: Engine) -> Iterator[None]:
             raise ModelwayError(
                 f"the file is not a usable lineage database ({reason})",
                 where=where,
-                do="Put the backup of the lineage there, or move the file elsewhere to begin a new one",
+                do="Put the backup of the lineage there, or move the file elsewhere to start a new one",
             ) from error
         if isinstance(error, OperationalError):
             raise LineageUnavailable(
