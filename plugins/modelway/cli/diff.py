@@ -73,7 +73,7 @@ def _counted(code: "CodeDifference") -> "CodeDifference":
 
 
 def lines_of(found: "DiffRecord") -> Iterator[str]:
-    """Yield all differences but those of the metrics, a line each, by sections."""
+    """Yield all differences except those of the metrics, a line each, by sections."""
     if found.is_same_model:
         yield "the frozen models are the same, byte for byte"
     yield from _section("Parameters", (_change(each, of=f"{each.stage}.") for each in found.params))

@@ -63,7 +63,7 @@ def _stop_leftovers(path: Path, *, serving: Path) -> str | None:
 
 
 def _marked(mark: str, serving: Path) -> list[psutil.Process]:
-    """Return the running processes that carry the mark, but those of endpoints."""
+    """Return the running processes that have the mark, except those of endpoints."""
     found = []
     for process in psutil.process_iter():
         # Those of other users cannot be read, and are not ours.

@@ -58,7 +58,7 @@ class LocalAirflow:
         """Use the folder ``<home>/<name>``.
 
         :param repository: the folder with ``dags/`` and ``plugins/``; None where modelway was installed as a package,
-            which brings both
+            which ships both
         """
         self.home = home
         self.folder = home / name

@@ -13,7 +13,7 @@ from modelway.ui.charts.svg import as_float, cut, join, shown, svg
 
 #: colours that the style sheet has; the curves after them are dashed
 COLOURS = 10
-#: of a metric's points: the lowest and the highest of so many parts
+#: a metric's points are drawn as the lowest and the highest of so many parts
 PARTS = 150
 #: the kinds whose axes reach from 0 to 1, and those of them with a diagonal
 UNIT, DIAGONAL = ("roc", "pr", "calibration"), ("roc", "calibration")
@@ -41,7 +41,7 @@ class Curve:
     finite: list[list[tuple[float, float]]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        """Part the points where one is not finite."""
+        """Split the points where one is not finite."""
         parts: list[list[tuple[float, float]]] = [[]]
         for point in self.points:
             if all(map(math.isfinite, point)):

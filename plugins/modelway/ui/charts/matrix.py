@@ -10,7 +10,7 @@ from modelway.ui.charts.svg import as_float, breadth, cut, join, short, svg
 
 #: of a matrix with more cells across, the numbers show on hovering
 MOST_NUMBERS = 12
-#: how many letters of a row's or a column's name are shown, and how broad and high one is
+#: how many letters of a row's or a column's name are shown, and the width and height of one
 NAME, WIDE, HIGH = 14, 7.6, 12
 #: a cell with a number in it has room for four digits
 LEAST = 30
@@ -84,7 +84,7 @@ def _longest(names: Sequence[str]) -> float:
 
 
 def _every(size: int) -> int:
-    """Return how many names apart those are that find room."""
+    """Return the step between the names that fit."""
     return -(-HIGH // size)
 
 
