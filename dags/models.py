@@ -1,4 +1,4 @@
-"""One Airflow DAG per model spec in include/models; those that do not load are told by dags/model_specs.py."""
+"""One Airflow DAG per model spec in include/models; dags/model_specs.py reports those that do not load."""
 
 from pathlib import Path
 

@@ -308,7 +308,7 @@ def test_a_file_that_changes_while_it_is_uploaded_is_noticed(desk: Desk, monkeyp
 def test_a_file_that_went_after_it_was_added_is_told_before_anything_is_sent(desk: Desk) -> None:
     folder = desk.draft("labels", {"a": "1", "z": "2"})
     (folder.place / "z").unlink()
-    with pytest.raises(ModelwayError, match="'z' is no file of the folder now.*--remove z"):
+    with pytest.raises(ModelwayError, match="'z' is not a file of the folder now.*--remove z"):
         desk.upload(folder)
     assert desk.stored() == []
 

@@ -147,9 +147,7 @@ def test_another_folder_is_named_in_the_next_commands(models, tmp_path, capsys):
 def test_a_folder_that_is_missing_is_refused(models, tmp_path, capsys):
     missing = tmp_path / "no" / "such"
     assert main(["new", "rings", "--folder", str(missing)]) == 1
-    assert (
-        f"{missing}: this is no folder to put models in. Make it with: mkdir -p {missing}." in capsys.readouterr().err
-    )
+    assert f"{missing}: this is not a folder for models. Make it with: mkdir -p {missing}." in capsys.readouterr().err
     assert not missing.parent.exists()
 
 

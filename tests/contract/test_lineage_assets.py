@@ -91,7 +91,7 @@ def test_a_refusal_leaves_nothing_behind(assets: Assets) -> None:
         (new("a/b"), "cannot name an asset"),
         (new("labels", file("../x")), "cannot be a file of an asset"),
         (new("labels", file("a"), file("a")), "has a path twice"),
-        (new("labels", file("a"), file("a/b")), "lies below what is a file itself"),
+        (new("labels", file("a"), file("a/b")), "is below a path that is a file itself"),
         (new(aliases=["latest"]), "cannot be an alias"),
         (new(references={"x": "labels"}), "cannot refer to itself"),
         (new(references={"x": "none"}), "there is no asset 'none'"),

@@ -172,7 +172,7 @@ def test_who_has_a_content_is_found_by_every_way_of_having_it(store: Lineage, li
     assert lineage.graph.find_by_digest(digest("onnx").removeprefix("sha256:").upper()) == lineage.graph.find_by_digest(
         digest("onnx")
     )
-    with pytest.raises(ModelwayError, match="is no digest"):
+    with pytest.raises(ModelwayError, match="is not a digest"):
         lineage.graph.find_by_digest("onnx")
 
 

@@ -25,7 +25,7 @@ def test_values_are_those_of_the_form():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("epochs", "'epochs' is no value of a field. Write --set NAME=VALUE"),
+        ("epochs", "'epochs' is not a value of a field. Write --set NAME=VALUE"),
         ("epoch=5", "the run has no field 'epoch'. Known: base, epochs, fast,.*Did you mean 'epochs'"),
         ("epochs=0", "'0' does not fit the field 'epochs': .*0 is less than the minimum of 1"),
         ("epochs=many", "'many' does not fit the field 'epochs'"),
@@ -62,8 +62,8 @@ def test_an_interval_is_taken_as_it_is_given_with_or_without_a_schedule(spec):
     [
         ({"interval": ("2026-01-06", "2026-01-05")}, "its start 2026-01-06 is not before its end 2026-01-05"),
         ({"interval": ("2026-01-05", "2026-01-05")}, "is not before its end"),
-        ({"interval": ("soon", "2026-01-05")}, "'soon' is no time"),
-        ({"run_after": "soon"}, "'soon' is no time"),
+        ({"interval": ("soon", "2026-01-05")}, "'soon' is not a time"),
+        ({"run_after": "soon"}, "'soon' is not a time"),
     ],
 )
 def test_times_that_are_none_are_refused(given, told):

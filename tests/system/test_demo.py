@@ -190,6 +190,6 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     refused = modelway(tmp_path / "file" / "home", "demo", "--exit", timeout=60)
     assert refused.returncode == 1
-    assert "is no folder" in refused.stderr
+    assert "is not a folder" in refused.stderr
     assert "MODELWAY_HOME" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -112,7 +112,7 @@ def test_a_version_comes_out_the_same_byte_for_byte(place, steady, tmp_path):
     done = modelway(place, "reproduce", steady, "latest", "--keep", str(tmp_path / "kept"), **exporter)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert done.stdout.startswith("steady v2: reproduced, byte for byte\n")
-    assert f"data set 'rates' ({place}/rates) was not checked: the run told no SHA-256 of it" in done.stdout
+    assert f"data set 'rates' ({place}/rates) was not checked: the run reported no SHA-256 of it" in done.stdout
     assert "'extra'" not in done.stdout, "it was checked"
     first, recorded = (lineage(place / "home").version(steady, number) for number in (1, 2))
     assert recorded.summary.model_digest in done.stdout

@@ -86,7 +86,7 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, folder: AssetFo
 
 def test_what_is_no_file_is_refused(tmp_path: Path, folder: AssetFolder) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelwayError, match="is no regular file"):
+    with pytest.raises(ModelwayError, match="is not a regular file"):
         folder.add([tmp_path / "pipe"])
     with pytest.raises(ModelwayError, match="is not there"):
         folder.add([tmp_path / "none"])

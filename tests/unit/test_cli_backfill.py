@@ -76,13 +76,13 @@ def test_each_interval_is_listed_with_what_happens_to_it(desk: Desk, capsys: pyt
         "",
         "2026-01-01T00:00Z to 2026-01-02T00:00Z  train",
         "2026-01-02T00:00Z to 2026-01-03T00:00Z  reuse  "
-        "the version of 2026-01-01T00:00:00+00:00, when that run is over",
+        "the version of 2026-01-01T00:00:00+00:00, when that run has ended",
         "2026-01-03T00:00Z to 2026-01-04T00:00Z  train",
         f"2026-01-04T00:00Z to 2026-01-05T00:00Z  fail   {desk.root}/2026-01-04.csv: data set 'rows' is not there. "
         "Put it there, or change its uri.",
     ]
     assert "4 intervals: 2 to train, 1 to reuse, 1 that cannot run" in lines
-    assert "Expected training: unknown, no run has told yet what training takes" in lines
+    assert "Expected training: unknown, no run has recorded the cost of training yet" in lines
     create = "airflow backfill create --dag-id digits --from-date 2026-01-01T00:00:00+00:00 --to-date"
     assert f"  {create} 2026-01-04T00:00:00+00:00" in lines
     assert lines[-1] == f"""  {create} 2026-01-04T00:00:00+00:00 --dag-run-conf '{{"rollout": "yes"}}'"""
@@ -169,11 +169,11 @@ def test_where_each_run_starts_from_the_newest_version_none_is_reused_after_the_
     ("arguments", "message"),
     [
         (("2026-01-05", "2026-01-01"), "--from 2026-01-05 is later than --to 2026-01-01. Swap them."),
-        (("yesterday", "2026-01-01"), "--from 'yesterday' is no date. Write it like 2026-01-31"),
-        (("2026-01-01", "2026-13-01"), "--to '2026-13-01' is no date"),
-        (("0001-01-01T00:00+01:00", "2026-01-01"), "--from '0001-01-01T00:00+01:00' is no date"),
-        (("2026-01-01T01:00", "2026-01-01T02:00"), "no interval of '@daily' (UTC) begins within 2026-01-01 01:00Z"),
-        (("2126-01-01", "2126-01-09"), "and is over. Choose another range."),
+        (("yesterday", "2026-01-01"), "--from 'yesterday' is not a date. Write it like 2026-01-31"),
+        (("2026-01-01", "2026-13-01"), "--to '2026-13-01' is not a date"),
+        (("0001-01-01T00:00+01:00", "2026-01-01"), "--from '0001-01-01T00:00+01:00' is not a date"),
+        (("2026-01-01T01:00", "2026-01-01T02:00"), "no interval of '@daily' (UTC) starts within 2026-01-01 01:00Z"),
+        (("2126-01-01", "2126-01-09"), "and has ended. Choose another range."),
         (("1970-01-01", "2026-01-01"), "there are more than 3,000 intervals. Choose a shorter range."),
     ],
 )

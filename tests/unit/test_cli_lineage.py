@@ -170,10 +170,10 @@ def test_show_tells_what_an_alias_meant_at_a_time(capsys: pytest.CaptureFixture[
         (("diff", "digits", "1", "3"), "has no version '3'. Known: 1 to 2, latest, champion"),
         (("diff", "digits", "1"), "Write MODEL A B, or MODEL@A OTHER@B"),
         (("serving", "digit"), "Did you mean 'digits'?"),
-        (("serving", "--at", "noon"), "'noon' is no time"),
+        (("serving", "--at", "noon"), "'noon' is not a time"),
         (("lineage", "upstream", "digit"), "Did you mean 'digits'?"),
         (("lineage", "upstream", "digits", "1", "2"), "Write MODEL VERSION, or MODEL@VERSION"),
-        (("show", "@1"), "the model of '@1' is not said. Write MODEL@1."),
+        (("show", "@1"), "the model of '@1' is missing. Write MODEL@1."),
         (("show", "digits", "champio", "--at", "2100-01-01"), "Did you mean 'champion'?"),
     ],
 )

@@ -204,7 +204,7 @@ def test_an_older_server_gets_what_it_knows(models: Path, capsys: pytest.Capture
 
 def test_a_version_that_is_none_and_a_spec_without_storage_are_refused(models: Path) -> None:
     write_model(models, "digits", spec=ON_KUBERNETES)
-    with pytest.raises(ModelwayError, match="'new' is no version of Kubernetes"):
+    with pytest.raises(ModelwayError, match="'new' is not a version of Kubernetes"):
         run("render", "digits", "--backend", "kubernetes", "--server", "new")
     write_model(models, "bare")
     with pytest.raises(ModelwayError, match="needs a place for the jobs' folders"):

@@ -77,7 +77,7 @@ def test_code_spec_seed_parameters_stages_and_data_are_those_of_the_record(place
     spec = load_spec(folder)
     assert spec.datasets["rows"].uri == (place / "rows.csv").as_uri()
     assert (spec.train.base, spec.schedule, spec.reuse) == (None, None, "never")
-    assert plan.words == (
+    assert plan.arguments == (
         *("steady", "--seed", "11", "--set", 'rollout="no"', "--set", 'base="none"', "--set", "scale=0.5"),
         *("--set", 'skip=["first"]', "--interval", "2026-02-28T00:00:00+00:00", "2026-03-01T00:00:00+00:00"),
         "--partition=2026-02-28T00:00:00",
@@ -97,13 +97,13 @@ def test_the_exporters_are_told_nothing_of_it(place: Path, monkeypatch: pytest.M
 
 def test_a_run_without_an_interval_of_its_own_has_the_data_up_to_its_end(place: Path) -> None:
     plan = laid_out(place, recorded(place, interval_start=None, partition=None))
-    assert plan.words[-2:] == ("--run-after", "2026-03-01T00:00:00+00:00")
+    assert plan.arguments[-2:] == ("--run-after", "2026-03-01T00:00:00+00:00")
 
 
 def test_a_stage_without_parameters_is_none_that_was_left_out(place: Path) -> None:
     stages = (StageRecord(name="first"), StageRecord(name="second"))
     plan = laid_out(place, recorded(place, stages=stages))
-    assert "skip" not in " ".join(plan.words)
+    assert "skip" not in " ".join(plan.arguments)
 
 
 def test_a_data_set_that_changed_or_went_is_told_by_name(place: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_data_set_that_changed_or_went_is_told_by_name(place: Path) -> None:
     (place / "rows.csv").unlink()
     with pytest.raises(InvalidDataset, match="rows"):
         laid_out(place, detail)
-    with pytest.raises(InvalidDataset, match="the record does not tell what was read"):
+    with pytest.raises(InvalidDataset, match="the record does not say what was read"):
         laid_out(place, replace(detail, run=replace(detail.run, datasets=())))
     assert not (place / "again").exists()
 
@@ -147,7 +147,7 @@ def test_a_version_that_began_from_another_begins_from_its_checkpoint(place: Pat
     detail = recorded(place)
     summary = replace(detail.summary, checkpoint_digest=stored.digest, checkpoint_uri=stored.uri, number=41)
     plan = laid_out(place, detail, replace(detail, summary=summary))
-    assert 'base="1"' in plan.words
+    assert 'base="1"' in plan.arguments
     own = open_lineage(plan.lineage_url).version("steady", 1).summary
     assert (own.checkpoint_digest, own.checkpoint_uri) == (stored.digest, stored.uri)
     gone = replace(summary, checkpoint_digest=digest("gone"), checkpoint_uri=None)
@@ -196,14 +196,14 @@ def test_what_cannot_be_checked_is_told(place: Path) -> None:
     told = DatasetRecord(stage="second", name="told", uri=str(place / "one"))
     own = replace(told, uri=str(place / "home" / "jobs" / "m" / "out"), digest=digest("gone by now"))
     for data, why in (
-        (told, "the run told no SHA-256 of it"),
-        (replace(told, digest="md5:0123"), "the run told no SHA-256 of it"),
-        (replace(told, uri="sklearn://datasets/digits"), "the run told no digest of it"),
-        (replace(told, uri="sklearn://datasets/digits", digest=digest("d")), "its store tells no such digest of it"),
-        (replace(told, uri="memory://nowhere", digest=None), "the run told no digest of it"),
-        (replace(told, uri="", digest=digest("d")), "its address is none"),
-        (replace(told, uri="data/rows.csv", digest=digest("d")), "its address is none"),
-        (own, "it lies in the folder of a job, which makes it again"),
+        (told, "the run reported no SHA-256 of it"),
+        (replace(told, digest="md5:0123"), "the run reported no SHA-256 of it"),
+        (replace(told, uri="sklearn://datasets/digits"), "the run reported no digest of it"),
+        (replace(told, uri="sklearn://datasets/digits", digest=digest("d")), "its store has no such digest of it"),
+        (replace(told, uri="memory://nowhere", digest=None), "the run reported no digest of it"),
+        (replace(told, uri="", digest=digest("d")), "its address is not a URI"),
+        (replace(told, uri="data/rows.csv", digest=digest("d")), "its address is not a URI"),
+        (own, "it is in the folder of a job, which makes it again"),
     ):
         assert checked(place, data, replace(data, stage="third")) == (
             f"data set 'told' ({data.uri or 'without an address'}) was not checked: {why}",
@@ -216,7 +216,7 @@ def test_a_given_data_set_of_which_nothing_tells_the_content_is_told(place: Path
     data = DatasetRecord(stage="second", name="rows", uri="sklearn://datasets/digits", version="1")
     run = replace(make_record().run, datasets=(data,))
     told = check_data(run, declared={"rows": {}}, jobs=place / "jobs")
-    assert told == ("data set 'rows' (sklearn://datasets/digits) was not checked: nothing tells its content",)
+    assert told == ("data set 'rows' (sklearn://datasets/digits) was not checked: nothing identifies its content",)
 
 
 CLUSTER = """
@@ -276,7 +276,7 @@ def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
         packages={"numpy": "2.4.0", "torch": "2.13.0"},
     )
     plan = Reproduction(
-        model="steady", environment={}, words=(), lineage_url="", unchecked=("data set 'x'",), lacking=("no GPUs",)
+        model="steady", environment={}, arguments=(), lineage_url="", unchecked=("data set 'x'",), lacking=("no GPUs",)
     )
 
     def told(made: VersionDetail, backend: str, environment: EnvironmentRecord | None) -> list[str]:
@@ -290,19 +290,19 @@ def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
     lines = told(other, "kubernetes", ENVIRONMENT)
     for line in (
         "steady v1: not reproduced; what was recorded, and what came out now:",
-        "  This machine is not the place where it was made, which alone can give other bytes:",
+        "  This machine is not the place where it was made, which alone can change the bytes:",
         "  ! no GPUs",
         "  ! its jobs ran with the backend kubernetes, here with local",
         f"  ! it ran in the image {ENVIRONMENT.image}, here in none",
         "  ! it ran on Linux x86_64, here on Linux aarch64, Neoverse-N1",
         "  ! it ran with Python 3.11.7, here with Python 3.12.1",
-        "  ! 1 package is not that of then, see below",
+        "  ! 1 package is not the recorded one, see below",
         "  ! data set 'x'",
         "      ~ numpy: 2.3.1 → 2.4.0",
         f"      ~ image: {ENVIRONMENT.image} → -",
     ):
         assert line in lines
-    assert "  ! the record does not tell in which environment second ran" in told(other, "docker", None)
+    assert "  ! the record does not say in which environment second ran" in told(other, "docker", None)
     same = told(detail, "kubernetes", ENVIRONMENT)
     assert same[0] == "steady v1: reproduced, byte for byte"
     assert "  data set 'x'" in same

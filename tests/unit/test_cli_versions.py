@@ -206,9 +206,9 @@ def test_a_version_is_read_alike_however_it_is_written(words: list[str], capsys:
 
 @pytest.mark.usefixtures("lineage")
 def test_what_names_no_version_is_refused() -> None:
-    with pytest.raises(ModelwayError, match="which version of 'digits' is not said. Write digits 3, digits@3"):
+    with pytest.raises(ModelwayError, match="the version of 'digits' is missing. Write digits 3, digits@3"):
         call("show", "digits")
-    with pytest.raises(ModelwayError, match="which version of 'digits' is not said"):
+    with pytest.raises(ModelwayError, match="the version of 'digits' is missing"):
         call("show", "digits@")
     with pytest.raises(ModelwayError, match="one version is named"):
         call("show", "digits", "1", "2")
@@ -243,5 +243,5 @@ def test_a_home_that_is_a_file_is_refused_in_one_line(
         home = f"{tmp_path}/file{below}"
         assert (
             told
-            == f"modelway: the home {home} is no folder: {tmp_path}/file is a file. Set MODELWAY_HOME to a folder.\n"
+            == f"modelway: the home {home} is not a folder: {tmp_path}/file is a file. Set MODELWAY_HOME to a folder.\n"
         )

@@ -19,7 +19,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class AssetDraft:
-    """What an asset's folder says: ``files`` are paths within it, ``references`` versions of other assets by name."""
+    """An asset's folder record: ``files`` are paths within it, ``references`` versions of other assets by name."""
 
     name: str
     description: str = ""
@@ -46,9 +46,9 @@ class AssetFolder:
         return (self.place / RECORD).is_file()
 
     def read(self) -> AssetDraft:
-        """Return what the folder says.
+        """Return the folder's record.
 
-        :raises ModelwayError: it is no asset's folder, or its record cannot be read
+        :raises ModelwayError: it is not an asset's folder, or its record cannot be read
         """
         path = self.place / RECORD
         try:
@@ -68,16 +68,16 @@ class AssetFolder:
             ) from error
 
     def write(self, draft: AssetDraft) -> None:
-        """Put down what the folder holds."""
+        """Write the folder's record."""
         with _writing(self.place):
             data = json.dumps({"format": _FORMAT, **asdict(draft)}, indent=1, ensure_ascii=False)
             replace_file(path=self.place / RECORD, data=data.encode() + b"\n")
 
     def add(self, sources: Sequence[Path], *, path: str | None = None) -> list[str]:
-        """Take files in, and folders with all in them that is not hidden; what lies elsewhere is copied to the folder.
+        """Add files, and folders with all in them that is not hidden; what is elsewhere is copied to the folder.
 
-        :param path: what the only source is to be called within the asset
-        :raises ModelwayError: something is no regular file, is a link, or has a path that cannot be used
+        :param path: the path of the only source within the asset
+        :raises ModelwayError: something is not a regular file, is a link, or has a path that cannot be used
         """
         draft, added = self.read(), []
         if path is not None and len(sources) != 1:
@@ -91,7 +91,7 @@ class AssetFolder:
         return added
 
     def drop(self, paths: Sequence[str]) -> None:
-        """Leave files out from now on; they stay where they are.
+        """Remove files from the asset; they stay where they are.
 
         :raises ModelwayError: one was never added
         """
@@ -101,9 +101,9 @@ class AssetFolder:
         self.write(replace(draft, files=[path for path in draft.files if path not in paths]))
 
     def file(self, path: str) -> Path:
-        """Return where a file of the asset lies.
+        """Return where a file of the asset is.
 
-        :raises ModelwayError: it is not there, or it or a folder on the way to it is a link
+        :raises ModelwayError: it does not exist, or it or a folder above it is a link
         """
         check_asset_path(path)
         place = self.place
@@ -113,7 +113,7 @@ class AssetFolder:
                 raise _refuse_link(place)
         if not place.is_file():
             raise ModelwayError(
-                f"'{path}' is no file of the folder now",
+                f"'{path}' is not a file of the folder now",
                 where=str(self.place),
                 do=f"Put it back, or leave it out: modelway asset add {self.place.name} --remove {path}",
             )
@@ -122,7 +122,7 @@ class AssetFolder:
     def free_place(self, path: str, *, digest: str) -> Path | None:
         """Return where a file that is downloaded goes, None when it is there already.
 
-        :raises ModelwayError: something else lies there that this folder's last version does not have, or a link
+        :raises ModelwayError: something else is there that this folder's last version does not have, or a link
         """
         check_asset_path(path)
         place = self.place / path
@@ -146,7 +146,7 @@ class AssetFolder:
         )
 
     def _own_path(self, source: Path) -> str:
-        """Return what a source is called within the asset: as it lies in the folder, else by its own name."""
+        """Return the path of a source within the asset: its path in the folder, else its own name."""
         inside = Path(os.path.abspath(source))
         folder = Path(os.path.abspath(self.place))
         return inside.relative_to(folder).as_posix() if inside.is_relative_to(folder) else inside.name
@@ -172,13 +172,13 @@ class AssetFolder:
 
 
 def init_folder(parent: Path, name: str, *, description: str | None = None) -> AssetFolder:
-    """Make an asset's folder in ``parent``, or give a folder that is there a record; again, nothing changes.
+    """Make an asset's folder in ``parent``, or add a record to an existing folder; repeating it changes nothing.
 
     :raises ModelwayError: the name cannot be used, or a file is in its place
     """
     folder = AssetFolder(parent / check_asset_name(name))
     if folder.place.is_symlink() or (folder.place.exists() and not folder.place.is_dir()):
-        raise ModelwayError("there is something else than a folder", where=str(folder.place), do="Move it away")
+        raise ModelwayError("something else than a folder is there", where=str(folder.place), do="Move it away")
     with _writing(parent):
         folder.place.mkdir(parents=True, exist_ok=True)
     draft = folder.read() if folder.is_there else AssetDraft(name=name)
@@ -193,7 +193,7 @@ def _files_of(source: Path, path: str) -> list[tuple[Path, str]]:
     if source.is_file():
         return [(source, path)]
     if not source.is_dir():
-        what = "is no regular file" if source.exists() else "is not there"
+        what = "is not a regular file" if source.exists() else "is not there"
         raise ModelwayError(f"'{source}' {what}", do="Name a file, or a folder with files")
     prefix = "" if path == "." else f"{path}/"
     found = []

@@ -29,9 +29,9 @@ class Collected:
 
     files: tuple[Garbage, ...]
     left: int
-    """Files that stay: needed, or young."""
+    """Files that stay: needed, or recent."""
     young: int
-    """Those of them that stay at least because they are young."""
+    """Those of them that stay only because they are recent."""
 
     @property
     def size(self) -> int:
@@ -75,19 +75,19 @@ def find_garbage(lineage: Lineage | None, store: ArtifactStore, *, keep: int, ol
 def remove_garbage(
     lineage: Lineage | None, store: ArtifactStore, *, keep: int, older_than: timedelta, actor: str
 ) -> Collected:
-    """Remove what no retained version needs and nobody stored again lately; return what was removed.
+    """Remove what no retained version needs and nobody has stored again recently; return what was removed.
 
     :param lineage: None where nothing was ever recorded: then nothing is removed
     :param keep: how many of the newest versions of each model and asset are retained in any case
-    :param older_than: what was stored later stays, whatever it is: the run that needs it may not be over
+    :param older_than: what was stored later stays in any case: the run that needs it may not have ended
     """
     before = datetime.now(UTC) - older_than
     inventory = _take_inventory(store, before)
     if lineage is None:
         return inventory.collected(())
     rule = {"keep": keep, "older_than_seconds": int(older_than.total_seconds())}
-    # Recorded first: a file that is there although recorded as removed hurts nobody and is removed the next time, while
-    # one that vanished without a record could not be explained.
+    # Recorded first: a file that exists although recorded as removed does no harm and is removed the next time, while
+    # one that disappeared without a record could not be explained.
     unneeded = lineage.retention.record_removal(inventory.files(), keep=keep, actor=actor, rule=rule)
     stayed = {each.file.uri for each in unneeded if not store.remove(each.file.uri, before=before)}
     if stayed:

@@ -1,4 +1,4 @@
-"""Assets on their way: from a folder into the artifact store and the lineage, and back into a folder.
+"""Transfers of assets: from a folder into the artifact store and the lineage, and back into a folder.
 
 A transfer that was cut off continues: whole files are not sent again, and a partial one from where it was.
 """
@@ -17,13 +17,13 @@ from modelway.lineage.records.assets import AssetDetail, AssetFile, NewAssetVers
 from modelway.lineage.records.readable import time_text
 from modelway.lineage.store import Assets
 
-#: where the files of assets lie in the artifact store; no model's name begins like this
+#: where the files of assets are in the artifact store; no model's name starts like this
 STORED_AS = "_assets"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Downloaded:
-    """A version that lies in a folder now, and how many of its files had to be brought there."""
+    """A version that is in a folder now, and how many of its files had to be fetched."""
 
     detail: AssetDetail
     folder: Path
@@ -39,7 +39,7 @@ def upload_asset(
     :raises UnknownAsset: it refers to what was never uploaded
     """
     draft = folder.read()
-    # Before anything is sent: hours later is too late to hear of it.
+    # Before anything is sent: an error should not come hours later.
     for name, wanted in draft.references.items():
         check_asset_name(name, what="a reference")
         _check_target(assets, wanted)
@@ -76,7 +76,7 @@ def _check_target(assets: Assets, wanted: str) -> None:
 
 
 def _stored(store: ArtifactStore, file: Path, *, path: str, digest: str, places: Sequence[str]) -> AssetFile:
-    """Return a file where it is stored already, under whatever name and model, or store it."""
+    """Return a file where it is stored already, under any name and model, or store it."""
     size = file.stat().st_size
     for uri in places:
         if store.holds(Artifact(uri=uri, digest=digest, size=size)):
@@ -88,13 +88,13 @@ def _stored(store: ArtifactStore, file: Path, *, path: str, digest: str, places:
 def download_asset(
     assets: Assets, store: ArtifactStore, wanted: str, *, to: Path, with_references: bool = False
 ) -> list[Downloaded]:
-    """Bring a version into the folder of its name below ``to``, the ones it refers to into folders beside it.
+    """Fetch a version into the folder of its name below ``to``, the versions it refers to into folders beside it.
 
-    Of two versions of one asset, the second lies in ``NAME@NUMBER``. What is there already is not brought again.
+    Of two versions of one asset, the second goes into ``NAME@NUMBER``. Files that exist already are not fetched again.
 
     :raises UnknownAsset: there is no such version
     :raises DigestMismatch: stored bytes are not what they should be, or are gone
-    :raises ModelwayError: something else lies where a file would go
+    :raises ModelwayError: something else is where a file would go
     """
     found = assets.with_references(wanted) if with_references else [assets.version(wanted)]
     todo: list[tuple[AssetDetail, AssetFolder, list[tuple[AssetFile, Path]]]] = []
@@ -137,7 +137,7 @@ def _bring(
     folder.place.mkdir(parents=True, exist_ok=True)
     folder.write(draft_of(detail))
     if parts.is_dir():
-        # What is left is of files that are not needed here any more.
+        # What remains belongs to files that are no longer needed here.
         sweep_partial_files(parts)
         with suppress(OSError):
             parts.rmdir()
@@ -145,7 +145,7 @@ def _bring(
 
 
 def _found(store: ArtifactStore, file: AssetFile, *, places: Sequence[str]) -> Artifact | None:
-    """Return where a file's content lies: where it was stored, or where the same was stored by others."""
+    """Return where a file's content is: where it was stored, or where others stored the same content."""
     for uri in (file.uri, *places):
         if found := store.find(file.digest, model=STORED_AS, uri=uri):
             return Artifact(uri=found.uri, digest=file.digest, size=file.size)
@@ -164,7 +164,7 @@ def _gone(detail: AssetDetail, file: AssetFile, removed: Mapping[str, RemovedFil
 
 
 def draft_of(detail: AssetDetail) -> AssetDraft:
-    """Return what the folder of a downloaded version says."""
+    """Return the record for the folder of a downloaded version."""
     return AssetDraft(
         name=detail.summary.asset,
         description=detail.description,

@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 refused or failed with a reason, 2 wrong usage."""
-    words = sys.argv[1:] if arguments is None else arguments
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="modelway", description="Take a machine-learning model from code to traffic on Apache Airflow."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    # What other commands import is not loaded.
-    wanted = COMMANDS.get(next((word for word in words if not word.startswith("-")), ""))
+    # Modules that only other commands need are not imported.
+    wanted = COMMANDS.get(next((each for each in arguments if not each.startswith("-")), ""))
     if wanted:
         importlib.import_module(f"modelway.cli.{wanted.group}").add_commands(commands)
     else:
         for name, command in COMMANDS.items():
             commands.add_parser(name, help=command.help)
-    args = parser.parse_args(words)
+    args = parser.parse_args(arguments)
     try:
         status: int = args.run(args)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # Whoever read the output has enough of it; what is still buffered must not fail at the end of the process.
+        # The reader has closed the pipe; what is still buffered must not fail at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refusal(error: Exception) -> "ModelwayError | None":
-    """Return what an error says to whoever runs the command; None for a fault of our own, which shows its traceback."""
+    """Return an error's message for the user; None for a bug of modelway, which shows its traceback."""
     from modelway.errors import ModelwayError, disk_full
     from modelway.folders import home_folder
 

@@ -1,4 +1,4 @@
-"""``python -m modelway.cli._dag_test``: run a DAG once in this process, for ``modelway run``, and write what came out.
+"""``python -m modelway.cli._dag_test``: run a DAG once in this process, for ``modelway run``, and write the outcome.
 
 Its environment has the settings of the Airflow of ``modelway run``, its output goes into the run's log.
 """
@@ -15,18 +15,18 @@ from typing import Any
 from modelway.errors import ModelwayError
 
 
-def main(model: str, about: str, outcome: Path, given: Sequence[str]) -> int:
+def main(model: str, about: str, outcome: Path, assignments: Sequence[str]) -> int:
     """Run the DAG with values of its form and write ``{state, values, failed}`` or ``{refused}`` as JSON.
 
-    :param about: what a schedule would give, as JSON
+    :param about: what a schedule would set, as JSON
     :param outcome: the file to write
-    :param given: ``NAME=VALUE`` for fields of the form
+    :param assignments: ``NAME=VALUE`` for fields of the form
     """
     from modelway.cli._model_spec import model_spec
     from modelway.cli.run import run_conf
 
     try:
-        conf = run_conf(model_spec(model), given)
+        conf = run_conf(model_spec(model), assignments)
     except ModelwayError as error:
         outcome.write_text(json.dumps({"refused": str(error)}))
         return 1
@@ -52,7 +52,7 @@ def _test(
 
 def _prepared(model: str) -> Any:
     """Return the model's DAG, its Airflow ready to run it."""
-    # What is imported stays to the end: the collector need not go through it again and again.
+    # What is imported stays until the end: the garbage collector need not traverse it again and again.
     gc.disable()
     from airflow.dag_processing.dagbag import DagBag
 
@@ -80,7 +80,7 @@ def _set_interval(interval: list[str] | None, partition: str | None) -> None:
 
 
 def _collect_ends() -> list[tuple[str, str, Sequence[str]]]:
-    """Return the list that gets each run that ends, in place of a process that would look after its jobs."""
+    """Return a list to which each run that ends is appended, instead of starting a process that stops its jobs."""
     from modelway.plugin import EndOfRuns
 
     ended: list[tuple[str, str, Sequence[str]]] = []

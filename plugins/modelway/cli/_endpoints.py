@@ -33,7 +33,7 @@ def serving_lines(settings: Settings) -> list[str]:
 
 
 def start_endpoint(settings: Settings, name: str, *, actor: str) -> EndpointStatus:
-    """Bring an endpoint back as it was.
+    """Start a stopped endpoint as it was.
 
     :raises ModelwayError: as :meth:`modelway.endpoints.base.Endpoint.start` does
     """
@@ -43,7 +43,7 @@ def start_endpoint(settings: Settings, name: str, *, actor: str) -> EndpointStat
 
 
 def stop_endpoint(settings: Settings, name: str, *, actor: str) -> None:
-    """Stop an endpoint, which is remembered; nothing happens when it is stopped, or there is none."""
+    """Stop an endpoint and record it; nothing happens when it is stopped already, or does not exist."""
     port = open_local(settings)
     port.stop(name)
     if (status := port.status(name)) is not None:
@@ -51,7 +51,7 @@ def stop_endpoint(settings: Settings, name: str, *, actor: str) -> None:
 
 
 def serving_names(settings: Settings) -> frozenset[str]:
-    """Return the endpoints that have requests answered now."""
+    """Return the endpoints that answer requests now."""
     return frozenset(status.name for status in local_endpoints(settings) if status.ready)
 
 
@@ -66,5 +66,5 @@ def _record(settings: Settings, status: EndpointStatus, *, actor: str) -> None:
         # served without ever having been registered here
         return
     except ModelwayError as error:
-        # what was asked for is done
+        # the request itself succeeded
         print(f"modelway: this was not recorded in the lineage: {error}", file=sys.stderr)

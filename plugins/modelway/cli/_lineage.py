@@ -42,39 +42,39 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="MODEL VERSION | MODEL@VERSION", nargs="+", help=text)
 
 
-def read_version(words: Sequence[str]) -> tuple[str, str]:
-    """Return the model and the version that words name: ``digits 3``, ``digits v3``, ``digits@3``, ``digits champion``.
+def read_version(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return the model and the version that the arguments name: ``digits 3``, ``digits@v3``, ``digits champion``.
 
     :raises ModelwayError: they name no version
     """
-    found = read_versions(words)
+    found = read_versions(arguments)
     if len(found) != 1:
         raise ModelwayError("one version is named", do="Write MODEL VERSION, or MODEL@VERSION")
     return found[0]
 
 
-def read_versions(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the models and versions that words name; a word without ``@`` is a version of the model before it.
+def read_versions(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the models and versions that the arguments name; one without ``@`` is a version of the model before it.
 
     :raises ModelwayError: a model comes without a version, or a version without a model
     """
-    if words and words[0].startswith("@"):
-        raise ModelwayError(f"the model of '{words[0]}' is not said", do=f"Write MODEL{words[0]}")
+    if arguments and arguments[0].startswith("@"):
+        raise ModelwayError(f"the model of '{arguments[0]}' is missing", do=f"Write MODEL{arguments[0]}")
     found: list[tuple[str, str]] = []
     model, is_open = "", False
-    for word in words:
-        name, sign, version = word.rpartition("@")
+    for argument in arguments:
+        name, sign, version = argument.rpartition("@")
         if sign and (name or model):
             model, is_open = name or model, False
             found.append((model, version))
         elif model:
-            found.append((model, word))
+            found.append((model, argument))
             is_open = False
         else:
-            model, is_open = word, True
+            model, is_open = argument, True
     if is_open or not all(version for _, version in found):
         raise ModelwayError(
-            f"which version of '{model}' is not said",
+            f"the version of '{model}' is missing",
             do=f"Write {model} 3, {model}@3, {model} champion or {model} latest",
         )
     return found
@@ -87,8 +87,8 @@ def add_time(parser: argparse.ArgumentParser) -> None:
 
 
 def time_of(text: str | None) -> datetime | None:
-    """Read a time that may be left out.
+    """Parse a time that may be left out.
 
-    :raises ModelwayError: it is none
+    :raises ModelwayError: it is not a time
     """
     return None if text is None else parse_time(text)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BACKEND = "kubernetes"
 #: the version that is assumed where no server answers
 COMMON_VERSION = (1, 30)
-#: a run's id and a checkpoint's, where only a run would say
+#: placeholders for a run's id and a checkpoint's, which only a run has
 RUN, CHECKPOINT = "manual__example", "train-000001"
 
 
@@ -33,17 +33,17 @@ class _Cluster(Backend, Protocol):
 
 
 class InvalidVersion(ModelwayError):
-    """A server's version that is none."""
+    """A text that is not a server's version."""
 
 
 def read_version(text: str) -> tuple[int, int]:
     """Return the version that a text such as ``1.30`` names.
 
-    :raises InvalidVersion: it names none
+    :raises InvalidVersion: it is not a version
     """
     major, _, minor = text.removeprefix("v").partition(".")
     if not (major.isdigit() and minor.partition(".")[0].isdigit()):
-        raise InvalidVersion(f"'{text}' is no version of Kubernetes", do="Write it as in --server 1.30")
+        raise InvalidVersion(f"'{text}' is not a version of Kubernetes", do="Write it as in --server 1.30")
     return int(major), int(minor.partition(".")[0])
 
 
@@ -52,14 +52,14 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
 
     :param run: the run's id, which gives the jobs their names
     :param server: the server's version; None: that of the cluster
-    :raises CapabilityMissing: the spec asks for what the backend cannot give
+    :raises CapabilityMissing: the spec requires what the backend cannot provide
     """
     from modelway.spec.document.write import write_document
 
     version, source = _version(server)
     lines = [f"# for Kubernetes {version[0]}.{version[1]}{source}"]
     if run is None:
-        lines.append(f"# the run's id is {RUN}: it gives the names; --run takes another")
+        lines.append(f"# the run's id is {RUN}: it is part of the names; --run sets another")
     for stage, request in _requests(spec, f"{spec.model}/{run or RUN}", version):
         lines.append(f"# {stage}")
         lines += [f"---\n{write_document(manifest).rstrip()}" for manifest in request.manifests()]

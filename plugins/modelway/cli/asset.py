@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modelway.lineage.store import Assets
 
 _VERSION = "NAME for the latest version, NAME@3, or NAME:alias; NAME:v3 is what the model's version 3 is"
-_WORDS = f"{_VERSION}; NAME 3 is NAME@3, NAME alias is NAME:alias"
+_VERSION_HELP = f"{_VERSION}; NAME 3 is NAME@3, NAME alias is NAME:alias"
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -53,7 +53,7 @@ def _add_store_actions(actions: Any) -> None:
     upload.add_argument("names", metavar="NAME", nargs="+", help="in this order: what is referred to comes first")
     upload.add_argument("--message", default="", metavar="TEXT")
     download = _action(actions, "download", download_assets, "bring a version into a folder of its name")
-    download.add_argument("version", metavar="VERSION", nargs="+", help=_WORDS)
+    download.add_argument("version", metavar="VERSION", nargs="+", help=_VERSION_HELP)
     download.add_argument("--refs", action="store_true", help="bring what it refers to as well, into folders beside it")
     download.add_argument("--to", default=".", metavar="FOLDER", help="where the folders are made; default: here")
     find = _action(actions, "find", find_content, "show which assets and models have a content, under any name")
@@ -62,7 +62,7 @@ def _add_store_actions(actions: Any) -> None:
     every = _action(actions, "list", list_assets, "list every asset with its newest version")
     every.add_argument("--json", action="store_true", help="print JSON")
     show = _action(actions, "show", show_version, "show a version: files, references, who refers to it")
-    show.add_argument("version", metavar="VERSION", nargs="+", help=_WORDS)
+    show.add_argument("version", metavar="VERSION", nargs="+", help=_VERSION_HELP)
     show.add_argument("--json", action="store_true", help="print JSON")
     history = _action(actions, "history", show_history, "list an asset's versions and the moves of its aliases")
     history.add_argument("name", metavar="NAME")
@@ -103,7 +103,7 @@ def add_files(args: argparse.Namespace) -> int:
 
 
 def point_alias(args: argparse.Namespace) -> int:
-    """Point an alias at a version, or note it for the next upload."""
+    """Point an alias at a version, or record it for the next upload."""
     from modelway.artifacts.asset_names import parse_wanted
     from modelway.hooks.lineage import lineage_from_environment
     from modelway.lineage.records.alias import check_alias
@@ -124,7 +124,7 @@ def point_alias(args: argparse.Namespace) -> int:
 
 
 def add_reference(args: argparse.Namespace) -> int:
-    """Note a reference for the next upload."""
+    """Record a reference for the next upload."""
     from modelway.artifacts.asset_names import check_asset_name, parse_wanted
 
     folder, target = _folder(args.name), parse_wanted(args.target)
@@ -158,7 +158,7 @@ def download_assets(args: argparse.Namespace) -> int:
     """Download a version, and what it refers to where that was requested."""
     from modelway.assets.transfer import download_asset
 
-    to, wanted = Path(args.to), _wanted(args.version)
+    to, wanted = Path(args.to), _version(args.version)
     for done in download_asset(_assets(wanted), _store(), wanted, to=to, with_references=args.refs):
         present = len(done.detail.files) - done.brought
         files = plural(done.brought, "file") + (f", {present} there already" if present else "")
@@ -200,14 +200,14 @@ def show_version(args: argparse.Namespace) -> int:
     """Show a version."""
     from modelway.cli.output.asset_text import print_detail
 
-    wanted = _wanted(args.version)
+    wanted = _version(args.version)
     found = _assets(wanted).version(wanted)
     (print_json if args.json else print_detail)(found)
     return 0
 
 
 def show_history(args: argparse.Namespace) -> int:
-    """Show how an asset became what it is."""
+    """Show the history of an asset."""
     from modelway.cli.output.asset_text import print_history
 
     found = _assets(args.name).history(args.name)
@@ -220,34 +220,34 @@ def show_diff(args: argparse.Namespace) -> int:
     from modelway.cli.output.asset_text import print_diff
     from modelway.lineage.compare.assets import asset_difference
 
-    before, after = _two_wanted(args.versions)
+    before, after = _two_versions(args.versions)
     assets = _assets(before)
     found = asset_difference(assets.version(before), assets.version(after))
     (print_json if args.json else print_diff)(found)
     return 0
 
 
-def _wanted(words: Sequence[str]) -> str:
-    """Return the version that words name, as one word: of ``labels 3`` it is ``labels@3``.
+def _version(arguments: Sequence[str]) -> str:
+    """Return the version that the arguments name, as one name: of ``labels 3`` it is ``labels@3``.
 
     :raises ModelwayError: they name more than one
     """
-    if len(words) == 1:
-        return words[0]
-    if len(words) != 2 or re.search("[@:]", words[0]):
+    if len(arguments) == 1:
+        return arguments[0]
+    if len(arguments) != 2 or re.search("[@:]", arguments[0]):
         raise ModelwayError("one version is named", do="Write NAME, NAME@3 or NAME:alias")
-    return f"{words[0]}{'@' if words[1].isdecimal() else ':'}{words[1]}"
+    return f"{arguments[0]}{'@' if arguments[1].isdecimal() else ':'}{arguments[1]}"
 
 
-def _two_wanted(words: Sequence[str]) -> tuple[str, str]:
-    """Return the two versions that words name: ``labels@1 labels@2``, or ``labels 1 2``.
+def _two_versions(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return the two versions that the arguments name: ``labels@1 labels@2``, or ``labels 1 2``.
 
-    :raises ModelwayError: they name another number of them
+    :raises ModelwayError: they do not name two
     """
-    if len(words) not in (2, 3):
+    if len(arguments) not in (2, 3):
         raise ModelwayError("two versions are compared", do="Write NAME 1 2, or NAME@1 OTHER:alias")
-    *name, before, after = words
-    return _wanted([*name, before]), _wanted([*name, after])
+    *name, before, after = arguments
+    return _version([*name, before]), _version([*name, after])
 
 
 def _folder(name: str) -> "AssetFolder":
@@ -268,7 +268,7 @@ def _store() -> "ArtifactStore":
 
 
 def _assets(wanted: str) -> "Assets":
-    """Return the assets in the lineage, to be read; where nothing was ever written, ``wanted`` is not there."""
+    """Return the assets in the lineage, to be read; where nothing was ever written, ``wanted`` does not exist."""
     lineage = lineage_if_any()
     if lineage is None:
         raise UnknownAsset(

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from modelway.runs.interval import Interval
     from modelway.spec.model import ModelSpec
 
-#: more intervals than anybody reads, or runs
+#: more intervals than anybody would read, or run
 MOST = 3_000
-#: what happens to an interval, in the order in which they are told
+#: what happens to an interval, in the order of the report
 OUTCOMES = {"train": "to train", "reuse": "to reuse", "done": "with a run already", "fail": "that cannot run"}
 
 
@@ -35,7 +35,7 @@ def add_commands(subparsers: Any) -> None:
         "plan",
         help="show what a backfill would do",
         description="List the data intervals of a model's cron that begin within a range, both ends included, and what "
-        "a backfill would do with each: train, or take a version that the same inputs gave before. Nothing is run.",
+        "a backfill would do with each: train, or reuse an earlier version of the same inputs. Nothing is run.",
     )
     plan.add_argument("model", metavar="MODEL")
     plan.add_argument("--from", dest="first", required=True, metavar="DATE", help="such as 2026-01-01, in UTC")
@@ -67,11 +67,11 @@ def plan_backfill(args: argparse.Namespace) -> int:
     store = _store()
     planned = list(_plan(spec, intervals, store))
     cost = store.training_cost(spec.model) if store and _is_known(store, spec.model) else None
-    told = _told(spec, planned, cost, first, last)
+    report = _report(spec, planned, cost, first, last)
     if args.format == "json":
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        _print_text(told)
+        _print_text(report)
     return 0
 
 
@@ -81,12 +81,12 @@ def _time(text: str, option: str) -> datetime:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (OverflowError, ValueError):
         raise ModelwayError(
-            f"{option} '{text}' is no date", do="Write it like 2026-01-31 or 2026-01-31T06:00+01:00"
+            f"{option} '{text}' is not a date", do="Write it like 2026-01-31 or 2026-01-31T06:00+01:00"
         ) from None
 
 
 def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Interval"]:
-    """Return the intervals that begin within the range and are over.
+    """Return the intervals that begin within the range and have ended.
 
     :raises ModelwayError: the model cannot be backfilled, or there is no such interval, or there are too many
     """
@@ -112,8 +112,8 @@ def _intervals(spec: "ModelSpec", first: datetime, last: datetime) -> list["Inte
             raise ModelwayError(f"there are more than {MOST:,} intervals", do="Choose a shorter range")
     if not found:
         raise ModelwayError(
-            f"no interval of '{schedule.cron}' ({schedule.timezone}) begins within "
-            f"{first:%Y-%m-%d %H:%M}Z and {last:%Y-%m-%d %H:%M}Z and is over",
+            f"no interval of '{schedule.cron}' ({schedule.timezone}) starts within "
+            f"{first:%Y-%m-%d %H:%M}Z and {last:%Y-%m-%d %H:%M}Z and has ended",
             do="Choose another range",
         )
     return found
@@ -130,7 +130,7 @@ def _is_known(store: "Lineage", model: str) -> bool:
 
 
 def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "Lineage | None") -> Iterator[PlannedRun]:
-    """Yield what happens to each interval, in order: a later one may take the version of an earlier one."""
+    """Yield what happens to each interval, in order: a later one may reuse the version of an earlier one."""
     inputs = _Inputs(spec, store)
     done = store.versions_of_schedule(spec.model) if store else {}
     made: dict[str, str] = {}
@@ -148,7 +148,7 @@ def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "Lineage | 
         if digest and (number := inputs.version(digest)):
             yield PlannedRun(**times, outcome="reuse", why=f"version {number} has the same inputs")
         elif digest and digest in made:
-            yield PlannedRun(**times, outcome="reuse", why=f"the version of {made[digest]}, when that run is over")
+            yield PlannedRun(**times, outcome="reuse", why=f"the version of {made[digest]}, when that run has ended")
         else:
             yield PlannedRun(**times, outcome="train", why=inputs.unknown(digest))
             inputs.trained()
@@ -157,7 +157,7 @@ def _plan(spec: "ModelSpec", intervals: Sequence["Interval"], store: "Lineage | 
 
 
 class _Inputs:
-    """What the runs would be given: the code and the data as they are now, the parameters' defaults."""
+    """The inputs of the runs: the code and the data as they are now, the parameters' defaults."""
 
     def __init__(self, spec: "ModelSpec", store: "Lineage | None") -> None:
         self._spec, self._store = spec, store
@@ -169,7 +169,7 @@ class _Inputs:
             self._base = self._base_digest(spec)
 
     def digest(self, interval: "Interval") -> str | None:
-        """Return the digest of an interval's inputs, None where nothing is reused or they cannot be told.
+        """Return the digest of an interval's inputs, None where nothing is reused or it is unknown.
 
         :raises ModelwayError: a data set is not there, or not the pinned one
         """
@@ -211,7 +211,7 @@ class _Inputs:
         return "starts from the version before it" if self._moved else "a data set has neither digest nor version"
 
     def trained(self) -> None:
-        """Note that a run makes a version: the runs after it start from that one where the spec says ``latest``."""
+        """Record that a run makes a version: later runs start from it if the spec says ``latest``."""
         self._moved = self._spec.train.base == "latest"
 
     def _base_digest(self, spec: "ModelSpec") -> str | None:
@@ -234,7 +234,7 @@ def _code_digest(folder: Path) -> str:
         return file_digest(Path(scratch) / "code.zip")
 
 
-def _told(
+def _report(
     spec: "ModelSpec", planned: Sequence[PlannedRun], cost: "TrainingCost | None", first: datetime, last: datetime
 ) -> dict[str, Any]:
     """Return the plan as plain data."""
@@ -260,25 +260,23 @@ def _told(
     }
 
 
-def _print_text(told: Mapping[str, Any]) -> None:
-    print(f"{told['model']}: intervals of '{told['cron']}' ({told['timezone']})\n")
-    for run in told["intervals"]:
+def _print_text(report: Mapping[str, Any]) -> None:
+    print(f"{report['model']}: intervals of '{report['cron']}' ({report['timezone']})\n")
+    for run in report["intervals"]:
         print(f"{run['start'][:16]}Z to {run['end'][:16]}Z  {run['outcome']:<5}  {run['why']}".rstrip())
-    counts = [f"{count:,} {OUTCOMES[outcome]}" for outcome, count in told["counts"].items() if count]
-    total = len(told["intervals"])
+    counts = [f"{count:,} {OUTCOMES[outcome]}" for outcome, count in report["counts"].items() if count]
+    total = len(report["intervals"])
     print(f"\n{total:,} interval{'' if total == 1 else 's'}: {', '.join(counts)}")
-    if expected := told["expected_training"]:
+    if expected := report["expected_training"]:
         seconds = _duration(expected["seconds"])
         of = f"by the mean of the {expected['from_runs']} newest runs" if expected["from_runs"] > 1 else "by one run"
         print(f"Expected training: {seconds}, {expected['gpu_hours']:g} GPU-hours, {of}")
     else:
-        print("Expected training: unknown, no run has told yet what training takes")
+        print("Expected training: unknown, no run has recorded the cost of training yet")
     print("An interval of which Airflow has a run already is passed over, unless --reprocess-behavior says otherwise.")
-    print(f"\nStart it with\n  {shlex.join(told['command'])}")
-    print(
-        "It registers versions and moves neither alias nor traffic. That each version takes over in turn, ask for with"
-    )
-    print(f"  {shlex.join(told['command_that_moves_traffic'])}")
+    print(f"\nStart it with\n  {shlex.join(report['command'])}")
+    print("It registers versions and moves neither alias nor traffic. To let each version take over in turn, use")
+    print(f"  {shlex.join(report['command_that_moves_traffic'])}")
 
 
 def _duration(seconds: float) -> str:

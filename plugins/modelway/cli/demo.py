@@ -32,7 +32,7 @@ from modelway.localairflow.rest import AirflowApi, TaskState
 from modelway.spec.problems import display
 
 MODEL = "digits"
-#: which of the 1,797 images the prediction is asked for
+#: which of the 1,797 images the prediction is for
 IMAGE = 1234
 Answer = TypeVar("Answer")
 
@@ -70,19 +70,19 @@ def demo(args: argparse.Namespace) -> int:
                 return _run(console, settings, airflow, began, leave=args.exit)
             finally:
                 ignore_interrupts()
-        # Its own block: an interrupt in the instant before they are ignored must not pass it by.
+        # Its own block: an interrupt just before they are ignored must not skip it.
         finally:
             with console.status("stopping Airflow, its jobs and the endpoint"):
                 outlived = _stop(settings, airflow, others=others, tried=tried)
-            # What the demo ended with matters more.
+            # The demo's own error matters more.
             with suppress(ModelwayError):
                 _say_what_is_left(console, settings, outlived)
 
 
 def _see_its_model() -> None:
-    """See that the model of the demo is there.
+    """Check that the model of the demo exists.
 
-    :raises UnknownModel: it is not, as where modelway was installed as a package
+    :raises UnknownModel: it does not, as where modelway was installed as a package
     """
     from modelway.spec.load import find_specs, models_folder
 
@@ -96,7 +96,7 @@ def _see_its_model() -> None:
 
 
 def _stop_elsewhere(console: Any, settings: Settings, airflow: LocalAirflow) -> frozenset[str]:
-    """Stop the jobs elsewhere that a killed command left, before Airflow begins others; return which go on."""
+    """Stop the jobs elsewhere that a killed command left, before Airflow starts others; return which keep running."""
     if names_elsewhere(settings.home):
         airflow.prepare()
         with console.status("stopping jobs that a command before left"):
@@ -109,9 +109,9 @@ def _stop_elsewhere(console: Any, settings: Settings, airflow: LocalAirflow) -> 
 def _stop(
     settings: Settings, airflow: LocalAirflow, *, others: Collection[str], tried: Collection[str] = ()
 ) -> list[str]:
-    """Stop Airflow and its jobs, then what serves, but for the ``others``, which served before the demo began.
+    """Stop Airflow and its jobs, then what serves, except the ``others``, which served before the demo began.
 
-    Returns a line for each job elsewhere that outlived Airflow, but for those that it ``tried`` to stop before.
+    Returns a line for each job elsewhere that outlived Airflow, except those that it ``tried`` to stop before.
     """
     try:
         airflow.stop()
@@ -125,7 +125,7 @@ def _stop(
 
 
 def _say_what_is_left(console: Any, settings: Settings, outlived: Collection[str]) -> None:
-    """Say what was stopped, what goes on, and which commands work now."""
+    """Print what was stopped, what keeps running, and which commands work now."""
     command = shlex.quote(display(Path(sys.argv[0])))
     jobs = "its jobs on this machine" if outlived else "its jobs"
     lines = [f"Airflow, {jobs} and the endpoint are stopped", *outlived, *serving_lines(settings), "from here:"]
@@ -152,12 +152,12 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
     try:
         state, traffic = _follow(console, settings, airflow, _Run(airflow, api, run_id), number)
     except KeyboardInterrupt:
-        # Airflow may be on its way out too; the next demo then does this.
+        # Airflow may be stopping too; the next demo then does this.
         with suppress(ModelwayError):
             _end_unfinished(console, api)
         raise
     if state != "success":
-        return _tell_failure(console, api, run_id)
+        return _print_failure(console, api, run_id)
     _summarise(console, settings, api, run_id, traffic.counted())
     if problem := traffic.problem():
         console.print(problem, style="bold red", markup=False, highlight=False, soft_wrap=True)
@@ -170,7 +170,7 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
 
 
 def _end_unfinished(console: Any, api: AirflowApi) -> None:
-    """Fail the run of a demo that was stopped on its way: a new run would wait for it."""
+    """Fail the run of an interrupted demo: a new run would wait for it."""
     for state in ("running", "queued"):
         for run in api.call("GET", f"/dags/{MODEL}/dagRuns", params={"state": state})["dag_runs"]:
             run_id = run["dag_run_id"]
@@ -187,7 +187,7 @@ def _next_version(settings: Settings) -> int:
 
 
 def _restore(console: Any, settings: Settings) -> None:
-    """Bring back every endpoint of the home that does not answer; say where each serves, or why it does not."""
+    """Restart every endpoint of the home that does not answer; print where each serves, or why it does not."""
     for before in local_endpoints(settings):
         try:
             status = before if before.ready else start_endpoint(settings, before.name, actor="demo")
@@ -200,7 +200,7 @@ def _restore(console: Any, settings: Settings) -> None:
 
 
 class _Run:
-    """The run, as the progress display asks about it."""
+    """The run, as the progress display reads it."""
 
     def __init__(self, airflow: LocalAirflow, api: AirflowApi, run_id: str) -> None:
         self.airflow = airflow
@@ -208,15 +208,15 @@ class _Run:
         self.run_id = run_id
 
     def state(self) -> str:
-        return self._asked(lambda: self.api.run_state(MODEL, self.run_id))
+        return self._call(lambda: self.api.run_state(MODEL, self.run_id))
 
     def tasks(self) -> list[TaskState]:
-        return self._asked(lambda: self.api.tasks(MODEL, self.run_id))
+        return self._call(lambda: self.api.tasks(MODEL, self.run_id))
 
-    def _asked(self, ask: Callable[[], Answer]) -> Answer:
-        """Ask; where no answer comes since a component has ended, tell that instead."""
+    def _call(self, request: Callable[[], Answer]) -> Answer:
+        """Call the API; if it does not answer because a component has ended, raise that error instead."""
         try:
-            return ask()
+            return request()
         except EndpointNotReady:
             # A process's connections close a moment before its end is seen.
             time.sleep(1)
@@ -225,7 +225,7 @@ class _Run:
 
 
 def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
-    """Show progress and send traffic meanwhile; return the run's state and what the traffic met."""
+    """Show progress and send traffic meanwhile; return the run's state and the traffic with its answers."""
     from modelway.cli.output.progress import follow, task_order
     from modelway.spec.load import load_spec, models_folder
 
@@ -266,7 +266,7 @@ def _summarise(
 
 
 def _predict(url: str) -> str:
-    """Ask the endpoint for one image and tell what it answered."""
+    """Send one image to the endpoint and return a line about its answer."""
     import httpx
     from sklearn.datasets import load_digits
 
@@ -279,7 +279,7 @@ def _predict(url: str) -> str:
     return f"image {IMAGE} shows a {digits.target[IMAGE]}, version {version} answered {scores.index(max(scores))}"
 
 
-def _tell_failure(console: Any, api: AirflowApi, run_id: str) -> int:
+def _print_failure(console: Any, api: AirflowApi, run_id: str) -> int:
     from modelway.cli.output.summary import print_failure
 
     failures = {}

@@ -29,7 +29,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         description="modelway diff MODEL A B, or of two models: modelway diff MODEL@A OTHER@B. A version is a number, "
         "v3, an alias such as champion, or latest.",
     )
-    diff.add_argument("words", metavar="MODEL A B | MODEL@A OTHER@B", nargs="+")
+    diff.add_argument("versions", metavar="MODEL A B | MODEL@A OTHER@B", nargs="+")
     diff.add_argument("--json", action="store_true", help="print JSON")
     diff.set_defaults(run=show_diff)
 
@@ -42,7 +42,7 @@ def show_diff(args: argparse.Namespace) -> int:
     """
     from modelway.lineage.compare.difference import difference
 
-    named = read_versions(args.words)
+    named = read_versions(args.versions)
     if len(named) != 2:
         raise ModelwayError("two versions are compared", do="Write MODEL A B, or MODEL@A OTHER@B")
     lineage = read_lineage()
@@ -60,20 +60,20 @@ def show_diff(args: argparse.Namespace) -> int:
 
 
 def _counted(code: "CodeDifference") -> "CodeDifference":
-    """Add how many commits lie between, when the repository here knows them."""
+    """Add how many commits are between, when the repository here has them."""
     if code.commit_range is None:
         return code
     from modelway.artifacts.checkout import find_checkout
 
     here = find_checkout(Path.cwd())
     newest = code.commit_range.rpartition("..")[2]
-    words = ("rev-list", "--count", "--end-of-options", code.commit_range)
-    count = here.run(*words, commit=newest) if here else None
+    command = ("rev-list", "--count", "--end-of-options", code.commit_range)
+    count = here.run(*command, commit=newest) if here else None
     return code if count is None else replace(code, count=int(count))
 
 
 def lines_of(found: "DiffRecord") -> Iterator[str]:
-    """Yield all differences but those of the metrics, a line each, by sections."""
+    """Yield all differences except those of the metrics, a line each, by sections."""
     if found.is_same_model:
         yield "the frozen models are the same, byte for byte"
     yield from _section("Parameters", (_change(each, of=f"{each.stage}.") for each in found.params))

@@ -26,7 +26,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         ("restart", "stop an endpoint and start it again", _restart),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("names", metavar="NAME", nargs="*", help="an endpoint, which is called as its model")
+        command.add_argument("names", metavar="NAME", nargs="*", help="an endpoint, which has the name of its model")
         command.add_argument("--all", action="store_true", help="every endpoint of this machine")
         command.set_defaults(run=_command(change))
 
@@ -54,7 +54,7 @@ def list_endpoints(args: argparse.Namespace) -> int:
 
 
 def state_of(status: EndpointStatus) -> str:
-    """Return what an endpoint does, in a few words."""
+    """Return the state of an endpoint as a short text."""
     if status.stopped:
         return "stopped"
     if status.ready:
@@ -86,8 +86,8 @@ def _command(change: Callable[[Settings, str], str]) -> Callable[[argparse.Names
 def _names(args: argparse.Namespace, settings: Settings) -> tuple[str, ...]:
     """Return the endpoints that were named.
 
-    :raises InvalidSpec: neither a name nor --all was given, or both
-    :raises UnknownEndpoint: there is none of a name
+    :raises InvalidSpec: neither a name nor --all was passed, or both
+    :raises UnknownEndpoint: there is no endpoint of a name
     """
     known = open_local(settings).names()
     if args.all == bool(args.names):

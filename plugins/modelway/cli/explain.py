@@ -65,7 +65,7 @@ def _last_of(account: "RunAccount", key: str) -> int:
 
 
 def _outcome(account: "RunAccount") -> str:
-    """Return in one line what became of the run, as far as the lineage knows."""
+    """Return the outcome of the run in one line, as far as the lineage knows it."""
     attempts = len(account.failures)
     failed = {each.key for each in account.failures if not each.tried_again and each.resolved_by is None}
     count = plural(attempts, "failed attempt") if attempts else "nothing failed"

@@ -1,4 +1,4 @@
-"""``modelway exports``: what other systems received of the lineage, what still waits, and to send it now."""
+"""``modelway exports``: what other systems received of the lineage and what is pending, which it can send now."""
 
 import argparse
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add the command."""
     exports = subparsers.add_parser("exports", help="show what MLflow and OpenLineage have of the lineage, and send it")
     exports.add_argument("--flush", action="store_true", help="send what waits, now")
-    exports.add_argument("--again", action="store_true", help="let what was refused wait once more")
+    exports.add_argument("--again", action="store_true", help="queue what was rejected again")
     exports.add_argument("--all", metavar="MODEL", help="send all versions of a model that were registered before")
     exports.add_argument("--json", action="store_true", help="print JSON")
     exports.set_defaults(run=show_exports)
@@ -69,7 +69,7 @@ def show_exports(args: argparse.Namespace) -> int:
 
 
 def _change(args: argparse.Namespace, lineage: "Lineage | None", destinations: "tuple[Destination, ...]") -> bool:
-    """Do what was requested and say whether something could not be sent."""
+    """Do what was requested and return whether something could not be sent."""
     if lineage is None:
         if args.all:
             raise UnknownModel(f"there is no version of '{args.all}': nothing was registered yet")
@@ -99,7 +99,7 @@ def _lines(lineage: "Lineage | None", destinations: "tuple[Destination, ...]") -
 
 def _print_lines(lines: list[Line]) -> None:
     if not lines:
-        print(f"The lineage is exported to nobody. {_DO_CONFIGURE}.")
+        print(f"No exporter is configured. {_DO_CONFIGURE}.")
         return
     found = table("EXPORTER", "WAITING", "SENT", "REFUSED", "OLDEST", "WHERE", "LAST ERROR")
     for line in lines:

@@ -1,4 +1,4 @@
-"""The commands with the file that each is in, so that one command loads its own file alone, and the help none."""
+"""The commands with the file that each is in, so that a command imports its own file alone, and the help none."""
 
 from typing import NamedTuple
 

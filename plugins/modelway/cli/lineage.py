@@ -47,10 +47,10 @@ def _number(text: str) -> int:
 
 
 def show_graph(args: argparse.Namespace) -> int:
-    """Print what lies upstream or downstream as a tree.
+    """Print what is upstream or downstream as a tree.
 
-    :raises UnknownVersion: nothing is called so
-    :raises ModelwayError: several words name no version
+    :raises UnknownVersion: nothing has this name
+    :raises ModelwayError: several arguments name no version
     """
     graph_of = read_lineage().graph
     walk = graph_of.upstream if args.direction == "upstream" else graph_of.downstream
@@ -99,7 +99,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 def find_file(args: argparse.Namespace) -> int:
-    """Print what has a content; exit status 1 when nothing has.
+    """Print everything that has a content; exit status 1 when nothing has it.
 
     :raises ModelwayError: it is neither a file nor a digest
     """

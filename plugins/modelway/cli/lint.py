@@ -91,7 +91,7 @@ def unknown_to_all(loaded: "LoadedSpecs", files: Sequence[Path], environment: st
 
 
 def printable(text: str) -> str:
-    """Return the text with what the terminal cannot show, or would obey, written as an escape."""
+    """Return the text with characters escaped that the terminal cannot show or would interpret."""
     # Control characters of file names, and halves of characters from names that are no UTF-8.
     plain = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
     encoding = sys.stdout.encoding or "utf-8"

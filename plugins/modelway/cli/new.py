@@ -56,7 +56,7 @@ def new(args: argparse.Namespace) -> int:
 def model_files(name: str, *, with_schema: bool) -> dict[str, str]:
     """Return the texts of a new model's files by their names.
 
-    :param with_schema: there is a schema beside the models' folders: editors are told
+    :param with_schema: there is a schema beside the models' folders: the file refers editors to it
     :raises ModelwayError: the name cannot be a model's
     """
     from modelway.spec.model import default_code
@@ -73,9 +73,9 @@ def model_files(name: str, *, with_schema: bool) -> dict[str, str]:
 
 
 def check_name(name: str) -> None:
-    """See that ``name`` can be a model's.
+    """Check that ``name`` can be a model's name.
 
-    :raises ModelwayError: it cannot; the message tells the rule and a name like it
+    :raises ModelwayError: it cannot; the message has the rule and a similar valid name
     """
     if re.fullmatch(NAME_PATTERN, name):
         return
@@ -106,7 +106,7 @@ def write_model(folder: Path, files: Mapping[str, str]) -> Path:
     models = folder.parent
     if not models.is_dir():
         raise ModelwayError(
-            "this is no folder to put models in",
+            "this is not a folder for models",
             where=str(models),
             do=f"Make it with: mkdir -p {shlex.quote(str(models))}",
         )
@@ -118,7 +118,7 @@ def write_model(folder: Path, files: Mapping[str, str]) -> Path:
         )
     beside: str | None = None
     try:
-        # Hidden: nobody takes a half-written folder for a model.
+        # Hidden, so that a half-written folder is not read as a model.
         beside = tempfile.mkdtemp(prefix=f".{folder.name}.", dir=models)
         for name, text in files.items():
             (Path(beside) / name).write_text(text, encoding="utf-8")

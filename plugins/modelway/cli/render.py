@@ -1,4 +1,4 @@
-"""``modelway render`` and ``modelway schema``: what a model's spec comes to, and what a spec may say."""
+"""``modelway render`` and ``modelway schema``: a model's effective spec, and the keys that a spec may have."""
 
 import argparse
 import os
@@ -38,7 +38,7 @@ def print_spec(args: argparse.Namespace) -> int:
     """Print a model's effective spec, or its jobs' manifests, and return the exit status.
 
     :raises UnknownModel: there is no such model
-    :raises CapabilityMissing: the spec asks for what the backend cannot give
+    :raises CapabilityMissing: the spec requires what the backend cannot provide
     """
     from modelway.spec.document.write import write_document
     from modelway.spec.load import FILE_NAME, chosen_environment, load_files

@@ -55,8 +55,8 @@ def reproduce_version(args: argparse.Namespace) -> int:
     base = store.version(model, recorded.base) if recorded.base is not None else None
     with _home(args.keep) as home:
         plan = prepare(recorded, base, settings=load_settings(), home=home)
-        command = [sys.executable, "-P", "-c", _MODELWAY, "run", *plan.words]
-        # The answer alone goes to stdout.
+        command = [sys.executable, "-P", "-c", _MODELWAY, "run", *plan.arguments]
+        # Only the result goes to stdout.
         done = subprocess.run(command, env=dict(plan.environment), stdout=sys.stderr)
         if done.returncode:
             raise ModelwayError(
@@ -66,19 +66,19 @@ def reproduce_version(args: argparse.Namespace) -> int:
         assert made is not None  # the run registered its version
         again = made.version(model, made.find(model, "latest"))
     found = difference(recorded, again)
-    # The rest of the archive tells of the run, too: how long its parts took is never the same.
+    # The rest of the archive describes the run, too: its durations are never the same.
     is_same = found.is_same_model
     if args.json:
-        told = {"recorded": recorded.summary, "again": again.summary, "difference": found}
+        sides = {"recorded": recorded.summary, "again": again.summary, "difference": found}
         elsewhere = (*plan.lacking, *places(recorded, again, found))
-        print_json({"reproduced": is_same, **told, "unchecked": plan.unchecked, "elsewhere": elsewhere})
+        print_json({"reproduced": is_same, **sides, "unchecked": plan.unchecked, "elsewhere": elsewhere})
     else:
         print_outcome(recorded, again, plan=plan)
     return 0 if is_same else 1
 
 
 def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "Reproduction") -> None:
-    """Print whether the same came out, and where it did not, what differs and what else was different."""
+    """Print whether the result is the same and, if not, what differs and what else was different."""
     from modelway.cli.diff import lines_of, print_metrics
     from modelway.cli.lint import printable
     from modelway.lineage.compare.difference import difference
@@ -89,7 +89,7 @@ def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "R
         print(f"{name}: reproduced, byte for byte")
         print(f"  model  {again.summary.model_digest}")
         for line in (
-            *(f"besides the frozen model, {file.path} is another one" for file in found.files),
+            *(f"besides the frozen model, {file.path} differs" for file in found.files),
             *plan.unchecked,
         ):
             print(printable(f"  {line}"))
@@ -99,10 +99,10 @@ def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "R
         before, now = getattr(recorded.summary, what), getattr(again.summary, what)
         print(printable(f"  {what.replace('_', ' '):<17}  {'same' if before == now else f'{before} → {now}'}"))
     if elsewhere := (*plan.lacking, *places(recorded, again, found)):
-        print("  This machine is not the place where it was made, which alone can give other bytes:")
+        print("  This machine is not the place where it was made, which alone can change the bytes:")
     for line in (*elsewhere, *plan.unchecked):
         print(printable(f"  ! {line}"))
-    # When and from which clone it ran says nothing about what came out.
+    # When and from which clone it ran has no effect on the result.
     code = replace(found.code, commits=(None, None), dirty=(None, None), commit_range=None)
     run = {what: sides for what, sides in found.run.items() if what not in ("seconds", "gpu_seconds", "inputs_digest")}
     for line in lines_of(replace(found, code=code, run=run)):
@@ -112,7 +112,7 @@ def print_outcome(recorded: "VersionDetail", again: "VersionDetail", *, plan: "R
 
 @contextmanager
 def _home(keep: str | None) -> Iterator[Path]:
-    """Give an empty folder, which is removed unless it is to be kept."""
+    """Yield an empty folder, which is removed unless ``keep`` names it."""
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="modelway-reproduce-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)

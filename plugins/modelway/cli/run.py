@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Follow = Callable[["subprocess.Popen[bytes]"], None]
 
-#: how much of its log is repeated when the process that runs the DAG breaks off
+#: how many lines of its log are repeated when the process that runs the DAG crashes
 LAST_LINES = 15
 #: with less left, Airflow's database cannot be written
 ALMOST_FULL_BYTES = 1 << 20
@@ -46,17 +46,17 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a field of the run's form, such as epochs=5 or rollout=no; may be given again",
+        help="a field of the run's form, such as epochs=5 or rollout=no; may be repeated",
     )
     parser.add_argument("--run-after", metavar="TIME", help="as if it was started then: the data ends there")
     parser.add_argument(
         "--interval",
         nargs=2,
         metavar=("START", "END"),
-        help="the data interval, as a schedule gives it",
+        help="the data interval, as a schedule sets it",
     )
     parser.add_argument(
-        "--partition", metavar="KEY", help="what the run calls its data (default: the interval's start)"
+        "--partition", metavar="KEY", help="the run's name for its data (default: the interval's start)"
     )
     parser.add_argument("--verbose", action="store_true", help="print all that Airflow logs, in place of the table")
     parser.set_defaults(run=run_model)
@@ -98,11 +98,11 @@ def run_model(args: argparse.Namespace) -> int:
         try:
             return _run(args, spec, airflow, about, log)
         except KeyboardInterrupt:
-            told = f"the run of {args.model} was stopped with its jobs on this machine; its log is {log}"
-            print("\n".join([f"modelway: {told}", *serving_lines(settings)]), file=sys.stderr)
+            message = f"the run of {args.model} was stopped with its jobs on this machine; its log is {log}"
+            print("\n".join([f"modelway: {message}", *serving_lines(settings)]), file=sys.stderr)
             return 130
         finally:
-            # Of a run that came to its end there are none.
+            # A run that came to its end leaves none.
             for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment, but=tried):
                 print(f"modelway: {line}", file=sys.stderr)
 
@@ -110,7 +110,7 @@ def run_model(args: argparse.Namespace) -> int:
 def _run(
     args: argparse.Namespace, spec: "ModelSpec", airflow: "LocalAirflow", about: Mapping[str, Any], log: Path
 ) -> int:
-    """Run the DAG and print what comes of it."""
+    """Run the DAG and print its outcome."""
     from rich.console import Console
 
     from modelway.cli.output.progress import follow, task_order
@@ -136,7 +136,7 @@ def _run(
 
     seed = [] if args.seed is None else [f"seed={args.seed}"]
     _in_a_process([spec.model, json.dumps(about), str(outcome), *seed, *args.set], airflow, log=log, follow=show)
-    return _tell(console, outcome, log)
+    return _print_outcome(console, outcome, log)
 
 
 def _new_log(home: Path, model: str) -> Path:
@@ -149,7 +149,7 @@ def _new_log(home: Path, model: str) -> Path:
 
 
 def _copy(log: Path, running: Callable[[], bool]) -> None:
-    """Print what comes into a log until its writer has ended."""
+    """Print what is written to a log until its writer has ended."""
     with log.open(encoding="utf-8", errors="replace") as file:
         while True:
             is_last = not running()
@@ -160,10 +160,10 @@ def _copy(log: Path, running: Callable[[], bool]) -> None:
             time.sleep(0.1)
 
 
-def _tell(console: "Console", outcome: Path, log: Path) -> int:
+def _print_outcome(console: "Console", outcome: Path, log: Path) -> int:
     """Print the summary of a run that succeeded, or why it did not; return the exit status.
 
-    :raises ModelwayError: the process that ran the DAG refused its values, or broke off
+    :raises ModelwayError: the process that ran the DAG rejected its values, or crashed
     """
     from modelway.cli.output.summary import Extras, print_failure, print_summary
 
@@ -179,7 +179,7 @@ def _tell(console: "Console", outcome: Path, log: Path) -> int:
     if "refused" in came:
         print(f"modelway: {came['refused']}", file=sys.stderr)
         return 1
-    # Of mapped tasks the last one's, as far as a summary asks for one.
+    # Of mapped tasks the last one's, where a summary reads one.
     values = {(task, key): value for task, _, key, value in came["values"]}
     if came["state"] == "success":
         links = {"run log": str(log)}
@@ -202,16 +202,16 @@ def told_by_schedule(
     interval: Sequence[str] | None = None,
     partition: str | None = None,
 ) -> dict[str, Any]:
-    """Return what a schedule would tell the run, as plain data: ``{run_after, interval: [start, end], partition}``.
+    """Return what a schedule would set for the run, as plain data: ``{run_after, interval: [start, end], partition}``.
 
-    :raises ModelwayError: a time is none, or the interval ends before it begins
+    :raises ModelwayError: a time is invalid, or the interval ends before it begins
     """
     after, sides = time_of(run_after), None
     if interval:
         sides = [_moment(text) for text in interval]
         if sides[0] >= sides[1]:
             raise ModelwayError(
-                f"the interval is none: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
+                f"the interval is empty: its start {interval[0]} is not before its end {interval[1]}", do="Swap them"
             )
     elif after and spec.schedule and spec.schedule.cron:
         from modelway.hooks.interval import last_interval
@@ -225,20 +225,20 @@ def told_by_schedule(
 
 
 def _moment(text: str) -> datetime:
-    """Read a time; a day means its start.
+    """Parse a time; a day means its start.
 
-    :raises ModelwayError: it is none
+    :raises ModelwayError: it is not a time
     """
     time = parse_time(text)
     return datetime.combine(time.date(), datetime.min.time(), UTC) if len(text) <= len("2026-03-01") else time
 
 
-def run_conf(spec: "ModelSpec", given: Sequence[str]) -> dict[str, Any]:
+def run_conf(spec: "ModelSpec", assignments: Sequence[str]) -> dict[str, Any]:
     """Return the values of a run's form from ``NAME=VALUE``, each value read as YAML.
 
     :raises ModelwayError: one is written otherwise, its name is no field of the form, or its value does not fit
     """
-    if not given:
+    if not assignments:
         return {}
     import yaml
     from airflow.sdk.exceptions import ParamValidationError
@@ -246,10 +246,10 @@ def run_conf(spec: "ModelSpec", given: Sequence[str]) -> dict[str, Any]:
     from modelway.dag.form import run_form
 
     form, conf = run_form(spec), dict[str, Any]()
-    for word in given:
-        name, sign, text = word.partition("=")
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
         if not sign:
-            raise ModelwayError(f"'{word}' is no value of a field", do="Write --set NAME=VALUE")
+            raise ModelwayError(f"'{assignment}' is not a value of a field", do="Write --set NAME=VALUE")
         if name not in form:
             raise ModelwayError(f"the run has no field '{name}'", known=sorted(form), given=name)
         try:
@@ -262,10 +262,10 @@ def run_conf(spec: "ModelSpec", given: Sequence[str]) -> dict[str, Any]:
     return conf
 
 
-def _in_a_process(words: list[str], airflow: "LocalAirflow", *, log: Path, follow: "Follow") -> None:
-    """Run the DAG in a process of its own; whatever way that ends, nothing but what serves is left of it.
+def _in_a_process(arguments: list[str], airflow: "LocalAirflow", *, log: Path, follow: "Follow") -> None:
+    """Run the DAG in a process of its own; however that ends, only what serves is left running.
 
-    Airflow takes an interrupt for a failed task, which it tries again, and puts its own handler in place of ours: only
+    Airflow treats an interrupt as a failed task, which it retries, and replaces our signal handler with its own: only
     another process than the one that it runs in can end it.
 
     :param log: gets everything that the process prints
@@ -280,7 +280,7 @@ def _in_a_process(words: list[str], airflow: "LocalAirflow", *, log: Path, follo
         try:
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "modelway.cli._dag_test", *words],
+                    [sys.executable, "-P", "-m", "modelway.cli._dag_test", *arguments],
                     env=airflow.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -58,7 +58,7 @@ def _here() -> Mapping[str, "EndpointStatus"]:
 
 
 def _place(each: "ServingRecord", status: "EndpointStatus | None", *, then: bool) -> tuple[str | None, str]:
-    """Return the endpoint's address and what the version does: as it is where it is here, else as it was recorded."""
+    """Return the endpoint's address and the version's state: as it is on this machine, else as recorded."""
     if status is not None:
         ready = any(one.ready for one in status.predictors if one.version == each.version)
         if not status.stopped:

@@ -145,7 +145,7 @@ def _print_facts(detail: "VersionDetail") -> None:
 
 
 def _print_removed(lineage: "Lineage", detail: "VersionDetail") -> None:
-    """Say which of the version's files garbage collection removed."""
+    """Print which of the version's files garbage collection removed."""
     version = detail.summary
     places = {version.archive_uri: "archive", version.checkpoint_uri or "": "checkpoint"}
     for uri, gone in lineage.assets.removed(list(places)).items():
@@ -184,7 +184,7 @@ def _cost(run: "RunRecord") -> str:
 
 
 def _interval(run: "RunRecord") -> str:
-    """Write the data interval of a run and, where it is called otherwise, its partition."""
+    """Write the data interval of a run and, where it has another name, its partition."""
     if run.interval_end is None:
         return "-"
     end = time_text(run.interval_end)

@@ -24,8 +24,8 @@ def backend_from_airflow(name: str, *, home: Path) -> Backend:
 
 def _client(name: str, *, hook: str | None) -> Any:
     conn_id = f"modelway_{name}"
-    given = connection(conn_id)
-    if given is None or hook is None:
-        return given.host if given else None
+    found = connection(conn_id)
+    if found is None or hook is None:
+        return found.host if found else None
     module, _, kind = hook.rpartition(".")
     return getattr(importlib.import_module(module), kind)(conn_id=conn_id).get_conn()

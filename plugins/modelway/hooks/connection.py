@@ -1,4 +1,4 @@
-"""Airflow Connections as settings, read key by key; without one the embedded defaults hold."""
+"""Airflow Connections as settings, read key by key; without one the embedded defaults apply."""
 
 import os
 from dataclasses import replace
@@ -11,7 +11,7 @@ from modelway.lineage.exporters.base import Destination
 from modelway.ports import known
 
 REGISTRY_CONN_ID = "modelway_registry"
-#: connections that this process knows not to be there
+#: connections that this process knows to be absent
 _ABSENT: set[str] = set()
 
 
@@ -38,16 +38,16 @@ def lineage_url_from_airflow() -> str:
     :raises LineageUnavailable: Airflow does not answer for it
     """
     if not os.environ.get("MODELWAY_LINEAGE_URL"):
-        if given := connection(LINEAGE_CONN_ID):
-            return database_url(fields_from_airflow(LINEAGE_CONN_ID, given))
+        if found := connection(LINEAGE_CONN_ID):
+            return database_url(fields_from_airflow(LINEAGE_CONN_ID, found))
         check_absent(LINEAGE_CONN_ID)
     return load_settings().lineage_url
 
 
 def check_absent(conn_id: str) -> None:
-    """See that a connection is absent, and not only out of reach.
+    """Check that a connection is absent, not only unavailable.
 
-    Airflow also says of one that it cannot look up that it is not there, and a version would go into another
+    Airflow also reports a connection that it cannot look up as missing, and a version would go into another
     database than all the others.
 
     :raises LineageUnavailable: Airflow could not look it up
@@ -68,7 +68,7 @@ def check_absent(conn_id: str) -> None:
 
 
 def _is_absent_for_task(conn_id: str, runner: Any) -> bool:
-    """Ask the task's own runner."""
+    """Request the connection through the task's own supervisor."""
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
 
@@ -80,7 +80,7 @@ def _is_absent_for_task(conn_id: str, runner: Any) -> bool:
 
 
 def _is_absent_on_server(conn_id: str) -> bool:
-    """Ask each place where the API server and the scheduler look for connections."""
+    """Look the connection up in each place that the API server and the scheduler use."""
     from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
     try:
@@ -101,12 +101,12 @@ def exporters_from_airflow() -> tuple[Destination, ...]:
 
 def _exporter_of_connection(name: str) -> Destination | None:
     conn_id = f"modelway_{name}"
-    if given := connection(conn_id):
-        return destination(name, fields_from_airflow(conn_id, given))
+    if found := connection(conn_id):
+        return destination(name, fields_from_airflow(conn_id, found))
     try:
         check_absent(conn_id)
     except LineageUnavailable as error:
-        # It may be there: the facts are stored, and sent by a run that can read it.
+        # It may exist: the facts are stored, and sent by a run that can read it.
         return Destination(exporter=name, url=error.what)
     return None
 

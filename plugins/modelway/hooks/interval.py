@@ -6,7 +6,7 @@ from typing import Any
 
 
 def last_interval(cron: str, timezone: str, *, before: datetime) -> tuple[datetime, datetime]:
-    """Return the last interval that is over at ``before``."""
+    """Return the last interval that has ended at ``before``."""
     found = _timetable(cron, timezone).infer_manual_data_interval(run_after=_time(before))
     return _plain(found.start), _plain(found.end)
 
@@ -32,7 +32,7 @@ def _timetable(cron: str, timezone: str) -> Any:
 
 
 def _time(value: datetime) -> Any:
-    """Return a time as Airflow's timetables take it."""
+    """Return a time as Airflow's timetables expect it."""
     import pendulum
 
     return pendulum.instance(value)

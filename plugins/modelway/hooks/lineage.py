@@ -10,7 +10,7 @@ from modelway.hooks.settings import load_exporters, load_settings
 if TYPE_CHECKING:
     from modelway.lineage.store import Lineage
 
-#: how long flushing may hold up a task
+#: how long flushing may delay a task
 SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 def lineage_from_airflow(url: str | None = None) -> "Lineage":
     """Return the lineage; what is written goes to the configured exporters, too.
 
-    :param url: where it is, when the caller knows from its settings; default: see ``lineage_url_from_airflow``
+    :param url: where it is, when the caller knows it from its settings; default: see ``lineage_url_from_airflow``
     :raises ModelwayError: the lineage cannot be opened, or a connection cannot be read
     """
     from modelway.lineage.store import open_lineage
@@ -47,7 +47,7 @@ def _exporters() -> list[str]:
 
 
 def flush_exporters(*, before: "Callable[[Lineage], object] | None" = None, seconds: float = SECONDS) -> None:
-    """Send what waits for the exporters; whatever goes wrong is a warning, and what was not sent waits.
+    """Send what is pending for the exporters; any failure is a warning, and what was not sent stays pending.
 
     :param before: called first with the lineage, to record one more fact; not called where no exporter is configured
     """

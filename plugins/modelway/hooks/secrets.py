@@ -1,4 +1,4 @@
-"""The values that a spec's references stand for, read by the worker at the moment when it starts the job."""
+"""The values of a spec's references, read by the worker when it starts the job."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,11 +13,11 @@ def with_secrets(options: Options) -> Options:
     """Return the options with each reference of ``env`` replaced by its value, which Airflow then masks in its logs.
 
     :raises SecretMissing: there is no such connection, field or variable
-    :raises LineageUnavailable: Airflow cannot be asked for it
+    :raises LineageUnavailable: Airflow does not answer for it
     """
-    given: Mapping[str, Any] = options.platform.get("env") or {}
-    found = {name: _value(name, one) for name, one in given.items() if _is_reference(one)}
-    return replace(options, platform={**options.platform, "env": {**given, **found}}) if found else options
+    variables: Mapping[str, Any] = options.platform.get("env") or {}
+    found = {name: _value(name, one) for name, one in variables.items() if _is_reference(one)}
+    return replace(options, platform={**options.platform, "env": {**variables, **found}}) if found else options
 
 
 def _is_reference(value: Any) -> bool:
@@ -67,7 +67,7 @@ def _of_variable(name: str, key: str) -> str:
 
 
 def _check_absent(key: str) -> None:
-    """See that a variable is absent, and not only out of reach: Airflow says the same of both."""
+    """Check that a variable is absent, not only unavailable: Airflow reports both the same way."""
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, VariableResult

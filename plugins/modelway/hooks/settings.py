@@ -22,7 +22,7 @@ class Settings:
     home: Path
     """Folder of everything embedded."""
     artifact_root: str
-    """fsspec URL under which artifacts lie, such as ``file:///srv/modelway/artifacts``."""
+    """fsspec URL under which artifacts are stored, such as ``file:///srv/modelway/artifacts``."""
     lineage_url: str = field(repr=False)
     """SQLAlchemy URL of the lineage database."""
     registry_login: str | None = None
@@ -42,9 +42,9 @@ class Settings:
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
-    ``MODELWAY_HOME`` holds everything that has no address of its own (default: see ``modelway.folders``);
+    ``MODELWAY_HOME`` has everything without an address of its own (default: see ``modelway.folders``);
     ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere. The
-    lineage may also be given as the connection ``modelway_lineage``: ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
+    lineage may also be configured as the connection ``modelway_lineage``: ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
 
     :raises ModelwayError: that connection cannot be read, or the home is a file
     """
@@ -60,10 +60,10 @@ def load_settings() -> Settings:
 
 
 def make_private(home: Path) -> None:
-    """Make the home folder if it is not there, and close it to all users but its own: credentials and data lie in it.
+    """Make the home folder if it is not there, and close it to all users but its own: it has credentials and data.
 
     One with the set-group-ID bit stays open to its group. A folder of another user, the user's own home and one that
-    everybody may write to are left as they are. What cannot be done is left to whoever writes there.
+    everybody may write to are left as they are. A failure is ignored here: the first write reports it.
     """
     with contextlib.suppress(OSError):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,18 +76,18 @@ def make_private(home: Path) -> None:
 
 
 def _refuse_file(home: Path) -> None:
-    """Refuse a home that cannot be made, for a file is in its place or above it.
+    """Reject a home that cannot be created because a file is in its place or above it.
 
     :raises NotWritable: it is so
     """
     there = next((place for place in (home, *home.parents) if place.exists()), home)
     if there.exists() and not there.is_dir():
-        raise NotWritable(f"the home {home} is no folder: {there} is a file", do="Set MODELWAY_HOME to a folder")
+        raise NotWritable(f"the home {home} is not a folder: {there} is a file", do="Set MODELWAY_HOME to a folder")
 
 
 def _lineage_connection() -> str | None:
-    given = fields_from_environment(LINEAGE_CONN_ID)
-    return database_url(given) if given else None
+    fields = fields_from_environment(LINEAGE_CONN_ID)
+    return database_url(fields) if fields else None
 
 
 def load_exporters() -> tuple[Destination, ...]:
@@ -103,12 +103,12 @@ def load_exporters() -> tuple[Destination, ...]:
 def exporter_of_environment(name: str) -> Destination | None:
     """Return where an exporter sends; None where the environment does not say.
 
-    An address that cannot be read is one that nothing can be sent to: the facts are stored all the same.
+    With an address that cannot be read nothing can be sent, but the facts are stored all the same.
     """
     try:
         if url := os.environ.get(f"MODELWAY_{name.upper()}_URL"):
             return destination_of_url(name, url)
-        given = fields_from_environment(f"modelway_{name}")
-        return destination(name, given) if given else None
+        fields = fields_from_environment(f"modelway_{name}")
+        return destination(name, fields) if fields else None
     except ModelwayError as error:
         return Destination(exporter=name, url=error.what)

@@ -1,4 +1,4 @@
 """What happened: models, versions, runs and everything that belongs to them, in a database of their own.
 
-``record`` holds plain dataclasses and imports nothing heavy; ``store`` needs SQLAlchemy.
+``records`` has plain dataclasses and imports nothing heavy; ``store`` needs SQLAlchemy.
 """

@@ -1,6 +1,6 @@
 """The lineage: one database with every model, version, run, image, alias, weight, asset and event.
 
-Every write is one transaction and can be repeated: what is there already is not written again.
+Every write is one transaction and can be repeated: what exists already is not written again.
 """
 
 from collections.abc import Iterable
@@ -35,14 +35,14 @@ def open_lineage(url: str, *, read_only: Literal[True]) -> "Lineage | None": ...
 
 
 def open_lineage(url: str, *, exporters: Iterable[str] = (), read_only: bool = False) -> "Lineage | None":
-    """Open the lineage database at an SQLAlchemy URL, making or migrating it if needed.
+    """Open the lineage database at an SQLAlchemy URL, creating or migrating it if needed.
 
     Tasks and commands open it through ``modelway.hooks.lineage``, which knows the configured exporters.
 
-    :param exporters: names of those who receive what is written, see ``modelway.lineage.export.outbox``
-    :param read_only: needs no write access; returns None, and makes nothing, where nothing was ever written
+    :param exporters: names of the exporters that receive what is written, see ``modelway.lineage.export.outbox``
+    :param read_only: needs no write access; returns None, and creates nothing, where nothing was ever written
     :raises NotWritable: the file or its folder cannot be written; with ``read_only``, it would have to be migrated
-    :raises ModelwayError: it is no lineage database, or one that another modelway wrote
+    :raises ModelwayError: it is not a lineage database, or another modelway wrote it
     """
     if read_only:
         engine = engine_to_read(url)
@@ -51,18 +51,18 @@ def open_lineage(url: str, *, exporters: Iterable[str] = (), read_only: bool = F
 
 
 class Lineage(VersionReader, EarlierRuns, PointInTime, RunAccounts, VersionWriter, EndpointRecords, FailureWriter):
-    """The records of models, runs and endpoints; ``assets``, ``graph``, ``exports`` and ``retention`` lead further.
+    """The records of models, runs and endpoints; ``assets``, ``graph``, ``exports`` and ``retention`` are more parts.
 
     Made by ``open_lineage``; all parts work on one engine. Safe to share between threads.
     """
 
     def exists(self) -> bool:
-        """Say whether the database is still there: somebody may have removed or replaced the file."""
+        """Return whether the database still exists: somebody may have removed or replaced the file."""
         return database_exists(self._engine.url)
 
     @property
     def engine(self) -> Engine:
-        """The connections, for who runs SQL of their own."""
+        """The connections, for callers that run their own SQL."""
         return self._engine
 
     @cached_property

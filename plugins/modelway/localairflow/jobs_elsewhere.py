@@ -1,4 +1,4 @@
-"""Jobs on Docker or Kubernetes that outlived the command that began them: stopped, or named with how to stop them.
+"""Jobs on Docker or Kubernetes that outlived the command that started them: stopped, or listed with how to stop them.
 
 ``python -m modelway.localairflow.jobs_elsewhere HOME NAME…`` stops them, in the environment of the home's Airflow: its
 connections say where the engine and the cluster are. It prints a JSON line for each job, ``{name, stopped}`` or
@@ -15,19 +15,19 @@ from pathlib import Path
 from modelway.backends.base import Backend, Handle, backend_member
 from modelway.following.started_jobs import StartedJob, forget_started, started_jobs
 
-#: what does not answer for so long is left, and named
+#: what does not answer for so long is left running, and listed
 STOP_SECONDS = 60.0
 
 
 def names_elsewhere(home: Path) -> frozenset[str]:
-    """Return the names of the jobs that commands in a home began elsewhere, as far as they are not known to be over."""
+    """Return the names of the jobs that commands in a home started elsewhere and that are not known to have ended."""
     return frozenset(job.handle.name for job in started_jobs(home))
 
 
 def stop_jobs_elsewhere(home: Path, *, environment: Mapping[str, str], but: Collection[str] = ()) -> list[str]:
-    """Stop the jobs that commands in a home began elsewhere and that nobody follows; return a line for each.
+    """Stop the jobs that commands in a home started elsewhere and that nobody follows; return a line for each.
 
-    Only for a command that has locked the home, and whose own run is not under way. A job that cannot be stopped is
+    Only for a command that has locked the home and whose own run is not running. A job that cannot be stopped is
     tried again by the next command.
 
     :param environment: that of the home's Airflow
@@ -36,7 +36,7 @@ def stop_jobs_elsewhere(home: Path, *, environment: Mapping[str, str], but: Coll
     jobs = [job for job in started_jobs(home) if job.handle.name not in but]
     if not jobs:
         return []
-    words = [
+    command = [
         sys.executable,
         "-P",
         "-m",
@@ -46,7 +46,7 @@ def stop_jobs_elsewhere(home: Path, *, environment: Mapping[str, str], but: Coll
     ]
     try:
         done = subprocess.run(
-            words,
+            command,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -80,7 +80,7 @@ def _parsed(line: bytes) -> dict[str, object]:
 
 
 def _by_hand(handle: Handle) -> str:
-    """Return the command that stops a job without us."""
+    """Return the command that stops a job without modelway."""
     command = backend_member(handle.backend).stop_command
     return command(handle) if command else f"the tools of {handle.backend}"
 
@@ -106,7 +106,7 @@ def _print_stopped(home: Path, job: StartedJob) -> None:
 
 
 def stopped(backend: Backend, handle: Handle) -> bool:
-    """Stop a job; return whether it was there to be stopped.
+    """Stop a job; return whether it existed.
 
     :raises SubmitFailed: the backend refused it or did not answer
     """
@@ -125,6 +125,6 @@ def _backend(home: Path, handle: Handle) -> Backend:
 if __name__ == "__main__":
     import os
 
-    # Airflow's own processes read connections from its database, tasks ask for them: this is one of the former.
+    # Airflow's own processes read connections from its database, tasks request them: this is one of the former.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     stop_all(Path(sys.argv[1]), sys.argv[2:])

@@ -23,7 +23,7 @@ RECORD = "started.json"
 def recorded_start(home: Path, *, command: str, serving: Path) -> Iterator[tuple[dict[str, str], str | None]]:
     """Record that a command starts processes in a home folder that it alone works in; first stop what another left.
 
-    Gives the environment that marks every process of this command, and one line about what an earlier command left, if
+    Yields the environment that marks every process of this command, and a line about what an earlier command left, if
     it left anything. A command that is killed cannot remove its record: the next one finds it.
 
     :param serving: the folder of the endpoints, whose processes continue
@@ -63,7 +63,7 @@ def _stop_leftovers(path: Path, *, serving: Path) -> str | None:
 
 
 def _marked(mark: str, serving: Path) -> list[psutil.Process]:
-    """Return the running processes that carry the mark, but those of endpoints."""
+    """Return the running processes that have the mark, except those of endpoints."""
     found = []
     for process in psutil.process_iter():
         # Those of other users cannot be read, and are not ours.

@@ -43,7 +43,7 @@ PASSED_ON = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 class LocalAirflow:
     """Airflow with SQLite and the LocalExecutor on free ports of 127.0.0.1, for one process to start and stop.
 
-    ``with LocalAirflow(home=…, repository=…) as airflow:`` gives a healthy Airflow; afterwards every process that it
+    ``with LocalAirflow(home=…, repository=…) as airflow:`` starts a healthy Airflow; afterwards every process that it
     or one of its tasks started is gone (on Linux also those that left their parents).
     """
 
@@ -55,17 +55,17 @@ class LocalAirflow:
         environment: Mapping[str, str] | None = None,
         name: str = "airflow",
     ) -> None:
-        """Keep Airflow in ``<home>/<name>``.
+        """Use the folder ``<home>/<name>``.
 
         :param repository: the folder with ``dags/`` and ``plugins/``; None where modelway was installed as a package,
-            which brings both
+            which ships both
         """
         self.home = home
         self.folder = home / name
         self.repository = repository
         self.extra = dict(environment or {})
         self.environment: dict[str, str] = {}
-        """what its processes get; empty until ``prepare``"""
+        """the environment of its processes; empty until ``prepare``"""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
         self.password = ""
@@ -188,8 +188,8 @@ class LocalAirflow:
             raise EndpointNotReady(f"airflow db migrate failed:\n{log.read_text()[-LAST_CHARACTERS:]}", where=str(log))
         record_migrated(self.folder)
 
-    def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "airflow", *words]
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "airflow", *arguments]
 
     def start_component(self, component: str) -> None:
         """Start one of ``COMPONENTS``."""
@@ -215,7 +215,7 @@ class LocalAirflow:
         return self.folder / "logs" / f"{component}.txt"
 
     def check(self) -> None:
-        """See that every component still runs.
+        """Check that every component still runs.
 
         :raises EndpointNotReady: one has ended; the message names it and has its last lines
         """
@@ -262,7 +262,7 @@ class LocalAirflow:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -270,13 +270,13 @@ def free_port() -> int:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every process below that loses its own, so that none can be forgotten (Linux)."""
+    """Become the parent of every process below that loses its own, so that none can be missed (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def dies_with_parent(number: signal.Signals) -> Callable[[], Any] | None:
-    """Return what makes a new process get a signal when its parent ends (Linux)."""
+    """Return a function that makes a new process get a signal when its parent ends (Linux)."""
     if sys.platform != "linux":
         return None
     return partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, number, 0, 0, 0)
@@ -308,7 +308,7 @@ def _must_go(process: psutil.Process, spare: Path | None) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only its owner can read."""
+    """Replace a file with one that only its owner can read."""
     beside = path.with_suffix(".part")
     beside.unlink(missing_ok=True)
     with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:

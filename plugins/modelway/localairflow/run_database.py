@@ -1,6 +1,6 @@
 """What the Airflow of ``modelway run`` has recorded of its runs: read while another process runs the DAG.
 
-That Airflow has no API to ask. Its database is a file of ours, with one writer.
+That Airflow has no API server. Its database is our own file, with one writer.
 """
 
 import sqlite3
@@ -15,10 +15,10 @@ _TASKS = "SELECT task_id, map_index, state, coalesce(duration, 0), try_number FR
 
 
 class RecordedRun:
-    """The next run of a DAG, as the progress display reads it; it may not have begun yet."""
+    """The next run of a DAG, as the progress display reads it; it may not have started yet."""
 
     def __init__(self, database: Path, *, dag_id: str, running: Callable[[], bool]) -> None:
-        """Follow the first run that is newer than all that are there.
+        """Follow the first run that is newer than all existing ones.
 
         :param running: whether the process that runs the DAG still does
         """
@@ -26,7 +26,7 @@ class RecordedRun:
         self._last = max((row[0] for row in self._rows("SELECT max(id) FROM dag_run")), default=0) or 0
 
     def run_id(self) -> str | None:
-        """Return the run's id, None before it has begun."""
+        """Return the run's id, None before it has started."""
         found = self._rows(
             "SELECT run_id FROM dag_run WHERE dag_id = ? AND id > ? ORDER BY id LIMIT 1", self._dag_id, self._last
         )

@@ -28,12 +28,12 @@ _Parsed = TypeVar("_Parsed")
 def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., frozenset[str]]) -> FastAPI:
     """Return the application.
 
-    :param store_url: gives the SQLAlchemy URL of the lineage database
-    :param readable_dags: a FastAPI dependency that answers 401 when nobody is signed in, and else gives the ids of the
+    :param store_url: returns the SQLAlchemy URL of the lineage database
+    :param readable_dags: a FastAPI dependency that answers 401 when nobody is signed in, else returns the ids of the
         DAGs that the user may read; a version is shown to those who may read the DAG whose run made it, a model to
         those who may read one of its versions
     """
-    # No openapi.json and no docs: they would lie outside the dependencies, open to everyone.
+    # No openapi.json and no docs: they would be outside the dependencies, open to everyone.
     app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
     opened: dict[str, Lineage] = {}
 
@@ -105,7 +105,7 @@ def _add_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         before, aliases = readable.before(model, detail.summary.number), readable.model(model).aliases
         return page(request, "version.html", detail=detail, before=before, aliases=aliases)
 
-    # Last: a model's name may have slashes, so that it would take the paths above as well.
+    # Last: a model's name may have slashes, so its route would match the paths above as well.
     @app.get("/models/{model:path}")
     def versions(request: Request, readable: Lineage, model: str, number: _Page = 1) -> Response:
         found = readable.model(model)
@@ -154,7 +154,7 @@ def _add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
 
 def _time(text: str) -> datetime | None:
-    """Read a time; none is now."""
+    """Parse a time; None means now."""
     return _parsed(parse_time, text) if text.strip() else None
 
 

@@ -1,4 +1,4 @@
-"""Templates to answers: where links lead, how values are written, what a page may load."""
+"""Templates to answers: where links point, how values are written, what a page may load."""
 
 import json
 import secrets

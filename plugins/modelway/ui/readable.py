@@ -18,7 +18,7 @@ LISTED = 50
 
 
 class ReadableLineage:
-    """What one user may read of the lineage in one request; what is beyond that does not exist for them."""
+    """What one user may read of the lineage in one request; everything else does not exist for them."""
 
     def __init__(self, lineage: Lineage | None, dags: frozenset[str]) -> None:
         """Show what runs of ``dags`` made; no lineage: nothing was registered yet."""
@@ -67,19 +67,19 @@ class ReadableLineage:
             return next((each.number for each in self.versions(model) if each.number < number), None)
 
     def version(self, model: str, wanted: str) -> VersionDetail:
-        """Return the record of a readable version given by number, ``v3``, alias or ``latest``.
+        """Return the record of a readable version by number, ``v3``, alias or ``latest``.
 
         :raises UnknownModel: there is no such model that the user may read
         :raises UnknownVersion: the model has no such version that the user may read
         """
         lineage, summary = self._open(model)
         found = lineage.version(model, lineage.find(model, wanted, dags=summary.dags))
-        # A run of another DAG may have reused the version: who may not read that DAG does not learn of its runs.
+        # A run of another DAG may have reused the version: users who may not read that DAG do not see its runs.
         events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
         return replace(found, events=events)
 
     def verifications(self, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
-        """Return on what readable versions were verified, by model and number."""
+        """Return what readable versions were verified on, by model and number."""
         return self._lineage.verifications(list(names)) if self._lineage else {}
 
     def difference(self, model: str, a: str, b: str) -> DiffRecord:

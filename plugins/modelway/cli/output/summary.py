@@ -1,4 +1,4 @@
-"""The summary of a run: what was made, where it is, and what answers."""
+"""The summary of a run: what was made, where it is, and what serves it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

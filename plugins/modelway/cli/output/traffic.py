@@ -29,12 +29,12 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Traffic":
-        """Begin."""
+        """Start."""
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End."""
+        """Stop."""
         self._stop.set()
         self._thread.join()
 
@@ -52,18 +52,18 @@ class Traffic:
 
     def _run(self) -> None:
         try:
-            self._ask()
+            self._send()
         except Exception as error:
             self.error = error
 
     def _weights(self) -> tuple[str, Mapping[int, int]] | None:
         status = self.endpoint.status(self.model)
-        # The state of a first version is there before its gateway listens.
+        # The state of a first version exists before its gateway listens.
         if status is None or not status.ready:
             return None
         return status.url, {predictor.version: predictor.weight for predictor in status.predictors}
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         import httpx
 
         with httpx.Client(timeout=30) as client:

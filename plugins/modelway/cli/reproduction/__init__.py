@@ -1,1 +1,1 @@
-"""What running a version again takes."""
+"""Preparing a home in which a version is run again."""

@@ -1,4 +1,4 @@
-"""What running a version again takes: its code, its model spec, its data and its base, all as they were recorded."""
+"""Prepare to run a version again: its code, its model spec, its data and its base, all as they were recorded."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli.reproduction.recorded_data import check_data, given_data
+from modelway.cli.reproduction.recorded_data import check_data, declared_data
 from modelway.cli.reproduction.this_machine import here
 from modelway.errors import DigestMismatch, ModelwayError
 
@@ -25,12 +25,12 @@ class Reproduction:
 
     model: str
     environment: Mapping[str, str]
-    """All that the command's process has in its environment."""
-    words: tuple[str, ...]
+    """The environment of the command's process."""
+    arguments: tuple[str, ...]
     """The arguments of ``modelway run``."""
     lineage_url: str
     unchecked: tuple[str, ...]
-    """A line for each data set of which nothing can tell whether it is what it was."""
+    """A line for each data set that cannot be checked for changes."""
     lacking: tuple[str, ...]
     """A line for each thing that the run had and will not have."""
 
@@ -39,9 +39,9 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
     """Lay out a home in which a version can be run again; everything is checked before anything runs.
 
     :param base: the version that training began from
-    :raises ModelwayError: the record does not tell enough, or the run cannot be repeated here
+    :raises ModelwayError: the record is incomplete, or the run cannot be repeated here
     :raises DigestMismatch: code or checkpoint are gone or damaged
-    :raises InvalidDataset: a data set is not there, or holds something else than the run read
+    :raises InvalidDataset: a data set is not there, or is something else than the run read
     :raises CapabilityMissing: the run had what this machine does not have, such as GPUs
     """
     model, run = detail.summary.model, detail.run
@@ -53,31 +53,31 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
     lacking = here(spec, skipped=skipped)
     declared = spec.get("datasets") or {}
     unchecked = check_data(run, declared=declared, jobs=settings.home / "jobs")
-    for name, data in given_data(run, declared=declared).items():
+    for name, data in declared_data(run, declared=declared).items():
         # The templates were filled in for the run.
         declared[name] |= {"uri": data.uri, "version": data.version}
     _fetch_code(detail, settings=settings, to=home / "models" / model)
     (home / "models" / model / "model.yaml").write_text(json.dumps(spec, indent=1, ensure_ascii=False))
     url = f"sqlite:///{home / 'lineage.db'}"
-    values = {"rollout": "no", "base": "none", **_given(detail, spec, skipped=skipped)}
+    values = {"rollout": "no", "base": "none", **_form_values(detail, spec, skipped=skipped)}
     if base is not None:
         values["base"] = _take_base(base, settings=settings, url=url)
-    words = [model, "--seed", str(run.seed)]
-    words += [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
-    words += _data_of(run)
+    arguments = [model, "--seed", str(run.seed)]
+    arguments += [each for name, value in values.items() for each in ("--set", f"{name}={json.dumps(value)}")]
+    arguments += _data_of(run)
     environment = {
         **_own_environment(),
         "MODELWAY_HOME": str(home),
         "MODELWAY_MODELS": str(home / "models"),
         "MODELWAY_LINEAGE_URL": url,
         "MODELWAY_ARTIFACT_ROOT": (home / "artifacts").as_uri(),
-        # The recorded spec has the values of its environment already.
+        # The recorded spec includes the values of its environment.
         "MODELWAY_ENV": "",
     }
     return Reproduction(
         model=model,
         environment=environment,
-        words=tuple(words),
+        arguments=tuple(arguments),
         lineage_url=url,
         unchecked=unchecked,
         lacking=lacking,
@@ -92,13 +92,13 @@ def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> N
     model, digest = detail.summary.model, str(detail.run.code_digest)
     store = ArtifactStore(settings.artifact_root)
     lineage = open_lineage(settings.lineage_url, read_only=True)
-    # The package is a file of the model's code asset, which tells where it lay then.
+    # The package is a file of the model's code asset, which records where it was.
     places = lineage.assets.places([digest]).get(digest, ()) if lineage else ()
     found = next(filter(None, (store.find(digest, model=model, uri=uri) for uri in (*places, None))), None)
     if found is None:
         raise DigestMismatch("the code package is gone", where=digest, do="Restore the artifact store")
     if model in (".", "..") or "/" in model:
-        raise ModelwayError(f"'{model}' is no name of a folder", do="Only models with a model spec are run again")
+        raise ModelwayError(f"'{model}' is not the name of a folder", do="Only models with a model spec are run again")
     to.mkdir(parents=True)
     package = to.parent / "code.zip"
     store.fetch(found, to=package)
@@ -107,7 +107,7 @@ def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> N
     shutil.rmtree(to / "__pycache__", ignore_errors=True)
 
 
-def _given(detail: "VersionDetail", spec: Mapping[str, Any], *, skipped: Collection[str]) -> dict[str, Any]:
+def _form_values(detail: "VersionDetail", spec: Mapping[str, Any], *, skipped: Collection[str]) -> dict[str, Any]:
     """Return the fields of the run's form: the values of declared parameters, and the stages that were left out."""
     declared = {
         name: values[name] for name in spec.get("params") or {} for values in detail.params.values() if name in values
@@ -117,16 +117,16 @@ def _given(detail: "VersionDetail", spec: Mapping[str, Any], *, skipped: Collect
 
 
 def _data_of(run: "RunRecord") -> list[str]:
-    """Return the words that give a run the data interval that it had, in place of its schedule."""
-    words = []
+    """Return the arguments that set the data interval that the run had, in place of its schedule."""
+    arguments = []
     if run.interval_end is not None:
         start, end = run.interval_start, run.interval_end.isoformat()
-        words = ["--run-after", end] if start is None else ["--interval", start.isoformat(), end]
-    return words + ([f"--partition={run.partition}"] if run.partition else [])
+        arguments = ["--run-after", end] if start is None else ["--interval", start.isoformat(), end]
+    return arguments + ([f"--partition={run.partition}"] if run.partition else [])
 
 
 def _own_environment() -> dict[str, str]:
-    """Return this process's environment without the exporters: they know the version already, and this is none."""
+    """Return this process's environment without the exporters: this is no new version to export."""
     from modelway.ports import known
 
     names = [name.upper() for name in known("exporters")]

@@ -1,4 +1,4 @@
-"""What of a recorded run this machine can give, and how it is another place than where the run was."""
+"""What this machine can provide of a recorded run, and how it differs from where the run was."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from modelway.lineage.records.difference import DiffRecord
     from modelway.lineage.records.version import VersionDetail
 
-#: as many processes as the key processes_per_node takes
+#: as many processes as the key processes_per_node allows
 _MOST_PROCESSES = 64
 _ELSEWHERE = ("endpoint", "image", "monitor", "notifications", "storage")
 
 
 def here(spec: dict[str, Any], *, skipped: Collection[str] = ()) -> tuple[str, ...]:
-    """Change a recorded model spec so that everything is on this machine, and nobody is told.
+    """Change a recorded model spec so that everything is on this machine, and nobody is notified.
 
     Processes on many nodes become as many on this one.
 
@@ -43,7 +43,7 @@ def here(spec: dict[str, Any], *, skipped: Collection[str] = ()) -> tuple[str, .
         stage |= {"nodes": 1, "processes_per_node": nodes * processes}
         stage["resources"] = _given(stage["resources"], what=what, nodes=nodes, lacking=lacking)
     evaluate["resources"] = _given(evaluate.get("resources"), what="an evaluation", nodes=1, lacking=lacking)
-    # What only its schedule could give, such as an interval, is given to the run as it was recorded.
+    # What only its schedule could set, such as an interval, is passed to the run as it was recorded.
     spec |= {"schedule": None, "reuse": "never", "deadline": None, "pool": None, "retry_rules": {}}
     train |= {"backend": "local", "image": None, "base": None, "resources": {}, "nodes": 1, "processes_per_node": 1}
     evaluate |= {"backend": None, "image": None}
@@ -91,9 +91,9 @@ def places(recorded: "VersionDetail", again: "VersionDetail", found: "DiffRecord
             lines.append(f"it ran {with_} {then}, here {with_.removesuffix(' the image')} {now}")
     packages = {change.name for each in found.environment for change in each.packages}
     if packages:
-        number = f"{len(packages)} packages are not those"
-        lines.append(f"{'1 package is not that' if len(packages) == 1 else number} of then, see below")
+        number = f"{len(packages)} packages are not the recorded ones"
+        lines.append(f"{'1 package is not the recorded one' if len(packages) == 1 else number}, see below")
     named = {stage.name for stage in again.run.stages if stage.environment}
     if unknown := [stage.name for stage in stages if stage.name in named and stage.environment is None]:
-        lines.append(f"the record does not tell in which environment {', '.join(unknown)} ran")
+        lines.append(f"the record does not say in which environment {', '.join(unknown)} ran")
     return tuple(lines)

@@ -83,14 +83,14 @@ def _data(a: Sequence[DatasetRecord], b: Sequence[DatasetRecord]) -> tuple[Datas
             found.append(DatasetDifference(name=name, stage=stage, kind=kind))
             continue
         one, two = before[key], after[key]
-        told = {
+        differences = {
             "changes": changes(_facts(one), _facts(two)),
-            # Where one side was not looked at, nothing is known to have changed.
+            # Where one side was not inspected, nothing is known to have changed.
             "schema": changes(one.schema, two.schema) if one.schema and two.schema else (),
             "statistics": changes(_statistics(one), _statistics(two)) if one.statistics and two.statistics else (),
         }
-        if any(told.values()):
-            found.append(DatasetDifference(name=name, stage=stage, kind="changed", **told))
+        if any(differences.values()):
+            found.append(DatasetDifference(name=name, stage=stage, kind="changed", **differences))
     return tuple(found)
 
 
@@ -100,8 +100,8 @@ def _facts(data: DatasetRecord) -> dict[str, Any]:
 
 
 def _statistics(data: DatasetRecord) -> dict[str, Any]:
-    told = data.statistics or {}
-    return {f"{column}.{name}": value for column, values in told.items() for name, value in values.items()}
+    statistics = data.statistics or {}
+    return {f"{column}.{name}": value for column, values in statistics.items() for name, value in values.items()}
 
 
 def _environments(a: Sequence[StageRecord], b: Sequence[StageRecord]) -> tuple[EnvironmentDifference, ...]:

@@ -70,7 +70,7 @@ def _compare_shares(
 
 
 def evaluated_rows(detail: VersionDetail) -> int | None:
-    """Return by how many rows the chosen checkpoint was evaluated, as far as its record says.
+    """Return on how many rows the chosen checkpoint was evaluated, as far as its record says.
 
     The sum of its confusion matrix, which has every row once; else the rows of the only data set that is called
     after an evaluation (``test``, ``validation``, ``evaluation``, ``holdout``, also as a part of a name).
@@ -89,7 +89,7 @@ def two_proportions(a: float, n: int, b: float, m: int) -> float | None:
     """Return the two-sided probability of two shares as far apart as ``a`` of ``n`` and ``b`` of ``m`` rows.
 
     The pooled two-proportion z-test (NIST/SEMATECH e-Handbook of Statistical Methods, 7.3.3, "How can we determine
-    whether two processes produce the same proportion of defectives?"). It takes the rows of both for independent; of
+    whether two processes produce the same proportion of defectives?"). It assumes independent rows on both sides; on
     the same rows, a paired test would find smaller differences. None where an expected count is below 5: too few rows
     for the normal approximation.
     """
@@ -102,7 +102,7 @@ def two_proportions(a: float, n: int, b: float, m: int) -> float | None:
 
 
 def two_means(a: float, error_a: float, b: float, error_b: float) -> float:
-    """Return the two-sided probability of two means as far apart, given their standard errors, of many rows each.
+    """Return the two-sided probability of two means as far apart, by their standard errors, of many rows each.
 
     The z-test of two means with known variances (NIST/SEMATECH e-Handbook of Statistical Methods, 7.3.1, for large
     samples), the rows of both assumed independent.

@@ -1,7 +1,7 @@
-"""Send what the outbox holds: in order for each exporter, at least once, never by two senders at the same time.
+"""Send the rows of the outbox: in order for each exporter, at least once, never by two senders at the same time.
 
-A short transaction claims the first row that waits, the request goes out in none, and another transaction records the
-outcome. A sender that was killed meanwhile leaves a claim that expires.
+A short transaction claims the first pending row, the request is sent outside of any, and another transaction records
+the outcome. A sender that was killed meanwhile leaves a claim that expires.
 """
 
 import logging
@@ -26,14 +26,14 @@ from modelway.lineage.schema.engine import reading, writing
 _log = logging.getLogger(__name__)
 #: how long one fact may take
 FACT_SECONDS = 60.0
-#: a claim lasts far longer than one fact may take: no second sender may begin while the first one still can end
+#: a claim lasts far longer than one fact may take: no second sender may start while the first one can still finish
 CLAIM = timedelta(seconds=FACT_SECONDS + 60)
 _LONGEST_ERROR = 2000
 _RECORD_SECONDS = 1.0
 
 
 def deliver(engine: Engine, destinations: Iterable[Destination], *, until: float) -> list[Delivery]:
-    """Send what waits, each exporter on its own, and return at about ``until`` (``time.monotonic()``) at the latest.
+    """Send the pending rows, each exporter on its own, and return by about ``until`` (``time.monotonic()``).
 
     :raises ModelwayError: the lineage database does not answer
     """
@@ -47,7 +47,7 @@ def deliver(engine: Engine, destinations: Iterable[Destination], *, until: float
 
 
 class _Sender(threading.Thread):
-    """Sends one exporter's rows; a thread that keeps no process from ending, should the other side hang."""
+    """Sends one exporter's rows; a daemon thread, so that a process can end while the other side hangs."""
 
     def __init__(self, engine: Engine, destination: Destination, *, until: float) -> None:
         super().__init__(daemon=True, name=f"export to {destination.exporter}")
@@ -67,7 +67,7 @@ class _Sender(threading.Thread):
         return Delivery(exporter=self._destination.exporter, sent=self._sent, refused=self._refused, error=error)
 
     def run(self) -> None:
-        """Send row after row until none waits, one cannot be sent, another sender is at work, or the time is over."""
+        """Send row after row until none is pending, one cannot be sent, another sender is active, or time is up."""
         try:
             if _first(self._engine, self._destination.exporter) is None:
                 return
@@ -87,7 +87,7 @@ class _Sender(threading.Thread):
             self._error = self._error or f"{self._destination.exporter} takes too long"
 
     def _send_next(self, exporter: Exporter) -> bool:
-        """Send the first row that waits, and say whether to continue."""
+        """Send the first pending row, and return whether to continue."""
         claim = _claim(self._engine, self._destination.exporter)
         if claim is None:
             return False
@@ -99,7 +99,7 @@ class _Sender(threading.Thread):
             claim.release(self._engine, error=self._error, attempts=claim.row.attempts + 1)
             return False
         except Exception as error:
-            # The next attempt would end the same way and hold up all that follow.
+            # The next attempt would end the same way and block all rows after it.
             why = str(error) if isinstance(error, ModelwayError) else f"{type(error).__name__}: {error}"
             _log.warning("%s refused %s: %s", self._destination.exporter, claim.row.kind, why)
             self._refused += 1
@@ -113,7 +113,7 @@ class _Sender(threading.Thread):
 
 @dataclass(frozen=True, kw_only=True)
 class _Claim:
-    """A row that no other sender sends until a time."""
+    """A row that no other sender may send until the claim expires."""
 
     row: Any
     until: datetime
@@ -133,12 +133,12 @@ def _first(engine: Engine, exporter: str) -> Any:
 
 
 def _claim(engine: Engine, exporter: str) -> _Claim | None:
-    """Claim the first row that waits; None where none does, or another sender has it."""
+    """Claim the first pending row; None where there is none, or another sender has claimed it."""
     row = _first(engine, exporter)
     if row is None:
         return None
     now, claimed = datetime.now(UTC), row.claimed_until
-    # A claim further ahead than any can be, by whatever clock, was made before the clock was set back.
+    # A claim further ahead than any claim can last was made before the clock was set back.
     if claimed is not None and now < claimed <= now + 2 * CLAIM:
         return None
     until = now + CLAIM

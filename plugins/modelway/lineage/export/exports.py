@@ -1,4 +1,4 @@
-"""Exports as the lineage's facade gives them: runs that begin and fail, whole models, how far each exporter is."""
+"""Exports in the lineage's facade: runs that begin and fail, whole models, how far each exporter is."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -20,7 +20,7 @@ from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.schema.part import LineagePart
 from modelway.lineage.schema.tables import deployments, images, runs, versions
 
-#: rows of begun and failed runs that are searched for one of them
+#: rows of started and failed runs that are searched for one of them
 _NEWEST = 1000
 
 
@@ -28,7 +28,7 @@ class Exports(LineagePart):
     """What other systems receive of the lineage."""
 
     def record_run_started(self, *, model: str, run: RunRecord) -> None:
-        """Store that a run has begun to make a version, once: not at each attempt, nor when it is cleared later."""
+        """Store that a run has started to make a version, once: not at each attempt, nor when it is cleared later."""
         whose = {"dag_id": run.dag_id, "run_id": run.run_id}
         with writing(self._engine) as connection:
             kind, _ = _last_of_run(connection, **whose).get(model, ("", None))
@@ -37,7 +37,7 @@ class Exports(LineagePart):
             put(connection, kind="run-started", fact={"model": model, "run": run_to_dict(run)})
 
     def record_run_failed(self, *, dag_id: str, run_id: str) -> int:
-        """Store that a run failed, for each model that it began and made or reused no version of; return how many."""
+        """Store that a run failed, for each started model without a made or reused version; return how many."""
         with writing(self._engine) as connection:
             stored = 0
             for model, (kind, run) in _last_of_run(connection, dag_id=dag_id, run_id=run_id).items():
@@ -80,7 +80,7 @@ class Exports(LineagePart):
             return stored
 
     def states(self) -> list[ExporterState]:
-        """Return how far each exporter is that anything was ever stored for, by name."""
+        """Return the progress of each exporter that has ever had a row, by name."""
         waiting = func.sum(case((WAITING, 1), else_=0)).label("waiting")
         sent = func.sum(case((outbox.c.sent_at.is_not(None), 1), else_=0)).label("sent")
         refused = func.sum(case((outbox.c.refused_at.is_not(None), 1), else_=0)).label("refused")
@@ -89,7 +89,7 @@ class Exports(LineagePart):
             return [_state(connection, row) for row in connection.execute(query.order_by(outbox.c.exporter)).all()]
 
     def retry_refused(self) -> int:
-        """Let what was refused wait once more, in its old place in the order; return how many rows."""
+        """Queue the rejected rows again, in their old place in the order; return how many."""
         with writing(self._engine) as connection:
             query = update(outbox).where(outbox.c.refused_at.is_not(None))
             return connection.execute(query.values(refused_at=None, error="")).rowcount
@@ -103,7 +103,7 @@ class Exports(LineagePart):
 
 
 def _last_of_run(connection: Connection, *, dag_id: str, run_id: str) -> dict[str, tuple[str, Any]]:
-    """Return the kind of the last fact that a run began or failed and what it says of the run, by model."""
+    """Return the kind of the last fact about a run's start or failure and the run's data in it, by model."""
     query = select(outbox.c.kind, outbox.c.fact).where(outbox.c.kind.in_(("run-started", "run-failed")))
     found: dict[str, tuple[str, Any]] = {}
     for kind, fact in connection.execute(query.order_by(outbox.c.id.desc()).limit(_NEWEST)):

@@ -1,7 +1,7 @@
 """What is still to be exported: written in the transaction of the fact itself, one row for each exporter.
 
-Of two facts the later one has the higher id as far as one could know of the other: whatever happens to a model's
-versions is written while the model's row is locked. ``delivery`` sends the rows.
+Of two facts about one model the later one has the higher id: everything about its versions is written while the
+model's row is locked. ``delivery`` sends the rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -22,12 +22,12 @@ WAITING = and_(outbox.c.sent_at.is_(None), outbox.c.refused_at.is_(None))
 
 
 def with_exporters(engine: Engine, exporters: Iterable[str]) -> Engine:
-    """Return the engine so that facts written through it are stored for these exporters, too."""
+    """Return an engine whose written facts are stored for these exporters, too."""
     return engine.execution_options(**{OPTION: tuple(exporters)})
 
 
 def is_exported(connection: Connection) -> bool:
-    """Say whether what is written through this connection is exported to anybody."""
+    """Return whether what is written through this connection is exported at all."""
     return bool(connection.get_execution_options().get(OPTION, ()))
 
 
@@ -55,7 +55,7 @@ def put(
 
 
 def put_event(connection: Connection, version: int, *, kind: str, at: datetime, **detail: Any) -> None:
-    """Store what happened to a version, given by its key, for each exporter that wants it."""
+    """Store what happened to the version with this key, for each exporter that wants it."""
     known = connection.get_execution_options().get(OPTION, ())
     if not any(kind in exporter_kinds(name) for name in known):
         return

@@ -25,7 +25,7 @@ def run_to_dict(run: RunRecord) -> dict[str, Any]:
 
 
 def run_from_dict(fact: Mapping[str, Any]) -> RunRecord:
-    """Return the run that ``run_to_dict`` wrote, as far as it did."""
+    """Return the run that ``run_to_dict`` wrote, with the fields that it wrote."""
     values: dict[str, Any] = {name: fact.get(name) for name in _EXPORTED}
     values |= {name: datetime.fromisoformat(fact[name]) for name in _TIMES if fact.get(name)}
     known = {field.name for field in fields(DatasetRecord)}

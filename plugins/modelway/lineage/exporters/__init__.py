@@ -1,1 +1,1 @@
-"""Who else is told the facts of the lineage: one file for each system."""
+"""Exporters that send the facts of the lineage to other systems: one package for each system."""

@@ -22,11 +22,11 @@ class Destination:
 
     exporter: str
     url: str
-    """Holds neither login nor password."""
+    """Contains neither login nor password."""
     login: str | None = None
     password: str | None = field(default=None, repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
-    """What else the exporter knows."""
+    """The exporter's own options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ class Exporter(Protocol):
         """Send a fact; sent again, after a failure at any point, the system ends up the same.
 
         :param until: when to give up, by ``time.monotonic()``
-        :raises ExporterUnavailable: the system does not answer, or lets nobody in
-        :raises ExportRefused: it refuses this fact as it is
+        :raises ExporterUnavailable: the system does not answer, or refuses the login
+        :raises ExportRefused: it rejects this fact
         """
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterMember(Member[Exporter]):
-    """What an exporter says of itself; ``open(destination)`` makes it, and it connects when it must.
+    """The description of an exporter; ``open(destination)`` makes it, and it connects when it must.
 
     ``capabilities`` are the kinds of facts that it wants, of ``FACT_KINDS``.
     """

@@ -1,4 +1,4 @@
-"""Requests of an exporter: a moment at which they end, and answers told apart into refused and not there."""
+"""HTTP requests of an exporter, with a deadline: a failed one was rejected, or the system is unavailable."""
 
 import json
 import time
@@ -10,9 +10,9 @@ from modelway.errors import ExporterUnavailable, ExportRefused
 from modelway.lineage.exporters.base import Destination
 
 CONNECT_SECONDS = 3.0
-#: of one silence of the other side: a server that has just started took 5 s for its first search on a busy machine
+#: read timeout: a server that had just started took 5 s for its first search on a busy machine
 SILENCE_SECONDS = 30.0
-#: what is longer is no answer
+#: longer answers are rejected
 _LONGEST = 64 * 2**20
 #: as shown in a message
 _SHOWN = 500
@@ -36,7 +36,7 @@ class Http:
             host = urlsplit(self._base).hostname or ""
         except ValueError:
             host = ""
-        # A proxy from the environment is none for this machine.
+        # A proxy from the environment is not used for this machine itself.
         self._client = httpx.Client(
             trust_env=host not in _LOOPBACK, headers=_token(destination), auth=_basic(destination)
         )
@@ -45,7 +45,7 @@ class Http:
         """Close the connections."""
         self._client.close()
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -59,22 +59,22 @@ class Http:
 
         :param answers: values of ``error_code`` that are answers too
         :param is_json: whether an answer in another form comes from something else, such as a login page
-        :raises ExporterUnavailable: no answer in time, or one that says nothing about what was sent
-        :raises ExportRefused: it refuses what was sent
+        :raises ExporterUnavailable: no answer in time, or one that is not about what was sent
+        :raises ExportRefused: it rejects what was sent
         """
         status, data = self._exchange(method, path, params=params, body=body)
         found = _object(data)
         code = str(found.get("error_code", "")) if found else ""
         if status < 300:
             if is_json and found is None:
-                raise self._away("answers something else than JSON")
+                raise self._unavailable("answers something else than JSON")
             return found or {}
         if code in answers:
             return found or {}
-        why = f"answers {status}{self._told(found, data)}"
+        why = f"answers {status}{self._message(found, data)}"
         # Where nothing is found under the address, or it leads elsewhere, the address is wrong and not what was sent.
         if status < 400 or status >= 500 or status in (401, 403, 405, 407, 408, 429) or (status == 404 and not code):
-            raise self._away(why)
+            raise self._unavailable(why)
         raise ExportRefused(f"{self._what} refuses it: it {why}", where=self._base)
 
     def _exchange(self, method: str, path: str, *, params: Any, body: Any) -> tuple[int, bytes]:
@@ -90,13 +90,13 @@ class Http:
                 for piece in answer.iter_bytes():
                     data += piece
                     if len(data) > _LONGEST:
-                        raise self._away("answers without end")
+                        raise self._unavailable("answers without end")
                     self._left()
                 return answer.status_code, data
             finally:
                 answer.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._away(f"does not answer ({str(error) or type(error).__name__})") from error
+            raise self._unavailable(f"does not answer ({str(error) or type(error).__name__})") from error
 
     def _timeout(self) -> Any:
         import httpx
@@ -107,21 +107,21 @@ class Http:
     def _left(self) -> float:
         left = self.until - time.monotonic()
         if left <= 0:
-            raise self._away("takes too long")
+            raise self._unavailable("takes too long")
         return left
 
-    def _away(self, why: str) -> ExporterUnavailable:
+    def _unavailable(self, why: str) -> ExporterUnavailable:
         return ExporterUnavailable(f"{self._what} {self._without_password(why)}", where=self._base)
 
-    def _told(self, found: Mapping[str, Any] | None, data: bytes) -> str:
-        words = str((found or {}).get("message") or data[:_SHOWN].decode("utf-8", "replace"))
-        words = " ".join(words.split())[:_SHOWN]
-        return f": {self._without_password(words)}" if words else ""
+    def _message(self, found: Mapping[str, Any] | None, data: bytes) -> str:
+        text = str((found or {}).get("message") or data[:_SHOWN].decode("utf-8", "replace"))
+        text = " ".join(text.split())[:_SHOWN]
+        return f": {self._without_password(text)}" if text else ""
 
-    def _without_password(self, words: str) -> str:
-        """Some servers repeat what they got."""
+    def _without_password(self, text: str) -> str:
+        """Mask the password: some servers repeat what they received."""
         secret = self._destination.password
-        return words.replace(secret, "***") if secret else words
+        return text.replace(secret, "***") if secret else text
 
 
 def _token(destination: Destination) -> dict[str, str]:

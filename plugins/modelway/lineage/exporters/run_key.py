@@ -1,4 +1,4 @@
-"""The one name of a run, the same at each try and in each system."""
+"""The one key of a run, the same at each attempt and in each system."""
 
 import json
 import uuid

@@ -1,4 +1,4 @@
-"""The things of a lineage graph: what each is called, and whether somebody may see it.
+"""The things of a lineage graph: what each is called, and whether a user may see it.
 
 Each function works inside the caller's transaction.
 """
@@ -24,7 +24,7 @@ Dags = Collection[str] | None
 
 
 def describe(connection: Connection, thing: Thing, *, dags: Dags = None) -> GraphNode | None:
-    """Return the node of a thing; None where a run of another DAG than ``dags`` made it, or there is none."""
+    """Return the node of a thing; None where a run of another DAG than ``dags`` made it, or it does not exist."""
     return _KINDS[thing.kind](connection, thing.key, dags)
 
 
@@ -86,9 +86,9 @@ def same_dataset(digest: str | None, uri: str) -> Any:
 
 
 def at_uri(uri: str) -> Any:
-    """Return the condition that a data set lies there, in the words of the index: its numbers are no bound values."""
+    """Return the condition that a data set is at this URI, written as in the index: no bound numbers."""
     begin = func.substr(datasets.c.uri, literal_column("1"), literal_column(str(URI_KEY)))
-    # Told that the column is equal to a value, SQLite puts the value into the other condition and finds no index.
+    # If the column itself were compared, SQLite would put the value into the other condition and find no index.
     return and_(begin == uri[:URI_KEY], datasets.c.uri.concat(literal_column("''")) == uri)
 
 
@@ -99,7 +99,7 @@ def _environment(connection: Connection, key: int, _dags: Dags) -> GraphNode:
 
 
 def has_image(digest: str) -> Any:
-    """Return the condition that an environment's image has this digest, in the words of the index."""
+    """Return the condition that an environment's image has this digest, written as in the index."""
     image = environments.c.image
     return func.substr(image, func.length(image) - literal_column("70")) == digest
 
@@ -121,7 +121,7 @@ def _asset(connection: Connection, key: int, dags: Dags) -> GraphNode | None:
     query = query.join_from(asset_versions, assets).outerjoin(versions, asset_versions.c.version == versions.c.id)
     query = query.outerjoin(runs, versions.c.run == runs.c.id).where(asset_versions.c.id == key)
     row = connection.execute(query).one()
-    # What people uploaded was made by no run that a right to read could be had of.
+    # What people uploaded was not made by a run, so no DAG's read permission applies to it.
     if dags is not None and row.dag_id not in dags:
         return None
     return _node("asset", f"{row.name}@{row.number}", f"{row.name}@{row.number}", created_by=row.created_by)

@@ -1,4 +1,4 @@
-"""Questions to the lineage as a graph: what something came out of, what came out of it, who has a content."""
+"""Queries over the lineage as a graph: what something came out of, what came out of it, who has a content."""
 
 from collections.abc import Collection
 
@@ -13,12 +13,12 @@ Dags = Collection[str] | None
 
 
 class GraphQueries(LineagePart):
-    """Queries over everything that the lineage knows; given ``dags``, only what runs of those DAGs made is there."""
+    """Queries over the whole lineage; with ``dags``, only over what runs of those DAGs made."""
 
     def find_by_digest(self, digest: str, *, dags: Dags = None) -> list[FileHolder]:
         """Return the versions, runs, data sets, images and assets that have a content, ``sha256:<hex>``.
 
-        :raises ModelwayError: it is no digest
+        :raises ModelwayError: it is not a digest
         """
         with reading(self._engine) as connection:
             return read_holders(connection, check_digest(digest), dags=dags)
@@ -31,7 +31,7 @@ class GraphQueries(LineagePart):
         :param wanted: see ``modelway.lineage.graph.roots.find_things``
         :param steps: how far to go
         :param most: how many nodes to return
-        :raises UnknownVersion: nothing is called so
+        :raises UnknownVersion: nothing has this name
         """
         return self._walk(wanted, direction="up", steps=steps, most=most, dags=dags)
 

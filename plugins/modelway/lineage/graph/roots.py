@@ -1,4 +1,4 @@
-"""What somebody means who names something of the lineage. Each function works inside the caller's transaction."""
+"""Find what a name refers to in the lineage. Each function works inside the caller's transaction."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -29,9 +29,9 @@ _DO = (
 
 
 def find_things(connection: Connection, wanted: str) -> list[Thing]:
-    """Return all that a text names: ``digits@3``, a name, a URI, a commit, a digest, or ``dataset:`` and a name.
+    """Return everything that a text names: ``digits@3``, a name, a URI, a commit, a digest, or ``dataset:`` and a name.
 
-    :raises UnknownVersion: nothing is called so
+    :raises UnknownVersion: nothing has this name
     """
     kind, _, rest = wanted.partition(":")
     if kind in KINDS and rest:
@@ -43,18 +43,18 @@ def find_things(connection: Connection, wanted: str) -> list[Thing]:
     if not found:
         names = select(models.c.name).order_by(models.c.name).limit(_MOST * 5)
         known = [*connection.execute(names).scalars(), *(f"{each}:…" for each in KINDS)]
-        given = rest if kind in KINDS else wanted
-        raise UnknownVersion(f"the lineage knows nothing that is called '{wanted}'", known=known, given=given, do=_DO)
+        name = rest if kind in KINDS else wanted
+        raise UnknownVersion(f"the lineage knows nothing that is called '{wanted}'", known=known, given=name, do=_DO)
     return found
 
 
 def check_digest(text: str) -> str:
     """Return ``sha256:`` and the 64 digits.
 
-    :raises ModelwayError: it is no SHA-256 digest
+    :raises ModelwayError: it is not a SHA-256 digest
     """
     if (digest := _digest(text)) is None:
-        raise ModelwayError(f"'{text}' is no digest of a content", do="Write sha256: and 64 hexadecimal digits")
+        raise ModelwayError(f"'{text}' is not a digest of a content", do="Write sha256: and 64 hexadecimal digits")
     return digest
 
 
@@ -149,7 +149,7 @@ def _environments(connection: Connection, text: str) -> Iterator[Thing]:
 
 
 def _images(connection: Connection, text: str) -> Iterator[Thing]:
-    """Give an image that was made of a version, and what was run in an image."""
+    """Yield an image that was made of a version, and what was run in an image."""
     yield from _by_digest("image", images.c.digest)(connection, text)
     if digest := _digest(text):
         query = select(environments.c.id).where(has_image(digest)).order_by(environments.c.id.desc()).limit(_MOST)

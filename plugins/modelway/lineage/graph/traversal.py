@@ -48,7 +48,7 @@ def walk(
 
     :param steps: how far from the roots
     :param most: how many nodes; of many neighbours the newest come first
-    :param dags: given these, what runs of other DAGs made is not there, nor what can be reached through it alone
+    :param dags: if set, what runs of other DAGs made is left out, with what can only be reached through it
     """
     nodes: dict[Thing, GraphNode] = {}
     edges: dict[GraphEdge, None] = {}
@@ -57,7 +57,7 @@ def walk(
         if root not in nodes and (node := describe(connection, root, dags=dags)):
             nodes[root] = node
             waiting.append((root, 0))
-    begun, is_whole = tuple(node.id for node in nodes.values()), True
+    root_ids, is_whole = tuple(node.id for node in nodes.values()), True
     while waiting:
         thing, far = waiting.popleft()
         for relation, other in _neighbours(connection, thing, direction, most=most + 1):
@@ -73,7 +73,7 @@ def walk(
             source, target = ends if direction == "up" else ends[::-1]
             edges[GraphEdge(source=source, target=target, relation=relation)] = None
     return LineageGraph(
-        direction=direction, roots=begun, nodes=tuple(nodes.values()), edges=tuple(edges), is_whole=is_whole
+        direction=direction, roots=root_ids, nodes=tuple(nodes.values()), edges=tuple(edges), is_whole=is_whole
     )
 
 
@@ -111,8 +111,8 @@ def _above_run(key: int) -> list[_Next]:
 def _above_dataset(key: tuple[str | None, str]) -> list[_Next]:
     if key[0] is None:
         return []
-    held = select(asset_files.c.asset_version).where(asset_files.c.digest == key[0])
-    return [_Next("kept in", "asset", held.order_by(asset_files.c.asset_version.desc()))]
+    holders = select(asset_files.c.asset_version).where(asset_files.c.digest == key[0])
+    return [_Next("kept in", "asset", holders.order_by(asset_files.c.asset_version.desc()))]
 
 
 def _above_asset(key: int) -> list[_Next]:
@@ -135,10 +135,10 @@ def _above_endpoint(key: str) -> list[_Next]:
 
 def _holding(key: str, relation: str) -> list[_Next]:
     parts = select(version_files.c.version).where(version_files.c.digest == key)
-    held = select(asset_files.c.asset_version).where(asset_files.c.digest == key)
+    holders = select(asset_files.c.asset_version).where(asset_files.c.digest == key)
     found = [
         _Next(relation, "version", parts.order_by(version_files.c.version.desc())),
-        _Next(relation, "asset", held.order_by(asset_files.c.asset_version.desc())),
+        _Next(relation, "asset", holders.order_by(asset_files.c.asset_version.desc())),
     ]
     for column in (versions.c.archive_digest, versions.c.model_digest, versions.c.checkpoint_digest):
         found.append(_Next(relation, "version", select(versions.c.id).where(column == key).order_by(versions.c.id)))
@@ -146,7 +146,7 @@ def _holding(key: str, relation: str) -> list[_Next]:
 
 
 def _below_version(key: int) -> list[_Next]:
-    begun = select(versions.c.id).where(versions.c.base == key).order_by(versions.c.id.desc())
+    derived = select(versions.c.id).where(versions.c.base == key).order_by(versions.c.id.desc())
     made = select(images.c.digest).where(images.c.version == key).order_by(images.c.id.desc())
     serving = select(deployments.c.endpoint).where(deployments.c.version == key, deployments.c.weight > 0)
     written = select(asset_versions.c.id).where(asset_versions.c.version == key).order_by(asset_versions.c.id)
@@ -154,7 +154,7 @@ def _below_version(key: int) -> list[_Next]:
         _Next("made of", "image", made),
         _Next("serves", "endpoint", serving.order_by(deployments.c.endpoint)),
         _Next("written for", "asset", written),
-        _Next("began from", "version", begun),
+        _Next("began from", "version", derived),
     ]
 
 

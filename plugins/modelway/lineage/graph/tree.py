@@ -1,4 +1,4 @@
-"""A lineage graph as a tree: what is near under what it is near to."""
+"""A lineage graph as a tree: each thing below the one that it is next to."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ class TreeStep:
 
     depth: int
     relation: str
-    """To what it stands under; empty for a root."""
+    """Its relation to its parent; empty for a root."""
     node: GraphNode
     is_again: bool
-    """Its neighbours stand where it came first."""
+    """Its neighbours are listed where it occurred first."""
 
 
 def tree(graph: LineageGraph) -> Iterator[TreeStep]:
-    """Yield the tree from above; what came before is only named again."""
+    """Yield the tree from its roots; a repeated thing is named without its neighbours."""
     nodes = {node.id: node for node in graph.nodes}
     near: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for edge in graph.edges:

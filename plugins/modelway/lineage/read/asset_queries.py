@@ -29,15 +29,15 @@ from modelway.lineage.schema.asset_tables import (
 )
 from modelway.lineage.schema.tables import aliases, files, versions
 
-#: SQLite takes 32,766 bound values in a statement
+#: SQLite allows 32,766 bound values in a statement
 MANY = 10_000
-#: the most names that a refusal lists
+#: the most names that an error lists
 _MOST_NAMES = 1_000
 _DO_UPLOAD = "An asset appears here when somebody uploads it, or its model is registered"
 
 
 class VersionKey(NamedTuple):
-    """A version of an asset: its own key, its asset's, and what people call it."""
+    """A version of an asset: its own key, its asset's, and its name."""
 
     id: int
     asset: int
@@ -46,7 +46,7 @@ class VersionKey(NamedTuple):
 
 
 def batches(values: Collection[Any]) -> Iterator[Sequence[Any]]:
-    """Yield the values in parts that a statement takes."""
+    """Yield the values in batches that a statement allows."""
     ordered = list(values)
     return (ordered[start : start + MANY] for start in range(0, len(ordered), MANY))
 

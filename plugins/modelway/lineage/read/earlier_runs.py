@@ -28,7 +28,7 @@ class EarlierRuns(LineagePart):
     """Reads what the earlier runs of a model made and cost."""
 
     def version_of_inputs(self, model: str, digest: str, *, dag_id: str, run_id: str) -> int | None:
-        """Return the newest version that another run than the given one made from these inputs, None without one."""
+        """Return the newest version that another run than this one made from these inputs, None without one."""
         query = _of_others(_of_model(model, versions.c.number), dag_id=dag_id, run_id=run_id)
         with reading(self._engine) as connection:
             number: int | None = connection.execute(query.where(runs.c.inputs_digest == digest).limit(1)).scalar()
@@ -40,8 +40,8 @@ class EarlierRuns(LineagePart):
         """Return the version of the latest data interval, and that interval's end, when it is later than a run's.
 
         :param end: the end of the run's interval
-        :param run_after: when the run was to begin; of two runs of one interval the later one counts as later
-        :param with_start: consider only runs whose interval has a begin, too
+        :param run_after: when the run was due; of two runs of one interval the later one counts as later
+        :param with_start: consider only runs whose interval has a start, too
         :param dag_id: with ``run_id``, the run in question: its own version does not count
         """
         query = _of_others(_of_model(model, versions.c.number, runs.c.interval_end), dag_id=dag_id, run_id=run_id)
@@ -68,7 +68,7 @@ class EarlierRuns(LineagePart):
         )
 
     def versions_of_schedule(self, model: str) -> dict[datetime, int]:
-        """Return the newest version that a scheduled run or a backfill made, by the begin of its data interval."""
+        """Return the newest version that a scheduled run or a backfill made, by the start of its data interval."""
         query = _of_model(model, runs.c.interval_start, versions.c.number).where(runs.c.interval_start.is_not(None))
         query = query.where(runs.c.run_type.in_(("backfill", "scheduled")))
         with reading(self._engine) as connection:

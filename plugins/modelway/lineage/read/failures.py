@@ -19,7 +19,7 @@ class RunAccounts(LineagePart):
     """Reads how runs went."""
 
     def account(self, wanted: str, *, model: str | None = None) -> RunAccount:
-        """Return how a run went: the run of an id or, given a model's name, the model's last run.
+        """Return how a run went: the run with this id or, for a model's name, the model's last run.
 
         :param model: whose run is meant, where several models have one of this id
         :raises UnknownRun: there is no such run, or several

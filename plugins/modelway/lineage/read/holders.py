@@ -33,8 +33,8 @@ def read_holders(connection: Connection, digest: str, *, dags: Collection[str] |
     """Return who has a content: versions, runs, data sets, images and assets, the newest of each first."""
     found: list[FileHolder] = []
     for way in _ways_of(connection, digest):
-        given: dict[str, Any] = {"digest": digest} if dags is None else {"digest": digest, "dags": list(dags)}
-        rows = connection.execute(_query(way, of_dags=dags is not None), given)
+        parameters: dict[str, Any] = {"digest": digest} if dags is None else {"digest": digest, "dags": list(dags)}
+        rows = connection.execute(_query(way, of_dags=dags is not None), parameters)
         found += [FileHolder(**row._mapping) for row in rows]
     return found
 
@@ -52,7 +52,7 @@ def read_file_holders(connection: Connection, digest: str) -> list[Holder]:
 
 
 def _ways_of(connection: Connection, digest: str) -> Sequence[str]:
-    """Return in which ways anybody has it: most contents are had in one or two."""
+    """Return in which ways the content is used: most contents have one or two."""
     row = connection.execute(_outline(), {"digest": digest}).one()
     return [name for name, there in row._mapping.items() if there]
 

@@ -44,7 +44,7 @@ def unknown_version(
     """Return the error for a version that a model does not have: it lists numbers and aliases.
 
     :param model: the model's key
-    :param dags: given these, only versions that their runs made are listed
+    :param dags: if set, only versions that their runs made are listed
     """
     numbers = read_numbers(connection, model, dags=dags)
     known = [*_as_ranges(numbers), "latest", *read_aliases(connection, model, dags=dags)]
@@ -52,7 +52,7 @@ def unknown_version(
 
 
 def _as_ranges(numbers: Sequence[int]) -> list[str]:
-    """Write rising numbers short: 1 to 3, 7."""
+    """Write rising numbers in a short form: 1 to 3, 7."""
     ends = [place for place, number in enumerate(numbers) if number + 1 not in numbers[place + 1 : place + 2]]
     starts = [0, *(end + 1 for end in ends)]
     return [

@@ -17,9 +17,9 @@ _MADE = versions.join(runs, versions.c.run == runs.c.id)
 def read_models(
     connection: Connection, *, dags: Collection[str] | None = None, name: str | None = None
 ) -> list[ModelSummary]:
-    """Return every model that has a version, by name; given ``dags``, as if only runs of those DAGs had made any.
+    """Return every model that has a version, by name; with ``dags``, as if only runs of those DAGs had made any.
 
-    :param name: given this, only the model of that name is read
+    :param name: if set, only the model of that name is read
     """
     made: dict[int, list[str]] = defaultdict(list)
     for model, dag in connection.execute(_dags_of_models(one=name is not None), {"of_name": name}):

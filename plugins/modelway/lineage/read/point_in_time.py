@@ -1,6 +1,6 @@
 """The state at a point in time: aliases, the newest version, traffic.
 
-A line of history is in force from its own time on, and of the lines in force the one written last holds: lines are in
+A line of history is in force from its own time on, and of the lines in force the one written last applies: lines are in
 the order of their ids. Where a clock went backwards, a line written later with an earlier time therefore wins from that
 earlier time on, and the line before it is never in force again.
 """
@@ -23,7 +23,7 @@ Dags = Collection[str] | None
 
 
 class PointInTime(LineagePart):
-    """Reads the lineage as it is now, or was at a time; given ``dags``, only what runs of those DAGs made is there."""
+    """Reads the lineage as it is now, or was at a time; with ``dags``, only what runs of those DAGs made."""
 
     def find_at(self, model: str, wanted: str, at: datetime, *, dags: Dags = None) -> int:
         """Return the version that an alias pointed at, or that was the latest, at a time; a number is itself.
@@ -83,7 +83,7 @@ def _aliases_at(connection: Connection, model: int, at: datetime, *, dags: Dags 
 
 
 def _latest_at(connection: Connection, model: int, at: datetime, *, dags: Dags = None) -> int | None:
-    """Return the highest number of a version that was there, None before the first."""
+    """Return the highest number of a version that existed, None before the first."""
     query = select(versions.c.number).where(versions.c.model == model, versions.c.created_at <= at)
     if dags is not None:
         query = query.join(runs, versions.c.run == runs.c.id).where(runs.c.dag_id.in_(dags))
@@ -92,7 +92,7 @@ def _latest_at(connection: Connection, model: int, at: datetime, *, dags: Dags =
 
 
 def _was_registered(connection: Connection, model: int, number: int, at: datetime, *, dags: Dags = None) -> bool:
-    """Say whether a version was registered by then."""
+    """Return whether a version was registered by then."""
     query = select(runs.c.dag_id).join_from(versions, runs, versions.c.run == runs.c.id)
     query = query.where(versions.c.model == model, versions.c.number == number, versions.c.created_at <= at)
     dag = connection.execute(query).scalar()
@@ -100,7 +100,7 @@ def _was_registered(connection: Connection, model: int, number: int, at: datetim
 
 
 def _endpoints(connection: Connection) -> list[str]:
-    """Return every endpoint that there was: the index leads from one to the next without reading the lines between."""
+    """Return every endpoint that existed: the index leads from one to the next without reading the lines between."""
     found: list[str] = []
     query = select(func.min(weight_history.c.endpoint))
     while (name := connection.execute(query).scalar()) is not None:
@@ -123,11 +123,11 @@ def _record(
     if at is not None:
         query = query.where(weight_history.c.at <= at)
     last, *before = connection.execute(query.order_by(weight_history.c.id.desc())).all()
-    begun = last
+    first = last
     for line in before:
         if line.weight == 0:
             break
-        begun = line
+        first = line
     named = select(models.c.id, models.c.name, versions.c.number, runs.c.dag_id).join_from(versions, models)
     named = named.join(runs, versions.c.run == runs.c.id).where(versions.c.id == version)
     key, model, number, dag = connection.execute(named).one()
@@ -140,7 +140,7 @@ def _record(
         version=number,
         weight=last.weight,
         since=last.at,
-        serving_since=begun.at,
+        serving_since=first.at,
         actor=last.actor,
         run_id=last.run_id,
         url=None if state is None else state.url,

@@ -51,13 +51,13 @@ from modelway.lineage.schema.tables import (
     weight_history,
 )
 
-#: SQLite takes 32,766 bound values in a statement, PostgreSQL's protocol 65,535
+#: SQLite allows 32,766 bound values in a statement, PostgreSQL's protocol 65,535
 _MANY = 10_000
 #: how many versions are read for a message that lists them
 _NEWEST = 1_000
 _NUMBER = re.compile(r"v?\d{1,9}")
 _MADE = versions.join(runs, versions.c.run == runs.c.id)
-#: what a version may have or lack
+#: the parts that a version may have or lack
 _OF_VERSION = (
     *(version_metrics, aliases, images, deployments, version_files, architectures),
     *(alias_history, weight_history),
@@ -66,7 +66,7 @@ _OF_RUN = (datasets, stages, figures, importances, evaluations, metrics)
 
 
 def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> list[int]:
-    """Return the numbers of the model's newest versions, rising; given ``dags``, of those that their runs made."""
+    """Return the numbers of the model's newest versions, rising; with ``dags``, of those that their runs made."""
     query = of_dags(select(versions.c.number).select_from(_MADE).where(versions.c.model == model), dags)
     return list(connection.execute(query.order_by(versions.c.number.desc()).limit(_NEWEST)).scalars())[::-1]
 
@@ -88,7 +88,7 @@ def find_number(connection: Connection, name: str, wanted: str, *, dags: Collect
 
 
 def read_aliases(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> dict[str, int]:
-    """Return the versions that the model's aliases point at; given ``dags``, only those that their runs made."""
+    """Return the versions that the model's aliases point at; with ``dags``, only those that their runs made."""
     query = select(aliases.c.name, versions.c.number).join(versions, aliases.c.version == versions.c.id)
     query = query.join(runs, versions.c.run == runs.c.id).where(aliases.c.model == model).order_by(aliases.c.name)
     return {alias: number for alias, number in connection.execute(of_dags(query, dags))}
@@ -116,7 +116,7 @@ def read_versions(
 def _summaries(
     connection: Connection, name: str, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
 ) -> list[VersionSummary]:
-    """Return the summaries of versions; given ``parts``, only those tables are queried."""
+    """Return the summaries of versions; with ``parts``, only those tables are queried."""
 
     def keys(table: Table) -> list[int]:
         return [row.id for row in rows] if parts is None or table.name in parts else []
@@ -171,7 +171,7 @@ def read_verifications(connection: Connection, keys: list[int]) -> Mapping[int, 
 def verifications_of(
     connection: Connection, names: Collection[tuple[str, int]]
 ) -> dict[tuple[str, int], Mapping[str, Any] | None]:
-    """Return what is recorded of the verification of versions that are given by model and number."""
+    """Return the recorded verification of versions, by model and number."""
     query = select(models.c.name, versions.c.number, versions.c.id).join_from(versions, models)
     rows = connection.execute(query.where(tuple_(models.c.name, versions.c.number).in_(list(names)))).all()
     found = read_verifications(connection, [row.id for row in rows])
@@ -199,7 +199,7 @@ def _version_weights(connection: Connection, keys: list[int]) -> Mapping[int, di
 
 @cache
 def _outline() -> Select[Any]:
-    """Return the query of a version and of what there is of it; to make it takes longer than to answer it."""
+    """Return the query of a version and of which parts it has; cached: compiling it costs more than running it."""
     made = _MADE.join(models, versions.c.model == models.c.id)
     there = [exists().where(table.c.version == versions.c.id).label(table.name) for table in _OF_VERSION]
     there += [exists().where(table.c.run == runs.c.id).label(table.name) for table in _OF_RUN]
@@ -209,7 +209,7 @@ def _outline() -> Select[Any]:
 
 
 def read_version(connection: Connection, *, name: str, number: int) -> VersionDetail | None:
-    """Return the whole record of a version: first what there is of it, then only that."""
+    """Return the whole record of a version: first which parts it has, then only those."""
     row = connection.execute(_outline(), {"of_model": name, "of_number": number}).first()
     if row is None:
         return None
@@ -375,7 +375,7 @@ def _events_of(rows: Iterable[Row[Any]]) -> list[Event]:
 
 
 def read_rollout(connection: Connection, *, endpoint: str, run_id: str) -> RolloutRecord | None:
-    """Return the rollout of a run at an endpoint, if it has begun."""
+    """Return the rollout of a run at an endpoint, if it has started."""
     query = select(rollouts, versions.c.number, models.c.name)
     query = query.join(versions, rollouts.c.version == versions.c.id).join(models, versions.c.model == models.c.id)
     row = connection.execute(query.where(rollouts.c.endpoint == endpoint, rollouts.c.run_id == run_id)).first()

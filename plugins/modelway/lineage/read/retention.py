@@ -1,4 +1,4 @@
-"""Which stored files are needed: all that an alias, traffic, a reference or the newest versions reach."""
+"""Which stored files are needed: all that aliases, traffic, references or the newest versions reach."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -57,7 +57,7 @@ def _roots(connection: Connection, *, keep: int) -> Iterator[Node]:
 
 
 def _reached(connection: Connection, roots: Collection[Node]) -> set[Node]:
-    """Return the roots and what they lead to, however far."""
+    """Return the roots and everything that can be reached from them."""
     edges: dict[Node, list[Node]] = defaultdict(list)
     for version, base in connection.execute(select(versions.c.id, versions.c.base).where(versions.c.base.is_not(None))):
         edges[_MODEL, version].append((_MODEL, base))

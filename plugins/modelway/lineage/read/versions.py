@@ -18,7 +18,7 @@ Dags = Collection[str] | None
 
 
 class VersionReader(LineagePart):
-    """Reads models and versions; given ``dags``, only what runs of those DAGs made is there."""
+    """Reads models and versions; with ``dags``, only what runs of those DAGs made."""
 
     def models(self, *, dags: Dags = None) -> list[ModelSummary]:
         """Return every model, by name."""
@@ -58,7 +58,7 @@ class VersionReader(LineagePart):
             return found
 
     def verifications(self, names: Collection[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
-        """Return on what versions were verified, by model and number; None: not known."""
+        """Return what versions were verified on, by model and number; None: not known."""
         with reading(self._engine) as connection:
             return queries.verifications_of(connection, names)
 

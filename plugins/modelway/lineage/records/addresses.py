@@ -1,4 +1,4 @@
-"""Addresses as they may be shown to others."""
+"""Addresses without their secrets, to be shown to others."""
 
 from urllib.parse import urlsplit, urlunsplit
 

@@ -5,7 +5,7 @@ from modelway.names import is_alias
 
 
 def check_alias(alias: str) -> None:
-    """Refuse a name that reads like a version.
+    """Reject a name that reads like a version.
 
     :raises ModelwayError: the alias reads like a version number, or is ``latest``
     """

@@ -1,4 +1,4 @@
-"""What questions to the lineage are answered with: frozen dataclasses, standard library only."""
+"""The results of queries over the lineage: frozen dataclasses, standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class FileHolder:
-    """Something that has a content, and as what."""
+    """Something that has a content, and in which role."""
 
     kind: str
     """``version``, ``run``, ``asset``, ``dataset`` or ``image``."""
@@ -17,7 +17,7 @@ class FileHolder:
     number: int | None
     """Of the version."""
     path: str
-    """Within the version or asset; a URI for what is no part of one."""
+    """Within the version or asset; a URI for what is not part of one."""
     role: str
     dag_id: str | None = None
     run_id: str | None = None
@@ -46,7 +46,7 @@ class GraphEdge:
 
 @dataclass(frozen=True, kw_only=True)
 class LineageGraph:
-    """What lies upstream or downstream of its roots, nearest first."""
+    """What is upstream or downstream of its roots, nearest first."""
 
     direction: str
     roots: tuple[str, ...]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, kw_only=True)
 class AssetFile:
-    """A file of an asset's version: its path within the asset, ``sha256:<hex>``, bytes, and where those lie."""
+    """A file of an asset's version: its path within the asset, ``sha256:<hex>``, bytes, and where those are."""
 
     path: str
     digest: str
@@ -93,7 +93,7 @@ class AssetAliasChange:
 
 @dataclass(frozen=True, kw_only=True)
 class AssetHistory:
-    """How an asset became what it is, newest first."""
+    """The history of an asset's aliases, newest first."""
 
     name: str
     description: str
@@ -103,7 +103,7 @@ class AssetHistory:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who has a content: a version of an asset or of a model, and under which path."""
+    """A version of an asset or of a model that has a content, and under which path."""
 
     kind: str
     """``asset`` or ``model``."""
@@ -117,7 +117,7 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True)
 class UploadedVersion:
-    """What an upload came to; without anything new it is a version that was there already."""
+    """The result of an upload; without anything new it is a version that existed already."""
 
     name: str
     number: int

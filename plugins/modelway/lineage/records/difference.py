@@ -32,7 +32,7 @@ class CodeDifference:
     b: str | None
     commits: tuple[str | None, str | None]
     dirty: tuple[bool | None, bool | None]
-    """Whether there were changes that no commit holds."""
+    """Whether there were uncommitted changes."""
     commit_range: str | None
     """``abc..def`` where both commits are known and differ."""
     command: str | None

@@ -44,5 +44,5 @@ def seconds_text(value: float | None, *, none: str = "-") -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """Write how many there are of a thing."""
+    """Write a count with its noun."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -8,12 +8,14 @@ from modelway.errors import ModelwayError
 def parse_time(text: str) -> datetime:
     """Read a time; a day means its end, so that what happened on that day counts, and no zone means UTC.
 
-    :raises ModelwayError: it is none
+    :raises ModelwayError: it is not a time
     """
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ModelwayError(f"'{text[:100]}' is no time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00") from None
+        raise ModelwayError(
+            f"'{text[:100]}' is not a time", do="Write 2026-03-01 or 2026-03-01T12:00:00+00:00"
+        ) from None
     if len(text) <= len("2026-03-01"):
         time = time.replace(hour=23, minute=59, second=59, microsecond=999_999)
     time = time if time.tzinfo else time.replace(tzinfo=UTC)

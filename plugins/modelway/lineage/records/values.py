@@ -34,15 +34,15 @@ def join_number(value: float | None, flag: str | None) -> float | None:
 
 
 def storable(text: str) -> str:
-    """Return the text without what PostgreSQL refuses: NUL, and halves of characters."""
+    """Return the text without what PostgreSQL rejects: NUL, and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` as data that strict JSON can hold.
+    """Return ``value`` as data that strict JSON can represent.
 
     Dataclasses and mappings become dicts, sequences lists, times ISO 8601 text, non-finite floats their names, huge
-    integers hexadecimal text, anything else its text.
+    integers hexadecimal text, anything else becomes its text.
     """
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return hex(value)

@@ -1,10 +1,10 @@
-"""What a version was verified on: the mark that stands wherever a version is shown."""
+"""What a version was verified on: the mark that is shown beside each version."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-#: what stands beside a version that was compared with its checkpoint on example rows alone
+#: the mark of a version that was compared with its checkpoint on example rows alone
 EXAMPLES_ONLY = "on example rows alone"
 UNKNOWN = "not known what it was verified on"
 

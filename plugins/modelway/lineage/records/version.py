@@ -12,7 +12,7 @@ ROLLOUT_STATES: tuple[RolloutState, ...] = ("running", "done", "aborted")
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRecord:
-    """A data set that a stage of a run was given or read; ``digest`` is None where its content is not known."""
+    """A data set that a stage of a run was configured with or read; ``digest`` is None where its content is unknown."""
 
     stage: str
     name: str
@@ -101,7 +101,7 @@ class RunRecord:
     started_at: datetime | None = None
     code_digest: str | None = None
     code_uri: str | None = None
-    """Where the code package lies; written as an asset, not read back."""
+    """Where the code package is; written as an asset, not read back."""
     code_size: int | None = None
     commit: str | None = None
     branch: str | None = None
@@ -110,19 +110,19 @@ class RunRecord:
     diff_digest: str | None = None
     """Of what differed."""
     repository: str | None = None
-    """Where the commit can be had; holds no credentials."""
+    """Where the commit can be fetched from; without credentials."""
     spec: Mapping[str, Any] = field(default_factory=dict)
     """The model spec that the run used."""
     seed: int | None = None
     inputs_digest: str | None = None
-    """The same for two runs that were given the same code, data, parameters and start; None: unknown."""
+    """The same for two runs with the same code, data, parameters, seed and base; None: unknown."""
     interval_start: datetime | None = None
     interval_end: datetime | None = None
     partition: str | None = None
     run_after: datetime | None = None
     """When the run was to begin; unlike ``started_at`` the same when it is cleared."""
     reason: str | None = None
-    """Why the run was started, in the words of who did so."""
+    """Why the run was started, as the person who started it wrote."""
     seconds: float | None = None
     """How long its training jobs ran, all stages together."""
     gpu_seconds: float | None = None
@@ -135,7 +135,7 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
-    """What the evaluation of one checkpoint found; NaN and infinity are recorded, None means that there is no value."""
+    """What the evaluation of one checkpoint found; NaN and infinity are recorded, None means no value."""
 
     checkpoint: str
     metrics: Mapping[str, float | None]
@@ -316,7 +316,7 @@ class VersionDetail:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureRecord:
-    """One try of a task that failed."""
+    """One failed attempt of a task."""
 
     model: str
     dag_id: str
@@ -324,7 +324,7 @@ class FailureRecord:
     key: str
     """What failed within the run: the task's id and, for a mapped task, what it worked on."""
     attempt: int
-    """The task's try."""
+    """The number of the attempt (Airflow's try number)."""
     cause: str
     at: datetime
     kind: str | None = None
@@ -336,7 +336,7 @@ class FailureRecord:
     rule: str = "fail"
     last_lines: tuple[str, ...] = ()
     tried_again: bool = False
-    """Whether the task had an attempt left and was tried again."""
+    """Whether the task had an attempt left and was retried."""
     resolved_by: int | None = None
     """The later attempt that succeeded."""
 
@@ -352,7 +352,7 @@ class RunAccount:
     """The version that it made or reused."""
     failures: tuple[FailureRecord, ...]
     evaluations: tuple[EvaluationRecord, ...]
-    """Those that something was noted about, such as that they failed."""
+    """Those with a record, such as of a failure."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ asset_files = Table(
     reference("asset_version", "asset_versions"),
     Column("path", Text, nullable=False),
     Column("digest", Text, ForeignKey("files.digest"), nullable=False),
-    # Where the bytes lie: another artifact store may be configured by the time they are needed.
+    # Where the bytes are: another artifact store may be configured by the time they are needed.
     Column("uri", Text, nullable=False),
     PrimaryKeyConstraint("asset_version", "path"),
     Index(None, "digest"),
@@ -121,7 +121,7 @@ outbox = Table(
     # Its sender has until then.
     Column("claimed_until", UtcTime),
     Column("sent_at", UtcTime),
-    # The other side refused it as it is: those that follow do not wait for it.
+    # The other system rejected it: the rows after it do not wait for it.
     Column("refused_at", UtcTime),
     Index(
         "ix_outbox_unsent",

@@ -36,13 +36,13 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class Text(TypeDecorator[str]):
-    """Text that both databases take: without NUL and halves of characters, which PostgreSQL refuses."""
+    """Text that both databases accept: without NUL and lone surrogates, which PostgreSQL rejects."""
 
     impl = sqlalchemy.Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Leave out what cannot be stored; a look-up leaves it out, too."""
+        """Leave out what cannot be stored; a lookup leaves it out, too."""
         if value is None or (value.isascii() and "\0" not in value):
             return value
         return storable(value)

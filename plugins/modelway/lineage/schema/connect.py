@@ -1,4 +1,4 @@
-"""How the lineage database is opened: to write, made or migrated; to read, as it is."""
+"""How the lineage database is opened: created or migrated for writing, as it is for reading."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from modelway.lineage.schema.tables import SCHEMA
 
 
 def engine_to_write(url: str) -> Engine:
-    """Return an engine on the database at an SQLAlchemy URL, which is made or migrated if needed.
+    """Return an engine on the database at an SQLAlchemy URL, which is created or migrated if needed.
 
     :raises NotWritable: the file or its folder cannot be written
-    :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
+    :raises ModelwayError: it is not a lineage database, or a newer modelway wrote it
     """
     parsed = parse_url(url)
     make_folder(parsed)
@@ -23,10 +23,10 @@ def engine_to_write(url: str) -> Engine:
 
 
 def engine_to_read(url: str) -> Engine | None:
-    """Return an engine on a database that needs no write access; None, and nothing is made, when it was never written.
+    """Return an engine on a database that needs no write access; None, creating nothing, if it was never written.
 
     :raises NotWritable: it has an older schema and cannot be migrated
-    :raises ModelwayError: it is no lineage database, or one that a newer modelway wrote
+    :raises ModelwayError: it is not a lineage database, or a newer modelway wrote it
     """
     parsed = parse_url(url)
     if not database_exists(parsed):

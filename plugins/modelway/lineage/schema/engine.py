@@ -24,13 +24,13 @@ _DO_ACCESS = (
 def parse_url(text: str) -> URL:
     """Return the database URL in SQLAlchemy's form; Airflow and others write ``postgres://``, and name no driver.
 
-    :raises ModelwayError: it is not the URL of a database that can hold the lineage
+    :raises ModelwayError: it is not the URL of a database that can store the lineage
     """
     do = "Write sqlite:////absolute/path/lineage.db or postgresql://user:password@host/database"
     try:
         url = make_url(re.sub(r"^postgres(?:ql)?(\+\w+)?:", lambda found: f"postgresql{found[1] or '+psycopg'}:", text))
     except ArgumentError as error:
-        # The text is not shown: it may hold a password.
+        # The text is not shown: it may contain a password.
         raise ModelwayError("the lineage database's URL cannot be read", do=do) from error
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise ModelwayError(
@@ -103,8 +103,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def translate_errors(engine: Engine) -> Iterator[None]:
     """Translate the errors that a user can resolve into one clear message; others pass as they are.
 
-    :raises NotWritable: the file cannot be opened, or it, its folder or the disk takes no writes
-    :raises ModelwayError: the file is something else than a database, or it is damaged
+    :raises NotWritable: the file cannot be opened, or it, its folder or the disk cannot be written
+    :raises ModelwayError: the file is not a database, or it is damaged
     :raises LineageUnavailable: the database does not answer or stays locked
     """
     try:
@@ -124,7 +124,7 @@ def translate_errors(engine: Engine) -> Iterator[None]:
             raise ModelwayError(
                 f"the file is not a usable lineage database ({reason})",
                 where=where,
-                do="Put the backup of the lineage there, or move the file elsewhere to begin a new one",
+                do="Put the backup of the lineage there, or move the file elsewhere to start a new one",
             ) from error
         if isinstance(error, OperationalError):
             raise LineageUnavailable(
@@ -164,5 +164,5 @@ def in_one_trip(connection: Connection) -> Iterator[None]:
         with driver.pipeline():
             yield
     except errors.Error as error:
-        # It was met outside of SQLAlchemy's own calls, which turn it into one of SQLAlchemy's.
+        # It was raised outside of SQLAlchemy's own calls, which would translate it into one of SQLAlchemy's errors.
         raise DBAPIError.instance(None, None, error, errors.Error, dialect=dialect) from error

@@ -67,10 +67,10 @@ def _check_known(found: str | None, scripts: "ScriptDirectory", *, where: str) -
     if found is None or found in known:
         return
     what = f"the database has schema '{found}', which this modelway (schemas '{known[0]}' to '{SCHEMA}') does not know"
-    do = "Install the newer modelway that wrote it, or give the lineage a database of its own"
+    do = "Install the newer modelway that wrote it, or use a separate database for the lineage"
     if found < known[0]:
         do = (
             f"It is from before the first release: open it once with a development version of schema '{known[0]}', "
-            "or give the lineage a database of its own"
+            "or use a separate database for the lineage"
         )
     raise ModelwayError(what, where=where, do=do)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from modelway.lineage.schema.columns import Id, Text, UtcTime, key, metadata, reference
 
-#: the newest migration; a test holds it against migrations/versions
+#: the newest migration; a test compares it with migrations/versions
 SCHEMA = "0007"
 
 #: by how many characters of its URI a data set is found
@@ -158,7 +158,7 @@ datasets = Table(
     Column("name", Text, nullable=False),
     Column("uri", Text, nullable=False),
     Column("digest", Text),
-    # What its owners call this state of it; no version of a model.
+    # The owners' own name for this state of the data; not a version of a model.
     Column("version", Text),
     Column("rows", BigInteger),
     # Its columns with their types, and per column a summary of its values.
@@ -323,7 +323,7 @@ deployments = Table(
     PrimaryKeyConstraint("endpoint", "version"),
     CheckConstraint("weight BETWEEN 0 AND 100", name="weight"),
     Index(None, "version"),
-    # What serves now: a handful among all that ever did.
+    # What serves now: a few of all that ever did.
     Index("ix_deployments_serving", "version", postgresql_where=text("weight > 0"), sqlite_where=text("weight > 0")),
 )
 

@@ -1,6 +1,6 @@
 """Assets in the lineage: versions that never change, references between them, aliases that move, who has a file.
 
-Every write is one transaction and can be repeated: what is there already is not written again.
+Every write is one transaction and can be repeated: what exists already is not written again.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ class Assets(LineagePart):
         Numbers have no gaps: the asset's row is locked until the transaction ends.
 
         :raises ModelwayError: a name, path, digest or alias cannot be used, or it refers to itself
-        :raises UnknownAsset: it refers to what is not there
+        :raises UnknownAsset: it refers to something that does not exist
         """
         _check(new)
         with writing(self._engine) as connection:
@@ -167,7 +167,7 @@ def _check(new: NewAssetVersion) -> None:
     for path in paths:
         parents = path.split("/")[:-1]
         if any("/".join(parents[:depth]) in paths for depth in range(1, len(parents) + 1)):
-            raise ModelwayError(f"'{path}' lies below what is a file itself", do="Give every file its own path")
+            raise ModelwayError(f"'{path}' is below a path that is a file itself", do="Give every file its own path")
     for alias in new.aliases:
         check_alias(alias)
     for name, wanted in new.references.items():
@@ -215,7 +215,7 @@ def _write_version(
 
 
 def _point(connection: Connection, key: VersionKey, *, alias: str, actor: str, reason: str) -> bool:
-    """Point an alias at a version and write the move into its history and the events; False: it is there already."""
+    """Point an alias at a version and write the move into its history and the events; False if it points there."""
     is_it = (asset_aliases.c.asset == key.asset) & (asset_aliases.c.name == alias)
     if connection.execute(select(asset_aliases.c.asset_version).where(is_it)).scalar() == key.id:
         return False

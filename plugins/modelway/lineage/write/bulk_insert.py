@@ -8,17 +8,17 @@ from typing import Any
 from sqlalchemy import JSON, Connection, Insert, Table, Text, bindparam, cast, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-#: no JSON has it within: of texts as long as a metric's points one string is quicker to send than an array
+#: JSON never contains it: one string is sent faster than an array of texts as long as a metric's points
 _BREAK = "\n"
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows that all have the same columns; none may be there yet."""
+    """Insert rows that all have the same columns; none may exist yet."""
     _insert(connection, table, rows, only_new=False)
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert the rows that are not there yet, by the table's unique keys."""
+    """Insert the rows that do not exist yet, by the table's unique keys."""
     _insert(connection, table, rows, only_new=True)
 
 
@@ -27,8 +27,8 @@ def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
         return
     if connection.dialect.name == "postgresql":
         names = tuple(rows[0])
-        given = {f"all_{name}": _column(table, name, [row[name] for row in rows]) for name in names}
-        connection.execute(_from_columns(table, names, only_new=only_new), given)
+        columns = {f"all_{name}": _column(table, name, [row[name] for row in rows]) for name in names}
+        connection.execute(_from_columns(table, names, only_new=only_new), columns)
     else:
         connection.execute(_row_by_row(table, only_new=only_new), rows)
 

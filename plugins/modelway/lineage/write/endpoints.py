@@ -44,7 +44,7 @@ class EndpointRecords(LineagePart):
         actor: str = "airflow",
         run_id: str | None = None,
     ) -> bool:
-        """Record an endpoint's weights (per cent by version) and say whether any changed.
+        """Record an endpoint's weights (per cent by version) and return whether any changed.
 
         A version that is left out goes to 0; only changes go into the history.
 
@@ -75,7 +75,7 @@ class EndpointRecords(LineagePart):
         actor: str = "airflow",
         run_id: str | None = None,
     ) -> bool:
-        """Record where an endpoint serves, or that somebody stopped it, and say whether that is new.
+        """Record where an endpoint serves, or that somebody stopped it, and return whether that is new.
 
         :raises UnknownModel: nothing was ever registered for the model
         """
@@ -89,12 +89,12 @@ class EndpointRecords(LineagePart):
             return True
 
     def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
-        """Return how far a run's rollout at an endpoint has come, None before it began."""
+        """Return the progress of a run's rollout at an endpoint, None before it started."""
         with reading(self._engine) as connection:
             return queries.read_rollout(connection, endpoint=endpoint, run_id=run_id)
 
     def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> None:
-        """Write how far a rollout has come; a change of its state is an event.
+        """Write the progress of a rollout; a change of its state is an event.
 
         :raises ModelwayError: the state is not one of ``ROLLOUT_STATES``
         """

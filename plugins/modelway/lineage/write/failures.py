@@ -1,4 +1,4 @@
-"""Writes the failed attempts of tasks as they happen, and what resolved them."""
+"""Writes the failed attempts of tasks as they happen, and which later attempts resolved them."""
 
 from dataclasses import asdict
 

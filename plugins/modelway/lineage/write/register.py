@@ -34,17 +34,17 @@ _NEW_VERSION = insert(tables.versions).returning(tables.versions.c.id)
 _SET_LATEST = (
     update(tables.models)
     .where(tables.models.c.id == bindparam("of_model"))
-    .values(latest=bindparam("number"), description=bindparam("words"))
+    .values(latest=bindparam("number"), description=bindparam("new_description"))
 )
 
 
 def register_version(connection: Connection, record: VersionRecord) -> int:
     """Write a version and everything that belongs to it, and return its number.
 
-    A version of the same model and run that is there already stays as it is, and its number is returned: the alias too
-    is left where it is. Numbers have no gaps: the model's row is locked until the transaction ends.
+    A version of the same model and run that exists already stays as it is, and its number is returned: the alias is not
+    moved either. Numbers have no gaps: the model's row is locked until the transaction ends.
 
-    :raises ModelwayError: a digest is not ``sha256:`` and 64 hexadecimal digits, the same file path comes twice, or
+    :raises ModelwayError: a digest is not ``sha256:`` and 64 hexadecimal digits, a file path occurs twice, or
         the alias reads like a version
     """
     _check(record)
@@ -54,7 +54,7 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
         series = _by_metric(record.points)
     now = datetime.now(UTC)
     model = _lock_model(connection, record.model, now=now)
-    # First what gives keys that others refer to, then all the rest in one trip to the database.
+    # First the rows whose keys others refer to, then all the rest in one round trip to the database.
     run = _insert_run(connection, model.id, record.run)
     if run is None:
         return _registered(connection, model.id, record.run)
@@ -65,10 +65,10 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
     keys = {"model": model.id, "version": version}
     files = assets_of(record)
     with in_one_trip(connection):
-        # The greatest part first: the database works on it while the others are made ready.
+        # The largest part first: the database works on it while the others are prepared.
         insert_rows(connection, tables.metrics, _series_rows(run, series))
-        words = record.description or model.description
-        connection.execute(_SET_LATEST, {"of_model": model.id, "number": number, "words": words})
+        description = record.description or model.description
+        connection.execute(_SET_LATEST, {"of_model": model.id, "number": number, "new_description": description})
         _write_run_rows(connection, run, record)
         write_run_parts(connection, run, record.run, environments=environments)
         _write_evaluation_metrics(connection, evaluations, record.evaluations)
@@ -83,7 +83,7 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
 
 
 def _lock_model(connection: Connection, name: str, *, now: datetime) -> Any:
-    """Return the model's row, made if need be and locked until the transaction ends."""
+    """Return the model's row, created if needed and locked until the transaction ends."""
     if (row := connection.execute(_LOCKED, {"of_name": name}).first()) is not None:
         return row
     insert_new(connection, tables.models, [{"name": name, "description": "", "latest": 0, "created_at": now}])
@@ -93,7 +93,7 @@ def _lock_model(connection: Connection, name: str, *, now: datetime) -> Any:
 def _write_event(
     connection: Connection, keys: dict[str, int], record: VersionRecord, *, number: int, shortened: dict[str, str]
 ) -> None:
-    """Write what happened into the events, with the names that had to be shortened, and point the alias."""
+    """Write the events, with the names that had to be shortened, and move the alias."""
     actor, run_id = record.run.actor, record.run.run_id
     detail: dict[str, Any] = {"number": number, "archive": record.archive_digest, "checkpoint": record.checkpoint}
     if shortened:
@@ -118,7 +118,7 @@ def _check(record: VersionRecord) -> None:
 
 
 def _insert_run(connection: Connection, model: int, run: RunRecord) -> int | None:
-    """Return the key of the run's new row; None: it has made a version before."""
+    """Return the key of the run's new row; None: the run has made a version before."""
     into = _new_run(connection.dialect.name)
     key: int | None = connection.execute(into, {"model": model} | _run_columns(run)).scalar()
     return key
@@ -210,7 +210,7 @@ def _by_metric(points: Sequence[MetricPoint]) -> dict[tuple[str, str], list[Metr
 
 
 def _series_rows(run: int, series: dict[tuple[str, str], list[MetricPoint]]) -> list[dict[str, Any]]:
-    """Return each metric by rising step; of two values at one step both are recorded, in the order given."""
+    """Return each metric by rising step; of two values at one step both are recorded, in their original order."""
     rows = []
     same: dict[tuple[int, ...], list[int]] = {}
     for (stage, name), found in series.items():
@@ -259,7 +259,7 @@ def _write_version(
 def _write_version_rows(
     connection: Connection, version: int, record: VersionRecord, files: Iterable[AssetFile]
 ) -> None:
-    """Write what a version has; ``files`` are the files of the assets that it will be."""
+    """Write the rows of a version; ``files`` are the files of its assets."""
     insert_rows(connection, tables.version_metrics, _number_rows({"version": version}, record.metrics))
     if record.architecture:
         insert_rows(connection, tables.architectures, [{"version": version} | _plain_fields(record.architecture)])

@@ -14,7 +14,7 @@ from modelway.lineage.schema.tables import versions
 from modelway.lineage.write.assets import version_digest
 from modelway.lineage.write.bulk_insert import insert_new, insert_rows
 
-#: how a model's asset calls what it refers to, and the files' paths
+#: the names of the references of a model's asset, and the files' paths
 CODE, BASE = "code", "base"
 CODE_PATH, MODEL_PATH = "code.zip", "model.zip"
 _IS_NAMED = assets.c.name.in_((bindparam("one"), bindparam("other")))
@@ -25,7 +25,7 @@ _SET_LATEST = update(assets).where(assets.c.id == bindparam("of_asset")).values(
 
 
 def assets_of(record: VersionRecord) -> dict[str, AssetFile]:
-    """Return the file that each asset of a version holds, by the asset's name."""
+    """Return the file of each asset of a version, by the asset's name."""
     run = record.run
     stored = {
         record.model: AssetFile(
@@ -46,9 +46,9 @@ def write_run_assets(
     keys: Mapping[str, int],
     number: int,
 ) -> None:
-    """Write the assets of a version that the caller's transaction has just written, with the files that they hold.
+    """Write the assets of a version that the caller's transaction has just written, with their files.
 
-    ``<model>.code`` holds the code package; the same code again is no new version of it. ``<model>`` holds the archive
+    ``<model>.code`` has the code package; the same code again is no new version of it. ``<model>`` has the archive
     and refers to the code and to the version that training began from; each version of the model has its own.
 
     :param stored: see ``assets_of``
@@ -72,7 +72,7 @@ def write_run_assets(
 
 
 def _locked(connection: Connection, names: Sequence[str], *, actor: str) -> dict[str, Any]:
-    """Return the assets' locked rows, made if need be; every writer makes its files known before."""
+    """Return the assets' locked rows, created if needed; every writer records its files before."""
     both = {"one": names[0], "other": names[-1]}
     found = {row.name: row for row in connection.execute(_LOCKED, both)}
     if len(found) == len(names):
@@ -102,7 +102,7 @@ class _Writer:
         self._references: list[dict[str, Any]] = []
 
     def code(self, asset: Any, file: AssetFile) -> tuple[int, str, int]:
-        """Return the version of the code, which may have come before."""
+        """Return the version of the code, which may exist already."""
         digest = version_digest([file], {})
         same = select(asset_versions.c.id, asset_versions.c.number).filter_by(asset=asset.id, digest=digest)
         row = self._connection.execute(same.limit(1)).first()

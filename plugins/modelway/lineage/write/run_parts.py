@@ -32,7 +32,7 @@ def _digest(stage: StageRecord) -> str | None:
 
 
 def environment_keys(connection: Connection, found: tuple[StageRecord, ...]) -> dict[str | None, int]:
-    """Write the environments that are not there yet, and return the keys of all by their digests."""
+    """Write the environments that do not exist yet, and return the keys of all by their digests."""
     wanted = {stage.environment.digest: stage.environment for stage in found if stage.environment}
     if not wanted:
         return {}

@@ -1,6 +1,6 @@
-"""Names that a database would refuse are written shorter: a long name of a metric must not lose a training.
+"""Names that a database would reject are shortened: a long name of a metric must not cost a training run.
 
-PostgreSQL takes no more than some 2,700 bytes in a row of an index, and neither database a number beyond 64 bits.
+PostgreSQL allows about 2,700 bytes in a row of an index, and neither database a number beyond 64 bits.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ Name = Callable[[Any], Any]
 
 
 def truncate_name(name: str) -> str:
-    """Return the name, or its begin and a digest where a database would not take it: another name, another digest."""
+    """Return the name, or its beginning and a digest where a database would reject it: another name, another digest."""
     if len(name) <= LONGEST_NAME and "\0" not in name:
         try:
             if len(name.encode()) <= MOST_BYTES:
@@ -37,7 +37,7 @@ def truncate_name(name: str) -> str:
 def truncate_record(
     record: VersionRecord, *, logged: Iterable[tuple[str, str]]
 ) -> tuple[VersionRecord, dict[str, str]]:
-    """Return the record as databases take it, and the begin of each name that had to be changed by what it became.
+    """Return the record as databases accept it, and the beginning of each name that was changed by its new name.
 
     :param logged: the stage and name of each metric of which the record has points
     """

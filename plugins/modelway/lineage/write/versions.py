@@ -18,7 +18,7 @@ from modelway.lineage.write.register import register_version
 
 
 class VersionWriter(LineagePart):
-    """Writes versions; each call is one transaction and can be repeated: what is there already is not written again."""
+    """Writes versions; each call is one transaction and can be repeated: what exists already is not written again."""
 
     def register(self, record: VersionRecord) -> int:
         """Write a version in one transaction and return its number.
@@ -39,9 +39,9 @@ class VersionWriter(LineagePart):
         reason: str = "",
         alias: str | None = None,
     ) -> bool:
-        """Record that a run reused a version, point an alias at it in the same transaction, and say whether so.
+        """Record that a run reused a version and point an alias at it in one transaction; return whether that was new.
 
-        The same again changes nothing: the alias, too, is left where it is.
+        The same again changes nothing: the alias is not moved either.
 
         :raises ModelwayError: the alias reads like a version number, or is ``latest``
         """
@@ -70,7 +70,7 @@ class VersionWriter(LineagePart):
         reason: str = "",
         run_id: str | None = None,
     ) -> bool:
-        """Point an alias at a version and say whether it moved; the move goes into its history and the events.
+        """Point an alias at a version and return whether it moved; the move goes into its history and the events.
 
         :raises ModelwayError: the alias reads like a version number, or is ``latest``
         """
@@ -96,7 +96,7 @@ class VersionWriter(LineagePart):
 
 
 def locked_keys(connection: Connection, model: str, version: int) -> Mapping[str, int]:
-    """Return the keys of ``model`` and ``version``; the model's row is locked: its writers take turns.
+    """Return the keys of ``model`` and ``version``; the model's row is locked, which serialises its writers.
 
     :raises UnknownModel: nothing was ever registered for the model
     :raises UnknownVersion: the model has no such version

@@ -1,4 +1,4 @@
-"""The axes of a chart: how far they reach, where their ticks are and how these are written."""
+"""The axes of a chart: their ranges, where their ticks are and how these are written."""
 
 import itertools
 import math
@@ -18,14 +18,14 @@ TICKS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What an axis reaches over; ``at`` says where a value lies on it, from 0 to 1."""
+    """The range of an axis; ``at`` returns where a value is on it, from 0 to 1."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """Return where a value lies; halved, so that the distance of the greatest numbers is one, too."""
+        """Return where a value is; halved, so that the distance of the greatest numbers stays finite."""
         return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
 
 
@@ -89,5 +89,5 @@ def drawn_axes(across: Axis, up: Axis, *, x_label: str, y_label: str) -> Markup:
 
 
 def place(across: Axis, up: Axis, x: float, y: float) -> tuple[float, float]:
-    """Return where a point lies in the picture."""
+    """Return where a point is in the picture."""
     return LEFT + across.at(x) * (WIDTH - RIGHT - LEFT), TOP + (1 - up.at(y)) * (HEIGHT - BOTTOM - TOP)

@@ -41,7 +41,7 @@ def importance_bars(importances: Sequence[ImportanceRecord], *, most: int = 30) 
 
 
 def _reach(values: Sequence[float]) -> tuple[float, float]:
-    """Return from where to where the bars reach: zero is within."""
+    """Return the range of the bars, which includes zero."""
     finite = [value for value in values if math.isfinite(value)]
     return min([0.0, *finite]), max([0.0, *finite])
 
@@ -55,7 +55,7 @@ def _table(
     reach: tuple[float, float],
 ) -> Markup:
     low, high = reach
-    # Halved, so that the distance of the greatest numbers is one, too.
+    # Halved, so that the distance of the greatest numbers stays finite.
     whole = (high / 2 - low / 2) or 1.0
 
     def at(value: float) -> float:

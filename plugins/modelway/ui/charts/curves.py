@@ -13,7 +13,7 @@ from modelway.ui.charts.svg import as_float, cut, join, shown, svg
 
 #: colours that the style sheet has; the curves after them are dashed
 COLOURS = 10
-#: of a metric's points: the lowest and the highest of so many parts
+#: a metric's points are drawn as the lowest and the highest of so many parts
 PARTS = 150
 #: the kinds whose axes reach from 0 to 1, and those of them with a diagonal
 UNIT, DIAGONAL = ("roc", "pr", "calibration"), ("roc", "calibration")
@@ -23,7 +23,7 @@ LABELS = {
     "pr": ("recall", "precision"),
     "calibration": ("score", "share that was right"),
 }
-#: what the area below a curve is called
+#: the name of the area below a curve
 AREAS = {"roc": "AUC", "pr": "AP"}
 _NOTHING = Markup('<p class="soft">Nothing to draw.</p>')
 
@@ -35,13 +35,13 @@ class Curve:
     name: str
     points: Sequence[tuple[float, float]]
     note: str = ""
-    """What the legend says of it."""
+    """Its text in the legend."""
     titles: Sequence[str] = ()
-    """What each point says; there is none without it."""
+    """The text of each point; without it, points have none."""
     finite: list[list[tuple[float, float]]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        """Part the points where one is not finite."""
+        """Split the points where one is not finite."""
         parts: list[list[tuple[float, float]]] = [[]]
         for point in self.points:
             if all(map(math.isfinite, point)):
@@ -78,7 +78,7 @@ def metric_curves(several: Sequence[MetricSeries]) -> Markup:
     """Return one metric over the steps, a curve for each stage behind the one before, with its last value."""
     curves, begins, end = list[Curve](), dict[float, str](), 0
     for series in several:
-        # A stage that counts on from the one before lies behind it already.
+        # A stage that continues the steps of the one before is behind it already.
         offset = end if curves and min(series.steps) <= end else 0
         steps = [step + offset for step in series.steps]
         if curves:

@@ -17,12 +17,12 @@ _TITLES = {"roc": "ROC", "pr": "Precision and recall", "confusion": "Confusion m
 
 
 def figure_title(figure: FigureRecord) -> str:
-    """Return what stands above a figure: its name, or the kind in plain words."""
+    """Return the title of a figure: its name, or the kind in plain English."""
     return _TITLES.get(figure.kind, figure.name) if figure.name == figure.kind else figure.name
 
 
 def chart(figure: FigureRecord) -> Markup:
-    """Return a figure with its legend; one that holds other data than its kind has is marked as such."""
+    """Return a figure with its legend; one whose data does not fit its kind is marked as such."""
     title = figure_title(figure)
     try:
         if size := _too_large(figure.data):

@@ -10,7 +10,7 @@ from modelway.ui.charts.svg import as_float, breadth, cut, join, short, svg
 
 #: of a matrix with more cells across, the numbers show on hovering
 MOST_NUMBERS = 12
-#: how many letters of a row's or a column's name are shown, and how broad and high one is
+#: how many letters of a row's or a column's name are shown, and the width and height of one
 NAME, WIDE, HIGH = 14, 7.6, 12
 #: a cell with a number in it has room for four digits
 LEAST = 30
@@ -52,7 +52,7 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
             if is_confusion and total > 0:
                 label += f", {100 * value / total:.3g} % of the row"
             middle = (at["x"] + size / 2, at["y"] + size / 2 + 4)
-            number = _NUMBER.format(*middle, _told(value, size)) if numbered else ""
+            number = _NUMBER.format(*middle, _cell_text(value, size)) if numbered else ""
             among = total if is_confusion else most
             share = abs(value) / among * darkest if math.isfinite(value) and among > 0 else 0.0
             parts.append(_CELL.format(title=label, size=size, share=share, number=number, **at))
@@ -73,7 +73,7 @@ def figure_matrix(figure: FigureRecord, *, title: str) -> Markup:
     return svg(title, label, join(parts), width=max(width + room, 120), height=height + 4) + note
 
 
-def _told(value: float, size: int) -> str:
+def _cell_text(value: float, size: int) -> str:
     text = "–" if math.isnan(value) else short(value)
     # What is too long shows on hovering.
     return text if breadth(text) * 6.9 <= size + 4 else "…"
@@ -84,7 +84,7 @@ def _longest(names: Sequence[str]) -> float:
 
 
 def _every(size: int) -> int:
-    """Return how many names apart those are that find room."""
+    """Return the step between the names that fit."""
     return -(-HIGH // size)
 
 

@@ -33,7 +33,7 @@ def shown(value: Any) -> str:
 
 
 def breadth(text: str) -> float:
-    """Return how broad a text is, in letters such as n; in a font that is rather broad."""
+    """Return the width of a text in letters such as n, for a rather wide font."""
     return sum(
         1.65
         if letter in "mwMW@%" or unicodedata.east_asian_width(letter) in "WF"
@@ -45,7 +45,7 @@ def breadth(text: str) -> float:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text that is no broader than so many letters; an ellipsis marks what was cut off."""
+    """Return a text that is no wider than so many letters; an ellipsis marks a cut."""
     if breadth(text[: most + 1]) <= most:
         return text
     end = next(end for end in range(min(most, len(text)), -1, -1) if breadth(text[:end]) <= most - 1)

@@ -1,5 +1,5 @@
 "use strict";
-// Inside Airflow's frame: take its theme, and open its pages in its own window, which the frame's sandbox forbids to links.
+// Inside Airflow's frame: use its theme, and open its pages in its own window, which the frame's sandbox forbids to links.
 (() => {
   const framed = window.parent !== window;
   const root = document.documentElement;

@@ -1,6 +1,6 @@
 """A version's run as MLflow's batches: parameters, metrics with their history, tags, within the limits of its API.
 
-They are the same each time, and each carries its number as a tag: whoever goes on after a failure knows where.
+They are the same each time, and each carries its number as a tag: after a failure, sending continues where it stopped.
 """
 
 import json
@@ -12,12 +12,12 @@ from modelway.lineage.exporters.mlflow.names import Keys, digest, storable
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import VersionDetail
 
-#: MLflow's limits; a batch holds 1,000 entities in all, and its own tag is one of them
+#: MLflow's limits; a batch has 1,000 entities in all, and its own tag is one of them
 _MOST = {"metrics": 900, "params": 100, "tags": 90}
 _MOST_BYTES = 800_000
 _LONGEST_PARAM = 6000
 LONGEST_TAG = 8000
-#: parts of a long parameter that are kept as tags; what is longer is in the lineage alone
+#: parts of a long parameter that are stored as tags; the rest is in the lineage alone
 _MOST_PARTS = 10
 SENT = "modelway.sent"
 
@@ -27,7 +27,7 @@ Batch = dict[str, list[dict[str, Any]]]
 def batches(version: VersionDetail, *, run: str) -> list[Batch]:
     """Return the batches of a version's run.
 
-    :param run: what the tag ``modelway.run`` holds
+    :param run: the value of the tag ``modelway.run``
     """
     made: list[Batch] = [{}]
     size = 0
@@ -68,7 +68,7 @@ def _entities(version: VersionDetail, run: str) -> Iterator[tuple[str, dict[str,
 
 
 def _tags(version: VersionDetail, run: str) -> dict[str, Any]:
-    """Return what is told of a run; MLflow's own tags begin with ``mlflow.``."""
+    """Return the tags of a run; MLflow's own tags begin with ``mlflow.``."""
     summary, record = version.summary, version.run
     return {
         "modelway.run": run,

@@ -1,7 +1,8 @@
 """Data sets as the inputs of an MLflow run.
 
-MLflow knows a data set by experiment, name and digest, and keeps what it was told first of these three: the digest here
-tells apart all that is told of a data set, its address too. Of two inputs with the same three it keeps the first.
+MLflow identifies a data set by experiment, name and digest, and keeps the first record of these three: the digest here
+therefore covers everything that is exported about a data set, its address too. Of two inputs with the same three MLflow
+keeps the first.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from modelway.lineage.records.version import DatasetRecord
 
 #: MLflow's own limits
 _LONGEST_NAME = _LONGEST_TAG = 500
-#: MLflow takes 36 characters: so many of the content's digest, and of one of the rest
+#: MLflow allows 36 characters: so many of the content's digest, and of one of the rest
 _CONTENT, _REST = 24, 11
 
 
@@ -45,22 +46,22 @@ def _input(same: Sequence[DatasetRecord]) -> dict[str, Any]:
     rows = next((each.rows for each in same if each.rows is not None), None)
     schema = next((each.schema for each in same if each.schema), None)
     source = {"uri": public_address(first.uri), "digest": first.digest, "version": first.version}
-    told: dict[str, Any] = {
+    dataset: dict[str, Any] = {
         "name": storable(first.name)[:_LONGEST_NAME],
         "digest": _digest(first.digest, [source, rows, dict(schema or {})]),
         "source_type": "modelway",
         "source": json.dumps(source),
     }
     if schema:
-        told["schema"] = json.dumps(dict(schema), ensure_ascii=False)
+        dataset["schema"] = json.dumps(dict(schema), ensure_ascii=False)
     if rows is not None:
-        told["profile"] = json.dumps({"num_rows": rows})
+        dataset["profile"] = json.dumps({"num_rows": rows})
     context = ", ".join(dict.fromkeys(storable(each.stage) for each in same))
-    return {"dataset": told, "tags": [{"key": "mlflow.data.context", "value": context[:_LONGEST_TAG]}]}
+    return {"dataset": dataset, "tags": [{"key": "mlflow.data.context", "value": context[:_LONGEST_TAG]}]}
 
 
 def _digest(content: str | None, known: Any) -> str:
-    """Return what tells a data set from others of its name; it begins as its content's digest where that is known."""
+    """Return what distinguishes a data set from others of its name; it starts with its content's digest if known."""
     whole = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
     if content is None:
         return whole[: _CONTENT + 1 + _REST]

@@ -45,7 +45,7 @@ class MlflowExporter:
             self._post("model-versions/set-tag", {"name": model_name(fact.model), "version": number, **tag})
 
     def _run(self, version: VersionDetail) -> str:
-        """Return the id of the version's run, which is whole then."""
+        """Return the id of the version's run, which is complete by then."""
         experiment = self._experiment(version)
         found = self._find_run(experiment, version)
         if found is None:
@@ -81,7 +81,7 @@ class MlflowExporter:
         return next(iter(self._post("runs/search", query).get("runs", ())), None)
 
     def _create_run(self, experiment: str, version: VersionDetail) -> Any:
-        # The tag by which it is found again is there from the first moment on.
+        # The tag by which it is found again is set when the run is created.
         key = {"key": "modelway.run", "value": run_key(version.summary.model, version.run)}
         name = storable(version.run.run_id)[:LONGEST_TAG]
         fields = {"experiment_id": experiment, "run_name": name, "start_time": started(version), "tags": [key]}
@@ -114,16 +114,16 @@ class MlflowExporter:
         try:
             made = self._post("model-versions/create", fields | {"source": _source(summary.archive_uri)})
         except ExportRefused:
-            # It holds paths against its own disk, links included.
+            # It checks paths against its own disk, links included.
             source = f"modelway-archive:///{summary.archive_digest.removeprefix('sha256:')}"
             made = self._post("model-versions/create", fields | {"source": source})
         return str(made["model_version"]["version"])
 
     def _get(self, path: str, params: Mapping[str, str], *, answers: frozenset[str] = frozenset()) -> dict[str, Any]:
-        return self._http.ask("GET", f"{_API}/{path}", params=params, answers=answers)
+        return self._http.request("GET", f"{_API}/{path}", params=params, answers=answers)
 
     def _post(self, path: str, body: Mapping[str, Any], *, answers: frozenset[str] = frozenset()) -> dict[str, Any]:
-        return self._http.ask("POST", f"{_API}/{path}", body=body, answers=answers)
+        return self._http.request("POST", f"{_API}/{path}", body=body, answers=answers)
 
 
 _API = "api/2.0/mlflow"
@@ -140,5 +140,5 @@ def _later_tag(fact: Fact) -> dict[str, str] | None:
 
 
 def _source(uri: str) -> str:
-    """Return where the archive lies; MLflow refuses files of a machine, which it would read itself."""
+    """Return where the archive is; MLflow rejects local paths, which it would read on its own machine."""
     return f"modelway-{uri}" if urlsplit(uri).scheme == "file" else uri

@@ -1,4 +1,4 @@
-"""What the exporter ``mlflow`` says of itself."""
+"""The description of the exporter ``mlflow``."""
 
 from modelway.lineage.exporters.base import Destination, Exporter, ExporterMember
 

@@ -1,10 +1,10 @@
-"""Names as MLflow takes them: what it refuses is replaced, and a digest of the whole name keeps two apart."""
+"""Names as MLflow accepts them: what it rejects is replaced, and a digest of the whole name keeps two names apart."""
 
 import hashlib
 import posixpath
 import re
 
-#: MLflow's own limit of the keys of parameters, metrics and tags; names of models and experiments are kept as short
+#: MLflow's limit for the keys of parameters, metrics and tags; used for names of models and experiments, too
 LONGEST = 250
 _REFUSED_IN_KEY = re.compile(r"[^A-Za-z0-9_\-. :/]")
 _REFUSED_IN_ALIAS = re.compile(r"[^A-Za-z0-9_-]")
@@ -28,12 +28,12 @@ def alias_name(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    """Return the text without what databases or JSON refuse: NUL, and halves of characters."""
+    """Return the text without what databases or JSON reject: NUL, and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def digest(text: str) -> str:
-    """Return eight hexadecimal digits that tell one text from another."""
+    """Return eight hexadecimal digits that distinguish one text from another."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
@@ -41,15 +41,15 @@ class Keys:
     """Keys of one kind within a run: of two names that would become the same, the later one is marked."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, str] = {}
+        self._used: dict[str, str] = {}
 
     def key(self, *parts: str) -> str:
         """Return the key of a name of several parts, the same for the same parts; empty ones are left out."""
         whole = "\0".join(parts)
         key = entity_key(".".join(part for part in parts if part))
-        if self._taken.setdefault(key.casefold(), whole) != whole:
+        if self._used.setdefault(key.casefold(), whole) != whole:
             key = f"{key[: LONGEST - 9]}-{digest(whole)}"
-            self._taken[key.casefold()] = whole
+            self._used[key.casefold()] = whole
         return key
 
 

@@ -35,7 +35,7 @@ _TYPES = {
     "version-registered": "COMPLETE",
     "version-reused": "COMPLETE",
 }
-#: our own facets of the model as a data set: their names and what their schemas are called
+#: our own facets of the model as a data set: their names and the names of their schemas
 _OF_VERSIONS = {
     "image-built": ("modelway_image", "ModelwayImageDatasetFacet"),
     "weight-set": ("modelway_serving", "ModelwayServingDatasetFacet"),
@@ -43,7 +43,7 @@ _OF_VERSIONS = {
 _KEYS = {"run_id": "runId"}
 #: characters that are not escaped in a URI, besides letters and digits
 _OF_URIS = "/:?#[]@!$&'()*+,;=%-._~"
-#: what a column's statistics are called here and there
+#: the names of a column's statistics here and in OpenLineage
 _COUNTS = {"missing": "nullCount", "distinct": "distinctCount"}
 _NUMBERS = {"count": "count", "sum": "sum", "min": "min", "max": "max"}
 
@@ -55,7 +55,7 @@ def run_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
     """
     # A run that reused a version trained nothing: it has no output.
     made = fact.version if fact.kind == "version-registered" else None
-    # The run that reused it is not the one that made it, which the version has.
+    # The version's own run is the one that made it, not the one that reused it.
     run = _run_that_reused(fact) if fact.kind == "version-reused" else fact.run
     return {
         "eventType": _TYPES[fact.kind],
@@ -92,7 +92,7 @@ def version_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
 
 
 def producer() -> str:
-    """Return who sends it, as a URI."""
+    """Return the producer of the event, as a URI."""
     return f"urn:modelway:{_installed('modelway') or 'unknown'}"
 
 
@@ -134,7 +134,7 @@ def _run_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
 
 
 def _model_facet(fact: Fact, run: RunRecord) -> dict[str, Any]:
-    """Return what no facet of OpenLineage's own has a place for."""
+    """Return what none of OpenLineage's own facets can express."""
     fields: dict[str, Any] = {
         "model": fact.model,
         "dagId": run.dag_id,
@@ -184,7 +184,7 @@ def _web_address(repository: str) -> str:
 
 
 def _as_uri(text: str) -> str:
-    """Return an address as a URI: a bare path is a file's, and letters that no URI has are escaped."""
+    """Return an address as a URI: a bare path is a file's, and characters that a URI cannot have are escaped."""
     if text.startswith("ssh://git@"):
         return quote(text, safe=_OF_URIS)
     address = quote(public_address(text), safe=_OF_URIS)
@@ -206,7 +206,7 @@ def _inputs(datasets: Iterable[DatasetRecord]) -> list[dict[str, Any]]:
 def dataset_place(uri: str, name: str) -> tuple[str, str]:
     """Return namespace and name of a data set as OpenLineage makes them of its address.
 
-    :param name: for an address that has no path
+    :param name: for an address without a path
     """
     parts = urlsplit(public_address(uri))
     if parts.scheme in ("", "file"):

@@ -1,4 +1,4 @@
-"""OpenLineage: a run of a model's training as events, sent to any server that takes them, such as Marquez."""
+"""OpenLineage: a run of a model's training as events, sent to any server that accepts them, such as Marquez."""
 
 from modelway.lineage.exporters.base import Destination, Fact
 from modelway.lineage.exporters.http import Http
@@ -14,7 +14,7 @@ NAMESPACE = "modelway"
 class OpenLineageExporter:
     """Sends to one server.
 
-    The destination's options are ``endpoint``, the path that takes events, and ``namespace``, that of our jobs.
+    The destination's options are ``endpoint``, the path that events are posted to, and ``namespace``, that of our jobs.
     """
 
     def __init__(self, destination: Destination) -> None:
@@ -31,4 +31,4 @@ class OpenLineageExporter:
         self._http.until = until
         event = version_event if fact.kind in _OF_VERSIONS else run_event
         body = event(fact, namespace=self._namespace)
-        self._http.ask("POST", self._endpoint.lstrip("/"), body=body, is_json=False)
+        self._http.request("POST", self._endpoint.lstrip("/"), body=body, is_json=False)

@@ -1,4 +1,4 @@
-"""What the exporter ``openlineage`` says of itself."""
+"""The description of the exporter ``openlineage``."""
 
 from modelway.lineage.exporters.base import Destination, Exporter, ExporterMember
 
