@@ -399,7 +399,7 @@ def test_a_job_that_is_told_to_leave_stops_once_its_checkpoint_is_durable(job, m
     with pytest.raises(Stopped) as stopped:
         save(job, 2, "two")
     assert stopped.value.code == 143
-    assert stopped.value.reason == "the job was told to leave and stopped after checkpoint train-000002"
+    assert stopped.value.reason == "the job was requested to stop and stopped after checkpoint train-000002"
     assert job.resume_from().step == 2
 
 

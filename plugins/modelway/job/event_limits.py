@@ -1,4 +1,4 @@
-"""What an event may be: a job's own code can append anything to ``events.jsonl``, so each line is checked when read.
+"""Limits of events: a job's own code can append anything to ``events.jsonl``, so each line is checked when read.
 
 An event over a limit is left out and counted; what else the job did is not lost.
 """
@@ -12,11 +12,11 @@ from typing import Any
 
 #: of one line, in bytes: a summary of some thousand columns fits
 LONGEST_LINE = 4 << 20
-#: of all lines that are kept, in bytes
+#: of all lines that are retained, in bytes
 MOST_BYTES = 64 << 20
-#: of what is looked through at all, in bytes
-MOST_LOOKED_AT = 4 << 30
-#: how many events of a kind are kept, of some for each checkpoint that is evaluated; of others ``MOST_OF_A_KIND``
+#: of what is read at all, in bytes
+MOST_READ_BYTES = 4 << 30
+#: how many events of a kind are retained, of some per evaluated checkpoint; of other kinds ``MOST_OF_A_KIND``
 MOST = {"metric": 500_000, "checkpoint": 200_000, "checkpoint_removed": 200_000, "figure": 100, "importance": 100}
 MOST_OF_A_KIND = 20_000
 MOST_IMPORTANCES = 10_000
@@ -31,18 +31,18 @@ _NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def counted_as(event: dict[str, Any]) -> tuple[str, str | None]:
-    """Return what an event that is as it must be is counted with."""
+    """Return the key under which a valid event is counted."""
     of_input = event["kind"] in ("figure", "importance")
     return event["kind"], event.get("input") if of_input else None
 
 
 def most_of(kind: str) -> int:
-    """Return how many events of a kind are kept."""
+    """Return how many events of a kind are retained."""
     return MOST.get(kind, MOST_OF_A_KIND)
 
 
 def problem_of(event: dict[str, Any]) -> str | None:
-    """Return why an event is left out; None for one that is as it must be. The curves of a chart are thinned."""
+    """Return why an event is left out; None for a valid one. The curves of a chart are thinned."""
     if not isinstance(event["kind"], str):
         return "its kind is no text"
     if len(event["kind"]) > LONGEST_NAME:
@@ -52,7 +52,7 @@ def problem_of(event: dict[str, Any]) -> str | None:
 
 
 def _too_much(event: dict[str, Any]) -> str | None:
-    """Return which limit that holds for all events is passed; without recursion, whatever the depth."""
+    """Return which of the limits for all events is exceeded; without recursion, whatever the depth."""
     left: list[tuple[dict[str, Any] | list[Any], int]] = [(event, 1)]
     values = 0
     while left:
@@ -106,7 +106,7 @@ def _checkpoint(event: Mapping[str, Any]) -> str | None:
 
 
 def _figure(event: dict[str, Any]) -> str | None:
-    # The charts' names are checked by what reads and writes events.
+    # Imported here: charts imports from events, which imports this module.
     from modelway.job.figures.charts import checked_figure
 
     try:
