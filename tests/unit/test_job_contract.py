@@ -353,7 +353,7 @@ def test_a_job_killed_while_it_removes_a_checkpoint_neither_names_it_nor_leaves_
     ("asked", "said"),
     [
         ({"last": 0}, "at least the last one must stay"),
-        ({"last": 1, "every": "soon"}, "'soon' is no length of time; write it like 90s, 30m, 2h or 1d"),
+        ({"last": 1, "every": "soon"}, "'soon' is not a length of time; write it like 90s, 30m, 2h or 1d"),
     ],
 )
 def test_keeping_what_cannot_be_kept_is_refused(job, asked, said):

@@ -34,7 +34,7 @@ from modelway.job.event_limits import LONGEST_LINE
 from modelway.job.events import read_events
 from modelway.job.left_files import read_below, remove_below, write_below
 
-#: colours and the like, which libraries write into messages though nobody sees them on a terminal
+#: colours and the like, which libraries write into messages that no terminal shows
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: what brings a package that the library's own steps need in a job
 EXTRAS = dict.fromkeys(("torch", "onnx", "onnxscript", "sklearn"), "modelway[torch]")
@@ -139,7 +139,7 @@ def _verify(job: Job) -> None:
 
     archive = job.input("archive")
     if archive is None:
-        raise ValueError("the verify job was given no archive")
+        raise ValueError("the verify job has no archive")
     verify(archive=archive, scratch=job.folder / "unpacked", report=job.output / "verify.json", **job.params)
 
 

@@ -95,7 +95,7 @@ def seconds_of(text: str | float) -> float:
         return float(text)
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
     if found is None:
-        raise ValueError(f"'{text}' is no length of time; write it like 90s, 30m, 2h or 1d")
+        raise ValueError(f"'{text}' is not a length of time; write it like 90s, 30m, 2h or 1d")
     return float(found[1]) * _SECONDS[found[2]]
 
 

@@ -53,7 +53,7 @@ class LeftOut:
         """Count one that is left out; only so many of a job's own kinds and reasons are counted apart."""
         key = (kind[:40] if isinstance(kind, str) else "unknown", reason)
         if key not in self.counts and len(self.counts) >= _MOST_REASONS:
-            key = "other", "they are not as they must be"
+            key = "other", "they are invalid"
         self.counts[key] = self.counts.get(key, 0) + 1
 
     def notes(self) -> list[str]:
@@ -167,7 +167,7 @@ def checked_name(name: Any, *, what: str) -> str:
         shown = f"'{text[:40]}…' has {len(text):,} characters" if text else "it is empty"
         raise ValueError(f"the name of {what} must have 1 to {LONGEST_NAME} characters: {shown}")
     if text != _storable(text):
-        raise ValueError(f"the name of {what}, {text[:40]!r}, holds a character that is none")
+        raise ValueError(f"the name of {what}, {text[:40]!r}, contains an invalid character")
     return text
 
 

@@ -175,7 +175,7 @@ def _open_plain(parent: int, name: str, flags: int) -> int:
     handle = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=parent)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise NotBelow(errno.EINVAL, "it is no plain file", name)
+        raise NotBelow(errno.EINVAL, "it is not a plain file", name)
     return handle
 
 
@@ -184,7 +184,7 @@ def _walked(folder: Path, name: str | PurePosixPath, *, follow_last: bool = True
     """Yield the handle of the folder in which a name ends, and its last part, with the links on the way resolved."""
     left = [part for part in reversed(str(name).split("/")) if part]
     if str(name).startswith("/") or not left or "\0" in str(name):
-        raise NotBelow(errno.EXDEV, "it is no name below its folder", str(name))
+        raise NotBelow(errno.EXDEV, "it is not a name below its folder", str(name))
     handles, links = [os.open(folder, _FOLDER)], 0
     try:
         while True:

@@ -115,7 +115,7 @@ class _Gpu:
         return gpu
 
     def figures(self) -> dict[str, Any]:
-        """Return the latest figures, and query anew for the next call."""
+        """Return the latest figures, and start a query for the next call."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._query, daemon=True)
             self._thread.start()

@@ -41,7 +41,7 @@ def prediction_figures(
     try:
         rows = counting.table(counting.rows_of(scores))
     except TypeError as error:
-        raise ValueError(f"job.predictions: the scores are no numbers: {error}") from None
+        raise ValueError(f"job.predictions: the scores are not numbers: {error}") from None
     except ValueError as error:
         raise ValueError(f"job.predictions: {error}") from None
     width = max(2, len(rows[0])) if len(rows) else 2
@@ -90,11 +90,11 @@ def _number(label: Any, by_name: dict[str, int], width: int) -> int:
         whole = False
     if not whole:
         raise ValueError(
-            f"job.predictions: the label {label!r:.60} is no class: it must be a whole number, or a name out of classes"
+            f"job.predictions: the label {label!r:.60} is not a class: it must be a whole number or a name in classes"
             ". Of a regression, return its metrics from evaluate and draw with job.figure"
         )
     if not 0 <= number < width:
-        raise ValueError(f"job.predictions: the label {number} is none of the {width} classes, 0 to {width - 1}")
+        raise ValueError(f"job.predictions: the label {number} is not one of the {width} classes, 0 to {width - 1}")
     return number
 
 

@@ -66,8 +66,8 @@ def answer_names(module: torch.nn.Module, inputs: Inputs) -> list[str]:
         again = second.get(name)
         if again is None or again.shape != tensor.shape or not _close(tensor, again):
             raise ValueError(
-                f"export: the output '{name}' is another one when the same input is given again; a frozen model must "
-                "not draw random numbers, nor remember in eval mode what it was given before"
+                f"export: the output '{name}' differs when the same input is repeated; a frozen model must "
+                "not draw random numbers, nor remember earlier inputs in eval mode"
             )
     return list(first)
 

@@ -61,11 +61,11 @@ def no_program(
         where = _at(_operator_frames(found["name"], module, examples, shapes))
         return ValueError(
             f"export: torch's {found['name']}{where} cannot be written in ONNX as it is used: "
-            f"{_first_line(str(first))}; what torch says in full is in the log"
+            f"{_first_line(str(first))}; torch's full message is in the log"
         )
     return ValueError(
         f"export: torch cannot make a program of the model: {type(first).__name__}: {_first_line(str(first))}"
-        f"{_at(_frames(chain))}; what torch says in full is in the log"
+        f"{_at(_frames(chain))}; torch's full message is in the log"
     )
 
 

@@ -13,7 +13,7 @@ _SWITCH = 0.0005
 def limit_process() -> None:
     """Let the process open as many connections as allowed, and use no more memory than there is.
 
-    A request can ask for any amount (an output whose shape comes from a value). Without a limit the kernel grants it,
+    A request can need any amount (an output whose shape comes from a value). Without a limit the kernel grants it,
     and kills the process when it is used; with one the request fails.
     """
     sys.setswitchinterval(_SWITCH)

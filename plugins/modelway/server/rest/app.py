@@ -147,7 +147,7 @@ class Routes:
             code = refusal.status
             raise
         except ClientDisconnect:
-            # nobody reads this answer; 499 is the status that gateways log for it
+            # no one reads this answer; 499 is the status that gateways log for it
             code = 499
             return Response(status_code=400)
         finally:
