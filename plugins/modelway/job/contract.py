@@ -230,7 +230,7 @@ class Job:
     def stopping(self) -> bool:
         """Whether the platform has requested the job to stop; the next ``checkpoint()`` ends it after it is durable.
 
-        Several processes may see it at different moments: none may change its course by it alone.
+        Several processes may see it at different moments: none may act on it alone.
         """
         notice = os.environ.get("MODELWAY_NOTICE")
         return bool(notice) and os.path.exists(notice or "")

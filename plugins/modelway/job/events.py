@@ -89,7 +89,7 @@ def parse_events(data: bytes) -> list[dict[str, Any]]:
 
 
 def _lines(file: BinaryIO, left_out: LeftOut) -> Iterator[bytes]:
-    """Give the lines of a file; one that is too long is skipped and never whole in memory."""
+    """Yield the lines of a file; one that is too long is skipped and never whole in memory."""
     size_read = 0
     while line := file.readline(LONGEST_LINE + 2):
         size_read += len(line)

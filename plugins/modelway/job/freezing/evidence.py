@@ -10,7 +10,7 @@ from modelway.job.freezing.exported import Exported
 from modelway.job.freezing.frozen_rows import answer_rows, write_rows
 from modelway.job.freezing.golden import CheckpointModel, proven_batches, write_golden
 from modelway.job.freezing.joining import Arrays
-from modelway.job.freezing.rows import RealRows, as_array, fitting
+from modelway.job.freezing.rows import RealRows, as_array, cast_to_examples
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def write_evidence(
                 "real rows are compared only where every input has the batch first; give golden inputs in place of "
                 "rows, and record no inputs in evaluate"
             )
-        rows = rows.fitting(arrays, dynamic=exported.dynamic)
+        rows = rows.cast_to_examples(arrays, dynamic=exported.dynamic)
     elif not batched and graph[0]:
         sizes = ", ".join(f"{name} {len(array) if array.ndim else 'none'}" for name, array in arrays.items())
         graph = (False, f"not every input has the batch first; rows: {sizes}")
@@ -80,7 +80,7 @@ def _golden(given: Mapping[str, Any], examples: Arrays, number: int) -> Arrays:
     if unknown := sorted(set(given) - set(examples)):
         raise ValueError(f"{what} name the input '{unknown[0]}', forward takes {', '.join(examples)}")
     arrays = {name: as_array(given.get(name, array)) for name, array in examples.items()}
-    return fitting(arrays, examples, what=what)
+    return cast_to_examples(arrays, examples, what=what)
 
 
 def _frozen_model(folder: Path) -> Any:

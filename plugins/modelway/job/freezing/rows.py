@@ -51,12 +51,14 @@ class RealRows:
         labels, scores = (None if each is None else each[order] for each in (self.labels, self.scores))
         return replace(self, inputs=pick_rows(self.inputs, order), labels=labels, scores=scores)
 
-    def fitting(self, examples: Mapping[str, Array], *, dynamic: Mapping[str, Collection[int]]) -> RealRows:
+    def cast_to_examples(self, examples: Mapping[str, Array], *, dynamic: Mapping[str, Collection[int]]) -> RealRows:
         """Return the rows in the types of the example inputs.
 
         :raises ValueError: they do not have their form
         """
-        return replace(self, inputs=fitting(self.inputs, examples, what=f"the rows of {self.source}", dynamic=dynamic))
+        return replace(
+            self, inputs=cast_to_examples(self.inputs, examples, what=f"the rows of {self.source}", dynamic=dynamic)
+        )
 
 
 def as_arrays(values: Any, *, what: str) -> dict[str, Array]:
@@ -84,7 +86,7 @@ def as_array(value: Any) -> Array:
     return numpy.array(array, order="C")
 
 
-def fitting(
+def cast_to_examples(
     inputs: Mapping[str, Array],
     examples: Mapping[str, Array],
     *,
