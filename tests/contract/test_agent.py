@@ -175,8 +175,8 @@ def test_a_job_that_is_told_to_leave_stops_after_its_checkpoint_and_goes_on_from
     told, last = ended(job), recorded_checkpoints(job)[-1]
     assert status == 143
     assert (told["returncode"], told["kind"], told["stopped"]) == (143, "killed", True)
-    assert told["reason"] == f"the job was told to leave and stopped after checkpoint {last.id}"
-    assert "told to leave: the job has 27 seconds" in output
+    assert told["reason"] == f"the job was requested to stop and stopped after checkpoint {last.id}"
+    assert "stop requested: the job has 27 seconds" in output
     assert (job / "try-1" / "log-0.txt").read_text() == output
     assert last.step < 100
     again = start(attempt=2)
@@ -197,7 +197,7 @@ def test_a_job_that_does_not_leave_in_time_is_ended(start, job):
     assert status == 143
     assert 0.4 < time.monotonic() - begun < 5
     assert (told["signal"], told["stopped"]) == ("SIGTERM", True)
-    assert told["reason"] == "the job was told to leave and did not end in time"
+    assert told["reason"] == "the job was requested to stop and did not end in time"
 
 
 def test_a_job_that_succeeds_after_the_notice_has_succeeded(start, job):
@@ -229,7 +229,7 @@ def test_a_command_may_look_for_the_notice_and_leave(start, job):
     agent.send_signal(signal.SIGTERM)
     status, _ = finish(agent)
     assert (status, ended(job)["stopped"]) == (143, True)
-    assert ended(job)["reason"] == "the job was told to leave, and its command did"
+    assert ended(job)["reason"] == "the job was requested to stop, and its command did"
 
 
 def test_a_script_of_a_command_imports_what_lies_beside_it(start, job):
@@ -259,7 +259,7 @@ def test_a_container_that_waits_may_be_told_to_leave(start, job):
     assert "waiting for" in other.stdout.readline()
     other.send_signal(signal.SIGTERM)
     assert finish(other)[0] == 143
-    assert ended(job, 2)["reason"] == "the job was told to leave before it began"
+    assert ended(job, 2)["reason"] == "the job was requested to stop before it began"
 
 
 def test_a_stale_heartbeat_is_passed_over_and_a_fresh_one_is_not(tmp_path, monkeypatch):
@@ -290,7 +290,7 @@ def test_a_container_that_lost_its_place_gives_way(start, job, monkeypatch):
     (job / "try-1" / "pods" / "0.json").write_text('{"id": "other", "process": "other", "at": 0}')
     status, output = finish(agent)
     assert status == 137
-    assert "another container has taken this job over: this one gives way" in output
+    assert "another container has taken over this job: this one exits" in output
     assert not runs(int((job / "output" / "pid").read_text()))
     assert not (job / "try-1" / "exit-0.json").exists()
     assert (job / "try-1" / "pods" / "0.json").exists()
@@ -312,7 +312,7 @@ def test_what_requirements_ask_for_beyond_the_image_is_installed(start, job, tmp
     status, output = finish(start(environment={"TMPDIR": str(tmp_path)}), seconds=120)
     assert status == 0, output
     assert "value 42\n" in output
-    assert "installing what requirements.txt asks for" in output
+    assert "installing requirements that this image lacks" in output
     assert not list(tmp_path.glob("modelway-*")), "the environment goes with the container"
 
 
@@ -343,7 +343,7 @@ def describe(tmp_path, **known):
 def test_a_process_that_the_kernel_killed_for_memory_is_out_of_memory(tmp_path):
     report = describe(tmp_path, killed_for_memory=True, limit_bytes=100 << 20)
     assert (report.kind, report.out_of_memory, report.status) == ("out_of_memory", True, 137)
-    assert report.reason == "out of memory: its processes took 90 MiB, the limit is 100 MiB"
+    assert report.reason == "out of memory: its processes used 90 MiB, the limit is 100 MiB"
 
 
 @pytest.mark.parametrize(("peak", "kind"), [(99, "out_of_memory"), (50, "killed")])

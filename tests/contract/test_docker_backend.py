@@ -334,13 +334,13 @@ def test_a_job_that_the_engine_ends_goes_on_from_its_last_checkpoint(backend, jo
         engine.api.stop(first.name, timeout=20)
     status = ended(backend, first)
     assert (status.state, status.failure, status.retryable) == (JobState.FAILED, FailureKind.KILLED, True)
-    assert ("was killed by SIGKILL" if force else "told to leave") in status.reason
+    assert ("was killed by SIGKILL" if force else "requested to stop") in status.reason
     begun = time.monotonic()
     second = jobs(STEPS)
     assert second.attempt == 2
     succeeded(backend, second)
     assert time.monotonic() - begun < 15, "nobody waits for a heartbeat of a container that is known to be over"
-    # One that is told to leave ends with a checkpoint more.
+    # One that is requested to stop ends with a checkpoint more.
     assert f"resuming from checkpoint train-00000{2 if force else 3}" in backend.logs(second)[0]
     assert [each.step for each in recorded_checkpoints(backend.folder(second))] == [1, 2, 3, 4]
 
@@ -485,7 +485,7 @@ def test_requirements_are_installed_from_the_code_package(backend, jobs, tmp_pat
     handle = jobs(code, files={"requirements.txt": "--no-index\n--find-links wheels\nnumpy>=1\ntinylib==1.0\n"})
     succeeded(backend, handle)
     assert written(backend, handle, "seen") == "41"
-    assert "installing what requirements.txt asks for" in backend.logs(handle)[0]
+    assert "installing requirements that this image lacks" in backend.logs(handle)[0]
 
 
 TOGETHER = """

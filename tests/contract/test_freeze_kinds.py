@@ -264,11 +264,11 @@ REFUSED = {
     ),
     "random numbers": (
         kind(forward("return self.out(x) + torch.rand_like(x[:, :3])")),
-        "output 'output' is another one",
+        "output 'output' differs",
     ),
     "a memory": (
         kind(forward(GROW), give="module(forward, seen=torch.zeros(1))"),
-        "output 'output' is another one when the same input is given again",
+        "output 'output' differs when the same input is repeated",
     ),
     "an input that is changed": (
         kind(forward("y = x[:, :2]\n    y += 1\n    return self.out(x)")),
@@ -325,7 +325,7 @@ REFUSED = {
             forward("return self.lstm(nn.utils.rnn.pack_padded_sequence(x[:, None], torch.ones(2), True))[1][0]"),
             give="module(forward, lstm=nn.LSTM(4, 3, batch_first=True))",
         ),
-        r"torch cannot make a program of the model: \w+: .* \(tiny.py:18 in forward\); what torch says in full",
+        r"torch cannot make a program of the model: \w+: .* \(tiny.py:18 in forward\); torch's full message",
     ),
     "a fault": (kind(forward("y = self.out(x)\n    return y @ y")), r"RuntimeError: .* \(tiny.py:19 in forward\)$"),
     "a coloured fault": (kind(forward("raise ValueError('\\x1b[31mno\\x1b[0m')")), r"^ValueError: no \(tiny.py"),

@@ -255,7 +255,7 @@ def test_verifying_needs_no_torch_and_loads_none(archive, tmp_path):
     )
     done = python("-c", code, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "VerificationError: the frozen model asked for the module torch" in done.stderr
+    assert "VerificationError: the frozen model tried to import the module torch" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["model/model.onnx", "model/model.safetensors", "golden/outputs.safetensors"])
@@ -291,7 +291,7 @@ def test_a_model_that_answers_otherwise_is_refused(archive, frozen, tmp_path):
 
 def test_an_archive_without_golden_inputs_is_refused(archive, tmp_path):
     other = with_member(archive, tmp_path / "other.zip", "golden/inputs.safetensors", save({}), listed=True)
-    assert verify(tmp_path / "job", other) == "VerificationError: the archive holds no golden inputs"
+    assert verify(tmp_path / "job", other) == "VerificationError: the archive has no golden inputs"
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def test_a_command_evaluates(tmp_path):
         ),
         (
             ("sh", "-c", "mkfifo $MODELWAY_OUTPUT/metrics.json"),
-            "ValueError: the evaluate command's output/metrics.json cannot be read: it is no plain file",
+            "ValueError: the evaluate command's output/metrics.json cannot be read: it is not a plain file",
         ),
         (("sh", "-c", "exit 3"), "RuntimeError: the command ['sh', '-c', 'exit 3'] ended with exit status 3"),
         (("no-such-program",), "FileNotFoundError: [Errno 2] No such file or directory: 'no-such-program'"),
@@ -304,7 +304,7 @@ def test_threads_and_exit_handlers_do_not_hold_the_job(tmp_path):
 
 
 def test_a_verify_job_without_an_archive_is_told(tmp_path):
-    refused(write_job(tmp_path, action="verify"), said="ValueError: the verify job was given no archive")
+    refused(write_job(tmp_path, action="verify"), said="ValueError: the verify job has no archive")
 
 
 def test_an_input_that_cannot_be_read_is_told_by_the_code_that_reads_it(tmp_path):

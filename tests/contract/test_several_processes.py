@@ -187,7 +187,7 @@ def test_several_processes_leave_together_when_they_are_told_to(tmp_path, agents
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(timeout=60) == 143, log(folder)
     assert ending(folder)["stopped"]
-    assert ending(folder)["reason"].startswith("the job was told to leave and stopped after checkpoint train-0")
+    assert ending(folder)["reason"].startswith("the job was requested to stop and stopped after checkpoint train-0")
 
 
 def test_the_local_backend_runs_several_processes(tmp_path):

@@ -353,7 +353,7 @@ def test_a_job_killed_while_it_removes_a_checkpoint_neither_names_it_nor_leaves_
     ("asked", "said"),
     [
         ({"last": 0}, "at least the last one must stay"),
-        ({"last": 1, "every": "soon"}, "'soon' is no length of time; write it like 90s, 30m, 2h or 1d"),
+        ({"last": 1, "every": "soon"}, "'soon' is not a length of time; write it like 90s, 30m, 2h or 1d"),
     ],
 )
 def test_keeping_what_cannot_be_kept_is_refused(job, asked, said):
@@ -399,7 +399,7 @@ def test_a_job_that_is_told_to_leave_stops_once_its_checkpoint_is_durable(job, m
     with pytest.raises(Stopped) as stopped:
         save(job, 2, "two")
     assert stopped.value.code == 143
-    assert stopped.value.reason == "the job was told to leave and stopped after checkpoint train-000002"
+    assert stopped.value.reason == "the job was requested to stop and stopped after checkpoint train-000002"
     assert job.resume_from().step == 2
 
 

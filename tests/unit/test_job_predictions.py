@@ -147,13 +147,13 @@ def test_very_many_classes_are_drawn_in_part(drawn):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"labels": [0.37, 1.2], "scores": [0.3, 1.1]}, "the label 0.37 is no class.*Of a regression"),
-        ({"labels": [math.nan], "scores": [0.3]}, "the label nan is no class"),
-        ({"labels": [2], "scores": [0.3]}, "the label 2 is none of the 2 classes"),
-        ({"labels": [-1], "scores": [[0.3, 0.7]]}, "the label -1 is none of the 2 classes"),
+        ({"labels": [0.37, 1.2], "scores": [0.3, 1.1]}, "the label 0.37 is not a class.*Of a regression"),
+        ({"labels": [math.nan], "scores": [0.3]}, "the label nan is not a class"),
+        ({"labels": [2], "scores": [0.3]}, "the label 2 is not one of the 2 classes"),
+        ({"labels": [-1], "scores": [[0.3, 0.7]]}, "the label -1 is not one of the 2 classes"),
         ({"labels": [0, 1], "scores": [0.3]}, "there are 2 labels and 1 rows"),
         ({"labels": [0], "scores": [[0.3, 0.7]], "classes": ["a"]}, "scores of 2 classes, and classes has 1"),
-        ({"labels": ["no"], "scores": [0.3]}, "the label 'no' is no class"),
+        ({"labels": ["no"], "scores": [0.3]}, "the label 'no' is not a class"),
         ({"labels": [0, 1], "scores": ["high", "low"]}, "job.predictions: could not convert"),
         ({"labels": [0, 1], "scores": [[0.1, 0.9], [0.1]]}, "job.predictions: "),
     ],

@@ -49,8 +49,8 @@ def test_a_long_curve_is_thinned(job):
     [
         ({"name": LONG, "kind": "line", "data": {}}, "the name of a figure must have 1 to 500 characters"),
         ({"name": "", "kind": "line", "data": {}}, "it is empty"),
-        ({"name": "a\0", "kind": "line", "data": {}}, "holds a character that is none"),
-        ({"name": "\ud800", "kind": "line", "data": {}}, "holds a character that is none"),
+        ({"name": "a\0", "kind": "line", "data": {}}, "contains an invalid character"),
+        ({"name": "\ud800", "kind": "line", "data": {}}, "contains an invalid character"),
         (
             {"name": "f", "kind": "pie", "data": {}},
             "figure 'f': 'pie' is not a kind of chart. Known: bars, calibration",

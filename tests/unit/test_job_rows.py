@@ -12,7 +12,7 @@ from modelway.job.freezing.rows import (
     MOST_BYTES,
     MOST_ROWS,
     RealRows,
-    fitting,
+    cast_to_examples,
     read_recorded,
     recorded_files,
 )
@@ -107,14 +107,14 @@ def test_of_large_rows_as_many_stay_as_the_limit_of_bytes_allows():
 def test_rows_get_the_types_of_the_examples():
     examples = {"a": numpy.zeros((2, 3), "float32"), "b": numpy.zeros((2, 4), "int64")}
     given = {"b": numpy.zeros((5, 4), "int32"), "a": numpy.zeros((5, 3), "float64")}
-    found = fitting(given, examples, what="rows", dynamic={})
+    found = cast_to_examples(given, examples, what="rows", dynamic={})
     assert [(name, str(array.dtype)) for name, array in found.items()] == [("a", "float32"), ("b", "int64")]
     longer = {**given, "b": numpy.zeros((5, 9), "int32")}
     with pytest.raises(ValueError, match=r"rows: 'b' is int32 of shape \[5, 9\], the example is int64 of sh"):
-        fitting(longer, examples, what="rows", dynamic={})
-    assert fitting(longer, examples, what="rows", dynamic={"b": {1: "length"}})["b"].shape == (5, 9)
+        cast_to_examples(longer, examples, what="rows", dynamic={})
+    assert cast_to_examples(longer, examples, what="rows", dynamic={"b": {1: "length"}})["b"].shape == (5, 9)
     with pytest.raises(ValueError, match="'a' is int64 of shape"):
-        fitting({**given, "a": numpy.zeros((5, 3), "int64")}, examples, what="rows", dynamic={})
+        cast_to_examples({**given, "a": numpy.zeros((5, 3), "int64")}, examples, what="rows", dynamic={})
 
 
 def test_a_data_set_of_another_kind_or_with_objects_is_refused(tmp_path):

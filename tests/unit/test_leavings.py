@@ -62,7 +62,7 @@ def test_a_checkpoint_that_links_elsewhere_is_not_stored(attempt: Path, outside:
     store = ArtifactStore(f"file://{tmp_path}/store")
     linked, fifo, none = recorded_checkpoints(folder)
     assert damage(linked) == "a link leads out of its folder"
-    assert damage(fifo) == "it is no plain file"
+    assert damage(fifo) == "it is not a plain file"
     assert damage(none) == "the file is gone"
     with pytest.raises(NotBelow):
         store.put(linked.path, model="m", opened=partial(open_recorded, linked))

@@ -17,23 +17,24 @@ def attempt(tmp_path: Path) -> Path:
 
 def test_a_notice_reaches_the_code_on_all_machines(attempt: Path) -> None:
     first, second = (Notice(attempt=attempt, node=node) for node in (0, 1))
-    second.look()
-    assert (first.told, second.told, first.path.exists(), second.path.exists()) == (False, False, False, False)
-    first.give()
-    second.look()
-    assert (first.told, second.told, first.path.exists(), second.path.exists()) == (True, True, True, True)
+    second.check()
+    assert (first.delivered, second.delivered) == (False, False)
+    assert (first.path.exists(), second.path.exists()) == (False, False)
+    first.send()
+    second.check()
+    assert (first.delivered, second.delivered, first.path.exists(), second.path.exists()) == (True, True, True, True)
 
 
 def test_a_notice_of_before_is_none(attempt: Path) -> None:
     for notice in [Notice(attempt=attempt, node=node) for node in (0, 1)]:
-        notice.give()
+        notice.send()
     first, second = (Notice(attempt=attempt, node=node) for node in (0, 1))
     for notice in (first, second):
-        notice.look()
-        assert (notice.told, notice.path.exists()) == (False, False)
-    second.give()
-    first.look()
-    assert first.told
+        notice.check()
+        assert (notice.delivered, notice.path.exists()) == (False, False)
+    second.send()
+    first.check()
+    assert first.delivered
     assert first.path.exists()
 
 
@@ -42,8 +43,8 @@ def test_what_the_job_left_in_the_place_of_a_notice_is_not_followed(attempt: Pat
     for name in ("notice", "notice-0"):
         (attempt / name).symlink_to(tmp_path / "outside")
     notice = Notice(attempt=attempt, node=0)
-    notice.look()
-    assert not notice.told
-    notice.give()
-    assert notice.told
+    notice.check()
+    assert not notice.delivered
+    notice.send()
+    assert notice.delivered
     assert (tmp_path / "outside").read_text() == "as it was"

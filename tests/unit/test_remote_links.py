@@ -55,7 +55,7 @@ def test_what_leads_out_of_the_folder_is_not_copied_and_a_note_says_so(job: Path
     assert (found["output/made.txt"], found["output/deep/same"]) == ("made", "made")
     assert [each.id for each in recorded_checkpoints(store)] == ["train-000001", "linked"]
     notes = sorted(event["text"] for event in read_events(store) if event["kind"] == "note")
-    out, none = "a link leads out of its folder", "it is no plain file"
+    out, none = "a link leads out of its folder", "it is not a plain file"
     assert notes == [
         f"output/deep/up is not copied to the object store: {out}",
         f"output/fifo is not copied to the object store: {none}",

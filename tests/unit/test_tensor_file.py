@@ -75,7 +75,7 @@ def test_what_the_format_has_no_type_for_is_refused_by_name_and_leaves_no_file(t
     with pytest.raises(ValueError, match="'__metadata__'"):
         write_tensors(tmp_path / "file", {"__metadata__": numpy.zeros(1)})
     other = Later(dtype="float32", shape=(2,), read=lambda: numpy.zeros(3, dtype="float32"))
-    with pytest.raises(ValueError, match=r"the tensor 'x' is float32 \[3\], not as it was said"):
+    with pytest.raises(ValueError, match=r"the tensor 'x' is float32 \[3\], not as declared"):
         write_tensors(tmp_path / "file", {"x": other})
     assert not (tmp_path / "file").exists()
 

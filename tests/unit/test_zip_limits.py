@@ -44,7 +44,7 @@ def overlapping(path):
     return path
 
 
-CASES = {"members": too_many, "twice": twice, "bytes": too_large, "lie in one another": overlapping}
+CASES = {"members": too_many, "twice": twice, "bytes": too_large, "overlap": overlapping}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

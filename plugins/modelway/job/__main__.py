@@ -1,7 +1,7 @@
 """``python -m modelway.job FOLDER``: do what the folder's job.json says; exit 0, or 1 with the reason in error.json.
 
-Exit 143 when the job stopped because it was told to leave. Where ``MODELWAY_TRY`` names the folder of a try, the reason
-is in its ``error-<rank>.json`` too: several processes may fail, and the first is the one to blame.
+Exit 143 when the job stopped on request. Where ``MODELWAY_TRY`` names the folder of an attempt, the reason is in its
+``error-<rank>.json`` too: several processes may fail, and the first is the one to blame.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from modelway.job.event_limits import LONGEST_LINE
 from modelway.job.events import read_events
 from modelway.job.left_files import read_below, remove_below, write_below
 
-#: colours and the like, which libraries write into messages though nobody sees them on a terminal
+#: colours and the like, which libraries write into messages that no terminal shows
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: what brings a package that the library's own steps need in a job
 EXTRAS = dict.fromkeys(("torch", "onnx", "onnxscript", "sklearn"), "modelway[torch]")
@@ -60,13 +60,13 @@ def main(folder: Path) -> int:
         _leave_reason(folder, stopped.reason, stopped=True)
         return STOPPED_STATUS
     except BaseException as error:
-        _tell(folder, error)
+        _report_error(folder, error)
         return 1
     return 0
 
 
 def _record_environment(job: Job) -> None:
-    """Record what the job runs in, again only where another try has another environment."""
+    """Record what the job runs in, and again only if another attempt has a different environment."""
     known = [event for event in read_events(job.folder) if event["kind"] == "environment"]
     if job.is_main and (found := environment())["digest"] != (known[-1].get("digest") if known else None):
         job.event("environment", **found)
@@ -84,15 +84,15 @@ def _train(job: Job) -> None:
 
 
 def _record_datasets(job: Job) -> None:
-    """Record the data sets that the job is given, once, however many tries it takes."""
+    """Record the job's data sets once, however many attempts there are."""
     known = {(event.get("name"), event.get("uri")) for event in read_events(job.folder) if event["kind"] == "dataset"}
-    for name, given in job.datasets.items():
-        if (name, given.uri) not in known:
-            job.event("dataset", name=name, uri=given.uri, digest=given.digest, version=given.version, rows=None)
+    for name, dataset in job.datasets.items():
+        if (name, dataset.uri) not in known:
+            job.event("dataset", name=name, uri=dataset.uri, digest=dataset.digest, version=dataset.version, rows=None)
 
 
 def _evaluate(job: Job) -> None:
-    """Evaluate the input ``checkpoint``, or all of ``checkpoint.0001.…`` and on (see ``evaluations``)."""
+    """Evaluate the input ``checkpoint``, or all of ``checkpoint.0001.…`` and so on (see ``evaluations``)."""
     load = partial(_evaluation, job)
     if several := sorted(name for name in job.spec["inputs"] if name.startswith(PREFIX)):
         evaluate_several(job, names=several, load=load, reason=partial(_reason, job.folder))
@@ -139,7 +139,7 @@ def _verify(job: Job) -> None:
 
     archive = job.input("archive")
     if archive is None:
-        raise ValueError("the verify job was given no archive")
+        raise ValueError("the verify job has no archive")
     verify(archive=archive, scratch=job.folder / "unpacked", report=job.output / "verify.json", **job.params)
 
 
@@ -173,11 +173,11 @@ def _seed_libraries(seed: int) -> None:
 
 
 def _run_command(job: Job, *, checkpoint: Path | None = None) -> None:
-    """Run the stage's command in the code folder; the environment tells it where everything is."""
+    """Run the stage's command in the code folder; environment variables say where everything is."""
     checkpoint = checkpoint or job.input("checkpoint")
     resumed = job.resume_from() if job.spec["action"] == "train" else None
     environment = {
-        # A script of the model imports what lies beside it.
+        # A script of the model imports the files beside it.
         **{name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
         # The `python` of a command is this one, which has the model's requirements.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -195,7 +195,7 @@ def _run_command(job: Job, *, checkpoint: Path | None = None) -> None:
     }
     done = subprocess.run(job.spec["command"], cwd=job.code, env=environment)
     if job.stopping and done.returncode == STOPPED_STATUS:
-        raise Stopped("the job was told to leave, and its command did")
+        raise Stopped("the job was requested to stop, and its command did")
     if done.returncode < 0:
         _end_like(done.returncode)
     if done.returncode:
@@ -203,15 +203,15 @@ def _run_command(job: Job, *, checkpoint: Path | None = None) -> None:
 
 
 def _end_like(returncode: int) -> None:
-    """End by the signal that ended the command, so that whoever watches sees a killed job and not a failed one."""
+    """End by the signal that ended the command, so that the job counts as killed, not as failed."""
     print(f"the command was killed by signal {-returncode}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):
         signal.signal(-returncode, signal.SIG_DFL)
     os.kill(os.getpid(), -returncode)
 
 
-def _tell(folder: Path, error: BaseException) -> None:
-    """Print the traceback for the log and leave the reason in one line for whoever asks why."""
+def _report_error(folder: Path, error: BaseException) -> None:
+    """Print the traceback for the log and record the reason in one line."""
     # On a full device the log cannot be written either.
     with contextlib.suppress(OSError):
         traceback.print_exception(type(error), error, _from_own_code(error, folder / "code"))
@@ -220,7 +220,7 @@ def _tell(folder: Path, error: BaseException) -> None:
 
 
 def _from_own_code(error: BaseException, code: Path) -> TracebackType | None:
-    """Return the traceback from the model's own code on; all of it where that is not in it."""
+    """Return the traceback starting at the model's own code; the whole one if that is not in it."""
     part = error.__traceback__
     while part and not Path(part.tb_frame.f_code.co_filename).is_relative_to(code):
         part = part.tb_next
@@ -228,18 +228,18 @@ def _from_own_code(error: BaseException, code: Path) -> TracebackType | None:
 
 
 def _reason(folder: Path, error: BaseException) -> str:
-    """Tell an error in one line: its type, its message, and where in the model's own code it arose."""
+    """Describe an error in one line: its type, its message, and where in the model's own code it arose."""
     where, code = "", folder / "code"
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(code):
             where = f" ({Path(frame.filename).relative_to(code)}:{frame.lineno} in {frame.name})"
     text = _TERMINAL_CODES.sub("", str(error)).strip().splitlines()
-    told = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:800]
-    return f"{told}{_advice(error, folder)}"
+    message = f"{type(error).__name__}: {text[0] if text else 'no message'}{where}"[:800]
+    return f"{message}{_advice(error, folder)}"
 
 
 def _advice(error: BaseException, folder: Path) -> str:
-    """Return what to do about one of our packages or space that is missing, as the end of a reason; else nothing."""
+    """Return what to do about a missing package of ours, or missing space, to end a reason with; else no text."""
     if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get(str(error.name).partition(".")[0])):
         return f"; install {extra} where this job runs"
     # Libraries that write in C++ do not say why a write failed.
@@ -261,7 +261,7 @@ def _leave_reason(folder: Path, reason: str, *, stopped: bool) -> None:
 
 
 def _prefix_output(prefix: str) -> None:
-    """Begin every line that Python prints with whose it is."""
+    """Begin every line that Python prints with the rank of its process."""
     sys.stdout = _Prefixed(sys.stdout, prefix)
     sys.stderr = _Prefixed(sys.stderr, prefix)
 
@@ -288,7 +288,7 @@ class _Prefixed:
 
 
 if __name__ == "__main__":
-    # A hard exit: threads and exit handlers of a model's libraries must not hold or change the outcome.
+    # A hard exit: threads and exit handlers of a model's libraries must not delay or change the outcome.
     status = main(Path(sys.argv[1]).absolute())
     with contextlib.suppress(OSError):
         sys.stdout.flush()

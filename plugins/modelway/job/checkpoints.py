@@ -1,4 +1,4 @@
-"""Checkpoints of a job: files that are durable before they are told of, checked before they are handed out again."""
+"""Checkpoints of a job: files that are durable before they are recorded, checked before they are used again."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any, BinaryIO
 from modelway.job.events import append_event, read_events
 from modelway.job.left_files import NotBelow, is_below, name_below, names_below, open_below, remove_below
 
-#: what an event must tell for its checkpoint to be found again
-_TOLD = {"id": str, "step": int, "path": str, "sha256": str, "size": int}
+#: the fields that an event must have for its checkpoint to be found again
+_REQUIRED = {"id": str, "step": int, "path": str, "sha256": str, "size": int}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint file that was written whole: its digest is checked before it is handed out again.
+    """A checkpoint file that was written whole: its digest is checked before it is used again.
 
-    It can be given wherever a path can: ``open(checkpoint)``, ``torch.load(checkpoint)``, ``checkpoint.read_bytes()``.
+    It can be used wherever a path can: ``open(checkpoint)``, ``torch.load(checkpoint)``, ``checkpoint.read_bytes()``.
     """
 
     id: str
     step: int | None
-    """None where nobody said it, as of a file from elsewhere"""
+    """None where it is unknown, as for a file from elsewhere"""
     path: Path
     digest: str
     size: int
@@ -36,7 +36,7 @@ class Checkpoint:
     stage: str | None = None
     """the stage that wrote it"""
     folder: Path | None = None
-    """the job's folder, out of which no link is followed"""
+    """the job's folder, no link that leads out of it is followed"""
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -48,7 +48,7 @@ class Checkpoint:
         return self.path / part
 
     def __getattr__(self, name: str) -> Any:
-        # Not the private ones: copy and pickle look for them before there is a path.
+        # Not the private ones: copy and pickle access them before there is a path.
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self.path, name)
@@ -63,24 +63,24 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Keep:
-    """Which checkpoints stay: the last ones, and one of each stretch of time."""
+class Retention:
+    """Which checkpoints are retained: the last ones, and one of each stretch of time."""
 
     last: int
     every_seconds: float | None = None
 
     def superfluous(self, written: Iterable[Checkpoint]) -> list[Checkpoint]:
-        """Return those that need not stay.
+        """Return those that are not retained.
 
-        :param written: in the order of their writing: the step of a run that began anew is lower than before
+        :param written: in the order of their writing: steps of a run that was restarted are lower than before
         """
         *older, _ = ordered = list(written)
         last = ordered[-self.last :]
-        kept_at = float("-inf")
+        retained_at = float("-inf")
         found = []
         for each in older:
-            if self.every_seconds is not None and each.at - kept_at >= self.every_seconds:
-                kept_at = each.at
+            if self.every_seconds is not None and each.at - retained_at >= self.every_seconds:
+                retained_at = each.at
             elif each not in last:
                 found.append(each)
         return found
@@ -89,13 +89,13 @@ class Keep:
 def seconds_of(text: str | float) -> float:
     """Return a length of time such as ``30m`` in seconds; a number is seconds already.
 
-    :raises ValueError: the text is no length of time
+    :raises ValueError: the text is not a length of time
     """
     if isinstance(text, (int, float)):
         return float(text)
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
     if found is None:
-        raise ValueError(f"'{text}' is no length of time; write it like 90s, 30m, 2h or 1d")
+        raise ValueError(f"'{text}' is not a length of time; write it like 90s, 30m, 2h or 1d")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -105,15 +105,15 @@ def recorded_checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 def written_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return the checkpoints that a job recorded, in the order of their writing; those removed since are left out."""
+    """Return the checkpoints that a job recorded, in the order of their writing; without those removed since."""
     return checkpoints_in(read_events(folder), folder)
 
 
 def checkpoints_in(events: Iterable[Mapping[str, Any]], folder: Path) -> list[Checkpoint]:
-    """Return the checkpoints that events tell of, in the order of their writing."""
+    """Return the checkpoints that events record, in the order in which they were written."""
     last: dict[str, Checkpoint] = {}
     for event in events:
-        if event["kind"] == "checkpoint" and _TOLD.items() <= _types(event).items():
+        if event["kind"] == "checkpoint" and _REQUIRED.items() <= _types(event).items():
             last.pop(event["id"], None)
             last[event["id"]] = Checkpoint(
                 id=event["id"],
@@ -133,13 +133,13 @@ def _types(event: Mapping[str, Any]) -> dict[str, type]:
     return {name: type(value) for name, value in event.items()}
 
 
-def remove_superfluous(folder: Path, keep: Keep) -> None:
-    """Remove the checkpoints that need not stay; an event tells of each, first, so that none is named and missing."""
+def remove_superfluous(folder: Path, retention: Retention) -> None:
+    """Remove the checkpoints that are not retained; each removal is recorded first, so that no recorded one is gone."""
     written = written_checkpoints(folder)
-    for each in keep.superfluous(written) if written else ():
+    for each in retention.superfluous(written) if written else ():
         append_event(folder, "checkpoint_removed", id=each.id, path=each.path.relative_to(folder).as_posix())
     named = {each.path for each in written_checkpoints(folder)}
-    # Those of an earlier try too, that was killed between the event and this.
+    # Also those of an earlier attempt that was killed between the event and the removal.
     for event in read_events(folder):
         if event["kind"] == "checkpoint_removed" and (place := event.get("path")) and folder / place not in named:
             remove_below(folder, place)
@@ -154,7 +154,7 @@ def record_unreported_checkpoints(folder: Path, stage: str) -> None:
         path = folder / place
         if path in known:
             continue
-        # The digits of a suffix such as .h5 or .pt2 are no step.
+        # The digits of a suffix such as .h5 or .pt2 are not a step.
         digits = re.findall(r"\d+", re.sub(r"\.[A-Za-z]\w*$", "", path.name))
         digest, size = sync_and_digest(path)
         step = int(digits[-1]) if digits else number

@@ -1,4 +1,4 @@
-"""The job's folder and the object that a model's functions are given.
+"""The job's folder and the object that a model's functions receive.
 
 One folder holds everything: ``job.json`` (what to do), ``code/`` (the unpacked code package), ``inputs/``,
 ``output/`` (what the job makes) and ``events.jsonl`` (what it reports, append-only, becomes lineage).
@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from modelway.job import checkpoints
 from modelway.job.checkpoints import (
     Checkpoint,
-    Keep,
+    Retention,
     damage,
     record_unreported_checkpoints,
     recorded_checkpoints,
@@ -57,15 +57,15 @@ __all__ = [
 ]
 
 FORMAT = 1
-#: what a process ends with that was asked to leave (128 + SIGTERM)
+#: exit status of a process that stopped on request (128 + SIGTERM)
 STOPPED_STATUS = 143
 
 
 class Stopped(SystemExit):
-    """The job was told to leave and has written its checkpoint: the next try goes on from it."""
+    """The job was requested to stop and has written its checkpoint: the next attempt continues from it."""
 
     def __init__(self, reason: str) -> None:
-        """End the process with the status of one that left as it was told."""
+        """End the process with the exit status of one that stopped on request."""
         super().__init__(STOPPED_STATUS)
         self.reason = reason
 
@@ -77,14 +77,14 @@ class Dataset:
     name: str
     uri: str
     digest: str | None
-    """what tells its content: ``sha256:<hex>``, or what its store says; None: nothing is known"""
+    """what identifies its content: ``sha256:<hex>``, or what its store reports; None: unknown"""
     version: str | None
 
     @property
     def path(self) -> Path:
         """The place of a data set on this machine.
 
-        :raises ValueError: it is elsewhere: open its ``uri`` with what reads that store
+        :raises ValueError: it is elsewhere: open its ``uri`` with a client of that store
         """
         parts = urlsplit(self.uri)
         if self.uri.startswith("/"):
@@ -107,7 +107,7 @@ class Job:
         if (found := self.spec.get("format")) != FORMAT:
             raise ValueError(f"{folder}/job.json has format {found}, this code knows {FORMAT}")
         self._progress = Progress(folder)
-        self._keep: Keep | None = None
+        self._retention: Retention | None = None
         self._with_rows: set[str] = set()
         #: the input whose checkpoint is evaluated: what is reported meanwhile belongs to that one
         self.evaluating: str | None = os.environ.get("MODELWAY_INPUT") or None
@@ -141,15 +141,15 @@ class Job:
     def datasets(self) -> dict[str, Dataset]:
         """The data sets of the model spec by name: ``job.datasets["images"].path``."""
         return {
-            name: Dataset(name=name, uri=given["uri"], digest=given.get("digest"), version=given.get("version"))
-            for name, given in self.spec.get("datasets", {}).items()
+            name: Dataset(name=name, uri=entry["uri"], digest=entry.get("digest"), version=entry.get("version"))
+            for name, entry in self.spec.get("datasets", {}).items()
         }
 
     @property
     def interval(self) -> tuple[datetime | None, datetime | None]:
-        """Begin and end of the data that the run is about: no begin where the run has no interval of its own."""
-        given = self.spec.get("interval", {})
-        start, end = (datetime.fromisoformat(given[side]) if given.get(side) else None for side in ("start", "end"))
+        """Start and end of the data that the run is about; no start where the run has no interval of its own."""
+        bounds = self.spec.get("interval", {})
+        start, end = (datetime.fromisoformat(bounds[side]) if bounds.get(side) else None for side in ("start", "end"))
         return start, end
 
     @property
@@ -193,7 +193,7 @@ class Job:
         return self.folder / place if place else None
 
     def resume_from(self) -> Checkpoint | None:
-        """Return the last whole checkpoint of this very stage, when an earlier try was cut off; else ``None``.
+        """Return the last whole checkpoint of this very stage, when an earlier attempt was interrupted; else ``None``.
 
         A checkpoint whose bytes are not the recorded ones is skipped with a warning.
         """
@@ -213,7 +213,7 @@ class Job:
 
     @property
     def local_rank(self) -> int:
-        """This process's number on its machine: which of the machine's GPUs it takes."""
+        """This process's number on its machine: which of the machine's GPUs it uses."""
         return int(os.environ.get("LOCAL_RANK", "0"))
 
     @property
@@ -228,9 +228,9 @@ class Job:
 
     @property
     def stopping(self) -> bool:
-        """Whether the platform has told the job to leave; the next ``checkpoint()`` ends it after it is durable.
+        """Whether the platform has requested the job to stop; the next ``checkpoint()`` ends it after it is durable.
 
-        With several processes they may see it at different moments: none may decide alone to go another way.
+        Several processes may see it at different moments: none may act on it alone.
         """
         notice = os.environ.get("MODELWAY_NOTICE")
         return bool(notice) and os.path.exists(notice or "")
@@ -250,34 +250,34 @@ class Job:
     def progress(
         self, *, step: int, total: int | None = None, examples: int | None = None, loss: float | None = None
     ) -> None:
-        """Tell how far the job is; cheap enough for every step, since only every few seconds something is written.
+        """Report how far the job is; cheap enough for every step, since it writes only every few seconds.
 
         :param total: the step that the job ends with
         :param examples: how many examples were worked on since the last call, by all processes together
         """
         if self.is_main:
-            self._progress.tell(step=step, total=total, examples=examples, loss=loss)
+            self._progress.update(step=step, total=total, examples=examples, loss=loss)
 
     def keep_checkpoints(self, *, last: int, every: str | float | None = None) -> None:
-        """Keep only some of the checkpoints from now on; without this call all of them stay.
+        """Keep only some of the checkpoints from now on; without this call all are kept.
 
-        :param last: how many of the newest stay
-        :param every: of the older ones, one of each such stretch of time stays too: ``30m``, ``2h``, or seconds
-        :raises ValueError: none would stay, or ``every`` is no length of time
+        :param last: how many of the newest are kept
+        :param every: of the older ones, one of each such stretch of time is kept too: ``30m``, ``2h``, or seconds
+        :raises ValueError: none would be kept, or ``every`` is not a length of time
         """
         if last < 1:
             raise ValueError(f"keep_checkpoints(last={last}): at least the last one must stay")
-        self._keep = Keep(last=last, every_seconds=None if every is None else seconds_of(every))
+        self._retention = Retention(last=last, every_seconds=None if every is None else seconds_of(every))
 
     @contextlib.contextmanager
     def checkpoint(self, *, step: int) -> Iterator[Path]:
-        """Give a path to write a checkpoint to; afterwards it is durable and found again by a resumed try.
+        """Provide a path to write a checkpoint to; afterwards it is durable, and a resumed attempt finds it.
 
         ``with job.checkpoint(step=epoch) as path: torch.save(state, path)``
 
-        With several processes, each may enter; what others than the main one write is thrown away.
+        With several processes, each may enter; what processes other than the main one write is discarded.
 
-        :raises Stopped: the job was told to leave; the checkpoint is durable
+        :raises Stopped: the job was requested to stop; the checkpoint is durable
         """
         if not self.is_main:
             with tempfile.TemporaryDirectory() as scratch:
@@ -290,7 +290,7 @@ class Job:
         try:
             yield beside
         except BaseException:
-            # Of a full disk it would leave nothing to say so.
+            # On a full disk it would leave no space to report the error.
             beside.unlink(missing_ok=True)
             raise
         if not beside.is_file():
@@ -300,10 +300,10 @@ class Job:
         beside.replace(final)
         sync_folder(folder)
         self.event("checkpoint", id=name, step=step, path=f"output/checkpoints/{name}", sha256=digest, size=size)
-        if self._keep:
-            checkpoints.remove_superfluous(self.folder, self._keep)
+        if self._retention:
+            checkpoints.remove_superfluous(self.folder, self._retention)
         if self.stopping:
-            raise Stopped(f"the job was told to leave and stopped after checkpoint {name}")
+            raise Stopped(f"the job was requested to stop and stopped after checkpoint {name}")
 
     def dataset(
         self,
@@ -321,7 +321,7 @@ class Job:
         :param columns: values by the columns' names, to record their types and a summary (``job.figures.statistics``)
         :param schema: the columns' types, where they are known otherwise
         :param statistics: a summary of each column, where it is known otherwise
-        :raises ValueError: a name has more than 500 characters, or these are no columns
+        :raises ValueError: a name has more than 500 characters, or these are not columns
         """
         from modelway.job.figures.statistics import checked_schema, checked_statistics, summarised
 
@@ -338,8 +338,8 @@ class Job:
     def figure(self, *, name: str, kind: str, data: Mapping[str, Any]) -> None:
         """Record a chart: ``job.figure(name="rate", kind="line", data={"x": steps, "y": rates})``.
 
-        :param kind: bars, calibration, confusion, line, matrix, pr or roc; ``job.figures.charts`` has what they take
-        :raises ValueError: there is no such kind, or the data is not what it takes
+        :param kind: bars, calibration, confusion, line, matrix, pr or roc; ``job.figures.charts`` describes their data
+        :raises ValueError: there is no such kind, or the data does not fit it
         """
         from modelway.job.figures.charts import checked_figure
 
@@ -361,9 +361,9 @@ class Job:
         :param labels: each row's true class, its number from 0 or its name out of ``classes``
         :param scores: ``[n, k]`` probabilities or logits of k classes, or ``[n]`` of the second of two
         :param name: what the charts' names begin with, where there are several sets of predictions
-        :param inputs: what the model was given for these rows, by the names of ``forward``'s arguments; the frozen
-            model must then answer to them as the checkpoint did, and its metric is computed again; of one set only
-        :raises ValueError: these are no labels and scores of a classification, or no inputs of as many rows
+        :param inputs: the model's inputs for these rows, by the names of ``forward``'s arguments; the frozen
+            model must then answer to them as the checkpoint did, and its metric is computed again; for one set only
+        :raises ValueError: these are not labels and scores of a classification, or there are more or fewer inputs
         """
         from modelway.job.figures.predictions import prediction_figures
 
@@ -404,10 +404,10 @@ class Job:
         ``job.importance(features={"age": ages, "height": heights}, score=lambda features: loss_of(features))``
 
         :param features: columns by name, or a matrix; without ``score``, each feature's importance, ready-made
-        :param score: gives the loss for features of the same form; higher is worse
-        :param names: of the columns of a matrix
+        :param score: returns the loss for features of the same form; higher is worse
+        :param names: the names of a matrix's columns
         :param repeats: how often each feature is shuffled, by ``job.seed``
-        :param metric: what ``score`` gives is called
+        :param metric: the name of what ``score`` returns
         :raises ValueError: the features have no such form, or a name has more than 500 characters
         """
         from modelway.job.figures.importance import importances
@@ -418,7 +418,7 @@ class Job:
             self._report("importance", metric=metric, values=found)
 
     def _report(self, kind: str, **fields: Any) -> None:
-        """Append an event of the checkpoint that is evaluated, if one is."""
+        """Append an event about the checkpoint that is being evaluated, if there is one."""
         of_checkpoint = {"input": self.evaluating} if self.evaluating else {}
         self.event(kind, **of_checkpoint, **fields)
 

@@ -1,7 +1,7 @@
 """What a job runs in: the interpreter, the machine, the packages, the image.
 
-Packages are read off the names of their ``.dist-info`` and ``.egg-info`` folders, which hold name and version (PyPA,
-"Recording installed projects"): importlib.metadata reads a file of each, which takes a second for some hundred.
+Packages are read from the names of their ``.dist-info`` and ``.egg-info`` folders, which hold name and version (PyPA,
+"Recording installed projects"): importlib.metadata reads a file of each, which takes a second for a few hundred.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def environment() -> dict[str, Any]:
 
 
 def with_image(found: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
-    """Return an environment whose image is told by digest too, ``reference@sha256:…``: a tag is not always the same.
+    """Return an environment whose image has its digest too, ``reference@sha256:…``: a tag may move.
 
-    :param digest: of the image, as whoever started the container knows it; None: it is not known
+    :param digest: of the image, as known to what started the container; None: unknown
     """
     own = {name: found[name] for name in ("python", "platform", "packages", "image")}
     if digest and own["image"] and "@" not in own["image"]:

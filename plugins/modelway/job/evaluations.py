@@ -1,10 +1,10 @@
-"""Several checkpoints in one job: each has a result of its own, and one that ends the process ends no other.
+"""Several checkpoints in one job: each has a result of its own, and one that ends the process does not end the others.
 
-What happens goes into ``events.jsonl`` as it happens, so that a try after this one evaluates only what is left:
+What happens goes into ``events.jsonl`` as it happens, so that the next attempt evaluates only what is left:
 
 - ``{"kind": "evaluation-begun", "input": name}``
 - ``{"kind": "evaluation", "input": name, "seconds": …}`` with ``metrics``, or with ``error`` in one line;
-  ``final`` says that the same would happen again
+  ``final`` means that the same would happen again
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from modelway.job.events import append_event, checked_name, json_number, read_ev
 
 #: what the names of the inputs begin with when there are several; one alone is the input ``checkpoint``
 PREFIX = "checkpoint."
-#: so often a checkpoint may be at hand when a whole try dies
+#: how often an attempt may die while it evaluates the same checkpoint
 MOST_DEATHS = 2
-#: gives the evaluation of a checkpoint's file, ready to be timed: its code is imported and seeded
+#: returns the evaluation of a checkpoint's file, ready to be timed: its code is imported and seeded
 Load = Callable[[Path], Callable[[], Any]]
 Metrics = dict[str, "float | str"]
 
 
 def evaluate_one(folder: Path, name: str, load: Load) -> Metrics:
-    """Evaluate the checkpoint of an input, record what it took, and return its metrics.
+    """Evaluate the checkpoint of an input, record its duration, and return its metrics.
 
-    :raises TypeError: the evaluation gave no mapping of numbers
+    :raises TypeError: the evaluation returned no mapping of numbers
     """
     evaluation = load(folder / "inputs" / name)
     began = time.monotonic()
@@ -46,9 +46,9 @@ def evaluate_one(folder: Path, name: str, load: Load) -> Metrics:
 def evaluate_several(job: Job, *, names: Sequence[str], load: Load, reason: Callable[[BaseException], str]) -> None:
     """Evaluate the checkpoints of the inputs ``names`` that have no result yet, one after another.
 
-    :param reason: tells an error in one line
+    :param reason: describes an error in one line
     :raises RuntimeError: an evaluation failed; all others were done
-    :raises Stopped: the job was told to leave; what is left is for the next try
+    :raises Stopped: the job was requested to stop; what is left is for the next attempt
     """
     together, alone = _left(job.folder, names)
     while together:
@@ -67,7 +67,7 @@ def evaluation_outcomes(events: Iterable[Mapping[str, Any]]) -> dict[str, Mappin
 
 
 def evaluations_cut_off(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how often the evaluation of each input began and came to no end, by the input's name."""
+    """Return how often the evaluation of each input began and did not end, by the input's name."""
     counts: dict[str, int] = {}
     for event in events:
         change = {"evaluation-begun": 1, "evaluation": -1}.get(event["kind"], 0)
@@ -77,13 +77,13 @@ def evaluations_cut_off(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _left(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what is left to evaluate: in one process, and then, each in its own, what was at hand when a try died."""
+    """Return what is left to evaluate in one process, and then, each in its own, those during which an attempt died."""
     events = read_events(folder)
     outcomes, deaths = evaluation_outcomes(events), evaluations_cut_off(events)
     left = [name for name in names if name not in outcomes]
     if not left:
-        # All were evaluated: this try is here because failed ones are to be tried again; what took too much is so only
-        # when somebody asks for it, with nothing else to do.
+        # All were evaluated: this attempt is here to repeat failed ones. Those that would fail again are repeated only
+        # when nothing else is left, so on request.
         failed = [name for name in names if "error" in outcomes[name]]
         return [name for name in failed if not outcomes[name].get("final")] or failed, []
     for name in left:
@@ -94,7 +94,7 @@ def _left(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _in_a_process(job: Job, names: Sequence[str], load: Load, reason: Callable[[BaseException], str]) -> list[str]:
-    """Evaluate in a new process; when it dies, tell what it died of as failed and return what is left."""
+    """Evaluate in a new process; when it dies, record the checkpoint as failed and return what is left."""
     before = len(read_events(job.folder))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -108,7 +108,7 @@ def _in_a_process(job: Job, names: Sequence[str], load: Load, reason: Callable[[
     if not left:
         return []
     if job.stopping:
-        raise Stopped(f"the job was told to leave, {len(left)} evaluations are left for the next try")
+        raise Stopped(f"the job was requested to stop, {len(left)} evaluations are left for the next attempt")
     _fail(job.folder, left[0], f"its process {_ended(status)}")
     return left[1:]
 
@@ -127,7 +127,7 @@ def _evaluate_and_exit(job: Job, names: Sequence[str], load: Load, reason: Calla
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
-        # A hard exit: threads and exit handlers of a model's libraries must not hold the job.
+        # A hard exit: threads and exit handlers of a model's libraries must not delay its end.
         os._exit(0)
 
 
@@ -145,7 +145,7 @@ def _ended(status: int) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return what a person calls the checkpoint of an input such as ``checkpoint.0002.train-000003``."""
+    """Return the name shown for the checkpoint of an input such as ``checkpoint.0002.train-000003``."""
     return name.split(".", 2)[-1]
 
 

@@ -1,4 +1,4 @@
-"""``events.jsonl``: what a job reports, append-only; each line is whole or passed over."""
+"""``events.jsonl``: what a job reports, append-only; each line is whole or skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from modelway.job.event_limits import LONGEST_LINE, MOST_BYTES, MOST_LOOKED_AT, counted_as, most_of, problem_of
+from modelway.job.event_limits import LONGEST_LINE, MOST_BYTES, MOST_READ_BYTES, counted_as, most_of, problem_of
 from modelway.job.left_files import append_below, open_below
 
 EVENTS = "events.jsonl"
@@ -24,7 +24,7 @@ LONGEST_NAME = 500
 def append_event(folder: Path, kind: str, **fields: Any) -> None:
     """Append one line to ``events.jsonl`` and sync it.
 
-    :raises ValueError: a number is not finite, or the event is larger than one that is read again
+    :raises ValueError: a number is not finite, or the event is larger than what is read again
     """
     line = json.dumps({"kind": kind, "at": round(time.time(), 3), **fields}, allow_nan=False)
     if len(line) > LONGEST_LINE:
@@ -50,10 +50,10 @@ class LeftOut:
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, kind: Any, reason: str) -> None:
-        """Count one that is left out; of kinds and reasons that a job makes up only some are counted apart."""
+        """Count one that is left out; only so many of a job's own kinds and reasons are counted apart."""
         key = (kind[:40] if isinstance(kind, str) else "unknown", reason)
         if key not in self.counts and len(self.counts) >= _MOST_REASONS:
-            key = "other", "they are not as they must be"
+            key = "other", "they are invalid"
         self.counts[key] = self.counts.get(key, 0) + 1
 
     def notes(self) -> list[str]:
@@ -67,9 +67,9 @@ class LeftOut:
 def read_events(folder: Path, *, left_out: LeftOut | None = None) -> list[dict[str, Any]]:
     """Return the events of a job's folder in order, without what is over a limit (``event_limits.py``).
 
-    A half-written line is passed over; what is no plain file below the folder has no events.
+    A half-written line is skipped; what is not a plain file below the folder has no events.
 
-    :param left_out: is given what was left out
+    :param left_out: receives what was left out
     """
     left_out = LeftOut() if left_out is None else left_out
     try:
@@ -83,18 +83,18 @@ def read_events(folder: Path, *, left_out: LeftOut | None = None) -> list[dict[s
 
 
 def parse_events(data: bytes) -> list[dict[str, Any]]:
-    """Return the events that the bytes of an ``events.jsonl`` hold, without what is over a limit."""
+    """Return the events that the bytes of an ``events.jsonl`` contain, without what is over a limit."""
     left_out = LeftOut()
     return list(_checked(_lines(io.BytesIO(data), left_out), left_out))
 
 
 def _lines(file: BinaryIO, left_out: LeftOut) -> Iterator[bytes]:
-    """Give the lines of a file; one that is too long is passed over and never whole in memory."""
-    looked_at = 0
+    """Yield the lines of a file; one that is too long is skipped and never whole in memory."""
+    size_read = 0
     while line := file.readline(LONGEST_LINE + 2):
-        looked_at += len(line)
-        if looked_at > MOST_LOOKED_AT:
-            left_out.add("all", f"more than {MOST_LOOKED_AT:,} bytes are not read")
+        size_read += len(line)
+        if size_read > MOST_READ_BYTES:
+            left_out.add("all", f"more than {MOST_READ_BYTES:,} bytes are not read")
             return
         if len(line) <= LONGEST_LINE + 1:
             yield line
@@ -102,7 +102,7 @@ def _lines(file: BinaryIO, left_out: LeftOut) -> Iterator[bytes]:
         left_out.add("unknown", f"its line has more than {LONGEST_LINE:,} bytes")
         while line and not line.endswith(b"\n"):
             line = file.readline(1 << 20)
-            looked_at += len(line)
+            size_read += len(line)
 
 
 def _checked(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[dict[str, Any]]:
@@ -112,7 +112,7 @@ def _checked(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[dict[str, An
         try:
             event = json.loads(line.decode(errors="replace"))
         except (ValueError, RecursionError) as error:
-            # A half-written line says nothing; one that no JSON reader of ours takes was not written by us.
+            # A half-written line is skipped in silence; one that our JSON reader cannot read was not written by us.
             if not isinstance(error, json.JSONDecodeError):
                 left_out.add("unknown", "it is too deep, or a number in it too long")
             continue
@@ -132,14 +132,14 @@ def _checked(lines: Iterable[bytes], left_out: LeftOut) -> Iterator[dict[str, An
 
 
 def recorded_datasets(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the data sets among a job's events, each once: a try that goes on may have recorded it again.
+    """Return the data sets among a job's events, each once: a resumed attempt may have recorded it again.
 
-    One without a name says nothing and is passed over; one without a URI is kept, its URI empty.
+    One without a name is skipped; one without a URI is returned with an empty URI.
     """
-    kept, known = ("name", "uri", "digest", "version", "rows"), ("schema", "statistics")
+    always, known = ("name", "uri", "digest", "version", "rows"), ("schema", "statistics")
     named = [event for event in events if event["kind"] == "dataset" and event.get("name")]
     found = [
-        {**{key: event.get(key) for key in kept}, "uri": event.get("uri") or ""}
+        {**{key: event.get(key) for key in always}, "uri": event.get("uri") or ""}
         | {key: event[key] for key in known if event.get(key)}
         for event in named
     ]
@@ -147,7 +147,7 @@ def recorded_datasets(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
 
 
 def json_number(value: float) -> float | str:
-    """Return a number that JSON can hold: NaN and the infinities as the text that ``float()`` reads back."""
+    """Return a number that JSON can represent: NaN and the infinities as the text that ``float()`` reads back."""
     number = float(value)
     return number if number - number == 0 else str(number)
 
@@ -158,16 +158,16 @@ def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def checked_name(name: Any, *, what: str) -> str:
-    """Return what a job calls something, as text.
+    """Return the name that a job gives to something, as text.
 
-    :raises ValueError: no database can keep it, or it is no name but a text
+    :raises ValueError: no database can store it, or it is too long for a name
     """
     text = str(name)
     if not text or len(text) > LONGEST_NAME:
         shown = f"'{text[:40]}…' has {len(text):,} characters" if text else "it is empty"
         raise ValueError(f"the name of {what} must have 1 to {LONGEST_NAME} characters: {shown}")
-    if text != _keepable(text):
-        raise ValueError(f"the name of {what}, {text[:40]!r}, holds a character that is none")
+    if text != _storable(text):
+        raise ValueError(f"the name of {what}, {text[:40]!r}, contains an invalid character")
     return text
 
 
@@ -177,22 +177,22 @@ def listed(values: Any) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as strict JSON can hold it: other numbers than finite ones as text, like all that is unknown."""
+    """Return a value as strict JSON: numbers that are not finite, and values of unknown types, as text."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         return json_number(value)
     if isinstance(value, str):
-        return _keepable(value)
+        return _storable(value)
     if isinstance(value, Mapping):
-        return {_keepable(str(key)): plain(item) for key, item in value.items()}
+        return {_storable(str(key)): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, (Sequence, set, frozenset)):
         return [plain(item) for item in value]
-    return _keepable(str(value))
+    return _storable(str(value))
 
 
-def _keepable(text: str) -> str:
-    """Return a text that every database can keep: lone surrogates and NUL are replaced."""
+def _storable(text: str) -> str:
+    """Return a text that every database can store: lone surrogates and NUL are replaced."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -1,8 +1,8 @@
-"""Files in a job's folder, opened as what anybody may have put there: no link is followed out of it, nothing blocks.
+"""Files in a job's folder, opened as untrusted content: no link is followed out of it, nothing blocks.
 
 A job may leave a link to a file of the machine that reads its folder, a FIFO on which a reader waits for ever, or more
-than fits into memory. Links that stay inside the folder are followed, one name after another, each by the handle of the
-folder that it lies in, so that none can be exchanged in between.
+than fits into memory. Links that stay inside the folder are followed, one name after another, each by the handle of its
+folder, so that none can be exchanged in between.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class NotBelow(OSError):
-    """A name leads out of its folder, or to what is no plain file."""
+    """A name leads out of its folder, or to something that is not a plain file."""
 
 
 def name_below(folder: Path, path: Path) -> str:
     """Return a path below ``folder`` as a name in it.
 
-    :raises NotBelow: it lies elsewhere
+    :raises NotBelow: it is elsewhere
     """
     try:
         return path.relative_to(folder).as_posix()
     except ValueError:
-        raise NotBelow(errno.EXDEV, f"it lies outside {folder}", str(path)) from None
+        raise NotBelow(errno.EXDEV, f"it is outside {folder}", str(path)) from None
 
 
 def open_below(folder: Path, name: str | PurePosixPath) -> BinaryIO:
     """Open a plain file below ``folder`` to read it.
 
-    :raises NotBelow: a link or ``..`` leads out of the folder, or it is no plain file
+    :raises NotBelow: a link or ``..`` leads out of the folder, or it is not a plain file
     :raises FileNotFoundError: there is none
     """
     with _walked(folder, name) as (parent, last):
@@ -50,16 +50,16 @@ def open_below(folder: Path, name: str | PurePosixPath) -> BinaryIO:
 
 
 def append_below(folder: Path, name: str) -> BinaryIO:
-    """Open a plain file below ``folder`` to append to it and read it; it is made where there is none.
+    """Open a plain file below ``folder`` to append to it and read it; it is created where there is none.
 
-    :raises NotBelow: a link or ``..`` leads out of the folder, or it is no plain file
+    :raises NotBelow: a link or ``..`` leads out of the folder, or it is not a plain file
     """
     with _walked(folder, name) as (parent, last):
         return os.fdopen(_open_plain(parent, last, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b")
 
 
 def write_below(folder: Path, name: str, data: bytes) -> None:
-    """Put a file below ``folder``, whole or not at all, whatever had its name.
+    """Write a file below ``folder``, whole or not at all, in place of whatever has its name.
 
     :raises NotBelow: a link or ``..`` leads out of the folder
     """
@@ -81,7 +81,7 @@ def write_below(folder: Path, name: str, data: bytes) -> None:
 
 
 def remove_below(folder: Path, name: str) -> None:
-    """Remove a file below ``folder``, or the link that has its name; nothing happens where there is none."""
+    """Remove a file below ``folder``, or the link that has its name; without error where there is none."""
     with contextlib.suppress(FileNotFoundError), _walked(folder, name, follow_last=False) as (parent, last):
         os.unlink(last, dir_fd=parent)
 
@@ -89,7 +89,7 @@ def remove_below(folder: Path, name: str) -> None:
 def read_below(folder: Path, name: str, *, most: int = LARGEST_DOCUMENT) -> bytes:
     """Return a plain file's bytes.
 
-    :raises NotBelow: it leads out of the folder, is no plain file or has more than ``most`` bytes
+    :raises NotBelow: it leads out of the folder, is not a plain file or has more than ``most`` bytes
     :raises FileNotFoundError: there is none
     """
     with open_below(folder, name) as file:
@@ -100,7 +100,7 @@ def read_below(folder: Path, name: str, *, most: int = LARGEST_DOCUMENT) -> byte
 
 
 def document_below(folder: Path, name: str, *, most: int = LARGEST_DOCUMENT) -> dict[str, Any] | None:
-    """Return a JSON file's object; None where there is none, or what lies there is none."""
+    """Return a JSON file's object; None where there is no such file, or it contains no object."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads(read_below(folder, name, most=most))
         return found if isinstance(found, dict) else None
@@ -115,16 +115,16 @@ def is_below(folder: Path, name: str) -> bool:
 
 
 def names_below(folder: Path, name: str = ".") -> list[str]:
-    """Return what a folder below ``folder`` holds, sorted; nothing where it leads out or is none."""
+    """Return the names in a folder below ``folder``, sorted; none where it leads out or is not a folder."""
     with contextlib.suppress(OSError), _walked(folder, f"{name}/.") as (parent, _):
         return sorted(os.listdir(parent))
     return []
 
 
 def all_below(folder: Path, name: str, *, deepest: int = MOST_LINKS) -> Iterator[str]:
-    """Give the names of all that lies in a folder below ``folder``, or its own where it is none.
+    """Yield the names of everything in a folder below ``folder``, or its own name where it is not a folder.
 
-    A link is given by its own name, wherever it leads, and so is a folder that lies too deep.
+    A link is named itself, wherever it leads, and so is a folder that is too deep.
     """
     try:
         with _walked(folder, name, follow_last=False) as (parent, last):
@@ -139,9 +139,9 @@ def all_below(folder: Path, name: str, *, deepest: int = MOST_LINKS) -> Iterator
 
 
 def copy_below(folder: Path, name: str, *, to: Path) -> None:
-    """Copy a folder below ``folder``: plain files and folders, and what links that stay inside lead to.
+    """Copy a folder below ``folder``: plain files and folders, and the targets of links that stay inside.
 
-    :raises NotBelow: a link leads out of ``folder``, or something is no plain file
+    :raises NotBelow: a link leads out of ``folder``, or something is not a plain file
     :raises FileNotFoundError: there is no such folder
     """
     _copy(folder, name, to, depth=0)
@@ -175,16 +175,16 @@ def _open_plain(parent: int, name: str, flags: int) -> int:
     handle = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=parent)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise NotBelow(errno.EINVAL, "it is no plain file", name)
+        raise NotBelow(errno.EINVAL, "it is not a plain file", name)
     return handle
 
 
 @contextlib.contextmanager
 def _walked(folder: Path, name: str | PurePosixPath, *, follow_last: bool = True) -> Iterator[tuple[int, str]]:
-    """Give the handle of the folder in which a name ends, and its last part, with links below resolved."""
+    """Yield the handle of the folder in which a name ends, and its last part, with the links on the way resolved."""
     left = [part for part in reversed(str(name).split("/")) if part]
     if str(name).startswith("/") or not left or "\0" in str(name):
-        raise NotBelow(errno.EXDEV, "it is no name below its folder", str(name))
+        raise NotBelow(errno.EXDEV, "it is not a name below its folder", str(name))
     handles, links = [os.open(folder, _FOLDER)], 0
     try:
         while True:

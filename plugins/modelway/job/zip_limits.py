@@ -7,15 +7,15 @@ import zipfile
 from collections import Counter
 
 MOST_MEMBERS = 100_000
-#: unpacked bytes for each of the archive's own, above what is small
+#: unpacked bytes for each byte of the archive, above ``SMALL_BYTES``
 MOST_RATIO = 100
 SMALL_BYTES = 1 << 30
 
 
 def zip_problem(archive: zipfile.ZipFile) -> str | None:
-    """Return in a few words why an archive must not be unpacked, or None.
+    """Return a short reason why an archive must not be unpacked, or None.
 
-    The sizes are those that its directory states; no more is read of a member than that.
+    The sizes are those in its directory; no more than that is read of a member.
     """
     members = archive.infolist()
     file = archive.fp
@@ -26,7 +26,7 @@ def zip_problem(archive: zipfile.ZipFile) -> str | None:
     if times > 1:
         return f"the member '{name}' is in it twice"
     if sum(member.compress_size for member in members) > size:
-        return "its members lie in one another"
+        return "its members overlap"
     most = max(SMALL_BYTES, MOST_RATIO * size)
     if (unpacked := sum(member.file_size for member in members)) > most:
         return f"it unpacks to {unpacked:,} bytes, at most {most:,} are unpacked"

@@ -1,7 +1,7 @@
 """``python -m modelway.server``: load one model, serve it, drain on SIGTERM.
 
 Exit status: 0 after a drain, 1 when the drain's limit left requests unanswered, 2 when the model or a setting cannot be
-used, 3 when the address cannot be listened on.
+used, 3 when the server cannot listen on the address.
 """
 
 import json
@@ -29,7 +29,7 @@ _SLICE = 8
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Serve until told to end, and return the exit status."""
+    """Serve until a signal ends the server, and return the exit status."""
     try:
         settings = read_settings(argv, environ)
         model = load_model(settings.model_dir, threads=settings.threads)
@@ -116,5 +116,5 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     status = main(sys.argv[1:], os.environ)
     sys.stderr.flush()
-    # not sys.exit: that would wait for a call of the model that the drain has given up
+    # not sys.exit: that would wait for a call of the model that the drain has abandoned
     os._exit(status)

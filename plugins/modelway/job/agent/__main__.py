@@ -1,34 +1,34 @@
 """``python3 -m modelway.job.agent FOLDER --attempt N``: the first process of a job's container.
 
-Runs one try of the job in ``FOLDER`` (the contract's folder, see ``contract.py``) with ``PYTHONPATH=FOLDER/runner``:
+Runs one attempt of the job in ``FOLDER`` (its layout is in ``contract.py``) with ``PYTHONPATH=FOLDER/runner``:
 
-1. waits until no other container works at the same place (``lease.py``);
-2. installs what ``code/requirements.txt`` asks for beyond the image (``requirements.py``);
+1. waits until no other container works in the same place (``lease.py``);
+2. installs what ``code/requirements.txt`` requires and the image lacks (``requirements.py``);
 3. starts ``python3 -m modelway.job FOLDER``, through torchrun when there are several processes (``launch.py``),
    and copies what it prints to standard output and to ``try-<N>/log-<node>.txt``;
-4. when it ends, kills what it left running, and writes ``try-<N>/exit-<node>.json``.
+4. when it ends, kills the processes that it left running, and writes ``try-<N>/exit-<node>.json``.
 
-What its processes take is in ``try-<N>/usage-<node>-<id>.json`` (``usage.py``).
+The usage of its processes is in ``try-<N>/usage-<node>-<id>.json`` (``usage.py``).
 
 Flags: ``--attempt N`` · ``--node I`` (default ``JOB_COMPLETION_INDEX``, else 0; ``any``: the first free one from 1 on)
 · ``--nodes N`` · ``--processes M`` (of each node) · ``--rendezvous HOST:PORT`` (of node 0, only for several nodes) ·
-``--memory BYTES`` (what the container may take, for the message) · ``--timeout SECONDS`` (of the job's code) ·
+``--memory BYTES`` (what the container may use, for the message) · ``--timeout SECONDS`` (of the job's code) ·
 ``--grace SECONDS`` (what the platform leaves between SIGTERM and SIGKILL, default 30) · ``--remote URI`` (the folder is
 this container's own and is copied to and from an object store, see ``remote.py``) · ``--venvs FOLDER`` (virtual
-environments are kept there for later jobs) · ``--bare`` (there is no container: the job's processes stay in this one's
-session, are ended when they take more than ``--memory``, and write to the log themselves; ``--cpu`` is the number of
-cores that it binds itself to, ``--cores-lock`` a file by which the agents of a machine choose them in turn).
+environments are stored there for later jobs) · ``--bare`` (without a container: the job's processes stay in this one's
+session, are ended when they use more than ``--memory``, and write to the log themselves; ``--cpu`` is the number of
+cores that it binds itself to, ``--cores-lock`` a file with which the agents of a machine take turns to choose them).
 
-SIGTERM is the notice that the job must leave: on each of its machines a file appears (``notice.py``: the code sees
+SIGTERM is the notice that the job must stop: on each of its machines a file appears (``notice.py``: the code sees
 ``job.stopping``, a command the file that ``MODELWAY_NOTICE`` names), and the job has until three seconds before the end
-of the grace time. A notice from before this container began is none.
+of the grace time. A notice from before this container started is ignored.
 
 ``exit-<node>.json``: ``returncode`` (int or null) · ``signal`` (such as ``SIGKILL``, or null) · ``reason`` (one line or
 null) · ``kind`` (a ``FailureKind``'s value or null) · ``out_of_memory`` · ``stopped`` (ended because of the notice) ·
 ``seconds`` · ``peak_memory_bytes`` · ``retryable`` (only where it differs from the kind's rule: pip without a network).
 
-Own exit status: 0 succeeded · 1 the code failed · 2 what comes before the code failed · 124 the timeout · 137 killed or
-out of memory, or another container took over (then without an exit file) · 143 stopped after the notice.
+Own exit status: 0 succeeded · 1 the code failed · 2 the preparation failed · 124 the timeout · 137 killed or
+out of memory, or another container took over (then there is no exit file) · 143 stopped after the notice.
 """
 
 from __future__ import annotations
@@ -64,54 +64,55 @@ RESERVE_BYTES = 64 * 1024
 
 @dataclass
 class Agent:
-    """One try of a job on one machine."""
+    """One attempt of a job on one machine."""
 
     folder: Path
-    asked: argparse.Namespace
-    begun: float = field(default_factory=time.monotonic)
+    arguments: argparse.Namespace
+    started: float = field(default_factory=time.monotonic)
     stop_requested_at: float | None = None
     node: int = 0
     installing: bool = False
 
     @property
     def attempt(self) -> Path:
-        """The folder of the try."""
-        return self.folder / f"try-{self.asked.attempt}"
+        """The folder of the attempt."""
+        return self.folder / f"try-{self.arguments.attempt}"
 
     def run(self) -> int:
-        """Run the try; return the exit status."""
+        """Run the attempt; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_notice)
         process_tree.adopt_orphans()
-        if self.asked.remote is None:
-            return self._run_there()
+        if self.arguments.remote is None:
+            return self._run_in_folder()
         remote = Remote(
-            uri=self.asked.remote, folder=self.folder, attempt=self.asked.attempt, node=int(self.asked.node)
+            uri=self.arguments.remote, folder=self.folder, attempt=self.arguments.attempt, node=int(self.arguments.node)
         )
         if not remote.enter(leave=lambda: self.stop_requested_at is not None, say=_print):
             return STOPPED_STATUS
         remote.restore()
         remote.start()
         try:
-            return self._run_there()
+            return self._run_in_folder()
         finally:
             remote.finish()
 
-    def _run_there(self) -> int:
+    def _run_in_folder(self) -> int:
         try:
             self.attempt.mkdir(exist_ok=True)
-            if self.asked.bare and not bare.begin(self.attempt, cpu=self.asked.cpu, lock=self.asked.cores_lock):
+            wanted = self.arguments
+            if wanted.bare and not bare.begin(self.attempt, cpu=wanted.cpu, lock=wanted.cores_lock):
                 return TAKEN_OVER_STATUS
             json.loads((self.folder / "job.json").read_text())
-            node = None if self.asked.node == "any" else int(self.asked.node)
-            lease = Lease(attempt=self.attempt, node=node, nodes=self.asked.nodes)
+            node = None if self.arguments.node == "any" else int(self.arguments.node)
+            lease = Lease(attempt=self.attempt, node=node, nodes=self.arguments.nodes)
             entered = lease.enter(leave=lambda: self.stop_requested_at is not None, say=self._say_before)
         except (OSError, ValueError) as error:
             print(f"the job's folder cannot be used: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             return INIT_STATUS
         self.node = lease.node or 0
         if not entered:
-            report = ExitReport(kind="killed", stopped=True, reason="the job was told to leave before it began")
+            report = ExitReport(kind="killed", stopped=True, reason="the job was requested to stop before it began")
             self._write(report)
             return report.status
         try:
@@ -120,18 +121,18 @@ class Agent:
             lease.leave()
 
     def _say_before(self, text: str) -> None:
-        """Say something before the job's output is copied."""
+        """Log a line before the job's output is copied."""
         _print(text)
-        if self.asked.node != "any":
-            with (self.attempt / f"log-{self.asked.node}.txt").open("a") as log:
+        if self.arguments.node != "any":
+            with (self.attempt / f"log-{self.arguments.node}.txt").open("a") as log:
                 log.write(text + "\n")
 
     def _run_alone(self, lease: Lease) -> int:
-        self._forget_an_earlier_container()
+        self._remove_earlier_reports()
         self._reserve()
         scratch = Path(tempfile.mkdtemp(prefix="modelway-"))
         log = self.attempt / f"log-{self.node}.txt"
-        output = PlainLog(log=log) if self.asked.bare else Tee(log=log)
+        output = PlainLog(log=log) if self.arguments.bare else Tee(log=log)
         account = usage.Account(attempt=self.attempt, node=self.node)
         notice = Notice(attempt=self.attempt, node=self.node)
         try:
@@ -141,16 +142,16 @@ class Agent:
             account.write()
         output.finish(within_seconds=5)
         if lease.lost.is_set():
-            _print("another container has taken this job over: this one gives way")
+            _print("another container has taken over this job: this one exits")
             return TAKEN_OVER_STATUS
-        report.seconds = round(time.monotonic() - self.begun, 3)
+        report.seconds = round(time.monotonic() - self.started, 3)
         self._write(report)
         return report.status
 
     def _run_code(
         self, lease: Lease, output: PlainLog | Tee, scratch: Path, account: usage.Account, notice: Notice
     ) -> ExitReport:
-        """Install, start and follow the job's code; the output's writing end is closed on return."""
+        """Install what is missing, start the job's code and follow it; the output's writing end is closed on return."""
         killed_before = memory.kills()
         try:
             self.installing = True
@@ -158,7 +159,7 @@ class Agent:
                 requirements=self.folder / "code" / "requirements.txt",
                 scratch=scratch,
                 say=output.say,
-                venvs=self.asked.venvs,
+                venvs=self.arguments.venvs,
             )
             self.installing = False
             child = self._start(python, output.writer, notice)
@@ -168,7 +169,7 @@ class Agent:
         except requirements.RequirementsFailed as error:
             return ExitReport(kind="init", reason=str(error)[:1000], retryable=True if error.offline else None)
         except Exception as error:
-            # Whatever goes wrong here is an outcome too, or the job would count as vanished.
+            # Any error here is reported as an outcome, or the job would count as vanished.
             output.say(traceback.format_exc())
             return ExitReport(kind="init", reason=f"the job could not be run: {type(error).__name__}: {error}"[:1000])
         finally:
@@ -181,10 +182,10 @@ class Agent:
             notice=notice,
             say=output.say,
             stop_requested_at=lambda: self.stop_requested_at,
-            grace_seconds=self.asked.grace,
-            timeout_seconds=self.asked.timeout,
-            most_bytes=self.asked.memory if self.asked.bare else None,
-            measures=bool(self.asked.memory) or not self.asked.bare,
+            grace_seconds=self.arguments.grace,
+            timeout_seconds=self.arguments.timeout,
+            most_bytes=self.arguments.memory if self.arguments.bare else None,
+            measures=bool(self.arguments.memory) or not self.arguments.bare,
         )
         child.returncode = follow.until_the_end()
         process_tree.end_all(within_seconds=5)
@@ -193,12 +194,12 @@ class Agent:
             attempt=self.attempt,
             returncode=child.returncode,
             lines=list(output.last_lines),
-            over_time=self.asked.timeout if follow.over_time else None,
+            over_time=self.arguments.timeout if follow.over_time else None,
             killed_for_memory=follow.over_memory
-            or memory.killed_one_of(killed_before, returncode=child.returncode, alone=not self.asked.bare),
+            or memory.killed_one_of(killed_before, returncode=child.returncode, alone=not self.arguments.bare),
             peak_bytes=max(follow.peak, process_tree.largest_bytes()),
-            limit_bytes=self.asked.memory or memory.limit_bytes(),
-            noticed=notice.told,
+            limit_bytes=self.arguments.memory or memory.limit_bytes(),
+            noticed=notice.delivered,
             ended_by_force=follow.sent_term is not None,
         )
 
@@ -207,9 +208,9 @@ class Agent:
             python=python,
             folder=self.folder,
             node=self.node,
-            nodes=self.asked.nodes,
-            processes=self.asked.processes,
-            rendezvous=self.asked.rendezvous,
+            nodes=self.arguments.nodes,
+            processes=self.arguments.processes,
+            rendezvous=self.arguments.rendezvous,
         )
         variables = {
             "PYTHONPATH": str(Path(__file__).resolve().parents[3]),
@@ -221,34 +222,34 @@ class Agent:
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**self._handed_on(), **variables},
+            env={**self._inherited_variables(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
-            # Without a container, what a killed agent leaves is found by its session.
-            start_new_session=not self.asked.bare,
+            # Without a container, the processes that a killed agent leaves are found by its session.
+            start_new_session=not self.arguments.bare,
         )
 
-    def _handed_on(self) -> dict[str, str]:
-        private = PRIVATE if self.asked.bare else ()
+    def _inherited_variables(self) -> dict[str, str]:
+        private = PRIVATE if self.arguments.bare else ()
         return {name: value for name, value in os.environ.items() if not name.startswith(private)}
 
     def _reserve(self) -> None:
-        """Take space for the report: the job may end since there is none left."""
-        if self.asked.bare:
+        """Reserve space for the report: a full disk may be what ends the job."""
+        if self.arguments.bare:
             with contextlib.suppress(OSError):
                 (self.attempt / launch.RESERVE).write_bytes(os.urandom(RESERVE_BYTES))
 
     def _on_notice(self, number: int, frame: Any) -> None:
-        """Note that the job must leave; the loop does the rest, since a handler may interrupt anything."""
+        """Record that the job must stop; the loop does the rest, since a handler may interrupt anything."""
         self.stop_requested_at = self.stop_requested_at or time.monotonic()
         if self.installing:
             self.installing = False
-            raise _StopRequested("the job was told to leave before its code began")
+            raise _StopRequested("the job was requested to stop before its code began")
 
-    def _forget_an_earlier_container(self) -> None:
-        """Remove what a container told that ran the same try here, such as one that its platform started again."""
-        first, count = self.node * self.asked.processes, self.asked.processes
+    def _remove_earlier_reports(self) -> None:
+        """Remove the reports of an earlier container of this attempt, such as one that its platform restarted."""
+        first, count = self.node * self.arguments.processes, self.arguments.processes
         left = [f"error-{rank}.json" for rank in range(first, first + count)]
         for name in (f"exit-{self.node}.json", *left):
             (self.attempt / name).unlink(missing_ok=True)
@@ -265,7 +266,7 @@ class Agent:
 
 
 class _StopRequested(Exception):
-    """The notice came while nothing could be saved."""
+    """The notice came before there was anything to save."""
 
 
 def _print(text: str) -> None:
@@ -273,7 +274,7 @@ def _print(text: str) -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="modelway.job.agent", description="Run one try of a job on this machine.")
+    parser = argparse.ArgumentParser(prog="modelway.job.agent", description="Run one attempt of a job on this machine.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--node", default=os.environ.get("JOB_COMPLETION_INDEX") or "0")
@@ -291,13 +292,13 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(words: list[str]) -> int:
-    """Run the try that the command line names."""
+def main(argv: list[str]) -> int:
+    """Run the attempt that the command line names."""
     parser = _arguments()
-    asked = parser.parse_args(words)
-    if asked.node != "any" and not asked.node.isdigit() or asked.node == "any" and asked.remote:
-        parser.error(f"--node {asked.node}: give a number, or 'any' on storage that all containers see")
-    return Agent(folder=asked.folder.absolute(), asked=asked).run()
+    arguments = parser.parse_args(argv)
+    if arguments.node != "any" and not arguments.node.isdigit() or arguments.node == "any" and arguments.remote:
+        parser.error(f"--node {arguments.node}: give a number, or 'any' on storage that all containers see")
+    return Agent(folder=arguments.folder.absolute(), arguments=arguments).run()
 
 
 if __name__ == "__main__":

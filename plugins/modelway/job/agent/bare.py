@@ -1,4 +1,4 @@
-"""What a container gives by itself, for an agent without one: it begins once, is found again, and has its own cores."""
+"""What a container provides by itself, for an agent without one: a single start, an identity, and cores of its own."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ AGENT = "modelway.job.agent"
 def begin(attempt: Path, *, cpu: float | None, lock: Path) -> bool:
     """Claim an attempt for this process; False when it was given up before.
 
-    :param cpu: bind the process to so many cores
-    :param lock: a file by which the agents of this machine choose cores one after another
+    :param cpu: how many cores to bind the process to
+    :param lock: a file with which the agents of this machine choose cores one after another
     """
     if not claim(attempt, "agent"):
         return False
     record_self(attempt)
     bind_to_cores(cpu, str(attempt), lock=lock)
     for left in attempt.parent.glob("try-*/pods"):
-        # Of attempts that are known to be over: nobody waits for their heartbeats.
+        # Heartbeats of attempts that are known to be over: nothing waits for them.
         shutil.rmtree(left, ignore_errors=True)
     return True
 
@@ -43,25 +43,25 @@ def claim(attempt: Path, word: str) -> bool:
 
 
 def record_self(attempt: Path) -> None:
-    """Write who runs the attempt: pid, start time and the machine's boot, since a pid alone is used again."""
+    """Record which process runs the attempt: pid, start time and the machine's boot, since pids are reused."""
     beside = attempt / ".process.json.part"
     beside.write_text(json.dumps({"pid": os.getpid(), "created": _created(), "boot": boot()}))
     beside.replace(attempt / "process.json")
 
 
 def boot() -> str:
-    """Return what tells this start of the machine from every other one."""
+    """Return an identifier of this boot of the machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         import psutil
 
-        # It moves whenever the clock is set: only where there is nothing else.
+        # It changes whenever the clock is set: used only where there is nothing else.
         return f"{psutil.boot_time():.0f}"
 
 
 def _created() -> float:
-    """Return when this process began, in seconds since the epoch as psutil computes them."""
+    """Return when this process started, in seconds since the epoch as psutil computes them."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
@@ -73,7 +73,7 @@ def _created() -> float:
 
 
 def bind_to_cores(cpu: float | None, name: str, *, lock: Path) -> None:
-    """Bind this process, and so the job, to as many cores as requested: those that the fewest others are bound to."""
+    """Bind this process, and so the job, to as many cores as requested: those to which the fewest others are bound."""
     if cpu is None or not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))

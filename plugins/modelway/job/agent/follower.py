@@ -1,4 +1,4 @@
-"""Waits for the job's process: passes the notice on, and ends what takes too long or, without a container, too much."""
+"""Waits for the job's process: passes the notice on, enforces the timeout and, without a container, the memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from modelway.job.agent.notice import Notice
 
 POLL_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
-#: how often memory is measured where this process keeps to the limit
+#: how often memory is measured where this process enforces the limit
 WATCH_SECONDS = 0.25
-#: what is left of the grace time to write how it ended
+#: what is left of the grace time to write the exit report
 REPORT_SECONDS = 3.0
 TERM_SECONDS = 1.0
 
@@ -32,17 +32,17 @@ class Follower:
     stop_requested_at: Callable[[], float | None]
     grace_seconds: float
     timeout_seconds: float | None
-    #: of all processes together; None: the platform keeps to the limit, or there is none
+    #: of all processes together; None: the platform enforces the limit, or there is none
     most_bytes: int | None
     measures: bool
-    """whether memory is measured; without a container that means to read all processes of the machine"""
+    """whether memory is measured; without a container that takes reading all processes of the machine"""
     over_time: bool = False
     over_memory: bool = False
     sent_term: float | None = None
     peak: int = 0
 
     def until_the_end(self) -> int:
-        """Return the process's return code as ``subprocess`` would have it."""
+        """Wait for the process; return its return code as ``subprocess`` defines it."""
         began = measured = time.monotonic()
         pause = WATCH_SECONDS if self.most_bytes else MEASURE_SECONDS
         while True:
@@ -55,12 +55,12 @@ class Follower:
                 if self.measures:
                     self.peak = max(self.peak, process_tree.memory_bytes())
                 self.account.renew()
-                self.notice.look()
-            self._keep_limits(now, began)
-            # A job that ends at once is seen to end at once.
+                self.notice.check()
+            self._enforce_limits(now, began)
+            # The end of a short job is noticed early.
             time.sleep(min(POLL_SECONDS, 0.01 + (now - began) / 10))
 
-    def _keep_limits(self, now: float, began: float) -> None:
+    def _enforce_limits(self, now: float, began: float) -> None:
         requested = self.stop_requested_at()
         if self.lease.lost.is_set():
             process_tree.send(signal.SIGKILL)
@@ -76,9 +76,9 @@ class Follower:
     def _stop_in_time(self, now: float, requested: float) -> None:
         """Give the job the notice; end it when its time is over."""
         patience = max(self.grace_seconds - REPORT_SECONDS, self.grace_seconds / 2)
-        if not self.notice.told:
-            self.say(f"told to leave: the job has {patience:g} seconds to write a checkpoint and end")
-        self.notice.give()
+        if not self.notice.delivered:
+            self.say(f"stop requested: the job has {patience:g} seconds to write a checkpoint and end")
+        self.notice.send()
         if self.sent_term is None and now - requested > patience:
             self.sent_term = now
             process_tree.send(signal.SIGTERM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-#: a file in a try's folder whose space is for the words that say how it ended, on a device that is full
+#: a file in an attempt's folder that reserves space for its exit report, for when the device is full
 RESERVE = "reserve"
 
 
@@ -25,7 +25,7 @@ def command(
         return [python, "-m", "modelway.job", str(folder)]
     host, _, port = (rendezvous or "").rpartition(":")
     several = [python, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "0"]
-    # Ranks follow from the machine's number, so that a try's rank 0 is where its log says it is.
+    # Ranks follow from the machine's number, so that an attempt's rank 0 is where its log says it is.
     place = (
         ["--nnodes", str(nodes), "--node-rank", str(node), "--master-addr", host, "--master-port", port]
         if nodes > 1

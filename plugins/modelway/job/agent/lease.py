@@ -1,8 +1,8 @@
-"""One writer at a time: a heartbeat file in the job's folder tells other containers that this one works on it.
+"""One writer at a time: a heartbeat file in the job's folder shows other containers that this one works on it.
 
 ``try-<n>/pods/<node>.json`` is ``{"id": host name, "process": random text, "at": unix time}``, renewed every five
 seconds and removed at the end. A container that was paused for so long that another took over finds the other's
-name in its file and gives way.
+name in its file and exits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lease:
     """The claim of one container on its place in the job."""
 
     def __init__(self, *, attempt: Path, node: int | None, nodes: int) -> None:
-        """Stand before the folder of a try.
+        """Prepare a claim in the folder of an attempt.
 
         :param node: this container's place; None: the first free one after the place 0
         """
@@ -44,22 +44,22 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def enter(self, *, leave: Callable[[], bool], say: Callable[[str], None]) -> bool:
-        """Wait until no other container works at this place, and take it; False when asked to leave meanwhile."""
+        """Wait until no other container works at this place, and claim it; False when requested to stop meanwhile."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        told = None
+        reported = None
         while not leave():
-            other = self._older() or self._take()
+            other = self._older() or self._claim()
             if other is None:
                 self._thread.start()
                 return True
-            if other != told:
+            if other != reported:
                 say(f"waiting for {other}, which still works on this job")
-                told = other
+                reported = other
             time.sleep(POLL_SECONDS)
         return False
 
     def leave(self) -> None:
-        """Give the place free."""
+        """Release the place."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=BEAT_SECONDS)
@@ -70,21 +70,21 @@ class Lease:
         return self.folder / f"{node}.json"
 
     def _older(self) -> str | None:
-        """Return a container of another try that still works here."""
+        """Return a container of another attempt that still works here."""
         for path in sorted(self.folder.parent.parent.glob("try-*/pods/*.json")):
             if path.parent != self.folder and self._is_fresh(path):
-                return _who(path)
+                return _holder(path)
         return None
 
-    def _take(self) -> str | None:
-        """Take the place; return who holds it when it cannot be taken."""
+    def _claim(self) -> str | None:
+        """Claim the place; return who holds it when it cannot be claimed."""
         places = [self.node] if self.node is not None else list(range(1, self.nodes))
         for node in places:
             path = self._file(node)
             if self._create(path) or (not self._is_fresh(path) and self._take_over(path)):
                 self.node = node
                 return None
-        return _who(self._file(places[0]))
+        return _holder(self._file(places[0]))
 
     def _create(self, path: Path) -> bool:
         try:
@@ -97,7 +97,7 @@ class Lease:
 
     def _take_over(self, path: Path) -> bool:
         self._write(path)
-        # Of two that find the same stale place, the one that wrote last has it.
+        # Of two that find the same stale place, the one that wrote last gets it.
         time.sleep(2 * POLL_SECONDS)
         return self._is_mine(path)
 
@@ -105,7 +105,7 @@ class Lease:
         assert self.node is not None
         path = self._file(self.node)
         while not self._ended.wait(BEAT_SECONDS):
-            # What cannot be read now, on a storage that stumbles, does not tell of another.
+            # A file that cannot be read now, on unreliable storage, is no sign of another container.
             if _read(path).get("process", self._name["process"]) != self._name["process"]:
                 self.lost.set()
                 return
@@ -132,7 +132,7 @@ class Lease:
         now = self.folder / f".now.{self._name['process']}"
         try:
             now.write_text("")
-            # A link is as old as itself.
+            # Of a link, its own age counts.
             return now.stat().st_mtime - path.lstat().st_mtime < STALE_SECONDS
         except FileNotFoundError:
             return False
@@ -141,10 +141,10 @@ class Lease:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what a heartbeat says; of what a job left in its place, such as a FIFO, nothing."""
+    """Return a heartbeat's content; an empty one for what a job left in its place, such as a FIFO."""
     folder = path.parents[2]
     return document_below(folder, path.relative_to(folder).as_posix(), most=LARGEST_BEAT) or {}
 
 
-def _who(path: Path) -> str:
+def _holder(path: Path) -> str:
     return str(_read(path).get("id", "another container"))

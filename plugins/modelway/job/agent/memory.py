@@ -1,6 +1,6 @@
-"""What the kernel tells of this container's memory: its limit, and how often it killed a process for want of it.
+"""What the kernel reports of this container's memory: its limit, and how often it killed a process for lack of it.
 
-Both versions of control groups are read: version 1 keeps one tree for memory, version 2 one tree for everything.
+Both versions of control groups are read: version 1 has a tree for memory, version 2 one tree for everything.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import contextlib
 import signal
 from pathlib import Path
 
-#: a limit beyond this is none: version 1 says "no limit" with a huge number
+#: a limit beyond this is none: version 1 expresses "no limit" as a huge number
 _NO_LIMIT = 1 << 60
 
 
 def limit_bytes() -> int | None:
-    """Return how much memory this container may take, or None where nothing limits it."""
+    """Return how much memory this container may use, or None where nothing limits it."""
     for name in ("memory.max", "memory.limit_in_bytes"):
         for folder in _groups():
             with contextlib.suppress(OSError, ValueError):
@@ -24,7 +24,7 @@ def limit_bytes() -> int | None:
 
 
 def kills() -> int | None:
-    """Return how many processes of this container the kernel has killed for memory; None where it does not tell."""
+    """Return how many processes of this container the kernel has killed for memory; None where that is unknown."""
     for name in ("memory.events", "memory.oom_control"):
         for folder in _groups():
             with contextlib.suppress(OSError, ValueError):
@@ -36,9 +36,9 @@ def kills() -> int | None:
 
 
 def killed_one_of(before: int | None, *, returncode: int, alone: bool) -> bool | None:
-    """Whether the kernel killed one of the job's processes for memory since ``before``; None where it does not tell.
+    """Whether the kernel killed one of the job's processes for memory since ``before``; None where that is unknown.
 
-    :param alone: nothing but the job runs in this group; else it may have killed another one's process
+    :param alone: nothing but the job runs in this group; else it may have killed a process of another job
     """
     after = kills()
     if after is None:
@@ -47,14 +47,14 @@ def killed_one_of(before: int | None, *, returncode: int, alone: bool) -> bool |
 
 
 def be_killed_first(pid: int) -> None:
-    """Ask the kernel to choose that process rather than this one when memory runs out."""
+    """Make the kernel choose that process rather than this one when memory runs out."""
     with contextlib.suppress(OSError, ValueError):
         mine = int(Path("/proc/self/oom_score_adj").read_text())
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(min(1000, mine + 500)))
 
 
 def _groups() -> list[Path]:
-    """Return the folders that may describe this process's group: its own path where it is seen, else the root."""
+    """Return the folders that may describe this process's group: its own path where it is visible, else the root."""
     root = Path("/sys/fs/cgroup")
     found = []
     with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-"""The notice that a job must leave, from any of its machines to the code on each of them.
+"""The notice that a job must stop, from any of its machines to the code on each of them.
 
-``try-<n>/notice`` is shared: a text of its own for each time that one of the machines is to leave.
+``try-<n>/notice`` is shared: a new text for each time that one of the machines is to stop.
 ``try-<n>/notice-<node>`` appears when this machine's code is to end, and is what ``MODELWAY_NOTICE`` names.
 
-A Job that is suspended and resumed goes on as the same try: the notice that its pods were given then is of before, and
-pods that begin now do not obey it.
+A Job that is suspended and resumed continues as the same attempt: the notice that its earlier pods got is out of date,
+and pods that start now ignore it.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ class Notice:
     """What one machine knows of the notice."""
 
     def __init__(self, *, attempt: Path, node: int) -> None:
-        """Begin on a machine: whatever notice is there is of before."""
+        """Start on a machine: a notice that is there already is ignored."""
         self._folder, self._shared = attempt.parent, f"{attempt.name}/{SHARED}"
         self.path = attempt / f"{SHARED}-{node}"
         """appears when the code on this machine is to end"""
-        self.told = False
-        """whether the code on this machine was told, as far as there was space for it"""
+        self.delivered = False
+        """whether the notice was passed to the code on this machine, as far as there was space for it"""
         self._own = f"{attempt.name}/{self.path.name}"
         self._before = self._text()
         with contextlib.suppress(OSError):
             remove_below(self._folder, self._own)
 
-    def give(self) -> None:
-        """Tell the code on all machines; called again, it tries again what a full disk refused."""
-        if self.told and is_below(self._folder, self._own):
+    def send(self) -> None:
+        """Notify the code on all machines; another call repeats what a full disk prevented."""
+        if self.delivered and is_below(self._folder, self._own):
             return
-        # Whether or not the others can be told: this machine's code is to end.
+        # This machine's code is to end whether or not the others can be notified.
         with contextlib.suppress(OSError):
             write_below(self._folder, self._shared, uuid.uuid4().hex.encode())
-        self._tell()
+        self._deliver()
 
-    def look(self) -> None:
-        """Tell the code on this machine what another one was told since this one began."""
-        if not self.told and self._text() not in (self._before, None):
-            self._tell()
+    def check(self) -> None:
+        """Notify the code on this machine if another machine got a notice since this one started."""
+        if not self.delivered and self._text() not in (self._before, None):
+            self._deliver()
 
-    def _tell(self) -> None:
-        self.told = True
+    def _deliver(self) -> None:
+        self.delivered = True
         with contextlib.suppress(OSError):
             write_below(self._folder, self._own, b"")
 

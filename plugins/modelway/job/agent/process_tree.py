@@ -1,4 +1,4 @@
-"""The processes below this one: memory, processor time, and how all of them are ended."""
+"""The processes below this one: memory, processor time, and how to end all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def adopt_orphans() -> None:
 
 
 def descendants() -> list[int]:
-    """Return the processes below this one, zombies left out."""
+    """Return the processes below this one, without zombies."""
     table = _table()
     children: dict[int, list[int]] = {}
     for pid, (parent, _, _) in table.items():
@@ -49,7 +49,7 @@ def _table() -> dict[int, tuple[int, str, int | None]]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError, ValueError, IndexError):
-            # The name of the program, in parentheses, may hold anything.
+            # The name of the program, in parentheses, may contain anything.
             state, above = (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[:2]
             found[int(entry.name)] = int(above), state, None
     return found
@@ -74,13 +74,13 @@ def cpu_seconds() -> float:
     for pid in descendants():
         with contextlib.suppress(OSError, ValueError, IndexError):
             # utime, stime and, of its own children that have ended, cutime and cstime: proc(5).
-            told = Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[11:15]
-            ticks += sum(map(int, told))
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[11:15]
+            ticks += sum(map(int, fields))
     return ended.ru_utime + ended.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def largest_bytes() -> int:
-    """Return what the largest of this process's ended children took; a process that grew fast is measured so alone."""
+    """Return the peak memory of the largest of this process's ended children; only this catches one that grew fast."""
     return in_bytes(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, platform=sys.platform)
 
 
@@ -99,7 +99,7 @@ def send(number: signal.Signals) -> bool:
 
 
 def reap() -> dict[int, int]:
-    """Take the exit statuses of all children that have ended: pid to what ``subprocess`` calls a return code."""
+    """Collect the exit statuses of all children that have ended: pid to what ``subprocess`` calls a return code."""
     ended: dict[int, int] = {}
     with contextlib.suppress(ChildProcessError):
         while True:

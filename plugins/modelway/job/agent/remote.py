@@ -1,14 +1,14 @@
 """A job's folder on an object store: the container works in a folder of its own and copies to and from the store.
 
-Below the job's URI lie the objects that the worker and the containers share, under the names of the contract's folder:
+Below the job's URI are the objects that the worker and the containers share, under the names of the contract's folder:
 
-- ``prepared.tar``: ``job.json``, ``code/``, ``inputs/`` and ``runner/``, written by the worker before the first try
+- ``prepared.tar``: ``job.json``, ``code/``, ``inputs/`` and ``runner/``, written by the worker before the first attempt
 - ``events.jsonl``, ``progress.json``, ``error.json``, ``output/…``: as in the folder; each checkpoint is there before
-  the event that tells of it
+  the event that records it
 - ``try-<n>/log-<node>/<offset>``: the log in pieces, since an object cannot be appended to
-- ``try-<n>/usage-<node>-<id>.json``: what the container's processes took
-- ``try-<n>/exit-<node>.json``: written last, so that whoever sees it finds everything else
-- ``try-<n>/pods/<node>.json``: a heartbeat; a container waits until another's does not change any more
+- ``try-<n>/usage-<node>-<id>.json``: what the container's processes used
+- ``try-<n>/exit-<node>.json``: written last, so that a reader that finds it finds everything else
+- ``try-<n>/pods/<node>.json``: a heartbeat; a container waits until another's stops changing
 
 What leads out of the folder, such as a link to a file of the image, is not copied; a note among the events says so.
 """
@@ -37,15 +37,15 @@ STALE_SECONDS = 20.0
 EVENTS = "events.jsonl"
 #: what is copied as it is whenever it has changed
 SMALL = ("progress.json", "error.json")
-#: of what is not copied, as many names are noted
+#: how many names of what is not copied are noted
 MOST_NOTES = 100
 
 
 class Remote:
-    """The copy of one job's folder on an object store, as one container keeps it."""
+    """The copy of one job's folder on an object store, as one container maintains it."""
 
     def __init__(self, *, uri: str, folder: Path, attempt: int, node: int) -> None:
-        """Know the place of the copy without touching it."""
+        """Note where the copy is, without accessing it."""
         import fsspec
 
         self._fs, place = fsspec.core.url_to_fs(uri, **({"auto_mkdir": True} if uri.startswith("file:") else {}))
@@ -58,10 +58,10 @@ class Remote:
         self._log_offset = 0
         self._beaten = float("-inf")
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+        self._thread = threading.Thread(target=self._copy_until_ended, daemon=True)
 
     def enter(self, *, leave: Callable[[], bool], say: Callable[[str], None]) -> bool:
-        """Wait until no other container works on the job; False when told to leave meanwhile."""
+        """Wait until no other container works on the job; False when requested to stop meanwhile."""
         while not leave():
             others = self._others()
             if not others:
@@ -71,20 +71,20 @@ class Remote:
             deadline = time.monotonic() + STALE_SECONDS
             while time.monotonic() < deadline and not leave():
                 time.sleep(min(0.2, STALE_SECONDS / 10))
-            # One that is alive has renewed its heartbeat meanwhile: wait for it again.
+            # One that is alive has renewed its heartbeat meanwhile: keep waiting for it.
             for path in [path for path, text in self._others().items() if others.get(path) == text]:
                 with contextlib.suppress(FileNotFoundError):
                     self._fs.rm_file(path)
         return False
 
     def restore(self) -> None:
-        """Fetch what an earlier try reported, and the newest of its checkpoints that is whole."""
+        """Fetch what an earlier attempt reported, and the newest of its checkpoints that is whole."""
         events = self._folder / EVENTS
         if not events.exists() and self._fs.exists(f"{self._place}/{EVENTS}"):
             self._fs.get_file(f"{self._place}/{EVENTS}", str(events))
         recorded = recorded_checkpoints(self._folder)
         for checkpoint in recorded:
-            # Those that are not fetched are there all the same: of what is not, no event tells.
+            # Those that are not fetched are on the store all the same: only such ones are recorded.
             self._sent[checkpoint.path.relative_to(self._folder).as_posix()] = (0, 0)
         for checkpoint in reversed(recorded):
             name = checkpoint.path.relative_to(self._folder).as_posix()
@@ -96,11 +96,11 @@ class Remote:
                 return
 
     def start(self) -> None:
-        """Copy from now on what the job reports, every few seconds."""
+        """Start copying what the job reports, every few seconds."""
         self._thread.start()
 
     def finish(self) -> None:
-        """Copy everything that the job made, and last of all how it ended."""
+        """Copy everything that the job made, and last of all its exit report."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -110,14 +110,14 @@ class Remote:
                     self._send(name)
         self.copy()
         if self._node == 0:
-            # With the notes of the round before.
+            # With the notes of the previous round.
             self._copy_events()
         self._send(f"{self._try}/exit-{self._node}.json")
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._heart)
 
     def copy(self) -> None:
-        """Copy what is new: checkpoints before the events that tell of them, then the log."""
+        """Copy what is new: checkpoints before the events that record them, then the log."""
         if self._node == 0:
             self._copy_events()
             for name in SMALL:
@@ -140,9 +140,9 @@ class Remote:
                 data = file.read()
         except FileNotFoundError:
             return
-        told = checkpoints_in(parse_events(data), self._folder)
-        named = {each.path.relative_to(self._folder).as_posix() for each in told}
-        # A checkpoint that was removed since it was told of: the next round reads of that too.
+        recorded = checkpoints_in(parse_events(data), self._folder)
+        named = {each.path.relative_to(self._folder).as_posix() for each in recorded}
+        # A checkpoint was removed since it was recorded: the next round reads that event too.
         if not all([self._send(name) for name in sorted(named)]):
             return
         self._fs.pipe_file(f"{self._place}/{EVENTS}", data)
@@ -153,12 +153,12 @@ class Remote:
             del self._sent[name]
 
     def _send(self, name: str) -> bool:
-        """Copy a file unless it is there as it is; return whether it is there, or never will be."""
+        """Copy a file unless the store has it unchanged; return whether it is there, or never will be."""
         try:
             with self._opened(name) as file:
                 stamp = _stamp(file)
                 if self._sent.get(name) != stamp:
-                    # The file that was opened, whatever has its name by now.
+                    # The file that was opened, even if another has its name by now.
                     self._fs.put_file(f"/dev/fd/{file.fileno()}", f"{self._place}/{name}")
                     self._sent[name] = stamp
         except FileNotFoundError:
@@ -202,7 +202,7 @@ class Remote:
             self._beaten = time.monotonic()
 
     def _others(self) -> dict[str, bytes]:
-        """Return the heartbeats of containers that this one must not meet: of its own place, and of other tries."""
+        """Return the heartbeats of containers to wait for: those of this one's place, and those of other attempts."""
         found: dict[str, bytes] = {}
         self._fs.invalidate_cache()
         for path in self._fs.glob(f"{self._place}/try-*/pods/*.json"):
@@ -213,17 +213,17 @@ class Remote:
                     found[path] = text
         return found
 
-    def _keep_up(self) -> None:
+    def _copy_until_ended(self) -> None:
         while not self._ended.wait(SYNC_SECONDS):
             try:
                 self._beat()
                 self.copy()
             except Exception as error:
-                # The next round tries again; the last one is not forgiven.
+                # The next round tries again; an error in the last one is raised.
                 print(f"the object store cannot be written now: {error}", file=sys.stderr, flush=True)
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:
-    """Return what tells a file's content from an earlier one's."""
+    """Return what changes whenever a file's content does."""
     found = os.fstat(file.fileno())
     return found.st_size, found.st_mtime_ns

@@ -1,7 +1,7 @@
-"""What a model's requirements.txt asks for beyond the packages that are there: installed into a virtual environment.
+"""What a model's requirements.txt requires and this Python lacks, installed into a virtual environment.
 
-The environment sees the packages that are there behind its own, so that only what is missing is fetched. In a container
-it ends with it; where ``venvs`` names a folder it is kept there, and found again by what it is made of.
+The environment sees the packages of this Python behind its own, so that only what is missing is fetched. In a container
+it ends with the container; where ``venvs`` names a folder it is stored there, under a key of what it is made of.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-#: lines that change how pip installs, without asking for anything
+#: lines that change how pip installs, without requiring anything
 _OPTION_ALONE = re.compile(
     r"(-i|--index-url|--extra-index-url|-f|--find-links|--no-index|--pre|--prefer-binary|--trusted-host|--no-binary"
     r"|--only-binary|--require-hashes|--use-feature)(\s|=|$)"
@@ -33,7 +33,7 @@ class RequirementsFailed(Exception):
     """The packages of requirements.txt could not be installed."""
 
     def __init__(self, text: str, *, offline: bool) -> None:
-        """Keep whether the network, rather than the file, may be to blame."""
+        """Record whether the network, rather than the file, may be to blame."""
         super().__init__(text)
         self.offline = offline
 
@@ -42,14 +42,14 @@ def python_for(*, requirements: Path, scratch: Path, say: Callable[[str], None],
     """Return the Python to run the job with: this one, or that of an environment made for the requirements.
 
     :param scratch: where the environment is made
-    :param venvs: where it is made instead, to be used again by jobs with the same requirements
+    :param venvs: where it is made instead, to be reused by jobs with the same requirements
     :raises RequirementsFailed: pip could not install the file
     """
     if not requirements.is_file() or not (missing := unsatisfied(requirements)):
         return sys.executable
     named = ", ".join(re.sub(r"//[^/@\s]+@", "//****@", line) for line in missing)
     if venvs is None:
-        say(f"installing what requirements.txt asks for beyond this image: {named}")
+        say(f"installing requirements that this image lacks: {named}")
         # The cache would end with the container too.
         return _make(scratch / "venv", requirements, say, ("--no-cache-dir",))
     folder = venvs / environment_key(requirements)
@@ -69,7 +69,7 @@ def python_for(*, requirements: Path, scratch: Path, say: Callable[[str], None],
 
 
 def environment_key(requirements: Path) -> str:
-    """Return by what an environment is found again: the lines, the local files that they name, and the Python."""
+    """Return the key of an environment: a digest of the lines, the local files that they name, and the Python."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(f"{version}\0{sysconfig.get_path('purelib')}\0".encode())
     for line in requirement_lines(requirements):
@@ -84,14 +84,14 @@ def environment_key(requirements: Path) -> str:
 def requirement_lines(file: Path, *, within: tuple[Path, ...] = ()) -> Iterator[str]:
     """Yield a requirements file's lines as pip reads them (its "Requirements File Format"), without comments.
 
-    Continued lines are joined, and the lines of a file that ``-r`` names stand in place of that line.
+    Continued lines are joined, and the lines of a file that ``-r`` names replace that line.
     """
     text = re.sub(r"\\\n", "", file.read_text(encoding="utf-8-sig", errors="replace"))
     for line in text.splitlines():
         plain = re.sub(r"(^|\s+)#.*$", "", line).strip()
         included = re.fullmatch(r"(?:-r|--requirement)[\s=]*(.+)", plain)
         nested = file.parent / included[1] if included else None
-        # Files that include one another are left for pip to refuse.
+        # Files that include one another are left for pip to reject.
         if nested and nested.is_file() and nested.resolve() not in (file.resolve(), *within):
             yield from requirement_lines(nested, within=(*within, file.resolve()))
         elif plain:
@@ -101,7 +101,7 @@ def requirement_lines(file: Path, *, within: tuple[Path, ...] = ()) -> Iterator[
 def unsatisfied(requirements: Path) -> list[str]:
     """Return the lines of a requirements file that the running environment does not satisfy.
 
-    Lines that only say where packages come from ask for nothing by themselves; one that only pip understands is left
+    Lines that only say where packages come from require nothing by themselves; one that only pip understands is left
     to pip.
     """
     lines = requirement_lines(requirements)
@@ -124,7 +124,7 @@ def _satisfied(text: str) -> bool:
 
 
 def _of_extra(name: str, extra: str) -> Iterator[str]:
-    """Yield what an installed distribution asks for because of one of its extras."""
+    """Yield what one of the extras of an installed distribution requires."""
     for text in importlib.metadata.requires(name) or ():
         needed = _parsed(text)
         if needed is None:
@@ -135,7 +135,7 @@ def _of_extra(name: str, extra: str) -> Iterator[str]:
 
 
 def _parsed(line: str) -> Any:
-    """Return the line as a requirement by whichever copy of ``packaging`` there is, or None."""
+    """Return the line as a requirement parsed by whichever copy of ``packaging`` there is, or None."""
     for place in ("packaging.requirements", "pip._vendor.packaging.requirements"):
         try:
             module = importlib.import_module(place)
@@ -155,7 +155,7 @@ def _make(folder: Path, requirements: Path, say: Callable[[str], None], options:
     _run([sys.executable, "-m", "venv", *without, str(folder)], requirements.parent, say)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     # The packages that are there, also where this Python is itself a virtual environment's.
-    # A distribution's pip lies in a folder of its own.
+    # The pip of a Linux distribution is in a folder of its own.
     own = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()])
     packages = folder / "lib" / f"python{version}" / "site-packages"
     (packages / "zz_running_environment.pth").write_text("".join(f"import site; site.addsitedir({p!r})\n" for p in own))

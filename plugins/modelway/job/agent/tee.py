@@ -32,7 +32,7 @@ class Tee:
         self._whole(text.encode() + b"\n")
 
     def finish(self, *, within_seconds: float) -> None:
-        """Wait for the end of the pipe and write what is left of a last line."""
+        """Wait for the end of the pipe and write the rest of a last line."""
         self._thread.join(timeout=within_seconds)
         with self._lock:
             left, self._half = self._half, b""
@@ -60,7 +60,7 @@ class Tee:
 
 
 class PlainLog:
-    """The log file as the job's own output: a job that fills the disk hears of it, and one whose agent died goes on."""
+    """The log file as the job's own output: a job that fills the disk sees it, and one whose agent died continues."""
 
     def __init__(self, *, log: Path) -> None:
         """Let ``writer`` append to ``log``."""
@@ -82,7 +82,7 @@ class PlainLog:
             _write_all(self._own, text.encode() + b"\n")
 
     def finish(self, *, within_seconds: float) -> None:
-        """Leave nothing of the log in memory alone."""
+        """Sync the log to the disk."""
         with contextlib.suppress(OSError):
             os.fsync(self._own)
 

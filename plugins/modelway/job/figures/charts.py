@@ -1,12 +1,12 @@
-"""What a job draws: the kinds of charts, and the data that each takes.
+"""What a job draws: the kinds of charts, and the data of each.
 
 - ``line``, ``roc``, ``pr``, ``calibration``: ``{"curves": [{"name", "x": […], "y": […], …}]}``, or ``{"x", "y"}`` where
   there is one curve; the axes of ROC and PR reach from 0 to 1
 - ``bars``: ``{"names": […], "values": […]}``
-- ``matrix``, ``confusion``: ``{"rows": […], "columns": […], "values": [[…]]}``; of a confusion matrix the rows are what
-  is true and the columns what was said, and ``{"classes", "values"}`` will do
+- ``matrix``, ``confusion``: ``{"rows": […], "columns": […], "values": [[…]]}``; of a confusion matrix the rows are the
+  true classes and the columns the predicted ones, and ``{"classes", "values"}`` is enough
 
-``x_label`` and ``y_label`` name the axes. Other keys are kept: what is known besides, such as an ``area``.
+``x_label`` and ``y_label`` name the axes. Other keys are retained: further facts, such as an ``area``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_CELLS_ACROSS = 50
 def checked_figure(name: Any, kind: str, data: Any) -> dict[str, Any]:
     """Return the fields of a chart's event; curves are thinned to ``MOST_POINTS``.
 
-    :raises ValueError: there is no such kind of chart, or the data is not what it takes
+    :raises ValueError: there is no such kind of chart, or the data does not fit it
     """
     name = checked_name(name, what="a figure")
     if kind not in KINDS:

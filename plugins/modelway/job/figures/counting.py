@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, Any]
 
-#: what the probabilities of a row may miss of 1: those of half precision do
+#: how far the sum of a row's probabilities may be from 1, as in half precision
 TOLERANCE = 1e-2
 
 
@@ -25,7 +25,7 @@ def rows_of(scores: Any) -> Any:
 def table(scores: Any) -> Array:
     """Return scores as rows; one number for a row is a row of one.
 
-    :raises ValueError: these are no rows of numbers, or there is no numpy
+    :raises ValueError: these are not rows of numbers, or there is no numpy
     """
     try:
         import numpy
@@ -44,12 +44,12 @@ def finite(labels: Any, rows: Array) -> tuple[Array, Array]:
     """Return the rows whose scores are all finite, with their labels."""
     import numpy
 
-    kept = numpy.isfinite(rows).all(axis=1)
-    return numpy.asarray(labels, dtype=numpy.int64)[kept], rows[kept]
+    mask = numpy.isfinite(rows).all(axis=1)
+    return numpy.asarray(labels, dtype=numpy.int64)[mask], rows[mask]
 
 
 def probabilities(rows: Array) -> Array:
-    """Return rows of probabilities; what is none is taken for logits."""
+    """Return rows of probabilities; other values are treated as logits."""
     import numpy
 
     several = rows.shape[1] > 1
@@ -87,7 +87,7 @@ def above(values: Array, limit: float) -> Array:
 
 
 def ranked(scores: Array, hits: Array) -> tuple[Sequence[int], Sequence[int], float, float]:
-    """Count true and false positives at each threshold, from the highest down, beginning with none.
+    """Count true and false positives at each threshold, from the highest down, starting with none.
 
     Also returns the area below the ROC curve, by trapezoids, times positives times negatives, and the sum of precision
     times positives gained. Equal scores have one threshold.
@@ -103,11 +103,11 @@ def ranked(scores: Array, hits: Array) -> tuple[Sequence[int], Sequence[int], fl
     return true, false, area, gained  # type: ignore[return-value]
 
 
-def matrix(labels: Array, said: Array, size: int) -> list[list[int]]:
+def matrix(labels: Array, predicted: Array, size: int) -> list[list[int]]:
     """Return how often each class (rows) was predicted as each (columns)."""
     import numpy
 
-    counts = numpy.bincount(labels * size + said, minlength=size * size)
+    counts = numpy.bincount(labels * size + predicted, minlength=size * size)
     found: list[list[int]] = counts.reshape(size, size).tolist()
     return found
 

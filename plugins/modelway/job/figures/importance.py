@@ -2,7 +2,7 @@
 
 Breiman 2001, "Random Forests", section 10, and, for any model, Fisher, Rudin and Dominici 2019, "All Models are Wrong,
 but Many are Useful", as the difference of the two losses; mean and (population) standard deviation over the repetitions
-as in scikit-learn. Of features that tell the same, each seems to matter less than both do.
+as in scikit-learn. Of features that carry the same information, each seems to matter less than both do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def importances(
 
     :param features: each feature's column by its name, or rows (a matrix, with ``names``); without ``score``, each
         feature's importance by its name
-    :param score: gives the loss for features of the same form; higher is worse
+    :param score: returns the loss for features of the same form; higher is worse
     :raises ValueError: the features have no such form
     """
     if score is None:

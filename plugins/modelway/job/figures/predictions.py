@@ -4,13 +4,13 @@
   (Fawcett 2006, "An introduction to ROC analysis", Pattern Recognition Letters 27)
 - PR: precision over recall, with the average precision, the sum of (R_n - R_(n-1)) P_n without interpolation
   (as in scikit-learn; Davis and Goadrich 2006 on why not trapezoids)
-- confusion matrix: rows are what is true, columns the class with the highest score
+- confusion matrix: rows are the true class, columns the class with the highest score
 - calibration: the mean score and the share that was right in bins of equal width, and the expected calibration error,
   the mean of their distance weighted by rows (Guo et al. 2017, "On Calibration of Modern Neural Networks", with the
   score of the class that was chosen; with two classes and one score for each row, that of the second class)
 
-Of several classes, each is held against the rest. Equal scores are one threshold. Scores that are no probabilities are
-taken for logits: softmax over the classes, or the logistic function where there is one score.
+Of several classes, each is compared with the rest. Equal scores are one threshold. Scores that are not probabilities
+are treated as logits: softmax over the classes, or the logistic function where there is one score.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def prediction_figures(
 
     :param labels: the number of the true class of each row, from 0, or its name out of ``classes``
     :param scores: ``[n, k]`` probabilities or logits of k classes, or ``[n]`` of the second of two
-    :param name: what the charts' names begin with
-    :raises ValueError: these are no labels and scores of a classification
+    :param name: the prefix of the charts' names
+    :raises ValueError: these are not labels and scores of a classification
     """
     try:
         rows = counting.table(counting.rows_of(scores))
     except TypeError as error:
-        raise ValueError(f"job.predictions: the scores are no numbers: {error}") from None
+        raise ValueError(f"job.predictions: the scores are not numbers: {error}") from None
     except ValueError as error:
         raise ValueError(f"job.predictions: {error}") from None
     width = max(2, len(rows[0])) if len(rows) else 2
@@ -49,13 +49,13 @@ def prediction_figures(
     numbers = _numbers(labels, called, given=classes is not None)
     if len(numbers) != len(rows):
         raise ValueError(f"job.predictions: there are {len(numbers)} labels and {len(rows)} rows of scores")
-    kept, finite = counting.finite(numbers, rows) if len(rows) else (numbers, rows)
+    true, finite = counting.finite(numbers, rows) if len(rows) else (numbers, rows)
     notes = []
     if missing := len(rows) - len(finite):
         notes.append(f"{missing} of {len(rows)} rows have a score that is not finite and are left out of the charts")
     if not len(finite):
         return [], notes or ["there are no predictions to draw"]
-    drawn = _Drawn(kept, finite, called)
+    drawn = _Drawn(true, finite, called)
     prefix = f"{checked_name(name, what='predictions')} " if name else ""
     charts = {"roc": drawn.roc(), "pr": drawn.pr(), "confusion": drawn.confusion(), "calibration": drawn.calibration()}
     if not charts["roc"]["curves"]:
@@ -90,18 +90,18 @@ def _number(label: Any, by_name: dict[str, int], width: int) -> int:
         whole = False
     if not whole:
         raise ValueError(
-            f"job.predictions: the label {label!r:.60} is no class: it must be a whole number, or a name out of classes"
+            f"job.predictions: the label {label!r:.60} is not a class: it must be a whole number or a name in classes"
             ". Of a regression, return its metrics from evaluate and draw with job.figure"
         )
     if not 0 <= number < width:
-        raise ValueError(f"job.predictions: the label {number} is none of the {width} classes, 0 to {width - 1}")
+        raise ValueError(f"job.predictions: the label {number} is not one of the {width} classes, 0 to {width - 1}")
     return number
 
 
 def numbered(*, labels: Any, scores: Any, classes: Sequence[Any] | None = None) -> tuple[Any, Any]:
     """Return the number of each row's class, from 0, and the scores ``[n, k]``, as numpy's arrays.
 
-    :raises ValueError: these are no labels and scores of a classification
+    :raises ValueError: these are not labels and scores of a classification
     """
     import numpy
 
@@ -122,9 +122,9 @@ class _Drawn:
             self.sizes[label] += 1
         if self.single:
             self.positive = counting.column(self.likely, 0)
-            self.said, self.confidence = counting.above(self.positive, 0.5), self.positive
+            self.predicted, self.confidence = counting.above(self.positive, 0.5), self.positive
         else:
-            self.said, self.confidence = counting.likeliest(self.likely)
+            self.predicted, self.confidence = counting.likeliest(self.likely)
         self.curves = [self._ranked(number) for number in self._shown()]
 
     def _shown(self) -> list[int]:
@@ -148,7 +148,7 @@ class _Drawn:
         }
 
     def roc(self) -> dict[str, Any]:
-        """Return the ROC curves of the classes that have one: those with rows of theirs and of others."""
+        """Return the ROC curves of the classes that have one: those with rows of their own and of others."""
         curves = [
             {
                 **{key: each[key] for key in ("name", "positives")},
@@ -188,8 +188,8 @@ class _Drawn:
         }
 
     def confusion(self) -> dict[str, Any]:
-        """Return the confusion matrix; of very many classes, the less frequent ones are one."""
-        counts = counting.matrix(self.labels, self.said, len(self.called))
+        """Return the confusion matrix; of very many classes, the less frequent ones are merged."""
+        counts = counting.matrix(self.labels, self.predicted, len(self.called))
         names = self.called
         if len(names) > MOST_CELLS_ACROSS:
             often = sorted(range(len(names)), key=lambda number: -self.sizes[number])
@@ -200,7 +200,7 @@ class _Drawn:
 
     def calibration(self) -> dict[str, Any]:
         """Return the reliability of the scores."""
-        hits = counting.equal(self.labels, 1 if self.single else self.said)
+        hits = counting.equal(self.labels, 1 if self.single else self.predicted)
         found = [one for one in counting.bins(self.confidence, hits, BINS) if one[0]]
         rows = sum(one[0] for one in found)
         error = sum(abs(right - confidence) for _, confidence, right in found) / rows
@@ -215,7 +215,7 @@ class _Drawn:
 
 
 def _gathered(counts: list[list[int]], shown: list[int]) -> list[list[int]]:
-    """Return a matrix with all classes that are not shown as one, the last."""
+    """Return a matrix in which all classes that are not shown are merged into the last."""
     place = {number: index for index, number in enumerate(shown)}
     small = [[0] * (len(shown) + 1) for _ in range(len(shown) + 1)]
     for number, row in enumerate(counts):
@@ -240,7 +240,7 @@ def _chosen(true: Any, false: Any, positives: int, negatives: int) -> list[tuple
 
 
 def _first(way: Callable[[int], float], least: float, last: int) -> int:
-    """Return the first place that is so far along."""
+    """Return the first place that is at least so far along."""
     low, high = 0, last
     while low < high:
         middle = (low + high) // 2

@@ -1,9 +1,9 @@
-"""What a data set is like: the type of each column, and a summary of its values.
+"""A summary of a data set: the type of each column, and a summary of its values.
 
-Numbers (also true and false, and arrays of more dimensions, all of their values together): ``count`` of those that are
-there, ``missing`` (None, NaN), ``mean``, ``deviation`` (of the population), ``min``, ``max``, ``quantiles`` at 5, 25,
-50, 75 and 95 % (linear between neighbours: type 7 of Hyndman and Fan 1996, as in numpy). All else is taken as text:
-``count``, ``missing``, ``distinct`` and the most ``frequent`` values with their counts.
+Numbers (also true and false, and arrays of more dimensions, all of their values together): ``count`` of those that
+are present, ``missing`` (None, NaN), ``mean``, ``deviation`` (of the population), ``min``, ``max``, ``quantiles`` at
+5, 25, 50, 75 and 95 % (linear between neighbours: type 7 of Hyndman and Fan 1996, as in numpy). Everything else is
+treated as text: ``count``, ``missing``, ``distinct`` and the most ``frequent`` values with their counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def summarised(columns: Any) -> tuple[dict[str, str], dict[str, dict[str, Any]]]
     """Return the type and the summary of each column, by the columns' names.
 
     :param columns: a mapping from names to lists, arrays or tensors; a table of pandas is one
-    :raises ValueError: these are no columns
+    :raises ValueError: these are not columns
     """
     if not hasattr(columns, "items"):
         raise ValueError(f"columns must be a mapping from names to values, got {type(columns).__name__}")
@@ -34,23 +34,24 @@ def summarised(columns: Any) -> tuple[dict[str, str], dict[str, dict[str, Any]]]
     if len(found) > MOST_COLUMNS:
         raise ValueError(f"{len(found)} columns are more than {MOST_COLUMNS}: give those that matter")
     described = {name: _described(name, values) for name, values in found.items()}
-    return {name: kind for name, (kind, _) in described.items()}, {name: told for name, (_, told) in described.items()}
+    types = {name: kind for name, (kind, _) in described.items()}
+    return types, {name: summary for name, (_, summary) in described.items()}
 
 
 def checked_schema(schema: Mapping[Any, Any]) -> dict[str, str]:
-    """Return a schema that was given: the type of each column as text."""
+    """Return the given schema: the type of each column as text."""
     return {checked_name(name, what="a column"): str(plain(str(kind))) for name, kind in schema.items()}
 
 
 def checked_statistics(statistics: Mapping[Any, Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return statistics that were given, as JSON can hold them.
+    """Return the given statistics in a form that JSON can represent.
 
     :raises ValueError: they are not a mapping for each column
     """
-    for name, told in statistics.items():
-        if not isinstance(told, Mapping):
+    for name, summary in statistics.items():
+        if not isinstance(summary, Mapping):
             raise ValueError(f"the statistics of column '{name!s:.60}' must be a mapping, such as {{'mean': 0.5}}")
-    return {checked_name(name, what="a column"): plain(told) for name, told in statistics.items()}
+    return {checked_name(name, what="a column"): plain(summary) for name, summary in statistics.items()}
 
 
 def _described(name: str, values: Any) -> tuple[str, dict[str, Any]]:
@@ -63,7 +64,7 @@ def _described(name: str, values: Any) -> tuple[str, dict[str, Any]]:
             return _shown_type(str(values.dtype), values.shape), _of_array(values)
         return _of_list(list(values.tolist() if hasattr(values, "tolist") else values))
     except TypeError as error:
-        raise ValueError(f"the values of column '{name[:60]}' cannot be told: {error}") from None
+        raise ValueError(f"the values of column '{name[:60]}' cannot be summarised: {error}") from None
 
 
 def _shown_type(kind: str, shape: Any) -> str:
@@ -91,10 +92,10 @@ def _of_array(values: Any) -> dict[str, Any]:
         return counts
     with numpy.errstate(all="ignore"):
         ordered = numpy.quantile(there, [at / 100 for at in QUANTILES]).tolist()
-        return _told(counts, float(there.mean()), float(there.std()), there.min(), there.max(), ordered)
+        return _number_summary(counts, float(there.mean()), float(there.std()), there.min(), there.max(), ordered)
 
 
-def _told(
+def _number_summary(
     counts: dict[str, Any], mean: float, deviation: float, low: Any, high: Any, quantiles: list[float]
 ) -> dict[str, Any]:
     numbers = {"mean": mean, "deviation": deviation, "min": low, "max": high}
@@ -130,7 +131,7 @@ def _of_numbers(there: list[float], counts: dict[str, Any]) -> dict[str, Any]:
         mean = math.fsum(there) / len(there)
         deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in there) / len(there))
     quantiles = [_quantile(ordered, at / 100) for at in QUANTILES]
-    return _told(counts, mean, deviation, ordered[0], ordered[-1], quantiles)
+    return _number_summary(counts, mean, deviation, ordered[0], ordered[-1], quantiles)
 
 
 def _quantile(ordered: list[float], at: float) -> float:
@@ -147,5 +148,5 @@ def _of_texts(there: list[Any], counts: dict[str, Any]) -> dict[str, Any]:
     often: Callable[[tuple[str, int]], tuple[int, str]] = lambda pair: (-pair[1], pair[0])  # noqa: E731
     found = Counter(texts)
     frequent = sorted(found.items(), key=often)[:MOST_FREQUENT]
-    told = [[plain(text[:MOST_CHARACTERS]), count] for text, count in frequent]
-    return {**counts, "distinct": len(found), "frequent": told}
+    shown = [[plain(text[:MOST_CHARACTERS]), count] for text, count in frequent]
+    return {**counts, "distinct": len(found), "frequent": shown}

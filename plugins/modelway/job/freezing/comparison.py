@@ -1,4 +1,4 @@
-"""Whether a model's answer is the expected one: the one rule by which a frozen model is verified and deployed."""
+"""Whether a model's answer is the expected one: the one rule for verifying and deploying frozen models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Comparison:
     """How far an answer is from the expected one."""
 
     largest: float
-    """the largest absolute difference; infinite where a number is not finite in one of the two alone"""
+    """the largest absolute difference; infinite where a number is not finite in only one of the two"""
     worst_row: int | None
     """the row that differs most among those that differ by more than allowed; None where no row does"""
     mismatched: int
@@ -37,21 +37,21 @@ class Comparison:
 def compare(answer: Any, expected: Any, *, absolute: float, relative: float) -> Comparison:
     """Compare two arrays, whose rows are their first dimension.
 
-    Floating-point numbers may differ by ``absolute + relative * |expected|``. NaN and the infinities equal themselves
-    alone. Integers, truth values and strings must be equal, and so must shapes and types.
+    Floating-point numbers may differ by ``absolute + relative * |expected|``. NaN and the infinities equal only
+    themselves. Integers, truth values and strings must be equal, and so must shapes and types.
 
     :param answer: an array, or a list of strings
     :param expected: the same, of any shape
     """
     import numpy
 
-    given, wanted = numpy.asarray(answer), numpy.asarray(expected)
-    if reason := _other_form(given, wanted):
+    actual, wanted = numpy.asarray(answer), numpy.asarray(expected)
+    if reason := _other_form(actual, wanted):
         rows = len(wanted) if wanted.ndim else 1
         return Comparison(largest=math.inf, worst_row=None, mismatched=rows, reason=reason)
     if not wanted.size:
         return Comparison(largest=0.0, worst_row=None, mismatched=0, reason=None)
-    distance, wrong = _distances(given, wanted, absolute, relative)
+    distance, wrong = _distances(actual, wanted, absolute, relative)
     largest = float(distance.max())
     count = len(wanted) if wanted.ndim else 1
     wrong_rows = wrong.reshape(count, -1).any(axis=1)
@@ -62,19 +62,19 @@ def compare(answer: Any, expected: Any, *, absolute: float, relative: float) -> 
     row = place // (wanted.size // count)
     reason = (
         f"differs by {distance.reshape(-1)[place]:.3g} at most, on {mismatched} of {count} rows, most on row "
-        f"{row} ({_shown(given, place)} in place of {_shown(wanted, place)})"
+        f"{row} ({_shown(actual, place)} in place of {_shown(wanted, place)})"
     )
     if _is_real(wanted):
         reason += f"; allowed are {absolute:g} + {relative:g} x value"
     return Comparison(largest=largest, worst_row=row, mismatched=mismatched, reason=reason)
 
 
-def _other_form(given: Array, wanted: Array) -> str | None:
-    if given.shape != wanted.shape:
-        return f"has the shape {list(given.shape)} in place of {list(wanted.shape)}"
-    if _is_text(given) and _is_text(wanted):
+def _other_form(actual: Array, wanted: Array) -> str | None:
+    if actual.shape != wanted.shape:
+        return f"has the shape {list(actual.shape)} in place of {list(wanted.shape)}"
+    if _is_text(actual) and _is_text(wanted):
         return None
-    return None if given.dtype == wanted.dtype else f"has the type {given.dtype} in place of {wanted.dtype}"
+    return None if actual.dtype == wanted.dtype else f"has the type {actual.dtype} in place of {wanted.dtype}"
 
 
 def _is_text(array: Array) -> bool:
@@ -86,24 +86,24 @@ def _is_real(array: Array) -> bool:
     return array.dtype.kind in "fc" or "float" in array.dtype.name
 
 
-def _distances(given: Array, wanted: Array, absolute: float, relative: float) -> tuple[Array, Array]:
+def _distances(actual: Array, wanted: Array, absolute: float, relative: float) -> tuple[Array, Array]:
     """Return how far each element is from the expected one, and whether that is more than allowed."""
     import numpy
 
     if _is_text(wanted):
-        wrong = _texts(given) != _texts(wanted)
+        wrong = _texts(actual) != _texts(wanted)
         return wrong.astype("float64"), wrong
     if not _is_real(wanted):
-        wrong = given != wanted
-        apart = numpy.abs(given.astype("float64") - wanted.astype("float64"))
+        wrong = actual != wanted
+        apart = numpy.abs(actual.astype("float64") - wanted.astype("float64"))
         # Large integers that differ by little are the same as float64.
         return numpy.where(wrong, numpy.maximum(apart, 1.0), 0.0), wrong
     wide = "complex128" if wanted.dtype.kind == "c" else "float64"
-    given, wanted = given.astype(wide), wanted.astype(wide)
+    actual, wanted = actual.astype(wide), wanted.astype(wide)
     with numpy.errstate(all="ignore"):
-        same = (given == wanted) | (numpy.isnan(given) & numpy.isnan(wanted))
-        finite = numpy.isfinite(given) & numpy.isfinite(wanted)
-        apart = numpy.abs(given - wanted)
+        same = (actual == wanted) | (numpy.isnan(actual) & numpy.isnan(wanted))
+        finite = numpy.isfinite(actual) & numpy.isfinite(wanted)
+        apart = numpy.abs(actual - wanted)
         allowed = finite & (apart <= absolute + relative * numpy.abs(wanted))
     return numpy.where(same, 0.0, numpy.where(finite, apart, math.inf)), ~(same | allowed)
 

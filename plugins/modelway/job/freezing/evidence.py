@@ -1,4 +1,4 @@
-"""What a frozen model is verified by: golden inputs, real rows, and whether rows depend on one another."""
+"""What a frozen model is verified with: golden inputs, real rows, and whether rows depend on one another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelway.job.freezing.exported import Exported
 from modelway.job.freezing.frozen_rows import answer_rows, write_rows
 from modelway.job.freezing.golden import CheckpointModel, proven_batches, write_golden
 from modelway.job.freezing.joining import Arrays
-from modelway.job.freezing.rows import RealRows, as_array, fitting
+from modelway.job.freezing.rows import RealRows, as_array, cast_to_examples
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +31,9 @@ def write_evidence(
     :param examples: the example inputs with all their rows
     :param output_names: of the frozen model, in order
     :param graph: whether the batch comes first everywhere, see :func:`modelway.job.freezing.batches.graph_batches`
-    :param smaller: by dimension, the examples without its last place
-    :param folder: that of the archive, with the frozen program
-    :raises ValueError: the rows or golden inputs are not of the form of the examples, or the recorded scores are others
+    :param smaller: by dimension, the examples without its last position
+    :param folder: the archive's folder, with the frozen program
+    :raises ValueError: the rows or golden inputs do not have the form of the examples, or the recorded scores differ
     """
     model = CheckpointModel(exported.module, output_names)
     arrays = {name: as_array(tensor) for name, tensor in examples.items()}
@@ -44,7 +44,7 @@ def write_evidence(
                 "real rows are compared only where every input has the batch first; give golden inputs in place of "
                 "rows, and record no inputs in evaluate"
             )
-        rows = rows.fitting(arrays, dynamic=exported.dynamic)
+        rows = rows.cast_to_examples(arrays, dynamic=exported.dynamic)
     elif not batched and graph[0]:
         sizes = ", ".join(f"{name} {len(array) if array.ndim else 'none'}" for name, array in arrays.items())
         graph = (False, f"not every input has the batch first; rows: {sizes}")
@@ -69,18 +69,18 @@ def write_evidence(
 
 
 def _is_batched(examples: Arrays, exported: Exported) -> bool:
-    """Whether whole rows can be taken: every input has as many, and none is said to have no batch."""
+    """Whether whole rows can be selected: every input has as many, and none is declared to have no batch."""
     counts = {len(array) if array.ndim else None for array in examples.values()}
     return not exported.unbatched and len(counts) == 1 and counts != {None}
 
 
 def _golden(given: Mapping[str, Any], examples: Arrays, number: int) -> Arrays:
-    """Return golden inputs that ``export`` gave; what they leave out is as in the examples."""
+    """Return golden inputs from ``export``; what they leave out is as in the examples."""
     what = f"export: the golden inputs {number}"
     if unknown := sorted(set(given) - set(examples)):
         raise ValueError(f"{what} name the input '{unknown[0]}', forward takes {', '.join(examples)}")
     arrays = {name: as_array(given.get(name, array)) for name, array in examples.items()}
-    return fitting(arrays, examples, what=what)
+    return cast_to_examples(arrays, examples, what=what)
 
 
 def _frozen_model(folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What a model's ``export(job, checkpoint)`` gives: a module, example inputs, and options beside them."""
+"""What a model's ``export(job, checkpoint)`` returns: a module, example inputs, and options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Exported:
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """by input, the dimensions beside the batch that may have any size, each with a name; those of one name agree"""
     output_names: Sequence[str] = field(default=())
-    """names of the outputs in order, in place of those that the answer itself gives"""
+    """names of the outputs in order, in place of those that come from the answer itself"""
     unbatched: Sequence[str] = field(default=())
     """inputs whose first dimension is not the batch, or that have no dimension"""
     golden: Sequence[Mapping[str, Any]] = field(default=())
@@ -30,17 +30,17 @@ class Exported:
     sizes: Sequence[int] = field(default=())
     """the sizes of the batches to try"""
     rows: Any = None
-    """real rows: tensors by the inputs' names, or the name of a data set that holds them"""
+    """real rows: tensors by the inputs' names, or the name of a data set that contains them"""
     labels: Any = None
-    """what ``score`` gets besides the answers to the rows"""
+    """the second argument of ``score``, beside the answers to the rows"""
     score: Callable[[Mapping[str, Any], Any], Mapping[str, float]] | None = None
-    """gives metrics of the answers to the rows, arrays by the outputs' names, and the labels"""
+    """returns metrics, from the answers to the rows (arrays by the outputs' names) and the labels"""
 
     @classmethod
     def of(cls, exported: Any) -> Exported:
         """Read what ``export`` returned: ``(module, inputs)`` or ``(module, inputs, options)``.
 
-        :raises TypeError: it is neither, the module is none of torch's, or an option is of another type
+        :raises TypeError: it is neither, the module is not one of torch's, or an option is of another type
         :raises ValueError: an option is unknown
         """
         import torch
@@ -70,7 +70,7 @@ def _check_names(option: str, names: Any) -> None:
 
 
 def _check_evidence(options: Mapping[str, Any]) -> None:
-    """Refuse golden inputs, sizes, rows and score that are not of the form that they must have."""
+    """Refuse golden inputs, sizes, rows and score that do not have the required form."""
     golden, sizes, score = options.get("golden", ()), options.get("sizes", ()), options.get("score")
     if not isinstance(golden, (list, tuple)) or not all(isinstance(each, Mapping) for each in golden):
         raise TypeError("export: golden must be a list of mappings from the inputs' names to tensors")

@@ -1,4 +1,4 @@
-"""Whether a module can be frozen, found out before the exporter is tried: its kind, its weights and its answers."""
+"""Whether a module can be frozen, checked before the exporter is tried: its kind, its weights and its answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-#: how far two answers of one module to one input may lie apart
+#: how far two answers of one module to one input may be apart
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
 
 
 def bare_module(module: torch.nn.Module) -> torch.nn.Module:
-    """Return the network itself, on the CPU and in eval mode, without what only training wraps around it.
+    """Return the network itself, on the CPU and in eval mode, without the wrappers that only training needs.
 
     :raises ValueError: it is TorchScript, or its weights are of a type that ONNX Runtime does not compute with
     """
@@ -48,14 +48,14 @@ def bare_module(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def answer_names(module: torch.nn.Module, inputs: Inputs) -> list[str]:
-    """Return the names of what a module answers with to the example inputs.
+    """Return the names of a module's outputs for the example inputs.
 
-    :raises ValueError: something cannot be an output, an input is changed, or the second answer is not the first
+    :raises ValueError: something cannot be an output, an input is changed, or a second answer differs from the first
     """
     import torch
 
     copies = {name: tensor.clone() for name, tensor in inputs.tensors.items()}
-    # Not inference mode, in which nothing counts how often a tensor was written to.
+    # Not inference mode, which does not count how often a tensor was written to.
     with torch.no_grad():
         first = {name: tensor.clone() for name, tensor in flat_outputs(module(**copies)).items()}
         for name, tensor in copies.items():
@@ -66,8 +66,8 @@ def answer_names(module: torch.nn.Module, inputs: Inputs) -> list[str]:
         again = second.get(name)
         if again is None or again.shape != tensor.shape or not _close(tensor, again):
             raise ValueError(
-                f"export: the output '{name}' is another one when the same input is given again; a frozen model must "
-                "not draw random numbers, nor remember in eval mode what it was given before"
+                f"export: the output '{name}' differs when the same input is repeated; a frozen model must "
+                "not draw random numbers, nor remember earlier inputs in eval mode"
             )
     return list(first)
 
@@ -75,10 +75,10 @@ def answer_names(module: torch.nn.Module, inputs: Inputs) -> list[str]:
 def check_other_sizes(module: torch.nn.Module, inputs: Inputs, program: onnx.ModelProto) -> None:
     """Compare the sizes of the program's outputs with those of the module's for inputs of other sizes.
 
-    The exporter may fix a size of the example in an output though the input's may be any: torch's LSTM whose length is
-    dynamic, for one.
+    The exporter may fix a size of the example in an output though the input's may be any: for example torch's LSTM with
+    a dynamic length.
 
-    :raises ValueError: a size is fixed in the program and another one in the module's answer
+    :raises ValueError: a size is fixed in the program and differs in the module's answer
     """
     import torch
 
@@ -100,7 +100,7 @@ def check_other_sizes(module: torch.nn.Module, inputs: Inputs, program: onnx.Mod
 
 
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """Return the network inside of what spreads it over devices, averages or compiles it."""
+    """Return the network inside a wrapper that spreads it over devices, averages or compiles it."""
     import torch
 
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)

@@ -2,7 +2,7 @@
 
 - ``rows/inputs.safetensors``: ``inputs/<name>`` and, where they are known, ``labels``
 - ``rows/answers.safetensors``: ``outputs/<name>``, the checkpoint's answers, and ``scores``, what ``evaluate`` recorded
-- ``rows/rows.json``: where the rows come from, in batches of how many they were answered, and what the scores are
+- ``rows/rows.json``: where the rows come from, in which batch size they were answered, and what the scores are
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BATCH = 32
 #: an evaluation may have run on another device
 OF_DEVICES = {"absolute": 1e-3, "relative": 1e-2}
-#: gives metrics of outputs by name and labels
+#: returns metrics, from the outputs by name and the labels
 Score = Callable[[Mapping[str, Any], Any], Mapping[str, float]]
 
 
@@ -47,12 +47,12 @@ class Answered:
 
 
 def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answered:
-    """Return the checkpoint's answers to real rows, given as ``evaluate`` got them.
+    """Return the checkpoint's answers to real rows, passed to it as in ``evaluate``.
 
     Where ``evaluate`` recorded scores, they say how it ran the model: with gradients or without, in batches or at once.
 
-    :param apart: no row depends on another, so that the recorded scores must come again
-    :raises ValueError: they do not
+    :param apart: no row depends on another, so that the recorded scores must be reproduced
+    :raises ValueError: they are not
     """
     rows = _affordable(model, rows)
     count = row_count(rows.inputs)
@@ -85,7 +85,7 @@ def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answe
 
 
 def _affordable(model: Model, rows: RealRows) -> RealRows:
-    """Return as many of the rows as have answers of ``MOST_BYTES`` at most."""
+    """Return as many of the rows as have at most ``MOST_BYTES`` of answers."""
     rows = rows.thinned()
     first = model(pick_rows(rows.inputs, range(min(BATCH, row_count(rows.inputs)))))
     size = sum(array.nbytes for array in first.values()) / min(BATCH, row_count(rows.inputs))
@@ -93,7 +93,7 @@ def _affordable(model: Model, rows: RealRows) -> RealRows:
 
 
 def joined_answers(model: Model, inputs: Arrays, *, size: int) -> dict[str, Array]:
-    """Return the answers to all rows, given in their order in batches of ``size``; without what is not one for each.
+    """Return the answers to all rows, in their order, in batches of ``size``; without outputs that are not by row.
 
     :raises ValueError: no output has the batch first
     """
@@ -116,7 +116,7 @@ def joined_answers(model: Model, inputs: Arrays, *, size: int) -> dict[str, Arra
 
 
 def batches_of(count: int, size: int) -> Iterator[Sequence[int]]:
-    """Give the places of ``count`` rows, ``size`` at a time."""
+    """Yield the places of ``count`` rows, ``size`` at a time."""
     for begin in range(0, count, size):
         yield range(begin, min(count, begin + size))
 
@@ -125,8 +125,8 @@ def write_rows(answered: Answered, *, frozen: Model | None = None, score: Score 
     """Write the rows and their answers.
 
     :param frozen: the frozen program, which ``score`` is run on beside the checkpoint
-    :param score: the function of metrics that ``export`` gave
-    :raises ValueError: it gives no metrics
+    :param score: the function for metrics that ``export`` returned
+    :raises ValueError: it returns no metrics
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows, answers = answered.rows, answered.answers
@@ -172,7 +172,7 @@ def _metrics(score: Score, outputs: Arrays, labels: Any) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class FrozenRows:
-    """What an unpacked archive has of real rows."""
+    """The real rows of an unpacked archive."""
 
     inputs: Arrays
     answers: Arrays

@@ -1,6 +1,6 @@
-"""Golden inputs and what the checkpoint answers to them, by which the frozen model is verified.
+"""Golden inputs and the checkpoint's answers to them, with which the frozen model is verified.
 
-They are whole rows of the example inputs, repeated and in another order, or what ``export`` gives; nothing is invented.
+They are whole rows of the example inputs, repeated and in another order, or come from ``export``; nothing is invented.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ROUNDING = {"absolute": 1e-4, "relative": 1e-3}
 
 
 class CheckpointModel:
-    """The module that ``export`` gave, as a function of arrays: in eval mode and without gradients, as it is evaluated.
+    """The module that ``export`` returned, as a function of arrays: in eval mode, without gradients, as in evaluation.
 
-    :param names: what the outputs are called in the frozen model, in order
+    :param names: the outputs' names in the frozen model, in order
     """
 
     def __init__(self, module: torch.nn.Module, names: Sequence[str]) -> None:
         self.module, self.names = module, names
-        #: answer with gradients enabled, where torch may take another path
+        #: answer with gradients enabled, where torch may use another path
         self.gradients = False
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
@@ -42,10 +42,10 @@ class CheckpointModel:
 
         mode = torch.enable_grad() if self.gradients else torch.inference_mode()
         with mode:
-            # A copy: forward may write into what it is given.
+            # A copy: forward may write into its inputs.
             answer = self.module(**{name: torch.from_numpy(array.copy()) for name, array in inputs.items()})
         tensors = flat_outputs(answer).values()
-        # A view is copied, whatever made it.
+        # A view is copied, whatever it is made from.
         plain = [tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().numpy() for tensor in tensors]
         return dict(zip(self.names, plain, strict=True))
 
@@ -61,13 +61,13 @@ def write_golden(
     smaller: Mapping[str, Arrays] | None = None,
     folder: Path,
 ) -> None:
-    """Write the golden inputs and what the checkpoint answers to them.
+    """Write the golden inputs and the checkpoint's answers to them.
 
     :param batched: every input has the batch first; else the examples are used as they are
-    :param joined: requests may be joined: golden inputs of different rows are among them, to try it on
+    :param joined: requests may be joined: then some golden inputs have different rows, to test it
     :param sizes: batch sizes to try, ``GOLDEN_BATCHES`` by default
-    :param given: golden inputs that ``export`` gave, used as they are; without ``sizes``, they are all
-    :param smaller: the examples without the last place of a dimension that may have any size, by its name
+    :param given: golden inputs from ``export``, used as they are; without ``sizes``, they are the only ones
+    :param smaller: the examples without the last position of a dimension that may have any size, by its name
     """
     folder.mkdir(parents=True, exist_ok=True)
     calls = {f"given-{number}": inputs for number, inputs in enumerate(given, start=1)}
@@ -99,7 +99,7 @@ def proven_batches(model: CheckpointModel, graph: tuple[bool, str], *pools: Arra
     """Return whether requests may be joined, and why: what the program's dimensions say, then the checkpoint's answers.
 
     :param graph: what :func:`modelway.job.freezing.batches.graph_batches` says
-    :param pools: rows to try it on; each is tried by itself, for rows of two may be of other lengths
+    :param pools: rows to test it on; each pool by itself, since rows of two pools may differ in length
     """
     if not graph[0]:
         return graph
@@ -126,7 +126,7 @@ def _keyed(calls: Mapping[str, Arrays]) -> dict[str, Array]:
 
 
 def _note_nan(call: str, outputs: Arrays) -> None:
-    """Say where the checkpoint itself answers NaN, since it may look like a fault of the frozen model later."""
+    """Print where the checkpoint itself answers NaN, since that may seem a fault of the frozen model later."""
     import numpy
 
     for name, array in outputs.items():

@@ -1,4 +1,4 @@
-"""The example inputs of a model to freeze: by name, checked, and which of their dimensions may have any size."""
+"""The example inputs of a model to freeze: by name, checked, and with the dimensions that may have any size."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Inputs:
     """The example inputs by the name of ``forward``'s argument."""
 
     examples: dict[str, torch.Tensor]
-    """all that ``export`` gave"""
+    """all that ``export`` returned"""
     tensors: dict[str, torch.Tensor]
-    """what the program is made with: 2 rows of the examples where all inputs have the batch first"""
+    """what the program is exported with: 2 rows of the examples where all inputs have the batch first"""
     dimensions: dict[str, dict[int, str]]
     """by input, which dimensions may have any size, and their names; those of one name have one size"""
 
@@ -32,7 +32,7 @@ class Inputs:
         return list(self.tensors)
 
     def smaller(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return the inputs once more for each dimension of any size, without the last of its places."""
+        """Return the inputs once for each dimension of any size, without its last position."""
         named = {each for names in self.dimensions.values() for each in names.values()}
         return {
             dimension: {
@@ -46,7 +46,7 @@ class Inputs:
 def named_inputs(exported: Exported) -> Inputs:
     """Return the example inputs by name.
 
-    :raises ValueError: an example is no such tensor, does not fit ``forward``, or the sizes of examples disagree
+    :raises ValueError: an example is not a supported tensor, does not fit ``forward``, or sizes of examples disagree
     """
     tensors = _by_name(exported.module, exported.inputs)
     for option, names in (("unbatched", exported.unbatched), ("dynamic", exported.dynamic)):
@@ -73,7 +73,7 @@ def _without_last(tensor: torch.Tensor, places: list[int]) -> torch.Tensor:
 
 
 def _own_rows(tensors: dict[str, torch.Tensor]) -> dict[str, dict[int, str]]:
-    """Return for each input the dimension of its own rows, where they are not as many in all: there is no batch.
+    """Return for each input the dimension of its own rows, where their numbers differ: then there is no batch.
 
     An input of one row keeps it: the exporter cannot distinguish one row from a fixed size.
     """
@@ -145,7 +145,7 @@ def _check_tensor(name: str, tensor: Any, *, batched: bool) -> None:
 
 
 def _check_sizes(tensors: dict[str, torch.Tensor], dimensions: dict[str, dict[int, str]]) -> None:
-    """Refuse examples of unlike sizes: repeating the smaller one would make up inputs that never were."""
+    """Refuse examples of different sizes: repeating the smaller one would make up inputs that do not exist."""
     seen: dict[str, tuple[str, int, int]] = {}
     for name, named in dimensions.items():
         for place, dimension in named.items():

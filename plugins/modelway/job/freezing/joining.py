@@ -1,4 +1,4 @@
-"""Whether the rows of a batch depend on one another: only where they do not, requests of several callers are joined."""
+"""Whether the rows of a batch depend on one another: requests of several callers are joined only where they do not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
 
 Arrays = Mapping[str, "Array"]
-#: gives a model's outputs for inputs, both by name
+#: returns a model's outputs for inputs, both by name
 Model = Callable[[Arrays], Arrays]
-#: so many rows are compared alone
+#: how many rows are compared alone
 MOST_ROWS = 16
 
 
@@ -52,7 +52,7 @@ def row_count(rows: Arrays) -> int:
 
 
 def pick_rows(rows: Arrays, order: Sequence[int]) -> dict[str, Array]:
-    """Return whole rows of all inputs together, in another order; a row may come several times."""
+    """Return whole rows of all inputs together, in another order; a row may appear several times."""
     return {name: array[list(order)] for name, array in rows.items()}
 
 
@@ -66,7 +66,7 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def can_compare(rows: Arrays) -> bool:
-    """Return whether there are two different rows, so that a dependence between them could be seen."""
+    """Return whether there are two different rows, so that a dependence between them could be noticed."""
     return row_count(different_rows(rows)) > 1
 
 

@@ -1,8 +1,8 @@
 """The outputs of a model, by name: what ``forward`` returns, however it is nested, as one flat mapping of tensors.
 
-Names never depend on the network's inside, so that a version trained again has the same: the keys of a mapping and the
+Names never depend on the network's internals, so that a retrained version has the same: the keys of a mapping and the
 fields of a named tuple or dataclass; ``output`` for a tensor alone; ``output_0``, ``output_1`` for a tuple or list.
-What lies deeper is joined by ``_``: ``{"features": [a, b]}`` gives ``features_0`` and ``features_1``.
+Deeper levels are joined by ``_``: ``{"features": [a, b]}`` gives ``features_0`` and ``features_1``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NAME_LENGTH = 200
 
 
 def flat_outputs(answer: Any) -> dict[str, torch.Tensor]:
-    """Return the tensors that ``forward`` answered with, by name, in the order of the program's outputs.
+    """Return the tensors that ``forward`` returned, by name, in the order of the program's outputs.
 
     None is left out, as ONNX leaves it out. The tensors are detached where they are parameters, and may be views.
 
@@ -61,12 +61,12 @@ def flat_outputs(answer: Any) -> dict[str, torch.Tensor]:
 
 
 def final_names(flat: Sequence[str], *, given: Sequence[str], inputs: Sequence[str]) -> list[str]:
-    """Return what the outputs are called in the frozen model.
+    """Return the outputs' names in the frozen model.
 
-    ONNX has no two values of one name: an output named like an input gets ``_out`` after it.
+    ONNX has no two values with one name: an output named like an input gets ``_out`` after it.
 
     :param flat: the names that :func:`flat_outputs` found
-    :param given: the names that ``export`` gave in their place, none where it gave no names
+    :param given: the names from ``export`` in their place, empty where it gave none
     :raises ValueError: the names are too few, too many, not unique, or no names
     """
     if given and len(given) != len(flat):
@@ -83,7 +83,7 @@ def final_names(flat: Sequence[str], *, given: Sequence[str], inputs: Sequence[s
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Walk through containers; yield everything that is none, with the names that lead to it."""
+    """Walk through containers; yield everything else, with the names that lead to it."""
     import torch
 
     if value is None:
@@ -137,5 +137,5 @@ def _checked(name: str, leaf: Any) -> torch.Tensor:
 
 def _kind(leaf: Any) -> str:
     if isinstance(leaf, (bool, int, float, complex, str)):
-        return f"a Python {type(leaf).__name__}, which the program would hold as a constant"
+        return f"a Python {type(leaf).__name__}, which would be a constant of the program"
     return f"of type {type(leaf).__qualname__}, no tensor"

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import onnx_ir
     import torch
 
-#: the attribute under which the exported module holds the author's
+#: the attribute of the exported module that refers to the author's
 _INNER = "model"
 
 
 def export_program(module: torch.nn.Module, inputs: Inputs, *, outputs: Sequence[str]) -> onnx_ir.Model:
     """Export a module. The program's weights are the module's own memory, not copies.
 
-    :param outputs: what the outputs are called, in the order of :func:`modelway.job.freezing.outputs.flat_outputs`
+    :param outputs: the outputs' names, in the order of :func:`modelway.job.freezing.outputs.flat_outputs`
     :raises ValueError: torch or ONNX has no program for it; the message says which operator and which line
     """
     import torch
@@ -56,7 +56,7 @@ def export_program(module: torch.nn.Module, inputs: Inputs, *, outputs: Sequence
 
 
 def _flat_module(module: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
-    """Wrap a module: inputs in order, and a flat tuple of the tensors that it answers with."""
+    """Wrap a module: inputs in order, and a flat tuple of its output tensors."""
     import torch
 
     class Flat(torch.nn.Module):
@@ -91,11 +91,11 @@ def _name_values(program: onnx_ir.Model, inputs: Sequence[str], outputs: Sequenc
     for value in inner:
         if value.name is not None and value.name.startswith(f"{_INNER}."):
             value.name = value.name.removeprefix(f"{_INNER}.")
-    taken = {*inputs, *outputs, *(value.name for value in inner)}
+    used = {*inputs, *outputs, *(value.name for value in inner)}
     for value in inner:
         if value.name in inputs or value.name in outputs:
-            value.name = next(name for i in itertools.count(1) if (name := f"{value.name}_{i}") not in taken)
-            taken.add(value.name)
+            value.name = next(name for i in itertools.count(1) if (name := f"{value.name}_{i}") not in used)
+            used.add(value.name)
     for value, name in zip(ends, [*inputs, *outputs], strict=True):
         value.name = name
 
@@ -114,7 +114,7 @@ def _values(program: onnx_ir.Model) -> list[onnx_ir.Value]:
 
 
 def strip_sources(program: onnx.ModelProto) -> None:
-    """Take out stack traces and source paths: they leak, and make the bytes depend on the folder exported from."""
+    """Remove stack traces and source paths: they leak, and make the bytes depend on the folder exported from."""
     program.doc_string = ""
     del program.metadata_props[:]
     graphs: list[Any] = [program.graph, *program.functions]

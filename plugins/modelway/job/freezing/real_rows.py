@@ -1,4 +1,4 @@
-"""Which real rows a freeze verifies on: those that ``export`` gave, of a data set of the spec, or of an evaluation."""
+"""Which real rows a freeze verifies on: those from ``export``, from a data set of the spec, or from an evaluation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def real_rows(job: Job, exported: Exported) -> RealRows | None:
-    """Return the rows that ``export`` gave, else those that ``evaluate`` recorded; None where there are none.
+    """Return the rows from ``export``, else those that ``evaluate`` recorded; None where there are none.
 
-    :raises ValueError: these are no rows, or there is no such data set
+    :raises ValueError: these are not rows, or there is no such data set
     """
     if exported.rows is None:
         return read_recorded(job.input("rows"), job.input("scores"))
@@ -42,7 +42,7 @@ def real_rows(job: Job, exported: Exported) -> RealRows | None:
 def read_dataset(path: Path, *, name: str) -> dict[str, Array]:
     """Return the arrays of a data set: one file of numpy (``.npz``) or safetensors.
 
-    :raises ValueError: it is none of those, or holds objects
+    :raises ValueError: it is neither, or contains objects
     """
     import numpy
     from safetensors.numpy import load_file

@@ -1,6 +1,6 @@
 """Why a module cannot be frozen: which operator or construct, at which line of the author's code, and what to do.
 
-Torch's own messages are screens long and name its insides; they stay in the log as the cause.
+Torch's own messages are very long and name its internals; they stay in the log as the cause.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _INSTEAD = {
 def no_program(
     error: Exception, module: torch.nn.Module, examples: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> ValueError:
-    """Return what to say where torch could not make a program of a module, in one line."""
+    """Return the error for a module of which torch could not make a program, in one line."""
     chain = list(_chain(error))
     for each in chain:
         kind = type(each).__name__
@@ -61,18 +61,18 @@ def no_program(
         where = _at(_operator_frames(found["name"], module, examples, shapes))
         return ValueError(
             f"export: torch's {found['name']}{where} cannot be written in ONNX as it is used: "
-            f"{_first_line(str(first))}; what torch says in full is in the log"
+            f"{_first_line(str(first))}; torch's full message is in the log"
         )
     return ValueError(
         f"export: torch cannot make a program of the model: {type(first).__name__}: {_first_line(str(first))}"
-        f"{_at(_frames(chain))}; what torch says in full is in the log"
+        f"{_at(_frames(chain))}; torch's full message is in the log"
     )
 
 
 def fixed_size(
     dimension: str, module: torch.nn.Module, examples: tuple[Any, ...], shapes: tuple[Any, ...], *, needs: str = ""
 ) -> ValueError:
-    """Return what to say where the code works with some sizes alone of a dimension that is to have any."""
+    """Return the error for code that works with only some sizes of a dimension that may have any."""
     return ValueError(
         f"export: the code does not work with any size of the dimension '{dimension}'"
         f"{_at(_size_frames(module, examples, shapes))}{needs and f', it needs {needs}'}; take sizes from the inputs "
@@ -81,7 +81,7 @@ def fixed_size(
 
 
 def uncomputable(program: onnx_ir.Model, run: Callable[[], Any]) -> ValueError | None:
-    """Return what to say of the first operator that computes with numbers ONNX Runtime does not compute with.
+    """Return the error for the first operator of a type that ONNX Runtime does not compute with; None: there is none.
 
     :param run: runs the module, to find the line
     """
@@ -104,7 +104,7 @@ def _has_kind(kind: str, _: list[Any], answer: Any) -> bool:
 
 
 def changed_input(name: str, tensor: torch.Tensor, run: Callable[[], Any]) -> ValueError:
-    """Return what to say where forward writes into an input.
+    """Return the error for a forward that writes into an input.
 
     :param run: runs the module again with ``tensor``, to find the line
     """
@@ -125,8 +125,8 @@ def _eager_frames(run: Callable[[], Any], when: Callable[[list[Any], Any], bool]
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             written = [
-                given
-                for given, argument in zip(args, func._schema.arguments, strict=False)
+                value
+                for value, argument in zip(args, func._schema.arguments, strict=False)
                 if argument.alias_info is not None and argument.alias_info.is_write
             ]
             answer = func(*args, **(kwargs or {}))
@@ -140,7 +140,7 @@ def _eager_frames(run: Callable[[], Any], when: Callable[[list[Any], Any], bool]
 
 
 def _needs(text: str) -> str:
-    """Return the sizes that torch suggests where it finds that not all will do, such as ``length = 2*half``."""
+    """Return the sizes that torch suggests where it finds that not all work, such as ``length = 2*half``."""
     lines = text.partition("Suggested fixes:")[2].strip().partition("\n\n")[0].splitlines()
     return ", ".join(line.strip().replace("_", "") for line in lines)
 
@@ -148,7 +148,7 @@ def _needs(text: str) -> str:
 def _size_frames(
     module: torch.nn.Module, examples: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> list[traceback.FrameSummary]:
-    """Return the frames in which the code was found to allow some sizes alone; the module is traced again for them."""
+    """Return the frames in which the code was found to allow only some sizes; the module is traced again for them."""
     import torch
 
     found: dict[str, list[traceback.FrameSummary]] = {}

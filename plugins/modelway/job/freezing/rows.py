@@ -1,7 +1,7 @@
 """Real rows of an evaluation, on which the frozen model must answer as the checkpoint did.
 
 They come from ``export`` (its option ``rows``), from a data set of the spec, or from ``job.predictions(inputs=…)``. At
-most ``MOST_ROWS`` of them and ``MOST_BYTES`` of inputs stay, evenly spaced, in their own order.
+most ``MOST_ROWS`` of them and ``MOST_BYTES`` of inputs are retained, evenly spaced, in their own order.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 1000
 MOST_BYTES = 64 << 20
-#: where a job that evaluates leaves them, below its output folder
+#: where an evaluation job writes them, below its output folder
 FOLDER = "rows"
 
 
 @dataclass(frozen=True)
 class RealRows:
-    """Whole rows of all inputs, with what is known of them."""
+    """Whole rows of all inputs, with what is known about them."""
 
     inputs: Mapping[str, Array]
     source: str
     """where they come from, for people"""
     of: int
-    """of how many rows these are"""
+    """of how many rows these were selected"""
     labels: Array | None = None
-    """each row's class, from 0, or what ``export`` gave as labels"""
+    """each row's class, from 0, or the labels from ``export``"""
     scores: Array | None = None
     """what ``evaluate`` recorded, ``[n, k]``"""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -51,22 +51,24 @@ class RealRows:
         labels, scores = (None if each is None else each[order] for each in (self.labels, self.scores))
         return replace(self, inputs=pick_rows(self.inputs, order), labels=labels, scores=scores)
 
-    def fitting(self, examples: Mapping[str, Array], *, dynamic: Mapping[str, Collection[int]]) -> RealRows:
+    def cast_to_examples(self, examples: Mapping[str, Array], *, dynamic: Mapping[str, Collection[int]]) -> RealRows:
         """Return the rows in the types of the example inputs.
 
-        :raises ValueError: they are not of their form
+        :raises ValueError: they do not have their form
         """
-        return replace(self, inputs=fitting(self.inputs, examples, what=f"the rows of {self.source}", dynamic=dynamic))
+        return replace(
+            self, inputs=cast_to_examples(self.inputs, examples, what=f"the rows of {self.source}", dynamic=dynamic)
+        )
 
 
-def as_arrays(given: Any, *, what: str) -> dict[str, Array]:
+def as_arrays(values: Any, *, what: str) -> dict[str, Array]:
     """Return arrays, tensors or lists by name as arrays of the same number of rows.
 
-    :raises ValueError: they are none, have no rows, or differ in how many they have
+    :raises ValueError: they are not, have no rows, or have different numbers of them
     """
-    if not isinstance(given, Mapping) or not given:
-        raise ValueError(f"{what} must be a mapping from the inputs' names to tensors, got {type(given).__name__}")
-    arrays = {str(name): as_array(value) for name, value in given.items()}
+    if not isinstance(values, Mapping) or not values:
+        raise ValueError(f"{what} must be a mapping from the inputs' names to tensors, got {type(values).__name__}")
+    arrays = {str(name): as_array(value) for name, value in values.items()}
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(counts.values())) != 1 or not all(counts.values()):
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
@@ -77,14 +79,14 @@ def as_arrays(given: Any, *, what: str) -> dict[str, Array]:
 
 
 def as_array(value: Any) -> Array:
-    """Return an array, a tensor or a list as an array whose numbers lie in their order."""
+    """Return an array, a tensor or a list as an array whose numbers are contiguous in memory."""
     import numpy
 
     array = value.detach().cpu().resolve_neg().contiguous().numpy() if hasattr(value, "detach") else value
     return numpy.array(array, order="C")
 
 
-def fitting(
+def cast_to_examples(
     inputs: Mapping[str, Array],
     examples: Mapping[str, Array],
     *,
@@ -113,12 +115,12 @@ def fitting(
 def record_rows(
     output: Path, *, of: str, inputs: Any, labels: Sequence[int], scores: Any, metrics: Mapping[str, float]
 ) -> None:
-    """Leave the rows that an evaluation scored: inputs and labels in one file, the scores in another.
+    """Write the rows that an evaluation scored: inputs and labels in one file, the scores in another.
 
     Checkpoints that are evaluated on the same rows have the same first file, which is stored once.
 
     :param of: the input of the evaluation job whose checkpoint is evaluated
-    :raises ValueError: there are other numbers of inputs, labels and scores
+    :raises ValueError: the numbers of inputs, labels and scores differ
     """
     import numpy
 

@@ -1,4 +1,4 @@
-"""Metrics of a classification by their definitions, and which output of a model the recorded scores are.
+"""Metrics of a classification by their definitions, and which output of a model the recorded scores come from.
 
 - accuracy: the share of rows whose greatest score is that of their class
 - error: one minus the accuracy
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, Any]
 
-#: differences by rounding alone, for the spread of the scores: bfloat16 has some thousandths, other weights far more
+#: differences by rounding alone, relative to the spread of the scores: in bfloat16 some thousandths, with other weights
+#: far more
 NEAR = 0.03
 
 
@@ -50,7 +51,7 @@ def metrics_of(scores: Array, labels: Array) -> dict[str, float]:
 
 
 def _logarithms(rows: Array, likely: Array, mine: Array, labels: Array) -> Array:
-    """Return minus the logarithm of each row's probability, from logits without the detour that loses small ones."""
+    """Return minus the logarithm of each row's probability, from logits directly, since the detour loses small ones."""
     import numpy
 
     if likely is rows:
@@ -99,24 +100,24 @@ FORMS: Mapping[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Which output the scores of an evaluation are, and in what form."""
+    """Which output the scores of an evaluation come from, and in what form."""
 
     output: str
     form: str
 
     def scores(self, outputs: Mapping[str, Array]) -> Array:
-        """Return the scores ``[n, k]`` that outputs come to."""
+        """Return the scores ``[n, k]`` that follow from outputs."""
         return FORMS[self.form](_rows(outputs[self.output]))
 
 
 def find_origin(
     outputs: Mapping[str, Array], scores: Array, *, absolute: float, relative: float
 ) -> tuple[Origin, Comparison] | None:
-    """Return which output recorded scores are; else the first of their shape, and how far it is; None: none has it."""
+    """Return the output of recorded scores, else the first of their shape, and how far it is; None: none has it."""
     wanted = _rows(scores)
     nearest = None
-    for origin, given in _candidates(outputs, wanted):
-        found = origin, compare(given, wanted, absolute=absolute, relative=relative)
+    for origin, candidate in _candidates(outputs, wanted):
+        found = origin, compare(candidate, wanted, absolute=absolute, relative=relative)
         if not found[1].reason:
             return found
         nearest = nearest or found
@@ -124,7 +125,7 @@ def find_origin(
 
 
 def _candidates(outputs: Mapping[str, Array], wanted: Array) -> Iterator[tuple[Origin, Array]]:
-    """Give what scores of this shape follow from outputs."""
+    """Yield the scores of this shape that follow from outputs."""
     import numpy
 
     for name, array in outputs.items():
@@ -135,23 +136,23 @@ def _candidates(outputs: Mapping[str, Array], wanted: Array) -> Iterator[tuple[O
                 continue
             origin = Origin(output=name, form=form)
             with numpy.errstate(all="ignore"):
-                given = origin.scores(outputs)
-            if given.shape == wanted.shape:
-                yield origin, given
+                candidate = origin.scores(outputs)
+            if candidate.shape == wanted.shape:
+                yield origin, candidate
 
 
 def find_near(outputs: Mapping[str, Array], scores: Array) -> Origin | None:
-    """Return which output recorded scores are but for rounding, as by a GPU or in half precision; None: none is.
+    """Return the output of recorded scores up to rounding, as on a GPU or in half precision; None: there is none.
 
-    The differences are then small beside how far the scores are apart, on the whole; single ones may not be.
+    The differences are then small on the whole, compared with the spread of the scores; single ones may not be.
     """
     import numpy
 
     wanted = _rows(scores)
     spread = float(wanted.std())
-    for origin, given in _candidates(outputs, wanted):
+    for origin, candidate in _candidates(outputs, wanted):
         with numpy.errstate(all="ignore"):
-            apart = float(numpy.sqrt(numpy.square(given - wanted).mean()))
+            apart = float(numpy.sqrt(numpy.square(candidate - wanted).mean()))
         if apart <= NEAR * spread:
             return origin
     return None

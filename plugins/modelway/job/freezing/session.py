@@ -21,7 +21,7 @@ class ProgramModel:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        # ONNX Runtime's own default counts the cores of the machine, whichever of them this process may use.
+        # ONNX Runtime's own default counts the cores of the machine, even those that this process may not use.
         options.intra_op_num_threads = usable_cores()
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])

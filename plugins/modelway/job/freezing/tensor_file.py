@@ -1,7 +1,7 @@
 """Safetensors files, written tensor by tensor: 8 bytes little-endian header length, JSON header, raw tensors.
 
-Every such file of the job is written here. ``safetensors.numpy.save`` writes the memory behind an array as it lies: a
-view comes back with other numbers, and what lies beside it in memory reaches the file. It also needs all bytes at once.
+Every such file of the job is written here. ``safetensors.numpy.save`` writes the memory behind an array as it is: a
+view comes back with other numbers, and what is beside it in memory gets into the file. It also needs all bytes at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAMES = {
     **{"int64": "I64", "uint64": "U64"},
 }
 _ORDER = list(_NAMES)
-#: the header's length is a multiple of this, so that tensors begin where processors like to read
+#: the header's length is a multiple of this, so that tensors are aligned for processors
 _ALIGNMENT = 8
 
 
@@ -42,7 +42,7 @@ class Later:
 def write_tensors(path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | Later]) -> dict[str, tuple[int, int]]:
     """Write tensors by name, whole or not at all; return where each begins in the file and its length, in bytes.
 
-    :raises ValueError: the format has no type for a tensor, or a tensor is not what it was said to be
+    :raises ValueError: the format has no type for a tensor, or a tensor differs from its declaration
     """
     order = sorted(tensors, key=lambda name: (-_rank(name, _kind(tensors[name])), name))
     header: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def write_tensors(path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | La
             tensor = tensors[name]
             array = tensor.read() if isinstance(tensor, Later) else tensor
             if _kind(array) != _kind(tensor) or array.shape != tuple(tensor.shape):
-                raise ValueError(f"the tensor '{name}' is {array.dtype} {list(array.shape)}, not as it was said")
+                raise ValueError(f"the tensor '{name}' is {array.dtype} {list(array.shape)}, not as declared")
             file.write(_contiguous(array).data)
     base = 8 + len(text)
     places = {name: header[name]["data_offsets"] for name in tensors}

@@ -23,14 +23,14 @@ FORBIDDEN_EVENTS = (
     *("pickle.find_class", "socket.connect", "subprocess.Popen"),
     *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
 )
-#: layers that torch computes in eval mode in another way than the program that it exports of them
+#: layers that torch computes in eval mode in another way than in the program that it exports
 FAST_PATHS = ("TransformerEncoder", "TransformerEncoderLayer", "MultiheadAttention")
 
 
 class _Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
         if fullname.partition(".")[0] in FORBIDDEN_MODULES:
-            raise VerificationError(f"the frozen model asked for the module {fullname}")
+            raise VerificationError(f"the frozen model tried to import the module {fullname}")
 
 
 def verify(
@@ -49,7 +49,7 @@ def verify(
     :param relative: the largest relative one
     :param metric: the metric that the checkpoint was selected by
     :param evaluated: the metrics that ``evaluate`` returned
-    :raises VerificationError: a digest, an answer, a metric or a load failed
+    :raises VerificationError: a digest, an answer, a metric or loading failed
     """
     sys.meta_path.insert(0, _Refuse())
     members = unpack_checked(archive=archive, to=scratch)
@@ -63,7 +63,7 @@ def verify(
 
 
 def unpack_checked(*, archive: Path, to: Path) -> list[str]:
-    """Unpack an archive into ``to``, each member against its digest in the manifest; return the members' names.
+    """Unpack an archive into ``to``, each member checked against its digest in the manifest; return the members' names.
 
     :raises VerificationError: a member is missing, unlisted, damaged or leaves the folder
     """
@@ -100,7 +100,7 @@ def _unpack_member(zipped: zipfile.ZipFile, entry: dict[str, Any], to: Path) -> 
 def _compared(
     folder: Path, tolerance: Mapping[str, float], metric: str | None, evaluated: Mapping[str, float | None]
 ) -> dict[str, Any]:
-    """Run the frozen model on all that the archive has of the checkpoint's answers; return what was found."""
+    """Run the frozen model on everything that the archive has answers of the checkpoint for; return the findings."""
     from modelway.job.freezing.frozen_rows import read_rows
     from modelway.job.freezing.golden import read_calls
     from modelway.job.freezing.session import ProgramModel
@@ -109,7 +109,7 @@ def _compared(
     calls, rows = read_calls(folder), read_rows(folder)
     described = json.loads((folder / "outputs" / "model.yml").read_text())
     if not calls:
-        raise VerificationError("the archive holds no golden inputs")
+        raise VerificationError("the archive has no golden inputs")
     sys.addaudithook(_refuse_event)
     model = ProgramModel(folder / "model" / "model.onnx")
     largest = max(_compare_call(model, call, *sides, tolerance) for call, sides in calls.items())
@@ -158,7 +158,7 @@ def _proven(
 ) -> tuple[bool, str]:
     """Return whether requests may be joined and why, as the archive says.
 
-    :raises VerificationError: the archive says so, and the frozen model's own answers contradict it
+    :raises VerificationError: the archive says yes, and the frozen model's own answers contradict it
     """
     recorded, reason = described.get("batches"), str(described.get("batches_reason", "the archive does not say"))
     if recorded is not True:

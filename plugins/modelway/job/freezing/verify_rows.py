@@ -10,24 +10,24 @@ from modelway.job.freezing.frozen_rows import FrozenRows, joined_answers
 from modelway.job.freezing.joining import Arrays, Model, evenly, pick_rows, row_count
 from modelway.job.freezing.scores import Origin, metrics_of
 
-#: other sizes of batches to give the rows in, where rows do not depend on one another
+#: another batch size for the rows, where rows do not depend on one another
 OTHER_SIZE = 7
-#: so many rows are given alone
+#: how many rows are run alone
 ALONE = 16
 #: how far a metric may be from that of the checkpoint's answers here because ``evaluate`` rounded otherwise, such as
 #: on a GPU or in half precision; as a share of it, or of 1 where it is less
 OTHERWISE_ROUNDED = 0.02
-#: how far what ``evaluate`` returned may be from a metric by its definition and be the same: it may add in float32
+#: how far what ``evaluate`` returned may be from a metric by its definition and count as it: it may add in float32
 SAME_METRIC = 1e-4
 
 
 def compare_rows(model: Model, rows: FrozenRows, *, batches: bool, tolerance: Mapping[str, float]) -> float:
     """Return the largest difference from the checkpoint's answers to the real rows.
 
-    They are given in their order, in batches of as many as the checkpoint was; where rows do not depend on one another,
+    They run in their order, in batches of the same size as the checkpoint's; where rows do not depend on one another,
     also in batches of ``OTHER_SIZE``, and some alone.
 
-    :raises VerificationError: a row is answered otherwise
+    :raises VerificationError: a row has another answer
     """
     count = row_count(rows.inputs)
     tried: list[tuple[Sequence[int], int]] = [(range(count), rows.about["batch"])]
@@ -83,7 +83,7 @@ def compare_metrics(
     if not known:
         return None
     name = metric if metric in known else next(iter(known))
-    # A metric of the author's own function is of the rows that export gave, evaluate's may be of others.
+    # A metric of the author's own function is of the rows from export, evaluate's may be of others.
     return {"name": name, "evaluated": known[name][0], "served": known[name][1], "returned": evaluated.get(name)}
 
 
@@ -92,7 +92,7 @@ Metrics = dict[str, tuple[float, float, float]]
 
 
 def _scored(rows: FrozenRows) -> Metrics:
-    """Return the metrics of the function that ``export`` gave."""
+    """Return the metrics of the function from ``export``."""
     scored = rows.about.get("scored")
     if not scored:
         return {}
@@ -100,7 +100,7 @@ def _scored(rows: FrozenRows) -> Metrics:
 
 
 def _by_definition(model: Model, rows: FrozenRows, evaluated: Mapping[str, float | None]) -> Metrics:
-    """Return the metrics that ``evaluate`` returned and that are what a definition makes of the scores it recorded."""
+    """Return the metrics that ``evaluate`` returned and that a definition yields for the scores it recorded."""
     if rows.about["origin"] is None:
         return {}
     answers: Arrays = joined_answers(model, rows.inputs, size=rows.about["batch"])

@@ -1,4 +1,4 @@
-"""The weights of an ONNX program as safetensors beside it, and what the tensors are."""
+"""The weights of an ONNX program as safetensors beside it, and a description of the tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: tensors of fewer bytes stay inside the program
 WEIGHT_BYTES = 1024
-#: numbers of a tensor that are summed at a time
+#: how many numbers of a tensor are summed at a time
 BLOCK = 1 << 20
 FILE = "model.safetensors"
 
@@ -26,9 +26,9 @@ FILE = "model.safetensors"
 def split_weights(
     program: onnx_ir.Model, folder: Path, *, learned: set[str]
 ) -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
-    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return the program and what the tensors are.
+    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return the program and what its tensors are.
 
-    One tensor at a time is copied, and the program returned holds none of the large ones.
+    One tensor at a time is copied, and the returned program contains none of the large ones.
 
     :param learned: the module's own tensors, of which small ones stay in the program and are described too
     """
@@ -66,7 +66,7 @@ def split_weights(
 def summary(array: numpy.ndarray[Any, Any]) -> dict[str, Any]:
     """Return count, Euclidean norm, mean, (population) deviation, least and greatest value of a tensor.
 
-    To nine digits: how a machine adds up changes the last ones, and equal tensors are to give equal bytes.
+    To nine digits: the order of additions changes the last ones, and equal tensors are to yield equal bytes.
     """
     import numpy
 

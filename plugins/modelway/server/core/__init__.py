@@ -1,1 +1,1 @@
-"""The model, its inputs and outputs, and what the server may take of the machine."""
+"""The model, its inputs and outputs, and limits for the server's use of the machine."""

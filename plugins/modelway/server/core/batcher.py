@@ -1,7 +1,7 @@
 """Idle-first micro-batching: a request that finds the model idle runs at once; a busy model's requests are gathered.
 
-No timer is involved, so a lone client never waits for company. A request with more rows than one call takes is cut
-into slices where the model allows it, and others run between them.
+No timer is involved, so a lone client never waits for company. A request with more rows than fit into one call
+is cut into slices where the model allows it, and others run between them.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Batcher:
         :param limit: rows of one gathered call, at most; 1 turns gathering off
         :param slice_rows: rows of one call of a larger request; None: its rows stay together
         :param max_waiting: rows that requests of more than ``slice_rows`` may have waiting together
-        :param observe: told the number of rows of every call
+        :param observe: called with the number of rows of every call
         """
         self._run = run
         self._limit = limit
@@ -112,7 +112,7 @@ class Batcher:
             self._busy = False
 
     def _next(self) -> list[_Waiting]:
-        """Take the oldest request, and with it all later ones that fit into the same call; or, in turn, a slice."""
+        """Take the oldest request, and with it all later ones that fit into the same call; every other time a slice."""
         self._slice_ran = bool(self._slices) and not (self._slice_ran and self._queue)
         if self._slice_ran:
             return [self._slices.popleft()]

@@ -9,13 +9,13 @@ FREE = 64 << 10
 
 
 class Budget:
-    """A limit that the shares of the requests keep to; used on the event loop only."""
+    """A limit for the sum of the requests' shares; used on the event loop only."""
 
     def __init__(self, limit: int) -> None:
-        """Keep the ``limit`` in bytes."""
+        """Set the ``limit`` in bytes."""
         self.limit = limit
         self.used = 0
-        #: large bodies are read by turns
+        #: large bodies are read in turn
         self.turn = asyncio.Lock()
 
     def share(self) -> "Share":
@@ -24,16 +24,16 @@ class Budget:
 
 
 class Share:
-    """What one request holds."""
+    """The memory that one request holds."""
 
     def __init__(self, budget: Budget) -> None:
-        """Hold nothing yet."""
+        """Start with no memory."""
         self._budget = budget
         self.turn = budget.turn
         self._size = 0
 
     def need(self, size: int) -> None:
-        """Hold ``size`` bytes in all from now on.
+        """Hold ``size`` bytes in total from now on.
 
         :raises Refusal: 429 when the others leave too little; not 503, since the version works and only this moment
             is busy: a rollout counts 5xx against the version
@@ -49,6 +49,6 @@ class Share:
         self._size += more
 
     def close(self) -> None:
-        """Hold nothing more; a second call changes nothing."""
+        """Release everything; a second call changes nothing."""
         self._budget.used -= self._size
         self._size = 0

@@ -12,7 +12,7 @@ class Metrics:
     """Counters of infer requests of one model version."""
 
     def __init__(self, *, model: str, version: str) -> None:
-        """Make the series with the value zero."""
+        """Create the series with the value zero."""
         self._registry = CollectorRegistry()
         self._model, self._version = model, version
         self._requests = Counter(
@@ -31,7 +31,7 @@ class Metrics:
         self.count(200, None)
 
     def count(self, code: int, seconds: float | None) -> None:
-        """Count one answered request with its HTTP status; ``seconds`` None only makes the series."""
+        """Count one answered request with its HTTP status; ``seconds`` None only creates the series."""
         if code not in self._by_code:
             self._by_code[code] = self._requests.labels(self._model, self._version, str(code))
         if seconds is not None:

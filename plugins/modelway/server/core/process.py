@@ -6,15 +6,15 @@ import resource
 import sys
 from pathlib import Path
 
-#: seconds after which a thread that works on Python code lets another one go on; the default is 5 ms
+#: seconds after which a thread that runs Python code lets another one run; the default is 5 ms
 _SWITCH = 0.0005
 
 
 def limit_process() -> None:
-    """Let the process open as many connections as it may, and have no more memory than there is.
+    """Let the process open as many connections as allowed, and use no more memory than there is.
 
-    A request can ask for any amount (an output whose shape comes from a value). Without a limit the kernel grants it,
-    and ends the process when it is used; with one the request fails.
+    A request can need any amount (an output whose shape comes from a value). Without a limit the kernel grants it,
+    and kills the process when it is used; with one the request fails.
     """
     sys.setswitchinterval(_SWITCH)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -24,7 +24,7 @@ def limit_process() -> None:
 
 
 def limit_memory(size: int) -> None:
-    """Let the process have ``size`` more bytes of memory for itself than now, at most; on Linux alone."""
+    """Limit the process to ``size`` bytes of memory more than it has now; only on Linux."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     with contextlib.suppress(ValueError, OSError):
         # the sixth number is the pages of its data and stacks, reserved ones included

@@ -1,4 +1,4 @@
-"""What the server says no with: to a request, or at its start."""
+"""The errors with which the server refuses: a request, or to start."""
 
 #: statuses after which the rest of the body is not read, so that the connection cannot be used again
 _BODY_UNREAD = (408, 413, 415, 429)
@@ -8,13 +8,13 @@ class Refusal(Exception):
     """A request that is answered with an error status and one sentence."""
 
     def __init__(self, status: int, text: str) -> None:
-        """Keep the HTTP ``status`` (4xx or 5xx) and the sentence for the client."""
+        """Set the HTTP ``status`` (4xx or 5xx) and the sentence for the client."""
         super().__init__(text)
         self.status = status
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that the answer needs beside its text."""
+        """Headers that the answer needs besides its text."""
         headers = {"connection": "close"} if self.status in _BODY_UNREAD else {}
         if self.status == 429:
             headers["retry-after"] = "1"

@@ -12,7 +12,7 @@ from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.signature import Signature, TensorSpec, read_signature
 from modelway.server.core.tensors import Array
 
-#: ONNX Runtime's word for each datatype
+#: the datatype of each type name of ONNX Runtime
 _ONNX_TYPES = {
     "tensor(bool)": "BOOL",
     "tensor(float16)": "FP16",
@@ -32,7 +32,7 @@ class OnnxModel:
     """A loaded model; one call at a time."""
 
     def __init__(self, session: onnxruntime.InferenceSession, signature: Signature, *, divides: bool = False) -> None:
-        """Keep a session whose inputs and outputs are the signature's (see :func:`load_model`).
+        """Wrap a session whose inputs and outputs are the signature's (see :func:`load_model`).
 
         :param divides: whether the program may divide whole numbers
         """
@@ -45,13 +45,13 @@ class OnnxModel:
             for spec in signature.inputs
             if divides and spec.datatype in ("INT32", "INT64")
         }
-        #: inputs that the model is known to take, to find out whose fault a failure is
+        #: inputs that the model is known to accept, to find out whose fault a failure is
         self._good: Mapping[str, Array] | None = None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output for ``inputs``, by name.
 
-        :raises Refusal: 400 when the model refuses these inputs, 500 when it takes no others either
+        :raises Refusal: 400 when the model refuses these inputs, 500 when it fails on known good ones too
         """
         for name, lowest in self._lowest.items():
             if inputs[name].size and inputs[name].min() == lowest:
@@ -60,7 +60,7 @@ class OnnxModel:
             return self._call(inputs)
         except Exception as error:
             # ONNX Runtime has the same error for a division by zero, an index out of range, too large a shape and its
-            # own faults; but what it takes other inputs after is a matter of these
+            # own faults; if it still accepts other inputs, these ones are to blame
             if self._works():
                 raise Refusal(400, f"the model refused the inputs: {_line(error)}") from error
             raise Refusal(500, f"the model failed: {_line(error)}") from error
@@ -68,7 +68,7 @@ class OnnxModel:
     def warm_up(self) -> None:
         """Run once on small inputs, so that the first request does not pay for allocations.
 
-        :raises Refusal: when the model takes neither zeros nor ones of its smallest shape
+        :raises Refusal: when the model accepts neither zeros nor ones of its smallest shape
         """
         for value in (0, 1):
             inputs = {spec.name: _filled(spec, value) for spec in self.signature.inputs}
@@ -86,7 +86,7 @@ class OnnxModel:
         return {spec.name: _in_own_shape(spec, array) for spec, array in found}
 
     def _works(self) -> bool:
-        """Whether the model still takes what it took at the start; nothing is known against it without that."""
+        """Whether the model still accepts what it accepted at the start; True if that is unknown."""
         if self._good is None:
             return True
         try:
@@ -108,9 +108,9 @@ def load_model(model_dir: Path, *, threads: int) -> OnnxModel:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # the arena keeps the memory of the largest request for good; without it a call takes as long (docs/serving.md)
+    # the arena never frees the memory of the largest request; without it a call takes as long (docs/serving.md)
     options.enable_cpu_mem_arena = False
-    # 4 is fatal: what goes wrong reaches the log once, as our own line
+    # 4 is fatal: each error is logged once, as our own line
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -157,6 +157,6 @@ def _filled(spec: TensorSpec, value: int) -> Array:
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    # what a user can do something with: the operator and the reason, without the place in ONNX Runtime's source
+    # what helps a user: the operator and the reason, without the place in ONNX Runtime's source
     found = re.search(r"while running (\w+) node\. .*?Status Message: (?:\S*:\d+ )?(.*)", text)
     return (f"{found[1]}: {found[2]}" if found else text)[:500]

@@ -23,11 +23,11 @@ class Settings:
     """What one server process serves, and how."""
 
     model_dir: Path
-    #: name in the URLs; None takes the name that the model itself carries
+    #: name in the URLs; None: the model's own name
     name: str | None
     version: str
     host: str
-    #: 0 lets the system choose; ``run_file`` then says which one it is
+    #: 0 lets the system choose; ``run_file`` then contains the choice
     port: int
     #: rows of one call of the model that are gathered from several requests; 1 turns gathering off
     batch_size: int
@@ -53,31 +53,31 @@ class Settings:
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Return the settings of a command line, with ``environ`` for what it does not say.
+    """Return the settings of a command line, with ``environ`` for what it leaves out.
 
     PORT is Cloud Run's variable, the ``AIP_*`` ones are Vertex AI's.
 
     :raises CannotServe: for a value that is missing or out of range
     :raises SystemExit: as argparse does, for a misspelt option
     """
-    given = _parser(environ).parse_args(argv)
-    if given.model_dir is None:
+    arguments = _parser(environ).parse_args(argv)
+    if arguments.model_dir is None:
         raise CannotServe("no model folder: give --model-dir or set MODELWAY_MODEL_DIR")
     settings = Settings(
-        model_dir=Path(given.model_dir),
-        name=given.name,
-        version=given.version,
-        host=given.host,
-        port=_whole("port", given.port, 0, 65535),
-        batch_size=_whole("batch-size", given.batch_size, 1, 65536),
-        threads=_whole("threads", given.threads, 1, 1024),
-        max_body=_whole("max-body-mib", given.max_body_mib, 1, 1 << 20) * MEBIBYTE,
-        max_json=_whole("max-json-mib", given.max_json_mib, 1, 1 << 20) * MEBIBYTE,
-        max_rows=_whole("max-rows", given.max_rows, 1, 1 << 31),
-        max_in_flight=_whole("max-in-flight-mib", given.max_in_flight_mib, 1, 1 << 20) * MEBIBYTE,
-        drain_limit=given.drain_limit,
-        drain_quiet=given.drain_quiet,
-        run_file=Path(given.run_file) if given.run_file else None,
+        model_dir=Path(arguments.model_dir),
+        name=arguments.name,
+        version=arguments.version,
+        host=arguments.host,
+        port=_whole("port", arguments.port, 0, 65535),
+        batch_size=_whole("batch-size", arguments.batch_size, 1, 65536),
+        threads=_whole("threads", arguments.threads, 1, 1024),
+        max_body=_whole("max-body-mib", arguments.max_body_mib, 1, 1 << 20) * MEBIBYTE,
+        max_json=_whole("max-json-mib", arguments.max_json_mib, 1, 1 << 20) * MEBIBYTE,
+        max_rows=_whole("max-rows", arguments.max_rows, 1, 1 << 31),
+        max_in_flight=_whole("max-in-flight-mib", arguments.max_in_flight_mib, 1, 1 << 20) * MEBIBYTE,
+        drain_limit=arguments.drain_limit,
+        drain_quiet=arguments.drain_quiet,
+        run_file=Path(arguments.run_file) if arguments.run_file else None,
         predict_route=environ.get("AIP_PREDICT_ROUTE"),
         health_route=environ.get("AIP_HEALTH_ROUTE"),
     )

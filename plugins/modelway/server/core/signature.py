@@ -54,7 +54,7 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     #: what verification found: rows do not depend on one another, and come out in the order in which they went in
     rows_are_independent: bool = False
-    #: why, or why not, in the words of the verification
+    #: why, or why not, as the verification phrased it
     batches_reason: str | None = None
 
     @property
@@ -63,7 +63,7 @@ class Signature:
         return self.rows_are_independent and all(spec.shape[:1] == (-1,) for spec in (*self.inputs, *self.outputs))
 
     def parameters(self) -> dict[str, Any]:
-        """Return what the model's metadata shows beside the tensors: whether requests are joined, and why."""
+        """Return what the model's metadata shows besides the tensors: whether requests are joined, and why."""
         reason = {} if self.batches_reason is None else {"batches_reason": self.batches_reason}
         return {"batches": self.batches, **reason}
 
@@ -114,8 +114,8 @@ def read_signature(path: Path) -> Signature:
         raise CannotServe(f"{path}: name, inputs or outputs are not as expected ({error!r})") from error
 
 
-def _reason(given: object) -> str | None:
-    return None if given is None else str(given)
+def _reason(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _tensor(entry: Mapping[str, Any]) -> TensorSpec:

@@ -24,23 +24,23 @@ _ACCEPTED: dict[str, frozenset[type]] = {
     "f": frozenset({int, float, type(None)}),
     "O": frozenset({str}),
 }
-_WORDS = {
+_EXPECTED = {
     "b": "true or false",
     "i": "whole numbers",
     "u": "whole numbers",
-    "f": "numbers, null, or the words " + ", ".join(f'"{word}"' for word in ("NaN", "Infinity", "-Infinity")),
+    "f": "numbers, null, or the strings " + ", ".join(f'"{word}"' for word in ("NaN", "Infinity", "-Infinity")),
     "O": "strings",
 }
-#: what numbers that JSON has no number for are written as; protobuf's JSON has the same words
+#: strings for the values that JSON has no number for; protobuf's JSON has the same ones
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-#: a length of this or more fits no memory, and is past what numpy multiplies
+#: a length of this or more does not fit into memory, and overflows in numpy
 _LENGTHS = 1 << 31
-#: values that are written as JSON in one go, which no other thread can interrupt
+#: how many values are written as JSON in one step, which no other thread can interrupt
 _PIECE = 8192
 
 
 def check_shape(spec: TensorSpec, shape: object) -> tuple[int, ...]:
-    """Return ``shape`` as a tuple when the model takes it.
+    """Return ``shape`` as a tuple if the model accepts it.
 
     :raises Refusal: 400, with the shape that is expected
     """
@@ -66,7 +66,7 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: object) -> Array:
     # before an array is made: numpy makes every element of a mixed list as wide as its longest string
     types = set(map(type, values))
     if kind == "f" and str in types:
-        values = _words_read(spec, values)
+        values = _parse_non_finite(spec, values)
     elif not types <= _ACCEPTED[kind]:
         raise _wrong_type(spec)
     if kind == "O":
@@ -84,7 +84,7 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: object) -> Array:
 def from_binary(spec: TensorSpec, shape: tuple[int, ...], block: memoryview) -> Array:
     """Return the array of a little-endian row-major block of bytes.
 
-    :raises Refusal: 400, when the block has another length than shape and datatype ask for
+    :raises Refusal: 400, when the block has another length than shape and datatype require
     """
     if spec.datatype == "BYTES":
         return _objects(_unpack_strings(spec, shape, block)).reshape(shape)
@@ -109,20 +109,20 @@ def to_binary(array: Array) -> bytes:
 
 
 def to_json(array: Array) -> object:
-    """Return the flat row-major values in a form that orjson writes; what is not finite becomes null."""
+    """Return the flat row-major values in a form that orjson writes; values that are not finite become null."""
     return _in_pieces(array, _plain)
 
 
-def to_json_with_words(array: Array) -> object:
-    """As :func:`to_json`, but infinities become the words "Infinity" and "-Infinity", not-a-number alone null.
+def to_json_with_infinities(array: Array) -> object:
+    """As :func:`to_json`, but infinities become "Infinity" and "-Infinity", and only not-a-number null.
 
     JSON has no number for them, and null for an infinity would be read as not-a-number.
     """
-    return _in_pieces(array, _with_words)
+    return _in_pieces(array, _with_infinities)
 
 
 def short(value: object) -> str:
-    """Return a value of a request as a message shows it: cut, since it may be as long as the body."""
+    """Return a value of a request for a message, truncated: it may be as long as the body."""
     return _REPR.repr(value)
 
 
@@ -146,7 +146,7 @@ def _plain(flat: Array) -> Array | list[Any]:
     return [_encoded(text).decode() for text in flat] if flat.dtype.kind in "OUS" else flat
 
 
-def _with_words(flat: Array) -> Array | list[Any]:
+def _with_infinities(flat: Array) -> Array | list[Any]:
     if flat.dtype.kind != "f":
         return _plain(flat)
     values: list[Any] = flat.tolist()
@@ -156,7 +156,7 @@ def _with_words(flat: Array) -> Array | list[Any]:
 
 
 def _flat(spec: TensorSpec, shape: tuple[int, ...], data: object) -> list[Any]:
-    """Return the values of ``data`` in row-major order, without making an array of what is not checked yet."""
+    """Return the values of ``data`` in row-major order, without making an array of unchecked values."""
     needed = math.prod(shape)
     if not isinstance(data, list):
         raise Refusal(400, f"input '{spec.name}': data must be a list of {needed} values")
@@ -178,7 +178,7 @@ def _unnested(spec: TensorSpec, shape: tuple[int, ...], data: list[Any]) -> list
     return level
 
 
-def _words_read(spec: TensorSpec, values: list[Any]) -> list[Any]:
+def _parse_non_finite(spec: TensorSpec, values: list[Any]) -> list[Any]:
     try:
         return [_NOT_FINITE[value] if type(value) is str else _number(value) for value in values]
     except (KeyError, TypeError) as error:
@@ -239,7 +239,7 @@ def _not_as_shaped(spec: TensorSpec, shape: tuple[int, ...], found: str) -> Refu
 
 
 def _wrong_type(spec: TensorSpec) -> Refusal:
-    return Refusal(400, f"input '{spec.name}': {spec.datatype} data must be {_WORDS[spec.dtype.kind]}")
+    return Refusal(400, f"input '{spec.name}': {spec.datatype} data must be {_EXPECTED[spec.dtype.kind]}")
 
 
 def _out_of_range(spec: TensorSpec) -> Refusal:

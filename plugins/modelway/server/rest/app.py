@@ -1,4 +1,4 @@
-"""The URLs of the server: Open Inference Protocol v2 (REST), Prometheus metrics, routes that a platform names."""
+"""The URLs of the server: Open Inference Protocol v2 (REST), Prometheus metrics, routes that a platform configures."""
 
 import asyncio
 import time
@@ -25,16 +25,16 @@ from modelway.server.rest.codec import Answer, Inference, decode, encode, whole
 from modelway.server.rest.drain import Drain
 from modelway.server.rest.translate import Translator
 
-#: version of what this server speaks, shown at /v2; rises when an answer changes its form
+#: version of this server's interface, shown at /v2; increases when an answer changes its form
 SERVER_VERSION = "1"
-#: bytes that are decoded or encoded on the event loop, where it is quickest; more of them are left to another thread
+#: bytes that are decoded or encoded on the event loop, which is fastest; larger bodies go to another thread
 _AT_ONCE = 64 << 10
-#: bytes of an answer that leave in one write
+#: bytes of an answer that are sent in one write
 _PART = 256 << 10
 
 
 _Found = TypeVar("_Found")
-_Given = TypeVarTuple("_Given")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class _Shared(Response):
@@ -45,7 +45,7 @@ class _Shared(Response):
         self._share = share
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, a large one in parts, for each of which the connection must have room."""
+        """Send the answer, a large one in parts, each when the connection has room for it."""
         try:
             if len(self.body) <= _PART:
                 return await super().__call__(scope, receive, send)
@@ -75,15 +75,15 @@ class Routes:
         max_rows: int,
         max_in_flight: int,
     ) -> None:
-        """Keep the parts; ``max_in_flight`` is in bytes, of all requests together."""
+        """Combine the parts; ``max_in_flight`` is in bytes, of all requests together."""
         self._name, self._version, self._signature = name, version, signature
         self._batcher, self._metrics, self._drain, self._translator = batcher, metrics, drain, translator
         self._limits, self._max_rows, self._budget = limits, max_rows, Budget(max_in_flight)
-        #: one body after another, so that the memory for decoding is needed once
+        #: one body after another, so that only one needs memory for decoding
         self._codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
 
     def application(self, *, predict_route: str | None = None, health_route: str | None = None) -> Starlette:
-        """Return the ASGI application, with further paths for infer and ready when a platform names them."""
+        """Return the ASGI application, with further paths for infer and ready when a platform configures them."""
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes = [
             Route("/v2", self._server),
@@ -147,7 +147,7 @@ class Routes:
             code = refusal.status
             raise
         except ClientDisconnect:
-            # nobody reads this answer; 499 is the status that gateways log for it
+            # no one reads this answer; 499 is the status that gateways log for it
             code = 499
             return Response(status_code=400)
         finally:
@@ -176,7 +176,7 @@ class Routes:
         return answer
 
     def _decode(self, parts: list[bytes], head: Head) -> tuple[int, Inference]:
-        """Return a large request with the bytes that it holds; runs in the thread for that."""
+        """Return a large request and its size in bytes; runs in the codec thread."""
         body, json_length = joined(parts), head.json_length
         if head.encoding is not None:
             body = decompress(body, head, self._limits)
@@ -188,8 +188,8 @@ class Routes:
     def _encode(self, inference: Inference, arrays: Mapping[str, Array]) -> Answer:
         return encode(inference, arrays, name=self._name, version=self._version)
 
-    async def _aside(self, work: Callable[[Unpack[_Given]], _Found], *given: *_Given) -> _Found:
-        return await asyncio.get_running_loop().run_in_executor(self._codec, work, *given)
+    async def _aside(self, work: Callable[[Unpack[_Arguments]], _Found], *arguments: *_Arguments) -> _Found:
+        return await asyncio.get_running_loop().run_in_executor(self._codec, work, *arguments)
 
     def _check_names(self, request: Request) -> None:
         model = request.path_params.get("model", self._name)

@@ -12,7 +12,7 @@ from modelway.server.rest.codec import JSON_LENGTH, whole
 
 #: ``wbits`` of zlib for each Content-Encoding
 _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-#: bytes that are decompressed in one go
+#: bytes that are decompressed in one step
 _STEP = 256 << 10
 #: gzip files in one body; each costs a pass over the rest of a step
 _MEMBERS = 256
@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Head:
-    """What the headers say of the body."""
+    """What the headers say about the body."""
 
     #: a key of ``_ENCODINGS``; None: not compressed
     encoding: str | None
@@ -39,15 +39,15 @@ class Head:
 
 
 def read_head(request: Request, limits: Limits) -> Head:
-    """Return how the body is written.
+    """Return how the body is encoded.
 
     :raises Refusal: 413 for a length over the limit, 415 for an encoding that is not known
     """
     headers = request.headers
-    given = headers.get("content-encoding", "identity").strip().lower()
-    if given not in ("", "identity") and given not in _ENCODINGS:
-        raise Refusal(415, f"Content-Encoding {given[:40]!r} is not known, expected gzip, deflate or none")
-    head = Head(given if given in _ENCODINGS else None, headers.get(JSON_LENGTH))
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity") and encoding not in _ENCODINGS:
+        raise Refusal(415, f"Content-Encoding {encoding[:40]!r} is not known, expected gzip, deflate or none")
+    head = Head(encoding if encoding in _ENCODINGS else None, headers.get(JSON_LENGTH))
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > (limits.body if head.encoding else _limit(head, limits)):
         raise _too_large(head, limits)
@@ -57,7 +57,7 @@ def read_head(request: Request, limits: Limits) -> Head:
 
 
 async def read_body(request: Request, head: Head, limits: Limits, share: Share) -> list[bytes]:
-    """Return the parts of the body as they came; :func:`joined` makes one of them.
+    """Return the parts of the body as received; :func:`joined` concatenates them.
 
     :raises Refusal: 413 when it is longer than the limit, 429 when requests in flight hold too much
     :raises ClientDisconnect: when the client disconnected, or was too slow (see ``wire``)
@@ -88,7 +88,7 @@ async def read_body(request: Request, head: Head, limits: Limits, share: Share) 
 
 
 def joined(parts: list[bytes]) -> bytes | bytearray:
-    """Return the body, and empty ``parts`` on the way; by steps, between which other threads run."""
+    """Return the body, emptying ``parts`` step by step; other threads run in between."""
     if len(parts) == 1:
         return parts.pop()
     body = bytearray(sum(map(len, parts)))
@@ -101,7 +101,7 @@ def joined(parts: list[bytes]) -> bytes | bytearray:
 
 
 def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytes | bytearray:
-    """Return the decompressed body; never more than the limit is in memory, whatever the body unfolds to.
+    """Return the decompressed body; never more than the limit is in memory, whatever the body expands to.
 
     :raises Refusal: 400 when it is not compressed as its header says, 413 when it is longer than the limit
     """
@@ -109,7 +109,7 @@ def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytes | b
     limit = _limit(head, limits)
     plain: list[bytes] = []
     size, members = 0, 1
-    # deflate is a zlib stream by the book, and a bare one from some clients
+    # deflate is a zlib stream by the standard, and a bare one from some clients
     bare = head.encoding == "deflate" and not _is_zlib(body)
     stream = zlib.decompressobj(wbits := -15 if bare else _ENCODINGS[head.encoding])
     try:

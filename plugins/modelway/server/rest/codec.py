@@ -21,7 +21,7 @@ from modelway.server.core.tensors import (
     short,
     to_binary,
     to_json,
-    to_json_with_words,
+    to_json_with_infinities,
 )
 
 #: header that says how many bytes of the body are JSON; binary blocks follow in the order of the tensors
@@ -38,7 +38,7 @@ class Inference:
 
     id: str | None
     inputs: Mapping[str, Array]
-    #: wanted outputs in order, each with whether it is wanted as binary
+    #: requested outputs in order, each with whether it is requested as binary
     outputs: tuple[tuple[TensorSpec, bool], ...]
 
 
@@ -72,11 +72,11 @@ def decode(body: Body, json_length: str | None, signature: Signature, *, max_row
 
 
 def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, version: str) -> Answer:
-    """Return the answer to ``inference`` with the outputs that it asked for."""
+    """Return the answer to ``inference`` with the outputs that it requested."""
     text, blocks = _document(inference, arrays, name, version, to_json)
     if b"null" in text:
         # orjson writes null for the infinities, too
-        text, blocks = _document(inference, arrays, name, version, to_json_with_words)
+        text, blocks = _document(inference, arrays, name, version, to_json_with_infinities)
     if not blocks:
         return Answer(text, {"content-type": "application/json"})
     headers = {"content-type": "application/octet-stream", JSON_LENGTH: str(len(text))}
@@ -84,7 +84,7 @@ def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, vers
 
 
 def whole(text: str) -> int | None:
-    """Return the number that a header is; None when it is none that a length can be."""
+    """Return a header's value as a number; None when it is not a valid length."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
@@ -113,7 +113,7 @@ def _document(
 
 
 class _Blocks:
-    """The binary part of a body, handed out from its front."""
+    """The binary part of a body, consumed from the front."""
 
     def __init__(self, rest: memoryview) -> None:
         self._rest = rest
@@ -134,14 +134,14 @@ class _Blocks:
 def _split(body: Body, json_length: str | None) -> tuple[dict[str, Any], _Blocks]:
     length = len(body)
     if json_length is not None:
-        given = whole(json_length)
-        if given is None or given > len(body):
+        declared = whole(json_length)
+        if declared is None or declared > len(body):
             raise Refusal(
                 400,
                 f"{JSON_LENGTH} is {short(json_length)}, the body has {len(body)} bytes; leave the header out when "
                 "the whole body is JSON (Triton's client writes it into the headers that it is given)",
             )
-        length = given
+        length = declared
     view = memoryview(body)
     document = _parsed(view[:length], whole=length == len(body))
     if not isinstance(document, dict):
@@ -153,7 +153,7 @@ def _parsed(text: memoryview, *, whole: bool) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        # Triton's client writes the bare words NaN, Infinity and -Infinity, which are not JSON; json reads them
+        # Triton's client writes bare NaN, Infinity and -Infinity, which are not JSON; the json module reads them
         raw = bytes(text)
         if b"NaN" in raw or b"Infinity" in raw:
             try:
@@ -185,7 +185,7 @@ def _shapes(entries: object, signature: Signature) -> _Shapes:
 
 
 def _check_lengths(signature: Signature, shapes: _Shapes, max_rows: int | None) -> None:
-    """Refuse lengths that differ where the program has one name for them: it would stretch the shorter input."""
+    """Refuse lengths that differ where the program has one name for them: it would broadcast the shorter input."""
     for symbol, places in signature.equal_lengths:
         name, at = places[0]
         length = shapes[name][1][at]

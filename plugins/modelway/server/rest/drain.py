@@ -1,4 +1,4 @@
-"""How the server ends: on SIGTERM it is not ready any more, answers what still comes, and ends when that is over."""
+"""How the server ends: on SIGTERM it stops being ready, answers the requests that still come, and then exits."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ class Drain:
     """Whether the server is draining, and whether that is done."""
 
     def __init__(self, *, limit: float, quiet: float) -> None:
-        """Keep the limits (seconds): of the whole drain, and of the silence that ends it."""
+        """Set the limits (seconds): of the whole drain, and of the silence that ends it."""
         self._limit, self._quiet = limit, quiet
         self._began: float | None = None
         self._last_request = time.monotonic()
@@ -25,7 +25,7 @@ class Drain:
 
     @property
     def began(self) -> bool:
-        """Whether the server was told to end."""
+        """Whether the drain has started."""
         return self._began is not None
 
     def begin(self) -> None:
@@ -38,9 +38,9 @@ class Drain:
         return self._limit if self._began is None else max(0.0, self._began + self._limit - time.monotonic())
 
     def done(self) -> bool:
-        """Whether nothing is in flight and nothing came for a while, or the limit is reached.
+        """Whether nothing is in flight and no request came for a while, or the limit is reached.
 
-        A body that is still on its way is waited for a fifth of the limit: half-sent ones must not hold the rest up.
+        An incomplete body is waited for during a fifth of the limit: half-sent ones must not hold the rest up.
         """
         if self._began is None:
             return False
@@ -53,17 +53,17 @@ class Drain:
         return self._in_flight == 0 and silent and arrived
 
     def enter(self) -> None:
-        """Note that a request begins to arrive."""
+        """Record that a request begins to arrive."""
         self._arriving += 1
 
     def arrived(self) -> None:
-        """Note that the whole of a request is there."""
+        """Record that a request has arrived completely."""
         self._arriving -= 1
         self._in_flight += 1
         self._last_request = time.monotonic()
 
     def leave(self, *, complete: bool) -> None:
-        """Note that a request is answered, ``complete`` or before the whole of it was there."""
+        """Record that a request is answered, ``complete`` or before it had arrived completely."""
         if complete:
             self._in_flight -= 1
             self._last_request = time.monotonic()
@@ -87,7 +87,7 @@ class Gate:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], self._header]
-                # a client with a kept-open connection is told to use another one before this one is closed
+                # makes a client with a keep-alive connection use another one before this one is closed
                 if self._drain.began:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
@@ -115,7 +115,7 @@ class DrainingServer(uvicorn.Server):
     """uvicorn that drains before it closes its connections, and then ends with status 0."""
 
     def __init__(self, config: uvicorn.Config, *, drain: Drain, listening: Callable[[int], None]) -> None:
-        """Keep the drain; ``listening`` is told the port once connections are accepted."""
+        """Set the drain; ``listening`` is called with the port once connections are accepted."""
         super().__init__(config)
         self._drain = drain
         self._listening = listening

@@ -1,8 +1,8 @@
 """``python -m modelway.server.rest.translate MODEL_DIR VALUES``: turn large JSON requests into binary ones.
 
 Parsing JSON cannot be interrupted by other threads of a process. So that other clients do not wait for it, large JSON
-is parsed in this process: at lower priority, with a limit on its memory, replaced when it dies. ``Translator`` is the
-server's side. Each message both ways is a line of JSON, ``{"size": BYTES, ...}``, and that many bytes.
+is parsed in this process: at lower priority, with a limit on its memory, restarted when it dies. ``Translator`` is the
+server's side. Each message, in both directions, is a line of JSON, ``{"size": BYTES, ...}``, and that many bytes.
 """
 
 import json
@@ -20,9 +20,9 @@ from modelway.server.core.signature import Signature, read_signature
 from modelway.server.core.tensors import to_binary
 from modelway.server.rest.codec import decode, whole
 
-#: bytes of JSON that a value has, about; the memory for parsing goes by the number of values
+#: approximate bytes of JSON of a value; the memory for parsing depends on the number of values
 JSON_BYTES_OF_A_VALUE = 16
-#: bytes that one JSON value may take while it is parsed, with room
+#: bytes that one JSON value may need while it is parsed, with some reserve
 _PER_VALUE = 192
 
 
@@ -30,11 +30,11 @@ class Translator:
     """The server's side; one request at a time, to be called from one thread of its own."""
 
     def __init__(self, model_dir: Path, *, max_values: int) -> None:
-        """Keep what the process needs; it starts with the first request.
+        """Prepare the process; it starts with the first request.
 
         :param max_values: JSON values of one request, at most
         """
-        # as this one, wherever the server found itself
+        # the same package as this process, wherever it was imported from
         self._environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
         self._argv = [sys.executable, "-P", "-m", "modelway.server.rest.translate", str(model_dir), str(max_values)]
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,7 +93,7 @@ def translate(body: bytes, json_length: str | None, signature: Signature, *, max
 def main(model_dir: Path, max_values: int) -> int:
     """Translate until the server closes the pipe."""
     os.nice(10)
-    # the request and its binary form, beside what is parsed
+    # the request and its binary form, besides the parsed values
     limit_memory(max_values * (_PER_VALUE + 3 * JSON_BYTES_OF_A_VALUE))
     signature = read_signature(model_dir / "outputs" / "model.yml")
     while True:

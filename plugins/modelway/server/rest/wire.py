@@ -1,7 +1,7 @@
-"""The connections: answers leave in one write, and a client that is too slow or too large is cut off.
+"""The connections: answers are sent in one write, and a client that is too slow or too large is cut off.
 
-Head and body of an answer leave in one write, so that a killed server never leaves half an answer to a gateway: it can
-ask another server only while it has seen nothing of the answer. It is one system call less, too.
+Head and body of an answer are sent in one write, so that a killed server never leaves half an answer to a gateway: it
+can retry on another server only while it has received nothing of the answer. It saves a system call, too.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ _MAX_HEAD = 32 << 10
 _MAX_AROUND = 1 << 20
 #: seconds for a whole head
 HEAD_SECONDS = 10.0
-#: a body brings so many bytes, or its end, in each so many seconds
+#: a body must bring so many bytes, or end, in each period of so many seconds
 BODY_PROGRESS = 256 << 10
 BODY_SECONDS = 10.0
-#: seconds in which the rest of a body that was refused is read and thrown away, and between two reads
+#: seconds in which the rest of a refused body is read and discarded, and between two reads
 _LINGER_SECONDS = 10.0
 _LINGER_PAUSE = 0.01
-#: seconds in which a client takes something of its answer
+#: seconds in which a client must read something of its answer
 _ANSWER_SECONDS = 30.0
 
 
@@ -72,21 +72,21 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_since: float | None = None
     #: bytes of that head in earlier reads
     _head_bytes = 0
-    #: whether the end of a body is still to come, be it answered already or not
+    #: whether the end of a body is still to come, whether answered already or not
     _in_body = False
-    #: bytes read since, and when, the body last made enough progress
+    #: bytes read since the body last made enough progress, and when that was
     _body_bytes = 0
     _body_since = 0.0
     #: bytes read that are in no body: sizes and extensions of chunks, trailers
     _around = 0
-    #: until when the rest of a body that was refused is thrown away; None: it is read
+    #: until when the rest of a refused body is discarded; None: it is read
     _lingers_until: float | None = None
     #: bytes that waited for the client, and since when
     _unsent = 0
     _unsent_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection."""
+        """Accept a new connection."""
         super().connection_made(cast(asyncio.Transport, _Joining(transport, self.loop, self._linger)))
         self._head_since = time.monotonic()
         if len(self.connections) > MAX_CONNECTIONS:
@@ -95,7 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read a part of a request."""
         if self._lingers_until is not None:
-            # by and by: what is thrown away must not keep the others waiting
+            # slowly: discarding a body must not keep the others waiting
             self.flow.pause_reading()
             self.loop.call_later(_LINGER_PAUSE, self.flow.resume_reading)
             return
@@ -112,7 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._cut_off(400, "more is sent around the body than in it")
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Receive a part of the body."""
         # a chunk of one byte has five around it
         self._around -= 8 * len(body)
         super().on_body(body)
@@ -145,7 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if now > self._lingers_until:
                 self.transport.abort()
         elif self.transport.is_closing():
-            # closed, but the client does not take the rest of its answer
+            # closed, but the client does not read the rest of its answer
             self._check_unsent(now)
         elif self._head_since is not None and (self.cycle is None or self.cycle.response_complete):
             if now - self._head_since > HEAD_SECONDS:
@@ -156,9 +156,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._check_unsent(now)
 
     def _linger(self) -> bool:
-        """Whether the connection stays open to throw the rest of a body away.
+        """Whether the connection stays open to discard the rest of a body.
 
-        The end of a connection with something unread is a reset, on which clients and gateways lose the answer, too.
+        Closing a connection with unread data resets it, and clients and gateways lose the answer, too.
         """
         if not self._in_body or self._lingers_until is not None or self.transport.is_closing():
             return False
