@@ -38,7 +38,7 @@ class Predictor:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointSpec:
-    """What an endpoint is to look like."""
+    """The desired state of an endpoint."""
 
     name: str
     #: name of the model in the URLs
@@ -192,7 +192,7 @@ class Endpoint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointMember(Member[Endpoint]):
-    """What an endpoint target says of itself; ``open(*, root, username, password)`` makes it.
+    """The descriptor of an endpoint target; ``open(*, root, username, password)`` makes it.
 
     ``capabilities`` are of: weights, sticky (a user stays with a version), mirror. Its section stands in the spec as
     ``endpoint.<name>``, and comes as ``EndpointSpec.platform``.
@@ -240,7 +240,7 @@ def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
     from pydantic import ValidationError
 
     try:
-        # What a template gave is text.
+        # A value from a template is text.
         return section.model_validate(dict(spec.platform), strict=False)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

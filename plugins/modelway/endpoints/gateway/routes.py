@@ -1,4 +1,4 @@
-"""What a gateway is to do: which servers there are, in which of its slots, with which shares."""
+"""The routes of a gateway: which servers there are, in which of its slots, with which shares."""
 
 from dataclasses import dataclass
 

@@ -60,7 +60,7 @@ class LocalEndpoint:
     ready_timeout: float
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
-        """Make the endpoint what ``spec`` says."""
+        """Bring the endpoint to the state of ``spec``."""
         check_spec(spec)
         own = read_platform(spec, LocalSection)
         if spec.name == _IMAGES:
@@ -72,7 +72,7 @@ class LocalEndpoint:
                 folder.mkdir(parents=True, exist_ok=True)
             service = Service.read(folder) or Service(folder, State(name=spec.name))
             service.stop_strays()
-            service.gateway.refuse_taken_port(host=own.host, port=own.port)
+            service.gateway.refuse_used_port(host=own.host, port=own.port)
             chosen = service.ensure_servers(spec, unpack=self._unpacked, ready_timeout=self.ready_timeout)
             service.settle(spec, chosen)
             service.ensure_gateway(host=own.host, port=own.port)

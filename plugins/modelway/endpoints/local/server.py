@@ -15,7 +15,7 @@ from modelway.platforms.processes import marked
 PROGRAM = "modelway.server"
 #: exit status of a server whose model cannot be loaded (``modelway.server.__main__``)
 _CANNOT_SERVE = 2
-#: seconds a server may take to drain; it gives up by itself after 25
+#: seconds a server may take to drain; it stops waiting by itself after 25
 _DRAIN = 30.0
 
 
@@ -56,7 +56,7 @@ class Server:
             except ConnectionRefusedError:
                 return False
             except (OSError, http.client.HTTPException):
-                # broken off, or out of time: the loop looks whether it still runs
+                # broken off, or out of time: the loop checks whether it still runs
                 time.sleep(0.02)
             finally:
                 connection.close()

@@ -1,4 +1,4 @@
-"""What the local endpoint remembers: one ``state.json`` per endpoint, and a lock around each change."""
+"""The state of the local endpoint: one ``state.json`` per endpoint, and a lock around each change."""
 
 import contextlib
 import fcntl
@@ -62,7 +62,7 @@ class State:
 
     name: str
     stable: int | None = None
-    #: the section of its spec, as it was given
+    #: the section of its spec, as it was written
     platform: Mapping[str, Any] = field(default_factory=dict)
     gateway: Listener = field(default_factory=Listener)
     gateway_life: Life = field(default_factory=Life)
@@ -79,7 +79,7 @@ class State:
 
     @property
     def routes(self) -> Routes:
-        """What the gateway is to do."""
+        """The routes of the gateway."""
         routes = tuple(
             Route(
                 version=server.version,
@@ -140,7 +140,7 @@ def write_state(folder: Path, state: State) -> None:
 
 @contextlib.contextmanager
 def locked(root: Path, name: str, *, patience: float = 600) -> Iterator[None]:
-    """Hold the endpoint's lock; it ends with the process that holds it.
+    """Lock the endpoint; the lock ends with the process that holds it.
 
     :raises NotWritable: when the lock's folder cannot be written
     :raises EndpointNotReady: when another change holds it for more than ``patience`` seconds
