@@ -169,7 +169,7 @@ class RegistryError(ModelwayError):
 
 
 class RegistryRefused(RegistryError):
-    """A registry's refusal that would be the same again: login, permission, a name or digest it does not know."""
+    """A registry's refusal that a retry would meet again: login, permission, a name or digest it does not know."""
 
     retryable = False
 

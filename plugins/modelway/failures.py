@@ -60,7 +60,7 @@ class FailureKind(StrEnum):
 
     @property
     def is_of_memory(self) -> bool:
-        """Whether the same again would run out of memory again: what is never tried again unchanged."""
+        """Whether a retry would run out of memory again: such a failure is never retried unchanged."""
         return self in (FailureKind.OUT_OF_MEMORY, FailureKind.NODE_OUT_OF_MEMORY)
 
     @property

@@ -70,7 +70,7 @@ class Checkout:
 
     @cached_property
     def settings(self) -> Mapping[str, str]:
-        """The repository's own configuration, without what it includes: to be read, never obeyed."""
+        """The repository's own configuration, without what it includes: read as data, never applied."""
         file = self.common_folder / "config"
         if not _is_regular(file):
             return {}

@@ -142,7 +142,7 @@ def _files_below(folder: Path, *, name: str) -> dict[str, str]:
         raise error
 
     digests, walked = {}, set()
-    # What a link leads to is read as data, too, so it counts.
+    # The target of a link is read as data, too, so it counts.
     for base, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         if (real := os.path.realpath(base)) in walked:
             raise InvalidDataset(

@@ -14,9 +14,9 @@ from modelway.artifacts.copying import copy, copy_to_end, new_part, reused_part
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import CapabilityMissing, DigestMismatch, ModelwayError, NotWritable
 
-#: what an object whose bytes were not those of its digest is called from then on
+#: suffix of an object whose bytes did not match its digest
 QUARANTINE = ".quarantine"
-#: a stored file older than this is made young when it is put again: garbage collection leaves the young alone
+#: a stored file older than this gets a new time when it is put again: garbage collection spares new files
 SETTLED = timedelta(days=1)
 #: what object stores and file systems call the time of an object's last change
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
@@ -52,7 +52,7 @@ class StoredObject:
 
     uri: str
     folder: str
-    """Whose it is: a model's name, or a place of its own such as ``_assets``."""
+    """Its owner: a model's name, or a separate place such as ``_assets``."""
     digest: str
     size: int
     modified: datetime
@@ -89,7 +89,7 @@ class ArtifactStore:
         uri = self.uri(digest, model=model)
         fs, place = _filesystem(uri)
         try:
-            if not (_holds(fs, place, size, digest) and _made_young(fs, place)):
+            if not (_holds(fs, place, size, digest) and _renewed(fs, place)):
                 self._write(fs, place, path, digest, opened)
         except OSError as error:
             raise NotWritable(
@@ -117,7 +117,7 @@ class ArtifactStore:
         """
         fs, place = _filesystem(artifact.uri)
         try:
-            return _holds(fs, place, artifact.size, artifact.digest) and _made_young(fs, place)
+            return _holds(fs, place, artifact.size, artifact.digest) and _renewed(fs, place)
         except OSError as error:
             raise NotWritable(
                 f"the artifact store does not answer ({error.__class__.__name__}: {error})", where=artifact.uri
@@ -253,7 +253,7 @@ def _quarantined(fs: Any, place: str, digest: str) -> str:
     return f", or put a good copy there again. The bad one is beside it now, as {place.rsplit('/', 1)[1]}{QUARANTINE}"
 
 
-def _made_young(fs: Any, place: str) -> bool:
+def _renewed(fs: Any, place: str) -> bool:
     """Set a stored file's time to now and return whether that was possible; one of today is left as it is."""
     try:
         modified = _modified(fs.info(place))

@@ -72,7 +72,7 @@ class Job:
     """One unit of work for a backend.
 
     A job is known by ``(model, run, key)``: submitting it again finds it again. ``clear_number`` counts how often the
-    DAG run was cleared: a job that succeeded before a clear is done anew after it, one that failed continues.
+    DAG run was cleared: a job that succeeded before a clear is run again after it, one that failed continues.
     """
 
     model: str
@@ -129,7 +129,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Handle:
-    """What finds a submitted job again, from any process."""
+    """Identifies a submitted job, for any process."""
 
     backend: str
     name: str
@@ -137,7 +137,7 @@ class Handle:
     """where the backend keeps the job: a folder, a namespace, a project"""
     attempt: int
     mark: str = ""
-    """what finds the job for a process that does not see its place, where there is such a thing"""
+    """identifies the job for a process that does not see its place, where the backend has such a thing"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the handle as plain data for a trigger."""
@@ -165,7 +165,7 @@ class JobStatus:
     peak_memory_bytes: int | None = None
     seconds: float | None = None
     image_digest: str | None = None
-    """by which the image of its container is known: to the registry it came from, else to who ran it"""
+    """digest of its container's image: the registry's, else the engine's or node's own"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as plain data for a trigger's event."""
@@ -188,7 +188,7 @@ class JobStatus:
 
 
 class Backend(Protocol):
-    """Where jobs run; a member of the room makes one (see ``BackendMember``)."""
+    """Where jobs run; opened by a ``BackendMember``."""
 
     capabilities: frozenset[str]
     """of: cancel, logs, gpu, gpu_type, cpu_limit, memory_limit, disk_limit, multi_node, multi_process,
@@ -228,7 +228,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BackendMember(Member[Backend]):
-    """The descriptor of a backend; ``open(*, home, client=None)`` makes it.
+    """The descriptor of a backend; ``open(*, home, client=None)`` returns the backend.
 
     ``capabilities`` is what it can support on one machine or another, see ``Backend.capabilities``. Its section stands
     in the spec under its name.

@@ -169,7 +169,7 @@ class Endpoint(Protocol):
         ...
 
     def start(self, name: str) -> EndpointStatus:
-        """Bring an endpoint back as it was, when it was stopped or its processes ended; what runs is left as it is.
+        """Restart an endpoint as it was, when it was stopped or its processes ended; running processes are left alone.
 
         It has the same URL when its port is still free, or was named.
 
@@ -179,14 +179,14 @@ class Endpoint(Protocol):
         ...
 
     def stop(self, name: str) -> None:
-        """Stop everything of the endpoint but remember it; nothing happens when it is stopped, or there is none.
+        """Stop everything of the endpoint but retain its state; nothing happens when it is stopped, or there is none.
 
         :meth:`start`, or :meth:`apply` with the same spec, brings it back.
         """
         ...
 
     def delete(self, name: str) -> None:
-        """Stop everything of the endpoint and forget it; nothing happens when there is none."""
+        """Stop everything of the endpoint and remove its state; nothing happens when there is none."""
         ...
 
 
@@ -214,7 +214,7 @@ def load_endpoint(
 
 
 def check_spec(spec: EndpointSpec) -> None:
-    """Refuse a spec that no endpoint can have.
+    """Refuse an invalid spec.
 
     :raises InvalidSpec: for names, number of versions, a version twice, an unknown stable version, weights
     """
@@ -233,9 +233,9 @@ def check_spec(spec: EndpointSpec) -> None:
 
 
 def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
-    """Return what the spec says for the target alone, as the target's section.
+    """Return the target's section of the spec.
 
-    :raises InvalidSpec: the section has no such key, or the value cannot be
+    :raises InvalidSpec: the section has no such key, or the value is invalid
     """
     from pydantic import ValidationError
 
@@ -253,7 +253,7 @@ def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
 
 
 def check_weights(weights: Mapping[int, int], versions: list[int], *, where: str) -> None:
-    """Refuse weights that cannot be.
+    """Refuse invalid weights.
 
     :raises UnknownVersion: for a version that is not in ``versions``
     :raises InvalidSpec: for a weight that is negative or no integer, or when all are zero

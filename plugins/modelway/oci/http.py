@@ -93,7 +93,7 @@ class RegistryConnection:
             answer.close()
 
     def read(self, answer: httpx.Response, repository: str) -> bytes:
-        """Return an answer's body, or its first 4 MiB and a bit: what is larger is no document."""
+        """Return an answer's body, or a little more than its first 4 MiB: anything larger is no document."""
         data = b""
         with self.translate_errors(repository):
             for piece in answer.iter_bytes():

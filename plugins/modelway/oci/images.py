@@ -1,4 +1,4 @@
-"""Images wherever a reference says that they are, in a layout or a registry: opened, and unpacked into a folder."""
+"""Images by their reference, in a layout or a registry: opened, and unpacked into a folder."""
 
 import platform
 import shutil

@@ -96,7 +96,7 @@ class RegistryClient:
         return str(digest)
 
     def push_blob(self, *, repository: str, descriptor: Descriptor, path: Path, mount_from: str | None = None) -> int:
-        """Bring a blob into the repository and return how many bytes had to be sent: 0 if it was there or mounted.
+        """Push a blob to the repository and return how many bytes had to be sent: 0 if it was there or mounted.
 
         The file is streamed in one request (monolithic upload with a known digest), which every registry accepts.
 

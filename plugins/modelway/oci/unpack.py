@@ -93,7 +93,7 @@ class _Budget:
 
 
 class _Hashing:
-    """Reads a stream once and hashes what passes."""
+    """Reads a stream once and hashes its bytes."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
         self._file, self._hash, self.size = file, hashlib.sha256(), 0
@@ -112,7 +112,7 @@ class _Hashing:
 
 
 class _Unpacked(_Hashing):
-    """The stream of a layer's archive, of which only so much is read."""
+    """The stream of a layer's archive, of which a limited number of bytes is read."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, *, descriptor: Descriptor, budget: _Budget) -> None:
         super().__init__(file)

@@ -36,9 +36,9 @@ from modelway.job.agent.exit_report import checked_report
 from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine, Object
 
-#: a job that is cancelled has this long to end by itself
+#: time for a cancelled job to end by itself
 CANCEL_SECONDS = 1
-#: the agent keeps the timeout; a container that is still there so much later is stopped from outside
+#: the agent enforces the timeout; a container that is still running so much later is stopped from outside
 BACKSTOP_SECONDS = 900
 #: a container without its name was left by an interrupted submit
 UNNAMED_SECONDS = 3600
@@ -130,7 +130,7 @@ class DockerBackend:
                 return _handle(last)
         attempt = last.attempt + 1 if last else 1
         handle = self._create(request, generation=generation, attempt=attempt, volume=volume, own=own)
-        # What somebody else made, or another version of this, must not harm a job that has started.
+        # Objects of other programs, or of other versions of this one, must not harm a job that has started.
         with contextlib.suppress(SubmitFailed, KeyError, ValueError):
             self._remove_old(request.job)
         return handle
@@ -244,7 +244,7 @@ class DockerBackend:
                     over=ended is not None and ended["container"] == inspected["Id"],
                 )
         except SubmitFailed as error:
-            # An empty answer for a job that is over would mean that nothing of its log is left.
+            # For a job that is over an empty answer would mean that nothing of its log is left.
             if error.kind is FailureKind.UNREACHABLE and not (attempt / generations.RECORD).exists():
                 return "", offset
             raise

@@ -127,7 +127,7 @@ def _owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def read_json(archive: Iterator[bytes] | None) -> dict[str, Any] | None:
-    """Return the object of an archive's only file; None where there is none or it is none."""
+    """Return the JSON object of an archive's only file; None where there is no file or no object in it."""
     if archive is None:
         return None
     try:

@@ -43,7 +43,7 @@ def attempts(folder: Path) -> list[Path]:
 def numbered(folder: Path, pattern: str) -> list[Path]:
     """Return the generations or attempts in a folder by their numbers; a job may have left other names there."""
     named = (path for path in folder.glob(pattern) if _NUMBERED.fullmatch(path.name))
-    # A link may lead to another job: what is ended there must not be that one's.
+    # A link may lead to another job, which must not be ended instead of this one.
     return sorted((path for path in named if not path.is_symlink()), key=number)
 
 
@@ -69,7 +69,7 @@ def generation(
     cleared = started.get("clear_number") != clear_number
     if same and not (cleared and last is not None and status(last).state is JobState.SUCCEEDED):
         if cleared:
-            # What a clear finds running is its own from now on: once done, it is not done again for the same clear.
+            # A clear adopts a running attempt: once done, it is not run again for the same clear.
             write(newest / "generation.json", {**started, "clear_number": clear_number})
         return newest
     return folder / f"g{number(newest) + 1}"
@@ -78,9 +78,9 @@ def generation(
 def prepare(
     folder: Path, *, job: Job, contract: Mapping[str, Any], runner: Path | None = None, owner: int | None = None
 ) -> None:
-    """Put code, inputs and our part of the library in their places; what an earlier attempt left of outputs stays.
+    """Put code, inputs and our part of the library in their places; outputs of earlier attempts are retained.
 
-    :param runner: the folder that holds ``modelway.job`` alone; None: the job finds it elsewhere
+    :param runner: the folder that holds ``modelway.job`` alone; None: the job finds it by itself
     :param owner: the user that the job runs as, where this process may set owners
     """
     store = ArtifactStore("")

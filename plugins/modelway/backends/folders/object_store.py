@@ -1,4 +1,4 @@
-"""The worker's side of a job's folder on an object store: publish what a job needs, fetch what it made.
+"""The worker's side of a job's folder on an object store: publish what a job needs, fetch what it wrote.
 
 The container's side, and the layout below the job's URI, is ``modelway.job.agent.remote``.
 """
@@ -63,7 +63,7 @@ def publish(*, folder: Path, uri: str, options: dict[str, Any] | None = None) ->
 
 
 def send(*, folder: Path, uri: str, names: Iterable[str], options: dict[str, Any] | None = None) -> None:
-    """Send small files of a folder; one that is not there is left out."""
+    """Send small files of a folder; missing files are skipped."""
     fs, place = _open(uri, options)
     for name in names:
         with contextlib.suppress(FileNotFoundError):
@@ -101,7 +101,7 @@ def remove(*, uri: str, options: dict[str, Any] | None = None) -> None:
 
 
 def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> None:
-    """Copy what a job has made so far into a local folder; what has the same size already is not fetched again.
+    """Copy what a job has written so far into a local folder; outputs of unchanged size are not fetched again.
 
     The log's pieces become ``try-<n>/log-<node>.txt`` as on storage that the worker sees.
     """
@@ -128,14 +128,14 @@ def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> N
 
 
 def fetch_log(*, uri: str, folder: Path, attempt: int, node: int = 0, options: dict[str, Any] | None = None) -> None:
-    """Copy what an attempt's log has got since the last time."""
+    """Copy what is new in an attempt's log since the last call."""
     fs, place = _open(uri, options)
     log = f"try-{attempt}/log-{node}"
     _fetch_log(fs, f"{place}/{log}", folder / f"{log}.txt")
 
 
 def _fetch_log(fs: Any, log: str, target: Path) -> None:
-    """Append the pieces that follow what is here; each is called by where it begins, so that none has to be listed."""
+    """Append the pieces that follow the local ones; each is named by its offset, so that no listing is needed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("ab") as file:
         # A worker and a triggerer may copy to the same place.
@@ -184,9 +184,9 @@ def translate_errors(uri: str, *, submitted: bool = False) -> Iterator[None]:
 def _open(uri: str, options: dict[str, Any] | None) -> tuple[Any, str]:
     import fsspec
 
-    # To make the folders of an object store could make its bucket.
+    # Creating folders on an object store could create its bucket.
     own = {"auto_mkdir": True} if uri.startswith("file:") else {}
     fs, place = fsspec.core.url_to_fs(uri, **own, **(options or {}))
-    # What was listed a moment ago would hide what has come since.
+    # A cached listing would hide newer files.
     fs.invalidate_cache()
     return fs, str(place).rstrip("/")

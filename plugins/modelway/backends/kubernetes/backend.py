@@ -72,7 +72,7 @@ class KubernetesBackend:
         return self._version
 
     def build_request(self, job: Job, options: Options) -> KubernetesRequest:
-        """Return what would be created; see the port."""
+        """Return what will be created; see the port."""
         return request_of(job, options, version=lambda: self.version, folders=self._folders)
 
     def submit(self, request: KubernetesRequest) -> Handle:
@@ -222,7 +222,7 @@ class KubernetesBackend:
         with contextlib.suppress(SubmitFailed, CapabilityMissing):
             record = self._reader.record(attempt)
         if record is None or not record.is_of(handle):
-            # Nothing is recorded in a folder that is another job's.
+            # Nothing is recorded in another job's folder.
             if handle.mark:
                 self._delete(AttemptRecord.of_mark(handle.name, handle.mark))
             return

@@ -83,7 +83,7 @@ def is_over_its_limit(message: str) -> bool:
 
 
 def by_exit_status(pod: Object) -> Cause | None:
-    """Return how a pod's containers ended; the job's own decides, what runs before it only where that failed."""
+    """Return how a pod's containers ended: a failed init container first, else the job's own container."""
     for container in init_containers(pod):
         if code := ended(container).get("exitCode"):
             message = last_line(ended(container).get("message")) or f"exit status {code}"
@@ -111,7 +111,7 @@ def _by_exit_code(pod: Object, container: Object) -> Cause | None:
 
 
 def why_gone(jobs: Sequence[Object], events: Sequence[Object], gone: frozenset[str]) -> Cause:
-    """Return why a pod that ran is not there any more, or is leaving."""
+    """Return why a pod that ran is gone, or is being deleted."""
     name = sorted(gone)[0]
     if event := event_of_end(events, gone):
         return _GONE[event["reason"]], f"{name}: {event.get('message') or event['reason']}"
@@ -128,7 +128,7 @@ def event_of_end(events: Sequence[Object], gone: frozenset[str]) -> Object | Non
 
 
 def disrupted_pods(jobs: Sequence[Object]) -> frozenset[str]:
-    """Return the pods that somebody ended, as their Job's pod failure policy says when it fails by them."""
+    """Return the disrupted pods that a Job's pod failure policy names as the cause of its failure."""
     messages = [str(found.get("message")) for job in jobs if (found := failing(job))]
     return frozenset(match[1] for text in messages for match in _DISRUPTED.finditer(text))
 

@@ -35,12 +35,12 @@ class Folders:
         return self.home / "jobs-kubernetes"
 
     def here(self, place: str) -> Path:
-        """Return the folder that has this name for every process: a path or a URI."""
+        """Return the local folder of a place as every process names it: a path or a URI."""
         scheme, is_uri, rest = place.partition("://")
         return self._copies / scheme / rest if is_uri else Path(place)
 
     def place(self, folder: Path) -> str:
-        """Return what a folder is called by every process."""
+        """Return a folder's name for every process: a path or a URI."""
         if not self.is_copy(folder):
             return str(folder)
         scheme, *rest = folder.relative_to(self._copies).parts
@@ -56,7 +56,7 @@ class Folders:
 
     def is_seen(self, attempt: Path) -> bool:
         """Whether this process sees the storage that an attempt's folder is on."""
-        # <root>/jobs/<model>/<run>/<key>/g0/try-1: the place where storage is not mounted may well be there, and empty.
+        # <root>/jobs/<model>/<run>/<key>/g0/try-1: an unmounted mount point may exist and be empty.
         return self.is_copy(attempt) or attempt.parents[4].is_dir()
 
     def pull_job(self, folder: Path) -> None:

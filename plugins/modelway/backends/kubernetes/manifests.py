@@ -99,7 +99,7 @@ def _launched(one: Attempt, launcher: str) -> list[Manifest]:
     def pod(container: str, arguments: tuple[str, ...]) -> Manifest:
         spec = pod_spec(one, arguments=arguments)
         spec["containers"][0]["name"] = container
-        # The controller's service gives the names, and the pod's is its own affair.
+        # The controller's service provides the host names.
         spec.pop("subdomain", None)
         return {"metadata": {"labels": labels_of(one)}, "spec": spec}
 
@@ -131,7 +131,7 @@ def _job(one: Attempt, *, name: str, pods: int, arguments: tuple[str, ...]) -> M
         "template": {"metadata": {"labels": labels_of(one)}, "spec": pod_spec(one, arguments=arguments)},
     }
     if one.options.timeout_seconds:
-        # The agent keeps the time of the job's code; this is for a pod that nobody keeps any more.
+        # The agent enforces the timeout of the job's code; this is for a pod whose agent is gone.
         spec["activeDeadlineSeconds"] = one.options.timeout_seconds + int(platform.get("start_within_seconds", 3600))
     if one.version >= FAILURE_POLICY_SINCE:
         spec["podFailurePolicy"] = {

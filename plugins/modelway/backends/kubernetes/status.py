@@ -43,9 +43,9 @@ from modelway.job.agent.exit_report import decisive
 
 Object = Mapping[str, Any]
 
-#: an image that is not there may be pushed a moment later
+#: a missing image may be pushed a moment later
 IMAGE_SECONDS = 60.0
-#: what a pod waits for before its code begins, such as a secret that is made at the same time
+#: things that a pod waits for before its code starts, such as a secret that is created at the same time
 INIT_SECONDS = 60.0
 CREATE_SECONDS = 5.0
 #: a pod that should be gone for so long is on a node that does not answer
@@ -148,7 +148,7 @@ def _settling(seen: Observed, job: Object | None, over: Sequence[Object], now: d
     if any(is_leaving(pod) and not _is_stuck(pod, now) for pod in alive):
         return True
     if seen.pods and not alive:
-        # A node may say that a pod failed a moment before it says how.
+        # A node may report that a pod failed a moment before it reports how.
         return not (job or seen.exits or any(done_by_platform(pod) or by_exit_status(pod) for pod in over))
     failed = failing(job) or {}
     if not alive and (failed.get("reason") == "DeadlineExceeded" or _pods_removed(seen)):
@@ -176,7 +176,7 @@ def _known(exits: Sequence[Object]) -> dict[str, Any]:
 
 def _status(kind: FailureKind, reason: str, known: Mapping[str, Any]) -> JobStatus:
     status = JobStatus.failed(kind, reason, **known)
-    # As with memory: the same again would be over the same limit again.
+    # As with memory: a retry would exceed the same limit again.
     return replace(status, retryable=status.retryable and not is_over_its_limit(reason))
 
 

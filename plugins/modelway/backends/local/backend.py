@@ -188,7 +188,7 @@ def _environment(job: Job, options: Options) -> dict[str, str]:
 
 
 def _own_settings() -> dict[str, str]:
-    """Return what the agent alone sees: the starter's mark, and pip's settings, whose URLs may hold a password."""
+    """Return the agent's own variables: the starter's mark, and pip's settings, whose URLs may contain a password."""
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == MARK}
 
 

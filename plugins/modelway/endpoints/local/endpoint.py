@@ -88,7 +88,7 @@ class LocalEndpoint:
         return tuple(sorted(path.parent.name for path in self.root.glob("*/state.json")))
 
     def start(self, name: str) -> EndpointStatus:
-        """Bring an endpoint back as it was."""
+        """Restart an endpoint as it was."""
         service = self._service(name)
         if not service.state.wanted:
             raise EndpointNotReady("it never served anything", where=f"endpoint {name}", do="Deploy a version")
@@ -119,7 +119,7 @@ class LocalEndpoint:
         return self._service(name).metrics()
 
     def stop(self, name: str) -> None:
-        """Stop everything of the endpoint but remember it."""
+        """Stop everything of the endpoint but retain its state."""
         folder = self.root / name
         if not folder.exists():
             return
@@ -131,7 +131,7 @@ class LocalEndpoint:
                 service.write()
 
     def delete(self, name: str) -> None:
-        """Stop everything of the endpoint and forget it; unpacked images stay for the next one."""
+        """Stop everything of the endpoint and remove its state; unpacked images stay for the next one."""
         folder = self.root / name
         if not folder.exists():
             return

@@ -20,7 +20,7 @@ _DRAIN = 30.0
 
 
 class Server:
-    """One server process, or one that should run; what is known of it is written into its state."""
+    """One server process, or one that should run; its facts are written into its state."""
 
     def __init__(self, endpoint_folder: Path, state: ServerState) -> None:
         """Work in a folder of its own inside that of its endpoint; the slot keeps two of one version apart."""
@@ -34,7 +34,7 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return marked.running(self.state.pid, self.marker)
 
     def is_ready(self, *, patience: float = 1.0) -> bool:

@@ -61,7 +61,7 @@ class Service:
 
     @property
     def wanted(self) -> list[Server]:
-        """The servers that are to stay, by version."""
+        """The servers that are not being retired, by version."""
         return [Server(self.folder, one) for one in self.state.wanted]
 
     @property

@@ -20,9 +20,9 @@ class Life:
     """How often a process ended by itself since somebody last started it."""
 
     restarts: int = 0
-    #: when it ended, seconds since the epoch; those of the last minutes
+    #: times of its ends in the last minutes, in seconds since the epoch
     ends: list[float] = field(default_factory=list)
-    #: what its last end or start was like, while it does not run
+    #: description of its last end or start, while it does not run
     problem: str = ""
     #: True: it is not started again
     given_up: bool = False
@@ -41,7 +41,7 @@ class ServerState:
     weight: int = 0
     pid: int | None = None
     port: int | None = None
-    #: False while it is on its way out
+    #: False while it is being retired
     wanted: bool = True
     #: the gateway's counters of the slot when it moved in
     baseline: dict[str, int] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class State:
     platform: Mapping[str, Any] = field(default_factory=dict)
     gateway: Listener = field(default_factory=Listener)
     gateway_life: Life = field(default_factory=Life)
-    #: process that starts again what ended by itself
+    #: process that restarts what ended by itself
     supervisor_pid: int | None = None
     #: whether somebody stopped the endpoint
     stopped: bool = False
@@ -95,7 +95,7 @@ class State:
     def free_slot(self) -> int:
         """Return a backend that no server is in.
 
-        :raises EndpointNotReady: when changes that were cut short have left servers in all of them
+        :raises EndpointNotReady: when interrupted changes have left servers in all of them
         """
         used = {server.slot for server in self.servers}
         for slot in range(SLOTS):

@@ -1,4 +1,4 @@
-"""``python -m modelway.endpoints.local.supervisor STATE``: start again what of one endpoint ended by itself.
+"""``python -m modelway.endpoints.local.supervisor STATE``: restart processes of one endpoint that ended by themselves.
 
 One such process per endpoint outlives the command or worker that applied the endpoint, as its servers do. It ends when
 the endpoint is stopped, deleted, or has another supervisor.

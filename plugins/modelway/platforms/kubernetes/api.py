@@ -1,4 +1,4 @@
-"""Kubernetes' API as the ports use it: a few calls, their refusals as errors of ours."""
+"""Kubernetes' API as the ports use it: a few calls, their refusals translated to our errors."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def find_client() -> Any:
     """Return a client by the service account of the pod that this runs in, or by KUBECONFIG.
 
-    :raises SubmitFailed: neither is there
+    :raises SubmitFailed: there is neither
     """
     from kubernetes import client, config
 
@@ -63,7 +63,7 @@ class Api:
         return int(found.major), int("".join(filter(str.isdigit, found.minor)))
 
     def create(self, manifest: Manifest) -> Object | None:
-        """Create an object; None when one of its name is there already."""
+        """Create an object; None when one of its name exists already."""
         from kubernetes.client.exceptions import ApiException
 
         kind, namespace = manifest["kind"], manifest["metadata"]["namespace"]
@@ -114,7 +114,7 @@ class Api:
         query: Sequence[tuple[str, str]] = (),
         warn: str | None = None,
     ) -> Object:
-        # The generated classes drop fields that are newer than they are; plain data goes as it is.
+        # The generated classes drop fields that are newer than they are; plain data is sent unchanged.
         answer = self.client.call_api(
             path,
             method,
@@ -198,7 +198,7 @@ class Api:
                 self._call("DELETE", path, {"propagationPolicy": "Background"})
 
     def delete_pods(self, namespace: str, selector: str, grace_seconds: int) -> list[Object]:
-        """Delete pods that are not being deleted so quickly already; return those that were still there."""
+        """Delete pods that are not being deleted as quickly already; return those that still exist."""
         found = self.pods(namespace, selector)
         for pod in found:
             left = pod["metadata"].get("deletionGracePeriodSeconds")
@@ -220,7 +220,7 @@ def _path(manifest: Manifest) -> str:
 
 
 def plural(kind: str) -> str:
-    """Return what the paths of the API call a kind."""
+    """Return the name of a kind in the API's paths."""
     return f"{kind.lower()}s"
 
 

@@ -47,7 +47,7 @@ def strategic_merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[s
 
 
 def unknown_directives(patch: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield where a patch says something with ``$`` that is not known here, so that it is not sent as data."""
+    """Yield the paths of a patch's unknown directives (keys with ``$``), so that they are not sent as data."""
     if isinstance(patch, Mapping):
         for key, value in patch.items():
             known = key == DIRECTIVE and value in DIRECTIVES

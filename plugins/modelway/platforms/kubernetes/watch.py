@@ -76,7 +76,7 @@ class Watch:
                 self._watch(kind)
                 pause = FIRST_PAUSE
             except Exception as error:
-                # Whatever it was, what is known is old now: list again.
+                # After any error the known objects are stale: list again.
                 expired = getattr(error, "status", None) == EXPIRED
                 self._settle(kind, version=None, error=None if expired else error)
                 _log.debug("the watch begins again: %s", error)
