@@ -22,7 +22,7 @@ class Cluster:
     def find(self, manifest):
         return self.objects[manifest["kind"], manifest["metadata"]["name"]]
 
-    def give(self, manifest, *, owner):
+    def set_owner(self, manifest, *, owner):
         self.find(manifest)["metadata"]["ownerReferences"] = [owner]
 
     def customs(self, namespace, selector, *, group, version, kind):

@@ -1,4 +1,4 @@
-"""A versioned DAG bundle of local folders: a run goes on with the DAG files and model specs that it started with."""
+"""A versioned DAG bundle of local folders: a run continues with the DAG files and model specs that it started with."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ from modelway.hooks.settings import load_settings, make_private
 STORED_AS = "_snapshots"
 #: a file that changed this shortly ago may change again without a new time
 SETTLED_SECONDS = 2.0
-#: a snapshot that grows over this is told: it is made anew with each change
+#: a snapshot larger than this is reported: it is made again with each change
 LARGE_BYTES = 200_000_000
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Current:
-    """The last snapshot that was taken here; an empty signature means that the folders were still changing."""
+    """The last snapshot that was made here; an empty signature means that the folders were still changing."""
 
     snapshot: Artifact
     signature: str
 
 
 class SnapshotDagBundle(BaseDagBundle):
-    """The DAG files and the models' folders; each state of them is a version, kept in the artifact store.
+    """The DAG files and the models' folders; each state of them is a version, stored in the artifact store.
 
     A worker on any machine that reaches the artifact store gets the version of its run.
 
@@ -64,13 +64,13 @@ class SnapshotDagBundle(BaseDagBundle):
     def __init__(self, *, dags: str | None = None, models: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._dags = Path(dags or conf.get_mandatory_value("core", "dags_folder")).absolute()
-        self._given_models = models
+        self._models_path = models
         self._current: _Current | None = None
 
     @cached_property
     def _models(self) -> Path:
-        if self._given_models:
-            return Path(self._given_models).absolute()
+        if self._models_path:
+            return Path(self._models_path).absolute()
         return models_folder()
 
     @property
@@ -104,11 +104,11 @@ class SnapshotDagBundle(BaseDagBundle):
         return BundleVersion(version=_hex(self._current.snapshot), data=self._current.snapshot.to_dict())
 
     def refresh(self) -> None:
-        """Take a snapshot if anything changed.
+        """Make a snapshot if anything changed.
 
-        :raises ModelwayError: the folder of the DAG files cannot be read, the artifact store cannot be written, or lies
-            in a folder that it would keep: Airflow logs it, tries again at the next refresh and goes on with the
-            snapshot that it has
+        :raises ModelwayError: the folder of the DAG files cannot be read, the artifact store cannot be written, or is
+            in a folder that would be part of the snapshot: Airflow logs it, tries again at the next refresh and
+            continues with the snapshot that it has
         """
         if self.version:
             raise ModelwayError(f"version {self.version} of the bundle '{self.name}' is what it is: it has no refresh")
@@ -129,7 +129,7 @@ class SnapshotDagBundle(BaseDagBundle):
                 inner, outer = Path(os.path.realpath(place)), Path(os.path.realpath(folder))
                 if inner.is_relative_to(outer) and not any(part[0] == "." for part in inner.relative_to(outer).parts):
                     raise ModelwayError(
-                        f"{what} ({place}) lies in {folder}, of which each change is kept there",
+                        f"{what} ({place}) is in {folder}, of which each change is stored there",
                         do=f"Move it out of that folder, or into a hidden one, such as {outer / '.modelway'}",
                     )
 
@@ -226,8 +226,8 @@ class SnapshotDagBundle(BaseDagBundle):
 
     def _remembered(self) -> _Current | None:
         try:
-            kept = json.loads(self._memory.read_text())
-            return _Current(snapshot=Artifact.from_dict(kept["snapshot"]), signature=kept["signature"])
+            found = json.loads(self._memory.read_text())
+            return _Current(snapshot=Artifact.from_dict(found["snapshot"]), signature=found["signature"])
         except (OSError, ValueError, KeyError, ModelwayError):
             return None
 

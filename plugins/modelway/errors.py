@@ -12,12 +12,12 @@ class ModelwayError(Exception):
     """A refusal or failure that a user meets.
 
     ``retryable`` says whether trying the same thing again can succeed; operators turn a terminal
-    error (``retryable = False``) into a task failure without further tries.
+    error (``retryable = False``) into a task failure without further attempts.
     """
 
     retryable: bool = False
     failure: Failure | None = None
-    """what is known of the job that failed, where it was one"""
+    """the failure of the job, where one failed"""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class InvalidSpec(ModelwayError):
 
 
 class InvalidArgument(InvalidSpec):
-    """An operator of a DAG written by hand was given what cannot be right; a line for each such argument."""
+    """An operator of a DAG written by hand has invalid arguments; a line for each of them."""
 
     def __init__(self, text: str) -> None:
         """Keep the lines as they are: each ends with its own full stop."""
@@ -62,7 +62,7 @@ class InvalidArgument(InvalidSpec):
 
 
 class UnknownModel(ModelwayError):
-    """A model that no spec declares, or that the lineage has never seen."""
+    """A model that no spec declares, or that is not in the lineage."""
 
 
 class UnknownVersion(ModelwayError):
@@ -70,7 +70,7 @@ class UnknownVersion(ModelwayError):
 
 
 class UnknownRun(ModelwayError):
-    """A run that the lineage has never heard of, or a name that several have."""
+    """A run that is not in the lineage, or a name that several have."""
 
 
 class UnknownAsset(ModelwayError):
@@ -78,7 +78,7 @@ class UnknownAsset(ModelwayError):
 
 
 class InvalidModelCode(ModelwayError):
-    """Model code that cannot be packaged or lacks what the contract asks for."""
+    """Model code that cannot be packaged or lacks what the contract requires."""
 
 
 class DigestMismatch(ModelwayError):
@@ -113,7 +113,7 @@ def disk_full(error: BaseException, *, folder: object = None) -> DiskFull | None
     while chain is not None:
         where = where or getattr(chain, "where", None) or getattr(chain, "filename", None)
         is_full = isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT)
-        # SQLite's own words.
+        # SQLite's own message.
         cause = chain if is_full or "database or disk is full" in str(chain) else cause
         chain = chain.__cause__ or chain.__context__
     if cause is None:
@@ -123,7 +123,7 @@ def disk_full(error: BaseException, *, folder: object = None) -> DiskFull | None
 
 
 class CapabilityMissing(ModelwayError):
-    """Something asked of a backend, builder or endpoint that it cannot give."""
+    """Something requested of a backend, builder or endpoint that it does not support."""
 
 
 class JobFailed(ModelwayError):
@@ -169,7 +169,7 @@ class RegistryError(ModelwayError):
 
 
 class RegistryRefused(RegistryError):
-    """A registry's refusal that would be the same again: login, permission, a name or digest it does not know."""
+    """A registry's refusal that a retry would meet again: login, permission, a name or digest it does not know."""
 
     retryable = False
 
@@ -185,7 +185,7 @@ class SecretMissing(ModelwayError):
 
 
 class ExporterUnavailable(ModelwayError):
-    """A service that the lineage is exported to and that does not answer, or lets nobody in; what is sent waits."""
+    """A service that the lineage is exported to and that does not answer, or refuses the login; events are queued."""
 
     retryable = True
 
@@ -203,7 +203,7 @@ class UnknownEndpoint(ModelwayError):
 
 
 class PortTaken(ModelwayError):
-    """A port that another program holds."""
+    """A port that another program uses."""
 
 
 class EndpointNotReady(ModelwayError):

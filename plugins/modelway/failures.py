@@ -7,7 +7,7 @@ from typing import Any
 
 
 class RetryRule(StrEnum):
-    """What is done when a job failed, as long as the task has tries left."""
+    """What is done when a job failed, as long as the task has attempts left."""
 
     RETRY = "retry"
     """the same again, from the last whole checkpoint"""
@@ -25,13 +25,13 @@ class FailureKind(StrEnum):
     NODE_OUT_OF_MEMORY = "node_out_of_memory"
     """the node ran out of memory, and the job had to make room"""
     EVICTED = "evicted"
-    """the node asked the job to leave for another reason: disk, drain, shutdown"""
+    """the node ended the job for another reason: disk, drain, shutdown"""
     PREEMPTED = "preempted"
-    """a job of higher priority, or the provider of a spot machine, took the place"""
+    """a job of higher priority, or the provider of a spot machine, took its place"""
     NODE_LOST = "node_lost"
     """the machine that the job ran on does not answer any more"""
     IMAGE_PULL = "image_pull"
-    """the job's image could not be had"""
+    """the job's image could not be pulled"""
     UNSCHEDULABLE = "unschedulable"
     """no node could take the job in time"""
     INIT = "init"
@@ -39,7 +39,7 @@ class FailureKind(StrEnum):
     BAD_EXIT = "bad_exit"
     """the code raised, or ended with another exit status than 0"""
     KILLED = "killed"
-    """a signal ended the job, and nothing tells who sent it"""
+    """a signal ended the job, and its sender is unknown"""
     DEADLINE = "deadline"
     """the job took longer than its timeout"""
     QUOTA = "quota"
@@ -51,7 +51,7 @@ class FailureKind(StrEnum):
     UNREACHABLE = "unreachable"
     """the backend's API did not answer"""
     VANISHED = "vanished"
-    """the job is gone, and nothing tells why"""
+    """the job is gone, for an unknown reason"""
 
     @property
     def rule(self) -> RetryRule:
@@ -60,7 +60,7 @@ class FailureKind(StrEnum):
 
     @property
     def is_of_memory(self) -> bool:
-        """Whether the same again would run out of memory again: what is never tried again unchanged."""
+        """Whether a retry would run out of memory again: such a failure is never retried unchanged."""
         return self in (FailureKind.OUT_OF_MEMORY, FailureKind.NODE_OUT_OF_MEMORY)
 
     @property
@@ -87,28 +87,28 @@ _ADVICE = {
     "or set retry_rules.node_out_of_memory to more-memory",
     FailureKind.EVICTED: "Set resources.disk to what the job writes; nothing else if the node was drained",
     FailureKind.PREEMPTED: "Nothing, or set kubernetes.priority_class to a higher one",
-    FailureKind.NODE_LOST: "Nothing, unless it happens again: then look at the node",
+    FailureKind.NODE_LOST: "Nothing, unless it happens again: then inspect the node",
     FailureKind.IMAGE_PULL: "Check the image's name, that it is pushed, and kubernetes.image_pull_secrets",
-    FailureKind.UNSCHEDULABLE: "Ask for less (resources, node_selector), add nodes, or raise kubernetes.start_within",
-    FailureKind.INIT: "Look at the log's first lines: a volume, a secret or a requirement is missing",
+    FailureKind.UNSCHEDULABLE: "Request less (resources, node_selector), add nodes, or raise kubernetes.start_within",
+    FailureKind.INIT: "Read the first lines of the log: a volume, a secret or a requirement is missing",
     FailureKind.BAD_EXIT: "Read the last lines of the job's log",
-    FailureKind.KILLED: "Nothing, unless it happens again: then look at what ends processes on the machine",
-    FailureKind.DEADLINE: "Raise the stage's timeout, or make the stage shorter; it goes on from its last checkpoint",
-    FailureKind.QUOTA: "Wait until others are done, ask for less, or have the quota raised",
+    FailureKind.KILLED: "Nothing, unless it happens again: then find out what ends processes on the machine",
+    FailureKind.DEADLINE: "Raise the stage's timeout, or make the stage shorter; it continues from its last checkpoint",
+    FailureKind.QUOTA: "Wait until others are done, request less, or have the quota raised",
     FailureKind.FORBIDDEN: "Give the service account, or the connection, the right that the message names",
     FailureKind.REFUSED: "Correct the key that the message names; modelway render shows the request",
-    FailureKind.UNREACHABLE: "Check the address and the network; the job, if it runs, goes on and is found again",
-    FailureKind.VANISHED: "Nothing, unless it happens again: then look at who deletes jobs",
+    FailureKind.UNREACHABLE: "Check the address and the network; the job, if it runs, continues and is found again",
+    FailureKind.VANISHED: "Nothing, unless it happens again: then find out who deletes jobs",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One failed try of a job: its kind, what happened in one line, and what was done about it."""
+    """One failed attempt of a job: its kind, what happened in one line, and what was done about it."""
 
     kind: FailureKind
     cause: str
-    """one line, with the system's own words where it has some"""
+    """one line, with the system's own message where it has one"""
     rule: RetryRule
     job: str
     """the job's name on its backend"""

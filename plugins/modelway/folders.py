@@ -1,7 +1,7 @@
-"""Where models, DAG files and the home lie: by the environment, by Airflow's configuration, by how this was installed.
+"""Where models, DAG files and the home are: by the environment, by Airflow's configuration, by how this was installed.
 
-An installed package never looks beside itself. Airflow's settings are read as files and variables, since importing its
-configuration takes a second and writes files of its own.
+An installed package never uses folders beside itself. Airflow's settings are read as files and variables, since
+importing its configuration takes a second and writes files of its own.
 """
 
 import configparser
@@ -17,7 +17,7 @@ def models_folder() -> Path:
     """Return the folder of the models.
 
     ``MODELWAY_MODELS``, else ``[modelway] models`` of Airflow's configuration, else ``include/models`` beside the
-    folder ``plugins/`` that this library lies in, else ``include/models`` beside Airflow's folder of DAG files.
+    folder ``plugins/`` that this library is in, else ``include/models`` beside Airflow's folder of DAG files.
     """
     if named := os.environ.get("MODELWAY_MODELS") or airflow_option(SECTION, "models"):
         return Path(named).absolute()
@@ -28,7 +28,7 @@ def home_folder() -> Path:
     """Return the folder of everything that has no address of its own.
 
     ``MODELWAY_HOME``, else ``[modelway] home`` of Airflow's configuration, else ``.modelway`` beside the folder
-    ``plugins/`` that this library lies in, else ``modelway`` in ``AIRFLOW_HOME``.
+    ``plugins/`` that this library is in, else ``modelway`` in ``AIRFLOW_HOME``.
     """
     if named := os.environ.get("MODELWAY_HOME") or airflow_option(SECTION, "home"):
         return Path(named).absolute()

@@ -12,7 +12,7 @@ _ALIAS = re.compile(r"(?!v?\d+$)[a-z0-9]([-a-z0-9_.]{0,62}[a-z0-9])?")
 
 
 def is_alias(text: str) -> bool:
-    """Return whether a text can name an alias, and is not taken for a version: a number, ``v3`` or ``latest``."""
+    """Return whether a text can name an alias, and is not mistaken for a version: a number, ``v3`` or ``latest``."""
     return text != "latest" and _ALIAS.fullmatch(text) is not None
 
 

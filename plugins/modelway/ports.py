@@ -1,6 +1,6 @@
-"""The ports and their members: what a member says of itself, and how members are found and loaded.
+"""The ports and their members: the descriptor of a member, and how members are found and loaded.
 
-A member is a package in the port's room whose file ``member.py`` has a ``MEMBER``, or an installed package that names
+A member is a package in the port's folder whose file ``member.py`` has a ``MEMBER``, or an installed package that names
 such an object as an entry point of the port's group. Either is cheap to import: clients are imported by ``open``.
 """
 
@@ -27,21 +27,21 @@ PORTS = {
     "endpoints": "an endpoint target",
     "exporters": "an exporter",
 }
-_ROOMS = {"exporters": "modelway.lineage.exporters"}
+_PACKAGES = {"exporters": "modelway.lineage.exporters"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member(Generic[Opened]):
-    """What a member of a port says of itself, as data."""
+    """The descriptor of a member of a port, as data."""
 
     name: str
     """The value in YAML: small letters, digits and ``_``."""
     open: Callable[..., Opened]
     """Makes what the port's protocol describes; each port's ``base`` says from which settings."""
     capabilities: frozenset[str] = frozenset()
-    """What it can do, in the words of its port."""
+    """What it can do; each port defines the values."""
     section: "Callable[[], type[BaseModel]] | None" = None
-    """Gives the class of the section that the spec has for this member alone; its docstring goes into the docs."""
+    """Returns the class of the section that the spec has for this member alone; its docstring goes into the docs."""
 
 
 @cache
@@ -50,17 +50,17 @@ def known(port: str) -> tuple[str, ...]:
 
     The entry points of installed packages are read once per process.
     """
-    return tuple(sorted({*_in_room(port), *_installed(port)}))
+    return tuple(sorted({*_in_tree(port), *_installed(port)}))
 
 
 @cache
 def load(port: str, name: str) -> Member[Any]:
-    """Return a member of a port. What lies in the room goes before an installed package of the same name.
+    """Return a member of a port. A package in the port's own folder precedes an installed one of the same name.
 
     :raises CapabilityMissing: there is none of that name, or it cannot be imported
     """
-    if name in _in_room(port):
-        module = f"{_room(port)}.{name}.member"
+    if name in _in_tree(port):
+        module = f"{_package(port)}.{name}.member"
         return _checked(port, name, lambda: importlib.import_module(module).MEMBER, source=module)
     entry = _installed(port).get(name)
     if entry is None:
@@ -78,20 +78,20 @@ def sections(port: str) -> "dict[str, type[BaseModel]]":
             if section is not None:
                 found[name] = section()
         except Exception as error:
-            # Somebody else's package must not take all models down; who uses this member gets the reason.
-            if name in _in_room(port):
+            # Somebody else's package must not break all models; a spec that uses this member gets the reason.
+            if name in _in_tree(port):
                 raise
             logging.getLogger(__name__).warning("%s '%s' has no section in specs: %s", PORTS[port], name, error)
     return found
 
 
-def _room(port: str) -> str:
-    return _ROOMS.get(port, f"modelway.{port}")
+def _package(port: str) -> str:
+    return _PACKAGES.get(port, f"modelway.{port}")
 
 
-def _in_room(port: str) -> frozenset[str]:
-    """Return the members in the port's room, on each folder of its path."""
-    folders = importlib.import_module(_room(port)).__path__
+def _in_tree(port: str) -> frozenset[str]:
+    """Return the members in the port's package, on each folder of its path."""
+    folders = importlib.import_module(_package(port)).__path__
     return frozenset(file.parent.name for folder in folders for file in Path(folder).glob("*/member.py"))
 
 
@@ -109,7 +109,7 @@ def _checked(port: str, name: str, find: Callable[[], object], *, source: str) -
         member = find()
     except Exception as error:
         what = f"'{name}', {PORTS[port]}, cannot be loaded ({type(error).__name__}: {error})"
-        raise CapabilityMissing(what, where=source, do="Mend or remove the package that brings it") from error
+        raise CapabilityMissing(what, where=source, do="Fix or remove the package that provides it") from error
     if not isinstance(member, Member) or member.name != name:
         what = f"'{name}', {PORTS[port]}, is not described by a Member of that name"
         raise CapabilityMissing(what, where=source, do=f"Let it be a modelway.ports.Member with name='{name}'")

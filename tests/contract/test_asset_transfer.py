@@ -233,7 +233,7 @@ def test_two_who_store_one_content_at_once_both_store_it_whole(desk: Desk) -> No
     folder = desk.draft("labels", {"a": _LONG})
     place = Path(desk.store.uri(file_digest(folder.place / "a"), model="_assets").removeprefix("file://"))
     place.parent.mkdir(parents=True)
-    with copying.kept_part(place.with_name(f"{place.name}.part")) as (_, other):
+    with copying.reused_part(place.with_name(f"{place.name}.part")) as (_, other):
         other.write(b"half")
         other.flush()
         assert desk.upload(folder) == 1
@@ -325,7 +325,7 @@ def test_other_bytes_than_the_digest_names_are_quarantined_and_a_good_copy_mends
     desk.upload(folder)
     (place,) = desk.stored()
     place.write_text("evil bytes")
-    with pytest.raises(DigestMismatch, match="the stored bytes are sha256:.*The bad one lies beside it now, as .*quar"):
+    with pytest.raises(DigestMismatch, match="the stored bytes are sha256:.*The bad one is beside it now, as .*quar"):
         desk.download("labels")
     assert not (desk.place / "there" / "labels" / "a").exists()
     (bad,) = desk.stored()

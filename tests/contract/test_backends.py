@@ -284,14 +284,14 @@ def test_the_memory_of_child_processes_counts(backend, jobs):
 
 def test_more_cores_than_there_are_are_refused_before_anything_runs(backend, home, run):
     job = Job(model="tiny", run=run, key="train", stage="train", action="train")
-    with pytest.raises(CapabilityMissing, match="100000 CPU cores asked for"):
+    with pytest.raises(CapabilityMissing, match="100000 CPU cores requested"):
         backend.build_request(job, Options(cpu=100_000))
     assert not home.exists()
 
 
 def test_more_gpus_than_there_are_are_refused_before_anything_runs(backend, name, home, run):
     job = Job(model="tiny", run=run, key="train", stage="train", action="train")
-    with pytest.raises(CapabilityMissing, match=f"1000 GPU asked for, the backend '{name}' has"):
+    with pytest.raises(CapabilityMissing, match=f"1000 GPU requested, the backend '{name}' has"):
         backend.build_request(job, Options(gpu=1000))
     assert not home.exists()
 

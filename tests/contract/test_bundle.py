@@ -219,7 +219,7 @@ def test_snapshots_are_not_written_by_accident(site):
 @pytest.mark.parametrize("variable", ["MODELWAY_HOME", "MODELWAY_ARTIFACT_ROOT"])
 def test_a_snapshot_is_not_written_into_what_it_is_made_of(site, monkeypatch, variable):
     monkeypatch.setenv(variable, str(site.models / "home"))
-    with pytest.raises(ModelwayError, match="lies in .*models, of which each change is kept there"):
+    with pytest.raises(ModelwayError, match="is in .*models, of which each change is stored there"):
         site.bundle().refresh()
     assert not (site.models / "home").exists()
     monkeypatch.setenv(variable, str(site.models / ".home"))

@@ -318,7 +318,7 @@ def test_port_of_another_program_is_refused_and_nothing_is_left(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortTaken, match=rf"port {port} of 127.0.0.1 is held by .*process {os.getpid()}"):
+        with pytest.raises(PortTaken, match=rf"port {port} of 127.0.0.1 is used by .*process {os.getpid()}"):
             endpoint.apply(spec({1: 1}, port=port))
     assert processes_of(tmp_path) == []
     status = endpoint.apply(spec({1: 1}, port=port))

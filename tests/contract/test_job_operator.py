@@ -241,7 +241,7 @@ def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again
     handle, follower = deferred.value.trigger.handle, deferred.value.trigger.follower
     assert [path.stem for path in home.glob("deferred/*.json")] == [follower]
     status = JobStatus.failed(FailureKind.UNREACHABLE, "the backend did not answer for 10 minutes")
-    with pytest.raises(JobLost, match="the job, if it runs, goes on and is found again"):
+    with pytest.raises(JobLost, match="the job, if it runs, continues and is found again"):
         failing.resume({"handle": handle, "status": status.to_dict(), "follower": follower})
     assert list(home.glob("deferred/*.json")) == []
     backend = backend_from_airflow("local", home=home)

@@ -311,7 +311,7 @@ def test_a_pod_that_another_airflow_named_alike_is_not_ours(cluster, two, connec
     first, _ = two
     (job,) = (each for (_, name), each in cluster.objects.items() if name == first.name)
     backend = connect()
-    backend._objects._asked.add("default")
+    backend._objects._requested.add("default")
     backend._objects._watch = lambda namespace: Watched([job])
     record = AttemptRecord.read(Path(first.place) / "try-1")
     assert backend._objects.of_attempt(record) == ([], [])

@@ -234,7 +234,7 @@ def test_cores_that_the_worker_may_not_use_are_refused(backend):
     job = Job(model="tiny", run="r1", key="train", stage="train", action="train")
     os.sched_setaffinity(0, {min(allowed)})
     try:
-        with pytest.raises(CapabilityMissing, match="2 CPU cores asked for, this machine has 1. Set resources.cpu"):
+        with pytest.raises(CapabilityMissing, match="2 CPU cores requested, this machine has 1. Set resources.cpu"):
             backend.build_request(job, Options(cpu=2))
     finally:
         os.sched_setaffinity(0, allowed)

@@ -110,7 +110,7 @@ def test_bad_bytes_are_moved_aside_and_a_good_copy_mends_them(store: ArtifactSto
     artifact = store.put(source, model="digits")
     # As many bytes: an object store is not read again when something is put.
     overwrite(artifact, "evil bytes")
-    with pytest.raises(DigestMismatch, match="The bad one lies beside it now"):
+    with pytest.raises(DigestMismatch, match="The bad one is beside it now"):
         store.fetch(artifact, to=source.with_name("copy"))
     (bad,) = store.objects()
     assert (bad.uri, bad.whole, bad.digest) == (f"{artifact.uri}.quarantine", False, artifact.digest)

@@ -87,7 +87,7 @@ def container(published, tmp_path):
     def start(attempt, *words):
         scratch = tmp_path / f"container-{len(started)}"
         command = object_store.command(
-            uri=published, folder=str(scratch), words=["--attempt", str(attempt), *words], python=sys.executable
+            uri=published, folder=str(scratch), flags=["--attempt", str(attempt), *words], python=sys.executable
         )
         told = ("AWS_", "STORAGE_", "GOOGLE_", "GCSFS_")
         environment = {name: value for name, value in os.environ.items() if name.startswith(told)}
@@ -134,8 +134,8 @@ def test_a_job_runs_with_nothing_but_its_uri(published, container, tmp_path):
     assert all(damage(each) is None for each in recorded_checkpoints(folder))
     assert (folder / "output" / "made.txt").read_text() == "made"
     assert (folder / "try-1" / "log-0.txt").read_text() == "".join(f"at step {step}\n" for step in range(1, 101))
-    assert json.loads(object_store.ending(uri=published, attempt=1))["returncode"] == 0
-    assert object_store.ending(uri=published, attempt=2) is None
+    assert json.loads(object_store.exit_report(uri=published, attempt=1))["returncode"] == 0
+    assert object_store.exit_report(uri=published, attempt=2) is None
     names = {path.name for path in (folder / "output" / "checkpoints").iterdir()}
     assert names == {"train-000098", "train-000099", "train-000100"}
 
@@ -163,7 +163,7 @@ def test_a_job_that_is_told_to_leave_has_left_everything_on_the_store(published,
     first.send_signal(signal.SIGTERM)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 143, output
-    told = json.loads(object_store.ending(uri=published, attempt=1))
+    told = json.loads(object_store.exit_report(uri=published, attempt=1))
     last = recorded_checkpoints(fetched(published, tmp_path))[-1]
     assert told["stopped"]
     assert last.id in told["reason"]

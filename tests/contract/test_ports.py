@@ -235,7 +235,7 @@ except CapabilityMissing as error:
     model, refused = run(program, str(tmp_path / "models" / "other" / "model.yaml"), path=tmp_path).splitlines()
     assert model == "other"
     assert "'toy', a backend, cannot be loaded (RuntimeError: no licence)" in refused
-    assert "Mend or remove the package that brings it" in refused
+    assert "Fix or remove the package that provides it" in refused
 
 
 @pytest.mark.parametrize("port", PORTS)

@@ -212,7 +212,7 @@ def test_the_local_backend_runs_several_processes(tmp_path):
 def test_the_local_backend_has_one_machine(tmp_path):
     backend = LocalBackend(home=tmp_path / "home")
     job = BackendJob(model="tiny", run="r1", key="train", stage="train", action="train")
-    with pytest.raises(CapabilityMissing, match="2 nodes asked for, the backend 'local' has only this machine") as told:
+    with pytest.raises(CapabilityMissing, match="2 nodes requested, the backend 'local' has only this machine") as told:
         backend.build_request(job, Options(nodes=2))
     assert "processes_per_node may be more" in str(told.value)
 

@@ -151,7 +151,7 @@ def test_a_store_that_does_not_answer_may_answer_later(monkeypatch: pytest.Monke
         raise ConnectionError("no route")
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", refuse)
-    with pytest.raises(DatasetUnavailable, match=r"cannot be looked at \(ConnectionError: no route\)") as refusal:
+    with pytest.raises(DatasetUnavailable, match=r"cannot be inspected \(ConnectionError: no route\)") as refusal:
         fingerprint("memory://a/b", name="d")
     assert refusal.value.retryable
 

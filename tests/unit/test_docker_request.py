@@ -8,7 +8,7 @@ from modelway.backends.docker.backend import DockerBackend
 from modelway.backends.docker.status import moment, status_of
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
-from modelway.platforms.docker.engine import failures_told
+from modelway.platforms.docker.engine import translate_errors
 
 JOB = Job(model="digits", run="digits/manual__1", key="train.warmup", stage="warmup", action="train", seed=3)
 
@@ -94,10 +94,10 @@ def test_the_storages_path_is_where_jobs_see_their_folder(backend):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"nodes": 2}, "2 nodes asked for, the backend 'docker' has one engine"),
+        ({"nodes": 2}, "2 nodes requested, the backend 'docker' has one engine"),
         ({"disk_bytes": 1 << 30}, "resources.disk"),
-        ({"gpu": 1, "gpu_type": "amd.com/gpu"}, "amd.com/gpu asked for"),
-        ({"cpu": 9}, "9 CPU cores asked for, the engine's machine has 8"),
+        ({"gpu": 1, "gpu_type": "amd.com/gpu"}, "amd.com/gpu requested"),
+        ({"cpu": 9}, "9 CPU cores requested, the engine's machine has 8"),
     ],
 )
 def test_what_an_engine_cannot_give_is_refused_by_name(backend, options, told):
@@ -222,7 +222,7 @@ def refused(status, text="no"):
     ],
 )
 def test_refusals_and_silence_are_told_apart(make, kind, retryable):
-    with pytest.raises(SubmitFailed) as told, failures_told():
+    with pytest.raises(SubmitFailed) as told, translate_errors():
         raise make()
     assert (told.value.kind, told.value.retryable) == (kind, retryable)
 
@@ -233,7 +233,7 @@ def test_a_socket_without_permission_is_told_however_the_sdk_wraps_it(tmp_path):
     wrapped = docker.errors.DockerException(
         "Error while fetching server API version: ('Connection aborted.', PermissionError(13, 'Permission denied'))"
     )
-    with pytest.raises(SubmitFailed, match="this user may not use the Docker engine") as told, failures_told():
+    with pytest.raises(SubmitFailed, match="this user may not use the Docker engine") as told, translate_errors():
         raise wrapped
     assert told.value.kind is FailureKind.FORBIDDEN
 

@@ -12,7 +12,7 @@ LONGEST_NAME = 100
 LONGEST_PATH_BYTES = 1_000
 #: the file in an asset's folder that says what belongs to the asset
 RECORD = ".asset.json"
-#: the folder in an asset's folder that keeps what came of files whose download was cut off
+#: the folder in an asset's folder that retains parts of files whose download was interrupted
 PARTS = ".asset.parts"
 
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
@@ -22,7 +22,7 @@ _SHOWN = 40
 
 @dataclass(frozen=True, kw_only=True)
 class WantedVersion:
-    """A version of an asset as somebody names it; with neither number nor alias: the latest."""
+    """A version of an asset as a user names it; with neither number nor alias: the latest."""
 
     name: str
     number: int | None = None

@@ -1,8 +1,8 @@
 """A git checkout, read as data: the one place that runs git, with no configuration of anybody's.
 
-Whoever may write below a checkout may not choose what runs here. Which commit is checked out is read from git's files;
-what differs from it is answered by git in a git folder that is made for that one call and that holds no configuration,
-hooks or helpers. See docs/adr/0019-git-reads-without-configuration.md.
+Write access to a checkout must not be enough to choose what runs here. Which commit is checked out is read from git's
+files; git itself lists what differs from it, in a git folder made for that one call without configuration, hooks or
+helpers. See docs/adr/0019-git-reads-without-configuration.md.
 """
 
 import os
@@ -22,7 +22,7 @@ _LARGEST_BYTES = 50_000_000
 _MOST_LINKS = 5
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REFERENCE = re.compile(r"refs/(?!.*\.\.)[^\x00-\x20\x7f~^:?*\[\\]+")
-#: settings of how files and objects lie on the disk, with the values that are taken over
+#: settings of how files and objects are stored on the disk, with the values that are adopted
 _OF_THE_DISK = {
     "core.filemode": ("true", "false"),
     "core.symlinks": ("true", "false"),
@@ -37,7 +37,7 @@ _MORE_DATA = ("shallow", "info/exclude", "info/sparse-checkout")
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder with a ``.git`` in it, and where git's files of it lie."""
+    """A folder with a ``.git`` in it, and the location of git's files for it."""
 
     root: Path
     git_folder: Path
@@ -70,23 +70,23 @@ class Checkout:
 
     @cached_property
     def settings(self) -> Mapping[str, str]:
-        """The repository's own configuration, without what it includes: to be read, never obeyed."""
+        """The repository's own configuration, without what it includes: read as data, never applied."""
         file = self.common_folder / "config"
         if not _is_regular(file):
             return {}
         # No git folder: the one around the file would be read, too.
-        words = ("config", "--file", str(file), "--no-includes", "--null", "--list")
-        listed = _git(*words, at=self.root, GIT_DIR=os.devnull)
+        arguments = ("config", "--file", str(file), "--no-includes", "--null", "--list")
+        listed = _git(*arguments, at=self.root, GIT_DIR=os.devnull)
         return dict(entry.split("\n", 1) for entry in (listed or "").split("\0") if "\n" in entry)
 
-    def run(self, *words: str, commit: str) -> str | None:
+    def run(self, *arguments: str, commit: str) -> str | None:
         """Return what a git command that only reads prints, None where it fails or there is no git.
 
         :param commit: what HEAD is
         """
         with self._plain_git_folder(commit) as git_folder:
             return _git(
-                *("--no-optional-locks", "--literal-pathspecs", *words),
+                *("--no-optional-locks", "--literal-pathspecs", *arguments),
                 at=self.root,
                 GIT_DIR=str(git_folder),
                 GIT_WORK_TREE=str(self.root),
@@ -120,7 +120,7 @@ class Checkout:
 
 
 def find_checkout(folder: Path) -> Checkout | None:
-    """Return the checkout that a folder lies in: the nearest folder with a ``.git``, nothing else makes one."""
+    """Return the checkout that a folder is in: the nearest folder with a ``.git``, nothing else counts."""
     real = Path(os.path.realpath(folder))
     for root in (real, *real.parents):
         marker = root / ".git"
@@ -161,8 +161,8 @@ def _is_regular(file: Path) -> bool:
         return False
 
 
-def _git(*words: str, at: Path, **environment: str) -> str | None:
-    """Run git with the given settings alone: none of the machine's, the user's, or the caller's environment."""
+def _git(*arguments: str, at: Path, **environment: str) -> str | None:
+    """Run git with these settings alone: none of the machine's, the user's, or the caller's environment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     alone = {
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -175,7 +175,7 @@ def _git(*words: str, at: Path, **environment: str) -> str | None:
     }
     try:
         done = subprocess.run(
-            ["git", *words],
+            ["git", *arguments],
             cwd=at,
             env=inherited | alone | environment,
             stdin=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ class Commit:
     branch: str | None = None
     dirty: bool | None = None
     diff_digest: str | None = None
-    """Of what differs from the commit: the paths in the folder that git tells of, and what they hold now."""
+    """Of what differs from the commit: the paths in the folder that git reports, and their content now."""
     repository: str | None = None
     """The URL of the remote ``origin``, without credentials."""
 
@@ -34,7 +34,7 @@ class Commit:
 def git_commit(folder: Path) -> Commit:
     """Return commit, branch (none where HEAD is detached) and whether ``folder`` differs from the commit.
 
-    Of a model's folder in a snapshot: as they were when the snapshot was taken.
+    Of a model's folder in a snapshot: as they were when the snapshot was made.
     """
     if snapshot := snapshot_of(folder):
         recorded = json.loads((snapshot / MARKER).read_text())["commits"].get(folder.name)
@@ -43,11 +43,11 @@ def git_commit(folder: Path) -> Commit:
 
 
 def git_commits(folder: Path, *, names: Iterable[str]) -> dict[str, Commit]:
-    """Return ``git_commit`` of many folders in ``folder``; git is run once for all that lie in one checkout."""
+    """Return ``git_commit`` of many folders in ``folder``; git is run once for all that are in one checkout."""
     common = _State(folder)
     found = {}
     for name in names:
-        # A link, or a checkout of its own, has another state than what it lies in.
+        # A link, or a checkout of its own, has another state than the folder around it.
         apart = (folder / name).is_symlink() or os.path.lexists(folder / name / ".git")
         found[name] = _State(folder / name).commit() if apart else common.commit(name)
     return found
@@ -65,9 +65,9 @@ class _State:
         self.head, self.branch = self.checkout.head()
         self.prefix = os.path.relpath(os.path.realpath(folder), self.checkout.root)
         if self.head:
-            # Each untracked file, not the folders that hold only such; checkouts within are not read.
-            words = ("status", "--porcelain=v2", "--untracked-files=all", "--ignore-submodules=all", "-z")
-            listed = self.checkout.run(*words, "--", self.prefix, commit=self.head)
+            # Each untracked file, not the folders that contain only such; checkouts within are not read.
+            arguments = ("status", "--porcelain=v2", "--untracked-files=all", "--ignore-submodules=all", "-z")
+            listed = self.checkout.run(*arguments, "--", self.prefix, commit=self.head)
             self.changed = None if listed is None else list(_changed(listed.split("\0")))
 
     def commit(self, name: str = "") -> Commit:
@@ -82,7 +82,7 @@ class _State:
             return known
         path = os.path.normpath(os.path.join(self.prefix, name))
         folder = "" if path == "." else f"{path}/"
-        # A folder that git does not know ends in a slash, and may hold this one.
+        # A folder that git does not know ends in a slash, and may contain this one.
         dirty = [
             path for path in self.changed if path.startswith(folder) or path[-1:] == "/" and folder.startswith(path)
         ]
@@ -90,7 +90,7 @@ class _State:
 
 
 def _changed(records: list[str]) -> Iterator[str]:
-    """Yield the paths in the records of ``git status``: of each kind, so many words come before the path."""
+    """Yield the paths in the records of ``git status``: each kind has a fixed number of fields before the path."""
     before_path = {"1": 8, "2": 9, "u": 10, "?": 1}
     rest = iter(records)
     for record in rest:
@@ -114,7 +114,7 @@ def _diff_digest(root: Path, paths: list[str]) -> str:
 
 
 def _content(place: Path) -> str:
-    """Return what tells a file's content and mode; ``gone`` where there is none."""
+    """Return a file's mode and the digest of its content; ``gone`` where there is none."""
     try:
         if place.is_symlink():
             return f"link {os.readlink(place)}"

@@ -1,4 +1,4 @@
-"""Bytes on their way, with their digest: a copy that was cut off goes on from what it has."""
+"""Copying bytes with their digest: an interrupted copy continues from what it has."""
 
 import errno
 import hashlib
@@ -17,16 +17,16 @@ def copy(source: BinaryIO, target: BinaryIO) -> str:
     return _copy_on(source, target, hashlib.sha256())
 
 
-def copy_to_end(open_source: Callable[[], BinaryIO], target: BinaryIO, *, digest: str, looks: int) -> str:
+def copy_to_end(open_source: Callable[[], BinaryIO], target: BinaryIO, *, digest: str, attempts: int) -> str:
     """Copy a source behind what an earlier copy of it left in ``target``, and return the digest of all of ``target``.
 
-    Whatever does not come out with ``digest`` is copied again from the beginning, ``looks`` times in all; what was left
-    there counts as none of them.
+    A copy with another digest than ``digest`` is repeated from the beginning, ``attempts`` times in all; what was left
+    there does not count as an attempt.
     """
     found = ""
     if target.seek(0, os.SEEK_END):
         found = _attempt(open_source, target)
-    for _ in range(looks):
+    for _ in range(attempts):
         if found == digest:
             break
         target.seek(0)
@@ -54,7 +54,7 @@ def _copy_on(source: BinaryIO, target: BinaryIO, hashed: "hashlib._Hash") -> str
 
 @contextmanager
 def new_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Open a new file beside ``path`` for what may become it; afterwards it is gone unless it was renamed."""
+    """Open a new file beside ``path`` that may replace it; afterwards it is removed unless it was renamed."""
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         with beside.open("x+b") as file:
@@ -64,13 +64,13 @@ def new_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 @contextmanager
-def kept_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Open the file ``path`` with what a writer that was cut off left in it, for this writer alone.
+def reused_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open the file ``path`` with what an interrupted writer left in it, locked for this writer.
 
-    It stays where the body leaves it, but for a full disk, which it would keep full. While another writer has it, a new
-    file beside it is given, which does not stay.
+    It is retained if the body fails, except on a full disk, which it would keep full. While another writer has it, a
+    new file beside it is returned, which is not retained.
     """
-    file = _open_to_go_on(path)
+    file = _open_to_continue(path)
     if file is None:
         with new_part(path) as made:
             yield made
@@ -84,8 +84,8 @@ def kept_part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         raise
 
 
-def _open_to_go_on(path: Path) -> BinaryIO | None:
-    """Return the file locked, None while somebody else has it, or where files cannot be locked."""
+def _open_to_continue(path: Path) -> BinaryIO | None:
+    """Return the file locked, None while another writer has it, or where files cannot be locked."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     try:
         # Its last writer may have renamed it in the instant before it was locked.

@@ -1,4 +1,4 @@
-"""What a data set holds now, as one digest: taken from its bytes where they are near, else from what its store says."""
+"""A data set's present content as one digest: of its bytes where they are local, else of what its store reports."""
 
 import hashlib
 import os
@@ -13,15 +13,15 @@ from modelway.artifacts.store import file_digest
 from modelway.artifacts.whole_files import blocks
 from modelway.errors import DatasetUnavailable, DigestMismatch, InvalidDataset
 
-#: what object stores say of an object's content, best first
-_SAID = ("sha256", "md5Hash", "ETag", "etag", "e_tag", "crc32c", "checksum", "content_md5")
+#: what object stores report of an object's content, best first
+_CONTENT_KEYS = ("sha256", "md5Hash", "ETag", "etag", "e_tag", "crc32c", "checksum", "content_md5")
 #: what stores call the time of an object's last change
 _TIMES = ("mtime", "created", "LastModified", "last_modified")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set that training is given: ``digest`` is None where nothing tells its content."""
+    """A data set for training: ``digest`` is None where nothing identifies its content."""
 
     name: str
     uri: str
@@ -39,11 +39,11 @@ class Dataset:
 
 
 def read_dataset(*, name: str, uri: str, digest: str | None = None, version: str | None = None) -> Dataset:
-    """Return a data set with the digest of what it holds now.
+    """Return a data set with the digest of its present content.
 
     :param digest: ``sha256:<hex>`` that it must have
     :raises InvalidDataset: it is not there, is empty of files, or its URI cannot be used
-    :raises DigestMismatch: it holds something else than ``digest``
+    :raises DigestMismatch: its content does not match ``digest``
     :raises DatasetUnavailable: its store does not answer
     """
     found = content_digest(uri, name=name) if digest else fingerprint(uri, name=name)
@@ -57,24 +57,24 @@ def read_dataset(*, name: str, uri: str, digest: str | None = None, version: str
 
 
 def fingerprint(uri: str, *, name: str) -> str | None:
-    """Return what tells the content of a data set from any other, None where nothing is known of it.
+    """Return a value that identifies the content of a data set, None where nothing is known of it.
 
-    ``sha256:…`` of the bytes on this machine; elsewhere what the store says, called by its name, such as ``etag:…``.
+    ``sha256:…`` of the bytes on this machine; elsewhere what the store reports, with its name, such as ``etag:…``.
     """
     if (path := local_path(uri)) is not None:
         return _digest_of_path(path, name=name)
     found = _remote(uri, name=name)
     if found is None:
         return None
-    said = {place: told for place, info in found.items() if (told := _said(info))}
-    if len(said) < len(found):
+    reported = {place: content for place, info in found.items() if (content := _reported(info))}
+    if len(reported) < len(found):
         return None
-    kinds = {kind for kind, _ in said.values()}
-    if len(said) == 1:
-        kind, value = next(iter(said.values()))
+    kinds = {kind for kind, _ in reported.values()}
+    if len(reported) == 1:
+        kind, value = next(iter(reported.values()))
         return f"{kind}:{value}"
     return f"{kinds.pop() if len(kinds) == 1 else 'state'}s:" + _digest_of_lines(
-        {place: f"{kind}:{value}" for place, (kind, value) in said.items()}
+        {place: f"{kind}:{value}" for place, (kind, value) in reported.items()}
     )
 
 
@@ -112,7 +112,7 @@ def local_path(uri: str) -> Path | None:
     try:
         parts = urlsplit(uri)
     except ValueError:
-        # A bracket in a bucket's name; whoever opens it tells what is wrong.
+        # A bracket in a bucket's name; opening it reports what is wrong.
         return None
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path))
@@ -142,7 +142,7 @@ def _files_below(folder: Path, *, name: str) -> dict[str, str]:
         raise error
 
     digests, walked = {}, set()
-    # What a link leads to is read as data, too, so it counts.
+    # The target of a link is read as data, too, so it counts.
     for base, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         if (real := os.path.realpath(base)) in walked:
             raise InvalidDataset(
@@ -178,14 +178,14 @@ def _open(uri: str) -> tuple[Any, str]:
 
 
 def _remote(uri: str, *, name: str) -> dict[str, dict[str, Any]] | None:
-    """Return what a store says of each file of a data set, None where nothing here can ask it."""
+    """Return what a store reports of each file of a data set, None where nothing here can read it."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri):
         raise InvalidDataset(
             f"data set '{name}' has a relative path", where=uri, do="Write an absolute path, or a URI such as s3://…"
         )
     try:
         fs, place = _open(uri)
-        # A listing kept from earlier would hide a change.
+        # A cached listing would hide a change.
         fs.invalidate_cache()
         info = fs.info(place)
         found = fs.find(place, detail=True) if info["type"] == "directory" else {str(info["name"]): info}
@@ -201,7 +201,7 @@ def _remote(uri: str, *, name: str) -> dict[str, dict[str, Any]] | None:
     # Each store raises errors of its own.
     except Exception as error:
         raise DatasetUnavailable(
-            f"data set '{name}' cannot be looked at ({type(error).__name__}: {error})",
+            f"data set '{name}' cannot be inspected ({type(error).__name__}: {error})",
             where=uri,
             do="Check that its store answers and that the worker may read it",
         ) from error
@@ -210,12 +210,12 @@ def _remote(uri: str, *, name: str) -> dict[str, dict[str, Any]] | None:
     return {str(place): info for place, info in found.items()}
 
 
-def _said(info: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the name and value of what a store says of a file's content; else of its size and time, if it tells when.
+def _reported(info: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the name and value of what a store reports of a file's content; else of its size and time.
 
-    None where it tells no time: another content can have the same size.
+    None where it reports no time: another content can have the same size.
     """
-    for key in _SAID:
+    for key in _CONTENT_KEYS:
         if value := info.get(key):
             kind = "etag" if key in ("ETag", "etag", "e_tag") else key.lower()
             return kind, str(value).strip('"')

@@ -16,12 +16,12 @@ from modelway.artifacts.code_package import EPOCH, SKIPPED
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import ModelwayError
 
-#: what lies in a snapshot; the marker makes a folder one
+#: the parts of a snapshot; the marker makes a folder one
 MARKER, DAGS, MODELS = "snapshot.json", "dags", "include/models"
 #: what is not a code package's but an Airflow's: the one hidden file that Airflow reads
-KEPT = ".airflowignore"
+INCLUDED = ".airflowignore"
 SPEC = "model.yaml"
-#: of a larger YAML file no more is kept: no loader takes it, and what is kept is enough to be refused
+#: a larger YAML file is truncated to this: no loader accepts it, and the rest is enough for it to be refused
 LARGEST_YAML_BYTES = 2_000_000
 
 
@@ -35,26 +35,26 @@ class Entry:
     source: Path
     executable: bool = False
     sealed: bool = False
-    """It cannot be read: its place is taken by an empty file that cannot be read either."""
+    """It cannot be read: it is replaced by an empty file that cannot be read either."""
     target: str = ""
     stamp: tuple[int, ...] = ()
     """Changes whenever the content does."""
 
 
 def snapshot_of(path: Path) -> Path | None:
-    """Return the folder of the snapshot that ``path`` lies in, if it lies in one."""
+    """Return the folder of the snapshot that ``path`` is in, if it is in one."""
     for folder in path.parents:
-        # Path.is_file raises where the folder may not be looked into.
+        # Path.is_file raises where the folder may not be read.
         if os.path.isfile(folder / MARKER) and os.path.isdir(folder / DAGS):
             return folder
     return None
 
 
 def find_entries(*, dags: Path, models: Path) -> tuple[Entry, ...]:
-    """Return what a snapshot of the two folders holds, sorted by name.
+    """Return the entries of a snapshot of the two folders, sorted by name.
 
     All but hidden files and Python's caches. What is wrong in a model's folder stays as it is (a link that goes
-    nowhere, a pipe, a file that nobody may read): whoever reads the snapshot meets and tells it as in the folder.
+    nowhere, a pipe, a file that nobody may read): a reader of the snapshot meets and reports it as in the folder.
 
     :raises ModelwayError: the folder of the DAG files cannot be read
     """
@@ -91,7 +91,7 @@ def _folder(folder: Path, name: str, *, inside: str | None, above: tuple[str, ..
     """Yield a folder and what is in it.
 
     :param inside: the model's folder, which links must not leave; DAG files may link anywhere
-    :param above: the folders that this one lies in, so that a link to one of them ends
+    :param above: the folders that this one is in, so that a link to one of them ends
     """
     try:
         names = sorted(os.listdir(folder))
@@ -102,7 +102,7 @@ def _folder(folder: Path, name: str, *, inside: str | None, above: tuple[str, ..
     above = (*above, os.path.realpath(folder))
     for each in names:
         # model.yaml is skipped by name in a code package alone.
-        if not SKIPPED.search(f"-/{each}") or each == KEPT:
+        if not SKIPPED.search(f"-/{each}") or each == INCLUDED:
             yield from _entry(folder / each, f"{name}/{each}", inside=inside, above=above)
 
 
@@ -136,7 +136,7 @@ def _entry(
 
 
 def _is_followed(path: Path, itself: os.stat_result, inside: str | None) -> bool:
-    """Whether a link is replaced by what it leads to: where a code package would take it, for a spec, for DAG files."""
+    """Whether a link is replaced by its target: where a code package would include it, for a spec, for DAG files."""
     if not stat.S_ISLNK(itself.st_mode):
         return False
     if inside is None:

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from modelway.artifacts.copying import copy, copy_to_end, kept_part, new_part
+from modelway.artifacts.copying import copy, copy_to_end, new_part, reused_part
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import CapabilityMissing, DigestMismatch, ModelwayError, NotWritable
 
-#: what an object whose bytes were not those of its digest is called from then on
+#: suffix of an object whose bytes did not match its digest
 QUARANTINE = ".quarantine"
-#: a stored file older than this is made young when it is put again: garbage collection leaves the young alone
+#: a stored file older than this gets a new time when it is put again: garbage collection spares new files
 SETTLED = timedelta(days=1)
 #: what object stores and file systems call the time of an object's last change
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
@@ -48,11 +48,11 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """What lies in the store, and since when; ``whole`` is false for what a killed writer or a quarantine left."""
+    """An object in the store; ``whole`` is false for what a killed writer or a quarantine left."""
 
     uri: str
     folder: str
-    """Whose it is: a model's name, or a place of its own such as ``_assets``."""
+    """Its owner: a model's name, or a separate place such as ``_assets``."""
     digest: str
     size: int
     modified: datetime
@@ -77,7 +77,7 @@ class ArtifactStore:
     ) -> Artifact:
         """Store the file at ``path`` under its digest and return it; a file that is there already is not sent again.
 
-        :param digest: the file's digest, where it was taken before
+        :param digest: the file's digest, where it is already known
         :param opened: opens the file, where its path may lead elsewhere; default: the path is opened
         :raises NotWritable: the root cannot be written
         :raises DigestMismatch: the file changed meanwhile
@@ -89,7 +89,7 @@ class ArtifactStore:
         uri = self.uri(digest, model=model)
         fs, place = _filesystem(uri)
         try:
-            if not (_holds(fs, place, size, digest) and _made_young(fs, place)):
+            if not (_holds(fs, place, size, digest) and _renewed(fs, place)):
                 self._write(fs, place, path, digest, opened)
         except OSError as error:
             raise NotWritable(
@@ -102,7 +102,7 @@ class ArtifactStore:
     def find(self, digest: str, *, model: str, uri: str | None = None) -> Artifact | None:
         """Return a file that was stored under its digest, None when it is not there.
 
-        :param uri: where it was stored, if that is known; the store may lie elsewhere by now
+        :param uri: where it was stored, if that is known; the store may have moved since
         """
         for place in filter(None, (uri, self.uri(digest, model=model))):
             fs, path = _filesystem(place)
@@ -111,20 +111,20 @@ class ArtifactStore:
         return None
 
     def holds(self, artifact: Artifact) -> bool:
-        """Say whether an artifact's bytes are there to be referred to anew: garbage collection takes them as young.
+        """Whether an artifact's bytes are there to be reused; garbage collection then counts them as new.
 
-        :raises NotWritable: the store does not answer or takes no writes
+        :raises NotWritable: the store does not answer or accepts no writes
         """
         fs, place = _filesystem(artifact.uri)
         try:
-            return _holds(fs, place, artifact.size, artifact.digest) and _made_young(fs, place)
+            return _holds(fs, place, artifact.size, artifact.digest) and _renewed(fs, place)
         except OSError as error:
             raise NotWritable(
                 f"the artifact store does not answer ({error.__class__.__name__}: {error})", where=artifact.uri
             ) from error
 
     def objects(self) -> Iterator[StoredObject]:
-        """Yield what lies in the store, in no order; what is not named as this store names is passed over."""
+        """Yield the objects in the store, in no order; files with other names than this store's are skipped."""
         fs, top = _filesystem(self.root)
         fs.invalidate_cache()
         if not fs.exists(top):
@@ -143,7 +143,7 @@ class ArtifactStore:
                     )
 
     def remove(self, uri: str, *, before: datetime) -> bool:
-        """Remove an object unless it was put again since ``before``, and say whether it is gone."""
+        """Remove an object unless it was put again since ``before``, and return whether it is gone."""
         fs, place = _filesystem(uri)
         try:
             fs.invalidate_cache()
@@ -156,12 +156,12 @@ class ArtifactStore:
         return True
 
     def uri(self, digest: str, *, model: str) -> str:
-        """Return where a file with this digest lies, or would lie."""
+        """Return the URI of a file with this digest, whether or not it is stored."""
         hexdigits = digest.removeprefix("sha256:")
         return f"{self.root}/{model}/sha256/{hexdigits[:2]}/{hexdigits[2:]}"
 
     def _write(self, fs: Any, place: str, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
-        """Write beside, sync, rename; the digest is taken again from the bytes that are stored."""
+        """Write beside, sync, rename; the digest is computed again from the bytes that are stored."""
         folder = place.rsplit("/", 1)[0]
         fs.makedirs(folder, exist_ok=True)
         if _is_local(fs):
@@ -181,20 +181,20 @@ class ArtifactStore:
     def fetch(self, artifact: Artifact, *, to: Path, parts: Path | None = None) -> Path:
         """Copy the artifact to the file ``to``, checking its digest on the way; ``to`` appears whole or not at all.
 
-        Stored bytes that are twice not what the digest names are moved beside, so that a good copy can be put again.
+        Stored bytes that twice do not match the digest are moved aside, so that a good copy can be stored again.
 
-        :param parts: a folder of the same file system in which what came of a file that was cut off is kept, and from
-            which a later call goes on; default: none is kept
+        :param parts: a folder of the same file system that retains what was received of an interrupted copy, and from
+            which a later call continues; default: none is retained
         :raises DigestMismatch: the stored bytes are not the ones the digest names (truncated, changed) or are gone
         """
         fs, place = _filesystem(artifact.uri)
         for folder in filter(None, (to.parent, parts)):
             folder.mkdir(parents=True, exist_ok=True)
-        opened = kept_part(parts / artifact.digest.removeprefix("sha256:")) if parts else new_part(to)
+        opened = reused_part(parts / artifact.digest.removeprefix("sha256:")) if parts else new_part(to)
         with opened as (beside, target):
             try:
-                # A second look: a connection that breaks off says nothing about what is stored.
-                found = copy_to_end(lambda: fs.open(place, "rb"), target, digest=artifact.digest, looks=2)
+                # A second attempt: a broken connection says nothing about what is stored.
+                found = copy_to_end(lambda: fs.open(place, "rb"), target, digest=artifact.digest, attempts=2)
             except FileNotFoundError as error:
                 beside.unlink(missing_ok=True)
                 raise _gone(artifact) from error
@@ -213,9 +213,9 @@ class ArtifactStore:
 
 
 def _write_file(place: Path, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
-    """Write a file of this machine; its name tells the content, so that any writer can go on with what another left."""
-    with kept_part(place.with_name(f"{place.name}.part")) as (beside, target):
-        copied = copy_to_end(opened, target, digest=digest, looks=1)
+    """Write a local file; its name is its content's digest, so that any writer can continue what another left."""
+    with reused_part(place.with_name(f"{place.name}.part")) as (beside, target):
+        copied = copy_to_end(opened, target, digest=digest, attempts=1)
         if copied != digest:
             beside.unlink()
             raise _changed(path, digest, copied)
@@ -237,7 +237,7 @@ def _gone(artifact: Artifact) -> DigestMismatch:
     return DigestMismatch(
         f"{artifact.digest} is gone",
         where=artifact.uri,
-        do="Run the stage that made it again; if modelway gc removed it, modelway show tells who and when",
+        do="Run the stage that made it again; if modelway gc removed it, modelway show says who and when",
     )
 
 
@@ -250,11 +250,11 @@ def _quarantined(fs: Any, place: str, digest: str) -> str:
         fs.mv(place, place + QUARANTINE)
     except OSError as error:
         return f". It could not be moved aside ({error.__class__.__name__}: {error})"
-    return f", or put a good copy there again. The bad one lies beside it now, as {place.rsplit('/', 1)[1]}{QUARANTINE}"
+    return f", or put a good copy there again. The bad one is beside it now, as {place.rsplit('/', 1)[1]}{QUARANTINE}"
 
 
-def _made_young(fs: Any, place: str) -> bool:
-    """Give a stored file today's time and say whether that could be done; one of today is left as it is."""
+def _renewed(fs: Any, place: str) -> bool:
+    """Set a stored file's time to now and return whether that was possible; one of today is left as it is."""
     try:
         modified = _modified(fs.info(place))
         if modified is None or datetime.now(UTC) - modified < SETTLED:
@@ -267,12 +267,12 @@ def _made_young(fs: Any, place: str) -> bool:
             fs.mv(beside, place)
         return True
     except (OSError, NotImplementedError):
-        # Another user's file, or one that went this instant: it is written anew.
+        # Another user's file, or one that was just removed: it is written again.
         return False
 
 
 def _modified(about: Mapping[str, Any]) -> datetime | None:
-    """Return when an object was last written as its store tells it, None where it does not."""
+    """Return when an object was last written as its store reports it, None where it does not."""
     value = next((about[name] for name in _TIMES if about.get(name) is not None), None)
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
@@ -287,7 +287,7 @@ def _modified(about: Mapping[str, Any]) -> datetime | None:
 
 
 def _holds(fs: Any, place: str, size: int, digest: str) -> bool:
-    """Whether the bytes are stored already; on this machine they are read again, so that a damaged file is mended."""
+    """Whether the bytes are stored already; on this machine they are read again, so that a damaged file is replaced."""
     if not fs.exists(place) or fs.size(place) != size:
         return False
     return not _is_local(fs) or file_digest(Path(place)) == digest

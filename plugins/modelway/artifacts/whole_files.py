@@ -20,7 +20,7 @@ def blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def replace_file(*, path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` at once, whatever was there."""
+    """Replace the file at ``path`` with ``data`` atomically."""
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         with beside.open("xb") as file:
@@ -31,7 +31,7 @@ def replace_file(*, path: Path, data: bytes) -> None:
 
 
 def publish(*, beside: Path, file: BinaryIO, final: Path) -> None:
-    """Bring a written file to the disk and rename it into place, readable by every user."""
+    """Sync a written file to the disk and rename it into place, readable by every user."""
     file.flush()
     os.fchmod(file.fileno(), 0o644)
     os.fsync(file.fileno())
@@ -40,7 +40,7 @@ def publish(*, beside: Path, file: BinaryIO, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
+    """Sync a folder's entries to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -99,7 +99,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one message about ``folder``.
+    """Translate the operating system's errors to one message about ``folder``.
 
     :raises NotWritable: the body met an ``OSError``
     """

@@ -20,7 +20,7 @@ JOB_IMAGE = "modelway-job:0.1.0"
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -38,7 +38,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a job may use; what a backend cannot give is refused before anything runs."""
+    """What a job may use; what a backend does not support is refused before anything runs."""
 
     cpu: float | None = field(default=None, metadata={"help": "CPU cores"})
     memory_bytes: int | None = field(default=None, metadata={"help": "memory of all processes together, in bytes"})
@@ -71,8 +71,8 @@ def image_of(options: Options) -> str:
 class Job:
     """One unit of work for a backend.
 
-    A job is known by ``(model, run, key)``: submitted again, it is found again. ``clear_number`` counts how often the
-    DAG run was cleared: a job that succeeded before a clear is done anew after it, one that failed continues.
+    A job is known by ``(model, run, key)``: submitting it again finds it again. ``clear_number`` counts how often the
+    DAG run was cleared: a job that succeeded before a clear is run again after it, one that failed continues.
     """
 
     model: str
@@ -92,7 +92,7 @@ class Job:
     code: "Artifact | None" = None
     inputs: "Mapping[str, Artifact]" = field(default_factory=dict)
     checkpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """what is known of the inputs that are checkpoints: name → ``{id, stage, step}``"""
+    """the inputs that are checkpoints: name → ``{id, stage, step}``"""
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """name → ``{uri, digest, version}``"""
     interval: Mapping[str, str | None] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Handle:
-    """What finds a submitted job again, from any process."""
+    """Identifies a submitted job, for any process."""
 
     backend: str
     name: str
@@ -137,7 +137,7 @@ class Handle:
     """where the backend keeps the job: a folder, a namespace, a project"""
     attempt: int
     mark: str = ""
-    """what finds the job for a process that does not see its place, where there is such a thing"""
+    """identifies the job for a process that does not see its place, where the backend has such a thing"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the handle as plain data for a trigger."""
@@ -165,7 +165,7 @@ class JobStatus:
     peak_memory_bytes: int | None = None
     seconds: float | None = None
     image_digest: str | None = None
-    """by which the image of its container is known: to the registry it came from, else to who ran it"""
+    """digest of its container's image: the registry's, else the engine's or node's own"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as plain data for a trigger's event."""
@@ -188,7 +188,7 @@ class JobStatus:
 
 
 class Backend(Protocol):
-    """Where jobs run; a member of the room makes one (see ``BackendMember``)."""
+    """Where jobs run; opened by a ``BackendMember``."""
 
     capabilities: frozenset[str]
     """of: cancel, logs, gpu, gpu_type, cpu_limit, memory_limit, disk_limit, multi_node, multi_process,
@@ -198,19 +198,19 @@ class Backend(Protocol):
     def build_request(self, job: Job, options: Options) -> Any:
         """Return what would be sent: pure, printable, comparable.
 
-        :raises CapabilityMissing: an option that this backend cannot give
+        :raises CapabilityMissing: an option that this backend does not support
         """
 
     def submit(self, request: Any) -> Handle:
         """Start the job, or find the one that was started before for the same (model, run, key)."""
 
     def describe(self, handle: Handle) -> JobStatus:
-        """Return where the job stands."""
+        """Return the job's status."""
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
         """Return what the job printed since ``offset``, whole lines while it runs, and the new offset.
 
-        What an offset counts is the backend's own affair: 0 is the begin, and the same job gives the same lines again.
+        What an offset counts is up to the backend: 0 is the start, and the same job returns the same lines again.
         """
 
     def cancel(self, handle: Handle) -> None:
@@ -228,9 +228,9 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BackendMember(Member[Backend]):
-    """What a backend says of itself; ``open(*, home, client=None)`` makes it.
+    """The descriptor of a backend; ``open(*, home, client=None)`` returns the backend.
 
-    ``capabilities`` is what it can give on one machine or another, see ``Backend.capabilities``. Its section stands
+    ``capabilities`` is what it can support on one machine or another, see ``Backend.capabilities``. Its section stands
     in the spec under its name.
     """
 
@@ -240,11 +240,11 @@ class BackendMember(Member[Backend]):
     secret_form: str | None = None
     """how ``env`` of its section refers to a secret, where it has one"""
     stop_command: Callable[[Handle], str] | None = None
-    """gives the command by which a person stops a job without modelway"""
+    """returns the command by which a person stops a job without modelway"""
 
 
 def backend_member(name: str) -> BackendMember:
-    """Return what the backend of that name says of itself.
+    """Return the descriptor of the backend of that name.
 
     :raises CapabilityMissing: there is no such backend
     """

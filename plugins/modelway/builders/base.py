@@ -10,7 +10,7 @@ from modelway.ports import Member, load
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFile:
-    """One file of a layer: where it comes to lie in the image, and which bytes it must have.
+    """One file of a layer: its path in the image, and which bytes it must have.
 
     The source's mode, owner and times do not reach the image.
     """
@@ -76,7 +76,7 @@ class Builder(Protocol):
 
         :param base: ``scratch``, or a reference pinned by its digest
         :raises DigestMismatch: a source file is not what its digest names
-        :raises ImageInvalid: the base is missing or damaged, a path cannot be in an image, or the tag is taken
+        :raises ImageInvalid: the base is missing or damaged, a path cannot be in an image, or the tag is in use
         :raises NotWritable: the layout folder cannot be written
         :raises RegistryError: the registry refuses (terminal) or does not answer (retryable)
         """
@@ -84,7 +84,7 @@ class Builder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderMember(Member[Builder]):
-    """What a builder says of itself; ``open()`` makes it. Its section stands in the spec as ``image.<name>``."""
+    """The descriptor of a builder; ``open()`` makes it. Its section stands in the spec as ``image.<name>``."""
 
 
 def load_builder(name: str) -> Builder:

@@ -38,7 +38,7 @@ class Predictor:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointSpec:
-    """What an endpoint is to look like."""
+    """The desired state of an endpoint."""
 
     name: str
     #: name of the model in the URLs
@@ -169,7 +169,7 @@ class Endpoint(Protocol):
         ...
 
     def start(self, name: str) -> EndpointStatus:
-        """Bring an endpoint back as it was, when it was stopped or its processes ended; what runs is left as it is.
+        """Restart an endpoint as it was, when it was stopped or its processes ended; running processes are left alone.
 
         It has the same URL when its port is still free, or was named.
 
@@ -179,20 +179,20 @@ class Endpoint(Protocol):
         ...
 
     def stop(self, name: str) -> None:
-        """Stop everything of the endpoint but remember it; nothing happens when it is stopped, or there is none.
+        """Stop everything of the endpoint but retain its state; nothing happens when it is stopped, or there is none.
 
         :meth:`start`, or :meth:`apply` with the same spec, brings it back.
         """
         ...
 
     def delete(self, name: str) -> None:
-        """Stop everything of the endpoint and forget it; nothing happens when there is none."""
+        """Stop everything of the endpoint and remove its state; nothing happens when there is none."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointMember(Member[Endpoint]):
-    """What an endpoint target says of itself; ``open(*, root, username, password)`` makes it.
+    """The descriptor of an endpoint target; ``open(*, root, username, password)`` makes it.
 
     ``capabilities`` are of: weights, sticky (a user stays with a version), mirror. Its section stands in the spec as
     ``endpoint.<name>``, and comes as ``EndpointSpec.platform``.
@@ -214,7 +214,7 @@ def load_endpoint(
 
 
 def check_spec(spec: EndpointSpec) -> None:
-    """Refuse a spec that no endpoint can have.
+    """Refuse an invalid spec.
 
     :raises InvalidSpec: for names, number of versions, a version twice, an unknown stable version, weights
     """
@@ -233,14 +233,14 @@ def check_spec(spec: EndpointSpec) -> None:
 
 
 def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
-    """Return what the spec says for the target alone, as the target's section.
+    """Return the target's section of the spec.
 
-    :raises InvalidSpec: the section has no such key, or the value cannot be
+    :raises InvalidSpec: the section has no such key, or the value is invalid
     """
     from pydantic import ValidationError
 
     try:
-        # What a template gave is text.
+        # A value from a template is text.
         return section.model_validate(dict(spec.platform), strict=False)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -253,7 +253,7 @@ def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
 
 
 def check_weights(weights: Mapping[int, int], versions: list[int], *, where: str) -> None:
-    """Refuse weights that cannot be.
+    """Refuse invalid weights.
 
     :raises UnknownVersion: for a version that is not in ``versions``
     :raises InvalidSpec: for a weight that is negative or no integer, or when all are zero

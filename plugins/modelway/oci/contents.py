@@ -1,4 +1,4 @@
-"""What an unpacked image holds: recorded when it was unpacked, and compared before it serves again."""
+"""The contents of an unpacked image: recorded when it was unpacked, and compared before it serves again."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def is_unpacked(root: Path, *, digest: str) -> bool:
 
 
 def mark_unpacked(root: Path, *, digest: str) -> None:
-    """Record the contents of the folder, which is finished by that."""
+    """Record the contents of the folder, which marks it as finished."""
     (root / MARKER).unlink(missing_ok=True)
     replace_file(path=root / MARKER, data=json.dumps(_contents(root, digest)).encode())
 

@@ -1,4 +1,4 @@
-"""One exchange with a registry: login, retries, and its refusals as errors of ours."""
+"""One exchange with a registry: login, retries, and its refusals translated to our errors."""
 
 import logging
 import time
@@ -39,7 +39,7 @@ class RegistryConnection:
         # Docker Hub answers the API under another name than its references carry.
         api_host = "registry-1.docker.io" if host == "docker.io" else host
         self.base = f"{'http' if local or insecure else 'https'}://{api_host}"
-        # Commits of large blobs take minutes on object stores; a proxy from the environment is none for this machine.
+        # Commits of large blobs take minutes on object stores; the environment's proxy is not used for this machine.
         timeout = httpx.Timeout(300, connect=10)
         self._http = httpx.Client(timeout=timeout, follow_redirects=True, trust_env=not local)
         self._login = RegistryLogin(http=self._http, host=host, base=self.base, username=username, password=password)
@@ -48,10 +48,10 @@ class RegistryConnection:
         """Close the connections."""
         self._http.close()
 
-    def ask(
+    def request(
         self, method: str, target: str | httpx.URL, *, repository: str, absent: bool = False, **options: Any
     ) -> httpx.Response | None:
-        """Send one request for the sake of its headers; ``None`` stands for 404 where ``absent`` is an answer."""
+        """Send one request and return its answer's headers; ``None`` stands for 404 where ``absent`` is an answer."""
         with self.open(method, target, repository=repository, absent=absent, **options) as answer:
             # Reading to the end keeps the connection for the next request.
             self.read(answer, repository)
@@ -71,16 +71,16 @@ class RegistryConnection:
         headers: Mapping[str, str] | None = None,
         content: Callable[[], Any] = lambda: None,
     ) -> Iterator[httpx.Response]:
-        """Open an answer, logging in when the registry asks for it; errors become ours."""
+        """Open an answer, logging in when the registry requires it; errors are translated to ours."""
         scope = self._login.scope(repository, push=push, also=also)
         url = self.base + target if isinstance(target, str) else target
-        with self.told(repository):
+        with self.translate_errors(repository):
             for first in (True, False):
                 authorised = {**(headers or {}), **self._login.header(scope)}
-                request = self._http.build_request(
+                sent = self._http.build_request(
                     method, url, params=params or None, headers=authorised, content=content()
                 )
-                answer = self._http.send(request, stream=True)
+                answer = self._http.send(sent, stream=True)
                 if answer.status_code != httpx.codes.UNAUTHORIZED or not first:
                     break
                 answer.close()
@@ -93,9 +93,9 @@ class RegistryConnection:
             answer.close()
 
     def read(self, answer: httpx.Response, repository: str) -> bytes:
-        """Return an answer's body, or its first 4 MiB and a bit: what is larger is no document."""
+        """Return an answer's body, or a little more than its first 4 MiB: anything larger is no document."""
         data = b""
-        with self.told(repository):
+        with self.translate_errors(repository):
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > LARGEST_DOCUMENT:
@@ -133,8 +133,8 @@ class RegistryConnection:
         return attempt()
 
     @contextmanager
-    def told(self, repository: str) -> Iterator[None]:
-        """Turn a failed exchange into a retryable error that names host and repository only."""
+    def translate_errors(self, repository: str) -> Iterator[None]:
+        """Translate a failed exchange to a retryable error that names host and repository only."""
         try:
             yield
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -1,4 +1,4 @@
-"""Images wherever a reference says that they are, in a layout or a registry: opened, and unpacked into a folder."""
+"""Images by their reference, in a layout or a registry: opened, and unpacked into a folder."""
 
 import platform
 import shutil
@@ -43,10 +43,10 @@ def unpack_image(
     """Unpack all layers of an image into the folder ``into/<manifest digest in hex>`` and return that folder.
 
     The manifest, the config, every layer and every diffID are checked while they are read; the folder appears
-    whole or not at all. A finished folder is used again if every file is as it was unpacked; all are read for that.
+    whole or not at all. A finished folder is reused if every file is as it was unpacked; all are read for that.
 
     :param reference: ``oci-layout:<folder>@sha256:…`` or ``<host>/<repository>@sha256:…``
-    :param username: login of the registry, if it asks for one
+    :param username: login of the registry, if it requires one
     :param insecure: speak HTTP with a registry on another machine
     :raises ImageInvalid: something is missing or damaged, or a layer's file would land outside the folder
     :raises NotWritable: ``into`` cannot be written
@@ -70,7 +70,7 @@ def unpack_image(
 def _unpack(source: ImageSource, digest: str, final: Path) -> None:
     """Unpack beside ``final`` and rename.
 
-    The caller holds the lock, so what lies beside was left by a killed process.
+    The caller holds the lock, so what is beside was left by a killed process.
     """
     for left in final.parent.glob(f".{final.name}.*.part"):
         shutil.rmtree(left, ignore_errors=True)
@@ -81,7 +81,7 @@ def _unpack(source: ImageSource, digest: str, final: Path) -> None:
     try:
         unpack_layers(source=source, image=image, digest=digest, root=beside)
         if final.exists():
-            # A folder that lost files: its open files stay valid for whoever has them open.
+            # A folder that lost files: its open files stay valid for processes that have them open.
             final.rename(final.parent / f".{final.name}.damaged-{uuid.uuid4().hex}.part")
         beside.rename(final)
         sync_folder(final.parent)

@@ -56,7 +56,7 @@ class OciLayout:
         return str(LayoutReference(root=self.root, digest=digest))
 
     def blob_path(self, digest: str) -> Path:
-        """Return where the blob ``digest`` lies, whether or not it is there."""
+        """Return where the blob ``digest`` is, whether or not it is there."""
         if not is_digest(digest):
             raise ImageInvalid(f"{digest!r} is not a SHA-256 digest", where=self.where)
         return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
@@ -137,7 +137,7 @@ class OciLayout:
             yield file
 
     def add_manifest(self, descriptor: Descriptor, *, tag: str | None = None) -> None:
-        """List a manifest that was written with ``write_blob`` in ``index.json``, under ``tag`` if one is given.
+        """List a manifest that was written with ``write_blob`` in ``index.json``, under ``tag`` if there is one.
 
         :param tag: a name such as ``digits:v3``
         :raises ImageInvalid: the tag names another image already
@@ -146,15 +146,15 @@ class OciLayout:
         self.create()
         with writing(self.root), locked(self.root / ".lock"):
             entries = list(self._entries())
-            taken = next((entry.digest for entry in entries if tag and entry.annotations.get(REF_NAME) == tag), None)
-            if taken not in (None, descriptor.digest):
+            current = next((entry.digest for entry in entries if tag and entry.annotations.get(REF_NAME) == tag), None)
+            if current not in (None, descriptor.digest):
                 raise ImageInvalid(
-                    f"the tag '{tag}' names {taken} already and is not moved to {descriptor.digest}",
+                    f"the tag '{tag}' names {current} already and is not moved to {descriptor.digest}",
                     where=self.where,
                     do="Give the new image another tag; a version's tag never moves",
                 )
             same = [entry for entry in entries if entry.digest == descriptor.digest]
-            if taken or (same and tag is None):
+            if current or (same and tag is None):
                 return
             untagged = [entry for entry in same if REF_NAME not in entry.annotations]
             named = Descriptor(

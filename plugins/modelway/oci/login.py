@@ -13,10 +13,10 @@ _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
 class RegistryLogin:
-    """What is sent as ``Authorization``, learnt from the registry's challenges."""
+    """What is sent as ``Authorization``, learned from the registry's challenges."""
 
     def __init__(self, *, http: httpx.Client, host: str, base: str, username: str | None, password: str | None) -> None:
-        """Send nothing until the registry asks.
+        """Send nothing until the registry requires it.
 
         :param base: the registry's address, ``https://…``
         """

@@ -23,7 +23,7 @@ DOCKER_LAYER_TAR = "application/vnd.docker.image.rootfs.diff.tar"
 
 #: what an image says of its platform when nothing else is known; model files run anywhere
 DEFAULT_ARCHITECTURE = "amd64"
-#: the specification asks registries to take manifests up to this size; nothing larger is read into memory
+#: the specification asks registries to accept manifests up to this size; nothing larger is read into memory
 LARGEST_DOCUMENT = 4 * 1024 * 1024
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

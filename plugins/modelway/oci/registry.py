@@ -37,7 +37,7 @@ _PUSH_AGAIN = "Push the image again from its layout, or remove the damaged blob 
 
 
 class RegistryClient:
-    """One registry, spoken to over HTTPS (HTTP on this machine or with ``insecure``).
+    """A client of one registry over HTTPS (HTTP on this machine or with ``insecure``).
 
     Each blob or manifest is tried ``attempts`` times when the registry does not answer or answers 429 or 5xx.
     """
@@ -79,26 +79,26 @@ class RegistryClient:
         """Return whether the repository holds the blob."""
         path = f"/v2/{repository}/blobs/{digest}"
         return self._connection.again(
-            lambda: self._connection.ask("HEAD", path, repository=repository, absent=True) is not None
+            lambda: self._connection.request("HEAD", path, repository=repository, absent=True) is not None
         )
 
     def find_manifest(self, *, repository: str, name: str) -> str | None:
         """Return the digest of the manifest that a tag or digest names, or ``None`` if there is none."""
         path = f"/v2/{repository}/manifests/{name}"
         answer = self._connection.again(
-            lambda: self._connection.ask("HEAD", path, repository=repository, headers=_ACCEPT, absent=True)
+            lambda: self._connection.request("HEAD", path, repository=repository, headers=_ACCEPT, absent=True)
         )
         if answer is None:
             return None
         digest = answer.headers.get("Docker-Content-Digest", "")
         if not is_digest(digest):
-            raise RegistryRefused(f"the registry tells no digest of '{name}'", where=f"{self.host}/{repository}")
+            raise RegistryRefused(f"the registry returns no digest of '{name}'", where=f"{self.host}/{repository}")
         return str(digest)
 
     def push_blob(self, *, repository: str, descriptor: Descriptor, path: Path, mount_from: str | None = None) -> int:
-        """Bring a blob into the repository and return how many bytes had to be sent: 0 if it was there or mounted.
+        """Push a blob to the repository and return how many bytes had to be sent: 0 if it was there or mounted.
 
-        The file is streamed in one request (monolithic upload with a known digest), which every registry takes.
+        The file is streamed in one request (monolithic upload with a known digest), which every registry accepts.
 
         :param mount_from: another repository of this registry that may hold the blob
         :raises ImageInvalid: the file is not what the descriptor names
@@ -108,30 +108,30 @@ class RegistryClient:
         return self._connection.again(lambda: self._upload(repository, descriptor, path, mount_from))
 
     def push_manifest(self, *, repository: str, manifest: bytes, media_type: str, digest: str, tag: str | None) -> None:
-        """Put a manifest whose blobs are there, under ``tag`` if one is given.
+        """Put a manifest whose blobs are there, under ``tag`` if there is one.
 
         :raises RegistryRefused: the tag names another image already
         """
-        self.refuse_taken_tag(repository=repository, tag=tag, digest=digest)
+        self.refuse_other_tag(repository=repository, tag=tag, digest=digest)
         path, headers = f"/v2/{repository}/manifests/{tag or digest}", {"Content-Type": media_type}
         answer = self._connection.again(
-            lambda: self._connection.ask(
+            lambda: self._connection.request(
                 "PUT", path, repository=repository, push=True, headers=headers, content=lambda: manifest
             )
         )
-        told = answer.headers.get("Docker-Content-Digest", digest) if answer else digest
-        if told != digest:
-            raise RegistryRefused(f"the registry stored {digest} as {told}", where=f"{self.host}/{repository}")
+        stored = answer.headers.get("Docker-Content-Digest", digest) if answer else digest
+        if stored != digest:
+            raise RegistryRefused(f"the registry stored {digest} as {stored}", where=f"{self.host}/{repository}")
 
-    def refuse_taken_tag(self, *, repository: str, tag: str | None, digest: str) -> None:
-        """Refuse a tag that names another image.
+    def refuse_other_tag(self, *, repository: str, tag: str | None, digest: str) -> None:
+        """Refuse a tag that names another image already.
 
         :raises RegistryRefused: it does
         """
-        taken = self.find_manifest(repository=repository, name=tag) if tag else None
-        if taken not in (None, digest):
+        current = self.find_manifest(repository=repository, name=tag) if tag else None
+        if current not in (None, digest):
             raise RegistryRefused(
-                f"the tag '{tag}' names {taken} already and is not moved to {digest}",
+                f"the tag '{tag}' names {current} already and is not moved to {digest}",
                 where=f"{self.host}/{repository}",
                 do="Give the new image another tag; a version's tag never moves",
             )
@@ -160,7 +160,7 @@ class RegistryClient:
         start = f"/v2/{repository}/blobs/uploads/"
         query = {"mount": descriptor.digest, "from": mount_from} if mount_from else {}
         also = (mount_from,) if mount_from else ()
-        opened = self._connection.ask("POST", start, repository=repository, push=True, also=also, params=query)
+        opened = self._connection.request("POST", start, repository=repository, push=True, also=also, params=query)
         if opened is None or opened.status_code == httpx.codes.CREATED:
             return 0
         if path.stat().st_size != descriptor.size:
@@ -168,21 +168,21 @@ class RegistryClient:
         location = self._location(opened, repository)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
         target = httpx.URL(location).copy_merge_params({"digest": descriptor.digest})
-        self._connection.ask(
+        self._connection.request(
             "PUT", target, repository=repository, push=True, headers=headers, content=lambda: _read(path)
         )
         return descriptor.size
 
     def _location(self, answer: httpx.Response, repository: str) -> str:
-        """Return where an upload goes on; a registry behind a TLS proxy may name itself by ``http``."""
+        """Return where an upload continues; a registry behind a TLS proxy may name itself by ``http``."""
         location = urljoin(f"{self._connection.base}/", str(answer.headers.get("Location", "")))
-        ours, told = urlsplit(self._connection.base), urlsplit(location)
-        if told.hostname != ours.hostname:
+        ours, theirs = urlsplit(self._connection.base), urlsplit(location)
+        if theirs.hostname != ours.hostname:
             raise RegistryRefused(
-                f"the registry sends uploads to another host, {told.hostname}", where=f"{self.host}/{repository}"
+                f"the registry sends uploads to another host, {theirs.hostname}", where=f"{self.host}/{repository}"
             )
-        if told.scheme != ours.scheme:
-            return told._replace(scheme=ours.scheme, netloc=ours.netloc).geturl()
+        if theirs.scheme != ours.scheme:
+            return theirs._replace(scheme=ours.scheme, netloc=ours.netloc).geturl()
         return location
 
     def _download(self, repository: str, descriptor: Descriptor, into: BinaryIO) -> None:
@@ -192,7 +192,7 @@ class RegistryClient:
         path, headers = f"/v2/{repository}/blobs/{descriptor.digest}", {"Accept-Encoding": "identity"}
         with (
             self._connection.open("GET", path, repository=repository, headers=headers) as answer,
-            self._connection.told(repository),
+            self._connection.translate_errors(repository),
         ):
             for piece in answer.iter_raw(1024 * 1024):
                 hasher.update(piece)
@@ -258,7 +258,7 @@ def push_image(
     """
     data = layout.read_manifest(digest)
     manifest = read_document(data, where=f"{layout.where}@{digest}")
-    client.refuse_taken_tag(repository=repository, tag=tag, digest=digest)
+    client.refuse_other_tag(repository=repository, tag=tag, digest=digest)
     sent = 0
     for entry in (*manifest["layers"], manifest["config"]):
         blob = Descriptor.from_dict(entry, where=f"{layout.where}@{digest}")

@@ -53,7 +53,7 @@ class Limits:
 def unpack_layers(*, source: ImageSource, image: Image, digest: str, root: Path, limits: Limits | None = None) -> None:
     """Unpack the layers of ``image`` in order into the empty folder ``root`` and mark it as finished.
 
-    :param digest: the digest that the image was asked for by (an index's, or the manifest's own)
+    :param digest: the digest by which the image was requested (an index's, or the manifest's own)
     :raises ImageInvalid: a layer is missing, damaged, of an unknown kind, unpacks to more than the limits, or would
         reach out of ``root``
     """
@@ -81,19 +81,19 @@ class _Budget:
     def refuse(self, what: str) -> NoReturn:
         raise ImageInvalid(what, where=self.where, do=_TOO_MUCH)
 
-    def take_bytes(self, number: int) -> None:
+    def count_bytes(self, number: int) -> None:
         self._bytes -= number
         if self._bytes < 0:
             self.refuse(f"the image unpacks to more than {self.limits.bytes:,} bytes")
 
-    def take_file(self) -> None:
+    def count_file(self) -> None:
         self._files -= 1
         if self._files < 0:
             self.refuse(f"the image has more than {self.limits.files:,} files")
 
 
 class _Hashing:
-    """Reads a stream once and hashes what passes."""
+    """Reads a stream once and hashes its bytes."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
         self._file, self._hash, self.size = file, hashlib.sha256(), 0
@@ -112,7 +112,7 @@ class _Hashing:
 
 
 class _Unpacked(_Hashing):
-    """The stream of a layer's archive, of which only so much is read."""
+    """The stream of a layer's archive, of which a limited number of bytes is read."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, *, descriptor: Descriptor, budget: _Budget) -> None:
         super().__init__(file)
@@ -123,7 +123,7 @@ class _Unpacked(_Hashing):
         data = super().read(size)
         if self.size > self._most:
             self._budget.refuse(f"layer {self._digest} unpacks to more than {self._most:,} bytes")
-        self._budget.take_bytes(len(data))
+        self._budget.count_bytes(len(data))
         return data
 
 
@@ -132,7 +132,7 @@ def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root:
     packed = _Hashing(file)
     if descriptor.media_type in (LAYER_TAR, DOCKER_LAYER_TAR):
         plain: _Hashing = packed
-        budget.take_bytes(descriptor.size)
+        budget.count_bytes(descriptor.size)
     elif descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP):
         unzipped = gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb")
         plain = _Unpacked(unzipped, descriptor=descriptor, budget=budget)
@@ -179,7 +179,7 @@ def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str, budget: _Bu
     fresh: set[Path] = set()
     written: set[str] = set()
     for member in tar:
-        budget.take_file()
+        budget.count_file()
         # Without it, the archive remembers every member that it has read.
         tar.members.clear()  # type: ignore[attr-defined]
         _check_file(member, written, where=where)
@@ -212,7 +212,7 @@ def _check_file(member: tarfile.TarInfo, written: set[str], *, where: str) -> No
 
 
 def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, root: Path, where: str) -> None:
-    """Write one member at ``path``, whose folder is known to lie within ``root``."""
+    """Write one member at ``path``, whose folder is known to be within ``root``."""
     if member.isdir():
         if path.is_symlink() or not path.is_dir():
             _remove(path)

@@ -1,6 +1,6 @@
 """Which deployment of Airflow a process belongs to: two on one platform may have models and runs of equal names.
 
-``MODELWAY_DEPLOYMENT`` says it. Else it follows from where the artifacts lie, which all processes of a deployment
+``MODELWAY_DEPLOYMENT`` says it. Else it follows from where the artifacts are, which all processes of a deployment
 share: the URL of an object store, or a random token in the folder of artifacts (by default the home).
 """
 
@@ -45,7 +45,7 @@ def deployment(home: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         beside.write_text(uuid.uuid4().hex[:16])
         try:
-            # Of two processes that make it at the same time, both take the one that was first.
+            # Of two processes that create it at the same time, both use the one that was first.
             os.link(beside, folder / FILE)
         except FileExistsError:
             pass
@@ -54,7 +54,7 @@ def deployment(home: Path) -> str:
         return (folder / FILE).read_text().strip()
     except OSError as error:
         raise NotWritable(
-            f"the token that tells this Airflow's jobs from another's cannot be written ({error.strerror})",
+            f"the token that distinguishes this Airflow's jobs from another's cannot be written ({error.strerror})",
             where=str(folder / FILE),
             do="Make the folder writable for the Airflow worker, or set MODELWAY_DEPLOYMENT to a name of its own",
         ) from error

@@ -1,8 +1,8 @@
-"""Jobs as containers of a Docker engine, here or elsewhere: a volume per generation, a container per try.
+"""Jobs as containers of a Docker engine, here or elsewhere: a volume per generation, a container per attempt.
 
 See docs/docker.md for users. What a worker knows of a job is on the engine, in labels and in the volume, so that any
-worker finds it again; ``<home>/jobs-docker/<volume>`` is only a copy of what was read. A container is made under a
-passing name, given its files, and then named: who names it first has the try, and only a named one is started.
+worker finds it again; ``<home>/jobs-docker/<volume>`` is only a copy of what was read. A container is created under a
+temporary name, gets its files, and is then renamed: the first to rename it has the attempt, and then it is started.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ from modelway.job.agent.exit_report import checked_report
 from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine, Object
 
-#: a job that is cancelled has this long to end by itself
+#: time for a cancelled job to end by itself
 CANCEL_SECONDS = 1
-#: the agent keeps the timeout; a container that is still there so much later is stopped from outside
+#: the agent enforces the timeout; a container that is still running so much later is stopped from outside
 BACKSTOP_SECONDS = 900
-#: a container without its name is what a submit left that was cut off
+#: a container without its name was left by an interrupted submit
 UNNAMED_SECONDS = 3600
 #: how many old containers, and volumes, one submit removes
 REMOVED_AT_ONCE = 20
@@ -49,7 +49,7 @@ _NVIDIA = "nvidia.com/gpu"
 
 @dataclass(frozen=True, kw_only=True)
 class _Attempt:
-    """A try's container as the engine's list and its labels tell."""
+    """An attempt's container by the engine's list and its labels."""
 
     id: str
     name: str
@@ -73,12 +73,12 @@ class DockerBackend:
         """Return what would be created; see the port."""
         if options.nodes > 1:
             raise CapabilityMissing(
-                f"{options.nodes} nodes asked for, the backend 'docker' has one engine",
+                f"{options.nodes} nodes requested, the backend 'docker' has one engine",
                 do="Set nodes to 1 (processes_per_node may be more), or choose the backend kubernetes",
             )
         if options.disk_bytes:
             raise CapabilityMissing(
-                "a limit of the disk was asked for, the backend 'docker' has none for volumes",
+                "a limit of the disk was requested, the backend 'docker' has none for volumes",
                 do="Remove resources.disk, or choose the backend kubernetes",
             )
         self._refuse_gpus(options)
@@ -86,7 +86,7 @@ class DockerBackend:
         cores = self.engine.info["NCPU"] if options.cpu else 0
         if options.cpu and options.cpu > cores:
             raise CapabilityMissing(
-                f"{options.cpu:g} CPU cores asked for, the engine's machine has {cores}",
+                f"{options.cpu:g} CPU cores requested, the engine's machine has {cores}",
                 do=f"Set resources.cpu to at most {cores}",
             )
         return DockerRequest(job=job, options=options, contract=job.contract(), image=image_of(options))
@@ -96,12 +96,12 @@ class DockerBackend:
             return
         if options.gpu_type != _NVIDIA:
             raise CapabilityMissing(
-                f"{options.gpu_type} asked for, the backend 'docker' knows {_NVIDIA} only",
+                f"{options.gpu_type} requested, the backend 'docker' knows {_NVIDIA} only",
                 do=f"Set resources.gpu_type to {_NVIDIA}, or choose the backend kubernetes",
             )
         if "nvidia" not in self.engine.info["Runtimes"]:
             raise CapabilityMissing(
-                f"{options.gpu} GPU asked for, the backend 'docker' has none: its engine has no runtime nvidia",
+                f"{options.gpu} GPU requested, the backend 'docker' has none: its engine has no runtime nvidia",
                 do="Install the NVIDIA container toolkit on the engine's machine, or set resources.gpu to 0",
             )
 
@@ -113,9 +113,9 @@ class DockerBackend:
         :raises NotWritable: the worker has no place to pack the job's files
         """
         own = deployment(self.home)
-        tries = self._attempts(request.job, own)
-        generation, volume = self._generation(request, tries, own)
-        last = tries[-1] if tries else None
+        attempts = self._attempts(request.job, own)
+        generation, volume = self._generation(request, attempts, own)
+        last = attempts[-1] if attempts else None
         if last and last.generation != generation:
             self.cancel(_handle(last))
         elif last:
@@ -130,7 +130,7 @@ class DockerBackend:
                 return _handle(last)
         attempt = last.attempt + 1 if last else 1
         handle = self._create(request, generation=generation, attempt=attempt, volume=volume, own=own)
-        # What somebody else made, or another version of this, must not harm a job that has begun.
+        # Objects of other programs, or of other versions of this one, must not harm a job that has started.
         with contextlib.suppress(SubmitFailed, KeyError, ValueError):
             self._remove_old(request.job)
         return handle
@@ -140,28 +140,30 @@ class DockerBackend:
         found = (_attempt_of(one) for one in listed if is_of_deployment(one["Labels"], own))
         return sorted((one for one in found if one), key=lambda one: one.attempt)
 
-    def _generation(self, request: DockerRequest, tries: list[_Attempt], own: str) -> tuple[int, str]:
-        """Return the generation that continues, or the new one, and its volume, whose labels say what it began with."""
+    def _generation(self, request: DockerRequest, attempts: list[_Attempt], own: str) -> tuple[int, str]:
+        """Return the generation that continues, or a new one, and its volume, whose labels say what it started with."""
         listed = self.engine.volumes(job_labels(request.job))
         volumes = {int(v["Labels"][f"{GROUP}/generation"]): v for v in listed if is_of_deployment(v["Labels"], own)}
-        newest = max([*volumes, *(one.generation for one in tries)], default=None)
-        if newest in volumes and not self._is_past(request, tries, newest, volumes[newest]["Labels"]):
+        newest = max([*volumes, *(one.generation for one in attempts)], default=None)
+        if newest in volumes and not self._is_past(request, attempts, newest, volumes[newest]["Labels"]):
             return newest, volumes[newest]["Name"]
         new = 0 if newest is None else newest + 1
         return new, request.volume(new, deployment=own)
 
-    def _is_past(self, request: DockerRequest, tries: list[_Attempt], newest: int, begun: Mapping[str, str]) -> bool:
-        """Whether the newest generation is other work than what is requested, or was done before a clear."""
-        last = tries[-1] if tries and tries[-1].generation == newest else None
-        cleared = begun[f"{GROUP}/clear"] != str(request.job.clear_number)
-        if begun[f"{GROUP}/contract"] != request.contract_digest:
+    def _is_past(
+        self, request: DockerRequest, attempts: list[_Attempt], newest: int, labels: Mapping[str, str]
+    ) -> bool:
+        """Whether the newest generation is for another request, or was done before a clear."""
+        last = attempts[-1] if attempts and attempts[-1].generation == newest else None
+        cleared = labels[f"{GROUP}/clear"] != str(request.job.clear_number)
+        if labels[f"{GROUP}/contract"] != request.contract_digest:
             return True
         return bool(cleared and last and self.describe(_handle(last)).state is JobState.SUCCEEDED)
 
     def _create(self, request: DockerRequest, *, generation: int, attempt: int, volume: str, own: str) -> Handle:
         name = request.name(attempt, deployment=own)
         handle = Handle(backend="docker", name=name, place=volume, attempt=attempt)
-        with files.pack_given(request, scratch=self.home / "jobs-docker") as packed:
+        with files.pack_inputs(request, scratch=self.home / "jobs-docker") as packed:
             self.engine.create_volume(volume, request.volume_labels(generation, deployment=own))
             body = request.container(generation=generation, attempt=attempt, volume=volume, deployment=own)
             container = self.engine.create(body, f"{name}.{uuid.uuid4().hex[:8]}")
@@ -175,13 +177,13 @@ class DockerBackend:
                     self.engine.remove(container)
                 raise
         if not mine:
-            # Somebody else was faster: theirs is the try.
+            # Another process was faster: the attempt is theirs.
             self.engine.remove(container)
         self.engine.start(name)
         return handle
 
     def describe(self, handle: Handle) -> JobStatus:
-        """Return where the job stands; see the port."""
+        """Return the job's status; see the port."""
         try:
             return self._inspect(handle)
         except SubmitFailed as error:
@@ -218,8 +220,8 @@ class DockerBackend:
 
     def _over_time(self, handle: Handle, inspected: Object) -> JobStatus | None:
         timeout = inspected["Config"]["Labels"][f"{GROUP}/timeout"]
-        begun = moment(inspected["State"]["StartedAt"])
-        if not timeout or begun is None or time.time() - begun < int(timeout) + BACKSTOP_SECONDS:
+        started = moment(inspected["State"]["StartedAt"])
+        if not timeout or started is None or time.time() - started < int(timeout) + BACKSTOP_SECONDS:
             return None
         self.engine.stop(inspected["Id"], grace_seconds=CANCEL_SECONDS)
         return JobStatus.failed(FailureKind.DEADLINE, f"stopped after its timeout of {timeout} seconds, from outside")
@@ -242,13 +244,13 @@ class DockerBackend:
                     over=ended is not None and ended["container"] == inspected["Id"],
                 )
         except SubmitFailed as error:
-            # Of a job that is over an empty answer would say that nothing of its log is left.
+            # For a job that is over an empty answer would mean that nothing of its log is left.
             if error.kind is FailureKind.UNREACHABLE and not (attempt / generations.RECORD).exists():
                 return "", offset
             raise
 
     def cancel(self, handle: Handle) -> None:
-        """Stop the job's container and mark the try as cancelled; see the port.
+        """Stop the job's container and mark the attempt as cancelled; see the port.
 
         :raises SubmitFailed: the engine refused it or did not answer
         """
@@ -294,25 +296,25 @@ class DockerBackend:
         return self.home / "jobs-docker" / handle.place / f"try-{handle.attempt}"
 
     def _remove_old(self, job: Job) -> None:
-        """Remove what other runs left longer ago than they asked to be kept, and what cut-off submits left."""
+        """Remove what other runs left beyond their retention, and what interrupted submits left."""
         now, volumes = time.time(), set()
         listed = self.engine.containers({MANAGED: "yes"})
-        old = [one for one in listed if not _is_of(one, job) and now - one["Created"] > _kept_for(one)]
+        old = [one for one in listed if not _is_of(one, job) and now - one["Created"] > _retention_seconds(one)]
         for one in old[:REMOVED_AT_ONCE]:
             over = self._ended_at(one["Id"])
-            if over is not None and now - over > _kept_for(one):
+            if over is not None and now - over > _retention_seconds(one):
                 self.engine.remove(one["Id"])
                 volumes.add(one["Labels"][f"{GROUP}/volume"])
-        # A volume may have no container: the submit was cut off, or somebody pruned the containers.
+        # A volume may have no container: the submit was interrupted, or somebody pruned the containers.
         for one in self.engine.volumes({MANAGED: "yes"}, unused=True):
             made = datetime.fromisoformat(one["CreatedAt"].replace("Z", "+00:00")).timestamp()
-            if not _is_of(one, job) and now - made > max(UNNAMED_SECONDS, _keep(one)):
+            if not _is_of(one, job) and now - made > max(UNNAMED_SECONDS, _keep_seconds(one)):
                 volumes.add(one["Name"])
         for name in list(volumes)[:REMOVED_AT_ONCE]:
             self.engine.remove_volume(name)
 
     def _ended_at(self, container: str) -> float | None:
-        """Return when a container ended, or was made if it never began; None for one that may still run."""
+        """Return when a container ended, or was created if it never started; None for one that may still run."""
         inspected = self.engine.inspect(container)
         if inspected is None or inspected["State"].get("Running"):
             return None
@@ -344,24 +346,24 @@ def _attempt_of(listed: Mapping[str, Any]) -> _Attempt | None:
 
 
 def _folder_of(inspected: Object, handle: Handle) -> str:
-    """Return a try's folder as its container sees it."""
+    """Return an attempt's folder as its container sees it."""
     return f"{inspected['Config']['Labels'][f'{GROUP}/folder']}/try-{handle.attempt}"
 
 
 def _is_of(listed: Mapping[str, Any], job: Job) -> bool:
-    """Whether a container or volume is of a job's own run; what never got its name is of nobody."""
+    """Whether a container or volume is of a job's own run; what never got its name belongs to no run."""
     labels = listed["Labels"]
     of_run = (labels[f"{GROUP}/model"], labels[f"{GROUP}/run"]) == (job.model, job.run)
     return of_run and ("Names" not in listed or _attempt_of(listed) is not None)
 
 
-def _kept_for(listed: Mapping[str, Any]) -> int:
-    """Return how many seconds a container is kept."""
-    return UNNAMED_SECONDS if _attempt_of(listed) is None else _keep(listed)
+def _retention_seconds(listed: Mapping[str, Any]) -> int:
+    """Return for how many seconds a container is kept."""
+    return UNNAMED_SECONDS if _attempt_of(listed) is None else _keep_seconds(listed)
 
 
-def _keep(listed: Mapping[str, Any]) -> int:
-    """Return for how many seconds its job asked to be kept; what an earlier version made does not tell."""
+def _keep_seconds(listed: Mapping[str, Any]) -> int:
+    """Return for how many seconds its job's spec keeps it; objects of earlier versions have the default."""
     return int(listed["Labels"].get(f"{GROUP}/keep") or KEEP_SECONDS)
 
 

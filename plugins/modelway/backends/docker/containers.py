@@ -1,4 +1,4 @@
-"""A try as a container: the body of the engine's request, the same for the same job and options.
+"""An attempt as a container: the body of the engine's request, the same for the same job and options.
 
 Source: the Docker Engine API's reference, ``POST /containers/create``, version 1.41.
 """
@@ -18,15 +18,15 @@ from modelway.backends.variables import job_variables
 GROUP = "modelway.dev"
 MANAGED = f"{GROUP}/managed"
 DEPLOYMENT = f"{GROUP}/deployment"
-#: what the worker gives lies in the container's own files: only what the job makes is in the volume
-GIVEN = "/modelway-given"
+#: the job's inputs are in the container's own files: only what the job writes is in the volume
+INPUTS = "/modelway-given"
 USER = 1000
 PIDS = 8192
 GRACE_SECONDS = 30
 KEEP_SECONDS = 86_400
 #: lines must not be lost, whatever the engine's own settings are; the container is removed with its log
 LOG = {"Type": "json-file", "Config": {"max-size": "1000g", "mode": "blocking"}}
-#: the container's first words: puts what was given beside what the job makes; nobody else works on it any more
+#: the container's first program: links the inputs beside what the job writes; it is the only user of the folder
 _BOOTSTRAP = """
 import glob, os, shutil, sys
 given, folder, attempt, *words = sys.argv[1:]
@@ -63,7 +63,7 @@ class DockerRequest:
 
     @property
     def contract_digest(self) -> str:
-        """What tells one piece of work from another."""
+        """The digest that distinguishes one piece of work from another."""
         return digest(generations.text(self.contract))
 
     def name(self, attempt: int, *, deployment: str = "") -> str:
@@ -77,7 +77,7 @@ class DockerRequest:
         return f"{self.name(0, deployment=deployment).removesuffix('-0')}-g{generation}"
 
     def volume_labels(self, generation: int, *, deployment: str = "") -> dict[str, str]:
-        """Return what tells a volume's job, deployment, generation and piece of work."""
+        """Return the labels of a volume: its job, deployment, generation and piece of work."""
         return {
             **job_labels(self.job),
             **({DEPLOYMENT: deployment} if deployment else {}),
@@ -92,14 +92,14 @@ class DockerRequest:
     ) -> dict[str, Any]:
         """Return the body of the request that creates an attempt's container.
 
-        :param volume: of the generation, where it was begun under another name
+        :param volume: of the generation, where it was created under another name
         """
         options, platform = self.options, self.options.platform
         volume = volume or self.volume(generation, deployment=deployment)
         return {
             "Image": self.image,
             "Entrypoint": ["python3"],
-            "Cmd": ["-c", _BOOTSTRAP, GIVEN, self.folder, str(attempt), *self._words()],
+            "Cmd": ["-c", _BOOTSTRAP, INPUTS, self.folder, str(attempt), *self._flags()],
             "User": f"{USER}:{USER}",
             "WorkingDir": "/",
             "Env": [f"{name}={value}" for name, value in sorted(self._environment().items())],
@@ -124,17 +124,17 @@ class DockerRequest:
             },
         }
 
-    def _words(self) -> list[str]:
+    def _flags(self) -> list[str]:
         options = self.options
-        words = ["--node", "0", "--processes", str(options.processes_per_node)]
-        words += ["--grace", str(options.platform.get("grace_seconds", GRACE_SECONDS))]
-        words += ["--memory", str(options.memory_bytes)] if options.memory_bytes else []
-        return words + (["--timeout", str(options.timeout_seconds)] if options.timeout_seconds else [])
+        flags = ["--node", "0", "--processes", str(options.processes_per_node)]
+        flags += ["--grace", str(options.platform.get("grace_seconds", GRACE_SECONDS))]
+        flags += ["--memory", str(options.memory_bytes)] if options.memory_bytes else []
+        return flags + (["--timeout", str(options.timeout_seconds)] if options.timeout_seconds else [])
 
     def _limits(self) -> dict[str, Any]:
         options, found = self.options, dict[str, Any]()
         if options.memory_bytes:
-            # Without swap: a job that swaps looks alive and does nothing.
+            # Without swap: a job that swaps seems alive and makes no progress.
             found |= {"Memory": options.memory_bytes, "MemorySwap": options.memory_bytes}
         if options.cpu:
             found["NanoCpus"] = round(options.cpu * 1e9)

@@ -15,7 +15,7 @@ from typing import IO, Any
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.artifacts.whole_files import locked as locked_by
-from modelway.backends.docker.containers import GIVEN, USER, DockerRequest
+from modelway.backends.docker.containers import INPUTS, USER, DockerRequest
 from modelway.backends.folders import generations
 from modelway.errors import JobFailed, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
@@ -24,21 +24,21 @@ from modelway.job.left_files import LARGEST_DOCUMENT, open_below
 RUNNER = Path(__file__).resolve().parents[2]
 #: what is in the container's own files and only linked in the job's folder
 _LINKED = ("code", "inputs", "runner")
-#: what this side notes in the copy of a job's folder: the job's own files of these names are not copied
+#: what this side records in the copy of a job's folder: the job's own files of these names are not copied
 _NOTED = frozenset({generations.RECORD, generations.CANCELLED, "copied.json", "merged.json", ".lock", ".merging"})
-#: a file that shrinks while the engine packs it spoils the archive
+#: a file that shrinks while the engine packs it damages the archive
 _PATIENCE = 3
 #: of a job's folder, in its copy
 MOST_FILES, MOST_BYTES = 100_000, 1 << 40
 
 
-def pack_given(request: DockerRequest, *, scratch: Path) -> IO[bytes]:
-    """Return what a job is given as an archive for the container's root, as an open file that vanishes when closed.
+def pack_inputs(request: DockerRequest, *, scratch: Path) -> IO[bytes]:
+    """Return a job's inputs as an archive for the container's root, as an open file that vanishes when closed.
 
     :raises DigestMismatch: the code or an input is damaged
     :raises NotWritable: the worker has no place for it
     """
-    root = GIVEN.lstrip("/")
+    root = INPUTS.lstrip("/")
     store = ArtifactStore("")
     with _scratch(scratch) as folder:
         if request.job.code:
@@ -103,31 +103,31 @@ def writable(place: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
-    """Hold the local copy of a job's folder."""
+    """Lock the local copy of a job's folder."""
     with writable(place), locked_by(place / ".lock"):
         yield
 
 
 def _folder(name: str) -> tarfile.TarInfo:
-    told = tarfile.TarInfo(name)
-    told.type, told.mode = tarfile.DIRTYPE, 0o755
-    return _owned(told)
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+    return _owned(entry)
 
 
 def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    told = tarfile.TarInfo(name)
-    told.size, told.mode = len(data), 0o644
-    archive.addfile(_owned(told), io.BytesIO(data))
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), 0o644
+    archive.addfile(_owned(entry), io.BytesIO(data))
 
 
-def _owned(told: tarfile.TarInfo) -> tarfile.TarInfo:
-    told.uid = told.gid = USER
-    told.uname = told.gname = ""
-    return told
+def _owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = USER
+    entry.uname = entry.gname = ""
+    return entry
 
 
 def read_json(archive: Iterator[bytes] | None) -> dict[str, Any] | None:
-    """Return the object of an archive's only file; None where there is none or it is none."""
+    """Return the JSON object of an archive's only file; None where there is no file or no object in it."""
     if archive is None:
         return None
     try:
@@ -146,7 +146,7 @@ def _at_most(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
 
 
 def content(archive: Iterator[bytes]) -> Iterator[bytes]:
-    """Return the bytes of an archive's only file, in pieces; an archive that is cut gives what it has."""
+    """Return the bytes of an archive's only file, in pieces; a truncated archive yields what it has."""
     with contextlib.suppress(tarfile.TarError, EOFError), tarfile.open(fileobj=_Stream(archive), mode="r|") as packed:
         for member in packed:
             # What a link leads to is not in the archive, or is another file.
@@ -156,10 +156,10 @@ def content(archive: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def copy_folder(get: Any, *, to: Path) -> None:
-    """Make a local copy of a job's folder as it is now; what is gone there goes here too.
+    """Make a local copy of a job's folder as it is now; what is gone there is removed here too.
 
-    :param get: gives the folder's archive, anew at each call
-    :raises SubmitFailed: the archive is spoilt each time: the job changes its files too fast
+    :param get: returns the folder's archive, anew at each call
+    :raises SubmitFailed: the archive is damaged each time: the job changes its files too fast
     :raises JobFailed: it has more files, or more bytes, than are copied
     """
     for left in range(_PATIENCE, 0, -1):
@@ -253,7 +253,7 @@ def _link(linkname: str, target: Path, root: Path) -> bool:
 
 
 def _stays_below(path: Path, root: Path) -> bool:
-    """Whether a path ends below ``root``; what links lead through may be unpacked later, so that it is asked again."""
+    """Whether a path ends below ``root``; links may be unpacked later, so that it is checked again."""
     try:
         return path.resolve().is_relative_to(root)
     except (OSError, RuntimeError):
@@ -291,13 +291,13 @@ class _Stream(io.RawIOBase):
     """An iterator of bytes as a file to read."""
 
     def __init__(self, data: Iterator[bytes]) -> None:
-        self._data, self._held = data, b""
+        self._data, self._buffer = data, b""
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        pieces, have = [self._held], len(self._held)
+        pieces, have = [self._buffer], len(self._buffer)
         while size < 0 or have < size:
             piece = next(self._data, None)
             if piece is None:
@@ -306,5 +306,5 @@ class _Stream(io.RawIOBase):
             have += len(piece)
         whole = b"".join(pieces)
         size = have if size < 0 else size
-        self._held = whole[size:]
+        self._buffer = whole[size:]
         return whole[:size]

@@ -1,4 +1,4 @@
-"""What the backend ``docker`` says of itself."""
+"""The descriptor of the backend ``docker``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

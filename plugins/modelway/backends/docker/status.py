@@ -1,4 +1,4 @@
-"""Where a container's job stands, by what the engine and the agent tell: a pure function of both."""
+"""The status of a container's job, by what the engine and the agent report: a pure function of both."""
 
 import signal
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ _NO_COMMAND = (125, 126, 127)
 
 
 def status_of(inspected: Object, *, report: Object | None, cancelled: bool) -> JobStatus:
-    """Return where a try stands.
+    """Return an attempt's status.
 
     :param inspected: the container as the engine describes it
     :param report: the agent's ``exit-0.json``; None: it wrote none
-    :param cancelled: somebody asked for its end
+    :param cancelled: its cancellation was requested
     """
     state = inspected["State"]
     if state.get("Running") or state["Status"] in ("running", "paused", "restarting", "removing"):
@@ -43,19 +43,19 @@ def status_of(inspected: Object, *, report: Object | None, cancelled: bool) -> J
 
 
 def _without_report(inspected: Object, known: Mapping[str, Any]) -> JobStatus:
-    """Tell of a container whose agent could not write how it ended."""
+    """Return the status of a container whose agent could not write its exit report."""
     state, code = inspected["State"], inspected["State"]["ExitCode"]
     if state["OOMKilled"]:
         limit = inspected["HostConfig"].get("Memory")
-        told = f", the limit is {limit / MIB:.0f} MiB" if limit else " of the engine's machine"
-        reason = f"out of memory: the kernel killed the container{told}"
+        limited = f", the limit is {limit / MIB:.0f} MiB" if limit else " of the engine's machine"
+        reason = f"out of memory: the kernel killed the container{limited}"
         kind = FailureKind.OUT_OF_MEMORY if limit else FailureKind.NODE_OUT_OF_MEMORY
         return JobStatus.failed(kind, reason, **known)
     if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
         reason = f"the container was killed by {signal.Signals(code - 128).name}"
         return JobStatus.failed(FailureKind.KILLED, reason, **known)
     if code in (0, 255):
-        # What an engine notes that was itself killed, or whose machine went down.
+        # The status after the engine itself was killed, or its machine went down.
         return JobStatus.failed(FailureKind.NODE_LOST, "the engine or its machine went down while the job ran", **known)
     hint = ": the image needs a python3" if code in _NO_COMMAND else ""
     reason = f"the container ended with exit status {code} before the job's code began{hint}"
@@ -65,8 +65,8 @@ def _without_report(inspected: Object, known: Mapping[str, Any]) -> JobStatus:
 def _known(state: Object, report: Object | None) -> dict[str, Any]:
     if report is not None:
         return figures_of(report)
-    begun, over = moment(state["StartedAt"]), moment(state["FinishedAt"])
-    return {"seconds": max(0.0, round(over - begun, 3))} if begun and over else {}
+    started, ended = moment(state["StartedAt"]), moment(state["FinishedAt"])
+    return {"seconds": max(0.0, round(ended - started, 3))} if started and ended else {}
 
 
 def moment(text: str) -> float | None:

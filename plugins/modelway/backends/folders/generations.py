@@ -1,8 +1,8 @@
-"""The folders of a job: generations and tries, on a file system that the worker sees.
+"""The folders of a job: generations and attempts, on a file system that the worker sees.
 
 ``<jobs>/<model>/<run>/<key>/`` holds ``g0``, ``g1``, …: one per generation (a clear after success, or another code,
-parameter or input begins a new one), each the contract's folder; in it ``try-1``, ``try-2``, … are numbered through all
-generations, so that a try's number names a job once and for all.
+parameter or input starts a new one), each the contract's folder; in it ``try-1``, ``try-2``, … are numbered through all
+generations, so that an attempt's number names a job once and for all.
 """
 
 import contextlib
@@ -31,46 +31,46 @@ _NUMBERED = re.compile(r"(g|try-)\d{1,9}")
 
 
 def job_folder(root: Path, job: Job) -> Path:
-    """Return where a job's generations lie below the root of all jobs."""
+    """Return the folder of a job's generations below the root of all jobs."""
     return root / names.slug(job.model) / names.slug(job.run) / names.slug(job.key)
 
 
 def attempts(folder: Path) -> list[Path]:
-    """Return the tries of all generations of a job, oldest first."""
+    """Return the attempts of all generations of a job, oldest first."""
     return sorted((each for one in numbered(folder, "g*") for each in numbered(one, "try-*")), key=number)
 
 
 def numbered(folder: Path, pattern: str) -> list[Path]:
-    """Return the generations or tries in a folder by their numbers; a job may have left other names there."""
+    """Return the generations or attempts in a folder by their numbers; a job may have left other names there."""
     named = (path for path in folder.glob(pattern) if _NUMBERED.fullmatch(path.name))
-    # A link may lead to another job: what is ended there must not be that one's.
+    # A link may lead to another job, which must not be ended instead of this one.
     return sorted((path for path in named if not path.is_symlink()), key=number)
 
 
 def number(path: Path) -> int:
-    """Return the number of a generation or try."""
+    """Return the number of a generation or attempt."""
     return int("".join(filter(str.isdigit, path.name)))
 
 
 def generation(
     folder: Path, *, contract: Mapping[str, Any], clear_number: int, status: Callable[[Path], JobStatus]
 ) -> Path:
-    """Return the folder of the generation that goes on, or of the new one that begins.
+    """Return the folder of the generation that continues, or of a new one.
 
-    :param status: tells where a try stands
+    :param status: returns the status of an attempt
     """
     existing = numbered(folder, "g*")
     if not existing:
         return folder / "g0"
     newest = existing[-1]
-    begun = read(newest / "generation.json") or {}
+    started = read(newest / "generation.json") or {}
     last = next(reversed(numbered(newest, "try-*")), None)
-    same = text(begun.get("contract")) == text(contract)
-    cleared = begun.get("clear_number") != clear_number
+    same = text(started.get("contract")) == text(contract)
+    cleared = started.get("clear_number") != clear_number
     if same and not (cleared and last is not None and status(last).state is JobState.SUCCEEDED):
         if cleared:
-            # What a clear finds running is its own from now on: once done, it is not done again for the same clear.
-            write(newest / "generation.json", {**begun, "clear_number": clear_number})
+            # A clear adopts a running attempt: once done, it is not run again for the same clear.
+            write(newest / "generation.json", {**started, "clear_number": clear_number})
         return newest
     return folder / f"g{number(newest) + 1}"
 
@@ -78,15 +78,15 @@ def generation(
 def prepare(
     folder: Path, *, job: Job, contract: Mapping[str, Any], runner: Path | None = None, owner: int | None = None
 ) -> None:
-    """Put code, inputs and our part of the library in their places; what an earlier attempt left of outputs stays.
+    """Put code, inputs and our part of the library in their places; outputs of earlier attempts are retained.
 
-    :param runner: the folder that holds ``modelway.job`` alone; None: the job finds it elsewhere
-    :param owner: the user that the job runs as, where this process may give files away
+    :param runner: the folder that holds ``modelway.job`` alone; None: the job finds it by itself
+    :param owner: the user that the job runs as, where this process may set owners
     """
     store = ArtifactStore("")
     folder.mkdir(parents=True, exist_ok=True)
     for name in _OWN_FOLDERS:
-        # A try before may have left a link in the place of one: what is written must not follow it.
+        # An earlier attempt may have left a link in the place of one: what is written must not follow it.
         if (folder / name).is_symlink() or not (folder / name).is_dir():
             (folder / name).unlink(missing_ok=True)
     write(folder / "generation.json", {"contract": contract, "clear_number": job.clear_number})
@@ -104,7 +104,7 @@ def prepare(
 
 
 def set_owner(folder: Path, owner: int) -> None:
-    """Give a folder with all that is in it to a user, where this process may."""
+    """Make a user the owner of a folder and all that is in it, where this process may."""
     if os.geteuid() != 0:
         return
     for path in (folder, *folder.rglob("*")):
@@ -113,21 +113,21 @@ def set_owner(folder: Path, owner: int) -> None:
 
 
 def cancelled(attempt: Path) -> bool:
-    """Whether somebody asked for the end of a try."""
+    """Whether an attempt's cancellation was requested."""
     return (attempt / CANCELLED).exists()
 
 
 def recorded(attempt: Path) -> JobStatus | None:
-    """Return how a try ended, where that was written down; it holds when the platform has forgotten the job."""
+    """Return the recorded final status of an attempt; it is valid when the platform has forgotten the job."""
     found = read(attempt / RECORD)
-    # What is no status was not written by this side.
+    # Anything but a status was not written by this side.
     with contextlib.suppress(TypeError, ValueError, KeyError):
         return JobStatus.from_dict(found) if found else None
     return None
 
 
 def record(attempt: Path, status: JobStatus) -> JobStatus:
-    """Write down how a try ended, once, and return it."""
+    """Record the final status of an attempt, once, and return it."""
     if not (attempt / RECORD).exists():
         write(attempt / RECORD, status.to_dict())
     return status
@@ -135,7 +135,7 @@ def record(attempt: Path, status: JobStatus) -> JobStatus:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, do: str) -> Iterator[None]:
-    """Hold the job's lock, so that two tries of a task cannot both prepare its folder.
+    """Lock the job, so that two attempts of a task cannot both prepare its folder.
 
     :param do: what to do when the folder cannot be written
     :raises NotWritable: the folder cannot be written
@@ -155,12 +155,12 @@ def locked(folder: Path, *, do: str) -> Iterator[None]:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return a JSON file's object, None where there is none; no link leads out of the folder that its own lies in."""
+    """Return a JSON file's object, None where there is none; links out of its folder's parent are not followed."""
     return document_below(path.parents[1], f"{path.parent.name}/{path.name}")
 
 
 def write(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all; no link leads out of the folder that its own lies in."""
+    """Write a JSON file atomically; links out of its folder's parent are not followed."""
     write_below(path.parents[1], f"{path.parent.name}/{path.name}", text(value).encode())
 
 

@@ -1,6 +1,6 @@
 """The logs of several nodes as one: lines in the order in which they were first read, each with its node before it.
 
-``merged.txt`` in the try's folder is what was read so far, ``merged.json`` how far each node's own log was read: so
+``merged.txt`` in the attempt's folder is what was read so far, ``merged.json`` how far each node's own log was read: so
 every reader, now or later, gets the same lines at the same offsets. One node's log is read as it is.
 """
 
@@ -16,7 +16,7 @@ BLOCK = 1 << 20
 def read_merged(attempt: Path, *, nodes: int, offset: int, over: bool) -> tuple[str, int]:
     """Return what was printed since ``offset`` (bytes), whole lines unless the job is over, and the new offset.
 
-    What the job left in the place of a log, such as a link out of its folder, has no lines.
+    Anything else that the job left in the place of a log, such as a link out of its folder, has no lines.
     """
     if nodes == 1:
         return read_log(attempt, "log-0.txt", offset, over=over)
@@ -33,7 +33,7 @@ def _merge(attempt: Path, nodes: int, over: bool) -> None:
     before = generations.read(attempt / "merged.json") or {}
     positions, size = before.get("positions") or [0] * nodes, before.get("size", 0)
     with append_below(attempt.parent, f"{attempt.name}/merged.txt") as file:
-        # What a reader wrote that ended before it noted how far it was is written again.
+        # What a reader wrote before it could record its position is written again.
         file.truncate(size)
         for node in range(nodes):
             text, positions[node] = read_log(attempt, f"log-{node}.txt", positions[node], over=over)
@@ -44,7 +44,7 @@ def _merge(attempt: Path, nodes: int, over: bool) -> None:
 
 
 def read_log(attempt: Path, name: str, offset: int, *, over: bool) -> tuple[str, int]:
-    """Return a block of a try's own log: whole lines unless the job is over, whole characters always."""
+    """Return a block of an attempt's own log: whole lines unless the job is over, whole characters always."""
     try:
         with open_below(attempt.parent, f"{attempt.name}/{name}") as file:
             file.seek(offset)
@@ -52,16 +52,16 @@ def read_log(attempt: Path, name: str, offset: int, *, over: bool) -> tuple[str,
     except (FileNotFoundError, NotADirectoryError, NotBelow):
         return "", offset
     whole = data.rfind(b"\n") + 1
-    # A line longer than a block, such as a progress bar's, is given in pieces.
+    # A line longer than a block, such as a progress bar's, is returned in pieces.
     if whole and len(data) == BLOCK or not over and len(data) < BLOCK:
         data = data[:whole]
     elif len(data) == BLOCK:
-        data = data[: len(data) - _begun(data)]
+        data = data[: len(data) - _incomplete_bytes(data)]
     return data.decode(errors="replace"), offset + len(data)
 
 
-def _begun(data: bytes) -> int:
-    """Return how many bytes at the end begin a character that goes on in the next block."""
+def _incomplete_bytes(data: bytes) -> int:
+    """Return how many bytes at the end belong to a character that continues in the next block."""
     for back in range(1, 4):
         byte = data[-back]
         if byte >= 0xC0:

@@ -1,6 +1,6 @@
-"""The worker's side of a job's folder on an object store: publish what a job needs, fetch what it made.
+"""The worker's side of a job's folder on an object store: publish what a job needs, fetch what it wrote.
 
-The container's side, and what lies where below the job's URI, is ``modelway.job.agent.remote``.
+The container's side, and the layout below the job's URI, is ``modelway.job.agent.remote``.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from modelway.failures import FailureKind
 PREPARED = "prepared.tar"
 #: what of a prepared folder the container needs
 PARTS = ("job.json", "code", "inputs", "runner")
-#: the container's first words; its image needs fsspec and what reads the store (s3fs, gcsfs, adlfs)
+#: the container's first program; its image needs fsspec and what reads the store (s3fs, gcsfs, adlfs)
 _BOOTSTRAP = """
 import os, sys, tarfile
 uri, folder, *words = sys.argv[1:]
@@ -38,12 +38,12 @@ os.execv(sys.executable, [sys.executable, "-m", "modelway.job.agent", folder, *w
 """
 
 
-def command(*, uri: str, folder: str, words: list[str], python: str = "python3") -> list[str]:
+def command(*, uri: str, folder: str, flags: list[str], python: str = "python3") -> list[str]:
     """Return the container's command: unpack the job into ``folder``, a place of its own, and run the agent there.
 
-    :param words: the agent's flags, such as ``--attempt 1``
+    :param flags: the agent's flags, such as ``--attempt 1``
     """
-    return [python, "-c", _BOOTSTRAP, uri.rstrip("/"), folder, *words]
+    return [python, "-c", _BOOTSTRAP, uri.rstrip("/"), folder, *flags]
 
 
 def publish(*, folder: Path, uri: str, options: dict[str, Any] | None = None) -> None:
@@ -63,7 +63,7 @@ def publish(*, folder: Path, uri: str, options: dict[str, Any] | None = None) ->
 
 
 def send(*, folder: Path, uri: str, names: Iterable[str], options: dict[str, Any] | None = None) -> None:
-    """Send small files of a folder; one that is not there is left out."""
+    """Send small files of a folder; missing files are skipped."""
     fs, place = _open(uri, options)
     for name in names:
         with contextlib.suppress(FileNotFoundError):
@@ -84,7 +84,7 @@ def fetch_named(*, uri: str, folder: Path, names: Iterable[str], options: dict[s
 
 
 def folders_in(*, uri: str, options: dict[str, Any] | None = None) -> list[str]:
-    """Return the names of what lies below a URI, as it is now."""
+    """Return the names of what is below a URI, as it is now."""
     fs, place = _open(uri, options)
     try:
         return sorted(str(each).rstrip("/").rpartition("/")[2] for each in fs.ls(place, detail=False))
@@ -93,7 +93,7 @@ def folders_in(*, uri: str, options: dict[str, Any] | None = None) -> list[str]:
 
 
 def remove(*, uri: str, options: dict[str, Any] | None = None) -> None:
-    """Remove what lies below a URI, if it is there."""
+    """Remove what is below a URI, if it is there."""
     fs, place = _open(uri, options)
     for path in fs.find(place):
         with contextlib.suppress(FileNotFoundError):
@@ -101,13 +101,13 @@ def remove(*, uri: str, options: dict[str, Any] | None = None) -> None:
 
 
 def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> None:
-    """Copy what a job has made so far into a local folder; what has the same size already is not fetched again.
+    """Copy what a job has written so far into a local folder; outputs of unchanged size are not fetched again.
 
     The log's pieces become ``try-<n>/log-<node>.txt`` as on storage that the worker sees.
     """
     fs, place = _open(uri, options)
     found: dict[str, dict[str, Any]] = fs.find(place, detail=True)
-    for path, told in sorted(found.items()):
+    for path, info in sorted(found.items()):
         name = path[len(place) :].lstrip("/")
         target = folder / name
         if ".." in name.split("/") or not name:
@@ -115,7 +115,7 @@ def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> N
         if name == PREPARED or name.startswith("try-") and ("/pods/" in name or "/log-" in name):
             continue
         # Small files change without changing their size.
-        if name.startswith("output/") and target.is_file() and target.stat().st_size == told["size"]:
+        if name.startswith("output/") and target.is_file() and target.stat().st_size == info["size"]:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.fetched")
@@ -128,14 +128,14 @@ def fetch(*, uri: str, folder: Path, options: dict[str, Any] | None = None) -> N
 
 
 def fetch_log(*, uri: str, folder: Path, attempt: int, node: int = 0, options: dict[str, Any] | None = None) -> None:
-    """Copy what a try's log has got since the last time."""
+    """Copy what is new in an attempt's log since the last call."""
     fs, place = _open(uri, options)
     log = f"try-{attempt}/log-{node}"
     _fetch_log(fs, f"{place}/{log}", folder / f"{log}.txt")
 
 
 def _fetch_log(fs: Any, log: str, target: Path) -> None:
-    """Append the pieces that follow what is here; each is called by where it begins, so that none has to be listed."""
+    """Append the pieces that follow the local ones; each is named by its offset, so that no listing is needed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("ab") as file:
         # A worker and a triggerer may copy to the same place.
@@ -146,8 +146,8 @@ def _fetch_log(fs: Any, log: str, target: Path) -> None:
                 file.write(fs.cat_file(f"{log}/{file.tell():012d}"))
 
 
-def ending(*, uri: str, attempt: int, node: int = 0, options: dict[str, Any] | None = None) -> bytes | None:
-    """Return how a try ended, as its ``exit-<node>.json`` tells, or None while it has not."""
+def exit_report(*, uri: str, attempt: int, node: int = 0, options: dict[str, Any] | None = None) -> bytes | None:
+    """Return an attempt's exit report, ``exit-<node>.json``, or None while there is none."""
     fs, place = _open(uri, options)
     try:
         found: bytes = fs.cat_file(f"{place}/try-{attempt}/exit-{node}.json")
@@ -157,10 +157,10 @@ def ending(*, uri: str, attempt: int, node: int = 0, options: dict[str, Any] | N
 
 
 @contextlib.contextmanager
-def told(uri: str, *, submitted: bool = False) -> Iterator[None]:
-    """Turn what a store or the way to it refuses into an error of ours.
+def translate_errors(uri: str, *, submitted: bool = False) -> Iterator[None]:
+    """Translate a refusal or failure of a store, or of the connection to it, to our own error.
 
-    :param submitted: the job runs already: whatever this process may not read says nothing of it
+    :param submitted: the job runs already: a refusal to this process says nothing about the job
     :raises SubmitFailed: with the kind of failure that it is
     :raises CapabilityMissing: nothing here reads such a store
     """
@@ -184,9 +184,9 @@ def told(uri: str, *, submitted: bool = False) -> Iterator[None]:
 def _open(uri: str, options: dict[str, Any] | None) -> tuple[Any, str]:
     import fsspec
 
-    # To make the folders of an object store could make its bucket.
+    # Creating folders on an object store could create its bucket.
     own = {"auto_mkdir": True} if uri.startswith("file:") else {}
     fs, place = fsspec.core.url_to_fs(uri, **own, **(options or {}))
-    # What was listed a moment ago would hide what has come since.
+    # A cached listing would hide newer files.
     fs.invalidate_cache()
     return fs, str(place).rstrip("/")

@@ -1,7 +1,7 @@
-"""What the storage says of a try: who it is, which pods ran, how its nodes ended.
+"""What the storage says of an attempt: its identity, which pods ran, how its nodes ended.
 
-Who it is lies beside the generations, in ``<key>/try-<n>.json``: a pod mounts its own generation alone, so that a job
-cannot name another job's objects there.
+Its identity is kept beside the generations, in ``<key>/try-<n>.json``: a pod mounts its own generation alone, so that
+a job cannot name another job's objects there.
 """
 
 import time
@@ -20,13 +20,13 @@ from modelway.platforms.kubernetes.labels import GROUP
 Object = Mapping[str, Any]
 
 SUBMITTED = "submitted"
-#: of a job: as many files are looked for to see how its nodes ended
+#: nodes of a job, which is how many exit reports are read
 MOST_NODES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptRecord:
-    """What ``<key>/try-<n>.json`` says of a try."""
+    """What ``<key>/try-<n>.json`` says of an attempt."""
 
     name: str
     namespace: str
@@ -34,7 +34,7 @@ class AttemptRecord:
     launcher: str
     start_within_seconds: float
     token: str
-    """tells its objects from those of the same name that another Airflow made"""
+    """distinguishes its objects from those of the same name that another Airflow made"""
 
     @property
     def selector(self) -> str:
@@ -48,34 +48,34 @@ class AttemptRecord:
 
     @classmethod
     def of_mark(cls, name: str, mark: str) -> "AttemptRecord":
-        """Return as much as a mark tells."""
+        """Return a record with what a mark contains."""
         namespace, launcher, token = mark.split("/")
         return cls(name=name, namespace=namespace, nodes=1, launcher=launcher, start_within_seconds=0, token=token)
 
     @classmethod
     def read(cls, attempt: Path) -> "AttemptRecord | None":
-        """Return what was written, or None when the try never got so far, or it is not as this side writes it."""
+        """Return the record; None when it was never written, or not in the form that this side writes."""
         found = generations.read(record_file(attempt)) or {}
         return cls(**found) if _is_record(found) else None
 
     def write(self, attempt: Path) -> None:
-        """Write it down, whole or not at all."""
+        """Write the record atomically."""
         generations.write(record_file(attempt), asdict(self))
 
     def is_of(self, handle: Handle) -> bool:
-        """Whether it is what a handle says, as far as that says it."""
+        """Whether the record matches a handle; a handle without a mark matches any."""
         return not handle.mark or (self.name, self.mark) == (handle.name, handle.mark)
 
     def of_handle(self, handle: Handle) -> "AttemptRecord":
-        """Return the record with what a handle says of the objects, where it says it."""
+        """Return the record with the objects' identity from the handle's mark, where there is one."""
         if not handle.mark:
             return self
-        said = AttemptRecord.of_mark(handle.name, handle.mark)
-        return replace(self, name=said.name, namespace=said.namespace, launcher=said.launcher, token=said.token)
+        marked = AttemptRecord.of_mark(handle.name, handle.mark)
+        return replace(self, name=marked.name, namespace=marked.namespace, launcher=marked.launcher, token=marked.token)
 
 
 def record_file(attempt: Path) -> Path:
-    """Return where it lies who a try is: outside of what its pods mount."""
+    """Return the file of an attempt's record: outside of what its pods mount."""
     return attempt.parents[1] / f"{attempt.name}.json"
 
 
@@ -90,7 +90,7 @@ def _is_record(found: Mapping[str, Any]) -> bool:
 
 
 def handle_of(attempt: Path, *, place: str | None = None) -> Handle:
-    """Return what finds a try again.
+    """Return the handle of an attempt.
 
     :param place: what every process calls the folder of its generation, where that is no path
     """
@@ -130,7 +130,7 @@ def pods_that_are_gone(attempt: Path, pods: list[Object], *, suspended: bool) ->
 
 
 def image_seen(attempt: Path) -> str | None:
-    """Return the digest of the image that a try's pods had, None where no pod was seen with one."""
+    """Return the digest of the image that an attempt's pods had, None where no pod was seen with one."""
     return (generations.read(attempt / "seen.json") or {}).get("image")
 
 

@@ -1,12 +1,12 @@
 """Jobs as Kubernetes Jobs: their folders on storage that the worker sees or fetches from, their state by one watch.
 
-See docs/kubernetes.md for users, docs/adr/0012 for why the folder lies on the storage. Of a try ``<key>/try-<n>.json``
-says who it is (name, namespace, nodes): beside the generations, where its pods do not write. Its folder holds
+See docs/kubernetes.md for users, docs/adr/0012 for why the folder is on the storage. ``<key>/try-<n>.json`` identifies
+an attempt (name, namespace, nodes): beside the generations, where its pods do not write. Its folder holds
 ``submitted`` (its objects were created), ``seen.json`` (the pods that ran), ``result.json`` (how it ended) and what the
 agents write (``modelway.job.agent``).
 
-A process may end between any two steps of ``submit``: the next one finds the try by its folder, and its objects by
-their names; ``token`` tells them from those of another Airflow that has a run of the same name.
+A process may end between any two steps of ``submit``: the next one finds the attempt by its folder, and its objects by
+their names; ``token`` distinguishes them from those of another Airflow that has a run of the same name.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class KubernetesBackend:
     def __init__(self, *, home: Path, client: Any = None, version: tuple[int, int] | None = None) -> None:
         """Work on the cluster of ``client`` (the SDK's ApiClient), else of the pod or KUBECONFIG.
 
-        :param version: the server's version, for requests that are only printed; default: the server is asked
+        :param version: the server's version, for requests that are only printed; default: requested from the server
         """
         self.home = home.absolute()
         self._client, self._version = client, version
@@ -72,7 +72,7 @@ class KubernetesBackend:
         return self._version
 
     def build_request(self, job: Job, options: Options) -> KubernetesRequest:
-        """Return what would be created; see the port."""
+        """Return what will be created; see the port."""
         return request_of(job, options, version=lambda: self.version, folders=self._folders)
 
     def submit(self, request: KubernetesRequest) -> Handle:
@@ -107,7 +107,7 @@ class KubernetesBackend:
 
     @staticmethod
     def _last_attempt(folder: Path, job: Job) -> Path | None:
-        """Return the last try that this side began; the job itself may have left folders of such names."""
+        """Return the last attempt that this side started; the job itself may have left folders of such names."""
         for attempt in reversed(generations.attempts(folder)):
             record = AttemptRecord.read(attempt)
             if record is not None and record.name == job.name(generations.number(attempt)):
@@ -118,13 +118,13 @@ class KubernetesBackend:
         return handle_of(attempt, place=self._folders.place(attempt.parent))
 
     def _continued(self, last: Path | None, generation: Path) -> Path | None:
-        """Return the last attempt if it runs, has succeeded or has not begun; end what is left of another."""
+        """Return the last attempt if it runs, has succeeded or has not started; end what is left of another."""
         if last is None or (record := AttemptRecord.read(last)) is None:
             return None
         wanted = last.parent == generation and not generations.cancelled(last)
         ended = generations.recorded(last) or exits_of(last, nodes=record.nodes)
         if wanted and not (last / SUBMITTED).exists() and not ended:
-            # The process that began it ended before its objects were all there: they get the same names again.
+            # The process that started it ended before all its objects were created: they get the same names again.
             return last
         status = self._reader.status(last, now=True)
         if status.state is JobState.UNKNOWN:
@@ -137,13 +137,13 @@ class KubernetesBackend:
         return None
 
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
-        """Put what the job needs into its folder, and begin a new try."""
+        """Put what the job needs into its folder, and create a new attempt."""
         number = generations.number(last) + 1 if last else 1
         runner = runner_folder(Path(request.root) / "jobs")
         generations.prepare(generation, job=request.job, contract=request.contract, runner=runner, owner=request.run_as)
         attempt = generation / f"try-{number}"
         if attempt.is_symlink():
-            # Left by the job: what is given to its user below must not be another's.
+            # Left by the job: the folder whose owner is set below must not be another job's.
             attempt.unlink()
         attempt.mkdir(exist_ok=True)
         platform = request.options.platform
@@ -159,7 +159,7 @@ class KubernetesBackend:
         return attempt
 
     def _create(self, request: KubernetesRequest, attempt: Path) -> bool:
-        """Create a try's objects; False when its name is taken by a job of another Airflow."""
+        """Create an attempt's objects; False when a job of another Airflow has its name."""
         record = AttemptRecord.read(attempt)
         if record is None or (attempt / SUBMITTED).exists() or generations.recorded(attempt):
             return True
@@ -174,7 +174,7 @@ class KubernetesBackend:
             if token_of(created) != record.token:
                 return False
             if request.uri and manifest["kind"] in WORK and not is_active(created):
-                # It is over, and nobody has noted that it was begun: somebody removed the folder that it was for.
+                # It has ended without a record of its start: the folder that it belonged to was removed.
                 return False
             if owner is None and manifest["kind"] != "TrainingRuntime":
                 own = {key: manifest[key] for key in ("apiVersion", "kind")}
@@ -182,13 +182,13 @@ class KubernetesBackend:
             elif owner is None:
                 waiting.append(manifest)
         for manifest in waiting:
-            self.api.give(manifest, owner=owner or {})
+            self.api.set_owner(manifest, owner=owner or {})
         generations.mark(attempt / SUBMITTED)
         self._folders.push(attempt / SUBMITTED)
         return True
 
     def describe(self, handle: Handle) -> JobStatus:
-        """Return where the job stands; see the port."""
+        """Return the job's status; see the port."""
         return self._reader.status(self._folders.attempt(handle), handle=handle)
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
@@ -199,11 +199,11 @@ class KubernetesBackend:
         over = (attempt / generations.RECORD).exists()
         self._folders.fetch_log(attempt, over=over)
         if over and not any(attempt.glob("log-*.txt")):
-            self._keep_pod_log(attempt, record)
+            self._save_pod_log(attempt, record)
         return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
 
-    def _keep_pod_log(self, attempt: Path, record: AttemptRecord) -> None:
-        """Keep the pods' own last lines where no agent ever wrote: the image may lack Python."""
+    def _save_pod_log(self, attempt: Path, record: AttemptRecord) -> None:
+        """Save the pods' own last lines where no agent ever wrote: the image may lack Python."""
         try:
             pods = self.api.pods(record.namespace, record.selector)
             texts = [self.api.pod_log(record.namespace, pod["metadata"]["name"], lines=POD_LINES) for pod in pods]
@@ -218,11 +218,11 @@ class KubernetesBackend:
         """
         attempt = self._folders.attempt(handle)
         record = None
-        # What should be noted on storage that is not seen here cannot be: the job itself can be ended all the same.
+        # On storage that this process does not see nothing can be recorded; the job itself can be ended all the same.
         with contextlib.suppress(SubmitFailed, CapabilityMissing):
             record = self._reader.record(attempt)
         if record is None or not record.is_of(handle):
-            # Nothing is noted in a folder that is another job's.
+            # Nothing is recorded in another job's folder.
             if handle.mark:
                 self._delete(AttemptRecord.of_mark(handle.name, handle.mark))
             return
@@ -233,7 +233,7 @@ class KubernetesBackend:
             self._folders.forget_heartbeats(attempt)
             return
         else:
-            # Its last words go with its pods.
+            # The last lines of its log are lost with its pods.
             self.logs(handle)
         if self._delete(record):
             self._folders.forget_heartbeats(attempt)
@@ -241,11 +241,11 @@ class KubernetesBackend:
             self._reader.note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
 
     def _delete(self, record: AttemptRecord) -> bool:
-        """Delete a try's objects; return whether nothing of it runs any more."""
+        """Delete an attempt's objects; return whether nothing of it runs any more."""
         custom = None if record.launcher == "job" else custom_kind(record.launcher)
         self.api.delete(record.namespace, record.selector, custom=custom, grace_seconds=GRACE_SECONDS)
         deadline = time.monotonic() + CANCEL_SECONDS
-        # A controller may have made another one before it was told, so that all are deleted again.
+        # A controller may have created another one before it saw the deletion, so that all are deleted again.
         while any(map(has_running_container, self.api.delete_pods(record.namespace, record.selector, GRACE_SECONDS))):
             if time.monotonic() > deadline:
                 return False

@@ -47,29 +47,29 @@ _GONE = {
 }
 #: a Job with one of these is over, or its controller ends what is left of it
 _ENDING = ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
-#: how the kubelet says that a pod, a container or a volume took more disk than its own limit
+#: how the kubelet says that a pod, a container or a volume used more disk than its own limit
 _OVER_ITS_LIMIT = re.compile(r"\bexceed(s|ed)\b.*\blimit\b")
 _DISRUPTED = re.compile(r"Pod (?:\S+/)?(\S+) has condition DisruptionTarget")
 
 
 def done_by_platform(pod: Object) -> Cause | None:
-    """Return what the platform did to a pod, by the pod's status."""
+    """Return how the platform ended a pod, by the pod's status."""
     status = pod.get("status") or {}
     reason, message = status.get("reason") or "", status.get("message") or ""
-    words = f"{name_of(pod)}: {message or reason}"
+    text = f"{name_of(pod)}: {message or reason}"
     if reason == "Evicted":
         low = "memory" in message.lower() and not is_over_its_limit(message)
-        return (FailureKind.NODE_OUT_OF_MEMORY if low else FailureKind.EVICTED), f"evicted: {words}"
+        return (FailureKind.NODE_OUT_OF_MEMORY if low else FailureKind.EVICTED), f"evicted: {text}"
     if reason in ("Preempting", "Preempted"):
-        return FailureKind.PREEMPTED, f"preempted: {words}"
+        return FailureKind.PREEMPTED, f"preempted: {text}"
     if reason in ("NodeLost", "NodeAffinity"):
-        return FailureKind.NODE_LOST, words
+        return FailureKind.NODE_LOST, text
     if reason in ("Shutdown", "NodeShutdown", "Terminated"):
-        return FailureKind.EVICTED, f"the node was shut down: {words}"
+        return FailureKind.EVICTED, f"the node was shut down: {text}"
     if reason == "DeadlineExceeded":
-        return FailureKind.DEADLINE, words
+        return FailureKind.DEADLINE, text
     if reason.startswith(("UnexpectedAdmissionError", "OutOf")):
-        return FailureKind.UNSCHEDULABLE, words
+        return FailureKind.UNSCHEDULABLE, text
     if (found := condition(pod, "DisruptionTarget")) and found.get("reason") in _DISRUPTIONS:
         return _DISRUPTIONS[found["reason"]], f"{name_of(pod)}: {found.get('message') or found['reason']}"
     if any(ended(container).get("reason") == "OOMKilled" for container in containers(pod)):
@@ -78,16 +78,16 @@ def done_by_platform(pod: Object) -> Cause | None:
 
 
 def is_over_its_limit(message: str) -> bool:
-    """Whether a pod was evicted because it took more disk than it may: the same again ends the same."""
+    """Whether a pod was evicted because it used more disk than its limit: a retry would end the same."""
     return _OVER_ITS_LIMIT.search(message) is not None
 
 
 def by_exit_status(pod: Object) -> Cause | None:
-    """Return how a pod's containers ended; the job's own decides, what runs before it only where that failed."""
+    """Return how a pod's containers ended: a failed init container first, else the job's own container."""
     for container in init_containers(pod):
         if code := ended(container).get("exitCode"):
-            words = last_line(ended(container).get("message")) or f"exit status {code}"
-            return FailureKind.INIT, f"the init container '{container['name']}' failed: {words}"
+            message = last_line(ended(container).get("message")) or f"exit status {code}"
+            return FailureKind.INIT, f"the init container '{container['name']}' failed: {message}"
     for container in containers(pod):
         if (found := _by_exit_code(pod, container)) is not None:
             return found
@@ -111,7 +111,7 @@ def _by_exit_code(pod: Object, container: Object) -> Cause | None:
 
 
 def why_gone(jobs: Sequence[Object], events: Sequence[Object], gone: frozenset[str]) -> Cause:
-    """Return why a pod that ran is not there any more, or is leaving."""
+    """Return why a pod that ran is gone, or is being deleted."""
     name = sorted(gone)[0]
     if event := event_of_end(events, gone):
         return _GONE[event["reason"]], f"{name}: {event.get('message') or event['reason']}"
@@ -128,13 +128,13 @@ def event_of_end(events: Sequence[Object], gone: frozenset[str]) -> Object | Non
 
 
 def disrupted_pods(jobs: Sequence[Object]) -> frozenset[str]:
-    """Return the pods that somebody ended, as their Job's pod failure policy says when it fails by them."""
-    words = [str(found.get("message")) for job in jobs if (found := failing(job))]
-    return frozenset(match[1] for text in words for match in _DISRUPTED.finditer(text))
+    """Return the disrupted pods that a Job's pod failure policy names as the cause of its failure."""
+    messages = [str(found.get("message")) for job in jobs if (found := failing(job))]
+    return frozenset(match[1] for text in messages for match in _DISRUPTED.finditer(text))
 
 
 def killed_pods(pods: Sequence[Object], events: Sequence[Object]) -> frozenset[str]:
-    """Return the pods that are not there any more and whose node was told to end their containers.
+    """Return the pods that are not there any more and whose node had to kill their containers.
 
     For a process that never saw them run. A sidecar is ended at the end of each job.
     """
@@ -148,10 +148,10 @@ def killed_pods(pods: Sequence[Object], events: Sequence[Object]) -> frozenset[s
     )
 
 
-def taken(jobs: Sequence[Object], events: Sequence[Object], gone: frozenset[str]) -> frozenset[str]:
-    """Return the pods that somebody took, of those that are gone.
+def externally_removed(jobs: Sequence[Object], events: Sequence[Object], gone: frozenset[str]) -> frozenset[str]:
+    """Return the gone pods that something other than their Job's controller removed.
 
-    Not those that the Job's own controller deleted, because another one failed or because the Job was suspended.
+    The controller itself deletes pods when another one failed or when the Job is suspended.
     """
     deleted = {
         str(event.get("message")).rpartition(" ")[2] for event in events if event.get("reason") == "SuccessfulDelete"
@@ -166,18 +166,18 @@ def taken(jobs: Sequence[Object], events: Sequence[Object], gone: frozenset[str]
 
 
 def of_suspension(pod: Object, jobs: Sequence[Object]) -> bool:
-    """Whether a pod was told to leave because its Job was suspended, now or before it was resumed."""
+    """Whether a pod is being deleted because its Job was suspended, now or before it was resumed."""
     if not is_leaving(pod):
         return False
     if any(is_suspended(job) and not failing(job) for job in jobs):
         return True
     grace = timedelta(seconds=float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
-    begun = moment_of(pod["metadata"]["deletionTimestamp"]) - grace
-    return any(begun <= resumed for job in jobs if (resumed := _resumed(job)))
+    deleted_at = moment_of(pod["metadata"]["deletionTimestamp"]) - grace
+    return any(deleted_at <= resumed for job in jobs if (resumed := _resumed(job)))
 
 
-def sent_away(jobs: Sequence[Object], pods: Sequence[Object]) -> frozenset[str]:
-    """Return the pods that somebody deletes though their own Job goes on."""
+def externally_deleted(jobs: Sequence[Object], pods: Sequence[Object]) -> frozenset[str]:
+    """Return the pods that are being deleted by somebody else while their own Job continues."""
     over = {job["metadata"]["name"] for job in jobs if any(condition(job, kind) for kind in _ENDING)}
     return frozenset(
         name_of(pod)

@@ -1,4 +1,4 @@
-"""Where a try on Kubernetes stands: its objects, what its agents wrote, and what was noted when it ended."""
+"""The status of an attempt on Kubernetes: from its objects, its agents' files, and the record of how it ended."""
 
 import contextlib
 from dataclasses import replace
@@ -30,17 +30,17 @@ from modelway.failures import FailureKind
 
 
 class StatusReader:
-    """Finds out where attempts stand."""
+    """Reads the status of attempts."""
 
     def __init__(self, *, objects: Objects, folders: Folders) -> None:
-        """StatusReader at these objects, and into these folders."""
+        """Read from these objects and folders."""
         self._objects, self._folders = objects, folders
 
     def status(self, attempt: Path, *, handle: Handle | None = None, now: bool = False) -> JobStatus:
-        """Return where a try stands.
+        """Return an attempt's status.
 
-        :param handle: names the try's objects, whatever the storage says of them
-        :param now: what is decided by it asks for what the cluster says now, not for what it said
+        :param handle: names the attempt's objects, whatever the storage says of them
+        :param now: read the cluster's present state instead of the watch's last one, for decisions that depend on it
         """
         if (ended := generations.recorded(attempt)) is not None:
             return ended
@@ -55,7 +55,7 @@ class StatusReader:
         return self.note(attempt, status) if status.state.is_terminal else status
 
     def record(self, attempt: Path, *, handle: Handle | None = None) -> AttemptRecord | None:
-        """Return who a try is; its handle, where there is one, names its objects."""
+        """Return an attempt's record; a handle, where there is one, names its objects."""
         if (record := AttemptRecord.read(attempt)) is None:
             self._folders.pull(attempt)
             record = AttemptRecord.read(attempt)
@@ -64,12 +64,12 @@ class StatusReader:
     def _without_record(self, attempt: Path) -> JobStatus:
         if self._folders.is_seen(attempt):
             return JobStatus.failed(FailureKind.VANISHED, "the folder of the job is gone")
-        # Airflow would end a healthy job if this process took it for lost.
+        # Airflow would end a healthy job if this process reported it as lost.
         reason = f"this process does not see the storage of the jobs: there is no {attempt.parents[4]}"
         return JobStatus(state=JobState.UNKNOWN, reason=reason)
 
     def note(self, attempt: Path, status: JobStatus) -> JobStatus:
-        """Write down how a try ended."""
+        """Record how an attempt ended."""
         noted = generations.record(attempt, replace(status, image_digest=status.image_digest or image_seen(attempt)))
         self._folders.push(attempt / generations.RECORD)
         return noted
@@ -95,15 +95,15 @@ class StatusReader:
             return status_without_objects(exits, nodes=record.nodes, name=record.name, pods=pods, now=datetime.now(UTC))
         gone = pods_that_are_gone(attempt, pods, suspended=any(map(is_suspended, jobs)))
         if gone and not now:
-            # The watch of the pods may be behind what another process has seen: only an answer of now tells.
+            # The watch of the pods may lag behind what another process has seen: only a fresh answer is reliable.
             return self._inspect(attempt, record, now=True)
-        asked = needs_events(jobs, pods, gone=bool(gone))
-        # A launcher's objects have another name than the try; of two Jobs the workers' is the longer one.
+        wants_events = needs_events(jobs, pods, gone=bool(gone))
+        # A launcher's objects have another name than the attempt; of two Jobs the workers' is the longer one.
         name = min((str(job["metadata"]["name"]) for job in jobs), key=len)
         seen = Observed(
             jobs=jobs,
             pods=pods,
-            events=self._objects.events(record.namespace, name, now=bool(gone)) if asked else (),
+            events=self._objects.events(record.namespace, name, now=bool(gone)) if wants_events else (),
             exits=exits,
             gone=gone,
             gone_seconds=seconds_since_gone(attempt, gone) if gone else 0.0,
@@ -113,7 +113,7 @@ class StatusReader:
         )
         status = status_of(seen, now=datetime.now(UTC))
         if status.state is JobState.FAILED and not gone:
-            # Why a pod was sent away is told by an event that may be younger than those that are known.
+            # The event that says why a pod was evicted may be newer than those that are known.
             with contextlib.suppress(SubmitFailed):
                 seen = replace(seen, events=self._objects.events(record.namespace, name, now=True))
                 status = status_of(seen, now=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""A try as an object of a controller that must be installed, in place of a Job.
+"""An attempt as an object of a controller that must be installed, in place of a Job.
 
 Sources: the API references of JobSet (jobset.x-k8s.io/v1alpha2), Kubeflow Trainer (trainer.kubeflow.org/v1alpha1) and
 KubeDL (training.kubedl.io/v1alpha1), whose definitions the tests send these objects to.
@@ -9,7 +9,7 @@ from typing import Any
 
 Manifest = dict[str, Any]
 Object = Mapping[str, Any]
-#: gives the pod of a node: its container's name and the arguments that the agent gets besides its own
+#: returns the pod of a node: its container's name and the arguments that the agent gets besides its own
 PodOf = Callable[[str, tuple[str, ...]], Manifest]
 
 PORT = 29400
@@ -22,11 +22,11 @@ KINDS = {
     "pytorchjob": ("training.kubedl.io", "v1alpha1", "PyTorchJob"),
     "tfjob": ("training.kubedl.io", "v1alpha1", "TFJob"),
 }
-#: the kinds that say when a try is over
+#: the kinds that say when an attempt is over
 WORK = ("Job", *(kind for _, _, kind in KINDS.values()))
-#: their controllers know nothing of being suspended
+#: their controllers do not support suspension
 WITHOUT_QUEUE = ("pytorchjob", "tfjob")
-#: what each of them says when it is over, in a Job's words
+#: their conditions when they are over → a Job's
 _CONDITIONS = {"Completed": "Complete", "Complete": "Complete", "Succeeded": "Complete", "Failed": "Failed"}
 
 
@@ -36,7 +36,7 @@ def custom_kind(launcher: str) -> tuple[str, str, str]:
 
 
 def as_job(custom: Object) -> Object:
-    """Return such an object with its conditions in a Job's words."""
+    """Return such an object with its conditions translated to a Job's."""
     status = custom.get("status") or {}
     conditions = [
         {**one, "type": _CONDITIONS.get(one.get("type", ""), one.get("type"))} for one in status.get("conditions") or ()
@@ -45,10 +45,10 @@ def as_job(custom: Object) -> Object:
 
 
 def launched(launcher: str, *, metadata: Manifest, nodes: int, job_spec: Manifest, pod: PodOf) -> list[Manifest]:
-    """Return the objects of a try, in the order in which they have to be created.
+    """Return the objects of an attempt, in the order in which they have to be created.
 
     :param job_spec: the limits of a Job: how long it may take, how long it is kept
-    :param pod: gives the pod of a node, with the labels and the specification of a pod template
+    :param pod: returns the pod of a node, with the labels and the specification of a pod template
     """
     group, version, kind = KINDS[launcher]
     named = {"apiVersion": f"{group}/{version}", "kind": kind, "metadata": metadata}
@@ -70,7 +70,7 @@ def _job_set(name: str, nodes: int, job_spec: Manifest, pod: PodOf) -> Manifest:
     """Return a JobSet of one Indexed Job; the pods find one another by the names that it gives them."""
     limits = {key: value for key, value in job_spec.items() if key not in ("ttlSecondsAfterFinished", "suspend")}
     template = pod("job", _rendezvous(nodes, f"{name}-{NODE}-0-0.{name}"))
-    given: Manifest = {
+    spec: Manifest = {
         "failurePolicy": {"maxRestarts": 0},
         "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True},
         "replicatedJobs": [
@@ -82,11 +82,11 @@ def _job_set(name: str, nodes: int, job_spec: Manifest, pod: PodOf) -> Manifest:
         ],
         "ttlSecondsAfterFinished": job_spec["ttlSecondsAfterFinished"],
     }
-    return {**given, "suspend": True} if job_spec.get("suspend") else given
+    return {**spec, "suspend": True} if job_spec.get("suspend") else spec
 
 
 def _train_job(named: Manifest, nodes: int, job_spec: Manifest, pod: PodOf) -> list[Manifest]:
-    """Return a TrainJob and the runtime of its own that holds all of the pod that a TrainJob has no word for."""
+    """Return a TrainJob and its own runtime, which holds the parts of the pod that a TrainJob has no field for."""
     metadata = named["metadata"]
     # The controller finds the container that trains by this name, and the Job by this label.
     template = pod(NODE, _rendezvous(nodes, f"{metadata['name']}-{NODE}-0-0.{metadata['name']}"))

@@ -25,8 +25,8 @@ SUSPEND_SINCE, INDEXED_SINCE, FAILURE_POLICY_SINCE, REPLACEMENT_SINCE = (1, 21),
 
 
 @dataclass(frozen=True, kw_only=True)
-class Try:
-    """What names one try of a job and says where its folder is."""
+class Attempt:
+    """What names one attempt of a job and says where its folder is."""
 
     job: Job
     options: Options
@@ -35,19 +35,19 @@ class Try:
     folder: str
     """the job's folder as the container sees it"""
     seen_at: str
-    """the try's folder as every process of Airflow calls it"""
+    """the attempt's folder as every process of Airflow calls it"""
     attempt: int
     version: tuple[int, int]
     uri: str | None = None
     """where the job's folder is on an object store; then ``folder`` is the container's own"""
     token: str | None = None
-    """tells this try from one of the same name that another Airflow made"""
+    """distinguishes this attempt from one of the same name that another Airflow made"""
     deployment: str | None = None
-    """tells this Airflow from another one, also where no storage is seen"""
+    """distinguishes this Airflow from another one, also where no storage is seen"""
 
     @property
     def name(self) -> str:
-        """The name of the try's objects."""
+        """The name of the attempt's objects."""
         return self.job.name(self.attempt)
 
     @property
@@ -56,8 +56,8 @@ class Try:
         return self.options.nodes > 1 and self.version >= INDEXED_SINCE
 
 
-def labels_of(one: Try) -> dict[str, str]:
-    """Return the labels of a try's objects."""
+def labels_of(one: Attempt) -> dict[str, str]:
+    """Return the labels of an attempt's objects."""
     return {
         **run_labels(run=one.job.run),
         f"{GROUP}/model": names.slug(one.job.model),
@@ -68,8 +68,8 @@ def labels_of(one: Try) -> dict[str, str]:
     }
 
 
-def manifests(one: Try) -> list[Manifest]:
-    """Return the objects of a try; the first one owns the others and is created first."""
+def manifests(one: Attempt) -> list[Manifest]:
+    """Return the objects of an attempt; the first one owns the others and is created first."""
     platform = one.options.platform
     if (launcher := platform.get("launcher", "job")) != "job":
         found = _launched(one, launcher)
@@ -91,7 +91,7 @@ def manifests(one: Try) -> list[Manifest]:
     return found
 
 
-def _launched(one: Try, launcher: str) -> list[Manifest]:
+def _launched(one: Attempt, launcher: str) -> list[Manifest]:
     # These controllers make longer names of it: of pods, of services, each of at most 63 characters.
     short = f"mw-{names.slug(one.job.model, limit=12)}-{digest(one.name)[:12]}"
     limits = _job(one, name=short, pods=one.options.nodes, arguments=())
@@ -99,7 +99,7 @@ def _launched(one: Try, launcher: str) -> list[Manifest]:
     def pod(container: str, arguments: tuple[str, ...]) -> Manifest:
         spec = pod_spec(one, arguments=arguments)
         spec["containers"][0]["name"] = container
-        # The controller's service gives the names, and the pod's is its own affair.
+        # The controller's service provides the host names.
         spec.pop("subdomain", None)
         return {"metadata": {"labels": labels_of(one)}, "spec": spec}
 
@@ -107,21 +107,21 @@ def _launched(one: Try, launcher: str) -> list[Manifest]:
     return launched(launcher, metadata=limits["metadata"], nodes=one.options.nodes, job_spec=spec, pod=pod)
 
 
-def _several(one: Try) -> tuple[str, ...]:
+def _several(one: Attempt) -> tuple[str, ...]:
     return ("--nodes", str(one.options.nodes))
 
 
-def _metadata(one: Try, name: str) -> Manifest:
-    told = {"model": one.job.model, "run": one.job.run, "stage": one.job.stage, "folder": one.seen_at}
+def _metadata(one: Attempt, name: str) -> Manifest:
+    notes = {"model": one.job.model, "run": one.job.run, "stage": one.job.stage, "folder": one.seen_at}
     return {
         "name": name,
         "namespace": one.options.platform.get("namespace", "default"),
         "labels": labels_of(one),
-        "annotations": {f"{GROUP}/{key}": value for key, value in told.items()},
+        "annotations": {f"{GROUP}/{key}": value for key, value in notes.items()},
     }
 
 
-def _job(one: Try, *, name: str, pods: int, arguments: tuple[str, ...]) -> Manifest:
+def _job(one: Attempt, *, name: str, pods: int, arguments: tuple[str, ...]) -> Manifest:
     platform = one.options.platform
     spec: Manifest = {
         "backoffLimit": 0,
@@ -131,7 +131,7 @@ def _job(one: Try, *, name: str, pods: int, arguments: tuple[str, ...]) -> Manif
         "template": {"metadata": {"labels": labels_of(one)}, "spec": pod_spec(one, arguments=arguments)},
     }
     if one.options.timeout_seconds:
-        # The agent keeps the time of the job's code; this is for a pod that nobody keeps any more.
+        # The agent enforces the timeout of the job's code; this is for a pod whose agent is gone.
         spec["activeDeadlineSeconds"] = one.options.timeout_seconds + int(platform.get("start_within_seconds", 3600))
     if one.version >= FAILURE_POLICY_SINCE:
         spec["podFailurePolicy"] = {
@@ -151,7 +151,7 @@ def _indexed(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _service(one: Try) -> Manifest:
+def _service(one: Attempt) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -165,13 +165,13 @@ def _service(one: Try) -> Manifest:
     }
 
 
-def pod_spec(one: Try, *, arguments: tuple[str, ...]) -> Manifest:
+def pod_spec(one: Attempt, *, arguments: tuple[str, ...]) -> Manifest:
     """Return the pod of one node."""
     platform, storage = one.options.platform, one.options.storage or {}
     volumes, mounts = _volumes(one)
     node = storage.get("node")
     selector = {**platform.get("node_selector", {}), **({"kubernetes.io/hostname": node["name"]} if node else {})}
-    given: Manifest = {
+    spec: Manifest = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": platform.get("grace_seconds", 30),
         "automountServiceAccountToken": platform.get("service_account") is not None,
@@ -188,10 +188,10 @@ def pod_spec(one: Try, *, arguments: tuple[str, ...]) -> Manifest:
         "imagePullSecrets": [{"name": name} for name in platform.get("image_pull_secrets", ())],
         "subdomain": one.name if one.options.nodes > 1 else None,
     }
-    return {key: value for key, value in given.items() if value is not None and value not in ({}, [])}
+    return {key: value for key, value in spec.items() if value is not None and value not in ({}, [])}
 
 
-def _pod_security(one: Try) -> Manifest:
+def _pod_security(one: Attempt) -> Manifest:
     return {
         "runAsNonRoot": True,
         "runAsUser": one.run_as,
@@ -203,18 +203,18 @@ def _pod_security(one: Try) -> Manifest:
     }
 
 
-def _container(one: Try, arguments: tuple[str, ...], mounts: list[Manifest]) -> Manifest:
+def _container(one: Attempt, arguments: tuple[str, ...], mounts: list[Manifest]) -> Manifest:
     platform, options = one.options.platform, one.options
     timeout = ("--timeout", str(options.timeout_seconds)) if options.timeout_seconds else ()
     memory = ("--memory", str(options.memory_bytes)) if options.memory_bytes else ()
     processes = ("--processes", str(options.processes_per_node)) if options.processes_per_node > 1 else ()
-    words = [
+    flags = [
         *("--attempt", str(one.attempt), "--grace", str(platform.get("grace_seconds", 30))),
         *(*arguments, *processes, *memory, *timeout),
     ]
-    command = ["python3", "-m", "modelway.job.agent", one.folder, *words]
+    command = ["python3", "-m", "modelway.job.agent", one.folder, *flags]
     if one.uri:
-        command = object_store.command(uri=one.uri, folder=one.folder, words=words)
+        command = object_store.command(uri=one.uri, folder=one.folder, flags=flags)
     return {
         "name": CONTAINER,
         "image": one.image,
@@ -226,22 +226,22 @@ def _container(one: Try, arguments: tuple[str, ...], mounts: list[Manifest]) -> 
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
-        # Not the job's folder: Python would look for modules where it is started.
+        # Not the job's folder: Python would search for modules where it is started.
         "workingDir": "/tmp",
     }
 
 
-def _environment(one: Try) -> list[Manifest]:
+def _environment(one: Attempt) -> list[Manifest]:
     own = {
         "HOME": "/tmp",
         "MODELWAY_IMAGE": one.image,
         "PYTHONPATH": f"{one.folder}/runner",
         **job_variables(one.job, one.options),
     }
-    given: list[Manifest] = [{"name": name, "value": value} for name, value in own.items()]
+    variables: list[Manifest] = [{"name": name, "value": value} for name, value in own.items()]
     for name, value in one.options.platform.get("env", {}).items():
-        given.append({"name": name, **_value(value)})
-    return given
+        variables.append({"name": name, **_value(value)})
+    return variables
 
 
 def _value(value: Any) -> Manifest:
@@ -254,19 +254,19 @@ def _value(value: Any) -> Manifest:
 
 
 def _resources(options: Options) -> Manifest:
-    given: dict[str, str] = {}
+    amounts: dict[str, str] = {}
     if options.cpu:
-        given["cpu"] = f"{round(options.cpu * 1000)}m"
+        amounts["cpu"] = f"{round(options.cpu * 1000)}m"
     if options.memory_bytes:
-        given["memory"] = str(options.memory_bytes)
+        amounts["memory"] = str(options.memory_bytes)
     if options.disk_bytes:
-        given["ephemeral-storage"] = str(options.disk_bytes)
+        amounts["ephemeral-storage"] = str(options.disk_bytes)
     if options.gpu:
-        given[options.gpu_type] = str(options.gpu)
-    return {"requests": given, "limits": given} if given else {}
+        amounts[options.gpu_type] = str(options.gpu)
+    return {"requests": amounts, "limits": amounts} if amounts else {}
 
 
-def _volumes(one: Try) -> tuple[list[Manifest], list[Manifest]]:
+def _volumes(one: Attempt) -> tuple[list[Manifest], list[Manifest]]:
     platform, storage = one.options.platform, one.options.storage or {}
     volumes: list[Manifest] = [{"name": "storage", **storage_source(storage)}, {"name": "tmp", "emptyDir": {}}]
     mounts: list[Manifest] = [_storage_mount(one, storage), {"name": "tmp", "mountPath": "/tmp"}]
@@ -283,8 +283,8 @@ def _volumes(one: Try) -> tuple[list[Manifest], list[Manifest]]:
     return volumes, mounts
 
 
-def _storage_mount(one: Try, storage: Mapping[str, Any]) -> Manifest:
-    """Return the mount of the job's own folder, not of the whole storage: other jobs' folders are none of its affair.
+def _storage_mount(one: Attempt, storage: Mapping[str, Any]) -> Manifest:
+    """Return the mount of the job's own folder, not of the whole storage: it must not see other jobs' folders.
 
     The worker has made the folder before the pod is created, so that the kubelet does not make one of root's.
     """

@@ -1,4 +1,4 @@
-"""What the backend ``kubernetes`` says of itself."""
+"""The descriptor of the backend ``kubernetes``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

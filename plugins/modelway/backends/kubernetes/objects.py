@@ -1,4 +1,4 @@
-"""What a try consists of on the cluster, asked for as seldom as it can be: one watch for all tries of a namespace."""
+"""The objects of attempts on the cluster, with as few requests as possible: one watch for all of a namespace."""
 
 import threading
 import time
@@ -16,28 +16,28 @@ from modelway.platforms.kubernetes.watch import Watch
 
 Object = Mapping[str, Any]
 
-#: events tell why a pod waits; those of a namespace are asked for at most this often
+#: events say why a pod waits; those of a namespace are requested at most this often
 EVENTS_SECONDS = 15.0
-#: how long a first watch is waited for before a job is asked for by itself
+#: how long to wait for a first watch before a job is requested by itself
 CONNECT_SECONDS = 3.0
 
 
 class Objects:
-    """The Jobs, pods and events of tries."""
+    """The Jobs, pods and events of attempts."""
 
     def __init__(self, api: Callable[[], Api]) -> None:
-        """Ask the cluster of ``api`` when something is asked for."""
+        """Read from the cluster of ``api``, which is called at the first request."""
         self._api = api
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
-        self._asked: set[str] = set()
+        self._requested: set[str] = set()
         self._listing = threading.Lock()
         self._events: dict[str, tuple[float, list[Object] | SubmitFailed]] = {}
 
     def of_attempt(self, record: AttemptRecord) -> tuple[list[Object], list[Object]]:
-        """Return a try's Jobs (or what stands in their place) and pods.
+        """Return an attempt's Jobs (or what stands in their place) and pods.
 
-        The first question of a process is a plain one, since many ask only once; from the second on it watches.
+        The first request of a process is a plain one, since many make only one; from the second on it watches.
         """
         watch = self._watch(record.namespace) if record.launcher == "job" else None
         try:
@@ -46,13 +46,13 @@ class Objects:
                 if jobs:
                     return jobs, pods
         except SubmitFailed as error:
-            # Who may list may not always watch.
+            # A client that may list may not always watch.
             if error.kind is FailureKind.UNREACHABLE:
                 raise
         return self.now(record)
 
     def now(self, record: AttemptRecord) -> tuple[list[Object], list[Object]]:
-        """Return Jobs and pods as the API tells them when asked now."""
+        """Return Jobs and pods as the API lists them now."""
         api, namespace, selector = self._api(), record.namespace, record.selector
         if record.launcher == "job":
             return api.jobs(namespace, selector), api.pods(namespace, selector)
@@ -67,7 +67,7 @@ class Objects:
             try:
                 customs = self._api().customs(None, selector, group=group, version=version, kind=kind)
             except SubmitFailed as error:
-                # Who may not list a kind has none of it; a cluster need not even know it.
+                # A client that may not list a kind has none of it; a cluster need not even define it.
                 if error.kind is not FailureKind.FORBIDDEN:
                     raise
                 continue
@@ -75,9 +75,9 @@ class Objects:
         return found
 
     def events(self, namespace: str, name: str, *, now: bool) -> list[Object]:
-        """Return the events of a try's objects, oldest first.
+        """Return the events of an attempt's objects, oldest first.
 
-        :param now: those of a moment ago will not do
+        :param now: do not reuse the events of a moment ago
         """
         known = self._events_since(time.monotonic() - (0.0 if now else EVENTS_SECONDS), namespace)
         if isinstance(known, SubmitFailed):
@@ -85,38 +85,38 @@ class Objects:
         return [one for one in known if str((one.get("involvedObject") or {}).get("name", "")).startswith(name)]
 
     def _events_since(self, moment: float, namespace: str) -> list[Object] | SubmitFailed:
-        """Return the events as they were asked for after a moment; of many threads that want them, one asks."""
+        """Return the events as requested after a moment; of many threads that need them, one sends the request."""
         waited = time.monotonic()
         with self._listing:
-            asked, known = self._events.get(namespace, (float("-inf"), []))
-            # A refusal holds only for those that waited for it.
-            if asked < (waited if isinstance(known, SubmitFailed) else moment):
-                asked = time.monotonic()
+            requested_at, known = self._events.get(namespace, (float("-inf"), []))
+            # A refusal is only valid for those that waited for it.
+            if requested_at < (waited if isinstance(known, SubmitFailed) else moment):
+                requested_at = time.monotonic()
                 try:
                     known = self._api().events(namespace)
                 except SubmitFailed as error:
                     known = error
-                self._events[namespace] = asked, known
+                self._events[namespace] = requested_at, known
             return known
 
     def _watch(self, namespace: str) -> Watch | None:
         with self._lock:
             watch = self._watches.get(namespace)
             if watch is None or watch.ended:
-                if namespace not in self._asked:
-                    self._asked.add(namespace)
+                if namespace not in self._requested:
+                    self._requested.add(namespace)
                     return None
                 watch = self._watches[namespace] = Watch(client=self._api().client, namespace=namespace)
             return watch
 
 
 def token_of(one: Object) -> str:
-    """Return what tells an object's try from another of the same name."""
+    """Return the token that distinguishes an object's attempt from another of the same name."""
     return str((one["metadata"].get("labels") or {}).get(f"{GROUP}/token", ""))
 
 
 def handle_of_object(job: Object) -> Handle:
-    """Return what finds the try of a Job, or of what stands in its place."""
+    """Return the handle of the attempt of a Job, or of what stands in its place."""
     metadata = job["metadata"]
     name, place = metadata["labels"][f"{GROUP}/try"], metadata["annotations"][f"{GROUP}/folder"]
     folder, _, attempt = str(place).rpartition("/")

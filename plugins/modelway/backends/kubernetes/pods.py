@@ -46,7 +46,7 @@ def is_alive(pod: Object) -> bool:
 
 
 def is_leaving(pod: Object) -> bool:
-    """Whether a pod was told to leave; it may run until its grace time is over."""
+    """Whether a pod is being deleted; it may run until its grace time is over."""
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
@@ -72,7 +72,7 @@ def containers(pod: Object) -> list[Object]:
 def init_containers(pod: Object, *, sidecars: bool = False) -> list[Object]:
     """Return the states of what runs before the job, or of what runs beside it though it is listed there.
 
-    A sidecar is an init container that is always started again: neither its exit nor its pauses tell of the job.
+    A sidecar is an init container that is always started again: neither its exit nor its pauses are the job's.
     """
     specified = (pod.get("spec") or {}).get("initContainers") or ()
     beside = {one.get("name") for one in specified if one.get("restartPolicy") == "Always"}
@@ -87,25 +87,25 @@ def ended(container: Object) -> Object:
 
 
 def waits(pod: Object) -> Object:
-    """Return what a pod's container waits for, with its ``image``; empty where the job has begun."""
+    """Return what a pod's container waits for, with its ``image``; empty where the job has started."""
     if any((one.get("state") or {}).keys() & {"running", "terminated"} for one in containers(pod)[:1]):
         return {}
     beside = init_containers(pod, sidecars=True)
     for one in (*init_containers(pod), *containers(pod), *beside):
         found = (one.get("state") or {}).get("waiting")
-        # A sidecar that is started again and again is no reason to give up what has not begun.
+        # A sidecar that is started again and again is no reason to fail a job that has not started.
         if found and found.get("reason") not in (*_STARTS, *(("CrashLoopBackOff",) if one in beside else ())):
             return {"image": one.get("image", ""), **found}
     return {}
 
 
 def has_running_container(pod: Object) -> bool:
-    """Whether something of a pod runs, as far as its node told; none is started any more in a pod that is deleted."""
+    """Whether something of a pod runs, as far as its node reported; a deleted pod starts no more containers."""
     return any("running" in (one.get("state") or {}) for one in containers(pod))
 
 
 def image_digest(pods: Sequence[Object]) -> str | None:
-    """Return by which digest the image of a try's containers is known to its registry, else to the node."""
+    """Return by which digest the image of an attempt's containers is known to its registry, else to the node."""
     for pod in pods:
         for container in containers(pod)[:1]:
             if container.get("name") == main_name(pod) and (
@@ -150,11 +150,11 @@ def since(moment: Any, now: datetime) -> float:
 
 def moment_of(moment: Any) -> datetime:
     """Return a moment as the API writes it."""
-    begun = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
-    return begun.astimezone(UTC)
+    parsed = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
+    return parsed.astimezone(UTC)
 
 
 def last_line(text: Any) -> str | None:
-    """Return the last line of a container's last words."""
+    """Return the last line of a container's termination message."""
     lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
     return lines[-1][:500] if lines else None

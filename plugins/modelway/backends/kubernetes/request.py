@@ -1,4 +1,4 @@
-"""What a job on Kubernetes asks for: checked, and the same for the same job and options."""
+"""The request for a job on Kubernetes: checked, and the same for the same job and options."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,14 +10,14 @@ from modelway.backends.base import Job, Options, image_of
 from modelway.backends.folders import generations
 from modelway.backends.kubernetes.folders import Folders
 from modelway.backends.kubernetes.launchers import WITHOUT_QUEUE
-from modelway.backends.kubernetes.manifests import SUSPEND_SINCE, Try, manifests
+from modelway.backends.kubernetes.manifests import SUSPEND_SINCE, Attempt, manifests
 from modelway.errors import CapabilityMissing
 from modelway.platforms.kubernetes.api import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesRequest:
-    """What will be created: everything but the try's number is fixed here."""
+    """What will be created: everything but the attempt's number is fixed here."""
 
     job: Job
     options: Options
@@ -36,12 +36,12 @@ class KubernetesRequest:
     def manifests(
         self, *, generation: int = 0, attempt: int = 1, token: str | None = None, deployment: str | None = None
     ) -> list[Manifest]:
-        """Return the objects of a try, the one that owns the others first."""
+        """Return the objects of an attempt, the one that owns the others first."""
         root = Path(_storage(self.options)["path"]) / "jobs"
         folder = self.folder(generation)
         uri = f"{self.uri}/{folder.relative_to(self.root)}" if self.uri else None
         return manifests(
-            Try(
+            Attempt(
                 job=self.job,
                 options=self.options,
                 image=self.image,
@@ -62,8 +62,8 @@ def request_of(
 ) -> KubernetesRequest:
     """Return what would be created.
 
-    :param version: asks for the server's version
-    :raises CapabilityMissing: an option that this backend cannot give
+    :param version: returns the server's version
+    :raises CapabilityMissing: an option that this backend does not support
     """
     storage = options.storage
     if not storage:
@@ -74,7 +74,7 @@ def request_of(
     uri = storage["uri"].rstrip("/") if storage.get("uri") else None
     if uri and options.nodes > 1:
         raise CapabilityMissing(
-            f"{options.nodes} nodes asked for, a folder on an object store (storage.uri) serves one",
+            f"{options.nodes} nodes requested, a folder on an object store (storage.uri) serves one",
             do="Use a claim or nfs as storage, or set nodes to 1 (processes_per_node may be more)",
         )
     _refuse_queue(options, version())
@@ -99,12 +99,12 @@ def _refuse_queue(options: Options, version: tuple[int, int]) -> None:
         return
     if launcher in WITHOUT_QUEUE:
         raise CapabilityMissing(
-            f"a queue was asked for, a {launcher} cannot wait in one: its controller starts the pods at once",
+            f"a queue was requested, a {launcher} cannot wait in one: its controller starts the pods at once",
             do="Remove kubernetes.queue, or choose the launcher job, jobset or trainjob",
         )
     if version < SUSPEND_SINCE:
         raise CapabilityMissing(
-            f"a queue was asked for, Kubernetes {version[0]}.{version[1]} starts jobs at once",
+            f"a queue was requested, Kubernetes {version[0]}.{version[1]} starts jobs at once",
             do=f"Remove kubernetes.queue, or use Kubernetes {SUSPEND_SINCE[0]}.{SUSPEND_SINCE[1]} or later",
         )
 

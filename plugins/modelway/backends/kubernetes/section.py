@@ -89,7 +89,7 @@ class KubernetesSection(Section):
         default=30, alias="grace", description="Time that a job has to write a checkpoint when it must leave"
     )
     keep_seconds: Duration = Field(
-        default=3600, alias="keep", description="Time that an ended job is kept for kubectl to look at"
+        default=3600, alias="keep", description="Time that an ended job is kept for inspection with kubectl"
     )
     patch: Mapping[str, Any] = Field(
         default_factory=dict, description="Merged into the manifest (strategic merge), for what has no key here"

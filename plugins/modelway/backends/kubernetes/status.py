@@ -1,4 +1,4 @@
-"""Where a job on Kubernetes stands, told from its objects: a pure function, so that recorded objects can be its test.
+"""The status of a job on Kubernetes from its objects: a pure function, so that recorded objects can be its test.
 
 Sources: the Kubernetes documentation, "Pod Lifecycle" (conditions, container states), "Jobs" (terminal conditions:
 from 1.31 a Job says FailureTarget or SuccessCriteriaMet until all its pods have ended).
@@ -15,11 +15,11 @@ from modelway.backends.kubernetes.causes import (
     disrupted_pods,
     done_by_platform,
     event_of_end,
+    externally_deleted,
+    externally_removed,
     is_over_its_limit,
     killed_pods,
     of_suspension,
-    sent_away,
-    taken,
     why_gone,
 )
 from modelway.backends.kubernetes.pods import (
@@ -43,26 +43,26 @@ from modelway.job.agent.exit_report import decisive
 
 Object = Mapping[str, Any]
 
-#: an image that is not there may be pushed a moment later
+#: a missing image may be pushed a moment later
 IMAGE_SECONDS = 60.0
-#: what a pod waits for before its code begins, such as a secret that is made at the same time
+#: things that a pod waits for before its code starts, such as a secret that is created at the same time
 INIT_SECONDS = 60.0
 CREATE_SECONDS = 5.0
-#: a pod that should be gone for so long lies on a node that does not answer
+#: a pod that should be gone for so long is on a node that does not answer
 LEAVE_SECONDS = 60.0
-#: what the nodes of one try tell of a failure comes in within this time
+#: reports of a failure from the nodes of one attempt arrive within this time
 SETTLE_SECONDS = 10.0
 _IMAGE_NEVER = ("InvalidImageName", "ErrImageNeverPull")
 _IMAGE_MAYBE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 _INIT_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
-#: what an agent tells that no pod which leaves can be the cause of
+#: failures reported by an agent that a deleted pod cannot have caused
 _CERTAIN = ("out_of_memory", "deadline")
 SUSPENDED = "it is suspended until its queue admits it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What is known of a try: its Jobs and pods, events where they were asked for, what the agents wrote."""
+    """What is known of an attempt: its Jobs and pods, events where they were requested, what the agents wrote."""
 
     jobs: Sequence[Object]
     pods: Sequence[Object]
@@ -71,15 +71,15 @@ class Observed:
     gone: frozenset[str] = field(default_factory=frozenset)
     """names of pods that ran and are not there any more"""
     gone_seconds: float = float("inf")
-    """for how long that is known: the event that tells why may come later"""
+    """for how long that is known: the event that says why may come later"""
     start_within_seconds: float = 3600.0
     nodes: int = 1
     name: str = ""
-    """the try's name, for the case that its Job is gone"""
+    """the attempt's name, for the case that its Job is gone"""
 
 
 def status_of(seen: Observed, *, now: datetime) -> JobStatus:
-    """Return where the job stands."""
+    """Return the job's status."""
     if not seen.jobs:
         return status_without_objects(seen.exits, nodes=seen.nodes, name=seen.name, pods=seen.pods, now=now)
     known = _known(seen.exits)
@@ -100,7 +100,7 @@ def status_of(seen: Observed, *, now: datetime) -> JobStatus:
         return _suspended(seen, known)
     if stuck := [pod for pod in seen.pods if _is_stuck(pod, now)]:
         return JobStatus.failed(FailureKind.NODE_LOST, _lost(stuck[0]), **known)
-    gone = taken(seen.jobs, seen.events, seen.gone)
+    gone = externally_removed(seen.jobs, seen.events, seen.gone)
     if gone and not over and (seen.gone_seconds >= SETTLE_SECONDS or event_of_end(seen.events, gone)):
         return _certain(seen.exits, known) or _status(*why_gone(seen.jobs, seen.events, gone), known)
     return _while_running(seen, now, known)
@@ -109,9 +109,9 @@ def status_of(seen: Observed, *, now: datetime) -> JobStatus:
 def status_without_objects(
     exits: Sequence[Object], *, nodes: int, name: str, pods: Sequence[Object] = (), now: datetime | None = None
 ) -> JobStatus:
-    """Return where a job stands whose Job is gone, such as one that ended long ago: by what its agents wrote.
+    """Return the status of a job whose Job is gone, such as one that ended long ago: by what its agents wrote.
 
-    :param pods: what is left of its pods: one that still runs writes, and a next try would be a second writer
+    :param pods: what is left of its pods: one that still runs writes, and a next attempt would be a second writer
     """
     known = _known(exits)
     moment = now or datetime.now(UTC)
@@ -133,7 +133,7 @@ def is_active(job: Object) -> bool:
 
 
 def needs_events(jobs: Sequence[Object], pods: Sequence[Object], *, gone: bool) -> bool:
-    """Whether events may tell what the objects do not: why there is no pod, or why one is gone or waits."""
+    """Whether events may say what the objects do not: why there is no pod, or why one is gone or waits."""
     if any(condition(job, "Complete") for job in jobs):
         return False
     return gone or not pods or any(phase(pod) == "Pending" for pod in pods)
@@ -142,16 +142,16 @@ def needs_events(jobs: Sequence[Object], pods: Sequence[Object], *, gone: bool) 
 def _settling(seen: Observed, job: Object | None, over: Sequence[Object], now: datetime) -> bool:
     """Whether something of it still runs, or more may be known in a moment.
 
-    The Job is told of by another watch than its pods; and where a node fails, the others lose their connection to it.
+    The Job and its pods come from different watches; and where a node fails, the others lose their connection to it.
     """
     alive = [pod for pod in seen.pods if is_alive(pod)]
     if any(is_leaving(pod) and not _is_stuck(pod, now) for pod in alive):
         return True
     if seen.pods and not alive:
-        # A node may say that a pod failed a moment before it says how.
+        # A node may report that a pod failed a moment before it reports how.
         return not (job or seen.exits or any(done_by_platform(pod) or by_exit_status(pod) for pod in over))
     failed = failing(job) or {}
-    if not alive and (failed.get("reason") == "DeadlineExceeded" or _taken(seen)):
+    if not alive and (failed.get("reason") == "DeadlineExceeded" or _pods_removed(seen)):
         return False
     times = [ended(container).get("finishedAt") for pod in over for container in containers(pod)]
     return any(since(one, now) < SETTLE_SECONDS for one in (*times, failed.get("lastTransitionTime")) if one)
@@ -162,7 +162,7 @@ def _is_stuck(pod: Object, now: datetime) -> bool:
 
 
 def _lost(pod: Object) -> str:
-    return f"{name_of(pod)} was told to leave, and its node does not say that it has"
+    return f"{name_of(pod)} is being deleted, and its node does not confirm that it has ended"
 
 
 def _known(exits: Sequence[Object]) -> dict[str, Any]:
@@ -176,12 +176,12 @@ def _known(exits: Sequence[Object]) -> dict[str, Any]:
 
 def _status(kind: FailureKind, reason: str, known: Mapping[str, Any]) -> JobStatus:
     status = JobStatus.failed(kind, reason, **known)
-    # As with memory: the same again would be over the same limit again.
+    # As with memory: a retry would exceed the same limit again.
     return replace(status, retryable=status.retryable and not is_over_its_limit(reason))
 
 
 def _failed(seen: Observed, job: Object | None, over: Sequence[Object], known: dict[str, Any]) -> JobStatus:
-    """Return how it failed: what the platform did comes first, then what the agents tell, then the exit status."""
+    """Return how it failed: what the platform did comes first, then the agents' reports, then the exit status."""
     for pod in over:
         if (by_platform := done_by_platform(pod)) is not None:
             return _status(*by_platform, known)
@@ -191,7 +191,7 @@ def _failed(seen: Observed, job: Object | None, over: Sequence[Object], known: d
         return JobStatus.failed(
             FailureKind.DEADLINE, "stopped: it was over its timeout by all that it may wait", **known
         )
-    if gone := _taken(seen) | sent_away(seen.jobs, seen.pods):
+    if gone := _pods_removed(seen) | externally_deleted(seen.jobs, seen.pods):
         return _status(*why_gone(seen.jobs, seen.events, gone), known)
     if by_agents := _by_agents(seen.exits, known):
         return by_agents
@@ -202,14 +202,14 @@ def _failed(seen: Observed, job: Object | None, over: Sequence[Object], known: d
     return JobStatus.failed(FailureKind.VANISHED, f"the job failed: {message or 'its pods are gone'}", **known)
 
 
-def _taken(seen: Observed) -> frozenset[str]:
-    """Return the pods of a Job that failed that somebody took from it, seen by this process or by the platform."""
+def _pods_removed(seen: Observed) -> frozenset[str]:
+    """Return the pods that were removed from a Job that failed, as seen by this process or by the platform."""
     gone = seen.gone | killed_pods(seen.pods, seen.events)
-    return taken(seen.jobs, seen.events, gone) | disrupted_pods(seen.jobs)
+    return externally_removed(seen.jobs, seen.events, gone) | disrupted_pods(seen.jobs)
 
 
 def _by_agents(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | None:
-    # A node that was told to leave because another one failed explains nothing.
+    # A node that was stopped because another one failed explains nothing.
     exit = decisive([one for one in exits if one.get("kind") and not one.get("stopped")]) or decisive(exits)
     if not exit or not exit.get("kind"):
         return None
@@ -220,34 +220,34 @@ def _by_agents(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | No
 
 
 def _certain(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | None:
-    """Return what an agent knows whatever became of the pods: a try that ran out of memory was not evicted."""
+    """Return what an agent knows whatever happened to the pods: an attempt that ran out of memory was not evicted."""
     return _by_agents([one for one in exits if one.get("kind") in _CERTAIN], known)
 
 
 def _suspended(seen: Observed, known: dict[str, Any]) -> JobStatus:
-    """Return where a suspended job stands: its pods leave, and it goes on with others when it is resumed."""
+    """Return the status of a suspended job: its pods are deleted, and it continues with others when it is resumed."""
     if any(phase(pod) in ("Running", "Succeeded") for pod in seen.pods):
-        return JobStatus(state=JobState.RUNNING, waiting="it is suspended, and its pod was told to leave", **known)
+        return JobStatus(state=JobState.RUNNING, waiting="it is suspended, and its pod is being deleted", **known)
     return JobStatus(state=JobState.PENDING, waiting=SUSPENDED, **known)
 
 
 def _while_running(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
     if not seen.pods:
         return _without_pods(seen, now, known)
-    begun = [phase(pod) in ("Running", "Succeeded", "Failed") and not waits(pod) for pod in seen.pods]
-    if all(begun):
+    started = [phase(pod) in ("Running", "Succeeded", "Failed") and not waits(pod) for pod in seen.pods]
+    if all(started):
         return JobStatus(state=JobState.RUNNING, **known)
-    # One that runs waits for nothing, even where another node of the try is not there yet.
-    for pod in (pod for pod, runs in zip(seen.pods, begun, strict=True) if not runs and not is_leaving(pod)):
+    # One that runs waits for nothing, even where another node of the attempt is not there yet.
+    for pod in (pod for pod, runs in zip(seen.pods, started, strict=True) if not runs and not is_leaving(pod)):
         if (failed := _hopeless(pod, seen, now)) is not None:
             return JobStatus.failed(*failed, **known)
-    waiting = next((words for pod in seen.pods if (words := _why_waiting(pod, seen.events))), None)
+    waiting = next((why for pod in seen.pods if (why := _why_waiting(pod, seen.events))), None)
     return JobStatus(state=JobState.PENDING, waiting=waiting or "its pod is being started", **known)
 
 
 def _without_pods(seen: Observed, now: datetime, known: dict[str, Any]) -> JobStatus:
     if any((job.get("status") or {}).get("terminating") for job in seen.jobs):
-        return JobStatus(state=JobState.RUNNING, waiting="its pod was told to leave", **known)
+        return JobStatus(state=JobState.RUNNING, waiting="its pod is being deleted", **known)
     refused = [str(event.get("message") or "") for event in seen.events if event.get("reason") == "FailedCreate"]
     message = refused[-1].removeprefix("Error creating: ") if refused else ""
     if message and age(seen.jobs[0], now) > CREATE_SECONDS:
@@ -263,7 +263,7 @@ def _kind_of_refusal(message: str) -> FailureKind:
 
 
 def _hopeless(pod: Object, seen: Observed, now: datetime) -> tuple[FailureKind, str] | None:
-    """Return why a pod that waits is given up."""
+    """Return why a waiting pod will not start; None while it still may."""
     wait = waits(pod)
     reason, message = wait.get("reason", ""), wait.get("message") or wait.get("reason", "")
     started = (pod.get("status") or {}).get("startTime")

@@ -66,18 +66,18 @@ class LocalBackend:
         """Return what would be started; see the port."""
         if options.gpu > (gpus := machine.gpu_count()):
             raise CapabilityMissing(
-                f"{options.gpu} GPU asked for, the backend 'local' has {gpus or 'none'} on this machine",
+                f"{options.gpu} GPU requested, the backend 'local' has {gpus or 'none'} on this machine",
                 do="Set resources.gpu to 0, or choose a backend or machine with a GPU",
             )
         if options.nodes > 1:
             raise CapabilityMissing(
-                f"{options.nodes} nodes asked for, the backend 'local' has only this machine",
+                f"{options.nodes} nodes requested, the backend 'local' has only this machine",
                 do="Set nodes to 1 (processes_per_node may be more), or choose the backend kubernetes",
             )
         cores = machine.core_count()
         if options.cpu and options.cpu > cores:
             raise CapabilityMissing(
-                f"{options.cpu:g} CPU cores asked for, this machine has {cores}",
+                f"{options.cpu:g} CPU cores requested, this machine has {cores}",
                 do=f"Set resources.cpu to at most {cores}",
             )
         folder = generations.job_folder(self.home / "jobs", job)
@@ -103,7 +103,7 @@ class LocalBackend:
             if last and last.parent == generation and _status(last).state in (JobState.RUNNING, JobState.SUCCEEDED):
                 return _handle(request, last)
             if last:
-                # Another piece of work, or one that died without a report: it ends before anything else begins.
+                # Another piece of work, or one that died without a report: it ends before anything else starts.
                 processes.abandon(last)
                 processes.stop(last, grace_seconds=GRACE_SECONDS)
             generations.prepare(generation, job=request.job, contract=request.contract)
@@ -114,28 +114,28 @@ class LocalBackend:
     def _start(self, request: LocalRequest, attempt: Path) -> None:
         attempt.mkdir()
         options = request.options
-        words = [str(attempt.parent), "--attempt", str(generations.number(attempt)), "--node", "0", "--bare"]
-        words += ["--venvs", str(self.home / "venvs"), "--processes", str(options.processes_per_node)]
-        words += ["--memory", str(options.memory_bytes)] if options.memory_bytes else []
-        words += ["--timeout", str(options.timeout_seconds)] if options.timeout_seconds else []
-        words += ["--cpu", str(options.cpu)] if options.cpu else []
-        words += ["--cores-lock", str(self.home / "jobs" / ".cores.lock")]
+        flags = [str(attempt.parent), "--attempt", str(generations.number(attempt)), "--node", "0", "--bare"]
+        flags += ["--venvs", str(self.home / "venvs"), "--processes", str(options.processes_per_node)]
+        flags += ["--memory", str(options.memory_bytes)] if options.memory_bytes else []
+        flags += ["--timeout", str(options.timeout_seconds)] if options.timeout_seconds else []
+        flags += ["--cpu", str(options.cpu)] if options.cpu else []
+        flags += ["--cores-lock", str(self.home / "jobs" / ".cores.lock")]
         name = request.job.name(generations.number(attempt))
-        generations.write(attempt / "request.json", {"name": name, "words": words})
+        generations.write(attempt / "request.json", {"name": name, "words": flags})
         # One copy for all jobs: what Python has compiled of it is used again.
         runner = runner_folder(self.home / "jobs")
         with (attempt / "start.txt").open("ab") as output:
             agent = subprocess.Popen(
-                [sys.executable, "-m", AGENT, *words],
+                [sys.executable, "-m", AGENT, *flags],
                 cwd=attempt,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
-                # The log has all that is printed; what is said besides is about a start that failed.
+                # The log has all that is printed; anything else is about a start that failed.
                 stdout=subprocess.DEVNULL,
                 stderr=output,
                 env={**request.environment, **_own_settings(), "PYTHONPATH": str(runner)},
             )
-        # Whoever submitted may live long: the ended agent must not stay as a zombie.
+        # The submitting process may live long: the ended agent must not stay as a zombie.
         threading.Thread(target=agent.wait, daemon=True).start()
         deadline = time.monotonic() + START_SECONDS
         while not (attempt / "process.json").exists():
@@ -146,7 +146,7 @@ class LocalBackend:
             time.sleep(0.02)
 
     def describe(self, handle: Handle) -> JobStatus:
-        """Return where the job stands; see the port."""
+        """Return the job's status; see the port."""
         return _status(_attempt(handle))
 
     def logs(self, handle: Handle, *, offset: int = 0) -> tuple[str, int]:
@@ -181,14 +181,14 @@ class LocalBackend:
 
 
 def _environment(job: Job, options: Options) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
+    inherited = {name: os.environ[name] for name in ALLOWED if name in os.environ}
     # By default idle threads of OpenMP spin, which slows all other work of the machine down, this job included.
     waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
-    return {**waiting, **kept, **job_variables(job, options)}
+    return {**waiting, **inherited, **job_variables(job, options)}
 
 
 def _own_settings() -> dict[str, str]:
-    """Return what the agent alone sees: the starter's mark, and pip's settings, whose URLs may hold a password."""
+    """Return the agent's own variables: the starter's mark, and pip's settings, whose URLs may contain a password."""
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == MARK}
 
 
@@ -198,7 +198,7 @@ def _handle(request: LocalRequest, attempt: Path) -> Handle:
 
 
 def _place(attempt: Path) -> tuple[int, int]:
-    """Return by what attempts are in order: earlier versions began to count anew with each generation."""
+    """Return the sort key of attempts: earlier versions restarted the count with each generation."""
     return generations.number(attempt.parent), generations.number(attempt)
 
 
@@ -222,7 +222,7 @@ def _status(attempt: Path) -> JobStatus:
 
 
 def _ended(attempt: Path) -> JobStatus | None:
-    """Return how an attempt ended; None where nothing is written down."""
+    """Return an attempt's final status; None where none is recorded."""
     if (report := generations.read(attempt / processes.EXIT)) is not None:
         checked = checked_report(report)
         status = reported_status(checked, **figures_of(checked))

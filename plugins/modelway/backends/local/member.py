@@ -1,4 +1,4 @@
-"""What the backend ``local`` says of itself."""
+"""The descriptor of the backend ``local``."""
 
 from pathlib import Path
 from typing import Any

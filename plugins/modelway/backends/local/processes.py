@@ -16,23 +16,23 @@ _SUPERVISOR = "modelway.backends.local.supervise"
 EXIT, OLD_EXIT = "exit-0.json", "exit.json"
 
 
-def attempt_of(words: Sequence[str]) -> Path | None:
+def attempt_of(command: Sequence[str]) -> Path | None:
     """Return the folder of the attempt that a process runs by its command line; None where it runs none."""
-    if _SUPERVISOR in words:
-        return Path(words[-1])
-    if AGENT in words and "--attempt" in words:
-        folder, number = (words[words.index(word) + 1 :][:1] for word in (AGENT, "--attempt"))
+    if _SUPERVISOR in command:
+        return Path(command[-1])
+    if AGENT in command and "--attempt" in command:
+        folder, number = (command[command.index(flag) + 1 :][:1] for flag in (AGENT, "--attempt"))
         return Path(folder[0]) / f"try-{number[0]}" if folder and number else None
     return None
 
 
 def ended(attempt: Path) -> bool:
-    """Whether it is written down how an attempt ended; that is done when all of its other processes have."""
+    """Whether an attempt's exit is recorded, which happens when all of its other processes have ended."""
     return any((attempt / name).exists() for name in (EXIT, OLD_EXIT))
 
 
 def abandon(attempt: Path) -> None:
-    """Keep an agent that has not begun yet from ever beginning."""
+    """Prevent an agent that has not started yet from ever starting."""
     claim(attempt, "abandoned")
 
 
@@ -60,7 +60,7 @@ def stop(attempt: Path, *, grace_seconds: float) -> None:
         deadline = time.monotonic() + patience
         signalled: set[int] = set()
         while left := set(members(attempt)):
-            # Those too that began meanwhile: an agent may be about to start the job.
+            # Those too that started meanwhile: an agent may be about to start the job.
             for pid in left - signalled:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)

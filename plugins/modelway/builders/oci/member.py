@@ -1,4 +1,4 @@
-"""What the builder ``oci`` says of itself."""
+"""The descriptor of the builder ``oci``."""
 
 from modelway.builders.base import Builder, BuilderMember
 

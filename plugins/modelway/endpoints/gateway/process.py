@@ -1,4 +1,4 @@
-"""The gateway's process: started once, everything else is said to it over its socket."""
+"""The gateway's process: started once, everything else is sent over its socket."""
 
 import signal
 import socket
@@ -28,7 +28,7 @@ Rows = Mapping[str, Mapping[str, str]]
 
 @dataclass(eq=False)
 class Listener:
-    """Where a gateway listens, and its process; remembered by whoever has the gateway."""
+    """Where a gateway listens, and its process; the owner of the gateway stores it."""
 
     host: str = "127.0.0.1"
     port: int | None = None
@@ -75,25 +75,25 @@ class Gateway:
         if not self.has_process:
             return False
         try:
-            return "Version:" in self.runtime.ask("show info")
+            return "Version:" in self.runtime.send("show info")
         except EndpointNotReady:
             return False
 
-    def refuse_taken_port(self, *, host: str, port: int | None) -> None:
-        """Refuse a named port that another program than this gateway has.
+    def refuse_used_port(self, *, host: str, port: int | None) -> None:
+        """Refuse a named port that another program than this gateway uses.
 
         :raises PortTaken: with the program, where the system says which
         """
         own = (host, port) == (self.listener.host, self.listener.port) and self.has_process
         if port is not None and not own and not _is_free(host, port):
-            raise _port_taken(host, port)
+            raise _port_in_use(host, port)
 
     def ensure(self, routes: Routes, *, host: str, port: int | None) -> None:
-        """Have the gateway run at ``host`` and ``port``; start it again only if it does not, or is to listen elsewhere.
+        """Run the gateway at ``host`` and ``port``; restart it only if it does not run, or must listen elsewhere.
 
-        :param routes: what it is to do from its first request
-        :param port: None keeps the remembered one, or takes a free one
-        :raises PortTaken: when another program has the port that was named
+        :param routes: the routes from its first request on
+        :param port: None keeps the recorded one, or chooses a free one
+        :raises PortTaken: when another program uses the port that was named
         :raises EndpointNotReady: when it does not start
         """
         listener = self.listener
@@ -110,7 +110,7 @@ class Gateway:
             if self._start(routes):
                 return
         if port is not None and not _is_free(host, port):
-            raise _port_taken(host, port)
+            raise _port_in_use(host, port)
         raise EndpointNotReady(
             f"the gateway did not start; the end of its log:\n{marked.tail(self.folder / 'gateway.log')}",
             where=f"endpoint {self.folder.name}",
@@ -147,13 +147,13 @@ class Gateway:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the process after the requests that it has in hand; it gives idle connections three seconds."""
+        """End the process after the requests in progress; idle connections are closed after three seconds."""
         marked.stop(self.listener.pid, self.marker, patience=5, first=signal.SIGUSR1)
         self.listener.pid = None
         socket_path(self.folder).unlink(missing_ok=True)
 
     def _start(self, routes: Routes) -> bool:
-        """Start the process with its routes, so that it is right from its first request."""
+        """Start the process with its routes, so that they are in place from its first request."""
         bind = f"{self.listener.host}:{self.listener.port}"
         text = config(routes, bind=bind, socket_file=socket_path(self.folder))
         with writing(self.folder):
@@ -189,10 +189,10 @@ class Gateway:
 
 
 def counters(slot: Rows, pinned: Rows) -> dict[str, int]:
-    """Return the counts of one version, given the rows of ``show stat`` of its two backends by server.
+    """Return the counts of one version from the rows of ``show stat`` of its two backends by server.
 
-    A backend's row counts requests and what the client got in the end; columns of a server that count its tries, such
-    as ``eresp``, say nothing about requests.
+    A backend's row counts requests and what the client got in the end; columns of a server that count its attempts,
+    such as ``eresp``, say nothing about requests.
     """
     whole = [slot["BACKEND"], pinned["BACKEND"]]
     elsewhere = slot["stable"]
@@ -229,7 +229,7 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _port_taken(host: str, port: int) -> PortTaken:
+def _port_in_use(host: str, port: int) -> PortTaken:
     holder = "another program"
     try:
         for connection in psutil.net_connections(kind="tcp"):
@@ -239,5 +239,5 @@ def _port_taken(host: str, port: int) -> PortTaken:
     except psutil.Error:
         pass
     return PortTaken(
-        f"port {port} of {host} is held by {holder}", do="Stop that program, name another port, or none for a free one"
+        f"port {port} of {host} is used by {holder}", do="Stop that program, name another port, or none for a free one"
     )

@@ -1,4 +1,4 @@
-"""What a gateway is to do: which servers there are, in which of its slots, with which shares."""
+"""The routes of a gateway: which servers there are, in which of its slots, with which shares."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Route:
     #: ``host:port``; None while it is not to be used
     address: str | None
     weight: int
-    #: False while it is on its way out
+    #: False while it is being retired
     wanted: bool = True
 
 
@@ -32,7 +32,7 @@ class Routes:
 
     @property
     def wanted(self) -> list[Route]:
-        """Those that are to stay, by version."""
+        """The routes that are not being retired, by version."""
         return sorted((route for route in self.all if route.wanted), key=lambda route: route.version)
 
     @property

@@ -1,4 +1,4 @@
-"""What is said to a running gateway over its runtime socket."""
+"""The commands to a running gateway over its runtime socket."""
 
 import csv
 import hashlib
@@ -40,7 +40,7 @@ class Runtime:
         """Keep the path; every command is a connection of its own."""
         self._path = path
 
-    def ask(self, command: str) -> str:
+    def send(self, command: str) -> str:
         """Send a command and return the answer.
 
         :raises EndpointNotReady: when the gateway does not answer
@@ -61,7 +61,7 @@ class Runtime:
 
     def stats(self) -> Stats:
         """Return the counters of all backends and servers."""
-        rows = csv.DictReader(self.ask("show stat").removeprefix("# ").splitlines())
+        rows = csv.DictReader(self.send("show stat").removeprefix("# ").splitlines())
         return {(row["pxname"], row["svname"]): row for row in rows}
 
     def set_addresses(self, wanted: Mapping[tuple[str, str], str | None]) -> None:
@@ -83,7 +83,7 @@ class Runtime:
 
     def set_plan(self, entries: Mapping[str, str]) -> None:
         """Change all shares, and which versions there are, at once."""
-        answer = self.ask("prepare map plan.map")
+        answer = self.send("prepare map plan.map")
         started, _, number = answer.partition(": ")
         if started != "New version created":
             raise EndpointNotReady(f"the gateway refused a new plan: {answer}", do="Apply the endpoint again")
@@ -92,6 +92,6 @@ class Runtime:
         self._order(f"commit map @{number} plan.map")
 
     def _order(self, command: str, answers: tuple[str, ...] = ()) -> None:
-        answer = self.ask(command)
+        answer = self.send(command)
         if answer and not any(word in answer for word in answers):
             raise EndpointNotReady(f"the gateway refused '{command}': {answer}", do="Apply the endpoint again")

@@ -60,7 +60,7 @@ class LocalEndpoint:
     ready_timeout: float
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
-        """Make the endpoint what ``spec`` says."""
+        """Bring the endpoint to the state of ``spec``."""
         check_spec(spec)
         own = read_platform(spec, LocalSection)
         if spec.name == _IMAGES:
@@ -72,7 +72,7 @@ class LocalEndpoint:
                 folder.mkdir(parents=True, exist_ok=True)
             service = Service.read(folder) or Service(folder, State(name=spec.name))
             service.stop_strays()
-            service.gateway.refuse_taken_port(host=own.host, port=own.port)
+            service.gateway.refuse_used_port(host=own.host, port=own.port)
             chosen = service.ensure_servers(spec, unpack=self._unpacked, ready_timeout=self.ready_timeout)
             service.settle(spec, chosen)
             service.ensure_gateway(host=own.host, port=own.port)
@@ -88,7 +88,7 @@ class LocalEndpoint:
         return tuple(sorted(path.parent.name for path in self.root.glob("*/state.json")))
 
     def start(self, name: str) -> EndpointStatus:
-        """Bring an endpoint back as it was."""
+        """Restart an endpoint as it was."""
         service = self._service(name)
         if not service.state.wanted:
             raise EndpointNotReady("it never served anything", where=f"endpoint {name}", do="Deploy a version")
@@ -119,7 +119,7 @@ class LocalEndpoint:
         return self._service(name).metrics()
 
     def stop(self, name: str) -> None:
-        """Stop everything of the endpoint but remember it."""
+        """Stop everything of the endpoint but retain its state."""
         folder = self.root / name
         if not folder.exists():
             return
@@ -131,7 +131,7 @@ class LocalEndpoint:
                 service.write()
 
     def delete(self, name: str) -> None:
-        """Stop everything of the endpoint and forget it; unpacked images stay for the next one."""
+        """Stop everything of the endpoint and remove its state; unpacked images stay for the next one."""
         folder = self.root / name
         if not folder.exists():
             return

@@ -1,4 +1,4 @@
-"""What the endpoint ``local`` says of itself."""
+"""The descriptor of the endpoint ``local``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

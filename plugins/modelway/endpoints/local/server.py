@@ -15,12 +15,12 @@ from modelway.platforms.processes import marked
 PROGRAM = "modelway.server"
 #: exit status of a server whose model cannot be loaded (``modelway.server.__main__``)
 _CANNOT_SERVE = 2
-#: seconds a server may take to drain; it gives up by itself after 25
+#: seconds a server may take to drain; it stops waiting by itself after 25
 _DRAIN = 30.0
 
 
 class Server:
-    """One server process, or one that should run; what is known of it is written into its state."""
+    """One server process, or one that should run; its facts are written into its state."""
 
     def __init__(self, endpoint_folder: Path, state: ServerState) -> None:
         """Work in a folder of its own inside that of its endpoint; the slot keeps two of one version apart."""
@@ -34,7 +34,7 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return marked.running(self.state.pid, self.marker)
 
     def is_ready(self, *, patience: float = 1.0) -> bool:
@@ -56,7 +56,7 @@ class Server:
             except ConnectionRefusedError:
                 return False
             except (OSError, http.client.HTTPException):
-                # broken off, or out of time: the loop looks whether it still runs
+                # broken off, or out of time: the loop checks whether it still runs
                 time.sleep(0.02)
             finally:
                 connection.close()

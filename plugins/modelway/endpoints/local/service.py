@@ -1,4 +1,4 @@
-"""One endpoint of this machine: its folder, what it remembers, its servers, its gateway and its supervisor."""
+"""One endpoint of this machine: its folder, its state, its servers, its gateway and its supervisor."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ _STUCK = 5.0
 
 
 class Service:
-    """One endpoint; whoever changes it has its lock (``state.locked``)."""
+    """One endpoint; a caller that changes it holds its lock (``state.locked``)."""
 
     def __init__(self, folder: Path, state: State) -> None:
         self.folder = folder
@@ -42,13 +42,13 @@ class Service:
     def read(cls, folder: Path) -> "Service | None":
         """Return the endpoint of a folder, None when there is none.
 
-        :raises DigestMismatch: what it remembers cannot be read
+        :raises DigestMismatch: its state cannot be read
         """
         state = read_state(folder)
         return None if state is None else cls(folder, state)
 
     def write(self) -> None:
-        """Remember the state as it is now.
+        """Save the state as it is now.
 
         :raises NotWritable: when the folder cannot be written
         """
@@ -56,12 +56,12 @@ class Service:
 
     @property
     def servers(self) -> list[Server]:
-        """All servers, those on their way out included."""
+        """All servers, those being retired included."""
         return [Server(self.folder, one) for one in self.state.servers]
 
     @property
     def wanted(self) -> list[Server]:
-        """The servers that are to stay, by version."""
+        """The servers that are not being retired, by version."""
         return [Server(self.folder, one) for one in self.state.wanted]
 
     @property
@@ -70,7 +70,7 @@ class Service:
         return str(self.folder / "state.json")
 
     def ensure_supervisor(self) -> None:
-        """Have a supervisor run; note its id."""
+        """Make sure that a supervisor runs; record its id."""
         if marked.running(self.state.supervisor_pid, self.marker):
             return
         argv = [sys.executable, "-P", "-m", SUPERVISOR, self.marker]
@@ -78,7 +78,7 @@ class Service:
         self.write()
 
     def ensure_gateway(self, *, host: str, port: int | None) -> None:
-        """Have the gateway run there, with the servers and shares as they are; see ``Gateway.ensure``."""
+        """Make sure that the gateway runs there, with the servers and shares as they are; see ``Gateway.ensure``."""
         self.gateway.ensure(self.state.routes, host=host, port=port)
 
     def push(self) -> None:
@@ -88,7 +88,7 @@ class Service:
     def ensure_servers(
         self, spec: EndpointSpec, *, unpack: Callable[[str], Path], ready_timeout: float
     ) -> dict[int, ServerState]:
-        """Have a ready server for every predictor; when one fails, those that were new are stopped again.
+        """Make sure that every predictor has a ready server; when one fails, the new ones are stopped again.
 
         :param unpack: returns the root folder of an image, by its reference
         :param ready_timeout: seconds that new servers may take to load their models
@@ -120,7 +120,7 @@ class Service:
         return chosen
 
     def settle(self, spec: EndpointSpec, chosen: Mapping[int, ServerState]) -> None:
-        """Note what the spec wants; servers of no predictor are on their way out."""
+        """Record what the spec wants; servers of no predictor are being retired."""
         weights = {predictor.version: predictor.weight for predictor in spec.predictors}
         for server in self.state.servers:
             server.wanted = chosen.get(server.version) is server
@@ -141,7 +141,7 @@ class Service:
                 )
 
     def retire(self) -> None:
-        """Stop the servers that are on their way out, once they have answered what they have."""
+        """Stop the servers that are being retired, once they have answered their open requests."""
         for server in [server for server in self.servers if not server.state.wanted]:
             self.gateway.wait_empty(server.state.slot, patience=30)
             server.stop()
@@ -160,7 +160,7 @@ class Service:
         self.stop_strays()
 
     def stop_strays(self) -> None:
-        """End processes of this endpoint that its state does not know, as after a crash between start and note."""
+        """End processes of this endpoint that its state does not know, as after a crash between start and record."""
         known = {server.state.pid: server.marker for server in self.servers}
         known |= {self.state.gateway.pid: self.gateway.marker, self.state.supervisor_pid: self.marker}
         noted = {pid: marker for pid, marker in known.items() if pid is not None}
@@ -222,7 +222,7 @@ class Service:
         return [Server(self.folder, state) for state in states]
 
     def _reset_counts(self) -> None:
-        """Note that the gateway was started, by which all its counters are zero."""
+        """Record that the gateway was started, so that all its counters are zero."""
         began = time.time()
         for server in self.state.servers:
             server.baseline, server.since = {}, began

@@ -1,4 +1,4 @@
-"""What the local endpoint remembers: one ``state.json`` per endpoint, and a lock around each change."""
+"""The state of the local endpoint: one ``state.json`` per endpoint, and a lock around each change."""
 
 import contextlib
 import fcntl
@@ -20,9 +20,9 @@ class Life:
     """How often a process ended by itself since somebody last started it."""
 
     restarts: int = 0
-    #: when it ended, seconds since the epoch; those of the last minutes
+    #: times of its ends in the last minutes, in seconds since the epoch
     ends: list[float] = field(default_factory=list)
-    #: what its last end or start was like, while it does not run
+    #: description of its last end or start, while it does not run
     problem: str = ""
     #: True: it is not started again
     given_up: bool = False
@@ -41,7 +41,7 @@ class ServerState:
     weight: int = 0
     pid: int | None = None
     port: int | None = None
-    #: False while it is on its way out
+    #: False while it is being retired
     wanted: bool = True
     #: the gateway's counters of the slot when it moved in
     baseline: dict[str, int] = field(default_factory=dict)
@@ -62,11 +62,11 @@ class State:
 
     name: str
     stable: int | None = None
-    #: the section of its spec, as it was given
+    #: the section of its spec, as it was written
     platform: Mapping[str, Any] = field(default_factory=dict)
     gateway: Listener = field(default_factory=Listener)
     gateway_life: Life = field(default_factory=Life)
-    #: process that starts again what ended by itself
+    #: process that restarts what ended by itself
     supervisor_pid: int | None = None
     #: whether somebody stopped the endpoint
     stopped: bool = False
@@ -79,7 +79,7 @@ class State:
 
     @property
     def routes(self) -> Routes:
-        """What the gateway is to do."""
+        """The routes of the gateway."""
         routes = tuple(
             Route(
                 version=server.version,
@@ -95,7 +95,7 @@ class State:
     def free_slot(self) -> int:
         """Return a backend that no server is in.
 
-        :raises EndpointNotReady: when changes that were cut short have left servers in all of them
+        :raises EndpointNotReady: when interrupted changes have left servers in all of them
         """
         used = {server.slot for server in self.servers}
         for slot in range(SLOTS):
@@ -140,7 +140,7 @@ def write_state(folder: Path, state: State) -> None:
 
 @contextlib.contextmanager
 def locked(root: Path, name: str, *, patience: float = 600) -> Iterator[None]:
-    """Hold the endpoint's lock; it ends with the process that holds it.
+    """Lock the endpoint; the lock ends with the process that holds it.
 
     :raises NotWritable: when the lock's folder cannot be written
     :raises EndpointNotReady: when another change holds it for more than ``patience`` seconds

@@ -1,4 +1,4 @@
-"""``python -m modelway.endpoints.local.supervisor STATE``: start again what of one endpoint ended by itself.
+"""``python -m modelway.endpoints.local.supervisor STATE``: restart processes of one endpoint that ended by themselves.
 
 One such process per endpoint outlives the command or worker that applied the endpoint, as its servers do. It ends when
 the endpoint is stopped, deleted, or has another supervisor.
@@ -26,17 +26,17 @@ _INTERVAL = 0.25
 
 
 class Supervisor:
-    """Looks after one endpoint, in a process of its own."""
+    """Supervises one endpoint, in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def run(self) -> None:
-        """Look after the endpoint until it is no longer this process's."""
+        """Supervise the endpoint until it is no longer this process's."""
         unfinished = False
         while True:
             try:
-                # Whoever started this process notes its id before the lock is free.
+                # The starter of this process records its id before it releases the lock.
                 with locked(self.folder.parent, self.folder.name):
                     if (service := self._own()) is None:
                         return
@@ -81,7 +81,7 @@ def _heal(service: Service) -> None:
     try:
         service.write()
     except ModelwayError:
-        # what nobody knows of would be started again and again
+        # what is not in the state would be started again and again
         for server in started:
             server.stop(patience=1)
         raise
@@ -91,7 +91,7 @@ def _heal(service: Service) -> None:
 
 
 def _heal_server(server: Server) -> bool:
-    """Note what became of a server, and return whether it was started again."""
+    """Record what became of a server, and return whether it was restarted."""
     state = server.state
     if server.is_running:
         if server.note_port():

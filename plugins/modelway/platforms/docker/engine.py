@@ -1,4 +1,4 @@
-"""The engine's API as far as jobs need it: every refusal told apart, no file of the engine's machine touched."""
+"""The engine's API as far as jobs need it: refusals translated by kind, no file of the engine's machine touched."""
 
 import base64
 import contextlib
@@ -20,48 +20,48 @@ class Engine:
 
     def __init__(self, client: Any = None) -> None:
         """Work on the engine of ``client`` (the SDK's DockerClient, or an address), else of DOCKER_HOST, else here."""
-        self._given = client
+        self._client = client
 
     @cached_property
     def api(self) -> Any:
-        """The SDK's low-level client, made at the first use: an engine that is away is only a failed request."""
-        if self._given is not None and not isinstance(self._given, str):
-            return self._given.api
+        """The SDK's low-level client, made at the first use: an engine that is unavailable only fails the request."""
+        if self._client is not None and not isinstance(self._client, str):
+            return self._client.api
         import docker
 
-        own = {"DOCKER_HOST": self._given} if self._given else {}
-        with failures_told():
+        own = {"DOCKER_HOST": self._client} if self._client else {}
+        with translate_errors():
             return docker.from_env(timeout=READ_SECONDS, use_ssh_client=True, environment={**os.environ, **own}).api
 
     @cached_property
     def info(self) -> Object:
-        """What the engine tells of its machine."""
-        with failures_told():
+        """What the engine reports of its machine."""
+        with translate_errors():
             found: Object = self.api.info()
         return found
 
     def containers(self, labels: Mapping[str, str]) -> list[Object]:
         """Return all containers with these labels, in the form of the engine's list."""
-        with failures_told():
+        with translate_errors():
             return list(self.api.containers(all=True, filters={"label": [f"{k}={v}" for k, v in labels.items()]}))
 
     def volumes(self, labels: Mapping[str, str], *, unused: bool = False) -> list[Object]:
         """Return all volumes with these labels, or those of them that no container has."""
-        with failures_told():
-            asked = {"label": [f"{k}={v}" for k, v in labels.items()], **({"dangling": "true"} if unused else {})}
-            found = self.api.volumes(filters=asked)
+        with translate_errors():
+            filters = {"label": [f"{k}={v}" for k, v in labels.items()], **({"dangling": "true"} if unused else {})}
+            found = self.api.volumes(filters=filters)
         return list(found.get("Volumes") or ())
 
     def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Create a volume; one of that name is left as it is."""
-        with failures_told():
+        with translate_errors():
             self.api.create_volume(name=name, labels=dict(labels))
 
     def create(self, body: Mapping[str, Any], name: str) -> str:
         """Create a container, its image pulled where the engine lacks it; return its id."""
         from docker.errors import ImageNotFound
 
-        with failures_told():
+        with translate_errors():
             try:
                 return str(self.api.create_container_from_config(dict(body), name)["Id"])
             except ImageNotFound:
@@ -74,17 +74,17 @@ class Engine:
         name, tag = _name_and_tag(image)
         place = {"repository": image} if "@" in image else {"repository": name, "tag": tag}
         try:
-            for told in self.api.pull(**place, stream=True, decode=True):
-                if "error" in told:
-                    raise _no_image(image, told["error"])
+            for progress in self.api.pull(**place, stream=True, decode=True):
+                if "error" in progress:
+                    raise _no_image(image, progress["error"])
         except docker.errors.APIError as error:
             raise _no_image(image, str(error.explanation or error)) from None
 
     def rename(self, container: str, name: str) -> bool:
-        """Give a container its name; False when another one has it."""
+        """Rename a container; False when another one has the name."""
         import docker.errors
 
-        with failures_told():
+        with translate_errors():
             try:
                 self.api.rename(container, name)
             except docker.errors.APIError as error:
@@ -94,10 +94,10 @@ class Engine:
         return True
 
     def start(self, container: str) -> None:
-        """Start a container; one that the engine cannot start tells why in its state."""
+        """Start a container; one that the engine cannot start has the reason in its state."""
         import docker.errors
 
-        with failures_told():
+        with translate_errors():
             try:
                 self.api.start(container)
             except docker.errors.APIError:
@@ -108,7 +108,7 @@ class Engine:
         """Return what the engine knows of a container; None: there is none."""
         import docker.errors
 
-        with failures_told():
+        with translate_errors():
             try:
                 found: Object = self.api.inspect_container(container)
             except docker.errors.NotFound:
@@ -120,7 +120,7 @@ class Engine:
         import docker.errors
 
         own = str(inspected["Image"])
-        with failures_told():
+        with translate_errors():
             try:
                 known = self.api.inspect_image(own).get("RepoDigests") or ()
             except docker.errors.NotFound:
@@ -130,10 +130,10 @@ class Engine:
         return str(digests.get(name) or next(iter(digests.values()), own))
 
     def stop(self, container: str, *, grace_seconds: int) -> None:
-        """Tell a container to end, kill it after the grace time, and wait for its end."""
+        """Stop a container, kill it after the grace time, and wait for its end."""
         import docker.errors
 
-        with failures_told(), contextlib.suppress(docker.errors.NotFound):
+        with translate_errors(), contextlib.suppress(docker.errors.NotFound):
             if self.api.inspect_container(container)["State"].get("Paused"):
                 self.api.unpause(container)
             self.api.stop(container, timeout=grace_seconds)
@@ -142,14 +142,14 @@ class Engine:
         """Remove a container; one that is gone is gone."""
         import docker.errors
 
-        with failures_told(), contextlib.suppress(docker.errors.NotFound):
+        with translate_errors(), contextlib.suppress(docker.errors.NotFound):
             self.api.remove_container(container, force=True)
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume unless a container has it."""
         import docker.errors
 
-        with failures_told():
+        with translate_errors():
             try:
                 self.api.remove_volume(name)
             except docker.errors.APIError as error:
@@ -158,24 +158,24 @@ class Engine:
 
     def put(self, container: str, *, path: str, archive: IO[bytes] | bytes) -> None:
         """Unpack a tar archive in a container."""
-        with failures_told():
+        with translate_errors():
             self.api.put_archive(container, path, archive)
 
     def get(self, container: str, path: str) -> Iterator[bytes] | None:
         """Return a file or folder of a container as a tar archive; None: it is not there."""
         import docker.errors
 
-        with failures_told():
+        with translate_errors():
             try:
                 data, _ = self.api.get_archive(container, path)
             except docker.errors.NotFound:
                 return None
-        return _failing_told(data)
+        return _translated(data)
 
     def size(self, container: str, path: str) -> int | None:
         """Return the size of a file of a container in bytes; None: it is not there."""
         url = f"{self.api.base_url}/v{self.api.api_version}/containers/{container}/archive"
-        with failures_told():
+        with translate_errors():
             answer = self.api.head(url, params={"path": path}, timeout=READ_SECONDS)
             if answer.status_code == 404:
                 return None
@@ -186,15 +186,15 @@ class Engine:
         """Return the last lines that a container printed; nothing for one that is gone."""
         import docker.errors
 
-        with failures_told():
+        with translate_errors():
             try:
                 return bytes(self.api.logs(container, tail=lines))
             except docker.errors.NotFound:
                 return b""
 
 
-def _failing_told(data: Iterator[bytes]) -> Iterator[bytes]:
-    with failures_told():
+def _translated(data: Iterator[bytes]) -> Iterator[bytes]:
+    with translate_errors():
         yield from data
 
 
@@ -212,8 +212,8 @@ def _no_image(image: str, said: str) -> SubmitFailed:
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
-    """Tell a refusal or silence of the engine by its kind.
+def translate_errors() -> Iterator[None]:
+    """Translate a refusal or silence of the engine to an error with its kind.
 
     :raises SubmitFailed: the engine refused or did not answer
     """

@@ -1,4 +1,4 @@
-"""Kubernetes' API as the ports use it: a few calls, their refusals as errors of ours."""
+"""Kubernetes' API as the ports use it: a few calls, their refusals translated to our errors."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ TIMEOUT = (5, 30)
 #: of a pod's own log, of which only the last lines are of interest
 LOG_BYTES = 1 << 20
 NOT_FOUND, CONFLICT = 404, 409
-#: a warning as HTTP has it: a code, who warns, the words, perhaps a date
+#: a warning as HTTP has it: a code, who warns, the text, perhaps a date
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def find_client() -> Any:
     """Return a client by the service account of the pod that this runs in, or by KUBECONFIG.
 
-    :raises SubmitFailed: neither is there
+    :raises SubmitFailed: there is neither
     """
     from kubernetes import client, config
 
@@ -58,16 +58,16 @@ class Api:
         """Return the server's version, such as ``(1, 30)``."""
         from kubernetes import client as api
 
-        with told("ask for the server's version"):
+        with translate_errors("return the server's version"):
             found = api.VersionApi(self.client).get_code(_request_timeout=TIMEOUT)
         return int(found.major), int("".join(filter(str.isdigit, found.minor)))
 
     def create(self, manifest: Manifest) -> Object | None:
-        """Create an object; None when one of its name is there already."""
+        """Create an object; None when one of its name exists already."""
         from kubernetes.client.exceptions import ApiException
 
         kind, namespace = manifest["kind"], manifest["metadata"]["namespace"]
-        with told(f"create the {kind} {manifest['metadata']['name']} in namespace {namespace}"):
+        with translate_errors(f"create the {kind} {manifest['metadata']['name']} in namespace {namespace}"):
             try:
                 return self._call("POST", _path(manifest), manifest, warn=f"{kind} {manifest['metadata']['name']}")
             except ApiException as error:
@@ -75,16 +75,16 @@ class Api:
                     return None
                 raise
 
-    def give(self, manifest: Manifest, *, owner: Mapping[str, Any]) -> None:
-        """Let an object that is there already go with its owner."""
-        with told(f"give the {manifest['kind']} {manifest['metadata']['name']} to its owner"):
+    def set_owner(self, manifest: Manifest, *, owner: Mapping[str, Any]) -> None:
+        """Set the owner of an existing object, so that it is deleted with its owner."""
+        with translate_errors(f"set the owner of the {manifest['kind']} {manifest['metadata']['name']}"):
             path = f"{_path(manifest)}/{manifest['metadata']['name']}"
             body = {"metadata": {"ownerReferences": [dict(owner)]}}
             self._call("PATCH", path, body, content="application/merge-patch+json")
 
     def find(self, manifest: Manifest) -> Object:
         """Return the object that has a manifest's name."""
-        with told(f"read the {manifest['kind']} {manifest['metadata']['name']}"):
+        with translate_errors(f"read the {manifest['kind']} {manifest['metadata']['name']}"):
             return self._call("GET", f"{_path(manifest)}/{manifest['metadata']['name']}", None)
 
     def customs(self, namespace: str | None, selector: str, *, group: str, version: str, kind: str) -> list[Object]:
@@ -93,7 +93,9 @@ class Api:
 
         place = f"/namespaces/{namespace}" if namespace else ""
         path = f"/apis/{group}/{version}{place}/{plural(kind)}"
-        with told(f"list the {plural(kind)} of {f'namespace {namespace}' if namespace else 'all namespaces'}"):
+        with translate_errors(
+            f"list the {plural(kind)} of {f'namespace {namespace}' if namespace else 'all namespaces'}"
+        ):
             try:
                 items: list[Object] = self._call("GET", path, None, query=[("labelSelector", selector)])["items"]
             except ApiException as error:
@@ -112,7 +114,7 @@ class Api:
         query: Sequence[tuple[str, str]] = (),
         warn: str | None = None,
     ) -> Object:
-        # The generated classes drop fields that are newer than they are; plain data goes as it is.
+        # The generated classes drop fields that are newer than they are; plain data is sent unchanged.
         answer = self.client.call_api(
             path,
             method,
@@ -124,15 +126,15 @@ class Api:
             _return_http_data_only=True,
             _request_timeout=TIMEOUT,
         )
-        for words in warnings_of(answer.headers.getlist("Warning")) if warn else ():
-            _log.warning("Kubernetes warns about the %s: %s. %s", warn, words.rstrip("."), _advice(words))
+        for text in warnings_of(answer.headers.getlist("Warning")) if warn else ():
+            _log.warning("Kubernetes warns about the %s: %s. %s", warn, text.rstrip("."), _advice(text))
         value: Object = json.loads(answer.data)
         return value
 
     def jobs(self, namespace: str | None, selector: str) -> list[Object]:
         """Return the Jobs with these labels; of all namespaces when none is named."""
         how = {"label_selector": selector, "_request_timeout": TIMEOUT}
-        with told(f"list the Jobs of {f'namespace {namespace}' if namespace else 'all namespaces'}"):
+        with translate_errors(f"list the Jobs of {f'namespace {namespace}' if namespace else 'all namespaces'}"):
             found = (
                 self._batch.list_namespaced_job(namespace, **how)
                 if namespace
@@ -142,13 +144,13 @@ class Api:
 
     def pods(self, namespace: str, selector: str) -> list[Object]:
         """Return the pods with these labels."""
-        with told(f"list the pods of namespace {namespace}"):
+        with translate_errors(f"list the pods of namespace {namespace}"):
             found = self._core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=TIMEOUT)
         return [self.client.sanitize_for_serialization(each) for each in found.items]
 
     def events(self, namespace: str) -> list[Object]:
         """Return the events of a namespace, oldest first."""
-        with told(f"list the events of namespace {namespace}"):
+        with translate_errors(f"list the events of namespace {namespace}"):
             found = self._core.list_namespaced_event(namespace, _request_timeout=TIMEOUT)
         plain = [self.client.sanitize_for_serialization(each) for each in found.items]
         return sorted(plain, key=lambda each: str(each.get("lastTimestamp") or each["metadata"]["creationTimestamp"]))
@@ -176,7 +178,7 @@ class Api:
 
         :param custom: group, version and kind of the controller's objects to delete as well
         """
-        with told(f"delete the jobs of {selector}"):
+        with translate_errors(f"delete the jobs of {selector}"):
             if custom:
                 self._delete_customs(namespace, selector, *custom)
             for job in self.jobs(namespace, selector):
@@ -196,12 +198,12 @@ class Api:
                 self._call("DELETE", path, {"propagationPolicy": "Background"})
 
     def delete_pods(self, namespace: str, selector: str, grace_seconds: int) -> list[Object]:
-        """Delete pods that are not being deleted so quickly already; return those that were still there."""
+        """Delete pods that are not being deleted as quickly already; return those that still exist."""
         found = self.pods(namespace, selector)
         for pod in found:
             left = pod["metadata"].get("deletionGracePeriodSeconds")
             if left is None or left > grace_seconds:
-                with told(f"delete the pod {pod['metadata']['name']}"), _unless_gone():
+                with translate_errors(f"delete the pod {pod['metadata']['name']}"), _unless_gone():
                     self._core.delete_namespaced_pod(
                         pod["metadata"]["name"],
                         namespace,
@@ -218,13 +220,13 @@ def _path(manifest: Manifest) -> str:
 
 
 def plural(kind: str) -> str:
-    """Return what the paths of the API call a kind."""
+    """Return the name of a kind in the API's paths."""
     return f"{kind.lower()}s"
 
 
 def warnings_of(headers: Sequence[str]) -> list[str]:
-    """Return the words of the warnings that an answer's headers carry; one header may carry several."""
-    return [re.sub(r"\\(.)", r"\1", words) for header in headers for words in _WARNING.findall(header)]
+    """Return the texts of the warnings that an answer's headers carry; one header may carry several."""
+    return [re.sub(r"\\(.)", r"\1", text) for header in headers for text in _WARNING.findall(header)]
 
 
 def _advice(warning: str) -> str:
@@ -251,8 +253,8 @@ def _unless_gone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told(doing: str) -> Iterator[None]:
-    """Turn what the API server or the way to it refuses into an error of ours.
+def translate_errors(doing: str) -> Iterator[None]:
+    """Translate a refusal or failure of the API server, or of the connection to it, to our own error.
 
     :raises SubmitFailed: with the kind of failure that it is
     """
@@ -262,13 +264,13 @@ def told(doing: str) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        kind, words = _kind_of(error)
-        raise SubmitFailed(f"Kubernetes refused to {doing}: {words}", kind=kind, do=kind.advice) from error
+        kind, message = _kind_of(error)
+        raise SubmitFailed(f"Kubernetes refused to {doing}: {message}", kind=kind, do=kind.advice) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         kind = FailureKind.UNREACHABLE
         reason = str(getattr(error, "reason", None) or error)
         raise SubmitFailed(
-            f"Kubernetes did not answer when asked to {doing}: {reason}", kind=kind, do=kind.advice
+            f"Kubernetes did not answer the request to {doing}: {reason}", kind=kind, do=kind.advice
         ) from error
 
 
@@ -281,12 +283,12 @@ def _answer(error: Any) -> Mapping[str, Any]:
 
 
 def _kind_of(error: Any) -> tuple[FailureKind, str]:
-    words = str(_answer(error).get("message") or error.reason)
+    message = str(_answer(error).get("message") or error.reason)
     if error.status == 403:
-        return (FailureKind.QUOTA if "exceeded quota" in words else FailureKind.FORBIDDEN), words
+        return (FailureKind.QUOTA if "exceeded quota" in message else FailureKind.FORBIDDEN), message
     if error.status == 401:
-        return FailureKind.FORBIDDEN, words
+        return FailureKind.FORBIDDEN, message
     # A conflict is two writers at once, such as of a quota's count.
     if error.status in (CONFLICT, 429) or not error.status or error.status >= 500:
-        return FailureKind.UNREACHABLE, f"{error.status} {words}"
-    return FailureKind.REFUSED, words
+        return FailureKind.UNREACHABLE, f"{error.status} {message}"
+    return FailureKind.REFUSED, message

@@ -8,7 +8,7 @@ reference, and of JobSet.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: by the list's key: what tells one of its members from another
+#: by the list's key: what distinguishes its members
 MERGE_KEYS = {
     "containers": "name",
     "initContainers": "name",
@@ -30,8 +30,8 @@ DIRECTIVES = ("delete", "replace")
 def strategic_merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``patch`` merged into it; neither is changed."""
     if directive := patch.get(DIRECTIVE):
-        kept = {} if directive == "delete" else {key: value for key, value in patch.items() if key != DIRECTIVE}
-        return strategic_merge({}, kept)
+        rest = {} if directive == "delete" else {key: value for key, value in patch.items() if key != DIRECTIVE}
+        return strategic_merge({}, rest)
     merged = dict(base)
     for key, value in patch.items():
         known = merged.get(key)
@@ -47,7 +47,7 @@ def strategic_merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[s
 
 
 def unknown_directives(patch: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield where a patch says something with ``$`` that is not known here, so that it is not sent as data."""
+    """Yield the paths of a patch's unknown directives (keys with ``$``), so that they are not sent as data."""
     if isinstance(patch, Mapping):
         for key, value in patch.items():
             known = key == DIRECTIVE and value in DIRECTIVES

@@ -1,4 +1,4 @@
-"""One watch for all jobs of a namespace: it lists once and is told of every change, whatever the number of jobs.
+"""One watch for all jobs of a namespace: it lists once and then receives every change, whatever the number of jobs.
 
 Source: the Kubernetes documentation, "Efficient detection of changes" (list, watch, resource versions, 410 Gone).
 """
@@ -9,27 +9,27 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelway.platforms.kubernetes.api import told
+from modelway.platforms.kubernetes.api import translate_errors
 from modelway.platforms.kubernetes.labels import GROUP, MANAGED
 
 Object = Mapping[str, Any]
 
-#: the server ends a watch after this time; a new one goes on where it ended
+#: the server ends a watch after this time; a new one continues where it ended
 WATCH_SECONDS = 60
-#: a connection that is cut without a word must not look like one on which nothing happens
+#: a connection that is cut silently must not be mistaken for one on which nothing happens
 SILENT_SECONDS = 15
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 EXPIRED = 410
-#: a watch that nobody asks ends
+#: an unused watch ends
 IDLE_SECONDS = 600.0
 _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """The Jobs and pods of a namespace that are ours, as last told by the API server."""
+    """The Jobs and pods of a namespace that are ours, as last reported by the API server."""
 
     def __init__(self, *, client: Any, namespace: str) -> None:
-        """Begin to watch, in two threads that end with the process or when nobody asks."""
+        """Start to watch, in two threads that end with the process or when the watch is unused."""
         from kubernetes import client as api
 
         self._changed = threading.Condition()
@@ -45,13 +45,13 @@ class Watch:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, or is about to, because nobody asked."""
+        """Whether it has ended, or is about to, because it was unused."""
         return time.monotonic() - self._used > IDLE_SECONDS
 
     def objects(self, name: str, *, within_seconds: float = 0.0) -> tuple[list[Object], list[Object]] | None:
-        """Return the Jobs and pods of the try ``name``; None when it is not known.
+        """Return the Jobs and pods of the attempt ``name``; None when it is not known.
 
-        :param within_seconds: how long a watch that has just begun is waited for
+        :param within_seconds: how long to wait for a watch that has just started
         :raises SubmitFailed: the API does not answer, or refuses to be watched
         """
         self._used = time.monotonic()
@@ -59,8 +59,8 @@ class Watch:
             self._changed.wait_for(lambda: all(kind.settled for kind in self._kinds.values()), timeout=within_seconds)
             error = next((kind.error for kind in self._kinds.values() if kind.error), None)
             if error:
-                # Not asked again for each job: the watch itself finds out when it answers.
-                with told(f"watch the jobs of namespace {self._namespace}"):
+                # Not requested again for each job: the watch itself finds out when it answers.
+                with translate_errors(f"watch the jobs of namespace {self._namespace}"):
                     raise error
             if not all(kind.connected for kind in self._kinds.values()):
                 return None
@@ -76,7 +76,7 @@ class Watch:
                 self._watch(kind)
                 pause = FIRST_PAUSE
             except Exception as error:
-                # Whatever it was, what is known is old now: list again.
+                # After any error the known objects are stale: list again.
                 expired = getattr(error, "status", None) == EXPIRED
                 self._settle(kind, version=None, error=None if expired else error)
                 _log.debug("the watch begins again: %s", error)
@@ -110,13 +110,13 @@ class Watch:
             _request_timeout=(5, WATCH_SECONDS + SILENT_SECONDS),
         )
         for event in stream:
-            given = event["raw_object"]
+            found = event["raw_object"]
             with self._changed:
                 if event["type"] == "DELETED":
-                    kind.drop(given)
+                    kind.drop(found)
                 elif event["type"] != "BOOKMARK":
-                    kind.put(given)
-                kind.version = given["metadata"]["resourceVersion"]
+                    kind.put(found)
+                kind.version = found["metadata"]["resourceVersion"]
 
 
 class _Kind:
@@ -129,18 +129,18 @@ class _Kind:
         """whether it has connected once, or failed to"""
         self.of_attempt: dict[str, dict[str, Object]] = {}
 
-    def put(self, given: Object) -> None:
-        self.of_attempt.setdefault(_try(given), {})[given["metadata"]["uid"]] = given
+    def put(self, found: Object) -> None:
+        self.of_attempt.setdefault(_attempt_of(found), {})[found["metadata"]["uid"]] = found
 
-    def drop(self, given: Object) -> None:
-        of_attempt = self.of_attempt.get(_try(given), {})
-        of_attempt.pop(given["metadata"]["uid"], None)
+    def drop(self, found: Object) -> None:
+        of_attempt = self.of_attempt.get(_attempt_of(found), {})
+        of_attempt.pop(found["metadata"]["uid"], None)
         if not of_attempt:
-            self.of_attempt.pop(_try(given), None)
+            self.of_attempt.pop(_attempt_of(found), None)
 
 
-def _try(given: Object) -> str:
-    return str(given["metadata"]["labels"].get(f"{GROUP}/try", ""))
+def _attempt_of(found: Object) -> str:
+    return str(found["metadata"]["labels"].get(f"{GROUP}/try", ""))
 
 
 def _selector() -> str:

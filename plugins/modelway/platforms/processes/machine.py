@@ -1,4 +1,4 @@
-"""What this machine has for a job."""
+"""The resources of this machine."""
 
 import os
 from pathlib import Path

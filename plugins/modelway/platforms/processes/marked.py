@@ -13,7 +13,7 @@ import psutil
 
 import modelway
 
-#: variable that says which command started a process, so that the next one finds what a killed one left
+#: variable that says which command started a process, so that the next one finds what a killed one left behind
 MARK = "MODELWAY_STARTED_BY"
 #: variables of the starter that a server may see: none of Airflow's, no credentials
 _PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -25,7 +25,7 @@ def spawn(argv: Sequence[str], *, folder: Path, log: Path) -> int:
     """Start a process in a session of its own, with a clean environment, and return its id.
 
     :param folder: its working directory
-    :param log: gets its output, after what is there already
+    :param log: its output is appended here
     """
     environ = {name: os.environ[name] for name in _PASSED if name in os.environ}
     environ["PYTHONPATH"] = str(Path(modelway.__file__).parents[1])
@@ -66,7 +66,7 @@ def strays(folder: Path, known: Mapping[int, str], *, programs: Collection[str])
     """Yield (pid, marker) of a folder's processes that are not in ``known``, as after a crash of the starter.
 
     :param known: markers by the processes' ids
-    :param programs: names of programs, and of modules that Python runs; other processes are passed over
+    :param programs: names of programs, and of modules that Python runs; other processes are ignored
     """
     inside = f"{folder}{os.sep}"
     for process in psutil.process_iter():
@@ -124,7 +124,7 @@ def _process(pid: int, marker: str) -> psutil.Process | None:
 
 
 def _child(pid: int) -> subprocess.Popen[bytes] | None:
-    """Return a child of this very process; a fork has its starter's notes, but cannot wait for them."""
+    """Return a child of this very process; a fork inherits its starter's list, but cannot wait for them."""
     starter, child = _children.get(pid, (None, None))
     return child if starter == os.getpid() else None
 
