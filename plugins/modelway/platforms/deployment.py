@@ -56,7 +56,8 @@ def deployment(home: Path) -> str:
         raise NotWritable(
             f"the token that distinguishes this Airflow's jobs from another's cannot be written ({error.strerror})",
             where=str(folder / FILE),
-            do="Make the folder writable for the Airflow worker, or set MODELWAY_DEPLOYMENT to a name of its own",
+            do="Make the folder writable for the Airflow worker, point MODELWAY_HOME to one that is, or set "
+            "MODELWAY_DEPLOYMENT to a name of this Airflow's own",
         ) from error
 
 
