@@ -213,7 +213,9 @@ def _by_agents(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | No
     exit = decisive([one for one in exits if one.get("kind") and not one.get("stopped")]) or decisive(exits)
     if not exit or not exit.get("kind"):
         return None
-    status = JobStatus.failed(FailureKind(exit["kind"]), str(exit.get("reason") or "it ended without giving a reason"), **known)
+    status = JobStatus.failed(
+        FailureKind(exit["kind"]), str(exit.get("reason") or "it ended without giving a reason"), **known
+    )
     if exit.get("retryable") is None:
         return status
     return replace(status, retryable=bool(exit["retryable"]))

@@ -115,7 +115,7 @@ def read_state(folder: Path) -> State | None:
     """
     path = folder / "state.json"
     try:
-        document = json.loads(path.read_text())
+        document = _current(json.loads(path.read_text()))
         servers = [
             ServerState(**server | {"life": Life(**server.get("life", {}))}) for server in document.pop("servers")
         ]
@@ -127,6 +127,15 @@ def read_state(folder: Path) -> State | None:
         raise DigestMismatch(
             "is not the state of an endpoint", where=str(path), do="Remove the file and apply the endpoint again"
         ) from error
+
+
+def _current(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a state as it is written now; earlier versions wrote the gateway's address beside everything else."""
+    if "gateway" in document or "host" not in document:
+        return document
+    host, port, named = document.pop("host"), document.pop("port"), document.pop("port_named")
+    gateway = {"host": host, "port": port, "pid": document.pop("gateway_pid")}
+    return {**document, "platform": {"host": host, "port": port if named else None}, "gateway": gateway}
 
 
 def write_state(folder: Path, state: State) -> None:
