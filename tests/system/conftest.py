@@ -52,10 +52,11 @@ class Lab:
         return open_lineage(self.lineage_url or f"sqlite:///{self.home / 'lineage.db'}")
 
     def events(self, dag_id: str) -> list[Any]:
-        """Return the events of OpenLineage that the run has sent."""
+        """Return the events of OpenLineage about the run; others are about its version."""
         assert self.openlineage is not None
         run_id = self.start(dag_id)
-        received = [(event, event["run"]["facets"]["modelway_model"]) for event in self.openlineage.taken]
+        of_runs = [event for event in self.openlineage.taken if "run" in event]
+        received = [(event, event["run"]["facets"]["modelway_model"]) for event in of_runs]
         return [event for event, model in received if (model["dagId"], model["runId"]) == (dag_id, run_id)]
 
     @property
