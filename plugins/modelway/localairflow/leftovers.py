@@ -46,8 +46,9 @@ def _stop_leftovers(path: Path, *, serving: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     left = _marked(mark, serving)
-    attempts = {attempt for process in left if (attempt := _attempt_of(process, path.parent))}
-    others = len(left) - len(attempts)
+    # An agent that is starting a process is there twice for a moment.
+    found = [_attempt_of(process, path.parent) for process in left]
+    attempts, others = set(filter(None, found)), found.count(None)
     _cancel_jobs(attempts, home=path.parent)
     for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
         # A scheduler that is stopping may have started another one meanwhile.
@@ -57,8 +58,8 @@ def _stop_leftovers(path: Path, *, serving: Path) -> str | None:
         psutil.wait_procs(running, timeout=patience)
     if not left:
         return None
-    found = ((others, "processes of its Airflow"), (len(attempts), "of its jobs"))
-    parts = " and ".join(f"{count} {what}" for count, what in found if count)
+    kinds = ((others, "processes of its Airflow"), (len(attempts), "of its jobs"))
+    parts = " and ".join(f"{count} {what}" for count, what in kinds if count)
     return f"`{command}` (process {pid}) was killed and left {parts} running: stopped"
 
 
