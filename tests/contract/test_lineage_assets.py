@@ -243,5 +243,5 @@ def test_a_version_of_more_files_than_a_statement_takes(assets: Assets) -> None:
     assert len(assets.places(each.digest for each in files)) == 25_000
 
 
-def test_looking_makes_no_database(url: str) -> None:
-    assert open_lineage(url, read_only=True) is None
+def test_looking_makes_no_database(new_url: str) -> None:
+    assert open_lineage(new_url, read_only=True) is None
