@@ -46,9 +46,9 @@ def _stop_leftovers(path: Path, *, serving: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     left = _marked(mark, serving)
-    # An agent that is starting a process is there twice for a moment.
-    found = [_attempt_of(process, path.parent) for process in left]
-    attempts, others = set(filter(None, found)), found.count(None)
+    agents = {process.pid: attempt for process in left if (attempt := _attempt_of(process, path.parent))}
+    attempts = set(agents.values())
+    others = sum(process.pid not in agents and _parent(process) not in agents for process in left)
     _cancel_jobs(attempts, home=path.parent)
     for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
         # A scheduler that is stopping may have started another one meanwhile.
@@ -85,6 +85,12 @@ def _attempt_of(process: psutil.Process, home: Path) -> Path | None:
     with contextlib.suppress(psutil.Error):
         attempt = attempt_of(process.cmdline())
         return attempt if attempt and _is_attempt(attempt, home) else None
+    return None
+
+
+def _parent(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error):
+        return int(process.ppid())
     return None
 
 
