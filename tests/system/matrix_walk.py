@@ -12,6 +12,8 @@ POSITION_SECONDS = 240.0
 FINISH_SECONDS = 240.0
 #: in this time nothing is left of a job that a user has stopped
 STOP_SECONDS = 60.0
+#: limit of the runs of matrix-timeout, which Airflow itself ends; they start just before the fault strikes
+LIMIT_SECONDS = 45.0
 PAUSE_SECONDS = 0.4
 
 
@@ -122,11 +124,12 @@ def walk(
 def remains(lab: MatrixLab, cells: Sequence[Cell], seconds: dict[str, float], struck: float) -> dict[str, list[str]]:
     """Note how long each job took to go; when all are gone or late, return what is left of each."""
     names = [cell.name for cell in cells]
+    patience = {cell.name: STOP_SECONDS + (LIMIT_SECONDS if cell.limited else 0.0) for cell in cells}
     left = lab.unfinished([name for name in names if name not in seconds])
     now = time.monotonic() - struck
     for name, found in left.items():
-        if not found or now > STOP_SECONDS:
-            seconds[name] = min(now, STOP_SECONDS)
+        if not found or now > patience[name]:
+            seconds[name] = min(now, patience[name])
     return lab.unfinished(names) if all(name in seconds for name in names) else {}
 
 
