@@ -285,7 +285,10 @@ def require_killable_cluster() -> None:
 def restart_kubernetes_api() -> None:
     """End the cluster's API server with SIGKILL and start it again, as ../shared/cluster does."""
     pid = Path(os.environ["KUBECONFIG"]).parent / "kube-apiserver.pid"
-    psutil.Process(int(pid.read_text())).kill()
+    server = psutil.Process(int(pid.read_text()))
+    server.kill()
+    # Its port must be free before the next one listens there.
+    psutil.wait_procs([server], timeout=10)
     pid.unlink()
     # It must not become this process's child: whoever stops the Airflow stops all that is below, and the cluster stays.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
