@@ -1,13 +1,14 @@
 """The lineage as Airflow's processes and commands open it, and the exporters that receive what is written to it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from modelway.hooks.connection import exporters_from_airflow, lineage_url_from_airflow
 from modelway.hooks.settings import load_exporters, load_settings
 
 if TYPE_CHECKING:
+    from modelway.lineage.exporters.base import Destination
     from modelway.lineage.store import Lineage
 
 #: how long flushing may delay a task
@@ -22,9 +23,7 @@ def lineage_from_airflow(url: str | None = None) -> "Lineage":
     :param url: where it is, when the caller knows it from its settings; default: see ``lineage_url_from_airflow``
     :raises ModelwayError: the lineage cannot be opened, or a connection cannot be read
     """
-    from modelway.lineage.store import open_lineage
-
-    return open_lineage(url or lineage_url_from_airflow(), exporters=_exporters())
+    return _open(url or lineage_url_from_airflow(), _destinations())
 
 
 def lineage_from_environment() -> "Lineage":
@@ -32,18 +31,21 @@ def lineage_from_environment() -> "Lineage":
 
     :raises ModelwayError: the lineage cannot be opened
     """
+    return _open(load_settings().lineage_url, load_exporters())
+
+
+def _open(url: str, destinations: "Sequence[Destination]") -> "Lineage":
     from modelway.lineage.store import open_lineage
 
-    exporters = [destination.exporter for destination in load_exporters()]
-    return open_lineage(load_settings().lineage_url, exporters=exporters)
+    return open_lineage(url, exporters=[destination.exporter for destination in destinations])
 
 
-def _exporters() -> list[str]:
+def _destinations() -> "Sequence[Destination]":
     try:
-        return [destination.exporter for destination in exporters_from_airflow()]
+        return exporters_from_airflow()
     except Exception as error:
         _log.warning("nothing is exported: %s: %s", type(error).__name__, error)
-        return []
+        return ()
 
 
 def flush_exporters(*, before: "Callable[[Lineage], object] | None" = None, seconds: float = SECONDS) -> None:
@@ -54,7 +56,7 @@ def flush_exporters(*, before: "Callable[[Lineage], object] | None" = None, seco
     try:
         if not (destinations := exporters_from_airflow()):
             return
-        lineage = lineage_from_airflow()
+        lineage = _open(lineage_url_from_airflow(), destinations)
         if before is not None:
             before(lineage)
         for delivery in lineage.exports.flush(destinations, seconds=seconds):

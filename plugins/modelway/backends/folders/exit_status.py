@@ -1,6 +1,7 @@
 """How an attempt ended by its agent's exit report, as the status of the job."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from modelway.backends.base import JobState, JobStatus
@@ -13,10 +14,11 @@ def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reported_status(report: Mapping[str, Any], **known: Any) -> JobStatus:
-    """Return the status that a checked report stands for."""
+    """Return the status that a report stands for."""
     if not report.get("kind"):
         return JobStatus(state=JobState.SUCCEEDED, **known)
-    status = JobStatus.failed(FailureKind(report["kind"]), report["reason"], **known)
+    reason = str(report.get("reason") or "it ended without giving a reason")
+    status = JobStatus.failed(FailureKind(report["kind"]), reason, **known)
     if report.get("retryable") is None:
         return status
-    return JobStatus.from_dict(status.to_dict() | {"retryable": report["retryable"]})
+    return replace(status, retryable=bool(report["retryable"]))

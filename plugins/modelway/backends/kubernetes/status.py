@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelway.backends.base import JobState, JobStatus
+from modelway.backends.folders.exit_status import reported_status
 from modelway.backends.kubernetes.causes import (
     by_exit_status,
     disrupted_pods,
@@ -213,12 +214,7 @@ def _by_agents(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | No
     exit = decisive([one for one in exits if one.get("kind") and not one.get("stopped")]) or decisive(exits)
     if not exit or not exit.get("kind"):
         return None
-    status = JobStatus.failed(
-        FailureKind(exit["kind"]), str(exit.get("reason") or "it ended without giving a reason"), **known
-    )
-    if exit.get("retryable") is None:
-        return status
-    return replace(status, retryable=bool(exit["retryable"]))
+    return reported_status(exit, **known)
 
 
 def _certain(exits: Sequence[Object], known: dict[str, Any]) -> JobStatus | None:

@@ -26,9 +26,9 @@ def with_exporters(engine: Engine, exporters: Iterable[str]) -> Engine:
     return engine.execution_options(**{OPTION: tuple(exporters)})
 
 
-def is_exported(connection: Connection) -> bool:
-    """Return whether what is written through this connection is exported at all."""
-    return bool(connection.get_execution_options().get(OPTION, ()))
+def exporters_of(connection: Connection) -> tuple[str, ...]:
+    """Return the names of the exporters for which written facts are stored."""
+    return tuple(connection.get_execution_options().get(OPTION, ()))
 
 
 def put(
@@ -43,7 +43,7 @@ def put(
 
     :param exporters: in place of those that the engine knows
     """
-    known = connection.get_execution_options().get(OPTION, ()) if exporters is None else exporters
+    known = exporters_of(connection) if exporters is None else exporters
     wanting = [name for name in known if kind in exporter_kinds(name)]
     now = at or datetime.now(UTC)
     rows = [
@@ -56,8 +56,7 @@ def put(
 
 def put_event(connection: Connection, version: int, *, kind: str, at: datetime, **detail: Any) -> None:
     """Store what happened to the version with this key, for each exporter that wants it."""
-    known = connection.get_execution_options().get(OPTION, ())
-    if not any(kind in exporter_kinds(name) for name in known):
+    if not any(kind in exporter_kinds(name) for name in exporters_of(connection)):
         return
     query = select(models.c.name, versions.c.number).join(versions, versions.c.model == models.c.id)
     row = connection.execute(query.where(versions.c.id == version)).one()

@@ -73,7 +73,7 @@ def register_version(connection: Connection, record: VersionRecord) -> int:
         write_run_parts(connection, run, record.run, environments=environments)
         _write_evaluation_metrics(connection, evaluations, record.evaluations)
         _write_version_rows(connection, version, record, files.values())
-        if not (exported := outbox.is_exported(connection)):
+        if not (exported := outbox.exporters_of(connection)):
             _write_event(connection, keys, record, number=number, shortened=shortened)
     if exported:
         # What is stored for an exporter is read back first.
