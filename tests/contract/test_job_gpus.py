@@ -5,17 +5,8 @@ import json
 import pytest
 from modelway.job import Job, progress
 
+from tests.job_clock import Clock
 from tests.job_folders import write_job
-
-
-class Clock:
-    now = 100.0
-
-    def monotonic(self):
-        return self.now
-
-    def time(self):
-        return 1e9 + self.now
 
 
 @pytest.fixture

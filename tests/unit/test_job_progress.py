@@ -7,17 +7,8 @@ import pytest
 from modelway.job import Job, progress
 from modelway.job.contract import read_events
 
+from tests.job_clock import Clock
 from tests.job_folders import write_job
-
-
-class Clock:
-    now = 100.0
-
-    def monotonic(self):
-        return self.now
-
-    def time(self):
-        return 1e9 + self.now
 
 
 @pytest.fixture

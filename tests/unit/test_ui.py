@@ -6,27 +6,18 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from fastapi import Header, HTTPException
 from modelway.lineage.records.readable import bytes_text, number_text
 from modelway.lineage.records.version import EvaluationRecord
 from modelway.lineage.store import open_lineage
-from modelway.ui.app import create_app
-from starlette.applications import Starlette
-from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from tests.lineage_samples import digest, make_record
+from tests.mounted_pages import MountedPages
 
 HTML = {"accept": "text/html", "reader": "digits,letters"}
-
-
-def reader_dags(reader: Annotated[str | None, Header()] = None) -> frozenset[str]:
-    if reader is None:
-        raise HTTPException(401, "Not authenticated")
-    return frozenset(reader.split(","))
 
 
 @pytest.fixture
@@ -35,18 +26,13 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def pages() -> tuple[Starlette, list[str]]:
-    """The pages, and a list of the one URL that they read."""
-    urls = [""]
-    app = create_app(store_url=lambda: urls[0], readable_dags=reader_dags)
-    return Starlette(routes=[Mount("/modelway", app)]), urls
+def pages() -> MountedPages:
+    return MountedPages()
 
 
 @pytest.fixture
-def client(pages: tuple[Starlette, list[str]], url: str) -> TestClient:
-    app, urls = pages
-    urls[0] = url
-    return TestClient(app, base_url="http://testserver/team", headers=HTML, root_path="/team")
+def client(pages: MountedPages, url: str) -> TestClient:
+    return pages.client(url, headers=HTML)
 
 
 @pytest.fixture(scope="module")

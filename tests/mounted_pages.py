@@ -1,0 +1,29 @@
+"""The pages as Airflow mounts them, for readers that a header names."""
+
+from typing import Annotated
+
+from fastapi import Header, HTTPException
+from modelway.ui.app import create_app
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+
+def reader_dags(reader: Annotated[str | None, Header()] = None) -> frozenset[str]:
+    if reader is None:
+        raise HTTPException(401, "Not authenticated")
+    return frozenset(reader.split(","))
+
+
+class MountedPages:
+    """One application for many tests: each sets the URL of the lineage that it reads."""
+
+    def __init__(self) -> None:
+        self._url = ""
+        app = create_app(store_url=lambda: self._url, readable_dags=reader_dags)
+        self._app = Starlette(routes=[Mount("/modelway", app)])
+
+    def client(self, url: str, *, headers: dict[str, str]) -> TestClient:
+        """Return a client of the pages over the lineage at a URL."""
+        self._url = url
+        return TestClient(self._app, base_url="http://testserver/team", headers=headers, root_path="/team")
