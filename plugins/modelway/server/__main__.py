@@ -4,6 +4,7 @@ Exit status: 0 after a drain, 1 when the drain's limit left requests unanswered,
 used, 3 when the server cannot listen on the address.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -16,7 +17,9 @@ from modelway.server.core.metrics import Metrics
 from modelway.server.core.process import limit_process
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.runtime import OnnxModel, load_model
+from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
+from modelway.server.core.sketches import Sketches
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.drain import Drain
 from modelway.server.rest.infer import Infer
@@ -42,7 +45,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 2
     name = settings.name or model.signature.name
     drain = Drain(limit=settings.drain_limit, quiet=settings.drain_quiet)
-    listener = _listener(settings, model, name, drain)
+    try:
+        listener = _listener(settings, model, name, drain)
+    except CannotServe as error:
+        say(str(error))
+        return 2
     limit_process()
     try:
         listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name))
@@ -60,11 +67,27 @@ def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> 
     metrics = Metrics(model=name, version=settings.version)
     batches = model.signature.batches
 
+    sketches = Sketches(model.signature, rows_per_second=settings.sketch_rows)
+    samples = None
+    if settings.sample_dir is not None:
+        samples = Samples(settings.sample_dir, share=settings.sample_share, model=name, version=settings.version)
+
     def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         metrics.call(rows, seconds)
+        sketches.add(inputs, outputs, rows)
+
+    def count() -> None:
+        sketches.fold()
+        if samples is not None:
+            samples.write()
+
+    def every_second() -> None:
+        batcher.expire()
+        if sketches.waits or (samples is not None and samples.waits):
+            asyncio.get_running_loop().run_in_executor(None, count)
 
     try:
-        model.warm_up()
+        model.warm_up(rows=settings.batch_size)
     except Refusal as refusal:
         say(f"no warm-up: {refusal}")
     batcher = Batcher(
@@ -86,6 +109,7 @@ def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> 
         max_rows=settings.max_rows,
         max_in_flight=settings.max_in_flight,
         max_seconds=settings.max_wait,
+        samples=samples,
     )
     routes = Routes(
         name=name,
@@ -93,11 +117,12 @@ def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> 
         signature=model.signature,
         infer=infer,
         metrics=metrics,
+        sketches=sketches,
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
     )
-    return Listener(routes, drain=drain, version=settings.version, every_second=batcher.expire)
+    return Listener(routes, drain=drain, version=settings.version, every_second=every_second)
 
 
 def _listening(settings: Settings, name: str) -> Callable[[int], None]:
