@@ -4,7 +4,6 @@ Scheduler and DAG processor fork a process for each task and for each parsing of
 imported here, once. The api-server serves one version of the API for tasks.
 """
 
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
