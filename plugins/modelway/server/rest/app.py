@@ -23,6 +23,7 @@ from modelway.server.core.tensors import Array
 from modelway.server.rest.bodies import Head, Limits, decompress, joined, read_body, read_head
 from modelway.server.rest.codec import Answer, Inference, decode, encode, whole
 from modelway.server.rest.drain import Drain
+from modelway.server.rest.openapi import describe
 from modelway.server.rest.translate import Translator
 
 #: version of this server's interface, shown at /v2; increases when an answer changes its form
@@ -99,6 +100,19 @@ class Routes:
             routes.append(Route(predict_route, self._infer, methods=["POST"]))
         if health_route is not None:
             routes.append(Route(health_route, self._ready))
+        document = describe(
+            name=self._name,
+            version=self._version,
+            server_version=SERVER_VERSION,
+            signature=self._signature,
+            predict_route=predict_route,
+            health_route=health_route,
+        )
+
+        async def openapi(request: Request) -> Response:
+            return _json(document)
+
+        routes.append(Route("/openapi.json", openapi))
         return Starlette(
             routes=routes, exception_handlers={HTTPException: _http_error, Refusal: _refused, Exception: _unexpected}
         )
