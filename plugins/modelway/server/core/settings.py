@@ -15,6 +15,8 @@ _LIMITS = (
     ("max-json-mib", "16", "largest JSON in a request body, MiB; large tensors belong into its binary part"),
     ("max-rows", "8192", "rows of one request, at most"),
     ("max-in-flight-mib", "96", "MiB that all requests in flight hold together"),
+    ("max-queue", "1024", "requests that wait for the model together"),
+    ("max-wait", "30", "seconds that a request waits for the model, at most"),
 )
 
 
@@ -41,6 +43,10 @@ class Settings:
     max_rows: int
     #: bytes that all requests in flight hold together; at least one body
     max_in_flight: int
+    #: requests that wait for the model together
+    max_queue: int
+    #: seconds that a request waits for the model
+    max_wait: int
     #: seconds between SIGTERM and the end, at most
     drain_limit: float
     #: seconds without a new request after which a draining server ends
@@ -75,6 +81,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         max_json=_whole("max-json-mib", arguments.max_json_mib, 1, 1 << 20) * MEBIBYTE,
         max_rows=_whole("max-rows", arguments.max_rows, 1, 1 << 31),
         max_in_flight=_whole("max-in-flight-mib", arguments.max_in_flight_mib, 1, 1 << 20) * MEBIBYTE,
+        max_queue=_whole("max-queue", arguments.max_queue, 1, 1 << 31),
+        max_wait=_whole("max-wait", arguments.max_wait, 1, 1 << 31),
         drain_limit=arguments.drain_limit,
         drain_quiet=arguments.drain_quiet,
         run_file=Path(arguments.run_file) if arguments.run_file else None,

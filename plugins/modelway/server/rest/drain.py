@@ -1,13 +1,6 @@
 """How the server ends: on SIGTERM it stops being ready, answers the requests that still come, and then exits."""
 
 import time
-from collections.abc import Callable
-from types import FrameType
-
-import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from modelway.server.rest.wire import check_all, drop_arriving
 
 
 class Drain:
@@ -69,74 +62,3 @@ class Drain:
             self._last_request = time.monotonic()
         else:
             self._arriving -= 1
-
-
-class Gate:
-    """ASGI wrapper around the application: counts requests for the drain and sets the headers of every answer."""
-
-    def __init__(self, app: ASGIApp, *, drain: Drain, version: str) -> None:
-        """Wrap ``app``; ``version`` goes into the header ``x-model-version``."""
-        self._app, self._drain = app, drain
-        self._header = (b"x-model-version", version.encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Probes do not keep a draining server alive."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], self._header]
-                # makes a client with a keep-alive connection use another one before this one is closed
-                if self._drain.began:
-                    message["headers"].append((b"connection", b"close"))
-            await send(message)
-
-        if scope["method"] != "POST":
-            return await self._app(scope, receive, answer)
-        complete = False
-
-        async def arriving() -> Message:
-            nonlocal complete
-            message = await receive()
-            if not complete and message["type"] == "http.request" and not message.get("more_body", False):
-                complete = True
-                self._drain.arrived()
-            return message
-
-        self._drain.enter()
-        try:
-            await self._app(scope, arriving, answer)
-        finally:
-            self._drain.leave(complete=complete)
-
-
-class DrainingServer(uvicorn.Server):
-    """uvicorn that drains before it closes its connections, and then ends with status 0."""
-
-    def __init__(self, config: uvicorn.Config, *, drain: Drain, listening: Callable[[int], None]) -> None:
-        """Set the drain; ``listening`` is called with the port once connections are accepted."""
-        super().__init__(config)
-        self._drain = drain
-        self._listening = listening
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the drain at the first signal, end at once at a second one."""
-        if self._drain.began:
-            self.should_exit = self.force_exit = True
-        self._drain.begin()
-
-    async def main_loop(self) -> None:
-        """Serve until drained."""
-        self._listening(self.servers[0].sockets[0].getsockname()[1])
-        await super().main_loop()
-
-    async def on_tick(self, counter: int) -> bool:
-        """Return whether to end; called ten times a second."""
-        if counter % 10 == 0:
-            check_all(self.server_state.connections)
-        if self._drain.done():
-            drop_arriving(self.server_state.connections)
-            self.config.timeout_graceful_shutdown = int(self._drain.remaining())
-            return True
-        return await super().on_tick(counter)
