@@ -22,10 +22,12 @@ def samples() -> dict[str, np.ndarray]:
     return found
 
 
-def differences(answer: Callable[[str], np.ndarray | None]) -> dict[str, Any]:
+def differences(
+    answer: Callable[[str], np.ndarray | None], sent_by_name: dict[str, np.ndarray] | None = None
+) -> dict[str, Any]:
     """Return the datatypes whose answer is not what was sent, each with the answer."""
     wrong = {}
-    for name, sent in samples().items():
+    for name, sent in (sent_by_name or samples()).items():
         found = answer(f"OUT_{name}")
         if found is not None and name == "BYTES":
             # the clients give the strings of binary tensors as bytes
