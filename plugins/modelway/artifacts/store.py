@@ -223,9 +223,9 @@ class ArtifactStore:
         fs, place = _filesystem(artifact.uri)
         for folder in filter(None, (to.parent, parts)):
             folder.mkdir(parents=True, exist_ok=True)
-        if shared and (stored := self.local_file(artifact)):
-            if _shared(lambda: stored.open("rb"), digest=artifact.digest, to=to):
-                return to
+        stored = self.local_file(artifact) if shared else None
+        if stored and _shared(lambda: stored.open("rb"), digest=artifact.digest, to=to):
+            return to
         opened = reused_part(parts / artifact.digest.removeprefix("sha256:")) if parts else new_part(to)
         with opened as (beside, target):
             try:

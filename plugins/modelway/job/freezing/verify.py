@@ -1,8 +1,9 @@
 """Verify a frozen model: a fresh process without the training code, without torch and without pickle runs it.
 
-Every member's digest is checked against MANIFEST.json. The weights are read where they are in the archive. Then ONNX Runtime must answer as the checkpoint did when it was
-frozen: to the golden inputs, and to the real rows that an evaluation recorded, in batches of several sizes. A model
-whose requests may be joined must answer to each row alone as it does to the same row among others.
+Every member's digest is checked against MANIFEST.json; the weights are read where they are in the archive. Then ONNX
+Runtime must answer as the checkpoint did when it was frozen: to the golden inputs, and to the real rows that an
+evaluation recorded, in batches of several sizes. A model whose requests may be joined must answer to each row alone as
+it does to the same row among others.
 """
 
 import contextlib
