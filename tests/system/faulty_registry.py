@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -37,8 +38,10 @@ class Fault:
 class FaultyRegistry:
     """Passes requests on to a registry; those of a fault meet it instead."""
 
-    def __init__(self, target_port: int, *faults: Fault) -> None:
+    def __init__(self, target_port: int, *faults: Fault, tls: ssl.SSLContext | None = None) -> None:
         self.target_port, self.faults = target_port, list(faults)
+        self.answers: dict[str, bytes] = {}
+        """What is answered to GET in the registry's place, by a part of the path."""
         self.met: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
         """Method and path of everything that came."""
@@ -50,6 +53,8 @@ class FaultyRegistry:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.host = f"127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -87,6 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
             for _ in self._body(fault):
                 pass
             self._answer(fault.status, {**fault.headers, "Content-Length": "0"}, b"")
+            return
+        if self.command == "GET" and (
+            found := [data for part, data in self.registry.answers.items() if part in self.path]
+        ):
+            self._answer(200, {"Content-Length": str(len(found[0]))}, found[0])
             return
         target = http.client.HTTPConnection("127.0.0.1", self.registry.target_port, timeout=60)
         try:
@@ -132,5 +142,5 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             super().handle()
