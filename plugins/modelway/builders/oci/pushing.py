@@ -41,7 +41,7 @@ def push_documents(
         insecure=options.insecure or settings.insecure,
         chunk_bytes=settings.chunk_bytes,
     ) as client:
-        references = []
+        references: list[str] = []
         for tag, documents in images:
             pushed = push(
                 client=client,
