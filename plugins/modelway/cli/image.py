@@ -59,7 +59,6 @@ def _action(actions: Any, name: str, run: Callable[[argparse.Namespace], int], t
 
 def build_image(args: argparse.Namespace) -> int:
     """Build the image of a version, push it where a repository is named, and record it."""
-    from modelway.artifacts.archived_files import archive_file
     from modelway.artifacts.store import ArtifactStore
     from modelway.builders.base import BuildOptions
     from modelway.cli.asset import actor
@@ -85,7 +84,9 @@ def build_image(args: argparse.Namespace) -> int:
         platform={"order": args.order, "modelpack": args.modelpack},
     )
     with tempfile.TemporaryDirectory() as scratch:
-        archive = archive_file(ArtifactStore(settings.artifact_root), version.archive, scratch=Path(scratch))
+        store = ArtifactStore(settings.artifact_root)
+        archive = store.local_file(version.archive)
+        archive = archive or store.fetch(version.archive, to=Path(scratch) / "archive.zip")
         base = settings.base_image(args.base)
         made = build_version_image(version, archive=archive, base=base, path=args.path, builder="oci", options=options)
     lineage_from_environment().record_image(

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.artifacts.archived_files import archive_file
 from modelway.builders.base import BuildOptions
 from modelway.fields.refusal import Refusal
 from modelway.operators import _argument_checks as checks
@@ -92,7 +91,8 @@ class BuildImageOperator(ModelwayOperator):
             platform=self.platform or {},
         )
         with tempfile.TemporaryDirectory() as scratch:
-            archive = archive_file(self.artifacts, version.archive, scratch=Path(scratch))
+            archive = self.artifacts.local_file(version.archive)
+            archive = archive or self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
             image = build_version_image(
                 version,
                 archive=archive,

@@ -1,13 +1,13 @@
 """What the image of a version is made of: the layers of its files, its annotations, and where it comes from."""
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelway.artifacts.archive import Member, read_manifest
-from modelway.artifacts.archived_files import FilePart, archived_files
+from modelway.artifacts.archive import Member, member_offsets, read_manifest
 from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile, load_builder
 from modelway.errors import DigestMismatch
 from modelway.runs.messages.version import KnownVersion
@@ -57,12 +57,12 @@ def image_layers(*, archive: Path, path: str) -> list[Layer]:
     :param path: the model's folder in the image
     :raises DigestMismatch: the file is not a whole archive
     """
-    manifest, parts = read_manifest(archive), archived_files(archive)
+    manifest, offsets = read_manifest(archive), member_offsets(archive)
     served = [member for member in manifest.members if member.path.startswith(SERVED)]
     weights = sorted((member for member in served if _is_weights(member)), key=lambda member: member.path)
     small = [member for member in served if not _is_weights(member)]
     groups = [*_at_most(weights, MOST_LAYERS - 1), *([small] if small else [])]
-    return [Layer(files=tuple(_layer_file(member, parts, archive, path) for member in group)) for group in groups]
+    return [Layer(files=tuple(_layer_file(member, offsets, archive, path) for member in group)) for group in groups]
 
 
 def _annotations(version: KnownVersion, archive: Path) -> dict[str, str]:
@@ -113,15 +113,11 @@ def _material(uri: str, digest: str) -> dict[str, Any]:
 
 def _document(archive: Path, name: str) -> Mapping[str, Any]:
     """Return a JSON document of an archive, empty where it has none of that name."""
-    part = archived_files(archive).get(name)
-    if part is None:
-        return {}
     try:
-        with part.path.open("rb") as file:
-            file.seek(part.offset)
-            document = json.loads(file.read(part.size))
-    except (OSError, ValueError) as error:
-        raise DigestMismatch(f"the member '{name}' is damaged ({error})", where=str(archive)) from error
+        with zipfile.ZipFile(archive) as zipped:
+            document = json.loads(zipped.read(name)) if name in zipped.namelist() else {}
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DigestMismatch(f"the member '{name}' is damaged ({error})", where=str(archive), do=_AGAIN) from error
     return document if isinstance(document, dict) else {}
 
 
@@ -147,18 +143,13 @@ def _at_most(members: Sequence[Member], most: int) -> list[list[Member]]:
     return groups
 
 
-def _layer_file(member: Member, parts: Mapping[str, FilePart], archive: Path, path: str) -> LayerFile:
-    part = parts.get(member.path)
-    if part is None or part.size != member.size:
-        raise DigestMismatch(
-            f"the member '{member.path}' is not what MANIFEST.json says",
-            where=str(archive),
-            do=_AGAIN,
-        )
+def _layer_file(member: Member, offsets: Mapping[str, int], archive: Path, path: str) -> LayerFile:
+    if member.path not in offsets:
+        raise DigestMismatch(f"the member '{member.path}' is missing", where=str(archive), do=_AGAIN)
     return LayerFile(
         path_in_image=f"{path.rstrip('/')}/{member.path}",
-        source=part.path,
-        offset=part.offset,
+        source=archive,
+        offset=offsets[member.path],
         size=member.size,
         digest=f"sha256:{member.sha256}",
     )

@@ -4,8 +4,10 @@ The program's external data points into the safetensors file (ONNX external data
 length), so there is one copy of the weights and a new version with an old backbone shares its bytes.
 """
 
+import gc
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,18 @@ if TYPE_CHECKING:
     import torch
 
 
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector run rarely: torch's exporter creates a million objects, nearly all of them to last."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
+@rare_collections()
 def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: RealRows | None = None) -> None:
     """Write ``model/``, ``golden/`` and ``outputs/`` of the archive into ``folder``.
 
