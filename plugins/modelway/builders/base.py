@@ -23,7 +23,7 @@ class LayerFile:
     digest: str
     """``sha256:<hex>`` of the bytes; the builder refuses others."""
     offset: int = 0
-    """Where the bytes begin in ``source``, such as a file in an archive."""
+    """Where the bytes begin in ``source``, such as in a model archive."""
 
 
 @dataclass(frozen=True, kw_only=True)

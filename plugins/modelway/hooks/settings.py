@@ -13,6 +13,7 @@ from modelway.lineage.exporters.base import Destination
 from modelway.ports import known
 
 LINEAGE_CONN_ID = "modelway_lineage"
+REGISTRY_CONN_ID = "modelway_registry"
 #: the base of images that the deployment defines
 SERVER = "server"
 
@@ -79,6 +80,7 @@ def load_settings() -> Settings:
     """
     home = home_folder()
     _refuse_file(home)
+    registry = fields_from_environment(REGISTRY_CONN_ID)
     return Settings(
         home=home,
         artifact_root=os.environ.get("MODELWAY_ARTIFACT_ROOT") or (home / "artifacts").as_uri(),
@@ -86,6 +88,8 @@ def load_settings() -> Settings:
         or _lineage_connection()
         or f"sqlite:///{home / 'lineage.db'}",
         server_image=os.environ.get("MODELWAY_SERVER_IMAGE"),
+        registry_login=registry.login if registry else None,
+        registry_password=registry.password if registry else None,
         signing_key=Path(key) if (key := os.environ.get("MODELWAY_SIGNING_KEY")) else None,
     )
 

@@ -8,9 +8,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from modelway.artifacts.whole_files import locked, sync_folder, writing
+from modelway.errors import RegistryRefused
 from modelway.oci.contents import is_unpacked
 from modelway.oci.layout import OciLayout
-from modelway.oci.manifest import ImageSource, LayoutReference, RegistryReference, parse_reference, read_image
+from modelway.oci.manifest import (
+    ImageSource,
+    LayoutReference,
+    RegistryReference,
+    parse_reference,
+    parse_tagged,
+    read_image,
+)
 from modelway.oci.unpack import InPlace, unpack_layers
 
 
@@ -43,6 +51,27 @@ def open_source(
         )
         own = RegistryImages(client=client, repository=reference.repository)
         yield MirroredImages(places=(*places, own)) if places else own
+
+
+def pinned_reference(
+    text: str, *, username: str | None = None, password: str | None = None, insecure: bool = False
+) -> LayoutReference | RegistryReference:
+    """Read a reference by digest, or one by a tag, whose digest the registry says.
+
+    :raises ImageInvalid: it is no reference
+    :raises RegistryError: the registry has no such tag, or does not answer
+    """
+    if "@" in text or text.startswith("oci-layout:"):
+        return parse_reference(text)
+    host, repository, tag = parse_tagged(text)
+    # httpx is loaded only where a registry is named.
+    from modelway.oci.registry import RegistryClient
+
+    with RegistryClient(host=host, username=username, password=password, insecure=insecure) as client:
+        digest = client.find_manifest(repository=repository, name=tag or "latest")
+    if digest is None:
+        raise RegistryRefused(f"there is no tag '{tag or 'latest'}'", where=f"{host}/{repository}")
+    return RegistryReference(host=host, repository=repository, digest=digest)
 
 
 def unpack_image(

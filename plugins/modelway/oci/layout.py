@@ -17,6 +17,7 @@ from modelway.artifacts.whole_files import (
     writing,
 )
 from modelway.errors import DigestMismatch, ImageInvalid
+from modelway.job.file_marks import known_digest, mark_digest
 from modelway.oci.blobs import Blob, Piece
 from modelway.oci.manifest import (
     INDEX,
@@ -61,12 +62,12 @@ class OciLayout:
         return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def holds(self, *, digest: str, size: int) -> bool:
-        """Return whether the blob is there, whole and undamaged; all of it is read."""
+        """Return whether the blob is there, whole and undamaged; it is read where it was changed since it was written."""
         try:
             with self.blob_path(digest).open("rb") as file:
                 if os.fstat(file.fileno()).st_size != size:
                     return False
-                return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
+                return known_digest(file) == digest
         except OSError:
             return False
 
@@ -92,6 +93,7 @@ class OciLayout:
                 raise DigestMismatch(f"a blob should be {expected} and is {digest}", where=self.where)
             if not self.holds(digest=digest, size=size):
                 publish(beside=beside, file=file, final=self.blob_path(digest))
+                mark_digest(file, digest)
         return Descriptor(media_type=media_type, digest=digest, size=size)
 
     def read_blob(self, descriptor: Descriptor) -> bytes:

@@ -117,7 +117,7 @@ def _document(archive: Path, name: str) -> Mapping[str, Any]:
         with zipfile.ZipFile(archive) as zipped:
             document = json.loads(zipped.read(name)) if name in zipped.namelist() else {}
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise DigestMismatch(f"the member '{name}' is damaged ({error})", where=str(archive)) from error
+        raise DigestMismatch(f"the member '{name}' is damaged ({error})", where=str(archive), do=_AGAIN) from error
     return document if isinstance(document, dict) else {}
 
 
@@ -145,7 +145,7 @@ def _at_most(members: Sequence[Member], most: int) -> list[list[Member]]:
 
 def _layer_file(member: Member, offsets: Mapping[str, int], archive: Path, path: str) -> LayerFile:
     if member.path not in offsets:
-        raise DigestMismatch(f"the member '{member.path}' of MANIFEST.json is gone", where=str(archive), do=_AGAIN)
+        raise DigestMismatch(f"the member '{member.path}' is missing", where=str(archive), do=_AGAIN)
     return LayerFile(
         path_in_image=f"{path.rstrip('/')}/{member.path}",
         source=archive,

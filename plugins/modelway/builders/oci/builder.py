@@ -22,11 +22,10 @@ from modelway.errors import ImageInvalid, NotWritable
 from modelway.oci.blobs import Blob
 from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import LAYER_TAR, Descriptor, check_tag, parse_repository
+from modelway.oci.summary import PATH
 
 #: layers that are read and hashed at a time
 _READERS = 2
-#: the annotation of a layer with one file: its path in the image
-_PATH = "io.modelway.path"
 
 
 def build(*, layers: Sequence[Layer], base: str, options: BuildOptions) -> BuiltImage:
@@ -114,7 +113,7 @@ def _write_layers(tars: Sequence[LayerTar], known: KnownLayers, layout: OciLayou
 
 
 def _descriptor(tar: LayerTar, digest: str) -> Descriptor:
-    annotations = {_PATH: tar.path} if tar.path else {}
+    annotations = {PATH: tar.path} if tar.path else {}
     return Descriptor(media_type=LAYER_TAR, digest=digest, size=tar.size, annotations=annotations)
 
 
