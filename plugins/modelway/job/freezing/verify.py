@@ -1,6 +1,6 @@
-"""Verify a frozen model: a fresh process without the training code, without torch and without pickle runs it.
+"""Verify a frozen model: a fresh process without the training code and pickle, and for ONNX without torch, runs it.
 
-Every member's digest is checked against MANIFEST.json. Then ONNX Runtime must answer as the checkpoint did when it was
+Every member's digest is checked against MANIFEST.json. Then the program must answer as the checkpoint did when it was
 frozen: to the golden inputs, and to the real rows that an evaluation recorded, in batches of several sizes. A model
 whose requests may be joined must answer to each row alone as it does to the same row among others.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from modelway.job.freezing.comparison import AnswersDiffer, VerificationError, compare
 from modelway.job.freezing.joining import Arrays, Model, can_compare, prove_rows_apart, row_count
+from modelway.job.freezing.served_form import FILES, TORCH_EXPORT
 from modelway.job.zip_limits import zip_problem
 
 FORBIDDEN_MODULES = ("torch", "tensorflow", "jax", "airflow")
@@ -27,9 +28,16 @@ FORBIDDEN_EVENTS = (
 FAST_PATHS = ("TransformerEncoder", "TransformerEncoderLayer", "MultiheadAttention")
 
 
+#: weights whose sums differ visibly by the order of additions
+HALF = ("float16", "bfloat16")
+
+
 class _Refuse(importlib.abc.MetaPathFinder):
+    #: what a program of torch's own operators needs
+    allowed: tuple[str, ...] = ()
+
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
-        if fullname.partition(".")[0] in FORBIDDEN_MODULES:
+        if (name := fullname.partition(".")[0]) in FORBIDDEN_MODULES and name not in self.allowed:
             raise VerificationError(f"the frozen model tried to import the module {fullname}")
 
 
@@ -51,8 +59,15 @@ def verify(
     :param evaluated: the metrics that ``evaluate`` returned
     :raises VerificationError: a digest, an answer, a metric or loading failed
     """
-    sys.meta_path.insert(0, _Refuse())
     members = unpack_checked(archive=archive, to=scratch)
+    refuse = _Refuse()
+    if _described(scratch).get("platform") == TORCH_EXPORT:
+        from modelway.torch_program import load_libraries
+
+        # They search for other libraries and start programs of their own while they are imported.
+        load_libraries()
+        refuse.allowed = ("torch",)
+    sys.meta_path.insert(0, refuse)
     try:
         found = _compared(scratch, {"absolute": absolute, "relative": relative}, metric, evaluated or {})
     except AnswersDiffer as error:
@@ -103,15 +118,18 @@ def _compared(
     """Run the frozen model on everything that the archive has answers of the checkpoint for; return the findings."""
     from modelway.job.freezing.frozen_rows import read_rows
     from modelway.job.freezing.golden import read_calls
-    from modelway.job.freezing.session import ProgramModel
+    from modelway.job.freezing.session import open_program
     from modelway.job.freezing.verify_rows import compare_metrics, compare_rows
 
     calls, rows = read_calls(folder), read_rows(folder)
-    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    described = _described(folder)
+    if described.get("platform") == FILES:
+        return _not_run(calls)
     if not calls:
         raise VerificationError("the archive has no golden inputs")
     sys.addaudithook(_refuse_event)
-    model = ProgramModel(folder / "model" / "model.onnx")
+    if (model := open_program(folder)) is None:
+        raise VerificationError("the archive has neither model/model.onnx nor model/program.json")
     largest = max(_compare_call(model, call, *sides, tolerance) for call, sides in calls.items())
     batches, reason = _proven(model, described, [inputs for inputs, _ in calls.values()], rows, tolerance)
     found: dict[str, Any] = {"sizes": [int(call) for call in calls if call.isdigit()], "calls": len(calls)}
@@ -124,8 +142,32 @@ def _compared(
     return found | {"max_abs_difference": largest}
 
 
+def _described(folder: Path) -> dict[str, Any]:
+    """Return ``outputs/model.yml`` of an unpacked archive.
+
+    :raises VerificationError: the archive has none
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / "outputs" / "model.yml").read_text())
+        return found
+    except (OSError, ValueError) as error:
+        raise VerificationError(f"the archive's outputs/model.yml cannot be read: {error}") from None
+
+
+def _not_run(calls: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the findings about files that only an image of the user's own can run."""
+    reason = "the files are run by an image of your own; its answers are compared when it is deployed"
+    found: dict[str, Any] = {"sizes": [], "calls": len(calls), "batches": False, "batches_reason": reason}
+    return found | {"rows": 0, "rows_of": 0, "rows_from": None, "metric": None, "max_abs_difference": None}
+
+
 def _advice(folder: Path) -> str:
-    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    described = _described(folder)
+    if half := [str(each["dtype"]) for each in described.get("tensors", ()) if each.get("dtype") in HALF]:
+        return (
+            f"The weights are {half[0]}, which rounds to three digits, here and there otherwise: allow more, such as "
+            "verify.tolerance: {absolute: 0.01, relative: 0.01}, or give module.float()"
+        )
     fast = [str(layer["type"]) for layer in described.get("layers", ()) if layer.get("type") in FAST_PATHS]
     if not fast:
         return "Compare the module in eval mode with the program of it that torch.onnx.export makes, on these inputs"
