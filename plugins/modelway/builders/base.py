@@ -22,6 +22,8 @@ class LayerFile:
     """In bytes."""
     digest: str
     """``sha256:<hex>`` of the bytes; the builder refuses others."""
+    offset: int = 0
+    """Where the bytes begin in ``source``, such as in a model archive; 0: they are all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from modelway.artifacts.whole_files import locked, sync_folder, writing
 from modelway.oci.contents import is_unpacked
 from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import ImageSource, LayoutReference, RegistryReference, parse_reference, read_image
-from modelway.oci.unpack import unpack_layers
+from modelway.oci.unpack import InPlace, unpack_layers
 
 
 @contextmanager
@@ -38,16 +38,23 @@ def open_source(
 
 
 def unpack_image(
-    *, reference: str, into: Path, username: str | None = None, password: str | None = None, insecure: bool = False
+    *,
+    reference: str,
+    into: Path,
+    username: str | None = None,
+    password: str | None = None,
+    insecure: bool = False,
+    in_place: InPlace | None = None,
 ) -> Path:
     """Unpack all layers of an image into the folder ``into/<manifest digest in hex>`` and return that folder.
 
     The manifest, the config, every layer and every diffID are checked while they are read; the folder appears
-    whole or not at all. A finished folder is reused if every file is as it was unpacked; all are read for that.
+    whole or not at all. A finished folder is reused if every file is as it was unpacked.
 
     :param reference: ``oci-layout:<folder>@sha256:…`` or ``<host>/<repository>@sha256:…``
     :param username: login of the registry, if it requires one
     :param insecure: speak HTTP with a registry on another machine
+    :param in_place: which files are not copied out of a layout folder
     :raises ImageInvalid: something is missing or damaged, or a layer's file would land outside the folder
     :raises NotWritable: ``into`` cannot be written
     :raises RegistryError: the registry refuses or does not answer
@@ -63,11 +70,11 @@ def unpack_image(
             with open_source(
                 reference=parsed, scratch=into, username=username, password=password, insecure=insecure
             ) as source:
-                _unpack(source, parsed.digest, final)
+                _unpack(source, parsed.digest, final, in_place)
     return final
 
 
-def _unpack(source: ImageSource, digest: str, final: Path) -> None:
+def _unpack(source: ImageSource, digest: str, final: Path, in_place: InPlace | None) -> None:
     """Unpack beside ``final`` and rename.
 
     The caller holds the lock, so what is beside was left by a killed process.
@@ -79,7 +86,7 @@ def _unpack(source: ImageSource, digest: str, final: Path) -> None:
     beside = final.parent / f".{final.name}.{uuid.uuid4().hex}.part"
     beside.mkdir(mode=0o755)
     try:
-        unpack_layers(source=source, image=image, digest=digest, root=beside)
+        unpack_layers(source=source, image=image, digest=digest, root=beside, in_place=in_place)
         if final.exists():
             # A folder that lost files: its open files stay valid for processes that have them open.
             final.rename(final.parent / f".{final.name}.damaged-{uuid.uuid4().hex}.part")

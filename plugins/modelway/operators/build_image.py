@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.artifacts.archive import Manifest, unpack_archive
+from modelway.artifacts.archive import member_offsets, read_manifest
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.fields.refusal import Refusal
 from modelway.operators import _argument_checks as checks
@@ -94,9 +94,9 @@ class BuildImageOperator(ModelwayOperator):
             platform=self.platform or {},
         )
         with tempfile.TemporaryDirectory() as scratch:
-            archive = self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
-            manifest = unpack_archive(archive=archive, to=Path(scratch) / "model")
-            layer = model_layer(manifest=manifest, folder=Path(scratch) / "model", path=self.path)
+            archive = self.artifacts.local_file(version.archive)
+            archive = archive or self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
+            layer = model_layer(archive=archive, path=self.path)
             image = load_builder(self.builder).build(layers=[layer], base=self.base, options=options)
         self.log.info("image %s as %s", image.digest, image.reference)
         lineage_from_airflow(settings.lineage_url).record_image(
@@ -117,13 +117,18 @@ class BuildImageOperator(ModelwayOperator):
         ).to_xcom()
 
 
-def model_layer(*, manifest: Manifest, folder: Path, path: str) -> Layer:
-    """Return the layer of the files that serving needs, from an unpacked archive."""
+def model_layer(*, archive: Path, path: str) -> Layer:
+    """Return the layer of the files that serving needs, each where it is in the archive.
+
+    :raises DigestMismatch: it is not a whole archive
+    """
+    manifest, offsets = read_manifest(archive), member_offsets(archive)
     return Layer(
         files=tuple(
             LayerFile(
                 path_in_image=f"{path.rstrip('/')}/{member.path}",
-                source=folder / member.path,
+                source=archive,
+                offset=offsets[member.path],
                 size=member.size,
                 digest=f"sha256:{member.sha256}",
             )

@@ -1,16 +1,18 @@
 """Freeze the selected checkpoint."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.artifacts.archive import write_archive
+from modelway.artifacts.archive import Manifest, write_archive
+from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import JobFailed
-from modelway.job.left_files import NotBelow, copy_below
+from modelway.job.left_files import NotBelow, is_below, open_below
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.context import clear_number, job_key, run_key
@@ -23,6 +25,9 @@ from modelway.runs.messages.evaluation import Selection
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.version import ArchiveFile, FreezeCost, FrozenModel
 from modelway.runs.reported import StoredEvents, cost_of, store_events
+
+#: where freezing leaves its output in the job's folder
+FROZEN = "output/archive"
 
 
 class FreezeModelOperator(JobOperator):
@@ -114,21 +119,20 @@ class FreezeModelOperator(JobOperator):
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Xcom:
         """Write and store the archive."""
         store, code = self.artifacts, RunPlan.from_xcom(self.code).code
-        with tempfile.TemporaryDirectory() as scratch:
-            frozen = Path(scratch) / "frozen"
-            copy_frozen(folder, to=frozen)
-            training = [stage for stage in reports_from_xcom(self.training) if not stage.skipped]
-            events = StoredEvents(store)
-            documents = archive_documents(
-                code=code,
-                selected=Selection.from_xcom(self.selected),
-                training=training,
-                datasets=[dataset for stage in training for dataset in stage_datasets(stage, events)],
-            )
-            manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")
-            artifact = store.put(Path(scratch) / "archive.zip", model=job.model)
-            described = frozen / "outputs" / "model.yml"
-            description = store.put(described, model=job.model) if described.is_file() else None
+        training = [stage for stage in reports_from_xcom(self.training) if not stage.skipped]
+        events = StoredEvents(store)
+        documents = archive_documents(
+            code=code,
+            selected=Selection.from_xcom(self.selected),
+            training=training,
+            datasets=[dataset for stage in training for dataset in stage_datasets(stage, events)],
+        )
+        # Beside what it is made of: on the store's file system, if the jobs are, it is written once.
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            archive = Path(scratch) / "archive.zip"
+            manifest = archive_frozen(folder, documents=documents, to=archive)
+            artifact = store.put(archive, model=job.model, shared=True)
+        description = self._store_description(job, folder)
         self.log.info("frozen as %s (%d bytes), model %s", artifact.digest, artifact.size, manifest.model_digest)
         return FrozenModel(
             uri=artifact.uri,
@@ -143,6 +147,12 @@ class FreezeModelOperator(JobOperator):
             cost=self._cost(job, folder, status),
         ).to_xcom()
 
+    def _store_description(self, job: Job, folder: Path) -> Artifact | None:
+        described = f"{FROZEN}/outputs/model.yml"
+        if not is_below(folder, described):
+            return None
+        return self.artifacts.put(folder / described, model=job.model, opened=partial(open_below, folder, described))
+
     def _cost(self, job: Job, folder: Path, status: JobStatus) -> FreezeCost:
         """Return the cost of freezing, and where its events are, which describe the environment."""
         events = store_events(self.artifacts, folder, model=job.model, warn=self.log.warning)
@@ -150,16 +160,16 @@ class FreezeModelOperator(JobOperator):
         return FreezeCost(**vars(cost), seed=int(self.seed), events=events)
 
 
-def copy_frozen(folder: Path, *, to: Path) -> None:
-    """Copy the output of freezing, without following links out of the folder.
+def archive_frozen(folder: Path, *, documents: Mapping[str, Any], to: Path) -> Manifest:
+    """Write the archive of the output of freezing, without following links out of the job's folder.
 
     :raises JobFailed: there is anything but plain files
     """
     try:
-        copy_below(folder, "output/archive", to=to)
+        return write_archive(folder=folder, below=FROZEN, documents=documents, to=to)
     except NotBelow as error:
         raise JobFailed(
             f"what freezing left cannot be copied: {error.strerror}: {error.filename}",
-            where=str(folder / "output" / "archive"),
+            where=str(folder / FROZEN),
             do="Leave plain files there: links may not lead out of the job's folder",
         ) from None

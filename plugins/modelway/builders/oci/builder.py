@@ -166,7 +166,9 @@ def _checked(file: LayerFile) -> Iterator[bytes]:
     hasher, size = hashlib.sha256(), 0
     try:
         with file.source.open("rb") as source:
-            for block in blocks(source):
+            if file.offset:
+                source.seek(file.offset)
+            for block in blocks(source, most=file.size if file.offset else None):
                 hasher.update(block)
                 size += len(block)
                 yield block

@@ -4,8 +4,10 @@ ONNX is the default. The program's external data points into safetensors files (
 offset and a length), so there is one copy of the weights and a new version with an old backbone shares its bytes.
 """
 
+import gc
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,18 @@ from modelway.job.freezing.served_form import ServedForm
 FORMATS = ("onnx", "torch_export", "files")
 
 
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector run rarely: torch's exporter creates a million objects, nearly all of them to last."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
+@rare_collections()
 def freeze(
     *,
     exported: Exported,

@@ -19,13 +19,16 @@ CGROUP = Path("/sys/fs/cgroup")
 class ProgramModel:
     """A frozen program as a function of arrays, both sides by name."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path | bytes, *, weights: Path | None = None) -> None:
+        """Load a program from its file, or from its bytes with its weights in files of the folder ``weights``."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         # ONNX Runtime's own default counts the cores of the machine, even those that this process may not use.
         options.intra_op_num_threads = usable_cores()
         options.inter_op_num_threads = 1
+        if weights is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
         self._session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
         self.names = [output.name for output in self._session.get_outputs()]
 
