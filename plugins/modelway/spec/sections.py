@@ -130,7 +130,10 @@ class SelectSection(Section):
 class FreezeSection(Section):
     """The form in which the model is served."""
 
-    format: Literal["onnx"] = Field(default="onnx", description="The frozen model's format")
+    format: Literal["onnx", "torch_export", "files"] = Field(
+        default="onnx", description="The frozen model's format, see freezing.md"
+    )
+    command: Command | None = Field(default=None, description="Run in place of export(job, checkpoint)")
 
 
 class Tolerance(Section):
