@@ -74,11 +74,12 @@ def build_dockerfile(
 
 
 def _failed(error: str, dockerfile: str, lines: Iterable[str]) -> ImageInvalid:
-    printed = "\n".join(lines)
+    step = list(lines)
+    printed = "\n".join(step) if len(step) > 1 else ""
     return ImageInvalid(
         f"the image cannot be built: {error.strip().rstrip('.')}",
         where=dockerfile,
-        do=f"Correct it; the last step printed:\n{printed}\n",
+        do=f"Correct it; the last step printed:\n{printed}\n" if printed else "Correct the Dockerfile",
     )
 
 
