@@ -1,9 +1,9 @@
 """Ways to bring the files of a folder into a registry as an image; each is a process that ``run.py`` starts.
 
 ``python contestants.py NAME FOLDER REPOSITORY TAG SCRATCH`` pushes; it prints the seconds of that without the start of
-Python, and the digest. ``modelway`` is the builder
-of this repository, ``before`` that of an earlier build (PYTHONPATH says which), ``append`` the least that can be done
-with http.client: hash each file as a layer, then send it; with digests that ``SCRATCH`` remembers it only sends.
+Python, and the digest. ``modelway`` is the builder of this repository, ``before`` that of an earlier build (PYTHONPATH
+says which), ``append`` the least that can be done with http.client: hash each file as a layer, then send it; with
+digests that ``SCRATCH`` remembers it only sends.
 """
 
 import hashlib

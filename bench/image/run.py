@@ -1,6 +1,6 @@
 """Images of models brought into a registry: the builder ``oci`` beside docker, buildah, oras and the least possible.
 
-``python bench/image/run.py [--megabytes 100 1000] [--small] [--before PLUGINS]`` needs ``docker-registry``; docker,
+``python bench/image/run.py [--megabytes 100 1000] [--rounds 2] [--small] [--before PLUGINS]`` needs ``docker-registry``; docker,
 buildah and oras (``tests/system/install_clients.sh``) take part where they are. Each has a fresh registry and gets ten
 files of random bytes there: the first time, again in a new process, and with one file changed; then, where digests can
 be known before, to another fresh registry. It prints a table and JSON: seconds, CPU seconds with those of a daemon (not
@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +33,7 @@ from watch import measured  # noqa: E402
 SHARDS = 10
 ORAS = REPOSITORY / ".venv-clients" / "bin" / "python"
 DAEMONS = {"docker": ("dockerd", "containerd")}
-#: of the append floor: both know digests from the first time on
+#: who can know digests before
 KNOWS = ("modelway", "append")
 
 
@@ -40,6 +41,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 1000], help="sizes of the model")
+    parser.add_argument("--rounds", type=int, default=2, help="the best time of each counts")
     parser.add_argument("--before", type=Path, help="the folder plugins of an earlier build")
     parser.add_argument("--without", nargs="+", default=[], help="contestants that are left out")
     parser.add_argument("--scratch", type=Path, help="where to work; default: the system's temporary folder")
@@ -53,7 +55,11 @@ def main() -> int:
     results = []
     for megabytes in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-image-", dir=args.scratch) as scratch:
-            results += [measure(name, megabytes, Path(scratch) / name, args.before) for name in names]
+            rounds = [
+                [measure(name, megabytes, Path(scratch) / name, args.before) for name in names]
+                for _ in range(1 if args.small else args.rounds)
+            ]
+        results += [best(list(of_one)) for of_one in zip(*rounds, strict=True)]
     show(results)
     targets = [target for megabytes in sizes for target in judged(results, megabytes)]
     print(json.dumps({"results": results, "targets": targets, "load": os.getloadavg()[1]}))
@@ -101,6 +107,20 @@ def push(name: str, files: Path, running: Registry, tag: str, place: Path, befor
     return {**cost.to_dict(), "sent_mb": round((stored_bytes(running) - stored) / 1e6, 3)}
 
 
+def best(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the quickest of each phase, with the largest memory of all."""
+    found = dict(rounds[0])
+    for phase in (name for name, cost in found.items() if isinstance(cost, dict)):
+        costs = [each[phase] for each in rounds]
+        quickest = min(costs, key=lambda cost: float(cost["seconds"]))
+        same = len({cost["output"] for cost in costs}) == 1
+        memory = max(cost["memory_mb"] for cost in costs)
+        found[phase] = {**quickest, "memory_mb": memory, "same_in_all_rounds": same}
+        found[phase]["work_seconds"] = min(cost["work_seconds"] for cost in costs)
+        found[phase]["cpu_seconds"] = min(cost["cpu_seconds"] for cost in costs)
+    return found
+
+
 @contextmanager
 def registry(folder: Path) -> Iterator[Registry]:
     """Run a registry with an empty storage."""
@@ -127,11 +147,11 @@ def write_files(folder: Path, megabytes: int) -> None:
 
 def write_file(folder: Path, number: int, megabytes: int, *, seed: str) -> None:
     """Write one file of random bytes."""
-    name, hasher = f"model-{number:05}.safetensors", hashlib.sha256()
+    name, hasher, random = f"model-{number:05}.safetensors", hashlib.sha256(), Random(f"{seed} {number}")
     with (folder / name).open("wb") as file:
         left = megabytes * 1_000_000 // SHARDS
         while left:
-            block = os.urandom(min(left, 1 << 20))
+            block = random.randbytes(min(left, 1 << 20))
             hasher.update(block)
             file.write(block)
             left -= len(block)
@@ -166,7 +186,9 @@ def judged(results: list[dict[str, Any]], megabytes: int) -> list[dict[str, Any]
     peak = max(ours[phase]["memory_mb"] for phase in ("first", "again", "changed", "known"))
     add(f"{size}, memory", peak, "MB", 32.0)
     add(f"{size}, written to disks", ours["first"]["written_mb"], "MB", 1.0)
-    add(f"{size}, other digests of the same", float(ours["first"]["output"] != ours["again"]["output"]), "", 0.0)
+    outputs = {ours["first"]["output"], ours["again"]["output"]}
+    others = len(outputs) > 1 or not ours["first"]["same_in_all_rounds"]
+    add(f"{size}, digests of the same that differ", float(others), "", 0.0)
     return found
 
 
