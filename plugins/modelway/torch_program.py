@@ -22,8 +22,8 @@ FORMAT = 1
 #: functions of torch's operators and of sizes: the only ones that a program may name
 _OPERATORS = re.compile(r"torch\.ops\.(aten|prims|higher_order)\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")
 #: an expression over sizes, which torch has sympy evaluate: symbols, numbers, operators, and functions of these names
-_EXPRESSION = re.compile(r"[\w\s+\-*/%().,<>=&|~!']*")
-_WORDS = re.compile(r"[A-Za-z_]\w*")
+_EXPRESSION = re.compile(r"[\w\s+\-*/%().,<>=&|~!']*", re.ASCII)
+_WORDS = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _SYMBOL = re.compile(r"[suzif]+\d+")
 _FUNCTIONS = frozenset(
     [

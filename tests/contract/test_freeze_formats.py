@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from modelway.server.core.runtime import load_model
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.job_folders import write_job
+from tests.zoo.marker import write_pickles
 from tests.zoo.serve import served_difference
 
 ROOT = Path(__file__).parents[2]
@@ -131,16 +131,6 @@ def test_an_onnx_file_of_a_fixed_batch_is_served_as_it_is(tmp_path: Path, capsys
     assert list(read_calls(folder)) == ["example"]
     assert verified(folder)[0]["batches"] is False
     assert served_difference(folder) == 0
-
-
-class Marker:
-    """What leaves a file where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
 
 
 REFUSED = {
@@ -305,15 +295,17 @@ def test_what_a_command_did_not_leave_is_named(tmp_path: Path) -> None:
 
 def test_files_are_recorded_and_served_by_an_image_of_the_users_own(tmp_path: Path) -> None:
     marker = tmp_path / "unpickled"
-    (tmp_path / "job" / "inputs").mkdir(parents=True)
-    (tmp_path / "job" / "inputs" / "checkpoint").write_bytes(pickle.dumps(Marker(marker)))
+    checkpoint = tmp_path / "job" / "inputs" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    write_pickles(checkpoint, marker)
+    names = sorted(path.name for path in checkpoint.iterdir())
     folder = job(tmp_path / "job", code=FILES, freeze_format="files")
     assert reason(tmp_path / "job") is None
-    assert [path.name for path in (folder / "model").iterdir()] == ["checkpoint"]
+    assert sorted(path.name for path in (folder / "model").iterdir()) == names
     assert described(folder)["platform"] == "files"
     assert described(folder)["outputs"] == [{"name": "y", "datatype": "FP64", "shape": [-1, 1]}]
     (report,) = verified(folder)
-    assert (report["members"], report["calls"], report["max_abs_difference"]) == (5, 4, None)
+    assert (report["members"], report["calls"], report["max_abs_difference"]) == (4 + len(names), 4, None)
     with pytest.raises(CannotServe, match="frozen with format: files, which an image of your own serves"):
         load_model(folder, threads=1)
     assert not marker.exists()
