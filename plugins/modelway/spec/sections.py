@@ -155,7 +155,9 @@ class ImageSection(Section):
     """The image of a model version; each builder may have a section of its own."""
 
     builder: Builder = Field(default="oci", description="How the image is made")
-    base: BaseImage = Field(default="scratch", description="The image below the model's layer, by its digest")
+    base: BaseImage = Field(
+        default="scratch", description="The image below the model's layers by its digest, scratch, or server"
+    )
     repository: Repository | None = Field(
         default=None, description="Where to push; default: stored on this machine only"
     )
