@@ -169,14 +169,17 @@ def _program(document: Mapping[str, Any], folder: Path) -> torch.export.Exported
 def _tensors(folder: Path, wanted: set[str]) -> dict[str, torch.Tensor]:
     """Return the tensors of all safetensors files in a folder.
 
-    :raises UnsafeProgram: one is missing
+    :raises UnsafeProgram: one is missing, or a file is damaged
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            found.update({name: file.get_tensor(name) for name in file.keys() if name in wanted})  # noqa: SIM118
+        try:
+            with safe_open(path, framework="pt") as file:
+                found.update({name: file.get_tensor(name) for name in file.keys() if name in wanted})  # noqa: SIM118
+        except SafetensorError as error:
+            raise UnsafeProgram(f"{path.name} is damaged: {error}") from error
     if missing := sorted(wanted - found.keys()):
         raise UnsafeProgram(f"the weight '{missing[0]}' of the program is in none of the files beside it")
     return found
