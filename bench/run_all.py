@@ -24,6 +24,7 @@ REPOSITORY = HERE.parent
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "cost": ("serving/cost.py",),
     "serving": ("serving/abuse.py",),
+    "image": ("image/run.py",),
     "train": ("train/run.py",),
     "jobs": ("jobs/run.py",),
     "loop": ("loop/run.py",),
