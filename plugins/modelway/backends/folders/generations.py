@@ -76,12 +76,19 @@ def generation(
 
 
 def prepare(
-    folder: Path, *, job: Job, contract: Mapping[str, Any], runner: Path | None = None, owner: int | None = None
+    folder: Path,
+    *,
+    job: Job,
+    contract: Mapping[str, Any],
+    runner: Path | None = None,
+    owner: int | None = None,
+    shared: bool = False,
 ) -> None:
     """Put code, inputs and our part of the library in their places; outputs of earlier attempts are retained.
 
     :param runner: the folder that holds ``modelway.job`` alone; None: the job finds it by itself
     :param owner: the user that the job runs as, where this process may set owners
+    :param shared: the job cannot write to its inputs: they need not be copies of the stored files
     """
     store = ArtifactStore("")
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +104,7 @@ def prepare(
         _replace_tree(folder / "runner", lambda beside: shutil.copytree(runner, beside))
     for name, artifact in job.inputs.items():
         (folder / "inputs" / name).unlink(missing_ok=True)
-        store.fetch(artifact, to=folder / "inputs" / name)
+        store.fetch(artifact, to=folder / "inputs" / name, shared=shared)
     (folder / "output").mkdir(exist_ok=True)
     if owner is not None:
         set_owner(folder, owner)

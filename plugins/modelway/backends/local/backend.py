@@ -106,7 +106,8 @@ class LocalBackend:
                 # Another piece of work, or one that died without a report: it ends before anything else starts.
                 processes.abandon(last)
                 processes.stop(last, grace_seconds=GRACE_SECONDS)
-            generations.prepare(generation, job=request.job, contract=request.contract)
+            # The agent makes the inputs read-only, for a job of root too.
+            generations.prepare(generation, job=request.job, contract=request.contract, shared=True)
             attempt = generation / f"try-{max(map(generations.number, attempts), default=0) + 1}"
             self._start(request, attempt)
             return _handle(request, attempt)
