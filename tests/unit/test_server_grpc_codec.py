@@ -115,7 +115,11 @@ def test_lists_that_are_not_packed_or_come_in_parts_are_read() -> None:
         ("INT64", typed("INT64", [1, 2, 3], shape=(1, 2)), r"3 values where shape \[1, 2\] needs 2"),
         ("BYTES", typed("BYTES", [b"a"], shape=(1, 2)), r"1 values where shape \[1, 2\] needs 2"),
         ("BYTES", typed("BYTES", [b"a", b"\xff"]), "BYTES data must be UTF-8"),
-        ("FP64", typed("FP64", [0.5] * 20_000, shape=(1, 2)), "typed contents are larger than the limit of 65536 bytes"),
+        (
+            "FP64",
+            typed("FP64", [0.5] * 20_000, shape=(1, 2)),
+            "typed contents are larger than the limit of 65536 bytes",
+        ),
         ("FP32", typed("FP32", [0.5] * 202), "101 rows in one request, the limit is 100"),
         ("FP32", typed("FP32", [0.5], shape=(-1, 2)), "shape must be a list of whole numbers"),
         ("BYTES", typed("BYTES", [b""] * 5000, shape=(1, 2)), "it has more than 4096 fields"),
