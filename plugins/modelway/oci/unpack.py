@@ -122,8 +122,8 @@ class _Leave:
             return False
         _remove(path)
         path.touch()
-        known = {"blob": self._blob, "blob_digest": self._digest}
-        self._left.append(FileInLayer(path=path, offset=member.offset_data, size=member.size, **known))
+        place, size = member.offset_data, member.size
+        self._left.append(FileInLayer(path=path, blob=self._blob, blob_digest=self._digest, offset=place, size=size))
         return True
 
 
