@@ -24,15 +24,16 @@ def remove_unselected(
 ) -> list[StoredFile]:
     """Remove the checkpoints that were not selected and do not stay by the rule; return them.
 
-    What another version or an asset has is left, and so is what another job on this machine uses.
+    The last checkpoint of each stage before the last one stays: a stage that is cleared starts from it. What another version or an asset has is left, and so is what another job on this machine uses.
 
     :param version: the model's name and the number of the version that the run made
     """
     model, _ = version
+    needed = {selected.checkpoint.digest, *_starts(selected)}
     now = datetime.now(UTC)
     files, unselected = {}, []
     for each in selected.evaluations:
-        if each.digest is None or each.digest == selected.checkpoint.digest:
+        if each.digest is None or each.digest in needed:
             continue
         if found := store.find(each.digest, model=model):
             files[found.digest] = StoredFile(
@@ -50,3 +51,9 @@ def remove_unselected(
     if stayed:
         lineage.retention.forget_removal(stayed)
     return [file for file in removed if file.uri not in stayed]
+
+
+def _starts(selected: Selection) -> set[str]:
+    """Return the digests of the checkpoints that later stages started from."""
+    last = {each.stage: each.digest for each in selected.evaluations}
+    return {digest for digest in list(last.values())[:-1] if digest}
