@@ -24,7 +24,8 @@ def remove_unselected(
 ) -> list[StoredFile]:
     """Remove the checkpoints that were not selected and do not stay by the rule; return them.
 
-    The last checkpoint of each stage before the last one stays: a stage that is cleared starts from it. What another version or an asset has is left, and so is what another job on this machine uses.
+    The last checkpoint of each stage before the last one stays: a stage that is cleared starts from it. What another
+    version or an asset has is left, and so is what another job on this machine uses.
 
     :param version: the model's name and the number of the version that the run made
     """
