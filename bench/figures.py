@@ -79,6 +79,11 @@ def _lineage(document: Document) -> Iterator[Figure]:
         yield Figure(name=f"{name}, {document['many']} versions", value=row["ratio"], unit=f"x {document['versions']}")
 
 
+def _image(document: Document) -> Iterator[Figure]:
+    for each in document["targets"]:
+        yield Figure(name=each["name"], value=each["value"], unit=each["unit"], target=each["target"])
+
+
 def _serving(document: Document) -> Iterator[Figure]:
     yield Figure(name="p99 of the others", value=document["p99_ratio"], unit="x before the abuse", target=3.0)
     yield Figure(name="memory", value=document["memory_mib"], unit="MiB", target=512)
@@ -111,6 +116,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "bytes": _bytes,
     "cost": _cost,
     "evaluate": _evaluate,
+    "image": _image,
     "jobs": _jobs,
     "lineage": _lineage,
     "loop": _loop,

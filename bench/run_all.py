@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "bytes": ("bytes/run.py",),
     "cost": ("serving/cost.py",),
     "serving": ("serving/abuse.py",),
+    "image": ("image/run.py",),
     "train": ("train/run.py",),
     "jobs": ("jobs/run.py",),
     "loop": ("loop/run.py",),

@@ -34,6 +34,15 @@ def check_evaluate(document: dict[str, Any]) -> None:
     assert set(result["seconds"]) == {"loop", "jobs", "ideal"}
 
 
+def check_image(document: dict[str, Any]) -> None:
+    """The image is the same each time, and nothing is sent where nothing changed."""
+    ours = next(each for each in document["results"] if each["name"] == "modelway")
+    assert ours["again"]["output"] == ours["first"]["output"] != ours["changed"]["output"] == ours["known"]["output"]
+    assert ours["again"]["sent_mb"] == 0
+    assert ours["changed"]["sent_mb"] < 0.25
+    assert {each["name"] for each in document["results"]} >= {"modelway", "append"}
+
+
 def check_jobs(document: dict[str, Any]) -> None:
     """Followed jobs cost no requests of their own."""
     assert document["fired"] == {"succeeded": 5}
@@ -76,6 +85,7 @@ SMALL = {
     "bytes": ("bytes/run.py --small", check_bytes, ()),
     "cost": ("serving/cost.py --rounds 1 --requests 64", check_cost, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
+    "image": ("image/run.py --small --without oras", check_image, ()),
     "jobs": ("jobs/run.py --jobs 5 --seconds 12 --settle 6", check_jobs, (pytest.mark.cluster,)),
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
     "loop": ("loop/run.py --small", check_loop, ()),

@@ -99,6 +99,8 @@ class Job:
     interval: Mapping[str, str | None] = field(default_factory=dict)
     """the run's data interval: ``start`` and ``end`` in ISO 8601, None where there is none"""
     partition: str | None = None
+    freeze_format: str | None = None
+    """the format that a job freezes into, see ``modelway.job.freezing.freeze.FORMATS``"""
 
     def contract(self) -> dict[str, Any]:
         """Return the content of ``job.json`` (see ``modelway.job.contract``)."""
@@ -115,6 +117,7 @@ class Job:
             "datasets": {name: dict(dataset) for name, dataset in self.datasets.items()},
             "interval": {side: self.interval.get(side) for side in ("start", "end")},
             "partition": self.partition,
+            **({"freeze_format": self.freeze_format} if self.freeze_format else {}),
             "inputs": {name: f"inputs/{name}" for name in self.inputs},
             "checkpoints": {name: dict(known) for name, known in self.checkpoints.items()},
             "digests": {

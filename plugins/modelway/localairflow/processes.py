@@ -30,6 +30,8 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": (),
     "triggerer": ("--skip-serve-logs",),
 }
+#: the file that runs one of them
+COMPONENT = Path(__file__).with_name("component.py")
 START_SECONDS = 240.0
 STOP_SECONDS = 20.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -182,14 +184,15 @@ class LocalAirflow:
         log = self.folder / "logs" / "migrate.txt"
         with log.open("wb") as output:
             done = subprocess.run(
-                self._command("db", "migrate"), env=self.environment, stdout=output, stderr=output, cwd=self.folder
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
             )
         if done.returncode:
             raise EndpointNotReady(f"airflow db migrate failed:\n{log.read_text()[-LAST_CHARACTERS:]}", where=str(log))
         record_migrated(self.folder)
-
-    def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "airflow", *arguments]
 
     def start_component(self, component: str) -> None:
         """Start one of ``COMPONENTS``."""
@@ -200,7 +203,7 @@ class LocalAirflow:
             environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] += "?timeout=60"
         with self._log(component).open("ab") as output:
             self.processes[component] = subprocess.Popen(
-                self._command(component, *COMPONENTS[component]),
+                [sys.executable, str(COMPONENT), "airflow", component, *COMPONENTS[component]],
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -4,13 +4,21 @@ import platform
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from modelway.artifacts.whole_files import locked, sync_folder, writing
+from modelway.errors import RegistryRefused
 from modelway.oci.contents import is_unpacked
 from modelway.oci.layout import OciLayout
-from modelway.oci.manifest import ImageSource, LayoutReference, RegistryReference, parse_reference, read_image
+from modelway.oci.manifest import (
+    ImageSource,
+    LayoutReference,
+    RegistryReference,
+    parse_reference,
+    parse_tagged,
+    read_image,
+)
 from modelway.oci.unpack import InPlace, unpack_layers
 
 
@@ -18,23 +26,52 @@ from modelway.oci.unpack import InPlace, unpack_layers
 def open_source(
     *,
     reference: LayoutReference | RegistryReference,
-    scratch: Path,
     username: str | None = None,
     password: str | None = None,
     insecure: bool = False,
 ) -> Iterator[ImageSource]:
-    """Open the layout or repository that a reference names, to read images from it.
+    """Open the layout or repository that a reference names, to read images from it; mirrors are read first.
 
-    :param scratch: an existing folder through which downloads pass
+    :param username: login of the registry; default: that of Docker's own settings, as it is for mirrors
     """
     if isinstance(reference, LayoutReference):
         yield OciLayout(reference.root)
         return
     # httpx is loaded only where a registry is named.
-    from modelway.oci.registry import RegistryClient, RegistryImages
+    from modelway.oci.registry import RegistryClient
+    from modelway.oci.sources import MirroredImages, RegistryImages, mirrors_of
 
-    with RegistryClient(host=reference.host, username=username, password=password, insecure=insecure) as client:
-        yield RegistryImages(client=client, repository=reference.repository, scratch=scratch)
+    with ExitStack() as opened:
+        places = []
+        for host, repository in mirrors_of(reference.host, reference.repository):
+            mirror = opened.enter_context(RegistryClient(host=host, insecure=insecure, attempts=1))
+            places.append(RegistryImages(client=mirror, repository=repository))
+        client = opened.enter_context(
+            RegistryClient(host=reference.host, username=username, password=password, insecure=insecure)
+        )
+        own = RegistryImages(client=client, repository=reference.repository)
+        yield MirroredImages(places=(*places, own)) if places else own
+
+
+def pinned_reference(
+    text: str, *, username: str | None = None, password: str | None = None, insecure: bool = False
+) -> LayoutReference | RegistryReference:
+    """Read a reference by digest, or one by a tag, whose digest the registry says.
+
+    :raises ImageInvalid: it is no reference
+    :raises RegistryError: the registry has no such tag, or does not answer
+    """
+    if "@" in text or text.startswith("oci-layout:"):
+        return parse_reference(text)
+    host, repository, tag = parse_tagged(text)
+    # httpx is loaded only where a registry is named.
+    from modelway.oci.registry import RegistryClient
+
+    with RegistryClient(host=host, username=username, password=password, insecure=insecure) as client:
+        digest = client.find_manifest(repository=repository, name=tag or "latest")
+    if digest is None:
+        raise RegistryRefused(f"there is no tag '{tag or 'latest'}'", where=f"{host}/{repository}")
+    return RegistryReference(host=host, repository=repository, digest=digest)
 
 
 def unpack_image(
@@ -67,9 +104,7 @@ def unpack_image(
         with locked(into / f".{hexdigits}.lock"):
             if is_unpacked(final, digest=parsed.digest):
                 return final
-            with open_source(
-                reference=parsed, scratch=into, username=username, password=password, insecure=insecure
-            ) as source:
+            with open_source(reference=parsed, username=username, password=password, insecure=insecure) as source:
                 _unpack(source, parsed.digest, final, in_place)
     return final
 

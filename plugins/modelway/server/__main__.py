@@ -6,96 +6,167 @@ used, 3 when the server cannot listen on the address.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import uvicorn
-
-from modelway.server.core.batcher import Batcher
+from modelway.server.core.batcher import Batcher, Inputs, Outputs
+from modelway.server.core.budget import Budget
+from modelway.server.core.drain import Drain
 from modelway.server.core.metrics import Metrics
 from modelway.server.core.process import limit_process
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.runtime import OnnxModel, load_model
 from modelway.server.core.settings import Settings, read_settings
-from modelway.server.rest.app import Routes
+from modelway.server.core.signature import Signature
 from modelway.server.rest.bodies import Limits
-from modelway.server.rest.drain import Drain, DrainingServer, Gate
+from modelway.server.rest.infer import Infer
+from modelway.server.rest.listener import Listener, say
+from modelway.server.rest.routes import SERVER_VERSION, Routes
 from modelway.server.rest.translate import JSON_BYTES_OF_A_VALUE, Translator
-from modelway.server.rest.wire import BoundedProtocol
+
+if TYPE_CHECKING:
+    from modelway.server.grpc.listener import GrpcListener
 
 #: rows of one call of a request that is cut into slices, where the gathered call has fewer
 _SLICE = 8
+#: CPU seconds of a call of the model that may run on the event loop; others wait for it there
+_QUICK_SECONDS = 0.002
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve until a signal ends the server, and return the exit status."""
+    # the first process of a container is not ended by a signal that it does not handle
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     try:
         settings = read_settings(argv, environ)
         model = load_model(settings.model_dir, threads=settings.threads)
     except CannotServe as error:
-        print(f"modelway.server: {error}", file=sys.stderr, flush=True)
+        say(str(error))
         return 2
-    try:
-        model.warm_up()
-    except Refusal as refusal:
-        _say(f"no warm-up: {refusal}")
-    limit_process()
     name = settings.name or model.signature.name
     drain = Drain(limit=settings.drain_limit, quiet=settings.drain_quiet)
-    _server(settings, model, name, drain).run()
+    listener, grpc = _listeners(settings, model, name, drain)
+    limit_process()
+    try:
+        listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name, grpc))
+    except OSError as error:
+        say(f"cannot listen: {error.strerror}")
+        return 3
     if drain.cut_off:
-        _say(f"the drain reached its limit of {settings.drain_limit} s, {drain.cut_off} requests were not answered")
+        say(f"the drain reached its limit of {settings.drain_limit} s, {drain.cut_off} requests were not answered")
         return 1
-    _say("drained")
+    say("drained")
     return 0
 
 
-def _server(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> DrainingServer:
+def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> "tuple[Listener, GrpcListener | None]":
     metrics = Metrics(model=name, version=settings.version)
     batches = model.signature.batches
+
+    def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
+        metrics.call(rows, seconds)
+
+    try:
+        model.warm_up()
+    except Refusal as refusal:
+        say(f"no warm-up: {refusal}")
     batcher = Batcher(
         model.run,
         limit=settings.batch_size if batches else 1,
         slice_rows=max(settings.batch_size, _SLICE) if batches else None,
         max_waiting=4 * settings.max_rows,
-        observe=metrics.rows,
+        max_queue=settings.max_queue,
+        quick_seconds=_QUICK_SECONDS,
+        observe=observe,
     )
-    translator = Translator(settings.model_dir, max_values=settings.max_json // JSON_BYTES_OF_A_VALUE)
-    routes = Routes(
+    budget = Budget(settings.max_in_flight)
+    # one body after another, so that only one needs memory for decoding
+    codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
+    infer = Infer(
         name=name,
         version=settings.version,
         signature=model.signature,
         batcher=batcher,
-        metrics=metrics,
-        drain=drain,
-        translator=translator,
+        translator=Translator(settings.model_dir, max_values=settings.max_json // JSON_BYTES_OF_A_VALUE),
         limits=Limits(body=settings.max_body, json=settings.max_json),
         max_rows=settings.max_rows,
-        max_in_flight=settings.max_in_flight,
+        budget=budget,
+        codec=codec,
+        max_seconds=settings.max_wait,
     )
-    app = routes.application(predict_route=settings.predict_route, health_route=settings.health_route)
-    config = uvicorn.Config(
-        Gate(app, drain=drain, version=settings.version),
-        host=settings.host,
-        port=settings.port,
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        # longer than a gateway keeps an idle connection, so that the gateway and not the server closes it
-        timeout_keep_alive=75,
-        server_header=False,
+    routes = Routes(
+        name=name,
+        version=settings.version,
+        signature=model.signature,
+        infer=infer,
+        metrics=metrics,
+        draining=lambda: drain.began,
+        predict_route=settings.predict_route,
+        health_route=settings.health_route,
     )
-    return DrainingServer(config, drain=drain, listening=_listening(settings, name))
+    grpc = None
+    if settings.grpc_port is not None:
+        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain))
+    listener = Listener(routes, drain=drain, version=settings.version, every_second=batcher.expire, beside=grpc)
+    return listener, grpc
 
 
-def _listening(settings: Settings, name: str) -> Callable[[int], None]:
+@dataclass(frozen=True)
+class _Shared:
+    """What both protocols use."""
+
+    batcher: Batcher
+    budget: Budget
+    codec: Executor
+    metrics: Metrics
+    drain: Drain
+
+
+def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
+    # HTTP/2 takes a tenth of a second to import
+    from modelway.server.grpc.codec import Limits, Names
+    from modelway.server.grpc.listener import GrpcListener
+    from modelway.server.grpc.service import Service
+
+    limits = Limits(
+        message=settings.max_body,
+        contents=settings.max_json,
+        fields=settings.max_json // JSON_BYTES_OF_A_VALUE,
+        rows=settings.max_rows,
+    )
+    service = Service(
+        names=Names(name, settings.version),
+        server_version=SERVER_VERSION,
+        signature=signature,
+        batcher=shared.batcher,
+        codec=shared.codec,
+        ready=lambda: not shared.drain.began,
+        limits=limits,
+        max_seconds=settings.max_wait,
+    )
+    assert settings.grpc_port is not None
+    return GrpcListener(
+        service,
+        port=settings.grpc_port,
+        version=settings.version,
+        metrics=shared.metrics,
+        drain=shared.drain,
+        budget=shared.budget,
+    )
+
+
+def _listening(settings: Settings, name: str, grpc: "GrpcListener | None") -> Callable[[int], None]:
     def listening(port: int) -> None:
+        ports = {"port": port} if grpc is None else {"port": port, "grpc_port": grpc.port}
         if settings.run_file is not None:
-            _write(settings.run_file, {"pid": os.getpid(), "port": port})
-        _say(f"{name} version {settings.version} on http://{settings.host}:{port}")
+            _write(settings.run_file, {"pid": os.getpid(), **ports})
+        also = "" if grpc is None else f", gRPC on {settings.host}:{grpc.port}"
+        say(f"{name} version {settings.version} on http://{settings.host}:{port}{also}")
 
     return listening
 
@@ -107,10 +178,6 @@ def _write(path: Path, document: Mapping[str, int]) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-def _say(text: str) -> None:
-    print(f"modelway.server: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,10 @@ class SelectSection(Section):
 class FreezeSection(Section):
     """The form in which the model is served."""
 
-    format: Literal["onnx"] = Field(default="onnx", description="The frozen model's format")
+    format: Literal["onnx", "torch_export", "files"] = Field(
+        default="onnx", description="The frozen model's format, see freezing.md"
+    )
+    command: Command | None = Field(default=None, description="Run in place of export(job, checkpoint)")
 
 
 class Tolerance(Section):
@@ -170,7 +173,9 @@ class ImageSection(Section):
     """The image of a model version; each builder may have a section of its own."""
 
     builder: Builder = Field(default="oci", description="How the image is made")
-    base: BaseImage = Field(default="scratch", description="The image below the model's layer, by its digest")
+    base: BaseImage = Field(
+        default="scratch", description="The image below the model's layers by its digest, scratch, or server"
+    )
     repository: Repository | None = Field(
         default=None, description="Where to push; default: stored on this machine only"
     )

@@ -1,14 +1,16 @@
 """Idle-first micro-batching: a request that finds the model idle runs at once; a busy model's requests are gathered.
 
 No timer is involved, so a lone client never waits for company. A request with more rows than fit into one call
-is cut into slices where the model allows it, and others run between them.
+is cut into slices where the model allows it, and others run between them. Calls of a model that is quick run on the
+event loop, where the requests of one turn of the loop are gathered: handing a call to another thread takes as long.
 """
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,20 +20,40 @@ from modelway.server.core.tensors import Array
 Inputs = Mapping[str, Array]
 Outputs = dict[str, Array]
 Run = Callable[[Inputs], Outputs]
+#: receives the outputs, or what the model raised
+Done = Callable[[Outputs | Exception], None]
+#: receives the inputs and outputs of a call, its rows, and its seconds
+Observe = Callable[[Inputs, Outputs, int, float], None]
 #: requests share a call only when names, datatypes and trailing shapes are the same; None: never shared
-Key = tuple[tuple[str, str, tuple[int, ...]], ...] | None
+Key = tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...] | None
+
+#: by how much the time of the slowest call counts less with each later call
+_FORGET = 0.98
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    inputs: Inputs
-    key: Key
-    rows: int
-    answer: asyncio.Future[Outputs]
+class Waiting:
+    """One request, or one slice of it, until it has run."""
+
+    __slots__ = ("done", "inputs", "key", "rows", "until")
+
+    def __init__(self, inputs: Inputs, key: Key, rows: int, done: Done, until: float) -> None:
+        """Keep what is needed to run it."""
+        self.inputs, self.key, self.rows, self.until = inputs, key, rows, until
+        self.done: Done | None = done
+
+    def abandon(self) -> None:
+        """Do not run it, if it does not run yet, and call nothing."""
+        self.done = None
+
+    def finish(self, outputs: Outputs | Exception) -> None:
+        """Hand the outputs over, once."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(outputs)
 
 
 class Batcher:
-    """Runs requests on one worker thread, several in one call when they had to wait anyway."""
+    """Runs requests one call at a time, several in one call when they had to wait anyway; used on the event loop."""
 
     def __init__(
         self,
@@ -40,89 +62,159 @@ class Batcher:
         limit: int,
         slice_rows: int | None = None,
         max_waiting: int | None = None,
-        observe: Callable[[int], None] = lambda rows: None,
+        max_queue: int | None = None,
+        quick_seconds: float = 0.0,
+        observe: Observe = lambda inputs, outputs, rows, seconds: None,
     ) -> None:
         """Prepare the worker thread.
 
-        :param run: the model: inputs by name to outputs by name; called from the worker thread only
+        :param run: the model: inputs by name to outputs by name; one call at a time
         :param limit: rows of one gathered call, at most; 1 turns gathering off
         :param slice_rows: rows of one call of a larger request; None: its rows stay together
         :param max_waiting: rows that requests of more than ``slice_rows`` may have waiting together
-        :param observe: called with the number of rows of every call
+        :param max_queue: requests that may wait together
+        :param quick_seconds: CPU seconds of a call up to which calls run on the event loop instead of the worker
+            thread; the slowest one of late decides, and a first call never does
+        :param observe: called after every call that succeeded
         """
         self._run = run
         self._limit = limit
         self._slice_rows = slice_rows
         self._max_waiting = max_waiting
+        self._max_queue = max_queue
+        self._quick_seconds = quick_seconds
+        #: CPU seconds of the slowest call of late
+        self._slowest = math.inf
         self._waiting_rows = 0
         self._observe = observe
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
         #: slices of large requests, those of one request one at a time
-        self._slices: deque[_Waiting] = deque()
+        self._slices: deque[Waiting] = deque()
         self._slice_ran = False
         self._busy = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def infer(self, inputs: Inputs) -> Outputs:
+    async def infer(self, inputs: Inputs, *, until: float = math.inf) -> Outputs:
         """Return the outputs for ``inputs``; raises what the model raises.
 
-        :raises Refusal: 429 when too many rows are waiting already
+        :param until: when it must have begun to run, on the clock of ``time.monotonic``
+        :raises Refusal: 429 when too much is waiting already, 503 when its time has passed
         """
         key, rows = _key(inputs)
         if self._slice_rows is None or key is None or rows <= self._slice_rows:
-            return await self._enqueue(self._queue, inputs, key, rows)
+            return await self._outputs(self._queue, inputs, key, rows, until)
         if self._max_waiting is not None and self._waiting_rows and self._waiting_rows + rows > self._max_waiting:
             raise Refusal(429, f"{self._waiting_rows} rows are waiting already, try again in a moment")
         self._waiting_rows += rows
         try:
-            return await self._sliced(inputs, rows, self._slice_rows)
+            return await self._sliced(inputs, rows, self._slice_rows, until)
         finally:
             self._waiting_rows -= rows
+
+    def submit(self, inputs: Inputs, done: Done, *, until: float = math.inf) -> Waiting | None:
+        """As :meth:`infer`, but call ``done``; what is returned for a request that is not cut can be abandoned.
+
+        :raises Refusal: 429 when too much is waiting already
+        """
+        key, rows = _key(inputs)
+        if self._slice_rows is None or key is None or rows <= self._slice_rows:
+            return self._enqueue(self._queue, inputs, key, rows, done, until)
+
+        async def sliced() -> None:
+            try:
+                outputs: Outputs | Exception = await self.infer(inputs, until=until)
+            except Exception as error:
+                outputs = error
+            done(outputs)
+
+        self._start(sliced())
+        return None
+
+    def expire(self) -> None:
+        """Refuse the requests whose time has passed, also while a long call runs."""
+        now = time.monotonic()
+        for queue in (self._queue, self._slices):
+            for waiting in queue:
+                if waiting.until < now:
+                    waiting.finish(_expired())
 
     def close(self) -> None:
         """Let the worker thread end."""
         self._worker.shutdown(wait=False)
 
-    async def _sliced(self, inputs: Inputs, rows: int, step: int) -> Outputs:
+    async def _sliced(self, inputs: Inputs, rows: int, step: int, until: float) -> Outputs:
         parts: list[Outputs] = []
         for at in range(0, rows, step):
             some = {name: array[at : at + step] for name, array in inputs.items()}
-            parts.append(await self._enqueue(self._slices, some, None, min(step, rows - at)))
+            parts.append(await self._outputs(self._slices, some, None, min(step, rows - at), until))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _enqueue(self, queue: deque[_Waiting], inputs: Inputs, key: Key, rows: int) -> asyncio.Future[Outputs]:
-        waiting = _Waiting(inputs, key, rows, asyncio.get_running_loop().create_future())
+    async def _outputs(self, queue: deque[Waiting], inputs: Inputs, key: Key, rows: int, until: float) -> Outputs:
+        answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+
+        def done(outputs: Outputs | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(outputs, Exception):
+                answer.set_exception(outputs)
+            else:
+                answer.set_result(outputs)
+
+        waiting = self._enqueue(queue, inputs, key, rows, done, until)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            waiting.abandon()
+            raise
+
+    def _enqueue(self, queue: deque[Waiting], inputs: Inputs, key: Key, rows: int, done: Done, until: float) -> Waiting:
+        if self._max_queue is not None and len(queue) >= self._max_queue:
+            raise Refusal(429, f"{len(queue)} requests are waiting already, try again in a moment")
+        waiting = Waiting(inputs, key, rows, done, until)
         queue.append(waiting)
         if not self._busy:
             self._busy = True
-            pump = asyncio.create_task(self._pump())
-            self._pumps.add(pump)
-            pump.add_done_callback(self._pumps.discard)
-        return waiting.answer
+            self._start(self._pump())
+        return waiting
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _pump(self) -> None:
         try:
-            while self._queue or self._slices:
-                batch = self._next()
+            while batch := self._next():
                 if len(batch) == 1 or not await self._together(batch):
                     for waiting in batch:
                         await self._alone(waiting)
+                if self._slowest <= self._quick_seconds:
+                    # a turn of the event loop, in which answers leave and further requests come
+                    await asyncio.sleep(0)
         finally:
             self._busy = False
 
-    def _next(self) -> list[_Waiting]:
+    def _next(self) -> list[Waiting]:
         """Take the oldest request, and with it all later ones that fit into the same call; every other time a slice."""
+        now = time.monotonic()
+        for queue in (self._queue, self._slices):
+            while queue and (queue[0].done is None or queue[0].until < now):
+                queue.popleft().finish(_expired())
         self._slice_ran = bool(self._slices) and not (self._slice_ran and self._queue)
         if self._slice_ran:
             return [self._slices.popleft()]
+        if not self._queue:
+            return []
         first = self._queue.popleft()
         batch, rows = [first], first.rows
         if first.key is None:
             return batch
-        passed: deque[_Waiting] = deque()
+        passed: deque[Waiting] = deque()
         while self._queue and rows < self._limit:
             waiting = self._queue.popleft()
+            if waiting.done is None:
+                continue
             if waiting.key == first.key and rows + waiting.rows <= self._limit:
                 batch.append(waiting)
                 rows += waiting.rows
@@ -131,7 +223,7 @@ class Batcher:
         self._queue.extendleft(reversed(passed))
         return batch
 
-    async def _together(self, batch: list[_Waiting]) -> bool:
+    async def _together(self, batch: list[Waiting]) -> bool:
         """Run a batch in one call; False when that call failed or cannot be cut up, so that each runs alone."""
         names = batch[0].inputs
         inputs = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in names}
@@ -144,31 +236,48 @@ class Batcher:
             return False
         at = 0
         for waiting in batch:
-            part = {name: array[at : at + waiting.rows] for name, array in outputs.items()}
-            at += waiting.rows
-            if not waiting.answer.done():
-                waiting.answer.set_result(part)
+            end = at + waiting.rows
+            waiting.finish({name: array[at:end] for name, array in outputs.items()})
+            at = end
         return True
 
-    async def _alone(self, waiting: _Waiting) -> None:
+    async def _alone(self, waiting: Waiting) -> None:
         try:
-            outputs = await self._call(waiting.inputs, waiting.rows)
+            outputs: Outputs | Exception = await self._call(waiting.inputs, waiting.rows)
         except Exception as error:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(error)
-        else:
-            if not waiting.answer.done():
-                waiting.answer.set_result(outputs)
+            outputs = error
+        waiting.finish(outputs)
 
     async def _call(self, inputs: Inputs, rows: int) -> Outputs:
-        self._observe(rows)
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._run, inputs)
+        began = time.perf_counter()
+        if self._slowest <= self._quick_seconds:
+            outputs = self._timed(inputs)
+        else:
+            outputs = await asyncio.get_running_loop().run_in_executor(self._worker, self._timed, inputs)
+        self._observe(inputs, outputs, rows, time.perf_counter() - began)
+        return outputs
+
+    def _timed(self, inputs: Inputs) -> Outputs:
+        """Run the model and note the CPU seconds of this thread: waiting for a busy machine is not slowness."""
+        began = time.thread_time()
+        try:
+            return self._run(inputs)
+        finally:
+            took = time.thread_time() - began
+            self._slowest = took if self._slowest == math.inf else max(took, self._slowest * _FORGET)
+
+
+def _expired() -> Refusal:
+    return Refusal(503, "the request waited longer than it may, the model is busy")
 
 
 def _key(inputs: Inputs) -> tuple[Key, int]:
     """Return what must be equal to share a call, and the number of rows."""
+    if len(inputs) == 1:
+        # what most models have, without the detours
+        ((name, array),) = inputs.items()
+        return (((name, array.dtype, array.shape[1:]),), array.shape[0]) if array.shape[:1] > (0,) else (None, 1)
     rows = {array.shape[0] if array.ndim else -1 for array in inputs.values()}
     if len(rows) != 1 or min(rows) < 1:
         return None, 1
-    key = tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))
-    return key, rows.pop()
+    return tuple(sorted((name, array.dtype, array.shape[1:]) for name, array in inputs.items())), rows.pop()

@@ -1,7 +1,5 @@
 """Bytes that all requests in flight may hold together."""
 
-import asyncio
-
 from modelway.server.core.refusal import Refusal
 
 #: bytes of every request that do not count, so that large bodies never shut out small ones
@@ -15,8 +13,6 @@ class Budget:
         """Set the ``limit`` in bytes."""
         self.limit = limit
         self.used = 0
-        #: large bodies are read in turn
-        self.turn = asyncio.Lock()
 
     def share(self) -> "Share":
         """Return the share of one request, empty at first; it must be closed."""
@@ -29,7 +25,6 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         """Start with no memory."""
         self._budget = budget
-        self.turn = budget.turn
         self._size = 0
 
     def need(self, size: int) -> None:

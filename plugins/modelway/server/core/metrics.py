@@ -1,6 +1,12 @@
 """What the server counts, in Prometheus' text format; every series carries ``model`` and ``model_version``."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _LABELS = ("model", "model_version")
 #: seconds; small models answer in a tenth of a millisecond, large ones in seconds
@@ -8,40 +14,86 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class Metrics:
-    """Counters of infer requests of one model version."""
+class Metrics(Collector):
+    """Counters of infer requests of one model version; plain numbers, which become series when they are read."""
 
     def __init__(self, *, model: str, version: str) -> None:
         """Create the series with the value zero."""
         self._registry = CollectorRegistry()
-        self._model, self._version = model, version
-        self._requests = Counter(
-            "modelway_requests", "Infer requests answered, by HTTP status.", (*_LABELS, "code"), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "modelway_request_seconds", "Time of an infer request.", _LABELS, registry=self._registry, buckets=_SECONDS
-        ).labels(model, version)
-        self._rows = Histogram(
-            "modelway_batch_rows", "Rows of one call of the model.", _LABELS, registry=self._registry, buckets=_ROWS
-        ).labels(model, version)
-        self.in_flight = Gauge(
-            "modelway_requests_in_flight", "Infer requests being answered.", _LABELS, registry=self._registry
-        ).labels(model, version)
-        self._by_code: dict[int, Counter] = {}
-        self.count(200, None)
+        self._names = (model, version)
+        self._lock = threading.Lock()
+        self._by_code = {200: 0}
+        self._seconds, self._calls, self._rows = _Histogram(_SECONDS), _Histogram(_SECONDS), _Histogram(_ROWS)
+        #: infer requests being answered
+        self.in_flight = _Gauge(self._lock)
+        self._registry.register(self)
 
-    def count(self, code: int, seconds: float | None) -> None:
-        """Count one answered request with its HTTP status; ``seconds`` None only creates the series."""
-        if code not in self._by_code:
-            self._by_code[code] = self._requests.labels(self._model, self._version, str(code))
-        if seconds is not None:
-            self._by_code[code].inc()
-            self._seconds.observe(seconds)
+    def count(self, code: int, seconds: float) -> None:
+        """Count one answered request with its HTTP status."""
+        with self._lock:
+            self._by_code[code] = self._by_code.get(code, 0) + 1
+            self._seconds.add(seconds)
 
-    def rows(self, number: int) -> None:
+    def call(self, rows: int, seconds: float) -> None:
         """Count one call of the model."""
-        self._rows.observe(number)
+        with self._lock:
+            self._rows.add(rows)
+            self._calls.add(seconds)
 
     def text(self) -> bytes:
         """Return all series in the text format."""
         return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all series; called by the registry."""
+        requests = CounterMetricFamily(
+            "modelway_requests", "Infer requests answered, by HTTP status.", labels=(*_LABELS, "code")
+        )
+        flight = GaugeMetricFamily("modelway_requests_in_flight", "Infer requests being answered.", labels=_LABELS)
+        with self._lock:
+            for code, number in self._by_code.items():
+                requests.add_metric((*self._names, str(code)), number)
+            flight.add_metric(self._names, self.in_flight.value)
+            yield requests
+            yield flight
+            yield self._family("modelway_request_seconds", "Time of an infer request.", self._seconds)
+            yield self._family("modelway_call_seconds", "Time of one call of the model.", self._calls)
+            yield self._family("modelway_batch_rows", "Rows of one call of the model.", self._rows)
+
+    def _family(self, name: str, text: str, histogram: "_Histogram") -> HistogramMetricFamily:
+        family = HistogramMetricFamily(name, text, labels=_LABELS)
+        family.add_metric(self._names, histogram.buckets(), histogram.sum)
+        return family
+
+
+class _Gauge:
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.value = 0
+
+    def inc(self) -> None:
+        with self._lock:
+            self.value += 1
+
+    def dec(self) -> None:
+        with self._lock:
+            self.value -= 1
+
+
+class _Histogram:
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the cumulative counts, each with its upper bound."""
+        total, found = 0, []
+        for bound, number in zip((*map(str, map(float, self._bounds)), "+Inf"), self._counts, strict=True):
+            total += number
+            found.append((bound, float(total)))
+        return found

@@ -15,6 +15,8 @@ _LIMITS = (
     ("max-json-mib", "16", "largest JSON in a request body, MiB; large tensors belong into its binary part"),
     ("max-rows", "8192", "rows of one request, at most"),
     ("max-in-flight-mib", "96", "MiB that all requests in flight hold together"),
+    ("max-queue", "1024", "requests that wait for the model together"),
+    ("max-wait", "30", "seconds that a request waits for the model, at most"),
 )
 
 
@@ -29,6 +31,8 @@ class Settings:
     host: str
     #: 0 lets the system choose; ``run_file`` then contains the choice
     port: int
+    #: of gRPC, as ``port``; None: it is not served
+    grpc_port: int | None
     #: rows of one call of the model that are gathered from several requests; 1 turns gathering off
     batch_size: int
     #: threads inside one call of the model
@@ -41,6 +45,10 @@ class Settings:
     max_rows: int
     #: bytes that all requests in flight hold together; at least one body
     max_in_flight: int
+    #: requests that wait for the model together
+    max_queue: int
+    #: seconds that a request waits for the model
+    max_wait: int
     #: seconds between SIGTERM and the end, at most
     drain_limit: float
     #: seconds without a new request after which a draining server ends
@@ -69,12 +77,15 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         version=arguments.version,
         host=arguments.host,
         port=_whole("port", arguments.port, 0, 65535),
+        grpc_port=_whole("grpc-port", arguments.grpc_port, 0, 65535) if arguments.grpc_port else None,
         batch_size=_whole("batch-size", arguments.batch_size, 1, 65536),
         threads=_whole("threads", arguments.threads, 1, 1024),
         max_body=_whole("max-body-mib", arguments.max_body_mib, 1, 1 << 20) * MEBIBYTE,
         max_json=_whole("max-json-mib", arguments.max_json_mib, 1, 1 << 20) * MEBIBYTE,
         max_rows=_whole("max-rows", arguments.max_rows, 1, 1 << 31),
         max_in_flight=_whole("max-in-flight-mib", arguments.max_in_flight_mib, 1, 1 << 20) * MEBIBYTE,
+        max_queue=_whole("max-queue", arguments.max_queue, 1, 1 << 31),
+        max_wait=_whole("max-wait", arguments.max_wait, 1, 1 << 31),
         drain_limit=arguments.drain_limit,
         drain_quiet=arguments.drain_quiet,
         run_file=Path(arguments.run_file) if arguments.run_file else None,
@@ -96,6 +107,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--version", default=environ.get("MODELWAY_MODEL_VERSION", "1"), help="model version in the URLs")
     option("--host", default=environ.get("MODELWAY_HOST", "127.0.0.1"), help="address to listen on")
     option("--port", default=environ.get("AIP_HTTP_PORT") or environ.get("PORT") or "8080", help="0: any free one")
+    option(
+        "--grpc-port", default=environ.get("GRPC_PORT"), help="of gRPC, which is not served without; 0: any free one"
+    )
     option("--batch-size", default="8", help="rows gathered into one call of the model while it is busy")
     option("--threads", default="1", help="threads inside one call of the model")
     for name, default, text in _LIMITS:
@@ -103,7 +117,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         option(f"--{name}", default=environ.get(variable, default), help=f"{text} (or {variable})")
     option("--drain-limit", type=float, default=25.0, help="seconds between SIGTERM and the end, at most")
     option("--drain-quiet", type=float, default=0.5, help="seconds without a request that end the drain")
-    option("--run-file", help="file that gets the process id and the port once the server listens")
+    option("--run-file", help="file that gets the process id and the ports once the server listens")
     return parser
 
 

@@ -1,12 +1,9 @@
-"""The body of an infer request: read, and decompressed, within limits."""
+"""The body of an infer request: how much of it is read, and decompressed."""
 
-import asyncio
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
-
-from modelway.server.core.budget import FREE, Share
 from modelway.server.core.refusal import Refusal
 from modelway.server.rest.codec import JSON_LENGTH, whole
 
@@ -38,53 +35,41 @@ class Head:
     json_length: str | None
 
 
-def read_head(request: Request, limits: Limits) -> Head:
+_PLAIN = Head(None, None)
+
+
+def read_head(headers: Mapping[bytes, bytes], limits: Limits) -> Head:
     """Return how the body is encoded.
 
+    :param headers: by name in lower case
     :raises Refusal: 413 for a length over the limit, 415 for an encoding that is not known
     """
-    headers = request.headers
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity") and encoding not in _ENCODINGS:
-        raise Refusal(415, f"Content-Encoding {encoding[:40]!r} is not known, expected gzip, deflate or none")
-    head = Head(encoding if encoding in _ENCODINGS else None, headers.get(JSON_LENGTH))
-    declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > (limits.body if head.encoding else _limit(head, limits)):
-        raise _too_large(head, limits)
+    head = _PLAIN
+    if b"content-encoding" in headers or JSON_LENGTH.encode() in headers:
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+        if encoding not in ("", "identity") and encoding not in _ENCODINGS:
+            raise Refusal(415, f"Content-Encoding {encoding[:40]!r} is not known, expected gzip, deflate or none")
+        length = headers.get(JSON_LENGTH.encode())
+        head = Head(encoding if encoding in _ENCODINGS else None, None if length is None else length.decode("latin-1"))
+    declared = headers.get(b"content-length", b"").strip()
+    if declared.isdigit() and int(declared) > received_limit(head, limits):
+        raise too_large(head, limits)
     if head.json_length is not None and (whole(head.json_length) or 0) > limits.json:
-        raise _too_large(Head(None, None), limits)
+        raise too_large(_PLAIN, limits)
     return head
 
 
-async def read_body(request: Request, head: Head, limits: Limits, share: Share) -> list[bytes]:
-    """Return the parts of the body as received; :func:`joined` concatenates them.
+def received_limit(head: Head, limits: Limits) -> int:
+    """Return how many bytes of the body are read, at most."""
+    return limits.body if head.encoding else _limit(head, limits)
 
-    :raises Refusal: 413 when it is longer than the limit, 429 when requests in flight hold too much
-    :raises ClientDisconnect: when the client disconnected, or was too slow (see ``wire``)
-    """
-    limit = limits.body if head.encoding else _limit(head, limits)
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise _too_large(head, limits)
-        share.need(size)
-        if parts and len(parts[-1]) + len(part) <= FREE:
-            # many small parts take more memory than their bytes
-            parts[-1] += part
-        else:
-            parts.append(part)
-        if not message.get("more_body", False):
-            return parts
-        if size > FREE:
-            # one part of all large bodies in each turn of the event loop, so that small requests do not wait for more
-            async with share.turn:
-                await asyncio.sleep(0)
+
+def too_large(head: Head, limits: Limits) -> Refusal:
+    """Return the refusal of a larger body."""
+    limit = _limit(head, limits)
+    if limit == limits.body:
+        return Refusal(413, f"the body is larger than the limit of {limit} bytes")
+    return Refusal(413, f"the JSON is larger than the limit of {limit} bytes, send large tensors as binary data")
 
 
 def joined(parts: list[bytes]) -> bytes | bytearray:
@@ -124,7 +109,7 @@ def decompress(body: bytes | bytearray, head: Head, limits: Limits) -> bytes | b
                 plain.append(stream.decompress(left, min(_STEP, limit + 1 - size)))
                 size += len(plain[-1])
                 if size > limit:
-                    raise _too_large(head, limits)
+                    raise too_large(head, limits)
                 left = stream.unused_data if stream.eof else stream.unconsumed_tail
     except zlib.error as error:
         raise Refusal(400, f"the body is not {head.encoding}, as its Content-Encoding says: {error}") from error
@@ -139,10 +124,3 @@ def _is_zlib(body: bytes | bytearray) -> bool:
 
 def _limit(head: Head, limits: Limits) -> int:
     return limits.body if head.json_length is not None else min(limits.json, limits.body)
-
-
-def _too_large(head: Head, limits: Limits) -> Refusal:
-    limit = _limit(head, limits)
-    if limit == limits.body:
-        return Refusal(413, f"the body is larger than the limit of {limit} bytes")
-    return Refusal(413, f"the JSON is larger than the limit of {limit} bytes, send large tensors as binary data")

@@ -1,0 +1,154 @@
+"""Infer: the body is decoded, run and encoded; small ones on the event loop, without a task of their own."""
+
+import asyncio
+import math
+import sys
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from modelway.server.core.batcher import Batcher, Outputs
+from modelway.server.core.budget import Budget
+from modelway.server.core.refusal import Refusal
+from modelway.server.core.signature import Signature
+from modelway.server.core.tensors import Array
+from modelway.server.rest.bodies import Head, Limits, decompress, joined, read_head, received_limit, too_large
+from modelway.server.rest.codec import JSON_LENGTH, Answer, Inference, decode, encode, whole
+from modelway.server.rest.message import Request, Respond, Response, json_response, refusal_response
+from modelway.server.rest.translate import Translator
+
+#: bytes that are decoded or encoded on the event loop, which is fastest; larger bodies go to another thread
+_AT_ONCE = 64 << 10
+
+_Found = TypeVar("_Found")
+_Arguments = TypeVarTuple("_Arguments")
+
+
+class Infer:
+    """Answers infer requests of one model version."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str,
+        signature: Signature,
+        batcher: Batcher,
+        translator: Translator,
+        limits: Limits,
+        max_rows: int,
+        budget: Budget,
+        codec: Executor,
+        max_seconds: float = math.inf,
+    ) -> None:
+        """Combine the parts.
+
+        :param budget: bytes of all requests together
+        :param codec: one thread that decodes and encodes what is too large for the event loop
+        :param max_seconds: seconds that a request may wait for the model
+        """
+        self._name, self._version, self._signature = name, version, signature
+        self._batcher, self._translator, self._limits = batcher, translator, limits
+        self._max_rows, self._max_seconds, self._budget, self._codec = max_rows, max_seconds, budget, codec
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accept(self, request: Request) -> None:
+        """Set how much of the body is read.
+
+        :raises Refusal: 413 or 415, as the head says
+        """
+        head = read_head(request.headers, self._limits)
+        request.limit, request.too_large = received_limit(head, self._limits), too_large(head, self._limits)
+        request.share = self._budget.share()
+
+    def answer(self, request: Request, respond: Respond) -> None:
+        """Answer a complete request."""
+        head = read_head(request.headers, self._limits)
+        if request.size > _AT_ONCE or head.encoding is not None:
+            return self._start(self._answer_large(request, head, respond), respond)
+        try:
+            inference = decode(joined(request.parts), head.json_length, self._signature, max_rows=self._max_rows)
+            self._submit(request, inference, respond)
+        except Exception as error:
+            respond(failure_response(error))
+
+    def _submit(self, request: Request, inference: Inference, respond: Respond) -> None:
+        def done(outputs: Outputs | Exception) -> None:
+            try:
+                if isinstance(outputs, Exception):
+                    raise outputs
+                if request.size + sum(array.nbytes for array in outputs.values()) > _AT_ONCE:
+                    return self._start(self._encode_large(request, inference, outputs, respond), respond)
+                response = _response(self._encode(inference, outputs))
+            except Exception as error:
+                response = failure_response(error)
+            respond(response)
+
+        until = time.monotonic() + self._max_seconds
+        request.waiting = self._batcher.submit(inference.inputs, done, until=until)
+
+    async def _answer_large(self, request: Request, head: Head, respond: Respond) -> None:
+        parts, request.parts = request.parts, []
+        size, inference = await self._aside(self._decode, parts, head)
+        _need(request, size)
+        request.size = size
+        self._submit(request, inference, respond)
+
+    async def _encode_large(self, request: Request, inference: Inference, outputs: Outputs, respond: Respond) -> None:
+        _need(request, request.size + sum(array.nbytes for array in outputs.values()))
+        answer = await self._aside(self._encode, inference, outputs)
+        _need(request, len(answer.body))
+        respond(_response(answer))
+
+    def _decode(self, parts: list[bytes], head: Head) -> tuple[int, Inference]:
+        """Return a large request and its size in bytes; runs in the codec thread."""
+        body, json_length = joined(parts), head.json_length
+        if head.encoding is not None:
+            body = decompress(body, head, self._limits)
+        json_bytes = len(body) if json_length is None else whole(json_length)
+        if json_bytes is not None and json_bytes > _AT_ONCE:
+            body, json_length = self._translator.binary(body, json_length)
+        return len(body), decode(body, json_length, self._signature, max_rows=self._max_rows)
+
+    def _encode(self, inference: Inference, arrays: Mapping[str, Array]) -> Answer:
+        return encode(inference, arrays, name=self._name, version=self._version)
+
+    def _start(self, work: Coroutine[None, None, None], respond: Respond) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                respond(failure_response(error))
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _aside(self, work: Callable[[Unpack[_Arguments]], _Found], *arguments: *_Arguments) -> _Found:
+        return await asyncio.get_running_loop().run_in_executor(self._codec, work, *arguments)
+
+
+def failure_response(error: Exception) -> Response:
+    """Return the answer to a request that failed: the refusal's, or 500 for what was not foreseen, which is logged."""
+    if isinstance(error, Refusal):
+        return refusal_response(error)
+    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+    return json_response({"error": "the server failed, see its log"}, 500)
+
+
+def _need(request: Request, size: int) -> None:
+    assert request.share is not None
+    request.share.need(size)
+
+
+def _response(answer: Answer) -> Response:
+    length = answer.headers.get(JSON_LENGTH)
+    if length is None:
+        return Response(200, answer.body)
+    return Response(200, answer.body, b"content-type: application/octet-stream\r\n%b: %b\r\n" % _pair(length))
+
+
+def _pair(length: str) -> tuple[bytes, bytes]:
+    return JSON_LENGTH.encode(), length.encode()

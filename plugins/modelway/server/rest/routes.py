@@ -1,0 +1,170 @@
+"""The URLs of the server: Open Inference Protocol v2 (REST), Prometheus metrics, routes that a platform configures."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from modelway.server.core.metrics import Metrics
+from modelway.server.core.refusal import Refusal
+from modelway.server.core.signature import Signature
+from modelway.server.rest.infer import Infer
+from modelway.server.rest.message import Request, Respond, Response, Route, json_response
+from modelway.server.rest.openapi import describe
+
+#: version of this server's interface, shown at /v2; increases when an answer changes its form
+SERVER_VERSION = "1"
+_POST = ("POST",)
+_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<verb>/ready|/infer)?")
+_TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+
+
+class Routes:
+    """Finds what answers a request for one model version, and counts the infer requests."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str,
+        signature: Signature,
+        infer: Infer,
+        metrics: Metrics,
+        draining: Callable[[], bool],
+        predict_route: str | None = None,
+        health_route: str | None = None,
+    ) -> None:
+        """Combine the parts, with further paths for infer and ready when a platform configures them."""
+        self._name, self._version, self._signature = name, version, signature
+        self._infer, self._metrics, self._draining = infer, metrics, draining
+        self._paths = {
+            "/v2": Route(self._server),
+            "/v2/health/live": Route(self._live),
+            "/v2/health/ready": Route(self._ready),
+            "/metrics": Route(self._show_metrics),
+            "/openapi.json": Route(self._openapi),
+        }
+        self._description = json_response(
+            describe(
+                name=name,
+                version=version,
+                server_version=SERVER_VERSION,
+                signature=signature,
+                predict_route=predict_route,
+                health_route=health_route,
+            )
+        )
+        if predict_route is not None:
+            self._paths[predict_route] = Route(infer.answer, _POST)
+        if health_route is not None:
+            self._paths[health_route] = Route(self._ready)
+        self._answers = {None: self._model, "/ready": self._model_ready, "/infer": infer.answer}
+        #: targets of earlier requests that are right; as many as there are paths
+        self._known: dict[bytes, Route] = {}
+
+    def accept(self, request: Request) -> None:
+        """Set the route of a request, and what of its body is read.
+
+        :raises Refusal: 404, 405, 413 or 415
+        """
+        route = self._known.get(request.target) or self._find(request)
+        request.route = route
+        if request.method not in route.methods:
+            raise _NotAllowed(request, route)
+        if route.answer == self._infer.answer:
+            request.began = time.perf_counter()
+            self._metrics.in_flight.inc()
+            self._check_names(route)
+            self._infer.accept(request)
+        else:
+            self._check_names(route)
+
+    def finished(self, request: Request, status: int) -> None:
+        """Count the answer to a request."""
+        if request.began:
+            self._metrics.in_flight.dec()
+            self._metrics.count(status, time.perf_counter() - request.began)
+            request.began = 0.0
+
+    def _find(self, request: Request) -> Route:
+        """Return the route of a target that may be written in several ways."""
+        try:
+            path = unquote_to_bytes(httptools.parse_url(request.target).path or b"").decode()
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError) as error:
+            raise _not_found(request) from error
+        path = path.removesuffix("/")
+        if path in self._paths:
+            route = self._paths[path]
+        elif found := _MODEL.fullmatch(path):
+            verb = found["verb"]
+            methods = _POST if verb == "/infer" else ("GET", "HEAD")
+            route = Route(self._answers[verb], methods, found["model"], found["version"])
+        else:
+            raise _not_found(request)
+        if route.model in (None, self._name) and route.version in (None, self._version) and len(self._known) < 16:
+            self._known[request.target] = route
+        return route
+
+    def _check_names(self, route: Route) -> None:
+        model, version = route.model or self._name, route.version or self._version
+        if model != self._name:
+            raise Refusal(404, f"there is no model '{model}' here, this server has '{self._name}'")
+        if version != self._version:
+            raise Refusal(404, f"there is no version '{version}' of '{model}' here, this server has '{self._version}'")
+
+    def _server(self, request: Request, respond: Respond) -> None:
+        respond(json_response({"name": "modelway", "version": SERVER_VERSION, "extensions": ["binary_tensor_data"]}))
+
+    def _live(self, request: Request, respond: Respond) -> None:
+        respond(json_response({"live": True}))
+
+    def _ready(self, request: Request, respond: Respond) -> None:
+        respond(self._readiness({}))
+
+    def _model_ready(self, request: Request, respond: Respond) -> None:
+        respond(self._readiness({"name": self._name}))
+
+    def _readiness(self, document: dict[str, Any]) -> Response:
+        ready = not self._draining()
+        return json_response({**document, "ready": ready}, 200 if ready else 503)
+
+    def _model(self, request: Request, respond: Respond) -> None:
+        document = {
+            "name": self._name,
+            "versions": [self._version],
+            "platform": self._signature.platform,
+            "inputs": [spec.document() for spec in self._signature.inputs],
+            "outputs": [spec.document() for spec in self._signature.outputs],
+            "parameters": self._signature.parameters(),
+        }
+        respond(json_response(document))
+
+    def _openapi(self, request: Request, respond: Respond) -> None:
+        respond(self._description)
+
+    def _show_metrics(self, request: Request, respond: Respond) -> None:
+        respond(Response(200, self._metrics.text(), _TEXT))
+
+
+class _NotAllowed(Refusal):
+    """A method that the path does not have."""
+
+    def __init__(self, request: Request, route: Route) -> None:
+        super().__init__(405, f"{request.method} {_shown(request)}: Method Not Allowed")
+        self._allow = ", ".join(route.methods)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that the answer needs besides its text."""
+        return {"allow": self._allow}
+
+
+def _not_found(request: Request) -> Refusal:
+    return Refusal(404, f"{request.method} {_shown(request)}: Not Found")
+
+
+def _shown(request: Request) -> str:
+    return request.target.split(b"?", 1)[0][:200].decode("latin-1")
