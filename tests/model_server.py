@@ -19,6 +19,8 @@ from onnx import NodeProto, TensorProto, helper
 class Server:
     process: "subprocess.Popen[str]"
     port: int
+    #: 0: gRPC is not served
+    grpc_port: int = 0
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -58,18 +60,21 @@ def serving(folder: Path, *options: str, environ: Mapping[str, str] | None = Non
             time.sleep(0.01)
         document = json.loads(run_file.read_text())
         assert document["pid"] == process.pid
-        yield Server(process, document["port"])
+        yield Server(process, document["port"], document.get("grpc_port", 0))
     finally:
         process.kill()
         process.communicate()
 
 
-_KINDS = {
+#: every datatype of the protocol, with ONNX's of each
+KINDS = {
+    "BOOL": TensorProto.BOOL,
+    **{f"UINT{bits}": TensorProto.DataType.Value(f"UINT{bits}") for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": TensorProto.DataType.Value(f"INT{bits}") for bits in (8, 16, 32, 64)},
     "FP16": TensorProto.FLOAT16,
     "FP32": TensorProto.FLOAT,
-    "INT32": TensorProto.INT32,
-    "INT64": TensorProto.INT64,
-    "BOOL": TensorProto.BOOL,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
 }
 #: name to datatype and shape, in which a word is the program's name of a free length
 Tensors = Mapping[str, tuple[str, Sequence[int | str]]]
@@ -88,7 +93,7 @@ def write_program(
     for part in ("model", "outputs"):
         (folder / part).mkdir(parents=True)
     sides = [
-        [helper.make_tensor_value_info(name, _KINDS[kind], list(shape)) for name, (kind, shape) in side.items()]
+        [helper.make_tensor_value_info(name, KINDS[kind], list(shape)) for name, (kind, shape) in side.items()]
         for side in (inputs, outputs)
     ]
     graph = helper.make_graph(list(nodes), "m", sides[0], sides[1], list(weights))
@@ -97,6 +102,14 @@ def write_program(
     document = {"name": "m", "inputs": _entries(inputs), "outputs": _entries(outputs), **record}
     (folder / "outputs" / "model.yml").write_text(json.dumps(document))
     return folder
+
+
+def write_echo(folder: Path, *, kinds: Sequence[str] = tuple(KINDS)) -> Path:
+    """Write a model with an input of each datatype, named after it, that answers each as OUT_ and its name."""
+    nodes = [helper.make_node("Identity", [kind], [f"OUT_{kind}"]) for kind in kinds]
+    inputs: Tensors = {kind: (kind, ["batch", 3]) for kind in kinds}
+    outputs: Tensors = {f"OUT_{kind}": (kind, ["batch", 3]) for kind in kinds}
+    return write_program(folder, nodes, inputs, outputs)
 
 
 def _entries(side: Tensors) -> list[dict[str, object]]:

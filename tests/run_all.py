@@ -52,6 +52,8 @@ def run(steps: Sequence[Step]) -> int:
         "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
         DURATIONS: str(RESULTS / "tests.jsonl"),
         TEMPLATES: str(RESULTS / "templates"),
+        # Where it is set, as in many images, each of thousands of processes compiles the library again.
+        "PYTHONDONTWRITEBYTECODE": "",
     }
     outcomes = []
     for outcome in Queue(

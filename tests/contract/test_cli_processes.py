@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.localairflow.home_lock import only_one
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
+from modelway.localairflow.restarts import MOST_RESTARTS, Restarts
 
 from tests.job_folders import runs
 
@@ -119,6 +122,82 @@ def test_a_component_that_ended_is_named_with_its_last_lines(airflow):
         airflow.stop()
     assert "airflow scheduler ended with 3" in str(told.value)
     assert "the disk is full" in str(told.value)
+
+
+STARTS_COMPONENT = """
+import json, runpy, sys
+import airflow.__main__ as command
+
+def main():
+    imported = [name for name in ("modelway.dag", "modelway.bundle") if name in sys.modules]
+    print(json.dumps([sys.argv, imported, sys.path[0]]))
+
+command.main = main
+sys.argv, sys.path = sys.argv[1:], [sys.argv[1].rpartition("/")[0], *sys.path[1:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("component", ["scheduler", "dag-processor"])
+def test_what_tasks_and_parsing_import_is_there_before_their_processes_are_forked(airflow, component):
+    command = [sys.executable, "-c", STARTS_COMPONENT, *airflow._command(component, "--num-runs", "1")[1:]]
+    done = subprocess.run(command, env=airflow.environment, cwd=airflow.folder, capture_output=True, text=True)
+    words, imported, first = json.loads(done.stdout.splitlines()[-1])
+    assert words == ["airflow", component, "--num-runs", "1"]
+    assert imported == ["modelway.dag", "modelway.bundle"]
+    assert "localairflow" not in first, "its files are no modules of the top level"
+
+
+@pytest.fixture
+def components(airflow, monkeypatch):
+    """Components that run until their file says how they end."""
+    script = "import pathlib, sys, time\nend = pathlib.Path(sys.argv[1])\nwhile not end.exists(): time.sleep(0.05)\n"
+    script += "text = end.read_text()\nend.unlink()\nsys.exit(text)"
+    monkeypatch.setattr(
+        airflow, "_command", lambda *words: [sys.executable, "-c", script, str(airflow.home / words[0])]
+    )
+    for component in ("scheduler", "triggerer"):
+        airflow.start_component(component)
+    yield airflow
+    airflow.stop()
+
+
+def test_a_component_that_ended_is_started_again_until_it_ends_too_often(components):
+    restarts, triggerer = Restarts(components), components.processes["triggerer"]
+    restarts.check()
+    for _ in range(MOST_RESTARTS):
+        ended = components.processes["scheduler"]
+        (components.home / "scheduler").write_text("database is locked")
+        ended.wait(timeout=20)
+        restarts.check()
+        assert components.processes["scheduler"].poll() is None
+        assert components.processes["scheduler"].pid != ended.pid
+    (components.home / "scheduler").write_text("the last of its ends")
+    components.processes["scheduler"].wait(timeout=20)
+    with pytest.raises(EndpointNotReady, match=r"airflow scheduler ended with 1(.|\n)*the last of its ends"):
+        restarts.check()
+    assert components.processes["triggerer"] is triggerer
+
+
+def test_a_component_without_heartbeats_is_started_again(components, monkeypatch):
+    now = datetime.now(tz=UTC)
+    health = {
+        "scheduler": {"status": "unhealthy", "latest_scheduler_heartbeat": (now - timedelta(hours=1)).isoformat()},
+        "triggerer": {"status": "unhealthy", "latest_triggerer_heartbeat": now.isoformat()},
+    }
+    before = dict(components.processes)
+    restarts = Restarts(components)
+    monkeypatch.setattr(restarts, "_health", lambda: health)
+    monkeypatch.setattr("modelway.localairflow.restarts.PAUSE_SECONDS", 0)
+    restarts._next_health = 0
+    restarts.check()
+    assert components.processes == before, "it was started a moment ago"
+    monkeypatch.setattr("modelway.localairflow.restarts.SILENT_SECONDS", 0.2)
+    time.sleep(0.5)
+    health["triggerer"]["latest_triggerer_heartbeat"] = (datetime.now(tz=UTC) + timedelta(hours=1)).isoformat()
+    restarts.check()
+    assert components.processes["scheduler"].pid != before["scheduler"].pid
+    assert components.processes["triggerer"] is before["triggerer"]
 
 
 class OnlyLogin(http.server.BaseHTTPRequestHandler):

@@ -192,7 +192,7 @@ MISTAKES = {
     ),
     "platform of a builder": (
         lambda c: BuildImageOperator(task_id="b", version=c, platform={"file": "Dockerfile"}),
-        "platform: 'oci', a builder, has no settings of its own",
+        "platform.file: unknown key.*Known: chunk_bytes, insecure, modelpack, order, parallel",
     ),
     "port": (
         lambda c: DeployModelOperator(task_id="d", version=c, image=c, platform={"port": "80"}),

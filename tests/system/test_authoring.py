@@ -20,6 +20,7 @@ from modelway.errors import ModelwayError, UnknownModel
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
+from modelway.localairflow.restarts import Restarts
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -44,15 +45,30 @@ class Author:
     home: Path
     models: Path
     notices: Path
+    restarts: Restarts
     runs: dict[str, str] = field(default_factory=dict)
 
     @property
     def lineage(self) -> Lineage:
         return open_lineage(f"sqlite:///{self.home / 'lineage.db'}")
 
+    def wait_for(self, done: Callable[[], Any], what: str, seconds: float = RUN_SECONDS) -> Any:
+        """Wait for something that Airflow does; a component of it that ended is started again."""
+        deadline = time.monotonic() + seconds
+        while not (found := done()):
+            self.restarts.check()
+            assert time.monotonic() < deadline, f"waited in vain for {what}; {self.last_lines()}"
+            time.sleep(0.5)
+        return found
+
+    def last_lines(self) -> dict[str, list[str]]:
+        """Return the end of each component's log."""
+        logs = (self.airflow.folder / "logs").glob("*.txt")
+        return {log.stem: log.read_text(errors="replace").splitlines()[-30:] for log in logs}
+
     def finish(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Wait until the run is over and return it."""
-        wait_for(lambda: self.api.run_state(dag_id, run_id) in ("success", "failed"), f"{dag_id} {run_id}")
+        self.wait_for(lambda: self.api.run_state(dag_id, run_id) in ("success", "failed"), f"{dag_id} {run_id}")
         return self.api.run(dag_id, run_id)
 
     def runs_of(self, dag_id: str, kind: str) -> list[str]:
@@ -93,17 +109,9 @@ class Author:
         return found
 
     def backfill(self, dag_id: str, days: tuple[str, str], **more: Any) -> None:
-        wait_for(lambda: all(each["completed_at"] for each in self.backfills(dag_id)), "the backfill before")
+        self.wait_for(lambda: all(each["completed_at"] for each in self.backfills(dag_id)), "the backfill before")
         body = {"dag_id": dag_id, "from_date": f"{days[0]}T00:00:00Z", "to_date": f"{days[1]}T00:00:00Z"}
         self.api.call("POST", "/backfills", json={**body, "run_backwards": False, "max_active_runs": 2, **more})
-
-
-def wait_for(done: Callable[[], Any], what: str, seconds: float = RUN_SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.5)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +133,8 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
     }
     with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
-        author = Author(airflow=airflow, api=api, home=home, models=models, notices=notices)
+        found = {"airflow": airflow, "api": api, "restarts": Restarts(airflow)}
+        author = Author(**found, home=home, models=models, notices=notices)
         for dag_id in ("unlucky", "nightly", "tuned"):
             api.wait_for_dag(dag_id)
             api.unpause(dag_id)
@@ -140,7 +149,7 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
 
 
 def test_a_scheduled_run_trains_on_its_own_interval(author):
-    (run_id,) = wait_for(lambda: author.runs_of("nightly", "scheduled"), "the scheduled run of nightly")
+    (run_id,) = author.wait_for(lambda: author.runs_of("nightly", "scheduled"), "the scheduled run of nightly")
     run = author.finish("nightly", run_id)
     assert run["state"] == "success", author.states("nightly", run_id)
     start, end = (datetime.fromisoformat(run[f"data_interval_{side}"]) for side in ("start", "end"))
@@ -164,7 +173,7 @@ def test_a_run_by_hand_takes_the_values_of_its_form(author):
     assert author.plan("tuned", run_id)["interval"]["start"] is None
     record = author.lineage.version("tuned", 1)
     assert (record.run.reason, record.run.seed) == ("a first try", 7)
-    (line,) = wait_for(lambda: author.notices_of("tuned"), "the notifier of success", 60)[:1]
+    (line,) = author.wait_for(lambda: author.notices_of("tuned"), "the notifier of success", 60)[:1]
     assert line == f"tuned succeeded: run {run_id}"
 
 
@@ -212,9 +221,11 @@ def test_clearing_a_stage_trains_again_and_registers_no_second_version(author):
 
 
 def test_a_late_run_is_told_and_a_failed_one_in_one_line(author):
-    (run_id,) = wait_for(lambda: author.runs_of("unlucky", "scheduled"), "the scheduled run of unlucky")
+    (run_id,) = author.wait_for(lambda: author.runs_of("unlucky", "scheduled"), "the scheduled run of unlucky")
     assert author.finish("unlucky", run_id)["state"] == "failed"
-    lines = wait_for(lambda: author.notices_of("unlucky")[1:] and author.notices_of("unlucky"), "both notifiers", 60)
+    lines = author.wait_for(
+        lambda: author.notices_of("unlucky")[1:] and author.notices_of("unlucky"), "both notifiers", 60
+    )
     assert lines[0] == f"unlucky is not done within 2s: run {run_id} is running"
     start = f"{run_id} unlucky failed in train.train (try 1): stage 'train' failed: "
     assert lines[1].startswith(start), lines
@@ -230,7 +241,7 @@ def test_a_model_that_refuses_backfills_has_none(author):
 
 
 def test_a_backfill_trains_each_interval_and_moves_nothing(author):
-    runs = wait_for(lambda: author.runs_of("nightly", "backfill"), "the runs of the backfill")
+    runs = author.wait_for(lambda: author.runs_of("nightly", "backfill"), "the runs of the backfill")
     assert len(runs) == 2
     for run_id, (day, content) in zip(runs, DAYS.items(), strict=True):
         assert author.finish("nightly", run_id)["state"] == "success", author.states("nightly", run_id)
@@ -249,7 +260,7 @@ def test_an_event_starts_a_run_and_the_same_inputs_take_the_version_that_is_ther
     (asset,) = [each for each in assets if "nightly/retrain" in each["uri"]]
     event = {"asset_id": asset["id"], "extra": {"reason": "the data drifted"}}
     author.api.call("POST", "/assets/events", json=event)
-    (run_id,) = wait_for(lambda: author.runs_of("nightly", "asset_triggered"), "the run of the event")
+    (run_id,) = author.wait_for(lambda: author.runs_of("nightly", "asset_triggered"), "the run of the event")
     assert author.finish("nightly", run_id)["state"] == "success", author.states("nightly", run_id)
     plan = author.plan("nightly", run_id)
     assert "the data drifted" in plan["reason"]
@@ -266,7 +277,9 @@ def test_a_backfill_moves_traffic_where_its_parameter_says_so(author):
     (first, *_) = author.runs_of("nightly", "backfill")
     days = ("2026-01-01", "2026-01-01")
     author.backfill("nightly", days, reprocess_behavior="completed", dag_run_conf={"rollout": "yes"})
-    wait_for(lambda: author.api.run_state("nightly", first) in ("queued", "running"), "the run to begin again", 60)
+    author.wait_for(
+        lambda: author.api.run_state("nightly", first) in ("queued", "running"), "the run to begin again", 60
+    )
     assert author.finish("nightly", first)["state"] == "success", author.states("nightly", first)
     number = author.value("nightly", first, "freeze.register")["version"]
     assert author.versions("nightly")[number] == ("candidate", "champion")
@@ -304,7 +317,7 @@ def test_a_person_fills_in_the_form(author):
         wait(browser, By.XPATH, "//button[normalize-space(.)='Model parameters']").click()
         assert wait(browser, By.NAME, "element_epochs").get_attribute("value") == "1"
         assert wait(browser, By.ID, "element_optimizer").text == "adam"
-        (run_id,) = wait_for(lambda: sent(browser, author, before), "the run of the form", 60)
+        (run_id,) = author.wait_for(lambda: sent(browser, author, before), "the run of the form", 60)
     run = author.finish("tuned", run_id)
     assert run["state"] == "success", author.states("tuned", run_id)
     own = {"epochs": 1, "optimizer": "adam"}
@@ -342,7 +355,7 @@ def test_a_dag_has_one_version_until_its_spec_changes(author):
     }
     spec = author.models / "tuned" / "model.yaml"
     spec.write_text(spec.read_text().replace("Two stages", "Now two stages"))
-    wait_for(lambda: author.dag_versions("tuned") > 1, "the new version of tuned", 120)
+    author.wait_for(lambda: author.dag_versions("tuned") > 1, "the new version of tuned", 120)
     # Twice the interval at which the files are read.
     time.sleep(20)
     assert {dag_id: author.dag_versions(dag_id) for dag_id in ("tuned", "nightly", "unlucky")} == {

@@ -22,7 +22,7 @@ from modelway.job.agent.usage import usage_in
 from modelway.job.checkpoints import damage, open_recorded, record_unreported_checkpoints, recorded_checkpoints
 from modelway.job.events import append_event
 from modelway.job.left_files import NotBelow
-from modelway.operators.freeze import copy_frozen
+from modelway.operators.freeze import archive_frozen
 
 MARKER = "what only the reader may read"
 
@@ -90,13 +90,13 @@ def test_what_freezing_left_is_not_taken_where_a_link_leads_elsewhere(
     (archive / "weights").mkdir(parents=True)
     (archive / "weights" / "stolen").symlink_to(outside / "secret")
     with pytest.raises(JobFailed, match="what freezing left cannot be copied: a link leads out of its folder"):
-        copy_frozen(attempt.parent, to=tmp_path / "frozen")
-    assert MARKER not in "".join(path.read_text() for path in (tmp_path / "frozen").rglob("*") if path.is_file())
+        archive_frozen(attempt.parent, documents={}, to=tmp_path / "frozen.zip")
+    assert not (tmp_path / "frozen.zip").exists() or MARKER.encode() not in (tmp_path / "frozen.zip").read_bytes()
     (archive / "weights" / "stolen").unlink()
     archive.rename(archive.with_name("elsewhere"))
     archive.symlink_to(outside)
     with pytest.raises(JobFailed):
-        copy_frozen(attempt.parent, to=tmp_path / "again")
+        archive_frozen(attempt.parent, documents={}, to=tmp_path / "again.zip")
 
 
 @pytest.mark.parametrize("how", ["link", "fifo", "folder"])

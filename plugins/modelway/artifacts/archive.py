@@ -9,22 +9,34 @@ Members (names after the AMA case study, JSON text in the ``.yml`` ones, since J
 - ``rows/``: real rows of the evaluation, where there are any, and the checkpoint's answers; not part of an image
 - ``MANIFEST.json``, last: path, size, sha256 and role of every member; ``model_digest`` over the ``model/`` members
 
-Stored uncompressed, names sorted, times 1980-01-01, modes 0644. No run id, time, host or version number is inside.
+Stored uncompressed, names sorted, times 1980-01-01, modes 0644, and the data of each member begins at a multiple of
+4096 bytes: a member can be mapped or read where it is, and nothing has to be unpacked to run or serve the model. It is
+written in one pass. No run id, time, host or version number is inside.
 """
 
 import hashlib
+import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
+from modelway.artifacts.whole_files import blocks
 from modelway.errors import DigestMismatch
+from modelway.job.left_files import files_below, open_below
 from modelway.job.zip_limits import zip_problem
+from modelway.job.zip_places import member_offset
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 ROLES = {"inputs": "input", "outputs": "output", "model": "model", "golden": "golden", "rows": "rows"}
+MANIFEST = "MANIFEST.json"
+#: where the data of a member begins: at a multiple of a page and of a file system's block
+ALIGNMENT = 4096
+#: the field of a header that is skipped by every reader, as Android's zipalign uses it
+_PADDING = 0xD935
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,35 +57,55 @@ class Manifest:
     model_digest: str
 
 
-def write_archive(*, folder: Path, documents: Mapping[str, Any], to: Path) -> Manifest:
-    """Write the archive of the files below ``folder`` and of ``documents`` (member name → JSON value) to ``to``."""
-    for name, document in documents.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def write_archive(*, folder: Path, documents: Mapping[str, Any], to: Path, below: str = ".") -> Manifest:
+    """Write the archive of the files below ``folder`` and of ``documents`` (member name → JSON value) to ``to``.
+
+    :param below: the folder in ``folder`` whose files they are; no link out of ``folder`` is followed
+    :raises NotBelow: a link leads out of it, or something is not a plain file
+    """
+    texts = {name: _json(document) for name, document in documents.items()}
+    files = {name: f"{below}/{name}" for name in files_below(folder, below)}
     members = []
-    with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
-        for path in paths:
-            data = (folder / path).read_bytes()
-            archive.writestr(_header(path), data)
-            role = ROLES.get(PurePosixPath(path).parts[0], "doc")
-            members.append(Member(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest(), role=role))
+    with to.open("xb") as target, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted({*files, *texts}):
+            with io.BytesIO(texts[path]) if path in texts else open_below(folder, files[path]) as source:
+                members.append(_add(archive, path, source))
         manifest = Manifest(members=tuple(members), model_digest=_model_digest(members))
         document = {
             "format": 1,
             "model_digest": manifest.model_digest,
             "files": [vars(member) for member in members],
         }
-        archive.writestr(_header("MANIFEST.json"), json.dumps(document, indent=1, sort_keys=True) + "\n")
+        _add(archive, MANIFEST, io.BytesIO(_json(document)))
     return manifest
 
 
-def _header(path: str) -> zipfile.ZipInfo:
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _add(archive: zipfile.ZipFile, path: str, source: BinaryIO) -> Member:
+    """Copy a file into the archive and return its description."""
+    size, digest = source.seek(0, io.SEEK_END), hashlib.sha256()
+    source.seek(0)
     info = zipfile.ZipInfo(path, date_time=EPOCH)
     info.create_system = 3
     info.external_attr = 0o100644 << 16
-    return info
+    info.file_size, info.compress_size, info.CRC = size, size, 0
+    # As zipfile decides it, which has no say here: the padding depends on it.
+    large = size * 1.05 > zipfile.ZIP64_LIMIT
+    assert archive.fp is not None
+    begin = archive.fp.tell() + len(info.FileHeader(zip64=large)) + 4
+    gap = -begin % ALIGNMENT
+    info.extra = _PADDING.to_bytes(2, "little") + gap.to_bytes(2, "little") + bytes(gap)
+    with archive.open(info, "w", force_zip64=large) as target:
+        for block in blocks(source):
+            digest.update(block)
+            target.write(block)
+    # The directory at the end needs no padding.
+    info.extra = b""
+    role = ROLES.get(PurePosixPath(path).parts[0], "doc")
+    return Member(path=path, size=size, sha256=digest.hexdigest(), role=role)
 
 
 def _model_digest(members: list[Member]) -> str:
@@ -82,43 +114,76 @@ def _model_digest(members: list[Member]) -> str:
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_manifest(archive: Path) -> Manifest:
-    """Return an archive's manifest.
+def read_manifest(archive: Path | BinaryIO) -> Manifest:
+    """Return an archive's manifest; of a file on an object store, only what is needed is read.
 
     :raises DigestMismatch: the file is not a whole archive
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
-            document = json.loads(zipped.read("MANIFEST.json"))
+            document = json.loads(zipped.read(MANIFEST))
         members = tuple(Member(**entry) for entry in document["files"])
         return Manifest(members=members, model_digest=document["model_digest"])
     except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError) as error:
+        raise DigestMismatch(
+            f"not a whole model archive ({error})", where=_name(archive), do="Run the freeze stage again"
+        ) from error
+
+
+def member_offsets(archive: Path) -> dict[str, int]:
+    """Return where the data of each member begins in the file, by the members' names.
+
+    :raises DigestMismatch: the file is not a whole archive, or a member is compressed
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped, archive.open("rb") as file:
+            return {info.filename: member_offset(file, info) for info in zipped.infolist()}
+    except (zipfile.BadZipFile, OSError) as error:
         raise DigestMismatch(
             f"not a whole model archive ({error})", where=str(archive), do="Run the freeze stage again"
         ) from error
 
 
-def unpack_archive(*, archive: Path, to: Path) -> Manifest:
+def unpack_archive(*, archive: Path | BinaryIO, to: Path, only: tuple[str, ...] = ("",)) -> Manifest:
     """Unpack a model archive into the folder ``to``, checking every member's digest.
 
+    :param only: what the names of the members that are unpacked begin with
     :raises DigestMismatch: a member is missing, damaged, or its name leaves the folder
     """
     manifest = read_manifest(archive)
     with zipfile.ZipFile(archive) as zipped:
         if problem := zip_problem(zipped):
-            raise DigestMismatch(f"the archive is not unpacked: {problem}", where=str(archive))
+            raise DigestMismatch(f"the archive is not unpacked: {problem}", where=_name(archive))
         for member in manifest.members:
             name = PurePosixPath(member.path)
             if name.is_absolute() or ".." in name.parts:
-                raise DigestMismatch(f"the member '{member.path}' leaves the folder", where=str(archive))
-            try:
-                data = zipped.read(member.path)
-            except (KeyError, zipfile.BadZipFile) as error:
-                raise DigestMismatch(f"the member '{member.path}' is damaged ({error})", where=str(archive)) from error
-            if hashlib.sha256(data).hexdigest() != member.sha256:
-                raise DigestMismatch(f"the member '{member.path}' is not what MANIFEST.json says", where=str(archive))
-            target = to / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-        (to / "MANIFEST.json").write_bytes(zipped.read("MANIFEST.json"))
+                raise DigestMismatch(f"the member '{member.path}' leaves the folder", where=_name(archive))
+            if member.path.startswith(only):
+                with _damage_translated(member.path, archive):
+                    _unpack_member(zipped, member, to / name, where=_name(archive))
+        to.mkdir(parents=True, exist_ok=True)
+        (to / MANIFEST).write_bytes(zipped.read(MANIFEST))
     return manifest
+
+
+def _unpack_member(zipped: zipfile.ZipFile, member: Member, target: Path, *, where: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with zipped.open(member.path) as source, target.open("wb") as file:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            file.write(block)
+    if digest.hexdigest() != member.sha256:
+        raise DigestMismatch(f"the member '{member.path}' is not what MANIFEST.json says", where=where)
+
+
+@contextmanager
+def _damage_translated(path: str, archive: Path | BinaryIO) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise DigestMismatch(f"the member '{path}' is damaged ({error})", where=_name(archive)) from error
+
+
+def _name(archive: Path | BinaryIO) -> str:
+    return str(archive) if isinstance(archive, Path) else str(getattr(archive, "path", archive))

@@ -1,6 +1,5 @@
 """A content-addressed file store over fsspec: what is written once under its digest is never written again."""
 
-import hashlib
 import os
 import re
 import uuid
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelway.artifacts.copying import copy, copy_to_end, new_part, reused_part
+from modelway.artifacts.sharing import is_shared, share
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import CapabilityMissing, DigestMismatch, ModelwayError, NotWritable
+from modelway.job.file_marks import digest_of, known_digest, mark_digest, marked_digest
 
 #: suffix of an object whose bytes did not match its digest
 QUARANTINE = ".quarantine"
@@ -60,9 +61,9 @@ class StoredObject:
 
 
 def file_digest(path: Path) -> str:
-    """Return ``sha256:<hex>`` of a file's bytes."""
+    """Return ``sha256:<hex>`` of a file's bytes, which are read."""
     with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of(file)
 
 
 class ArtifactStore:
@@ -73,24 +74,32 @@ class ArtifactStore:
         self.root = root.rstrip("/")
 
     def put(
-        self, path: Path, *, model: str, digest: str | None = None, opened: Callable[[], BinaryIO] | None = None
+        self,
+        path: Path,
+        *,
+        model: str,
+        digest: str | None = None,
+        opened: Callable[[], BinaryIO] | None = None,
+        shared: bool = False,
     ) -> Artifact:
         """Store the file at ``path`` under its digest and return it; a file that is there already is not sent again.
 
         :param digest: the file's digest, where it is already known
         :param opened: opens the file, where its path may lead elsewhere; default: the path is opened
+        :param shared: nobody will write to the file any more: on the store's file system it is not copied but becomes
+            the stored file, and read-only
         :raises NotWritable: the root cannot be written
         :raises DigestMismatch: the file changed meanwhile
         """
         opened = opened or (lambda: path.open("rb"))
         with opened() as file:
             size = os.fstat(file.fileno()).st_size
-            digest = digest or "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            digest = digest or known_digest(file)
         uri = self.uri(digest, model=model)
         fs, place = _filesystem(uri)
         try:
             if not (_holds(fs, place, size, digest) and _renewed(fs, place)):
-                self._write(fs, place, path, digest, opened)
+                self._write(fs, place, path, digest, opened, shared=shared)
         except OSError as error:
             raise NotWritable(
                 f"the artifact store cannot be written ({error.__class__.__name__}: {error})",
@@ -142,10 +151,15 @@ class ArtifactStore:
                         whole=named["ending"] is None,
                     )
 
-    def remove(self, uri: str, *, before: datetime) -> bool:
-        """Remove an object unless it was put again since ``before``, and return whether it is gone."""
+    def remove(self, uri: str, *, before: datetime, unless_shared: bool = False) -> bool:
+        """Remove an object unless it was put again since ``before``, and return whether it is gone.
+
+        :param unless_shared: leave a file that has another name on this machine, such as among a job's inputs
+        """
         fs, place = _filesystem(uri)
         try:
+            if unless_shared and _is_local(fs) and is_shared(Path(place)):
+                return False
             fs.invalidate_cache()
             modified = _modified(fs.info(place))
             if modified is None or modified >= before:
@@ -160,12 +174,15 @@ class ArtifactStore:
         hexdigits = digest.removeprefix("sha256:")
         return f"{self.root}/{model}/sha256/{hexdigits[:2]}/{hexdigits[2:]}"
 
-    def _write(self, fs: Any, place: str, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
+    def _write(
+        self, fs: Any, place: str, path: Path, digest: str, opened: Callable[[], BinaryIO], *, shared: bool
+    ) -> None:
         """Write beside, sync, rename; the digest is computed again from the bytes that are stored."""
         folder = place.rsplit("/", 1)[0]
         fs.makedirs(folder, exist_ok=True)
         if _is_local(fs):
-            _write_file(Path(place), path, digest, opened)
+            if not (shared and _shared(opened, digest=digest, to=Path(place))):
+                _write_file(Path(place), path, digest, opened)
             return
         beside = f"{place}.{uuid.uuid4().hex}.part"
         try:
@@ -178,11 +195,32 @@ class ArtifactStore:
             if fs.exists(beside):
                 fs.rm(beside)
 
-    def fetch(self, artifact: Artifact, *, to: Path, parts: Path | None = None) -> Path:
+    def local_file(self, artifact: Artifact) -> Path | None:
+        """Return the stored file itself where it is on this machine and is what its digest names, else None.
+
+        It must not be written to.
+        """
+        fs, place = _filesystem(artifact.uri)
+        return Path(place) if _is_local(fs) and _holds(fs, place, artifact.size, artifact.digest) else None
+
+    def open(self, artifact: Artifact) -> BinaryIO:
+        """Open the stored bytes to read parts of them, which the caller checks.
+
+        :raises DigestMismatch: they are gone
+        """
+        fs, place = _filesystem(artifact.uri)
+        try:
+            opened: BinaryIO = fs.open(place, "rb")
+        except FileNotFoundError as error:
+            raise _gone(artifact) from error
+        return opened
+
+    def fetch(self, artifact: Artifact, *, to: Path, parts: Path | None = None, shared: bool = False) -> Path:
         """Copy the artifact to the file ``to``, checking its digest on the way; ``to`` appears whole or not at all.
 
         Stored bytes that twice do not match the digest are moved aside, so that a good copy can be stored again.
 
+        :param shared: nobody can write to ``to``: on the store's file system it is not copied but the stored file
         :param parts: a folder of the same file system that retains what was received of an interrupted copy, and from
             which a later call continues; default: none is retained
         :raises DigestMismatch: the stored bytes are not the ones the digest names (truncated, changed) or are gone
@@ -190,6 +228,9 @@ class ArtifactStore:
         fs, place = _filesystem(artifact.uri)
         for folder in filter(None, (to.parent, parts)):
             folder.mkdir(parents=True, exist_ok=True)
+        stored = self.local_file(artifact) if shared else None
+        if stored and _shared(lambda: stored.open("rb"), digest=artifact.digest, to=to):
+            return to
         opened = reused_part(parts / artifact.digest.removeprefix("sha256:")) if parts else new_part(to)
         with opened as (beside, target):
             try:
@@ -212,6 +253,12 @@ class ArtifactStore:
         )
 
 
+def _shared(opened: Callable[[], BinaryIO], *, digest: str, to: Path) -> bool:
+    """Let a file have the name ``to`` as well, if it still is what its digest names; False where it cannot be."""
+    with opened() as file:
+        return known_digest(file) == digest and share(file, digest=digest, to=to)
+
+
 def _write_file(place: Path, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
     """Write a local file; its name is its content's digest, so that any writer can continue what another left."""
     with reused_part(place.with_name(f"{place.name}.part")) as (beside, target):
@@ -221,6 +268,7 @@ def _write_file(place: Path, path: Path, digest: str, opened: Callable[[], Binar
             raise _changed(path, digest, copied)
         target.flush()
         os.fsync(target.fileno())
+        mark_digest(target, digest)
         beside.replace(place)
     sync_folder(place.parent)
 
@@ -260,7 +308,7 @@ def _renewed(fs: Any, place: str) -> bool:
         if modified is None or datetime.now(UTC) - modified < SETTLED:
             return True
         if _is_local(fs):
-            os.utime(place)
+            _touch(Path(place))
         else:
             beside = f"{place}.{uuid.uuid4().hex}.part"
             fs.cp_file(place, beside)
@@ -269,6 +317,15 @@ def _renewed(fs: Any, place: str) -> bool:
     except (OSError, NotImplementedError):
         # Another user's file, or one that was just removed: it is written again.
         return False
+
+
+def _touch(path: Path) -> None:
+    """Set a file's time to now; its recorded digest stays valid."""
+    with path.open("rb") as file:
+        digest = marked_digest(file)
+        os.utime(file.fileno())
+        if digest:
+            mark_digest(file, digest)
 
 
 def _modified(about: Mapping[str, Any]) -> datetime | None:
@@ -287,10 +344,13 @@ def _modified(about: Mapping[str, Any]) -> datetime | None:
 
 
 def _holds(fs: Any, place: str, size: int, digest: str) -> bool:
-    """Whether the bytes are stored already; on this machine they are read again, so that a damaged file is replaced."""
+    """Whether the bytes are stored already; a file of this machine that was changed since is read again."""
     if not fs.exists(place) or fs.size(place) != size:
         return False
-    return not _is_local(fs) or file_digest(Path(place)) == digest
+    if not _is_local(fs):
+        return True
+    with Path(place).open("rb") as file:
+        return known_digest(file) == digest
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:

@@ -13,9 +13,13 @@ from modelway.errors import NotWritable
 BLOCK = 4 * 1024 * 1024
 
 
-def blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the rest of a file in pieces of at most 4 MiB."""
-    while block := file.read(BLOCK):
+def blocks(file: BinaryIO, *, most: int | None = None) -> Iterator[bytes]:
+    """Yield the rest of a file in pieces of at most 4 MiB.
+
+    :param most: how many bytes to read; default: all
+    """
+    while block := file.read(BLOCK if most is None else min(BLOCK, most)):
+        most = most and most - len(block)
         yield block
 
 

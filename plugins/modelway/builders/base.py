@@ -22,6 +22,8 @@ class LayerFile:
     """In bytes."""
     digest: str
     """``sha256:<hex>`` of the bytes; the builder refuses others."""
+    offset: int = 0
+    """Where the bytes begin in ``source``, such as in a model archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +39,26 @@ class BuildOptions:
 
     name: str
     """The model's name; the image's title and, in the layout, the part of the tag before the colon."""
-    layout: Path
-    """The OCI image layout folder; written always."""
+    layout: Path | None = None
+    """The OCI image layout folder to write; without one, a repository must be named."""
     tag: str | None = None
     """For humans, such as ``v3``. A tag that names another image is refused."""
     repository: str | None = None
-    """``<host[:port]>/<repository>`` to push to as well."""
+    """``<host[:port]>/<repository>`` to push to."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Part of the image's digest: facts of the model only, no times and no run ids."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     insecure: bool = False
     """Speak HTTP with a registry on another machine."""
+    known_layers: Path | None = None
+    """A folder that remembers the digests of layers, so that what has not changed is not read again."""
+    statement: Mapping[str, Any] | None = None
+    """Where the image comes from, an in-toto statement without its subject; pushed beside the image."""
+    signing_key: Path | None = None
+    """A PEM file with an Ed25519 private key that signs the statement."""
+    code: Path | None = None
+    """The folder of the model's code, for a builder with the capability ``dockerfile``."""
     platform: Mapping[str, Any] = field(default_factory=dict)
     """What only this builder knows: the spec's section ``image.<builder>``, as plain data."""
 
@@ -77,7 +87,7 @@ class Builder(Protocol):
         :param base: ``scratch``, or a reference pinned by its digest
         :raises DigestMismatch: a source file is not what its digest names
         :raises ImageInvalid: the base is missing or damaged, a path cannot be in an image, or the tag is in use
-        :raises NotWritable: the layout folder cannot be written
+        :raises NotWritable: the layout folder cannot be written, or neither it nor a repository is named
         :raises RegistryError: the registry refuses (terminal) or does not answer (retryable)
         """
 

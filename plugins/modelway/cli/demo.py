@@ -227,10 +227,13 @@ class _Run:
 def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
     """Show progress and send traffic meanwhile; return the run's state and the traffic with its answers."""
     from modelway.cli.output.progress import follow, task_order
+    from modelway.localairflow.restarts import Restarts
     from modelway.spec.load import load_spec, models_folder
 
     with Traffic(endpoint=open_local(settings), model=MODEL, requests=_requests(), new=number) as traffic:
-        state = follow(console, run=run, order=task_order(load_spec(models_folder() / MODEL)), each=airflow.check)
+        state = follow(
+            console, run=run, order=task_order(load_spec(models_folder() / MODEL)), each=Restarts(airflow).check
+        )
     return state, traffic
 
 

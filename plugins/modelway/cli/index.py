@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": Indexed("explain", "say why a run failed, and what to do"),
     "exports": Indexed("exports", "show what MLflow and OpenLineage have of the lineage, and send it"),
     "gc": Indexed("gc", "remove files that no retained version needs"),
+    "image": Indexed("image", "build, inspect, pull, verify, compare and copy images of versions"),
     "init": Indexed("init", "write the DAG files and a first model into an Airflow's own folders"),
     "lineage": Indexed("lineage", "show what came out of what, and find a file by its content"),
     "lint": Indexed("lint", "check model specs"),

@@ -6,11 +6,17 @@ from typing import Any
 
 from modelway.errors import LineageUnavailable
 from modelway.hooks.fields import database_url, destination, fields_from_airflow
-from modelway.hooks.settings import LINEAGE_CONN_ID, Settings, exporter_of_environment, load_settings, make_private
+from modelway.hooks.settings import (
+    LINEAGE_CONN_ID,
+    REGISTRY_CONN_ID,
+    Settings,
+    exporter_of_environment,
+    load_settings,
+    make_private,
+)
 from modelway.lineage.exporters.base import Destination
 from modelway.ports import known
 
-REGISTRY_CONN_ID = "modelway_registry"
 #: connections that this process knows to be absent
 _ABSENT: set[str] = set()
 

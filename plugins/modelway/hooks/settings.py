@@ -13,6 +13,9 @@ from modelway.lineage.exporters.base import Destination
 from modelway.ports import known
 
 LINEAGE_CONN_ID = "modelway_lineage"
+REGISTRY_CONN_ID = "modelway_registry"
+#: the base of images that the deployment defines
+SERVER = "server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,10 @@ class Settings:
     """fsspec URL under which artifacts are stored, such as ``file:///srv/modelway/artifacts``."""
     lineage_url: str = field(repr=False)
     """SQLAlchemy URL of the lineage database."""
+    server_image: str | None = None
+    """The image of the model server, by its digest."""
+    signing_key: Path | None = None
+    """The file of the private key that signs where images come from."""
     registry_login: str | None = None
     registry_password: str | None = field(default=None, repr=False)
 
@@ -32,6 +39,27 @@ class Settings:
     def image_layout(self) -> Path:
         """The OCI image layout folder of model images."""
         return self.home / "images"
+
+    @property
+    def known_layers(self) -> Path:
+        """The folder that remembers the digests of layers of images."""
+        return self.home / "layers"
+
+    def base_image(self, base: str) -> str:
+        """Return the base of an image; ``server`` stands for the deployment's image of the model server.
+
+        :raises ModelwayError: ``server``, and the deployment names none
+        """
+        if base != SERVER:
+            return base
+        if not self.server_image:
+            raise ModelwayError(
+                "the base 'server' is the image of the model server, and this deployment names none",
+                where="MODELWAY_SERVER_IMAGE",
+                do="Push the server's image to your registry and set MODELWAY_SERVER_IMAGE to "
+                "<host>/<repository>@sha256:<digest>, or name another base",
+            )
+        return self.server_image
 
     @property
     def endpoint_root(self) -> Path:
@@ -43,19 +71,26 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     ``MODELWAY_HOME`` has everything without an address of its own (default: see ``modelway.folders``);
-    ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere. The
-    lineage may also be configured as the connection ``modelway_lineage``: ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
+    ``MODELWAY_ARTIFACT_ROOT`` and ``MODELWAY_LINEAGE_URL`` move the artifacts and the lineage database elsewhere, and
+    ``MODELWAY_SERVER_IMAGE`` names the base ``server`` of images, ``MODELWAY_SIGNING_KEY`` the file of the key that
+    signs where they come from. The lineage may also be configured as the connection ``modelway_lineage``:
+    ``AIRFLOW_CONN_MODELWAY_LINEAGE``.
 
     :raises ModelwayError: that connection cannot be read, or the home is a file
     """
     home = home_folder()
     _refuse_file(home)
+    registry = fields_from_environment(REGISTRY_CONN_ID)
     return Settings(
         home=home,
         artifact_root=os.environ.get("MODELWAY_ARTIFACT_ROOT") or (home / "artifacts").as_uri(),
         lineage_url=os.environ.get("MODELWAY_LINEAGE_URL")
         or _lineage_connection()
         or f"sqlite:///{home / 'lineage.db'}",
+        server_image=os.environ.get("MODELWAY_SERVER_IMAGE"),
+        registry_login=registry.login if registry else None,
+        registry_password=registry.password if registry else None,
+        signing_key=Path(key) if (key := os.environ.get("MODELWAY_SIGNING_KEY")) else None,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelway.job.events import append_event, read_events
+from modelway.job.file_marks import known_digest
 from modelway.job.left_files import NotBelow, is_below, name_below, names_below, open_below, remove_below
 
 #: the fields that an event must have for its checkpoint to be found again
@@ -178,7 +178,7 @@ def damage(checkpoint: Checkpoint) -> str | None:
             size = os.fstat(file.fileno()).st_size
             if size != checkpoint.size:
                 return f"the file has {size} bytes instead of {checkpoint.size}"
-            found = _digest(file)
+            found = known_digest(file)
     except NotBelow as error:
         return f"{error.strerror}"
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -187,18 +187,10 @@ def damage(checkpoint: Checkpoint) -> str | None:
 
 
 def sync_and_digest(path: Path) -> tuple[str, int]:
-    """Make a file durable and return its digest (``sha256:<hex>``) and size in bytes."""
+    """Make a file durable and return its digest (``sha256:<hex>``), which is recorded with it, and size in bytes."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        return _digest(file), file.tell()
-
-
-def _digest(file: BinaryIO) -> str:
-    # hashlib.file_digest() is newer than the oldest Python that an image may have.
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return "sha256:" + digest.hexdigest()
+        return known_digest(file), os.fstat(file.fileno()).st_size
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -138,28 +137,29 @@ def all_below(folder: Path, name: str, *, deepest: int = MOST_LINKS) -> Iterator
         yield from all_below(folder, f"{name}/{each}", deepest=deepest - 1)
 
 
-def copy_below(folder: Path, name: str, *, to: Path) -> None:
-    """Copy a folder below ``folder``: plain files and folders, and the targets of links that stay inside.
+def files_below(folder: Path, name: str) -> Iterator[str]:
+    """Yield the names, in a folder below ``folder``, of the plain files in it and in the folders in it.
+
+    Links that stay inside are followed.
 
     :raises NotBelow: a link leads out of ``folder``, or something is not a plain file
     :raises FileNotFoundError: there is no such folder
     """
-    _copy(folder, name, to, depth=0)
+    yield from _files(folder, name, "", depth=0)
 
 
-def _copy(folder: Path, name: str, to: Path, depth: int) -> None:
+def _files(folder: Path, name: str, prefix: str, depth: int) -> Iterator[str]:
     if depth > MOST_LINKS:
         raise NotBelow(errno.ELOOP, "its folders are too deep", str(folder / name))
     with _walked(folder, f"{name}/.") as (parent, _):
         names = sorted(os.listdir(parent))
-    to.mkdir(parents=True, exist_ok=True)
     for each in names:
         below = f"{name}/{each}"
         if _is_folder(folder, below):
-            _copy(folder, below, to / each, depth + 1)
+            yield from _files(folder, below, f"{prefix}{each}/", depth + 1)
             continue
-        with open_below(folder, below) as source, (to / each).open("xb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+        with open_below(folder, below):
+            yield prefix + each
 
 
 def _is_folder(folder: Path, name: str) -> bool:

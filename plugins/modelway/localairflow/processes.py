@@ -30,6 +30,8 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": (),
     "triggerer": ("--skip-serve-logs",),
 }
+#: the file that runs one of them, and other commands of Airflow
+COMMAND = Path(__file__).with_name("component.py")
 START_SECONDS = 240.0
 STOP_SECONDS = 20.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -189,7 +191,7 @@ class LocalAirflow:
         record_migrated(self.folder)
 
     def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "airflow", *arguments]
+        return [sys.executable, str(COMMAND), "airflow", *arguments]
 
     def start_component(self, component: str) -> None:
         """Start one of ``COMPONENTS``."""

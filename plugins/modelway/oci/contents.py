@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelway.artifacts.whole_files import replace_file
+from modelway.job.file_marks import known_digest
 
 #: written into the unpacked folder as the last file: which image it is, and the digest of its contents
 MARKER = ".unpacked.json"
@@ -16,7 +17,7 @@ MARKER = ".unpacked.json"
 def is_unpacked(root: Path, *, digest: str) -> bool:
     """Return whether ``root`` is the finished folder of the image ``digest``, every file as it was unpacked.
 
-    All of it is read.
+    A file whose digest is recorded with it, and that was not changed since, is not read.
     """
     try:
         marker = json.loads((root / MARKER).read_bytes())
@@ -49,7 +50,7 @@ def _contents(root: Path, digest: str) -> dict[str, Any]:
             entry = "folder"
         else:
             with path.open("rb") as file:
-                entry = f"file {hashlib.file_digest(file, 'sha256').hexdigest()} {path.stat().st_mode & 0o777:o}"
+                entry = f"file {known_digest(file)} {path.stat().st_mode & 0o777:o}"
         files += entry != "folder"
         hasher.update(f"{path.relative_to(root)}\0{entry}\0".encode("utf-8", "surrogateescape"))
     return {"digest": digest, "files": files, "contents": f"sha256:{hasher.hexdigest()}"}

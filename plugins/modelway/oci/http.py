@@ -1,22 +1,31 @@
 """One exchange with a registry: login, retries, and its refusals translated to our errors."""
 
-import logging
-import time
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from modelway.errors import ImageInvalid, RegistryError, RegistryRefused
+from modelway.oci.credentials import Credentials, find_credentials
 from modelway.oci.login import RegistryLogin
 from modelway.oci.manifest import LARGEST_DOCUMENT, read_document
+from modelway.oci.retries import RegistryBusy, Retries, retry_after
+from modelway.oci.trust import ssl_context
 
-_T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _WAIT = "Check that the registry runs and is reachable from this machine, then try again"
+_PUSH_AGAIN = "Push the image again, and let nothing remove blobs from the registry meanwhile"
 _REBUILD = "Build the image again (clear the build_image task)"
+
+
+class OtherBytes(ImageInvalid):
+    """Bytes that a registry refused: they are not the ones that their digest names."""
+
+
+class BlobsMissing(RegistryError):
+    """A manifest that a registry refused: it lacks blobs of it."""
 
 
 class RegistryConnection:
@@ -29,20 +38,28 @@ class RegistryConnection:
         username: str | None,
         password: str | None,
         insecure: bool,
-        attempts: int,
-        pause_seconds: float,
+        retries: Retries,
+        timeout_seconds: float,
     ) -> None:
         """Open no connection yet; see ``RegistryClient``."""
         self.host = host
-        self._attempts, self._pause_seconds = attempts, pause_seconds
+        self.retries = retries
         local = host in _LOOPBACK or host.rsplit(":", 1)[0] in _LOOPBACK
         # Docker Hub answers the API under another name than its references carry.
         api_host = "registry-1.docker.io" if host == "docker.io" else host
         self.base = f"{'http' if local or insecure else 'https'}://{api_host}"
-        # Commits of large blobs take minutes on object stores; the environment's proxy is not used for this machine.
-        timeout = httpx.Timeout(300, connect=10)
-        self._http = httpx.Client(timeout=timeout, follow_redirects=True, trust_env=not local)
-        self._login = RegistryLogin(http=self._http, host=host, base=self.base, username=username, password=password)
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(timeout_seconds, connect=10),
+            follow_redirects=True,
+            # The environment's proxy is not used for this machine.
+            trust_env=not local,
+            # Loading certificates costs more than all requests for an image that has not changed.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if local else ssl_context(host),
+        )
+        given = Credentials(username=username, password=password) if username and password is not None else None
+        self._login = RegistryLogin(
+            http=self._http, host=host, base=self.base, credentials=lambda: given or find_credentials(host)
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -76,7 +93,8 @@ class RegistryConnection:
         url = self.base + target if isinstance(target, str) else target
         with self.translate_errors(repository):
             for first in (True, False):
-                authorised = {**(headers or {}), **self._login.header(scope)}
+                authorization = self._login.header(scope)
+                authorised = {**(headers or {}), **authorization}
                 sent = self._http.build_request(
                     method, url, params=params or None, headers=authorised, content=content()
                 )
@@ -84,7 +102,8 @@ class RegistryConnection:
                 if answer.status_code != httpx.codes.UNAUTHORIZED or not first:
                     break
                 answer.close()
-                self._login.answer(answer.headers.get_list("WWW-Authenticate"), scope=scope)
+                challenges = answer.headers.get_list("WWW-Authenticate")
+                self._login.answer(challenges, scope=scope, sent=authorization.get("Authorization"))
         try:
             if not (absent and answer.status_code == httpx.codes.NOT_FOUND):
                 self._raise_for(answer, repository)
@@ -107,30 +126,21 @@ class RegistryConnection:
         if status < 400:
             return
         if status == 429 or status >= 500:
-            raise RegistryError(f"the registry answers {status} {answer.reason_phrase}", where=where, do=_WAIT)
+            what, pause = f"the registry answers {status} {answer.reason_phrase}", answer.headers.get("Retry-After")
+            raise RegistryBusy(what, pause_seconds=retry_after(pause), where=where, do=_WAIT)
         codes = _error_codes(self.read(answer, repository))
         if status in (401, 403):
             do = "Check the registry's connection in Airflow: login, password and the right to pull and push here"
             raise RegistryRefused(f"the registry refuses access ({status}{codes})", where=where, do=do)
+        if "BLOB_UNKNOWN" in codes and answer.request.method == "PUT":
+            raise BlobsMissing(f"the registry lacks blobs of the image ({status}{codes})", where=where, do=_PUSH_AGAIN)
         if status == 404:
             do = "Check the reference: host, repository and digest"
             name = answer.request.url.path.rpartition("/")[2] or "such repository"
             raise RegistryRefused(f"the registry has no {name} ({status}{codes})", where=where, do=do)
         if "DIGEST_INVALID" in codes:
-            raise ImageInvalid("the registry got other bytes than the digest names", where=where, do=_REBUILD)
+            raise OtherBytes("the registry got other bytes than the digest names", where=where, do=_REBUILD)
         raise RegistryRefused(f"the registry refuses the request ({status}{codes})", where=where)
-
-    def again(self, attempt: Callable[[], _T]) -> _T:
-        """Return what ``attempt`` returns, calling it again a few times after retryable errors."""
-        for pause in (self._pause_seconds * 2**count for count in range(self._attempts - 1)):
-            try:
-                return attempt()
-            except RegistryError as error:
-                if not error.retryable:
-                    raise
-                _log.warning("%s Trying again in %g s.", error, pause)
-                time.sleep(pause)
-        return attempt()
 
     @contextmanager
     def translate_errors(self, repository: str) -> Iterator[None]:

@@ -17,12 +17,12 @@ from modelway.artifacts.whole_files import (
     writing,
 )
 from modelway.errors import DigestMismatch, ImageInvalid
+from modelway.job.file_marks import known_digest, mark_digest
+from modelway.oci.blobs import Blob, Piece
 from modelway.oci.manifest import (
     INDEX,
     LARGEST_DOCUMENT,
     Descriptor,
-    Image,
-    ImageSource,
     LayoutReference,
     canonical_json,
     check_document,
@@ -62,17 +62,17 @@ class OciLayout:
         return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def holds(self, *, digest: str, size: int) -> bool:
-        """Return whether the blob is there, whole and undamaged; all of it is read."""
+        """Return whether the blob is there, whole and undamaged; one that was changed is read."""
         try:
             with self.blob_path(digest).open("rb") as file:
                 if os.fstat(file.fileno()).st_size != size:
                     return False
-                return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
+                return known_digest(file) == digest
         except OSError:
             return False
 
     def write_blob(
-        self, content: bytes | Path | Iterable[bytes], *, media_type: str, expected: str | None = None
+        self, content: bytes | Path | Iterable[Piece], *, media_type: str, expected: str | None = None
     ) -> Descriptor:
         """Write a blob in one pass and return its descriptor; an undamaged blob that is there already is kept.
 
@@ -93,6 +93,7 @@ class OciLayout:
                 raise DigestMismatch(f"a blob should be {expected} and is {digest}", where=self.where)
             if not self.holds(digest=digest, size=size):
                 publish(beside=beside, file=file, final=self.blob_path(digest))
+                mark_digest(file, digest)
         return Descriptor(media_type=media_type, digest=digest, size=size)
 
     def read_blob(self, descriptor: Descriptor) -> bytes:
@@ -167,19 +168,19 @@ class OciLayout:
             index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
             replace_file(path=self.root / "index.json", data=canonical_json(index))
 
-    def copy_layers(self, *, source: ImageSource, image: Image) -> None:
-        """Copy an image's layers from ``source`` without listing it; undamaged layers that are there stay.
+    def add_blob(self, blob: Blob) -> None:
+        """Write a blob whose digest is known; an undamaged one that is there already stays.
 
-        :raises ImageInvalid: a layer is missing or damaged in the source
+        :raises ImageInvalid: the bytes are not the ones that the digest names
+        :raises NotWritable: the folder cannot be written
         """
-        for layer in image.layers:
-            if self.holds(digest=layer.digest, size=layer.size):
-                continue
-            try:
-                with source.open_blob(layer) as file:
-                    self.write_blob(blocks(file), media_type=layer.media_type, expected=layer.digest)
-            except DigestMismatch as error:
-                raise ImageInvalid(f"blob {layer.digest} is damaged", where=source.where, do=_REBUILD) from error
+        known = blob.descriptor
+        if self.holds(digest=known.digest, size=known.size):
+            return
+        try:
+            self.write_blob(blob.pieces(), media_type=known.media_type, expected=known.digest)
+        except DigestMismatch as error:
+            raise ImageInvalid(f"blob {known.digest} is damaged", where=self.where, do=_REBUILD) from error
 
     def tags(self) -> dict[str, str]:
         """Return the digest of every tagged image by its tag."""
@@ -226,7 +227,7 @@ class OciLayout:
             sweep_partial_files(self.root / ".ingest")
 
 
-def _pieces(content: bytes | Path | Iterable[bytes]) -> Iterator[bytes]:
+def _pieces(content: bytes | Path | Iterable[Piece]) -> Iterator[Piece]:
     if isinstance(content, bytes):
         yield content
     elif isinstance(content, Path):

@@ -125,6 +125,18 @@ def parse_reference(text: str) -> LayoutReference | RegistryReference:
     return RegistryReference(host=host, repository=repository, digest=digest)
 
 
+def parse_tagged(text: str) -> tuple[str, str, str | None]:
+    """Read ``<host>/<repository>`` or ``<host>/<repository>:<tag>`` and return host, repository and tag.
+
+    :raises ImageInvalid: it is neither
+    """
+    name, sign, tag = text.rpartition(":")
+    if sign and "/" not in tag:
+        check_tag(tag)
+        return *parse_repository(name), tag
+    return *parse_repository(text), None
+
+
 def parse_repository(text: str) -> tuple[str, str]:
     """Read ``<host[:port]>/<repository>`` and return host and repository.
 

@@ -1,22 +1,17 @@
-"""A small client of the OCI distribution specification 1.1: pushes images from a layout, pulls them by digest."""
+"""A small client of the OCI distribution specification 1.1: pushes blobs and manifests, pulls them by digest."""
 
-import hashlib
-import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from modelway.artifacts.whole_files import blocks
-from modelway.errors import ImageInvalid, RegistryRefused
+from modelway.errors import ImageInvalid, RegistryError, RegistryRefused
+from modelway.oci.blobs import PIECE, Blob, Piece, whole
 from modelway.oci.http import RegistryConnection
-from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
@@ -24,22 +19,21 @@ from modelway.oci.manifest import (
     LARGEST_DOCUMENT,
     MANIFEST,
     Descriptor,
-    RegistryReference,
     check_document,
     is_digest,
-    read_document,
 )
+from modelway.oci.retries import Retries
 
-_log = logging.getLogger(__name__)
 _ACCEPT = {"Accept": ", ".join((MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX))}
-_REBUILD = "Build the image again (clear the build_image task)"
+_OCTETS = "application/octet-stream"
 _PUSH_AGAIN = "Push the image again from its layout, or remove the damaged blob from the registry's storage first"
 
 
 class RegistryClient:
-    """A client of one registry over HTTPS (HTTP on this machine or with ``insecure``).
+    """A client of one registry over HTTPS (HTTP on this machine or with ``insecure``); several threads may use it.
 
-    Each blob or manifest is tried ``attempts`` times when the registry does not answer or answers 429 or 5xx.
+    The login is the given one, else that of Docker's own settings. Each blob or manifest is attempted several times
+    when the registry does not answer or answers 429 or 5xx.
     """
 
     def __init__(
@@ -51,21 +45,27 @@ class RegistryClient:
         insecure: bool = False,
         attempts: int = 4,
         pause_seconds: float = 0.25,
+        timeout_seconds: float = 300,
+        chunk_bytes: int | None = None,
     ) -> None:
         """Open no connection yet.
 
         :param host: host and port, as they stand in a reference
         :param pause_seconds: wait before the second attempt; doubled before each further one
+        :param timeout_seconds: longest wait for the next byte; object stores take minutes to commit a large blob
+        :param chunk_bytes: send blobs in chunks of this size, for registries that require it; default: in one request
         """
         self.host = host
+        self._chunk_bytes = chunk_bytes
         self._connection = RegistryConnection(
             host=host,
             username=username,
             password=password,
             insecure=insecure,
-            attempts=attempts,
-            pause_seconds=pause_seconds,
+            retries=Retries(attempts=attempts, pause_seconds=pause_seconds),
+            timeout_seconds=timeout_seconds,
         )
+        self._call = self._connection.retries.call
 
     def __enter__(self) -> Self:
         return self
@@ -76,16 +76,16 @@ class RegistryClient:
         self._connection.close()
 
     def has_blob(self, *, repository: str, digest: str) -> bool:
-        """Return whether the repository holds the blob."""
+        """Return whether the repository has the blob."""
         path = f"/v2/{repository}/blobs/{digest}"
-        return self._connection.again(
+        return self._call(
             lambda: self._connection.request("HEAD", path, repository=repository, absent=True) is not None
         )
 
     def find_manifest(self, *, repository: str, name: str) -> str | None:
         """Return the digest of the manifest that a tag or digest names, or ``None`` if there is none."""
         path = f"/v2/{repository}/manifests/{name}"
-        answer = self._connection.again(
+        answer = self._call(
             lambda: self._connection.request("HEAD", path, repository=repository, headers=_ACCEPT, absent=True)
         )
         if answer is None:
@@ -95,38 +95,50 @@ class RegistryClient:
             raise RegistryRefused(f"the registry returns no digest of '{name}'", where=f"{self.host}/{repository}")
         return str(digest)
 
-    def push_blob(self, *, repository: str, descriptor: Descriptor, path: Path, mount_from: str | None = None) -> int:
+    def push_blob(
+        self,
+        *,
+        repository: str,
+        blob: Blob,
+        mount_from: str | None = None,
+        send_always: bool = False,
+        stop: threading.Event | None = None,
+    ) -> int:
         """Push a blob to the repository and return how many bytes had to be sent: 0 if it was there or mounted.
 
-        The file is streamed in one request (monolithic upload with a known digest), which every registry accepts.
+        The bytes are streamed in one request (monolithic upload with a known digest), which every registry accepts.
 
-        :param mount_from: another repository of this registry that may hold the blob
-        :raises ImageInvalid: the file is not what the descriptor names
+        :param mount_from: another repository of this registry that may have the blob
+        :param send_always: whatever the registry says that it has
+        :param stop: when it is set, the upload is given up
+        :raises OtherBytes: the bytes are not what the descriptor names
         """
-        if self.has_blob(repository=repository, digest=descriptor.digest):
+        if not send_always and self.has_blob(repository=repository, digest=blob.descriptor.digest):
             return 0
-        return self._connection.again(lambda: self._upload(repository, descriptor, path, mount_from))
+        source = None if send_always else mount_from
+        return self._call(lambda: self._upload(repository, blob, source, stop), stop=stop)
 
     def push_manifest(self, *, repository: str, manifest: bytes, media_type: str, digest: str, tag: str | None) -> None:
-        """Put a manifest whose blobs are there, under ``tag`` if there is one.
+        """Put a manifest whose blobs are there, then its tag; what is there already is not put again.
 
         :raises RegistryRefused: the tag names another image already
+        :raises BlobsMissing: the registry lacks a blob of it
         """
-        self.refuse_other_tag(repository=repository, tag=tag, digest=digest)
-        path, headers = f"/v2/{repository}/manifests/{tag or digest}", {"Content-Type": media_type}
-        answer = self._connection.again(
-            lambda: self._connection.request(
-                "PUT", path, repository=repository, push=True, headers=headers, content=lambda: manifest
-            )
-        )
-        stored = answer.headers.get("Docker-Content-Digest", digest) if answer else digest
-        if stored != digest:
-            raise RegistryRefused(f"the registry stored {digest} as {stored}", where=f"{self.host}/{repository}")
+        if self.find_manifest(repository=repository, name=digest) is None:
+            self._put(repository, digest, manifest, media_type=media_type, digest=digest)
+        if tag and not self.refuse_other_tag(repository=repository, tag=tag, digest=digest):
+            # Most registries set a tag whether or not it is new: who came second is seen afterwards.
+            self._put(repository, tag, manifest, media_type=media_type, digest=digest, only_new=True)
+            self.refuse_other_tag(repository=repository, tag=tag, digest=digest)
 
-    def refuse_other_tag(self, *, repository: str, tag: str | None, digest: str) -> None:
-        """Refuse a tag that names another image already.
+    def replace_tag(self, *, repository: str, tag: str, manifest: bytes, media_type: str, digest: str) -> None:
+        """Put a manifest under a tag that may name another one, such as a list of referrers."""
+        self._put(repository, tag, manifest, media_type=media_type, digest=digest)
 
-        :raises RegistryRefused: it does
+    def refuse_other_tag(self, *, repository: str, tag: str | None, digest: str) -> bool:
+        """Return whether a tag names the image already.
+
+        :raises RegistryRefused: it names another one
         """
         current = self.find_manifest(repository=repository, name=tag) if tag else None
         if current not in (None, digest):
@@ -135,6 +147,7 @@ class RegistryClient:
                 where=f"{self.host}/{repository}",
                 do="Give the new image another tag; a version's tag never moves",
             )
+        return current is not None
 
     def pull_manifest(self, *, repository: str, digest: str) -> bytes:
         """Return the bytes of a manifest or index, checked against its digest.
@@ -142,36 +155,135 @@ class RegistryClient:
         :raises ImageInvalid: they are not what the digest names
         """
         path, where = f"/v2/{repository}/manifests/{digest}", f"{self.host}/{repository}"
+        return check_document(self._call(lambda: self._get(repository, path)), digest, where=where, do=_PUSH_AGAIN)
 
-        def attempt() -> bytes:
-            with self._connection.open("GET", path, repository=repository, headers=_ACCEPT) as answer:
-                return self._connection.read(answer, repository)
+    def list_referrers(self, *, repository: str, digest: str) -> bytes | None:
+        """Return the index of what refers to a manifest, ``None`` where the registry has no such list."""
+        path = f"/v2/{repository}/referrers/{digest}"
+        try:
+            return self._call(lambda: self._get(repository, path))
+        except RegistryRefused:
+            return None
 
-        return check_document(self._connection.again(attempt), digest, where=where, do=_PUSH_AGAIN)
+    def pull_document(self, *, repository: str, descriptor: Descriptor) -> bytes:
+        """Return the bytes of a blob of at most 4 MiB, checked against its digest.
 
-    def pull_blob(self, *, repository: str, descriptor: Descriptor, into: BinaryIO) -> None:
-        """Write a blob to the open file ``into``, checked against its digest and size.
-
-        :raises ImageInvalid: the registry's bytes are not what the digest names
+        :raises ImageInvalid: it is larger, or the bytes are not what the digest names
         """
-        self._connection.again(lambda: self._download(repository, descriptor, into))
+        where = f"{self.host}/{repository}"
+        if descriptor.size > LARGEST_DOCUMENT:
+            raise ImageInvalid(f"{descriptor.digest} is too large for a config", where=where)
+        data = b"".join(self.stream_blob(repository=repository, descriptor=descriptor))
+        return check_document(data, descriptor.digest, where=where, do=_PUSH_AGAIN)
 
-    def _upload(self, repository: str, descriptor: Descriptor, path: Path, mount_from: str | None) -> int:
-        start = f"/v2/{repository}/blobs/uploads/"
-        query = {"mount": descriptor.digest, "from": mount_from} if mount_from else {}
+    def stream_blob(self, *, repository: str, descriptor: Descriptor) -> Iterator[bytes]:
+        """Yield a blob's bytes; after a broken connection it continues where that ended. The reader checks the digest.
+
+        :raises ImageInvalid: the registry has less bytes of it
+        :raises RegistryError: the registry refuses, or does not answer
+        """
+        received, failures = 0, 0
+        while received < descriptor.size:
+            before = received
+            try:
+                for piece in self._from(repository, descriptor, received):
+                    received += len(piece)
+                    yield piece
+                if received < descriptor.size:
+                    raise RegistryError(
+                        f"{descriptor.digest} ends after {received} of {descriptor.size} bytes",
+                        where=f"{self.host}/{repository}",
+                        do=_PUSH_AGAIN,
+                    )
+            except RegistryRefused as error:
+                if not received:
+                    raise
+                what = f"blob {descriptor.digest} is damaged: it ends after {received} of {descriptor.size} bytes"
+                raise ImageInvalid(what, where=f"{self.host}/{repository}", do=_PUSH_AGAIN) from error
+            except RegistryError as error:
+                failures = 0 if received > before else failures
+                self._connection.retries.pause(failures, error)
+                failures += 1
+
+    def _from(self, repository: str, descriptor: Descriptor, start: int) -> Iterator[bytes]:
+        path = f"/v2/{repository}/blobs/{descriptor.digest}"
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        with (
+            self._connection.open("GET", path, repository=repository, headers=headers) as answer,
+            self._connection.translate_errors(repository),
+        ):
+            # A registry that ignores the range sends all of it again.
+            passed = 0 if answer.status_code == httpx.codes.PARTIAL_CONTENT else start
+            for piece in answer.iter_raw():
+                skipped = min(passed, len(piece))
+                passed -= skipped
+                if skipped < len(piece):
+                    yield piece[skipped:]
+
+    def _get(self, repository: str, path: str) -> bytes:
+        with self._connection.open("GET", path, repository=repository, headers=_ACCEPT) as answer:
+            return self._connection.read(answer, repository)
+
+    def _put(
+        self, repository: str, name: str, manifest: bytes, *, media_type: str, digest: str, only_new: bool = False
+    ) -> None:
+        path = f"/v2/{repository}/manifests/{name}"
+        headers = {"Content-Type": media_type, **({"If-None-Match": "*"} if only_new else {})}
+        answer = self._call(
+            lambda: self._connection.request(
+                "PUT", path, repository=repository, push=True, headers=headers, content=lambda: manifest
+            )
+        )
+        assert answer is not None
+        self._check_stored(answer, digest, repository)
+
+    def _check_stored(self, answer: httpx.Response, digest: str, repository: str) -> None:
+        stored = answer.headers.get("Docker-Content-Digest", digest)
+        if stored != digest:
+            raise RegistryRefused(f"the registry stored {digest} as {stored}", where=f"{self.host}/{repository}")
+
+    def _upload(self, repository: str, blob: Blob, mount_from: str | None, stop: threading.Event | None) -> int:
+        start, size = f"/v2/{repository}/blobs/uploads/", blob.descriptor.size
+        query = {"mount": blob.descriptor.digest, "from": mount_from} if mount_from else {}
         also = (mount_from,) if mount_from else ()
         opened = self._connection.request("POST", start, repository=repository, push=True, also=also, params=query)
         if opened is None or opened.status_code == httpx.codes.CREATED:
             return 0
-        if path.stat().st_size != descriptor.size:
-            raise ImageInvalid(f"{path} has not the {descriptor.size} bytes of {descriptor.digest}", do=_REBUILD)
         location = self._location(opened, repository)
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
-        target = httpx.URL(location).copy_merge_params({"digest": descriptor.digest})
-        self._connection.request(
-            "PUT", target, repository=repository, push=True, headers=headers, content=lambda: _read(path)
+        if self._chunk_bytes and size > self._chunk_bytes:
+            location, rest = self._send_chunks(repository, blob, location, stop), 0
+        else:
+            rest = size
+        target = httpx.URL(location).copy_merge_params({"digest": blob.descriptor.digest})
+        headers = {"Content-Length": str(rest)}
+        stored = self._send("PUT", target, repository, lambda: _until(stop, whole(blob)) if rest else b"", headers)
+        self._check_stored(stored, blob.descriptor.digest, repository)
+        return size
+
+    def _send_chunks(self, repository: str, blob: Blob, location: str, stop: threading.Event | None) -> str:
+        """Send a blob in several requests and return where the upload is closed."""
+        start = 0
+        for chunk in _chunks(_until(stop, whole(blob)), size=self._chunk_bytes or PIECE):
+            place = {"Content-Range": f"{start}-{start + len(chunk) - 1}", "Content-Length": str(len(chunk))}
+            answer = self._send("PATCH", httpx.URL(location), repository, partial(bytes, chunk), place)
+            location = self._location(answer, repository)
+            start += len(chunk)
+        return location
+
+    def _send(
+        self,
+        method: str,
+        target: httpx.URL,
+        repository: str,
+        content: Callable[[], bytes | Iterator[Piece]],
+        headers: dict[str, str],
+    ) -> httpx.Response:
+        headers = {"Content-Type": _OCTETS, **headers}
+        answer = self._connection.request(
+            method, target, repository=repository, push=True, headers=headers, content=content
         )
-        return descriptor.size
+        assert answer is not None
+        return answer
 
     def _location(self, answer: httpx.Response, repository: str) -> str:
         """Return where an upload continues; a registry behind a TLS proxy may name itself by ``http``."""
@@ -185,93 +297,22 @@ class RegistryClient:
             return theirs._replace(scheme=ours.scheme, netloc=ours.netloc).geturl()
         return location
 
-    def _download(self, repository: str, descriptor: Descriptor, into: BinaryIO) -> None:
-        into.seek(0)
-        into.truncate()
-        hasher, where = hashlib.sha256(), f"{self.host}/{repository}"
-        path, headers = f"/v2/{repository}/blobs/{descriptor.digest}", {"Accept-Encoding": "identity"}
-        with (
-            self._connection.open("GET", path, repository=repository, headers=headers) as answer,
-            self._connection.translate_errors(repository),
-        ):
-            for piece in answer.iter_raw(1024 * 1024):
-                hasher.update(piece)
-                into.write(piece)
-        if "sha256:" + hasher.hexdigest() != descriptor.digest or into.tell() != descriptor.size:
-            raise ImageInvalid(f"blob {descriptor.digest} is damaged", where=where, do=_PUSH_AGAIN)
-        into.seek(0)
+
+def _until(stop: threading.Event | None, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Yield pieces until another upload of the image has failed."""
+    for piece in pieces:
+        if stop is not None and stop.is_set():
+            raise RegistryRefused("the upload is given up, as another one of the image failed")
+        yield piece
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegistryImages:
-    """The images of one repository as a source to read from; downloads pass through files in ``scratch``."""
-
-    client: RegistryClient
-    repository: str
-    scratch: Path
-
-    @property
-    def where(self) -> str:
-        """Host and repository."""
-        return f"{self.client.host}/{self.repository}"
-
-    def read_manifest(self, digest: str) -> bytes:
-        """Return the bytes of a manifest or index, checked against its digest."""
-        return self.client.pull_manifest(repository=self.repository, digest=digest)
-
-    def read_blob(self, descriptor: Descriptor) -> bytes:
-        """Return the bytes of a blob of at most 4 MiB, checked against its digest."""
-        if descriptor.size > LARGEST_DOCUMENT:
-            raise ImageInvalid(f"{descriptor.digest} is too large for a config", where=self.where)
-        with self.open_blob(descriptor) as file:
-            return file.read()
-
-    @contextmanager
-    def open_blob(self, descriptor: Descriptor) -> Iterator[BinaryIO]:
-        """Download a blob, checked against its digest, into a file that is gone when it is closed."""
-        with tempfile.TemporaryFile(dir=self.scratch) as file:
-            self.client.pull_blob(repository=self.repository, descriptor=descriptor, into=file)
-            yield file
-
-
-@dataclass(frozen=True, kw_only=True)
-class PushedImage:
-    """What a push did: the reference to pull by, and how many bytes of blobs were sent."""
-
-    reference: str
-    bytes_sent: int
-
-
-def push_image(
-    *,
-    client: RegistryClient,
-    layout: OciLayout,
-    digest: str,
-    repository: str,
-    tag: str | None = None,
-    mount_from: str | None = None,
-) -> PushedImage:
-    """Push the image ``digest`` of a layout: only blobs that the repository lacks are sent, the manifest last.
-
-    :raises ImageInvalid: the layout's image is missing or damaged
-    :raises RegistryError: the registry refuses (terminal) or does not answer (retryable)
-    """
-    data = layout.read_manifest(digest)
-    manifest = read_document(data, where=f"{layout.where}@{digest}")
-    client.refuse_other_tag(repository=repository, tag=tag, digest=digest)
-    sent = 0
-    for entry in (*manifest["layers"], manifest["config"]):
-        blob = Descriptor.from_dict(entry, where=f"{layout.where}@{digest}")
-        with layout.open_blob(blob):
-            path = layout.blob_path(blob.digest)
-        sent += client.push_blob(repository=repository, descriptor=blob, path=path, mount_from=mount_from)
-    media_type = str(manifest.get("mediaType", MANIFEST))
-    client.push_manifest(repository=repository, manifest=data, media_type=media_type, digest=digest, tag=tag)
-    reference = str(RegistryReference(host=client.host, repository=repository, digest=digest))
-    _log.info("Pushed %s, %d bytes of blobs sent.", reference, sent)
-    return PushedImage(reference=reference, bytes_sent=sent)
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from blocks(file)
+def _chunks(pieces: Iterator[Piece], *, size: int) -> Iterator[bytes]:
+    """Yield the bytes in chunks of ``size``, the last one smaller."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        while len(waiting) >= size:
+            yield bytes(waiting[:size])
+            del waiting[:size]
+    if waiting:
+        yield bytes(waiting)

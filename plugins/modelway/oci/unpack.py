@@ -6,13 +6,15 @@ import os
 import shutil
 import tarfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NoReturn, Self, cast
+from typing import BinaryIO, NoReturn, Protocol, Self, cast
 
 from modelway.artifacts.whole_files import BLOCK
 from modelway.errors import ImageInvalid
 from modelway.oci.contents import entries, mark_unpacked
+from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import (
     DOCKER_LAYER_GZIP,
     DOCKER_LAYER_TAR,
@@ -50,18 +52,55 @@ class Limits:
     """bytes of a member's long name or other attributes, which are read into memory"""
 
 
-def unpack_layers(*, source: ImageSource, image: Image, digest: str, root: Path, limits: Limits | None = None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class FileInLayer:
+    """A file that was not copied out of its layer; an empty one is in its place."""
+
+    path: Path
+    blob: Path
+    """The layer in its layout folder, an uncompressed archive."""
+    blob_digest: str
+    offset: int
+    """Where the file's bytes begin in it."""
+    size: int
+
+
+class InPlace(Protocol):
+    """Decides which files are read where they are in a local layout's layers."""
+
+    def wants(self, path: PurePosixPath, size: int) -> bool:
+        """Return whether a file of an image stays in its layer."""
+
+    def settle(self, files: Sequence[FileInLayer]) -> None:
+        """Put something in the place of each of them."""
+
+
+def unpack_layers(
+    *,
+    source: ImageSource,
+    image: Image,
+    digest: str,
+    root: Path,
+    limits: Limits | None = None,
+    in_place: InPlace | None = None,
+) -> None:
     """Unpack the layers of ``image`` in order into the empty folder ``root`` and mark it as finished.
 
     :param digest: the digest by which the image was requested (an index's, or the manifest's own)
+    :param in_place: which files of a layout folder's uncompressed layers are not copied
     :raises ImageInvalid: a layer is missing, damaged, of an unknown kind, unpacks to more than the limits, or would
         reach out of ``root``
     """
     budget = _Budget(limits or Limits(), where=source.where)
     root = Path(os.path.realpath(root))
+    left: list[FileInLayer] = []
     for descriptor, diff_id in zip(image.layers, image.diff_ids, strict=True):
+        leave = _leave(source, descriptor, in_place, left)
         with source.open_blob(descriptor) as file:
-            _unpack_layer(file, descriptor, diff_id, root=root, budget=budget)
+            _unpack_layer(file, descriptor, diff_id, root=root, budget=budget, leave=leave)
+    if in_place:
+        # Those that no later layer has replaced or removed.
+        in_place.settle([each for each in left if _is_empty_file(each.path)])
     for path in entries(root):
         if path.is_symlink() and not _inside(path, root):
             raise ImageInvalid(
@@ -69,6 +108,39 @@ def unpack_layers(*, source: ImageSource, image: Image, digest: str, root: Path,
             )
     _sync(root)
     mark_unpacked(root, digest=digest)
+
+
+class _Leave:
+    """Leaves files in one layer, each with an empty file in its place."""
+
+    def __init__(self, blob: Path, digest: str, in_place: InPlace, left: list[FileInLayer]) -> None:
+        self._blob, self._digest, self._in_place, self._left = blob, digest, in_place, left
+
+    def leaves(self, member: tarfile.TarInfo, path: Path) -> bool:
+        """Whether a member is left in the layer; then an empty file is at ``path``."""
+        if not (member.isreg() and self._in_place.wants(PurePosixPath(member.name), member.size)):
+            return False
+        _remove(path)
+        path.touch()
+        found = FileInLayer(
+            path=path, blob=self._blob, blob_digest=self._digest, offset=member.offset_data, size=member.size
+        )
+        self._left.append(found)
+        return True
+
+
+def _leave(
+    source: ImageSource, descriptor: Descriptor, in_place: InPlace | None, left: list[FileInLayer]
+) -> _Leave | None:
+    if in_place is None or not isinstance(source, OciLayout):
+        return None
+    if descriptor.media_type not in (LAYER_TAR, DOCKER_LAYER_TAR):
+        return None
+    return _Leave(source.blob_path(descriptor.digest), descriptor.digest, in_place, left)
+
+
+def _is_empty_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size == 0
 
 
 class _Budget:
@@ -127,7 +199,9 @@ class _Unpacked(_Hashing):
         return data
 
 
-def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root: Path, budget: _Budget) -> None:
+def _unpack_layer(
+    file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root: Path, budget: _Budget, leave: _Leave | None
+) -> None:
     where = budget.where
     packed = _Hashing(file)
     if descriptor.media_type in (LAYER_TAR, DOCKER_LAYER_TAR):
@@ -147,7 +221,7 @@ def _unpack_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root:
     try:
         members = _members_of(budget)
         with tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|", bufsize=1 << 20, tarinfo=members) as tar:
-            _unpack_members(tar, root=root, where=f"{where}, layer {descriptor.digest}", budget=budget)
+            _unpack_members(tar, root=root, where=f"{where}, layer {descriptor.digest}", budget=budget, leave=leave)
         unpacked = plain.digest()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         problem, unpacked = error, ""
@@ -175,7 +249,9 @@ def _members_of(budget: _Budget) -> type[tarfile.TarInfo]:
     return Member
 
 
-def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str, budget: _Budget) -> None:
+def _unpack_members(
+    tar: tarfile.TarFile, *, root: Path, where: str, budget: _Budget, leave: _Leave | None = None
+) -> None:
     fresh: set[Path] = set()
     written: set[str] = set()
     for member in tar:
@@ -198,7 +274,8 @@ def _unpack_members(tar: tarfile.TarFile, *, root: Path, where: str, budget: _Bu
                 raise ImageInvalid(f"a layer removes {member.name!r}", where=where, do=_HOSTILE)
             _remove(folder / hidden_name)
         else:
-            _place(tar, member, folder / path.name, root=root, where=where)
+            if leave is None or not leave.leaves(member, folder / path.name):
+                _place(tar, member, folder / path.name, root=root, where=where)
             fresh.update((folder / path.name, *folder.parents, folder))
 
 

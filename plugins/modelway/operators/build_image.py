@@ -1,33 +1,30 @@
 """Build the image of a model version."""
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.artifacts.archive import Manifest, unpack_archive
-from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.builders.base import BuildOptions
 from modelway.fields.refusal import Refusal
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import platform_refusals
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import actor
+from modelway.runs.image_contents import build_version_image
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import BuiltImage
 from modelway.runs.messages.version import RegisteredVersion
 
-#: members of the archive that serving needs; the others describe one run and would change the image's digest
-SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")
-
 
 class BuildImageOperator(ModelwayOperator):
-    """Put a registered version's model as one layer on a base image, without a daemon; the same model, the same digest.
+    """Put a registered version's model on a base image, a layer for each file of weights; the same each time.
+
+    The files go from the archive to the registry without a daemon and without a copy on the way.
 
     :param version: what RegisterModelOperator returned
-    :param base: ``scratch``, or an image by digest
+    :param base: ``scratch``, ``server`` for the deployment's image of the model server, or an image by digest
     :param repository: where to push, such as ``registry.example.com/models/digits``; None keeps it on this machine
     :param path: the model's folder in the image
     :param builder: how the image is built
@@ -82,22 +79,23 @@ class BuildImageOperator(ModelwayOperator):
         model, number = version.model, version.version
         options = BuildOptions(
             name=model,
-            layout=settings.image_layout,
+            layout=None if self.repository else settings.image_layout,
             tag=self.tag.replace("{version}", str(number)),
             repository=self.repository,
-            annotations={
-                "org.opencontainers.image.title": model,
-                "io.modelway.model.digest": version.model_digest,
-            },
             username=settings.registry_login,
             password=settings.registry_password,
+            known_layers=settings.known_layers,
+            signing_key=settings.signing_key,
             platform=self.platform or {},
         )
-        with tempfile.TemporaryDirectory() as scratch:
-            archive = self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
-            manifest = unpack_archive(archive=archive, to=Path(scratch) / "model")
-            layer = model_layer(manifest=manifest, folder=Path(scratch) / "model", path=self.path)
-            image = load_builder(self.builder).build(layers=[layer], base=self.base, options=options)
+        image = build_version_image(
+            version,
+            store=self.artifacts,
+            base=settings.base_image(self.base),
+            path=self.path,
+            builder=self.builder,
+            options=options,
+        )
         self.log.info("image %s as %s", image.digest, image.reference)
         lineage_from_airflow(settings.lineage_url).record_image(
             model=model,
@@ -115,19 +113,3 @@ class BuildImageOperator(ModelwayOperator):
             tag=image.tag,
             size=image.size,
         ).to_xcom()
-
-
-def model_layer(*, manifest: Manifest, folder: Path, path: str) -> Layer:
-    """Return the layer of the files that serving needs, from an unpacked archive."""
-    return Layer(
-        files=tuple(
-            LayerFile(
-                path_in_image=f"{path.rstrip('/')}/{member.path}",
-                source=folder / member.path,
-                size=member.size,
-                digest=f"sha256:{member.sha256}",
-            )
-            for member in manifest.members
-            if member.path.startswith(SERVED)
-        )
-    )

@@ -183,12 +183,12 @@ class DeployModelOperator(ModelwayOperator):
         """
         url = next(predictor.url for predictor in status.predictors if predictor.version == version.version)
         with tempfile.TemporaryDirectory() as scratch:
-            archive = self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
-            unpack_archive(archive=archive, to=Path(scratch) / "model")
+            with self.artifacts.open(version.archive) as archive:
+                unpack_archive(archive=archive, to=Path(scratch), only=("golden/", "outputs/model.yml"))
             return golden_difference(
                 url=url,
                 model=version.model,
-                folder=Path(scratch) / "model",
+                folder=Path(scratch),
                 **{"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {})},
             )
 

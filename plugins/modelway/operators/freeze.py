@@ -1,16 +1,18 @@
 """Freeze the selected checkpoint."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.artifacts.archive import write_archive
+from modelway.artifacts.archive import Manifest, write_archive
+from modelway.artifacts.store import Artifact
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import JobFailed
-from modelway.job.left_files import NotBelow, copy_below
+from modelway.job.left_files import NotBelow, is_below, open_below
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.context import clear_number, job_key, run_key
@@ -24,17 +26,23 @@ from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.version import ArchiveFile, FreezeCost, FrozenModel
 from modelway.runs.reported import StoredEvents, cost_of, store_events
 
+#: where freezing leaves its output in the job's folder
+FROZEN = "output/archive"
+
 
 class FreezeModelOperator(JobOperator):
-    """Run ``export(job, checkpoint)`` as one job and store the frozen model as an archive.
+    """Run ``export(job, checkpoint)``, or a command, as one job and store the frozen model as an archive.
 
-    The archive loads without the training code, torch or pickle: an ONNX program, safetensors weights, golden inputs
-    and outputs, and its provenance. The same code, parameters and checkpoint give the same bytes.
+    The archive loads without the training code and without pickle: by default an ONNX program, which needs no torch,
+    with safetensors weights; golden inputs and outputs; and its provenance. The same code, parameters and checkpoint
+    give the same bytes.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param selected: what SelectCheckpointOperator returned
     :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
     :param seed: makes random values in ``export`` repeatable, such as example inputs
+    :param format: ``onnx``, ``torch_export`` or ``files``, see docs/freezing.md
+    :param command: a program that leaves the model below ``output/export/``, in place of ``export``
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
@@ -42,21 +50,43 @@ class FreezeModelOperator(JobOperator):
     ``description`` is the archive's ``outputs/model.yml`` as an artifact of its own.
     """
 
-    template_fields: Sequence[str] = (*JobOperator.template_fields, "code", "selected", "training", "seed")
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        "code",
+        "selected",
+        "training",
+        "seed",
+        "format",
+        "command",
+    )
     accepts: ClassVar[Checks] = {
         **JobOperator.accepts,
         "code": checks.CODE,
         "selected": checks.SELECTED,
         "training": checks.REPORTS,
         "seed": checks.SEED,
+        "format": checks.FREEZE_FORMAT,
+        "command": checks.COMMAND,
     }
 
-    def __init__(self, *, code: Any, selected: Any, training: Any = (), seed: Any = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        code: Any,
+        selected: Any,
+        training: Any = (),
+        seed: Any = 0,
+        format: str = "onnx",
+        command: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.code = code
         self.selected = selected
         self.training = training
         self.seed = seed
+        self.format = format
+        self.command = command
         self.check_arguments()
 
     def job(self, context: Context) -> Job:
@@ -70,6 +100,8 @@ class FreezeModelOperator(JobOperator):
             action="freeze",
             clear_number=clear_number(context),
             module=plan.code.module,
+            command=tuple(self.command) if self.command else None,
+            freeze_format=self.format,
             # A parameter of the run may shape the network that export creates.
             params=plan.params,
             seed=int(self.seed),
@@ -87,21 +119,20 @@ class FreezeModelOperator(JobOperator):
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Xcom:
         """Write and store the archive."""
         store, code = self.artifacts, RunPlan.from_xcom(self.code).code
-        with tempfile.TemporaryDirectory() as scratch:
-            frozen = Path(scratch) / "frozen"
-            copy_frozen(folder, to=frozen)
-            training = [stage for stage in reports_from_xcom(self.training) if not stage.skipped]
-            events = StoredEvents(store)
-            documents = archive_documents(
-                code=code,
-                selected=Selection.from_xcom(self.selected),
-                training=training,
-                datasets=[dataset for stage in training for dataset in stage_datasets(stage, events)],
-            )
-            manifest = write_archive(folder=frozen, documents=documents, to=Path(scratch) / "archive.zip")
-            artifact = store.put(Path(scratch) / "archive.zip", model=job.model)
-            described = frozen / "outputs" / "model.yml"
-            description = store.put(described, model=job.model) if described.is_file() else None
+        training = [stage for stage in reports_from_xcom(self.training) if not stage.skipped]
+        events = StoredEvents(store)
+        documents = archive_documents(
+            code=code,
+            selected=Selection.from_xcom(self.selected),
+            training=training,
+            datasets=[dataset for stage in training for dataset in stage_datasets(stage, events)],
+        )
+        # Beside what it is made of: on the store's file system, if the jobs are, it is written once.
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            archive = Path(scratch) / "archive.zip"
+            manifest = archive_frozen(folder, documents=documents, to=archive)
+            artifact = store.put(archive, model=job.model, shared=True)
+        description = self._store_description(job, folder)
         self.log.info("frozen as %s (%d bytes), model %s", artifact.digest, artifact.size, manifest.model_digest)
         return FrozenModel(
             uri=artifact.uri,
@@ -116,6 +147,12 @@ class FreezeModelOperator(JobOperator):
             cost=self._cost(job, folder, status),
         ).to_xcom()
 
+    def _store_description(self, job: Job, folder: Path) -> Artifact | None:
+        described = f"{FROZEN}/outputs/model.yml"
+        if not is_below(folder, described):
+            return None
+        return self.artifacts.put(folder / described, model=job.model, opened=partial(open_below, folder, described))
+
     def _cost(self, job: Job, folder: Path, status: JobStatus) -> FreezeCost:
         """Return the cost of freezing, and where its events are, which describe the environment."""
         events = store_events(self.artifacts, folder, model=job.model, warn=self.log.warning)
@@ -123,16 +160,16 @@ class FreezeModelOperator(JobOperator):
         return FreezeCost(**vars(cost), seed=int(self.seed), events=events)
 
 
-def copy_frozen(folder: Path, *, to: Path) -> None:
-    """Copy the output of freezing, without following links out of the folder.
+def archive_frozen(folder: Path, *, documents: Mapping[str, Any], to: Path) -> Manifest:
+    """Write the archive of the output of freezing, without following links out of the job's folder.
 
     :raises JobFailed: there is anything but plain files
     """
     try:
-        copy_below(folder, "output/archive", to=to)
+        return write_archive(folder=folder, below=FROZEN, documents=documents, to=to)
     except NotBelow as error:
         raise JobFailed(
             f"what freezing left cannot be copied: {error.strerror}: {error.filename}",
-            where=str(folder / "output" / "archive"),
+            where=str(folder / FROZEN),
             do="Leave plain files there: links may not lead out of the job's folder",
         ) from None

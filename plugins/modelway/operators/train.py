@@ -189,7 +189,9 @@ class TrainModelOperator(JobOperator):
             if problem := damage(checkpoint):
                 self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
                 continue
-            artifact = self.artifacts.put(checkpoint.path, model=job.model, opened=partial(open_recorded, checkpoint))
+            opened = partial(open_recorded, checkpoint)
+            # The job is over, so that nobody writes to its checkpoints any more.
+            artifact = self.artifacts.put(checkpoint.path, model=job.model, opened=opened, shared=True)
             if artifact.digest != checkpoint.digest:
                 raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
             stored.append(

@@ -10,22 +10,31 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelway.server.core.batcher import Batcher, Inputs, Outputs
+from modelway.server.core.budget import Budget
+from modelway.server.core.drain import Drain
 from modelway.server.core.metrics import Metrics
 from modelway.server.core.process import limit_process
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.runtime import OnnxModel, load_model
 from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
+from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
 from modelway.server.rest.bodies import Limits
-from modelway.server.rest.drain import Drain
 from modelway.server.rest.infer import Infer
 from modelway.server.rest.listener import Listener, say
-from modelway.server.rest.routes import Routes
+from modelway.server.rest.routes import SERVER_VERSION, Routes
 from modelway.server.rest.translate import JSON_BYTES_OF_A_VALUE, Translator
+
+if TYPE_CHECKING:
+    from modelway.server.grpc.listener import GrpcListener
 
 #: rows of one call of a request that is cut into slices, where the gathered call has fewer
 _SLICE = 8
@@ -46,15 +55,15 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     name = settings.name or model.signature.name
     drain = Drain(limit=settings.drain_limit, quiet=settings.drain_quiet)
     try:
-        listener = _listener(settings, model, name, drain)
+        listener, grpc = _listeners(settings, model, name, drain)
     except CannotServe as error:
         say(str(error))
         return 2
     limit_process()
     try:
-        listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name))
+        listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name, grpc))
     except OSError as error:
-        say(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+        say(f"cannot listen: {error.strerror}")
         return 3
     if drain.cut_off:
         say(f"the drain reached its limit of {settings.drain_limit} s, {drain.cut_off} requests were not answered")
@@ -63,7 +72,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return 0
 
 
-def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> Listener:
+def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> "tuple[Listener, GrpcListener | None]":
     metrics = Metrics(model=name, version=settings.version)
     batches = model.signature.batches
 
@@ -75,16 +84,6 @@ def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> 
     def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         metrics.call(rows, seconds)
         sketches.add(inputs, outputs, rows)
-
-    def count() -> None:
-        sketches.fold()
-        if samples is not None:
-            samples.write()
-
-    def every_second() -> None:
-        batcher.expire()
-        if sketches.waits or (samples is not None and samples.waits):
-            asyncio.get_running_loop().run_in_executor(None, count)
 
     try:
         model.warm_up(rows=settings.batch_size)
@@ -99,6 +98,9 @@ def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> 
         quick_seconds=_QUICK_SECONDS,
         observe=observe,
     )
+    budget = Budget(settings.max_in_flight)
+    # one body after another, so that only one needs memory for decoding
+    codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
     infer = Infer(
         name=name,
         version=settings.version,
@@ -107,7 +109,8 @@ def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> 
         translator=Translator(settings.model_dir, max_values=settings.max_json // JSON_BYTES_OF_A_VALUE),
         limits=Limits(body=settings.max_body, json=settings.max_json),
         max_rows=settings.max_rows,
-        max_in_flight=settings.max_in_flight,
+        budget=budget,
+        codec=codec,
         max_seconds=settings.max_wait,
         samples=samples,
     )
@@ -122,14 +125,77 @@ def _listener(settings: Settings, model: OnnxModel, name: str, drain: Drain) -> 
         predict_route=settings.predict_route,
         health_route=settings.health_route,
     )
-    return Listener(routes, drain=drain, version=settings.version, every_second=every_second)
+    grpc = None
+    if settings.grpc_port is not None:
+        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain))
+    every_second = partial(_every_second, batcher, sketches, samples)
+    listener = Listener(routes, drain=drain, version=settings.version, every_second=every_second, beside=grpc)
+    return listener, grpc
 
 
-def _listening(settings: Settings, name: str) -> Callable[[int], None]:
+def _every_second(batcher: Batcher, sketches: Sketches, samples: Samples | None) -> None:
+    batcher.expire()
+
+    def count() -> None:
+        sketches.fold()
+        if samples is not None:
+            samples.write()
+
+    if sketches.waits or (samples is not None and samples.waits):
+        asyncio.get_running_loop().run_in_executor(None, count)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What both protocols use."""
+
+    batcher: Batcher
+    budget: Budget
+    codec: Executor
+    metrics: Metrics
+    drain: Drain
+
+
+def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
+    # HTTP/2 takes a tenth of a second to import
+    from modelway.server.grpc.codec import Limits, Names
+    from modelway.server.grpc.listener import GrpcListener
+    from modelway.server.grpc.service import Service
+
+    limits = Limits(
+        message=settings.max_body,
+        contents=settings.max_json,
+        fields=settings.max_json // JSON_BYTES_OF_A_VALUE,
+        rows=settings.max_rows,
+    )
+    service = Service(
+        names=Names(name, settings.version),
+        server_version=SERVER_VERSION,
+        signature=signature,
+        batcher=shared.batcher,
+        codec=shared.codec,
+        ready=lambda: not shared.drain.began,
+        limits=limits,
+        max_seconds=settings.max_wait,
+    )
+    assert settings.grpc_port is not None
+    return GrpcListener(
+        service,
+        port=settings.grpc_port,
+        version=settings.version,
+        metrics=shared.metrics,
+        drain=shared.drain,
+        budget=shared.budget,
+    )
+
+
+def _listening(settings: Settings, name: str, grpc: "GrpcListener | None") -> Callable[[int], None]:
     def listening(port: int) -> None:
+        ports = {"port": port} if grpc is None else {"port": port, "grpc_port": grpc.port}
         if settings.run_file is not None:
-            _write(settings.run_file, {"pid": os.getpid(), "port": port})
-        say(f"{name} version {settings.version} on http://{settings.host}:{port}")
+            _write(settings.run_file, {"pid": os.getpid(), **ports})
+        also = "" if grpc is None else f", gRPC on {settings.host}:{grpc.port}"
+        say(f"{name} version {settings.version} on http://{settings.host}:{port}{also}")
 
     return listening
 

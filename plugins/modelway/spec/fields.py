@@ -53,8 +53,11 @@ def _repository(value: str) -> str:
 
 
 def _base(value: str) -> str:
-    if value != "scratch" and not _BASE.fullmatch(value):
-        do = "Write scratch, <host>/<repository>@sha256:<64 hex digits>, or oci-layout:/<folder>@sha256:<64 hex digits>"
+    if value not in ("scratch", "server") and not _BASE.fullmatch(value):
+        do = (
+            "Write scratch, server, <host>/<repository>@sha256:<64 hex digits>, "
+            "or oci-layout:/<folder>@sha256:<64 hex digits>"
+        )
         raise Refusal(f"{shown(value)} does not pin an image by its digest", do=do)
     return value
 

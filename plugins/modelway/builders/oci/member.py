@@ -1,6 +1,11 @@
 """The descriptor of the builder ``oci``."""
 
+from typing import TYPE_CHECKING
+
 from modelway.builders.base import Builder, BuilderMember
+
+if TYPE_CHECKING:
+    from modelway.builders.oci.section import OciSection
 
 
 def _open() -> Builder:
@@ -9,4 +14,10 @@ def _open() -> Builder:
     return builder
 
 
-MEMBER = BuilderMember(name="oci", open=_open, capabilities=frozenset({"scratch", "push"}))
+def _section() -> "type[OciSection]":
+    from modelway.builders.oci.section import OciSection
+
+    return OciSection
+
+
+MEMBER = BuilderMember(name="oci", open=_open, capabilities=frozenset({"scratch", "push"}), section=_section)

@@ -23,6 +23,7 @@ from modelway.endpoints.gateway.haproxy import find_haproxy
 from modelway.endpoints.local.section import LocalSection
 from modelway.endpoints.local.service import Service
 from modelway.endpoints.local.state import Life, State, locked
+from modelway.endpoints.local.weights import WeightsInPlace
 from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
 from modelway.oci.images import unpack_image
 
@@ -37,15 +38,17 @@ def open_endpoint(
     root: Path,
     username: str | None = None,
     password: str | None = None,
-    unpack: Unpack = unpack_image,
+    unpack: Unpack | None = None,
     ready_timeout: float = 60.0,
 ) -> "LocalEndpoint":
     """Return the endpoint whose files are in ``root``.
 
     :param username: login of the registry that images are pulled from
     :param password: and its password
+    :param unpack: unpacks an image; default: without a copy of the weights where they are on this machine
     :param ready_timeout: seconds that new servers may take to load their models
     """
+    unpack = unpack or partial(unpack_image, in_place=WeightsInPlace())
     if username or password:
         unpack = partial(unpack, username=username, password=password)
     return LocalEndpoint(root=root.absolute(), unpack=unpack, ready_timeout=ready_timeout)

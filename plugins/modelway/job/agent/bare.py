@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,7 @@ AGENT = "modelway.job.agent"
 
 
 def begin(attempt: Path, *, cpu: float | None, lock: Path) -> bool:
-    """Claim an attempt for this process; False when it was given up before.
+    """Claim an attempt for this process and make its inputs read-only; False when it was given up before.
 
     :param cpu: how many cores to bind the process to
     :param lock: a file with which the agents of this machine choose cores one after another
@@ -24,11 +25,44 @@ def begin(attempt: Path, *, cpu: float | None, lock: Path) -> bool:
     if not claim(attempt, "agent"):
         return False
     record_self(attempt)
+    protect(attempt.parent / "inputs")
     bind_to_cores(cpu, str(attempt), lock=lock)
     for left in attempt.parent.glob("try-*/pods"):
         # Heartbeats of attempts that are known to be over: nothing waits for them.
         shutil.rmtree(left, ignore_errors=True)
     return True
+
+
+def protect(folder: Path) -> None:
+    """Make the files of a folder read-only for this process and all that it starts; they may be stored files.
+
+    A file's mode says so, but to root that means nothing: for root the folder is mounted read-only, or where that is
+    not allowed, as in most containers, its files are replaced by copies.
+    """
+    if os.geteuid() != 0 or not folder.is_dir() or _mount_read_only(folder):
+        return
+    for path in folder.iterdir():
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+            beside = path.with_name(f".{path.name}.part")
+            shutil.copyfile(path, beside)
+            beside.replace(path)
+
+
+def _mount_read_only(folder: Path) -> bool:
+    """Mount a folder read-only in a mount namespace of this process; return whether that was possible (Linux)."""
+    new_namespace, read_only, remount, bind, recursive, slave = 0x20000, 1, 32, 4096, 16384, 1 << 19
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        place = os.fsencode(folder)
+        return bool(
+            libc.unshare(new_namespace) == 0
+            # What is mounted here is to be seen here alone.
+            and libc.mount(None, b"/", None, ctypes.c_ulong(recursive | slave), None) == 0
+            and libc.mount(place, place, None, ctypes.c_ulong(bind), None) == 0
+            and libc.mount(None, place, None, ctypes.c_ulong(bind | remount | read_only), None) == 0
+        )
+    except (OSError, AttributeError):
+        return False
 
 
 def claim(attempt: Path, word: str) -> bool:

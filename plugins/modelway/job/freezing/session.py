@@ -1,4 +1,4 @@
-"""The frozen program, run by ONNX Runtime on the cores that this process may use."""
+"""The frozen program, run on the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -11,25 +11,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy
 
+    from modelway.torch_program import TorchProgram
+
 CGROUP = Path("/sys/fs/cgroup")
 
 
 class ProgramModel:
     """A frozen program as a function of arrays, both sides by name."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path | bytes, *, weights: Path | None = None) -> None:
+        """Load a program from its file, or from its bytes with its weights in files of the folder ``weights``."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         # ONNX Runtime's own default counts the cores of the machine, even those that this process may not use.
         options.intra_op_num_threads = usable_cores()
         options.inter_op_num_threads = 1
+        if weights is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
         self._session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
         self.names = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, inputs: Mapping[str, numpy.ndarray[Any, Any]]) -> dict[str, numpy.ndarray[Any, Any]]:
         """Return the answers by name."""
         return dict(zip(self.names, self._session.run(self.names, dict(inputs)), strict=True))
+
+
+def open_program(folder: Path) -> ProgramModel | TorchProgram | None:
+    """Return the frozen program of an unpacked archive, as a function of arrays; None where it has only files."""
+    if (path := folder / "model" / "model.onnx").is_file():
+        return ProgramModel(path)
+    from modelway.torch_program import PROGRAM, TorchProgram
+
+    if (folder / "model" / PROGRAM).is_file():
+        return TorchProgram(folder / "model", threads=usable_cores())
+    return None
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:

@@ -32,6 +32,8 @@ class Settings:
     host: str
     #: 0 lets the system choose; ``run_file`` then contains the choice
     port: int
+    #: of gRPC, as ``port``; None: it is not served
+    grpc_port: int | None
     #: rows of one call of the model that are gathered from several requests; 1 turns gathering off
     batch_size: int
     #: threads inside one call of the model
@@ -81,6 +83,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         version=arguments.version,
         host=arguments.host,
         port=_whole("port", arguments.port, 0, 65535),
+        grpc_port=_whole("grpc-port", arguments.grpc_port, 0, 65535) if arguments.grpc_port else None,
         batch_size=_whole("batch-size", arguments.batch_size, 1, 65536),
         threads=_whole("threads", arguments.threads, 1, 1024),
         max_body=_whole("max-body-mib", arguments.max_body_mib, 1, 1 << 20) * MEBIBYTE,
@@ -117,6 +120,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     host = "0.0.0.0" if environ.get("AIP_HTTP_PORT") or environ.get("K_SERVICE") else "127.0.0.1"
     option("--host", default=environ.get("MODELWAY_HOST", host), help="address to listen on")
     option("--port", default=environ.get("AIP_HTTP_PORT") or environ.get("PORT") or "8080", help="0: any free one")
+    option(
+        "--grpc-port", default=environ.get("GRPC_PORT"), help="of gRPC, which is not served without; 0: any free one"
+    )
     option("--batch-size", default="8", help="rows gathered into one call of the model while it is busy")
     option("--threads", default="1", help="threads inside one call of the model")
     for name, default, text in _LIMITS:
@@ -127,7 +133,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--sample-share", default=share, help="share of the requests, 0 to 1 (or MODELWAY_SAMPLE_SHARE)")
     option("--drain-limit", type=float, default=25.0, help="seconds between SIGTERM and the end, at most")
     option("--drain-quiet", type=float, default=0.5, help="seconds without a request that end the drain")
-    option("--run-file", help="file that gets the process id and the port once the server listens")
+    option("--run-file", help="file that gets the process id and the ports once the server listens")
     return parser
 
 

@@ -126,4 +126,5 @@ def _reason(value: object) -> str | None:
 def _tensor(entry: Mapping[str, Any]) -> TensorSpec:
     if entry["datatype"] not in DATATYPES:
         raise ValueError(f"datatype {entry['datatype']!r} is not one of {', '.join(DATATYPES)}")
-    return TensorSpec(str(entry["name"]), entry["datatype"], tuple(int(length) for length in entry["shape"]))
+    symbols = tuple(None if name is None else str(name) for name in entry.get("symbols", ()))
+    return TensorSpec(str(entry["name"]), entry["datatype"], tuple(int(length) for length in entry["shape"]), symbols)

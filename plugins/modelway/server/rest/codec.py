@@ -5,11 +5,12 @@ Formats: the protocol's ``required_api`` page and Triton's ``extension_binary_da
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
+from modelway.server.core.lengths import check_lengths, listed
 from modelway.server.core.refusal import Refusal
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import (
@@ -71,7 +72,7 @@ def decode(
     binary = _flag("request", "binary_data_output", parameters)
     outputs = _outputs(document.get("outputs"), binary, signature)
     shapes = _shapes(document.get("inputs"), signature)
-    _check_lengths(signature, shapes, max_rows)
+    check_lengths(signature, {name: shape for name, (_, shape) in shapes.items()}, max_rows)
     known = signature.known_inputs
     inputs = {name: _input(entry, known[name], shape, blocks) for name, (entry, shape) in shapes.items()}
     blocks.end()
@@ -181,7 +182,7 @@ def _parsed(text: Body, *, whole: bool) -> Any:
 def _shapes(entries: object, signature: Signature) -> _Shapes:
     """Return each input's entry with its shape, in the order of the body."""
     if not isinstance(entries, list):
-        raise Refusal(400, f"inputs must be a list of tensors: {_listed(signature.inputs)}")
+        raise Refusal(400, f"inputs must be a list of tensors: {listed(signature.inputs)}")
     known = signature.known_inputs
     shapes: _Shapes = {}
     for entry in entries:
@@ -194,27 +195,8 @@ def _shapes(entries: object, signature: Signature) -> _Shapes:
         shapes[spec.name] = (entry, check_shape(spec, entry.get("shape")))
     if len(shapes) < len(known):
         missing = [spec for spec in signature.inputs if spec.name not in shapes]
-        raise Refusal(400, f"missing from inputs: {_listed(missing)}")
+        raise Refusal(400, f"missing from inputs: {listed(missing)}")
     return shapes
-
-
-def _check_lengths(signature: Signature, shapes: _Shapes, max_rows: int | None) -> None:
-    """Refuse lengths that differ where the program has one name for them: it would broadcast the shorter input."""
-    for symbol, places in signature.equal_lengths:
-        name, at = places[0]
-        length = shapes[name][1][at]
-        for other, dimension in places[1:]:
-            if (found := shapes[other][1][dimension]) != length:
-                raise Refusal(
-                    400,
-                    f"inputs '{name}' and '{other}' differ in length: {length} and {found} where the model has "
-                    f"one '{symbol}' for both",
-                )
-    if max_rows is not None and signature.has_rows:
-        rows = max(shape[0] for _, shape in shapes.values())
-        if rows > max_rows:
-            do = "send them in several requests" if signature.batches else "the model takes no more at a time here"
-            raise Refusal(413, f"{rows} rows in one request, the limit is {max_rows}: {do}")
 
 
 def _input(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], blocks: _Blocks) -> Array:
@@ -234,9 +216,9 @@ def _outputs(entries: object, binary: bool, signature: Signature) -> tuple[tuple
     if entries is None or entries == []:
         return signature.all_outputs[binary]
     if not isinstance(entries, list):
-        raise Refusal(400, f"outputs must be a list, or left out: {_listed(signature.outputs)}")
+        raise Refusal(400, f"outputs must be a list, or left out: {listed(signature.outputs)}")
     if len(entries) > len(signature.outputs):
-        raise Refusal(400, f"outputs has {len(entries)} entries, the model has {_listed(signature.outputs)}")
+        raise Refusal(400, f"outputs has {len(entries)} entries, the model has {listed(signature.outputs)}")
     known = {spec.name: spec for spec in signature.outputs}
     wanted: dict[str, tuple[TensorSpec, bool]] = {}
     for entry in entries:
@@ -256,7 +238,7 @@ def _outputs(entries: object, binary: bool, signature: Signature) -> tuple[tuple
 def _named(entry: object, known: Mapping[str, TensorSpec], kind: str) -> TensorSpec:
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or name not in known:
-        raise Refusal(400, f"{short(name)} is not an {kind} of this model, expected {_listed(known.values())}")
+        raise Refusal(400, f"{short(name)} is not an {kind} of this model, expected {listed(known.values())}")
     return known[name]
 
 
@@ -277,7 +259,3 @@ def _flag(where: str, name: str, parameters: Mapping[str, Any], *, otherwise: bo
     if not isinstance(value, bool):
         raise Refusal(400, f"{where}: {name} must be true or false")
     return value
-
-
-def _listed(specs: Iterable[TensorSpec]) -> str:
-    return ", ".join(f"'{spec.name}' ({spec.datatype} {list(spec.shape)})" for spec in specs)

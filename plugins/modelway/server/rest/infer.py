@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar, TypeVarTuple, Unpack
 
@@ -41,22 +41,22 @@ class Infer:
         translator: Translator,
         limits: Limits,
         max_rows: int,
-        max_in_flight: int,
+        budget: Budget,
+        codec: Executor,
         max_seconds: float = math.inf,
         samples: Samples | None = None,
     ) -> None:
         """Combine the parts.
 
-        :param max_in_flight: bytes of all requests together
+        :param budget: bytes of all requests together
+        :param codec: one thread that decodes and encodes what is too large for the event loop
         :param max_seconds: seconds that a request may wait for the model
         :param samples: get a share of the requests
         """
         self._name, self._version, self._signature = name, version, signature
         self._batcher, self._translator, self._limits = batcher, translator, limits
-        self._max_rows, self._max_seconds, self._budget = max_rows, max_seconds, Budget(max_in_flight)
+        self._max_rows, self._max_seconds, self._budget, self._codec = max_rows, max_seconds, budget, codec
         self._samples = samples
-        #: one body after another, so that only one needs memory for decoding
-        self._codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(self, head: Head) -> None:

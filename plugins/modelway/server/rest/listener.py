@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import Protocol
 
 import uvloop
 
+from modelway.server.core.drain import Drain
 from modelway.server.rest.connection import Connection
-from modelway.server.rest.drain import Drain
 from modelway.server.rest.infer import failure_response
 from modelway.server.rest.message import Head, Request
 from modelway.server.rest.routes import Routes
@@ -23,17 +24,49 @@ MAX_CONNECTIONS = 2048
 _TICK = 0.1
 
 
+class Beside(Protocol):
+    """Another protocol on a port of its own, served in the same event loop."""
+
+    async def start(self, host: str) -> None:
+        """Accept connections.
+
+        :raises OSError: when the address cannot be listened on
+        """
+
+    def check(self, now: float) -> None:
+        """Cut off the clients that are too slow; called once a second."""
+
+    def drain(self) -> None:
+        """Let the clients go elsewhere."""
+
+    def end(self, *, at_once: bool) -> None:
+        """Close all connections, once what was written is sent or at once."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether connections are open."""
+
+
 class Listener:
     """Accepts connections, and is what they need of the server (``connection.Application``)."""
 
-    def __init__(self, routes: Routes, *, drain: Drain, version: str, every_second: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        drain: Drain,
+        version: str,
+        every_second: Callable[[], None],
+        beside: Beside | None = None,
+    ) -> None:
         """Serve ``routes``.
 
         :param version: for the header ``x-model-version``
         :param every_second: called once a second
+        :param beside: what is served besides, and drained with it
         """
         self._routes, self._drain, self._every_second = routes, drain, every_second
-        self._version = version
+        self._version, self._beside = version, beside
         self._connections: set[Connection] = set()
         self._turns: deque[Connection] = deque()
         self._ends_now = False
@@ -57,6 +90,8 @@ class Listener:
             loop.add_signal_handler(number, self._signalled)
         self._set_common()
         server = await loop.create_server(lambda: Connection(self), host, port, backlog=MAX_CONNECTIONS)
+        if self._beside is not None:
+            await self._beside.start(host)
         listening(_port(server.sockets))
         ticks = 0
         while not self._drain.done() and not self._ends_now:
@@ -70,7 +105,9 @@ class Listener:
                 connection.drop()
             else:
                 connection.end()
-        while self._connections and self._drain.remaining() and not self._ends_now:
+        if self._beside is not None:
+            self._beside.end(at_once=self._ends_now)
+        while self._connected and self._drain.remaining() and not self._ends_now:
             await asyncio.sleep(_TICK / 2)
 
     def _signalled(self) -> None:
@@ -78,6 +115,12 @@ class Listener:
         self._ends_now = self._drain.began
         self._drain.begin()
         self.draining = True
+        if self._beside is not None:
+            self._beside.drain()
+
+    @property
+    def _connected(self) -> bool:
+        return bool(self._connections) or (self._beside is not None and self._beside.connected)
 
     def _tick(self) -> None:
         self._set_common()
@@ -85,6 +128,8 @@ class Listener:
         now = time.monotonic()
         for connection in list(self._connections):
             connection.check(now)
+        if self._beside is not None:
+            self._beside.check(now)
         self._every_second()
 
     def _set_common(self) -> None:

@@ -14,6 +14,7 @@ from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
 from modelway.server.rest.infer import Infer
 from modelway.server.rest.message import Head, Request, Respond, Response, Route, json_response
+from modelway.server.rest.openapi import describe
 
 #: version of this server's interface, shown at /v2; increases when an answer changes its form
 SERVER_VERSION = "1"
@@ -46,7 +47,18 @@ class Routes:
             "/v2/health/live": Route(self._live),
             "/v2/health/ready": Route(self._ready),
             "/metrics": Route(self._show_metrics),
+            "/openapi.json": Route(self._openapi),
         }
+        self._description = json_response(
+            describe(
+                name=name,
+                version=version,
+                server_version=SERVER_VERSION,
+                signature=signature,
+                predict_route=predict_route,
+                health_route=health_route,
+            )
+        )
         if predict_route is not None:
             self._paths[predict_route] = Route(infer.predict, _POST)
         if health_route is not None:
@@ -136,6 +148,9 @@ class Routes:
             "parameters": self._signature.parameters(),
         }
         respond(json_response(document))
+
+    def _openapi(self, request: Request, respond: Respond) -> None:
+        respond(self._description)
 
     def _show_metrics(self, request: Request, respond: Respond) -> None:
         respond(Response(200, self._metrics.text(), _TEXT))

@@ -1,0 +1,40 @@
+"""``python component.py airflow COMPONENT …``: a component of a local Airflow, with less work for the processor.
+
+The scheduler forks a process for each task, and the DAG processor one for each parsing of a file: what all of these
+import is imported here once. The api-server makes the API for tasks in one version, that of its tasks.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+#: what a process imports that parses the DAG of a model, and what one does that executes a task
+_PARSING = ("modelway.bundle", "modelway.dag")
+_TASK = ("airflow.sdk.execution_time.task_runner", "airflow.dag_processing.dagbag", "modelway.lineage.store")
+PRELOADED: Mapping[str, Sequence[str]] = {"scheduler": (*_PARSING, *_TASK), "dag-processor": _PARSING}
+
+
+def run(words: Sequence[str]) -> None:
+    """Run a command of Airflow in this process.
+
+    :param words: such as ``airflow``, ``scheduler``
+    """
+    from airflow.__main__ import main
+
+    if words[1] == "api-server":
+        from modelway.localairflow.one_process import serve_one_api_version
+
+        serve_one_api_version()
+    for module in PRELOADED.get(words[1], ()):
+        import_module(module)
+    sys.argv = list(words)
+    main()
+
+
+if __name__ == "__main__":
+    # In place of this file's folder, whose modules are no top-level ones.
+    sys.path.pop(0)
+    if (library := str(Path(__file__).parents[2])) not in sys.path:
+        sys.path.append(library)
+    run(sys.argv[1:])

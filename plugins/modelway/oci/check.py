@@ -1,0 +1,95 @@
+"""Reads all of an image and compares it with its digests; nothing is written."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from modelway.errors import ImageInvalid
+from modelway.oci.blobs import PIECE
+from modelway.oci.manifest import DOCKER_LAYER_GZIP, LAYER_GZIP, Descriptor, Image, ImageSource, read_image
+
+_REBUILD = "Build the image again, or pull it from where it is whole"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedImage:
+    """An image whose every byte was read."""
+
+    image: Image
+    files: Mapping[str, str]
+    """The digest of each file by its path in the image, as the last layer that has it says."""
+
+
+class _Hashing(io.RawIOBase):
+    """A stream that hashes what is read from it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.hash, self.size = file, hashlib.sha256(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.hash.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def digest(self) -> str:
+        """Read what is left and return the digest of everything."""
+        while self.read(PIECE):
+            pass
+        return f"sha256:{self.hash.hexdigest()}"
+
+
+def check_image(source: ImageSource, digest: str) -> CheckedImage:
+    """Read the manifest, the config, every layer and every file of an image.
+
+    :raises ImageInvalid: something is missing or damaged
+    """
+    image = read_image(source, digest)
+    files: dict[str, str] = {}
+    for descriptor, diff_id in zip(image.layers, image.diff_ids, strict=True):
+        with source.open_blob(descriptor) as file:
+            files |= _read_layer(file, descriptor, diff_id, where=source.where)
+    return CheckedImage(image=image, files=files)
+
+
+def _read_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, where: str) -> dict[str, str]:
+    packed = _Hashing(file)
+    plain, problem, files = packed, None, {}
+    if descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP):
+        plain = _Hashing(cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb")))
+    try:
+        files = _files(cast(BinaryIO, plain))
+        unpacked = plain.digest()
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        problem, unpacked = error, ""
+    if packed.digest() != descriptor.digest or packed.size != descriptor.size:
+        raise ImageInvalid(f"layer {descriptor.digest} is damaged", where=where, do=_REBUILD) from problem
+    if problem is not None:
+        raise ImageInvalid(f"layer {descriptor.digest} is no tar archive ({problem})", where=where) from problem
+    if unpacked != diff_id:
+        what = f"layer {descriptor.digest} unpacks to {unpacked}, and the config says {diff_id}"
+        raise ImageInvalid(what, where=where, do=_REBUILD)
+    return files
+
+
+def _files(stream: BinaryIO) -> dict[str, str]:
+    found = {}
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=PIECE) as tar:
+        for member in tar:
+            # Without it, the archive remembers every member that it has read.
+            tar.members.clear()  # type: ignore[attr-defined]
+            if (content := tar.extractfile(member)) is not None and member.isreg():
+                hasher = hashlib.sha256()
+                while piece := content.read(PIECE):
+                    hasher.update(piece)
+                found[f"/{member.name.lstrip('/')}"] = f"sha256:{hasher.hexdigest()}"
+    return found

@@ -1,0 +1,180 @@
+"""What the image of a version is made of: the layers of its files, its annotations, and where it comes from."""
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from modelway.artifacts.archive import Member, member_offsets, read_manifest
+from modelway.artifacts.code_package import unpack_code_package
+from modelway.artifacts.store import ArtifactStore
+from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile, load_builder
+from modelway.errors import DigestMismatch
+from modelway.ports import load
+from modelway.runs.messages.version import KnownVersion
+
+#: members of the archive that serving needs; the others describe one run
+SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")
+#: overlay file systems mount about 60 layers; the rest is for the base
+MOST_LAYERS = 48
+#: a file of weights of at least this size has a layer of its own
+OWN_LAYER_BYTES = 1 << 20
+#: registries refuse larger blobs, or never finish them
+LARGEST_LAYER_BYTES = 2_000_000_000
+_AGAIN = "Run the freeze stage again"
+_OCI, _OURS = "org.opencontainers.image.", "io.modelway."
+
+
+def build_version_image(
+    version: KnownVersion, *, store: ArtifactStore, base: str, path: str, builder: str, options: BuildOptions
+) -> BuiltImage:
+    """Make the image of a registered version with what it says of itself; the same each time.
+
+    :param store: where the version's archive is; read there if the store is on this machine
+    :param path: the model's folder in the image
+    :param builder: the builder's name
+    :raises DigestMismatch: the stored file is not the version's archive, or damaged
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = store.local_file(version.archive) or store.fetch(version.archive, to=Path(scratch) / "archive.zip")
+        if "dockerfile" in load("builders", builder).capabilities:
+            options = replace(options, code=_unpacked_code(version, archive, store, scratch=Path(scratch)))
+        return _build(version, archive, base=base, path=path, builder=builder, options=options)
+
+
+def _build(
+    version: KnownVersion, archive: Path, *, base: str, path: str, builder: str, options: BuildOptions
+) -> BuiltImage:
+    manifest = read_manifest(archive)
+    if version.model_digest and manifest.model_digest != version.model_digest:
+        what = f"the archive has {manifest.model_digest} instead of {version.model_digest}"
+        raise DigestMismatch(what, where=str(archive), do=_AGAIN)
+    options = replace(
+        options,
+        annotations={**_annotations(version, archive), **options.annotations},
+        statement=_provenance(version, archive, base=base),
+    )
+    layers = image_layers(archive=archive, path=path)
+    return load_builder(builder).build(layers=layers, base=base, options=options)
+
+
+def _unpacked_code(version: KnownVersion, archive: Path, store: ArtifactStore, *, scratch: Path) -> Path:
+    """Return a folder with the code that the version was trained with."""
+    digest = str(_document(archive, "inputs/git_commit.yml").get("code_digest"))
+    package = store.find(digest, model=version.model)
+    if package is None:
+        raise DigestMismatch("the version's code package is gone", where=digest, do="Restore the artifact store")
+    store.fetch(package, to=scratch / "code.zip")
+    unpack_code_package(package=scratch / "code.zip", to=scratch / "code")
+    return scratch / "code"
+
+
+def image_layers(*, archive: Path, path: str) -> list[Layer]:
+    """Return the layers of an archive's files, to be read from it in place.
+
+    Each file of weights has a layer of its own, by name, so that one that has not changed never travels again; where
+    these would be too many, neighbours share one. All small files are in the last layer: it changes with each version,
+    and what is below it stays on the nodes.
+
+    :param path: the model's folder in the image
+    :raises DigestMismatch: the file is not a whole archive
+    """
+    manifest, offsets = read_manifest(archive), member_offsets(archive)
+    served = [member for member in manifest.members if member.path.startswith(SERVED)]
+    weights = sorted((member for member in served if _is_weights(member)), key=lambda member: member.path)
+    small = [member for member in served if not _is_weights(member)]
+    groups = [*_at_most(weights, MOST_LAYERS - 1), *([small] if small else [])]
+    return [Layer(files=tuple(_layer_file(member, offsets, archive, path) for member in group)) for group in groups]
+
+
+def _annotations(version: KnownVersion, archive: Path) -> dict[str, str]:
+    """Return what the manifest of a version's image says of it."""
+    commit = _document(archive, "inputs/git_commit.yml").get("commit")
+    annotations = {
+        f"{_OCI}title": version.model,
+        f"{_OCI}version": str(version.version),
+        f"{_OCI}revision": str(commit or ""),
+        f"{_OURS}version": f"{version.model}@{version.version}",
+        f"{_OURS}model.digest": version.model_digest,
+        f"{_OURS}archive.digest": version.archive.digest,
+    }
+    return {name: value for name, value in annotations.items() if value}
+
+
+def _provenance(version: KnownVersion, archive: Path, *, base: str) -> dict[str, Any]:
+    """Return where a version's image comes from: an in-toto statement with SLSA's provenance, but for its subject.
+
+    It has no time and no machine, so that the image built again has the same.
+    """
+    name, commit = f"{version.model}@{version.version}", _document(archive, "inputs/git_commit.yml")
+    materials = [_material(f"modelway:{name}/archive", version.archive.digest)]
+    if isinstance(sha := commit.get("commit"), str) and sha:
+        materials.append({"uri": "git", "digest": {"gitCommit": sha}})
+    if isinstance(code := commit.get("code_digest"), str):
+        materials.append(_material(f"modelway:{name}/code", code))
+    if "@" in base:
+        materials.append(_material(base.rpartition("@")[0], base.rpartition("@")[2]))
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "https://modelway.io/image/v1",
+                "externalParameters": {"model": version.model, "version": version.version, "base": base},
+                "resolvedDependencies": materials,
+            },
+            "runDetails": {"builder": {"id": "https://modelway.io/builders/oci"}},
+        },
+    }
+
+
+def _material(uri: str, digest: str) -> dict[str, Any]:
+    algorithm, _, value = digest.partition(":")
+    return {"uri": uri, "digest": {algorithm: value}}
+
+
+def _document(archive: Path, name: str) -> Mapping[str, Any]:
+    """Return a JSON document of an archive, empty where it has none of that name."""
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            document = json.loads(zipped.read(name)) if name in zipped.namelist() else {}
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DigestMismatch(f"the member '{name}' is damaged ({error})", where=str(archive), do=_AGAIN) from error
+    return document if isinstance(document, dict) else {}
+
+
+def _is_weights(member: Member) -> bool:
+    return member.path.startswith("model/") and (
+        member.size >= OWN_LAYER_BYTES or PurePosixPath(member.path).suffix == ".safetensors"
+    )
+
+
+def _at_most(members: Sequence[Member], most: int) -> list[list[Member]]:
+    """Return groups of neighbours, one member each unless these would be more than ``most``.
+
+    Then a group is filled up to the size at which ``most`` of them are enough, and none beyond the largest layer.
+    """
+    if len(members) <= most:
+        return [[member] for member in members]
+    fill = min(LARGEST_LAYER_BYTES, 1 + sum(member.size for member in members) * 2 // most)
+    groups: list[list[Member]] = [[]]
+    for member in members:
+        if groups[-1] and sum(each.size for each in groups[-1]) + member.size > fill:
+            groups.append([])
+        groups[-1].append(member)
+    return groups
+
+
+def _layer_file(member: Member, offsets: Mapping[str, int], archive: Path, path: str) -> LayerFile:
+    if member.path not in offsets:
+        raise DigestMismatch(f"the member '{member.path}' is missing", where=str(archive), do=_AGAIN)
+    return LayerFile(
+        path_in_image=f"{path.rstrip('/')}/{member.path}",
+        source=archive,
+        offset=offsets[member.path],
+        size=member.size,
+        digest=f"sha256:{member.sha256}",
+    )

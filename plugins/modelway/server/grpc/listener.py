@@ -1,0 +1,124 @@
+"""The listener of gRPC beside that of REST: same event loop, same batcher, same drain, same counters."""
+
+import asyncio
+import time
+from collections import deque
+
+from modelway.server.core.budget import Budget
+from modelway.server.core.drain import Drain
+from modelway.server.core.metrics import Metrics
+from modelway.server.grpc.call import PREFIX, Call
+from modelway.server.grpc.connection import Connection, Header
+from modelway.server.grpc.service import INFER, Service
+
+#: connections at a time
+MAX_CONNECTIONS = 2048
+
+
+class GrpcListener:
+    """Accepts connections, and counts calls for metrics, drain and memory."""
+
+    def __init__(
+        self, service: Service, *, port: int, version: str, metrics: Metrics, drain: Drain, budget: Budget
+    ) -> None:
+        """Combine the parts.
+
+        :param port: 0 lets the system choose; :meth:`start` sets the choice
+        :param version: sent with every answer as ``x-model-version``
+        """
+        self.port = port
+        self.headers: tuple[Header, ...] = ((b"x-model-version", version.encode()),)
+        self.draining = False
+        self._service, self._metrics, self._drain, self._budget = service, metrics, drain, budget
+        self._connections: set[Connection] = set()
+        #: with large messages, which are read in turn
+        self._turns: deque[Connection] = deque()
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, host: str) -> None:
+        """Accept connections.
+
+        :raises OSError: when the address cannot be listened on
+        """
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: Connection(self), host, self.port, backlog=MAX_CONNECTIONS)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    def check(self, now: float) -> None:
+        """Cut off the clients that are too slow; called once a second."""
+        for connection in list(self._connections):
+            connection.check(now)
+
+    def drain(self) -> None:
+        """Let the clients go elsewhere."""
+        self.draining = True
+        for connection in list(self._connections):
+            connection.drain()
+
+    def end(self, *, at_once: bool) -> None:
+        """Close all connections, once what was written is sent or at once, and accept no more."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            if at_once:
+                connection.drop()
+            else:
+                connection.end()
+
+    @property
+    def connected(self) -> bool:
+        """Whether connections are open."""
+        return bool(self._connections)
+
+    # what connections need
+
+    def opened(self, connection: Connection) -> bool:
+        """Count a new connection; whether there may be one more."""
+        if len(self._connections) >= MAX_CONNECTIONS:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+
+    def wait_for_turn(self, connection: Connection) -> None:
+        """Let a connection read on when those that wait already have read a part."""
+        self._turns.append(connection)
+        if len(self._turns) == 1:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def begin(self, call: Call) -> None:
+        """Set limit and share of a call, and count it where it is one of infer.
+
+        :raises Refusal: UNIMPLEMENTED for a method that there is not
+        """
+        call.limit = PREFIX + self._service.limit(call.path)
+        if call.path == INFER:
+            call.counted = True
+            call.share = self._budget.share()
+            self._metrics.in_flight.inc()
+            self._drain.enter()
+
+    def arrived(self, call: Call) -> None:
+        """Count a call whose message is complete."""
+        if call.counted:
+            self._drain.arrived()
+
+    def answer(self, call: Call, connection: Connection) -> None:
+        """Answer a complete call."""
+        self._service.answer(call, connection)
+
+    def finished(self, call: Call, status: int) -> None:
+        """Count the answer to a call, by its HTTP status."""
+        if call.counted:
+            call.counted = False
+            self._metrics.in_flight.dec()
+            self._metrics.count(status, time.monotonic() - call.began)
+            self._drain.leave(complete=call.complete)
+
+    def _next_turn(self) -> None:
+        self._turns.popleft().read_on()
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._next_turn)
