@@ -139,14 +139,14 @@ def compare(commands: dict[str, str], *, clients: list[int], rounds: int, number
                         found.setdefault((name, together), []).append(values)
         ready = {name: round(server.ready, 2) for name, server in servers.items()}
     floor = next(iter(commands))
-    table: dict[str, Any] = {name: {"ready_s": ready[name]} for name in commands}
+    table: dict[str, Any] = {name: {"ready_s": ready[name], "clients": {}} for name in commands}
     for (name, together), values in found.items():
         row = {key: round(statistics.median(each[key] for each in values), 3) for key in values[0]}
         pairs = list(zip(values, found[floor, together], strict=True))
         for key in ("cpu_us", "p50_ms"):
             row[f"{key}_by_floor"] = round(statistics.median(a[key] / b[key] for a, b in pairs), 3)
-        table[name][f"{together} clients"] = row
-    return {"load": os.getloadavg(), "servers": table}
+        table[name]["clients"][str(together)] = row
+    return {"load": os.getloadavg(), "rounds": rounds, "servers": table}
 
 
 def main() -> None:
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 16, 64])
     args = parser.parse_args()
     commands = {"floor": FLOOR, "modelway": OURS, **dict(each.split("=", 1) for each in args.others)}
-    print(json.dumps(compare(commands, clients=args.clients, rounds=args.rounds, number=args.requests), indent=1))
+    print(json.dumps(compare(commands, clients=args.clients, rounds=args.rounds, number=args.requests)))
 
 
 if __name__ == "__main__":
