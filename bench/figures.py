@@ -104,7 +104,16 @@ def _train(document: Document) -> Iterator[Figure]:
             yield Figure(name=name, value=value, unit="more than the bare script", target=target)
 
 
+def _bytes(document: Document) -> Iterator[Figure]:
+    targets = {"on_disk": ("on the disk after a run", "x the model", 4.0), "written": ("written", "x the model", 5.0)}
+    targets |= {"wall": ("package to promote", "x a bare script", 1.5), "memory": ("largest process", "MB", 128.0)}
+    for name, (title, unit, most) in targets.items():
+        title = f"{document['megabytes']} MB, {title}"
+        yield Figure(name=title, value=document["ratios"][name], unit=unit, target=most)
+
+
 _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
+    "bytes": _bytes,
     "cost": _cost,
     "evaluate": _evaluate,
     "image": _image,

@@ -11,6 +11,7 @@ RESULTS = REPOSITORY / "bench" / "results.json"
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 #: what is measured, and where it is described
 TITLES = {
+    "bytes": ("The bytes of a model on its way, beside a bare script", "bench/bytes/run.py"),
     "cost": ("What a small request costs the server", "bench/serving/cost.py"),
     "evaluate": ("Evaluating many checkpoints, beside a plain loop", "bench/evaluate/run.py"),
     "image": ("Images of models into a registry, beside docker, buildah and oras", "bench/image/run.py"),

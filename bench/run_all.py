@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 #: what each is run with, the shortest first
 COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "bytes": ("bytes/run.py",),
     "cost": ("serving/cost.py",),
     "serving": ("serving/abuse.py",),
     "image": ("image/run.py",),

@@ -17,6 +17,14 @@ from tests.kubernetes_cluster import require_cluster
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
+def check_bytes(document: dict[str, Any]) -> None:
+    """Two checkpoints and one frozen model are stored: the selected one, the archive, and the image's layer stay."""
+    assert set(document["ratios"]) == {"on_disk", "written", "wall", "memory"}
+    places = sorted(name.partition("/")[0] for name, _ in document["files"])
+    assert places == ["artifacts", "artifacts", "images"]
+    assert document["written_bytes"] > 5 * 2e6
+
+
 def check_cost(document: dict[str, Any]) -> None:
     assert set(document) == {"json", "binary"}
 
@@ -74,6 +82,7 @@ def check_train(document: dict[str, Any]) -> None:
 
 LINEAGE = "--versions 20 --many 40 --registers 2 --rounds 2 --samples 8 --steps 5 --without-mlflow"
 SMALL = {
+    "bytes": ("bytes/run.py --small", check_bytes, ()),
     "cost": ("serving/cost.py --rounds 1 --requests 64", check_cost, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
     "image": ("image/run.py --small --without oras", check_image, ()),

@@ -82,6 +82,7 @@ def test_a_file_that_is_no_python_is_one_problem(code: str | bytes, expected: st
         ({"evaluate": COMMAND}, ("train", "export")),
         ({"train": {"stages": [COMMAND, {}]}}, ("train", "evaluate", "export")),
         ({"train": {"stages": [COMMAND, COMMAND]}, "evaluate": COMMAND}, ("export",)),
+        ({"freeze": COMMAND}, ("train", "evaluate")),
         ({"train": [], "evaluate": 3}, ("train", "evaluate", "export")),
         ({"train": {"stages": []}}, ("train", "evaluate", "export")),
     ],
@@ -100,15 +101,17 @@ def test_a_broken_link_in_place_of_the_code_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("imports", "beside"),
     [
-        ("import sklearn, torch", ""),
-        ("import sklearn\nfrom transformers import AutoModel", ""),
-        ("import sklearn\nfrom network import Net", "import torch"),
+        ("import jax, torch", ""),
+        ("import jax, sklearn", ""),
+        ("import jax\nfrom jax2onnx import to_onnx", ""),
+        ("import jax\nfrom network import Net", "import torch"),
+        ("import jax\nfrom network import Net", "import xgboost"),
         ("import numpy", ""),
-        ("import sklearn\nimport network", "this is no Python"),
+        ("import jax\nimport network", "this is no Python"),
     ],
-    ids=["torch", "unknown", "beside", "none", "unreadable"],
+    ids=["torch", "estimator", "unknown", "beside", "estimator beside", "none", "unreadable"],
 )
-def test_another_framework_is_refused_only_where_nothing_can_bring_torch(
+def test_another_framework_is_refused_only_where_nothing_can_bring_what_is_frozen(
     imports: str, beside: str, tmp_path: Path
 ) -> None:
     code = f"{imports}\ndef train(job): ...\ndef evaluate(job, checkpoint): ...\ndef export(job, checkpoint): ...\n"
@@ -117,7 +120,9 @@ def test_another_framework_is_refused_only_where_nothing_can_bring_torch(
     (folder / "digits.py").write_text(code)
     (folder / "network.py").write_text(beside)
     assert code_problems({"model": "digits"}, folder=folder) == []
-    (folder / "digits.py").write_text(code.replace(imports, "import sklearn, joblib"))
-    (folder / "network.py").write_text("import xgboost")
+    (folder / "digits.py").write_text(code.replace(imports, "import jax, joblib"))
+    (folder / "network.py").write_text("import flax")
     (problem,) = code_problems({"model": "digits"}, folder=folder)
-    assert "imports sklearn and no torch" in str(problem)
+    assert "imports jax and nothing that makes one" in str(problem)
+    for section in ({"format": "files"}, {"command": ["python", "to_onnx.py"]}):
+        assert code_problems({"model": "digits", "freeze": section}, folder=folder) == []

@@ -57,6 +57,8 @@ class BuildOptions:
     """Where the image comes from, an in-toto statement without its subject; pushed beside the image."""
     signing_key: Path | None = None
     """A PEM file with an Ed25519 private key that signs the statement."""
+    code: Path | None = None
+    """The folder of the model's code, for a builder with the capability ``dockerfile``."""
     platform: Mapping[str, Any] = field(default_factory=dict)
     """What only this builder knows: the spec's section ``image.<builder>``, as plain data."""
 

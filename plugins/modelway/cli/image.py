@@ -1,7 +1,6 @@
 """``modelway image …``: the images of versions, built, read, checked, compared and copied by hand."""
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -83,12 +82,8 @@ def build_image(args: argparse.Namespace) -> int:
         signing_key=settings.signing_key,
         platform={"order": args.order, "modelpack": args.modelpack},
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        store = ArtifactStore(settings.artifact_root)
-        archive = store.local_file(version.archive)
-        archive = archive or store.fetch(version.archive, to=Path(scratch) / "archive.zip")
-        base = settings.base_image(args.base)
-        made = build_version_image(version, archive=archive, base=base, path=args.path, builder="oci", options=options)
+    store, base = ArtifactStore(settings.artifact_root), settings.base_image(args.base)
+    made = build_version_image(version, store=store, base=base, path=args.path, builder="oci", options=options)
     lineage_from_environment().record_image(
         model=model, version=found.number, builder="oci", digest=made.digest, reference=made.reference, actor=actor()
     )

@@ -178,6 +178,8 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             selected=selected,
             training=training,
             seed="{{ params.seed }}",
+            format=spec.freeze.format,
+            command=literal(spec.freeze.command),
             doc_md="Makes the archive: the model in its served form, with its provenance",
             **job,
         ).output

@@ -126,12 +126,27 @@ def _evaluate_by_command(job: Job, checkpoint: Path) -> Any:
 def _freeze(job: Job) -> None:
     from modelway.job.freezing.exported import Exported
     from modelway.job.freezing.freeze import freeze
+    from modelway.job.freezing.left_export import FOLDER, exported_by_command
     from modelway.job.freezing.real_rows import real_rows
 
     _record_environment(job)
-    exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
+    format = job.spec.get("freeze_format", "onnx")
+    if job.spec["command"]:
+        _run_command(job)
+        exported = exported_by_command(job.output / FOLDER, format=format)
+    else:
+        exported = Exported.of(_model_function(job, "export")(job, job.input_checkpoint("checkpoint")))
     rows = real_rows(job, exported)
-    freeze(exported=exported, name=job.model, seed=job.seed, folder=job.output / "archive", rows=rows)
+    venvs = Path(place) if (place := os.environ.get("MODELWAY_VENVS")) else job.output.parent / "venvs"
+    freeze(
+        exported=exported,
+        name=job.model,
+        seed=job.seed,
+        folder=job.output / "archive",
+        rows=rows,
+        format=format,
+        venvs=venvs,
+    )
 
 
 def _verify(job: Job) -> None:

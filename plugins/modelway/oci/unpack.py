@@ -122,8 +122,10 @@ class _Leave:
             return False
         _remove(path)
         path.touch()
-        known = {"blob": self._blob, "blob_digest": self._digest}
-        self._left.append(FileInLayer(path=path, offset=member.offset_data, size=member.size, **known))
+        found = FileInLayer(
+            path=path, blob=self._blob, blob_digest=self._digest, offset=member.offset_data, size=member.size
+        )
+        self._left.append(found)
         return True
 
 

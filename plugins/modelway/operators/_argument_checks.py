@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
 from modelway.fields.values import ImagePath
+from modelway.job.freezing.freeze import FORMATS
 from modelway.operators._checks import (
     Check,
     Checks,
@@ -61,6 +62,12 @@ def _gate(value: Any, final: bool) -> Any:
 
 def _constraint(value: Any, final: bool) -> Any:
     return parse_gate(value)
+
+
+def _freeze_format(value: Any, final: bool) -> Any:
+    if value not in FORMATS:
+        raise Refusal(f"{shown(value)} is not a format", known=FORMATS, given=str(value))
+    return value
 
 
 def _mode(value: Any, final: bool) -> Any:
@@ -141,6 +148,7 @@ STAGE = typed(Name)
 PARAMS = optional(_plain_params)
 SEED = _seed
 COMMAND = optional(typed(Command))
+FREEZE_FORMAT = _freeze_format
 BACKEND = typed(Backend)
 BUILDER = typed(Builder)
 TARGET = typed(Target)

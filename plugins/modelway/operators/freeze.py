@@ -31,15 +31,18 @@ FROZEN = "output/archive"
 
 
 class FreezeModelOperator(JobOperator):
-    """Run ``export(job, checkpoint)`` as one job and store the frozen model as an archive.
+    """Run ``export(job, checkpoint)``, or a command, as one job and store the frozen model as an archive.
 
-    The archive loads without the training code, torch or pickle: an ONNX program, safetensors weights, golden inputs
-    and outputs, and its provenance. The same code, parameters and checkpoint give the same bytes.
+    The archive loads without the training code and without pickle: by default an ONNX program, which needs no torch,
+    with safetensors weights; golden inputs and outputs; and its provenance. The same code, parameters and checkpoint
+    give the same bytes.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param selected: what SelectCheckpointOperator returned
     :param training: the ``report`` of each TrainModelOperator, in order; goes into the archive's record
     :param seed: makes random values in ``export`` repeatable, such as example inputs
+    :param format: ``onnx``, ``torch_export`` or ``files``, see docs/freezing.md
+    :param command: a program that leaves the model below ``output/export/``, in place of ``export``
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
@@ -47,21 +50,43 @@ class FreezeModelOperator(JobOperator):
     ``description`` is the archive's ``outputs/model.yml`` as an artifact of its own.
     """
 
-    template_fields: Sequence[str] = (*JobOperator.template_fields, "code", "selected", "training", "seed")
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        "code",
+        "selected",
+        "training",
+        "seed",
+        "format",
+        "command",
+    )
     accepts: ClassVar[Checks] = {
         **JobOperator.accepts,
         "code": checks.CODE,
         "selected": checks.SELECTED,
         "training": checks.REPORTS,
         "seed": checks.SEED,
+        "format": checks.FREEZE_FORMAT,
+        "command": checks.COMMAND,
     }
 
-    def __init__(self, *, code: Any, selected: Any, training: Any = (), seed: Any = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        code: Any,
+        selected: Any,
+        training: Any = (),
+        seed: Any = 0,
+        format: str = "onnx",
+        command: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.code = code
         self.selected = selected
         self.training = training
         self.seed = seed
+        self.format = format
+        self.command = command
         self.check_arguments()
 
     def job(self, context: Context) -> Job:
@@ -75,6 +100,8 @@ class FreezeModelOperator(JobOperator):
             action="freeze",
             clear_number=clear_number(context),
             module=plan.code.module,
+            command=tuple(self.command) if self.command else None,
+            freeze_format=self.format,
             # A parameter of the run may shape the network that export creates.
             params=plan.params,
             seed=int(self.seed),

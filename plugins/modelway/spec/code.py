@@ -52,6 +52,9 @@ def code_problems(data: Mapping[str, Any], *, folder: Path) -> list[Problem]:
     except Refusal as refusal:
         return [problem_of(refusal, file=file)]
     problems = [problem for name in needed_functions(data) if (problem := _check(name, bound, file))]
+    freeze = data.get("freeze")
+    if isinstance(freeze, dict) and (freeze.get("format") == "files" or freeze.get("command")):
+        return problems
     other = framework_problem(bound.imported, file=file)
     return [*problems, other] if other else problems
 
@@ -65,7 +68,8 @@ def needed_functions(data: Mapping[str, Any]) -> tuple[str, ...]:
     train = data.get("train")
     stages = train.get("stages") if isinstance(train, dict) else None
     trains = not isinstance(stages, list) or not stages or not all(map(has_command, stages))
-    needed = {"train": trains, "evaluate": not has_command(data.get("evaluate")), "export": True}
+    needed = {"train": trains, "evaluate": not has_command(data.get("evaluate"))}
+    needed["export"] = not has_command(data.get("freeze"))
     return tuple(name for name, is_needed in needed.items() if is_needed)
 
 
@@ -147,8 +151,9 @@ def _check(name: str, bound: _Bound, file: Path) -> Problem | None:
     if name not in bound.names:
         if bound.star:
             return None
-        instead = {"train": ", or give every stage a command", "evaluate": ", or give evaluate a command"}.get(name, "")
-        return Problem(file=file, what=f"there is no function {call}", do=f"Define it{instead}")
+        instead = {"train": ", or give every stage a command", "evaluate": ", or give evaluate a command"}
+        instead["export"] = ", or give freeze a command"
+        return Problem(file=file, what=f"there is no function {call}", do=f"Define it{instead[name]}")
     function = bound.functions.get(name)
     if function is None or (isinstance(function, ast.FunctionDef) and _accepts(function.args, len(parameters))):
         return None

@@ -1,4 +1,4 @@
-"""Checks by the imports of the model's Python that ``export`` can return a torch module, before any training."""
+"""Checks by the imports of the model's Python that ``export`` can return what can be frozen, before any training."""
 
 import ast
 import sys
@@ -8,8 +8,10 @@ from modelway.fields.refusal import Refusal
 from modelway.spec.files import read_bytes
 from modelway.spec.problems import Problem
 
-#: frameworks whose models are no torch modules
-OTHERS = ("catboost", "flax", "jax", "keras", "lightgbm", "sklearn", "statsmodels", "tensorflow", "xgboost")
+#: frameworks whose models cannot be frozen as they are, and which write no ONNX themselves
+OTHERS = ("flax", "jax", "statsmodels")
+#: frameworks whose models can be frozen, or that write ONNX themselves
+FREEZABLE = ("catboost", "keras", "lightgbm", "sklearn", "tensorflow", "torch", "xgboost")
 #: packages that do not indicate a framework; any other package may import torch
 NEUTRAL = ("joblib", "matplotlib", "modelway", "numpy", "pandas", "polars", "pyarrow", "scipy", "skops", "yaml")
 
@@ -18,14 +20,14 @@ _BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 def framework_problem(imported: frozenset[str], *, file: Path) -> Problem | None:
-    """Return a problem if another framework is imported, and torch by no Python file of the model's folder.
+    """Return a problem if another framework is imported, and nothing that can be frozen by any file of the folder.
 
-    None if an unknown package is imported: it may provide torch modules.
+    None if an unknown package is imported: it may provide what can be frozen.
 
     :param imported: what the file imports
     """
     found = sorted(imported.intersection(OTHERS))
-    if not found or "torch" in imported:
+    if not found or imported.intersection(FREEZABLE):
         return None
     beside = {each.stem: each for each in sorted(file.parent.glob("*.py")) if each != file}
     for each in beside.values():
@@ -36,12 +38,13 @@ def framework_problem(imported: frozenset[str], *, file: Path) -> Problem | None
             return None
     known = {*OTHERS, *NEUTRAL, *beside, *sys.stdlib_module_names, file.stem}
     packages = {each.parent.name for each in file.parent.glob("*/*.py")}
-    if imported - known or imported & packages:
+    if imported - known or imported & {*packages, *FREEZABLE}:
         return None
     return Problem(
         file=file,
-        what=f"export must give a torch.nn.Module, but the model's Python imports {', '.join(found)} and no torch",
-        do="Write the trained model as a torch module in export; other frameworks cannot be frozen yet",
+        what="export must give a torch module, an estimator or the path of an ONNX file, but the model's Python "
+        f"imports {', '.join(found)} and nothing that makes one",
+        do="Convert the model in export and give the path of the ONNX file, or write freeze.format: files",
     )
 
 

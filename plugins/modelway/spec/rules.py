@@ -50,11 +50,22 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _datasets(data)
     yield from _own_asset(data)
     yield from _deadline(data)
+    yield from _freeze_command(data)
     yield from _aliases(data)
     yield from _resources(data)
     yield from _storage(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
+
+
+def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse a command where only ``export`` can give what is frozen."""
+    if _inside(data, "freeze", "format") == "torch_export" and _inside(data, "freeze", "command"):
+        refusal = Refusal(
+            "a command leaves files, and torch_export needs the torch module itself",
+            do="Define export(job, checkpoint) in its place, or write format: onnx",
+        )
+        yield Finding(("freeze", "command"), refusal)
 
 
 def _inside(data: object, *path: str | int) -> Any:

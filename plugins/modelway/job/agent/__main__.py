@@ -218,6 +218,7 @@ class Agent:
             "PYTHONUNBUFFERED": "1",
             "MODELWAY_TRY": str(self.attempt),
             "MODELWAY_NOTICE": str(notice.path),
+            **({"MODELWAY_VENVS": str(self.arguments.venvs)} if self.arguments.venvs else {}),
         }
         return subprocess.Popen(
             command,

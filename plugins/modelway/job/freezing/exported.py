@@ -1,24 +1,30 @@
-"""What a model's ``export(job, checkpoint)`` returns: a module, example inputs, and options."""
+"""What a model's ``export(job, checkpoint)`` returns: a model, example inputs, and options."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any
 
 #: keys of the mapping that may follow the example inputs
-OPTIONS = ("dynamic", "golden", "labels", "output_names", "rows", "score", "sizes", "unbatched")
+OPTIONS = ("answers", "dynamic", "golden", "labels", "output_names", "rows", "score", "sizes", "unbatched")
+#: options about the code of a torch module
+MODULE_OPTIONS = ("dynamic", "unbatched")
+#: what a model may be: a torch module, a fitted estimator, or the path of a file or folder
+MODULE, ESTIMATOR, PATH = "a torch module", "an estimator", "a path"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A module to freeze, with example inputs and the options that came with them."""
+    """A model to freeze, with example inputs and the options that came with them."""
 
-    module: torch.nn.Module
-    inputs: Any
+    model: Any
+    """a ``torch.nn.Module``, a fitted estimator, or the path of a file or folder"""
+    inputs: Any = None
+    answers: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """returns the checkpoint's answers to inputs, both as arrays by name; for a path"""
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """by input, the dimensions beside the batch that may have any size, each with a name; those of one name agree"""
     output_names: Sequence[str] = field(default=())
@@ -36,32 +42,57 @@ class Exported:
     score: Callable[[Mapping[str, Any], Any], Mapping[str, float]] | None = None
     """returns metrics, from the answers to the rows (arrays by the outputs' names) and the labels"""
 
+    @property
+    def kind(self) -> str:
+        """What the model is: ``MODULE``, ``ESTIMATOR`` or ``PATH``."""
+        return _kind(self.model)
+
     @classmethod
     def of(cls, exported: Any) -> Exported:
-        """Read what ``export`` returned: ``(module, inputs)`` or ``(module, inputs, options)``.
+        """Read what ``export`` returned: ``(model, inputs)`` or ``(model, inputs, options)``, or a path alone.
 
-        :raises TypeError: it is neither, the module is not one of torch's, or an option is of another type
-        :raises ValueError: an option is unknown
+        :raises TypeError: it is neither, the model is of no known kind, or an option is of another type
+        :raises ValueError: an option is unknown, or not for this kind of model
         """
-        import torch
-
+        if isinstance(exported, (str, os.PathLike)):
+            exported = (exported, None)
         if not isinstance(exported, tuple) or len(exported) not in (2, 3):
             raise TypeError(
-                f"export must give (module, example inputs), got {type(exported).__name__}; options may follow them: "
+                f"export must give (model, example inputs), got {type(exported).__name__}; options may follow them: "
                 f"{', '.join(OPTIONS)}"
             )
-        module, inputs, options = (*exported, {}) if len(exported) == 2 else exported
-        if not isinstance(module, torch.nn.Module):
-            raise TypeError(f"export must give a torch.nn.Module first, got {type(module).__name__}")
+        model, inputs, options = (*exported, {}) if len(exported) == 2 else exported
+        kind = _kind(model)
         if not isinstance(options, Mapping):
             raise TypeError(f"export: the options must be a mapping, got {type(options).__name__}")
         if unknown := sorted(str(name) for name in options if name not in OPTIONS):
             raise ValueError(f"export: unknown options {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
+        if odd := [name for name in MODULE_OPTIONS if name in options and kind != MODULE]:
+            raise ValueError(f"export: the option {odd[0]} is for {MODULE}, the model is {kind}; leave it out")
+        if "answers" in options and not (kind == PATH and callable(options["answers"])):
+            raise ValueError(f"export: answers must be a function of inputs, beside {PATH}")
         for name in ("output_names", "unbatched"):
             _check_names(name, options.get(name, ()))
         _check_dynamic(options.get("dynamic", {}))
         _check_evidence(options)
-        return cls(module=module, inputs=inputs, **options)
+        return cls(model=model, inputs=inputs, **options)
+
+
+def _kind(model: Any) -> str:
+    """Return what a model is.
+
+    :raises TypeError: it is nothing that can be frozen
+    """
+    if (torch := sys.modules.get("torch")) and isinstance(model, torch.nn.Module):
+        return MODULE
+    if isinstance(model, (str, os.PathLike)):
+        return PATH
+    if not isinstance(model, type) and callable(getattr(model, "predict", None) or getattr(model, "transform", None)):
+        return ESTIMATOR
+    raise TypeError(
+        "export must give a torch.nn.Module, a fitted estimator (of scikit-learn, XGBoost or LightGBM) or the path of "
+        f"an ONNX file first, got {type(model).__name__}"
+    )
 
 
 def _check_names(option: str, names: Any) -> None:

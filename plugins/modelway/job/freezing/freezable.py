@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
 
 
-def bare_module(module: torch.nn.Module) -> torch.nn.Module:
+def bare_module(module: torch.nn.Module, *, computed_by_onnx: bool = True) -> torch.nn.Module:
     """Return the network itself, on the CPU and in eval mode, without the wrappers that only training needs.
 
+    :param computed_by_onnx: whether ONNX Runtime is to compute with the weights
     :raises ValueError: it is TorchScript, or its weights are of a type that ONNX Runtime does not compute with
     """
     import torch
@@ -31,18 +32,18 @@ def bare_module(module: torch.nn.Module) -> torch.nn.Module:
         if isinstance(part, torch.jit.ScriptModule):
             raise ValueError(
                 f"export: {f'the part {path!r} of the module' if path else 'the module'} is TorchScript "
-                "(torch.jit.script or trace), of which no ONNX program can be made; give the torch.nn.Module that it "
+                "(torch.jit.script or trace), of which no program can be made; give the torch.nn.Module that it "
                 "was made of"
             )
     tensors = [*module.named_parameters(), *module.named_buffers()]
     if bad := [name for name, tensor in tensors if tensor.is_meta]:
         raise ValueError(f"export: the weight '{bad[0]}' has no values (it is on the device meta); load the checkpoint")
     small = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point() and not _computable(tensor)]
-    if small:
+    if small and computed_by_onnx:
         name, tensor = small[0]
         raise ValueError(
             f"export: the weight '{name}' ({len(small)} in all) is {str(tensor.dtype).removeprefix('torch.')}, which "
-            "ONNX Runtime does not compute with on a CPU; give module.float()"
+            "ONNX Runtime does not compute with on a CPU; give module.float(), or write freeze.format: torch_export"
         )
     return module.cpu().eval()
 

@@ -1,30 +1,23 @@
-"""Freeze a torch module: an ONNX program, its weights as safetensors beside it, and golden inputs and outputs.
+"""Freeze a model: the files that serve it, and golden inputs with the checkpoint's answers.
 
-The program's external data points into the safetensors file (ONNX external data is a file name, an offset and a
-length), so there is one copy of the weights and a new version with an old backbone shares its bytes.
+ONNX is the default. The program's external data points into safetensors files (ONNX external data is a file name, an
+offset and a length), so there is one copy of the weights and a new version with an old backbone shares its bytes.
 """
 
 import gc
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from modelway.job.freezing.batches import BATCH, graph_batches
 from modelway.job.freezing.evidence import write_evidence
-from modelway.job.freezing.exported import Exported
-from modelway.job.freezing.freezable import answer_names, bare_module, check_other_sizes
-from modelway.job.freezing.inputs import named_inputs
-from modelway.job.freezing.outputs import DATATYPES, final_names
-from modelway.job.freezing.program import export_program
+from modelway.job.freezing.exported import ESTIMATOR, MODULE, PATH, Exported
 from modelway.job.freezing.rows import RealRows
-from modelway.job.freezing.weights import split_weights
+from modelway.job.freezing.served_form import ServedForm
 
-if TYPE_CHECKING:
-    import onnx
-    import torch
+#: the values of ``freeze.format``
+FORMATS = ("onnx", "torch_export", "files")
 
 
 @contextmanager
@@ -39,84 +32,80 @@ def rare_collections() -> Iterator[None]:
 
 
 @rare_collections()
-def freeze(*, exported: Exported, name: str, seed: int, folder: Path, rows: RealRows | None = None) -> None:
+def freeze(
+    *,
+    exported: Exported,
+    name: str,
+    seed: int,
+    folder: Path,
+    rows: RealRows | None = None,
+    format: str = "onnx",
+    venvs: Path | None = None,
+) -> None:
     """Write ``model/``, ``golden/`` and ``outputs/`` of the archive into ``folder``.
 
-    :param exported: the model with the checkpoint's weights, which is put into eval mode, and example inputs: a tensor,
-        a tuple of tensors or a mapping from ``forward``'s argument names to tensors; the first dimension of each is
-        the batch and becomes dynamic, where the options do not say otherwise
+    :param exported: the model with the checkpoint's weights, and example inputs by name, whose first dimension is the
+        batch, which becomes dynamic, where the options do not say otherwise. A torch module is put into eval mode; its
+        inputs may also be a tensor or a tuple of tensors
     :param rows: real rows of an evaluation
-    :raises ValueError: the inputs are not such tensors, or the module cannot be frozen; the message says why
+    :param format: one of ``FORMATS``
+    :param venvs: where environments for the converters of estimators are made, to be reused; default: beside
+        ``folder``, for this job alone
+    :raises ValueError: the inputs are not such tensors, or the model cannot be frozen; the message says why
     """
-    import torch
-
-    module = bare_module(exported.module)
-    exported = replace(exported, module=module)
-    torch.manual_seed(seed)
-    inputs = named_inputs(exported)
-    outputs = final_names(answer_names(module, inputs), given=exported.output_names, inputs=inputs.names)
     for part in ("model", "golden", "outputs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    program, tensors = split_weights(
-        export_program(module, inputs, outputs=outputs), folder / "model", learned=set(module.state_dict())
-    )
-    check_other_sizes(module, inputs, program)
-    joins = write_evidence(
-        exported=exported,
-        examples=inputs.examples,
-        output_names=outputs,
-        graph=graph_batches(program),
-        rows=rows,
-        # Batches are of several sizes anyway, where all inputs have the batch first.
-        smaller={name: each for name, each in inputs.smaller().items() if name != BATCH or exported.unbatched},
-        folder=folder,
-    )
+    form = _writer(exported, format=format, seed=seed, venvs=venvs or folder.parent / "venvs")(folder / "model")
+    joins = write_evidence(form, exported=exported, rows=rows, folder=folder)
     (folder / "outputs" / "model.yml").write_text(
-        json.dumps(_description(name, module, program, tensors, joins), indent=1, sort_keys=True, allow_nan=False)
+        json.dumps(_description(name, form, joins), indent=1, sort_keys=True, allow_nan=False)
     )
-    versions = {opset.domain or "ai.onnx": opset.version for opset in program.opset_import}
-    (folder / "outputs" / "graph_version.txt").write_text(
-        f"onnx ir {program.ir_version} opset {versions['ai.onnx']} torch {torch.__version__}\n"
-    )
+    (folder / "outputs" / "graph_version.txt").write_text(f"{form.version}\n")
 
 
-def signature(values: "Iterable[onnx.ValueInfoProto]") -> list[dict[str, Any]]:
-    """Return inputs or outputs as ``outputs/model.yml`` has them: by the program's own dimensions, -1 for any size."""
-    import onnx
+def _writer(exported: Exported, *, format: str, seed: int, venvs: Path) -> Callable[[Path], ServedForm]:
+    """Return what writes the model's files into a folder."""
 
-    return [
-        {
-            "name": value.name,
-            "datatype": DATATYPES[str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))],
-            "shape": [
-                each.dim_value if each.HasField("dim_value") else -1 for each in value.type.tensor_type.shape.dim
-            ],
-        }
-        for value in values
-    ]
+    def onnx_of_module(folder: Path) -> ServedForm:
+        from modelway.job.freezing.torch_forms import write_onnx
+
+        return write_onnx(exported, seed=seed, folder=folder)
+
+    def onnx_of_estimator(folder: Path) -> ServedForm:
+        from modelway.job.freezing.estimators import write_estimator
+
+        return write_estimator(exported, folder=folder, venvs=venvs)
+
+    def onnx_of_path(folder: Path) -> ServedForm:
+        from modelway.job.freezing.given_program import write_given_program
+
+        return write_given_program(exported, folder=folder)
+
+    def torch_export(folder: Path) -> ServedForm:
+        from modelway.job.freezing.torch_forms import write_torch_export
+
+        return write_torch_export(exported, seed=seed, folder=folder)
+
+    def files(folder: Path) -> ServedForm:
+        from modelway.job.freezing.given_files import write_given_files
+
+        return write_given_files(exported, folder=folder)
+
+    if format == "onnx":
+        return {MODULE: onnx_of_module, ESTIMATOR: onnx_of_estimator, PATH: onnx_of_path}[exported.kind]
+    return {"torch_export": torch_export, "files": files}[format]
 
 
-def _description(
-    name: str,
-    module: "torch.nn.Module",
-    program: "onnx.ModelProto",
-    tensors: list[dict[str, Any]],
-    joins: tuple[bool, str],
-) -> dict[str, Any]:
-    layers = [
-        {"name": path, "type": type(part).__name__, "parameters": sum(each.numel() for each in part.parameters())}
-        for path, part in module.named_modules()
-        if path
-    ]
+def _description(name: str, form: ServedForm, joins: tuple[bool, str]) -> Mapping[str, Any]:
     return {
         "name": name,
-        "platform": "onnxruntime_onnx",
-        "inputs": signature(program.graph.input),
-        "outputs": signature(program.graph.output),
+        "platform": form.platform,
+        "inputs": list(form.inputs),
+        "outputs": list(form.outputs),
         "batches": joins[0],
         "batches_reason": joins[1],
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "tensors": tensors,
-        "layers": layers,
-        "operators": sorted({node.op_type for node in program.graph.node}),
+        "parameters": form.parameters,
+        "tensors": list(form.tensors),
+        "layers": list(form.layers),
+        "operators": list(form.operators),
     }

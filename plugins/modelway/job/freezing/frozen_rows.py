@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from modelway.job.freezing.joining import Arrays, Model, pick_rows, row_count
 from modelway.job.freezing.rows import MOST_BYTES, RealRows
 from modelway.job.freezing.scores import Origin, find_near, find_origin
-from modelway.job.freezing.tensor_file import write_tensors
+from modelway.job.freezing.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import numpy
 
-    from modelway.job.freezing.golden import CheckpointModel
+    from modelway.job.freezing.served_form import CheckpointAnswers
 
     Array = numpy.ndarray[Any, Any]
 
@@ -46,7 +46,7 @@ class Answered:
     """why no output is what ``evaluate`` recorded"""
 
 
-def answer_rows(model: CheckpointModel, rows: RealRows, *, apart: bool) -> Answered:
+def answer_rows(model: CheckpointAnswers, rows: RealRows, *, apart: bool) -> Answered:
     """Return the checkpoint's answers to real rows, passed to it as in ``evaluate``.
 
     Where ``evaluate`` recorded scores, they say how it ran the model: with gradients or without, in batches or at once.
@@ -183,12 +183,10 @@ class FrozenRows:
 
 def read_rows(folder: Path) -> FrozenRows | None:
     """Return the real rows of an unpacked archive, None where it has none."""
-    from safetensors.numpy import load_file
-
     if not (folder / "rows" / "rows.json").is_file():
         return None
-    inputs = load_file(folder / "rows" / "inputs.safetensors")
-    answers = load_file(folder / "rows" / "answers.safetensors")
+    inputs = read_tensors(folder / "rows" / "inputs.safetensors")
+    answers = read_tensors(folder / "rows" / "answers.safetensors")
     return FrozenRows(
         inputs={name[7:]: array for name, array in inputs.items() if name.startswith("inputs/")},
         answers={name[8:]: array for name, array in answers.items() if name.startswith("outputs/")},

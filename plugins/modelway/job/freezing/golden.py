@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.job.freezing.joining import Arrays, can_compare, different_rows, pick_rows, prove_rows_apart, row_count
 from modelway.job.freezing.outputs import flat_outputs
-from modelway.job.freezing.tensor_file import write_tensors
+from modelway.job.freezing.served_form import CheckpointAnswers
+from modelway.job.freezing.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -36,7 +37,7 @@ class CheckpointModel:
         #: answer with gradients enabled, where torch may use another path
         self.gradients = False
 
-    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+    def __call__(self, inputs: Arrays, /) -> dict[str, Array]:
         """Return the answers by name."""
         import torch
 
@@ -51,7 +52,7 @@ class CheckpointModel:
 
 
 def write_golden(
-    model: CheckpointModel,
+    model: CheckpointAnswers,
     examples: Arrays,
     *,
     batched: bool,
@@ -95,7 +96,7 @@ def write_golden(
     write_tensors(folder / "outputs.safetensors", _keyed(answers))
 
 
-def proven_batches(model: CheckpointModel, graph: tuple[bool, str], *pools: Arrays | None) -> tuple[bool, str]:
+def proven_batches(model: CheckpointAnswers, graph: tuple[bool, str], *pools: Arrays | None) -> tuple[bool, str]:
     """Return whether requests may be joined, and why: what the program's dimensions say, then the checkpoint's answers.
 
     :param graph: what :func:`modelway.job.freezing.batches.graph_batches` says
@@ -137,9 +138,7 @@ def _note_nan(call: str, outputs: Arrays) -> None:
 
 def read_calls(folder: Path) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
     """Return the golden inputs and the checkpoint's answers of an unpacked archive, by the name of the call."""
-    from safetensors.numpy import load_file
-
-    sides = (load_file(folder / "golden" / "inputs.safetensors"), load_file(folder / "golden" / "outputs.safetensors"))
+    sides = tuple(read_tensors(folder / "golden" / f"{side}.safetensors") for side in ("inputs", "outputs"))
     calls = sorted({key.partition("/")[0] for key in sides[0]}, key=lambda call: (not call.isdigit(), len(call), call))
 
     def of(call: str, side: Mapping[str, Array]) -> dict[str, Array]:

@@ -48,7 +48,7 @@ def named_inputs(exported: Exported) -> Inputs:
 
     :raises ValueError: an example is not a supported tensor, does not fit ``forward``, or sizes of examples disagree
     """
-    tensors = _by_name(exported.module, exported.inputs)
+    tensors = _by_name(exported.model, exported.inputs)
     for option, names in (("unbatched", exported.unbatched), ("dynamic", exported.dynamic)):
         if unknown := sorted(set(names) - set(tensors)):
             raise ValueError(f"export: {option} names no input '{unknown[0]}'; the inputs are {', '.join(tensors)}")

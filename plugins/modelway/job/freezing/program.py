@@ -29,7 +29,7 @@ def export_program(module: torch.nn.Module, inputs: Inputs, *, outputs: Sequence
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    flat = _flat_module(module, inputs.names)
+    flat = flat_module(module, inputs.names)
     sizes: dict[str, Any] = {}
     for named in inputs.dimensions.values():
         for name in named.values():
@@ -51,11 +51,11 @@ def export_program(module: torch.nn.Module, inputs: Inputs, *, outputs: Sequence
                 raise fixed_size(dimension, flat, examples, (shapes,))
     if problem := uncomputable(program, lambda: flat(*examples)):
         raise problem
-    _name_values(program, inputs.names, outputs)
+    name_values(program, inputs.names, outputs)
     return program
 
 
-def _flat_module(module: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
+def flat_module(module: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
     """Wrap a module: inputs in order, and a flat tuple of its output tensors."""
     import torch
 
@@ -71,7 +71,7 @@ def _flat_module(module: torch.nn.Module, names: Sequence[str]) -> torch.nn.Modu
     return Flat().eval()
 
 
-def _name_values(program: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def name_values(program: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Give inputs and outputs their names, the weights those of the author's module, and all others free ones."""
     import onnx_ir
 

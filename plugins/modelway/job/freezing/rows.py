@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.job.freezing.joining import evenly, pick_rows, row_count
-from modelway.job.freezing.tensor_file import write_tensors
+from modelway.job.freezing.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -73,8 +73,8 @@ def as_arrays(values: Any, *, what: str) -> dict[str, Array]:
     if len(set(counts.values())) != 1 or not all(counts.values()):
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise ValueError(f"{what} must have the same number of rows in each input, the batch first: {listed}")
-    if odd := [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]:
-        raise ValueError(f"{what}: '{odd[0]}' holds no numbers but {arrays[odd[0]].dtype}")
+    if odd := [name for name, array in arrays.items() if array.dtype.kind not in "fiubU"]:
+        raise ValueError(f"{what}: '{odd[0]}' holds neither numbers nor text but {arrays[odd[0]].dtype}")
     return arrays
 
 
@@ -83,7 +83,8 @@ def as_array(value: Any) -> Array:
     import numpy
 
     array = value.detach().cpu().resolve_neg().contiguous().numpy() if hasattr(value, "detach") else value
-    return numpy.array(array, order="C")
+    array = numpy.array(array, order="C")
+    return array.astype(str) if array.dtype == object and all(isinstance(each, str) for each in array.flat) else array
 
 
 def cast_to_examples(
@@ -100,6 +101,11 @@ def cast_to_examples(
     """
     if set(inputs) != set(examples):
         raise ValueError(f"{what} have the inputs {', '.join(sorted(inputs))}, forward takes {', '.join(examples)}")
+    # A column of a table may come as it is, or as a table of one column.
+    inputs = {
+        name: array[:, None] if array.ndim == 1 and examples[name].shape[1:] == (1,) else array
+        for name, array in inputs.items()
+    }
     for name, example in examples.items():
         found = inputs[name]
         free = range(found.ndim) if dynamic is None else {0, *dynamic.get(name, ())}
@@ -109,7 +115,11 @@ def cast_to_examples(
                 f"{what}: '{name}' is {found.dtype} of shape {list(found.shape)}, the example is {example.dtype} of "
                 f"shape {list(example.shape)}"
             )
-    return {name: inputs[name].astype(example.dtype) for name, example in examples.items()}
+    return {
+        # A type of text would cut what is longer than the example.
+        name: inputs[name] if example.dtype.kind == "U" else inputs[name].astype(example.dtype)
+        for name, example in examples.items()
+    }
 
 
 def record_rows(
@@ -152,11 +162,9 @@ def recorded_files(output: Path, of: str) -> dict[str, Path]:
 
 def read_recorded(rows: Path | None, scores: Path | None) -> RealRows | None:
     """Return the rows that ``evaluate`` recorded, None where it recorded none."""
-    from safetensors.numpy import load_file
-
     if rows is None or scores is None:
         return None
-    found, scored = load_file(rows), load_file(scores)
+    found, scored = read_tensors(rows), read_tensors(scores)
     return RealRows(
         inputs={name.removeprefix("inputs/"): array for name, array in found.items() if name.startswith("inputs/")},
         source="evaluate",

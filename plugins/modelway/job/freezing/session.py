@@ -1,4 +1,4 @@
-"""The frozen program, run by ONNX Runtime on the cores that this process may use."""
+"""The frozen program, run on the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy
+
+    from modelway.torch_program import TorchProgram
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -33,6 +35,17 @@ class ProgramModel:
     def __call__(self, inputs: Mapping[str, numpy.ndarray[Any, Any]]) -> dict[str, numpy.ndarray[Any, Any]]:
         """Return the answers by name."""
         return dict(zip(self.names, self._session.run(self.names, dict(inputs)), strict=True))
+
+
+def open_program(folder: Path) -> ProgramModel | TorchProgram | None:
+    """Return the frozen program of an unpacked archive, as a function of arrays; None where it has only files."""
+    if (path := folder / "model" / "model.onnx").is_file():
+        return ProgramModel(path)
+    from modelway.torch_program import PROGRAM, TorchProgram
+
+    if (folder / "model" / PROGRAM).is_file():
+        return TorchProgram(folder / "model", threads=usable_cores())
+    return None
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:

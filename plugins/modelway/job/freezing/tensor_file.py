@@ -1,5 +1,7 @@
 """Safetensors files, written tensor by tensor: 8 bytes little-endian header length, JSON header, raw tensors.
 
+Text, of which the format has no type, is written as the bytes of its UTF-8.
+
 Every such file of the job is written here. ``safetensors.numpy.save`` writes the memory behind an array as it is: a
 view comes back with other numbers, and what is beside it in memory gets into the file. It also needs all bytes at once.
 """
@@ -25,6 +27,8 @@ _NAMES = {
     **{"int64": "I64", "uint64": "U64"},
 }
 _ORDER = list(_NAMES)
+#: the key of the file's metadata that names the tensors which are text
+_TEXT = "text"
 #: the header's length is a multiple of this, so that tensors are aligned for processors
 _ALIGNMENT = 8
 
@@ -44,8 +48,10 @@ def write_tensors(path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | La
 
     :raises ValueError: the format has no type for a tensor, or a tensor differs from its declaration
     """
+    text_names = sorted(name for name, tensor in tensors.items() if _is_text(tensor))
+    tensors = {name: _text_bytes(tensor) if name in text_names else tensor for name, tensor in tensors.items()}
     order = sorted(tensors, key=lambda name: (-_rank(name, _kind(tensors[name])), name))
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {"__metadata__": {_TEXT: json.dumps(text_names)}} if text_names else {}
     end = 0
     for name in order:
         kind, shape = _kind(tensors[name]), tuple(tensors[name].shape)
@@ -64,6 +70,51 @@ def write_tensors(path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | La
     base = 8 + len(text)
     places = {name: header[name]["data_offsets"] for name in tensors}
     return {name: (base + begin, end - begin) for name, (begin, end) in places.items()}
+
+
+def has_type(kind: str) -> bool:
+    """Return whether the format has a type for numpy's type of this name."""
+    return kind in _NAMES
+
+
+def tensor_bytes(tensor: numpy.ndarray[Any, Any] | Later) -> int:
+    """Return how many bytes a tensor takes in a file.
+
+    :raises ValueError: the format has no type for it
+    """
+    _rank("", kind := _kind(tensor))
+    return math.prod(tensor.shape) * _item_bytes(kind)
+
+
+def read_tensors(path: Path) -> dict[str, numpy.ndarray[Any, Any]]:
+    """Return the tensors of a file by name, text as :func:`write_tensors` wrote it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        text_names = json.loads((file.metadata() or {}).get(_TEXT, "[]"))
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    return {name: _text_of(array) if name in text_names else array for name, array in found.items()}
+
+
+def _is_text(tensor: Any) -> bool:
+    if isinstance(tensor, Later) or tensor.dtype.kind not in "OSU":
+        return False
+    return tensor.dtype.kind != "O" or all(isinstance(each, str) for each in tensor.flat)
+
+
+def _text_bytes(tensor: Any) -> numpy.ndarray[Any, Any]:
+    """Return text as the bytes of its UTF-8, with as many bytes for each as the longest has, zeros behind."""
+    import numpy
+
+    encoded = numpy.char.encode(numpy.asarray(tensor).astype(str), "utf-8")
+    return numpy.ascontiguousarray(encoded).reshape(*tensor.shape, 1).view(numpy.uint8)
+
+
+def _text_of(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+    import numpy
+
+    found: numpy.ndarray[Any, Any] = numpy.char.decode(array.view(f"S{array.shape[-1]}")[..., 0], "utf-8")
+    return found
 
 
 def _contiguous(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:

@@ -1,7 +1,7 @@
-"""Verify a frozen model: a fresh process without the training code, without torch and without pickle runs it.
+"""Verify a frozen model: a fresh process without the training code and pickle, and for ONNX without torch, runs it.
 
-Every member's digest is checked against MANIFEST.json; the weights are read where they are in the archive. Then ONNX
-Runtime must answer as the checkpoint did when it was frozen: to the golden inputs, and to the real rows that an
+Every member's digest is checked against MANIFEST.json; ONNX weights are read where they are in the archive. Then the
+program must answer as the checkpoint did when it was frozen: to the golden inputs, and to the real rows that an
 evaluation recorded, in batches of several sizes. A model whose requests may be joined must answer to each row alone as
 it does to the same row among others.
 """
@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from modelway.job.freezing.comparison import AnswersDiffer, VerificationError, compare
 from modelway.job.freezing.external_data import external_files, relocated
 from modelway.job.freezing.joining import Arrays, Model, can_compare, prove_rows_apart, row_count
+from modelway.job.freezing.served_form import FILES, TORCH_EXPORT
 from modelway.job.zip_limits import zip_problem
 from modelway.job.zip_places import member_offset
 
@@ -30,14 +31,19 @@ FORBIDDEN_EVENTS = (
     *("pickle.find_class", "socket.connect", "subprocess.Popen"),
     *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
 )
-PROGRAM = "model/model.onnx"
+PROGRAM, TORCH_PROGRAM = "model/model.onnx", "model/program.json"
 #: layers that torch computes in eval mode in another way than in the program that it exports
 FAST_PATHS = ("TransformerEncoder", "TransformerEncoderLayer", "MultiheadAttention")
+#: weights whose sums differ visibly by the order of additions
+HALF = ("float16", "bfloat16")
 
 
 class _Refuse(importlib.abc.MetaPathFinder):
+    #: what a program of torch's own operators needs
+    allowed: tuple[str, ...] = ()
+
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
-        if fullname.partition(".")[0] in FORBIDDEN_MODULES:
+        if (name := fullname.partition(".")[0]) in FORBIDDEN_MODULES and name not in self.allowed:
             raise VerificationError(f"the frozen model tried to import the module {fullname}")
 
 
@@ -59,8 +65,15 @@ def verify(
     :param evaluated: the metrics that ``evaluate`` returned
     :raises VerificationError: a digest, an answer, a metric or loading failed
     """
-    sys.meta_path.insert(0, _Refuse())
     members = unpack_checked(archive=archive, to=scratch)
+    refuse = _Refuse()
+    if _described(scratch).get("platform") == TORCH_EXPORT:
+        from modelway.torch_program import load_libraries
+
+        # They search for other libraries and start programs of their own while they are imported.
+        load_libraries()
+        refuse.allowed = ("torch",)
+    sys.meta_path.insert(0, refuse)
     try:
         found = _compared(archive, scratch, {"absolute": absolute, "relative": relative}, metric, evaluated or {})
     except AnswersDiffer as error:
@@ -86,7 +99,11 @@ def unpack_checked(*, archive: Path, to: Path) -> list[str]:
             if sorted(names) != sorted(entry["path"] for entry in manifest):
                 raise VerificationError("the archive's members are not those of its MANIFEST.json")
             # The program first: it says which of the others are weights.
-            weights: set[str] = set()
+            weights = (
+                set()
+                if {PROGRAM, TORCH_PROGRAM} & set(names)
+                else {name for name in names if name.startswith("model/")}
+            )
             for entry in sorted(manifest, key=lambda entry: entry["path"] != PROGRAM):
                 _unpack_member(zipped, entry, None if entry["path"] in weights else to)
                 if entry["path"] == PROGRAM:
@@ -147,6 +164,20 @@ def archived_model(archive: Path) -> "ProgramModel":
     return ProgramModel(program, weights=archive.parent)
 
 
+def torch_model(folder: Path) -> Model:
+    """Return the frozen program of torch's own operators of an unpacked archive.
+
+    :raises VerificationError: it is not whole, or names what none has to name
+    """
+    from modelway.job.freezing.session import usable_cores
+    from modelway.torch_program import TorchProgram, UnsafeProgram
+
+    try:
+        return TorchProgram(folder / "model", threads=usable_cores())
+    except UnsafeProgram as error:
+        raise VerificationError(str(error)) from None
+
+
 def _compared(
     archive: Path,
     folder: Path,
@@ -155,16 +186,23 @@ def _compared(
     evaluated: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """Run the frozen model on everything that the archive has answers of the checkpoint for; return the findings."""
+    from safetensors import SafetensorError
+
     from modelway.job.freezing.frozen_rows import read_rows
     from modelway.job.freezing.golden import read_calls
     from modelway.job.freezing.verify_rows import compare_metrics, compare_rows
 
-    calls, rows = read_calls(folder), read_rows(folder)
-    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    try:
+        calls, rows = read_calls(folder), read_rows(folder)
+    except (SafetensorError, ValueError) as error:
+        raise VerificationError(f"the archive's golden inputs or rows cannot be read: {error}") from error
+    described = _described(folder)
+    if described.get("platform") == FILES:
+        return _not_run(calls)
     if not calls:
         raise VerificationError("the archive has no golden inputs")
     sys.addaudithook(_refuse_event)
-    model = archived_model(archive)
+    model = archived_model(archive) if described.get("platform") != TORCH_EXPORT else torch_model(folder)
     largest = max(_compare_call(model, call, *sides, tolerance) for call, sides in calls.items())
     batches, reason = _proven(model, described, [inputs for inputs, _ in calls.values()], rows, tolerance)
     found: dict[str, Any] = {"sizes": [int(call) for call in calls if call.isdigit()], "calls": len(calls)}
@@ -177,8 +215,32 @@ def _compared(
     return found | {"max_abs_difference": largest}
 
 
+def _described(folder: Path) -> dict[str, Any]:
+    """Return ``outputs/model.yml`` of an unpacked archive.
+
+    :raises VerificationError: the archive has none
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / "outputs" / "model.yml").read_text())
+        return found
+    except (OSError, ValueError) as error:
+        raise VerificationError(f"the archive's outputs/model.yml cannot be read: {error}") from None
+
+
+def _not_run(calls: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the findings about files that only an image of the user's own can run."""
+    reason = "the files are run by an image of your own; its answers are compared when it is deployed"
+    found: dict[str, Any] = {"sizes": [], "calls": len(calls), "batches": False, "batches_reason": reason}
+    return found | {"rows": 0, "rows_of": 0, "rows_from": None, "metric": None, "max_abs_difference": None}
+
+
 def _advice(folder: Path) -> str:
-    described = json.loads((folder / "outputs" / "model.yml").read_text())
+    described = _described(folder)
+    if half := [str(each["dtype"]) for each in described.get("tensors", ()) if each.get("dtype") in HALF]:
+        return (
+            f"The weights are {half[0]}, which rounds to three digits, here and there otherwise: allow more, such as "
+            "verify.tolerance: {absolute: 0.01, relative: 0.01}, or give module.float()"
+        )
     fast = [str(layer["type"]) for layer in described.get("layers", ()) if layer.get("type") in FAST_PATHS]
     if not fast:
         return "Compare the module in eval mode with the program of it that torch.onnx.export makes, on these inputs"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from modelway.job.durable import write_durably
 from modelway.job.events import json_number
 from modelway.job.freezing.program import strip_sources
-from modelway.job.freezing.tensor_file import Later, write_tensors
+from modelway.job.freezing.shards import write_shards
+from modelway.job.freezing.tensor_file import Later, has_type
 
 if TYPE_CHECKING:
     import numpy
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 WEIGHT_BYTES = 1024
 #: how many numbers of a tensor are summed at a time
 BLOCK = 1 << 20
-FILE = "model.safetensors"
+PROGRAM = "model.onnx"
 
 
 def split_weights(
     program: onnx_ir.Model, folder: Path, *, learned: set[str]
 ) -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
-    """Write ``model.safetensors`` and, pointing into it, ``model.onnx``; return the program and what its tensors are.
+    """Write the weights' files and, pointing into them, ``model.onnx``; return the program and what its tensors are.
 
     One tensor at a time is copied, and the returned program contains none of the large ones.
 
@@ -40,26 +41,28 @@ def split_weights(
     for name, value in weights.items():
         tensor = value.const_value
         assert tensor is not None
+        # Text and numbers of 4 bits stay in the program.
+        if not has_type(kind := tensor.dtype.numpy().name):
+            continue
         if tensor.nbytes >= WEIGHT_BYTES:
-            large[name] = Later(dtype=tensor.dtype.numpy().name, shape=tuple(tensor.shape.numpy()), read=tensor.numpy)
+            large[name] = Later(dtype=kind, shape=tuple(tensor.shape.numpy()), read=tensor.numpy)
         if name in large or name in learned:
             array = tensor.numpy()
-            file = f"model/{FILE if name in large else 'model.onnx'}"
-            described[name] = {
-                "name": name, "shape": list(array.shape), "dtype": str(array.dtype), "file": file, **summary(array)
-            }  # fmt: skip
+            described[name] = {"name": name, "shape": list(array.shape), "dtype": str(array.dtype), **summary(array)}
             del array
-    places = write_tensors(folder / FILE, large)
-    for name, (offset, length) in places.items():
+    places = write_shards(folder, large)
+    for name in described:
+        described[name]["file"] = f"model/{places[name].file if name in places else PROGRAM}"
+    for name, place in places.items():
         tensor = weights[name].const_value
         assert tensor is not None
         assert isinstance(tensor.shape, onnx_ir.Shape)
         weights[name].const_value = onnx_ir.ExternalTensor(
-            FILE, offset, length, tensor.dtype, shape=onnx_ir.Shape(tensor.shape.numpy()), name=name
+            place.file, place.offset, place.length, tensor.dtype, shape=onnx_ir.Shape(tensor.shape.numpy()), name=name
         )
     proto: onnx.ModelProto = onnx_ir.serde.serialize_model(program)
     strip_sources(proto)
-    write_durably(folder / "model.onnx", proto.SerializeToString(deterministic=True))
+    write_durably(folder / PROGRAM, proto.SerializeToString(deterministic=True))
     return proto, [described[name] for name in sorted(described)]
 
 

@@ -68,6 +68,19 @@ class Engine:
                 self._pull(body["Image"])
             return str(self.api.create_container_from_config(dict(body), name)["Id"])
 
+    def pull_missing(self, image: str) -> None:
+        """Pull an image that the engine lacks.
+
+        :raises SubmitFailed: it is nowhere, or this login may not pull it
+        """
+        import docker.errors
+
+        with translate_errors():
+            try:
+                self.api.inspect_image(image)
+            except docker.errors.NotFound:
+                self._pull(image)
+
     def _pull(self, image: str) -> None:
         import docker.errors
 
@@ -79,6 +92,22 @@ class Engine:
                     raise _no_image(image, progress["error"])
         except docker.errors.APIError as error:
             raise _no_image(image, str(error.explanation or error)) from None
+
+    def push(self, image: str, *, username: str | None = None, password: str | None = None) -> None:
+        """Push an image to its registry, with this login, else with the one in Docker's configuration.
+
+        :raises SubmitFailed: the registry refused it or does not answer
+        """
+        login = {"auth_config": {"username": username, "password": password}} if username else {}
+        name, tag = _name_and_tag(image)
+        with translate_errors():
+            for progress in self.api.push(name, tag=tag, stream=True, decode=True, **login):
+                if "error" in progress:
+                    raise SubmitFailed(
+                        f"the engine could not push {image}: {progress['error'].strip().rstrip('.')}",
+                        kind=FailureKind.REFUSED,
+                        do="Check the repository's name, and that this login may push to it",
+                    )
 
     def rename(self, container: str, name: str) -> bool:
         """Rename a container; False when another one has the name."""

@@ -1,9 +1,13 @@
-"""The model itself: ONNX Runtime over ``model/model.onnx``, with its weights beside it as external data."""
+"""The model itself: ONNX Runtime over ``model/model.onnx``, with its weights beside it as external data.
+
+A model of torch's own operators (``model/program.json``) is run by torch in its place.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -28,10 +32,17 @@ _ONNX_TYPES = {
 _DIVISIONS = (b"\x22\x03Div", b"\x22\x03Mod")
 
 
+class Session(Protocol):
+    """What runs a program: a session of ONNX Runtime, or what is called like one."""
+
+    def run(self, names: list[str], inputs: dict[str, Any], /) -> Any:
+        """Return the named outputs, in their order."""
+
+
 class OnnxModel:
     """A loaded model; one call at a time."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature, *, divides: bool = False) -> None:
+    def __init__(self, session: Session, signature: Signature, *, divides: bool = False) -> None:
         """Wrap a session whose inputs and outputs are the signature's (see :func:`load_model`).
 
         :param divides: whether the program may divide whole numbers
@@ -102,6 +113,12 @@ def load_model(model_dir: Path, *, threads: int) -> OnnxModel:
     :raises CannotServe: when a file is missing or broken, or the two disagree
     """
     signature = read_signature(model_dir / "outputs" / "model.yml")
+    if signature.platform == "torch_export":
+        return OnnxModel(_torch_program(model_dir / "model", threads=threads), signature)
+    if signature.platform == "files":
+        raise CannotServe(
+            f"{model_dir}: the model was frozen with format: files, which an image of your own serves (image.base)"
+        )
     path = model_dir / "model" / "model.onnx"
     if not path.is_file():
         raise CannotServe(f"{path}: there is no such file")
@@ -121,6 +138,24 @@ def load_model(model_dir: Path, *, threads: int) -> OnnxModel:
     program = path.read_bytes()
     divides = any(node in program for node in _DIVISIONS)
     return OnnxModel(session, _with_symbols(signature, session), divides=divides)
+
+
+def _torch_program(folder: Path, *, threads: int) -> Session:
+    """Load a model of torch's own operators, on the GPU where there is one.
+
+    :raises CannotServe: torch is missing, or the program is not whole
+    """
+    try:
+        from modelway.torch_program import TorchProgram, fastest_device
+
+        return TorchProgram(folder, threads=threads, device=fastest_device())
+    except ModuleNotFoundError as error:
+        raise CannotServe(
+            f"{folder}: the model was frozen with format: torch_export, and {error.name} is not installed here; serve "
+            "it by an image with torch, or freeze with format: onnx"
+        ) from error
+    except Exception as error:
+        raise CannotServe(f"{folder}: torch cannot load it: {_line(error)}") from error
 
 
 def _with_symbols(signature: Signature, session: onnxruntime.InferenceSession) -> Signature:

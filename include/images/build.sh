@@ -1,0 +1,30 @@
+#!/bin/sh
+# Builds one of our images: sh include/images/build.sh job|server [NAME[:TAG]]
+# TORCH_INDEX chooses the job image's build of torch (default: CPU); DOCKER_HOST chooses the engine. Where the index does
+# not answer, the wheel that pip finds on this machine is put into the build's context.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+python=${PYTHON:-python3}
+kind=${1:?job or server}
+image=${2:-modelway-$kind:$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml")}
+index=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
+
+context=$(mktemp -d)
+trap 'rm -rf "$context"' EXIT
+cp "$here/$kind/Dockerfile" "$root/requirements.txt" "$context"
+if [ "$kind" = job ]; then
+    mkdir "$context/wheels"
+    answers='import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=10)'
+    if ! "$python" -c "$answers" "$index" >/dev/null 2>&1; then
+        torch=$(grep '^torch==' "$root/requirements.txt")
+        echo "$index does not answer: taking $torch from where pip finds it" >&2
+        "$python" -m pip download --quiet --no-deps --only-binary :all: --dest "$context/wheels" "$torch"
+    fi
+else
+    mkdir "$context/modelway"
+    cp "$root/plugins/modelway/__init__.py" "$context/modelway"
+    (cd "$root/plugins/modelway" && find server -name '*.py' | tar -c -T -) | tar -x -C "$context/modelway"
+fi
+tar -C "$context" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c . |
+    docker build --build-arg "TORCH_INDEX=$index" --tag "$image" -
