@@ -19,6 +19,8 @@ from onnx import NodeProto, TensorProto, helper
 class Server:
     process: "subprocess.Popen[str]"
     port: int
+    #: 0: gRPC is not served
+    grpc_port: int = 0
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -55,7 +57,7 @@ def serving(folder: Path, *options: str, environ: Mapping[str, str] | None = Non
             time.sleep(0.01)
         document = json.loads(run_file.read_text())
         assert document["pid"] == process.pid
-        yield Server(process, document["port"])
+        yield Server(process, document["port"], document.get("grpc_port", 0))
     finally:
         process.kill()
         process.communicate()
@@ -99,11 +101,11 @@ def write_program(
     return folder
 
 
-def write_echo(folder: Path, *, width: int = 3) -> Path:
+def write_echo(folder: Path, *, kinds: Sequence[str] = tuple(KINDS)) -> Path:
     """Write a model with an input of each datatype, named after it, that answers each as OUT_ and its name."""
-    nodes = [helper.make_node("Identity", [kind], [f"OUT_{kind}"]) for kind in KINDS]
-    inputs: Tensors = {kind: (kind, ["batch", width]) for kind in KINDS}
-    outputs: Tensors = {f"OUT_{kind}": (kind, ["batch", width]) for kind in KINDS}
+    nodes = [helper.make_node("Identity", [kind], [f"OUT_{kind}"]) for kind in kinds]
+    inputs: Tensors = {kind: (kind, ["batch", 3]) for kind in kinds}
+    outputs: Tensors = {f"OUT_{kind}": (kind, ["batch", 3]) for kind in kinds}
     return write_program(folder, nodes, inputs, outputs)
 
 

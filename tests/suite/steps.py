@@ -57,7 +57,7 @@ HERE = (*PYTEST, "-m", "not cluster and not database")
 FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
 SERVING = contract(
     *("endpoints", "gateway", "rollout"),
-    *("server", "server_clients", "server_fuzz", "server_limits", "server_values"),
+    *("server", "server_clients", "server_fuzz", "server_grpc", "server_grpc_fuzz", "server_limits", "server_values"),
 )
 #: jobs on a cluster; other files have jobs on an engine besides
 KUBERNETES = tuple(

@@ -15,6 +15,7 @@ from modelway.server.core.tensors import Array
 from modelway.server.grpc import messages, protobuf
 from modelway.server.grpc.call import Call
 from modelway.server.grpc.codec import Inference, Limits, Names, decode
+from modelway.server.grpc.status import CallRefusal, Code
 
 _ROOT = b"/inference.GRPCInferenceService/"
 INFER = _ROOT + b"ModelInfer"
@@ -80,12 +81,13 @@ class Service:
     def limit(self, path: bytes) -> int:
         """Return the bytes that a message of a method may have.
 
-        :raises Refusal: 501 for a method that there is not
+        :raises Refusal: UNIMPLEMENTED for a method that there is not
         """
         if path == INFER:
             return self._limits.message
         if path not in self._methods:
-            raise Refusal(501, f"there is no method {path[:200].decode('utf-8', 'replace')} here")
+            text = f"there is no method {path[:200].decode('utf-8', 'replace')} here"
+            raise CallRefusal(Code.UNIMPLEMENTED, text, status=404)
         return _SMALL
 
     def answer(self, call: Call, connection: Answering) -> None:

@@ -1,9 +1,14 @@
-"""Header compression that costs little where the same headers come and go again and again."""
+"""What is otherwise than in h2: equal headers cost little when they come and go again, long frames are refused early.
+
+Each part takes the place of h2's own in a connection.
+"""
 
 from collections.abc import Iterable
 
+from h2.frame_buffer import FrameBuffer
 from hpack import Decoder, Encoder
 from hpack.struct import HeaderTuple
+from hyperframe.frame import Frame
 
 #: blocks that are remembered, at most
 _KNOWN = 16
@@ -15,6 +20,23 @@ _LITERAL = b"\0"
 _NO_TABLE = b"\x20"
 #: of the lowest byte whose highest bit says that a field stands in the table
 _INDEXED = 0x80
+
+
+#: bytes before each frame, of which the first three are its length
+_FRAME_HEAD = 9
+
+
+class BoundedBuffer(FrameBuffer):
+    """Refuses a frame that is too long by its head; h2 would first wait for all of its up to 16 MiB."""
+
+    def __next__(self) -> Frame:
+        """Return the next whole frame.
+
+        :raises FrameTooLargeError: for a length over the limit
+        """
+        if len(self._data) >= _FRAME_HEAD:
+            self._validate_frame_length(int.from_bytes(self._data[:3], "big"))
+        return super().__next__()
 
 
 class PlainEncoder(Encoder):
