@@ -124,6 +124,30 @@ def test_a_component_that_ended_is_named_with_its_last_lines(airflow):
     assert "the disk is full" in str(told.value)
 
 
+STARTS_COMPONENT = """
+import json, runpy, sys
+import airflow.__main__ as command
+
+def main():
+    imported = [name for name in ("modelway.dag", "modelway.bundle") if name in sys.modules]
+    print(json.dumps([sys.argv, imported, sys.path[0]]))
+
+command.main = main
+sys.argv, sys.path = sys.argv[1:], [sys.argv[1].rpartition("/")[0], *sys.path[1:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("component", ["scheduler", "dag-processor"])
+def test_what_tasks_and_parsing_import_is_there_before_their_processes_are_forked(airflow, component):
+    command = [sys.executable, "-c", STARTS_COMPONENT, *airflow._command(component, "--num-runs", "1")[1:]]
+    done = subprocess.run(command, env=airflow.environment, cwd=airflow.folder, capture_output=True, text=True)
+    words, imported, first = json.loads(done.stdout.splitlines()[-1])
+    assert words == ["airflow", component, "--num-runs", "1"]
+    assert imported == ["modelway.dag", "modelway.bundle"]
+    assert "localairflow" not in first, "its files are no modules of the top level"
+
+
 @pytest.fixture
 def components(airflow, monkeypatch):
     """Components that run until their file says how they end."""

@@ -4,6 +4,7 @@ The registry is Debian's `docker-registry`, behind a proxy that makes the fault 
 """
 
 import hashlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -153,6 +155,53 @@ def test_a_registry_that_wants_a_long_pause_is_left_to_the_next_attempt_of_the_t
         build(tmp_path, proxy.host, repository, platform={"parallel": 1})
     assert busy.value.retryable
     assert pauses == []
+
+
+@pytest.fixture
+def token_server():
+    """A server of tokens that are good for anything; counts them."""
+    given = []
+
+    class Tokens(BaseHTTPRequestHandler):
+        def do_GET(self):
+            given.append(self.path)
+            body = json.dumps({"token": f"token{len(given)}", "expires_in": 300}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Tokens)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/token", given
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_token_that_is_refused_on_the_way_is_renewed(behind, shared, repository, tmp_path, token_server):
+    realm, given = token_server
+    challenge = {"WWW-Authenticate": f'Bearer realm="{realm}",service="registry"'}
+    proxy = behind(
+        Fault("HEAD", "/manifests/v1", status=401, headers=challenge),
+        Fault("PUT", UPLOAD, status=401, headers=challenge),
+        Fault("PUT", "/manifests/sha256", status=401, headers=challenge),
+    )
+    image = build(tmp_path, proxy.host, repository, platform={"parallel": 1})
+    assert len(proxy.met) == 3
+    assert sum("pull%2Cpush" in path for path in given) >= 2
+    check_image(shared, repository, image, tmp_path)
+
+
+def test_a_registry_that_refuses_every_token_is_a_terminal_error(behind, shared, repository, tmp_path, token_server):
+    challenge = {"WWW-Authenticate": f'Bearer realm="{token_server[0]}",service="registry"'}
+    proxy = behind(Fault("PUT", UPLOAD, times=1000, status=401, headers=challenge))
+    with pytest.raises(RegistryError, match=r"refuses access \(401\)\. Check the registry's connection") as refused:
+        build(tmp_path, proxy.host, repository)
+    assert not refused.value.retryable
+    assert tag_of(shared, repository) is None
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

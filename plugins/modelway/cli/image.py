@@ -1,12 +1,11 @@
 """``modelway image …``: the images of versions, built, read, checked, compared and copied by hand."""
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelway.cli._lineage import add_version, read_lineage, read_version
 from modelway.cli.output.tables import print_facts, print_json, print_table, table
@@ -83,12 +82,8 @@ def build_image(args: argparse.Namespace) -> int:
         signing_key=settings.signing_key,
         platform={"order": args.order, "modelpack": args.modelpack},
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        store = ArtifactStore(settings.artifact_root)
-        archive = store.local_file(version.archive)
-        archive = archive or store.fetch(version.archive, to=Path(scratch) / "archive.zip")
-        base = settings.base_image(args.base)
-        made = build_version_image(version, archive=archive, base=base, path=args.path, builder="oci", options=options)
+    store, base = ArtifactStore(settings.artifact_root), settings.base_image(args.base)
+    made = build_version_image(version, store=store, base=base, path=args.path, builder="oci", options=options)
     lineage_from_environment().record_image(
         model=model, version=found.number, builder="oci", digest=made.digest, reference=made.reference, actor=actor()
     )
@@ -117,7 +112,14 @@ def pull_image(args: argparse.Namespace) -> int:
     from modelway.oci.images import unpack_image
 
     reference, login = _pinned(args.reference, args)
-    print(unpack_image(reference=str(reference), into=args.folder, insecure=args.insecure, **login))
+    folder = unpack_image(
+        reference=str(reference),
+        into=args.folder,
+        username=login.username,
+        password=login.password,
+        insecure=args.insecure,
+    )
+    print(folder)
     return 0
 
 
@@ -164,12 +166,14 @@ def _check_signature(source: "ImageSource", digest: str, key: Path) -> None:
     from modelway.oci.signatures import ENVELOPE, opened
     from modelway.oci.sources import RegistryImages
 
-    place = {"client": source.client, "repository": source.repository} if isinstance(source, RegistryImages) else None
-    names = [name for kind, name in read_referrers(**place, digest=digest) if kind == ENVELOPE] if place else []
     problem = ImageInvalid("no signature refers to the image", where=source.where, do="Build it with a signing key")
-    for name in names if place else ():
+    client, repository = (source.client, source.repository) if isinstance(source, RegistryImages) else (None, "")
+    listed = read_referrers(client=client, repository=repository, digest=digest) if client else []
+    for name in (name for kind, name in listed if kind == ENVELOPE and client):
+        assert client is not None
+        envelope = read_referrer(client=client, repository=repository, digest=name).data
         try:
-            statement = json.loads(opened(read_referrer(**place, digest=name).data, key=key))
+            statement = json.loads(opened(envelope, key=key))
         except ImageInvalid as error:
             problem = error
             continue
@@ -211,7 +215,10 @@ def copy_image(args: argparse.Namespace) -> int:
         host, repository, tag = parse_tagged(args.to)
         same = isinstance(source, RegistryImages) and source.client.host == host
         mount_from = source.repository if isinstance(source, RegistryImages) and same else None
-        with RegistryClient(host=host, insecure=args.insecure, **_login(host)) as client:
+        login = _login(host)
+        with RegistryClient(
+            host=host, username=login.username, password=login.password, insecure=args.insecure
+        ) as client:
             copied = copy_to_registry(
                 source=source, digest=digest, client=client, repository=repository, tag=tag, mount_from=mount_from
             )
@@ -243,32 +250,38 @@ def _opened(reference: str, args: argparse.Namespace) -> "Iterator[tuple[ImageSo
     from modelway.oci.images import open_source
 
     pinned, login = _pinned(reference, args)
-    with open_source(reference=pinned, insecure=args.insecure, **login) as source:
+    with open_source(
+        reference=pinned, username=login.username, password=login.password, insecure=args.insecure
+    ) as source:
         yield source, pinned.digest
 
 
-def _pinned(
-    reference: str, args: argparse.Namespace
-) -> "tuple[LayoutReference | RegistryReference, dict[str, str | None]]":
+def _pinned(reference: str, args: argparse.Namespace) -> "tuple[LayoutReference | RegistryReference, _Login]":
     """Return a reference by digest, and the login of its registry."""
     from modelway.oci.images import pinned_reference
 
     login = _login(reference.partition("/")[0])
-    return pinned_reference(reference, insecure=args.insecure, **login), login
+    pinned = pinned_reference(reference, username=login.username, password=login.password, insecure=args.insecure)
+    return pinned, login
 
 
-def _login(host: str) -> dict[str, str | None]:
+class _Login(NamedTuple):
+    username: str | None = None
+    password: str | None = None
+
+
+def _login(host: str) -> _Login:
     """Return the login of the connection ``modelway_registry`` where it names this host; else Docker's is used."""
     from modelway.hooks.fields import fields_from_environment
     from modelway.hooks.settings import REGISTRY_CONN_ID
 
     fields = fields_from_environment(REGISTRY_CONN_ID)
     if fields is None or not fields.login:
-        return {}
+        return _Login()
     named = f"{fields.host}:{fields.port}" if fields.port else fields.host
     if named != host:
-        return {}
-    return {"username": fields.login, "password": fields.password}
+        return _Login()
+    return _Login(fields.login, fields.password)
 
 
 def _print_layers(groups: "dict[str, tuple[Descriptor, ...]]") -> None:

@@ -1,25 +1,18 @@
 """``python component.py airflow COMPONENT …``: a component of a local Airflow, with less work for the processor.
 
-Scheduler and DAG processor fork a process for each task and for each parsing of a file; what all of these import is
-imported here, once. The api-server serves one version of the API for tasks.
+The scheduler forks a process for each task, and the DAG processor one for each parsing of a file: what all of these
+import is imported here once. The api-server makes the API for tasks in one version, that of its tasks.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
-#: what a process imports that parses a model's DAG or executes one of its tasks
-_PRELOADED: dict[str, tuple[str, ...]] = {
-    "scheduler": (
-        "airflow.sdk.execution_time.supervisor",
-        "airflow.sdk.execution_time.task_runner",
-        "airflow.dag_processing.dagbag",
-        "modelway.bundle",
-        "modelway.dag",
-        "modelway.lineage.store",
-    ),
-    "dag-processor": ("modelway.bundle", "modelway.dag"),
-}
+#: what a process imports that parses the DAG of a model, and what one does that executes a task
+_PARSING = ("modelway.bundle", "modelway.dag")
+_TASK = ("airflow.sdk.execution_time.task_runner", "airflow.dag_processing.dagbag", "modelway.lineage.store")
+PRELOADED: Mapping[str, Sequence[str]] = {"scheduler": (*_PARSING, *_TASK), "dag-processor": _PARSING}
 
 
 def run(words: Sequence[str]) -> None:
@@ -27,16 +20,13 @@ def run(words: Sequence[str]) -> None:
 
     :param words: such as ``airflow``, ``scheduler``
     """
-    from importlib import import_module
-
     from airflow.__main__ import main
 
-    component = words[1]
-    if component == "api-server":
+    if words[1] == "api-server":
         from modelway.localairflow.one_process import serve_one_api_version
 
         serve_one_api_version()
-    for module in _PRELOADED.get(component, ()):
+    for module in PRELOADED.get(words[1], ()):
         import_module(module)
     sys.argv = list(words)
     main()

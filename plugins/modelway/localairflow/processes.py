@@ -30,8 +30,8 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": (),
     "triggerer": ("--skip-serve-logs",),
 }
-#: the file that runs one of them
-COMPONENT = Path(__file__).with_name("component.py")
+#: the file that runs one of them, and other commands of Airflow
+COMMAND = Path(__file__).with_name("component.py")
 START_SECONDS = 240.0
 STOP_SECONDS = 20.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -184,15 +184,14 @@ class LocalAirflow:
         log = self.folder / "logs" / "migrate.txt"
         with log.open("wb") as output:
             done = subprocess.run(
-                [sys.executable, "-m", "airflow", "db", "migrate"],
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-                cwd=self.folder,
+                self._command("db", "migrate"), env=self.environment, stdout=output, stderr=output, cwd=self.folder
             )
         if done.returncode:
             raise EndpointNotReady(f"airflow db migrate failed:\n{log.read_text()[-LAST_CHARACTERS:]}", where=str(log))
         record_migrated(self.folder)
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(COMMAND), "airflow", *arguments]
 
     def start_component(self, component: str) -> None:
         """Start one of ``COMPONENTS``."""
@@ -203,7 +202,7 @@ class LocalAirflow:
             environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] += "?timeout=60"
         with self._log(component).open("ab") as output:
             self.processes[component] = subprocess.Popen(
-                [sys.executable, str(COMPONENT), "airflow", component, *COMPONENTS[component]],
+                self._command(component, *COMPONENTS[component]),
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

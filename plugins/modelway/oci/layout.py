@@ -62,7 +62,7 @@ class OciLayout:
         return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def holds(self, *, digest: str, size: int) -> bool:
-        """Return whether the blob is there, whole and undamaged; it is read where it was changed since it was written."""
+        """Return whether the blob is there, whole and undamaged; one that was changed is read."""
         try:
             with self.blob_path(digest).open("rb") as file:
                 if os.fstat(file.fileno()).st_size != size:

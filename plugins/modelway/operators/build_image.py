@@ -1,8 +1,6 @@
 """Build the image of a model version."""
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
@@ -90,17 +88,14 @@ class BuildImageOperator(ModelwayOperator):
             signing_key=settings.signing_key,
             platform=self.platform or {},
         )
-        with tempfile.TemporaryDirectory() as scratch:
-            archive = self.artifacts.local_file(version.archive)
-            archive = archive or self.artifacts.fetch(version.archive, to=Path(scratch) / "archive.zip")
-            image = build_version_image(
-                version,
-                archive=archive,
-                base=settings.base_image(self.base),
-                path=self.path,
-                builder=self.builder,
-                options=options,
-            )
+        image = build_version_image(
+            version,
+            store=self.artifacts,
+            base=settings.base_image(self.base),
+            path=self.path,
+            builder=self.builder,
+            options=options,
+        )
         self.log.info("image %s as %s", image.digest, image.reference)
         lineage_from_airflow(settings.lineage_url).record_image(
             model=model,

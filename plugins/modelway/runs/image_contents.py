@@ -1,6 +1,7 @@
 """What the image of a version is made of: the layers of its files, its annotations, and where it comes from."""
 
 import json
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,8 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelway.artifacts.archive import Member, member_offsets, read_manifest
+from modelway.artifacts.code_package import unpack_code_package
+from modelway.artifacts.store import ArtifactStore
 from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile, load_builder
 from modelway.errors import DigestMismatch
+from modelway.ports import load
 from modelway.runs.messages.version import KnownVersion
 
 #: members of the archive that serving needs; the others describe one run
@@ -25,15 +29,25 @@ _OCI, _OURS = "org.opencontainers.image.", "io.modelway."
 
 
 def build_version_image(
-    version: KnownVersion, *, archive: Path, base: str, path: str, builder: str, options: BuildOptions
+    version: KnownVersion, *, store: ArtifactStore, base: str, path: str, builder: str, options: BuildOptions
 ) -> BuiltImage:
     """Make the image of a registered version with what it says of itself; the same each time.
 
-    :param archive: a file with the archive's bytes
+    :param store: where the version's archive is; read there if the store is on this machine
     :param path: the model's folder in the image
     :param builder: the builder's name
-    :raises DigestMismatch: the file is not the version's archive, or damaged
+    :raises DigestMismatch: the stored file is not the version's archive, or damaged
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = store.local_file(version.archive) or store.fetch(version.archive, to=Path(scratch) / "archive.zip")
+        if "dockerfile" in load("builders", builder).capabilities:
+            options = replace(options, code=_unpacked_code(version, archive, store, scratch=Path(scratch)))
+        return _build(version, archive, base=base, path=path, builder=builder, options=options)
+
+
+def _build(
+    version: KnownVersion, archive: Path, *, base: str, path: str, builder: str, options: BuildOptions
+) -> BuiltImage:
     manifest = read_manifest(archive)
     if version.model_digest and manifest.model_digest != version.model_digest:
         what = f"the archive has {manifest.model_digest} instead of {version.model_digest}"
@@ -45,6 +59,17 @@ def build_version_image(
     )
     layers = image_layers(archive=archive, path=path)
     return load_builder(builder).build(layers=layers, base=base, options=options)
+
+
+def _unpacked_code(version: KnownVersion, archive: Path, store: ArtifactStore, *, scratch: Path) -> Path:
+    """Return a folder with the code that the version was trained with."""
+    digest = str(_document(archive, "inputs/git_commit.yml").get("code_digest"))
+    package = store.find(digest, model=version.model)
+    if package is None:
+        raise DigestMismatch("the version's code package is gone", where=digest, do="Restore the artifact store")
+    store.fetch(package, to=scratch / "code.zip")
+    unpack_code_package(package=scratch / "code.zip", to=scratch / "code")
+    return scratch / "code"
 
 
 def image_layers(*, archive: Path, path: str) -> list[Layer]:

@@ -48,7 +48,11 @@ def _find_or_build(section: DockerSection, base: str, options: BuildOptions, *, 
     """Return the reference of the base image, pinned by its digest."""
     context = _context(section, options)
     arguments = {**({"BASE": base} if base != SCRATCH else {}), **section.arguments}
-    described = [section.dockerfile, arguments, hashlib.sha256(context).hexdigest()]
+    described = {
+        "dockerfile": section.dockerfile,
+        "arguments": arguments,
+        "context": hashlib.sha256(context).hexdigest(),
+    }
     tag = f"base-{hashlib.sha256(canonical_json(described)).hexdigest()[:_DIGITS]}"
     host, path = parse_repository(repository)
     login: dict[str, Any] = {"username": options.username, "password": options.password}

@@ -17,7 +17,7 @@ from modelway.builders.oci.known_layers import KnownLayers
 from modelway.builders.oci.layer_tar import LayerTar
 from modelway.builders.oci.modelpack import modelpack_documents
 from modelway.builders.oci.pushing import push_documents
-from modelway.builders.oci.section import OciSection
+from modelway.builders.oci.settings import OciSettings
 from modelway.errors import ImageInvalid, NotWritable
 from modelway.oci.blobs import Blob
 from modelway.oci.layout import OciLayout
@@ -33,7 +33,7 @@ def build(*, layers: Sequence[Layer], base: str, options: BuildOptions) -> Built
 
     :param base: ``scratch``, ``oci-layout:<folder>@sha256:…`` or ``<host>/<repository>@sha256:…``
     """
-    settings = OciSection.model_validate(options.platform)
+    settings = OciSettings.of(options.platform)
     tars = [LayerTar(layer) for layer in _ordered(layers, settings.order)]
     if options.repository:
         parse_repository(options.repository)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.builders.base import BuildOptions
 from modelway.builders.oci.documents import BuiltDocuments
-from modelway.builders.oci.section import OciSection
+from modelway.builders.oci.settings import OciSettings
 from modelway.oci.blobs import Blob
 from modelway.oci.manifest import canonical_json, parse_repository
 from modelway.oci.signatures import ENVELOPE, STATEMENT, signed
@@ -18,7 +18,7 @@ def push_documents(
     blobs: Sequence[Blob],
     images: Sequence[tuple[str | None, BuiltDocuments]],
     options: BuildOptions,
-    settings: OciSection,
+    settings: OciSettings,
     *,
     mount_from: str | None,
 ) -> str:
