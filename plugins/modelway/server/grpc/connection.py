@@ -288,7 +288,8 @@ class Connection(asyncio.Protocol):
     def respond(self, call: Call, parts: list[bytes]) -> None:
         """Send the parts of the message that answers a call."""
         if not self._remove(call):
-            return
+            # given up meanwhile; what it has needed since is free again
+            return call.release()
         size = sum(map(len, parts))
         body = b"".join((b"\0", size.to_bytes(4, "big"), *parts))
         headers = (_STATUS, _TYPE, *self._app.headers)
@@ -307,7 +308,8 @@ class Connection(asyncio.Protocol):
     def refuse(self, call: Call, refusal: Refusal) -> None:
         """Say why a call is not answered."""
         if not self._remove(call):
-            return
+            # given up meanwhile; what it has needed since is free again
+            return call.release()
         self._finish(call, refusal.status)
         try:
             headers = (_STATUS, _TYPE, *self._app.headers, *trailers(refusal))
