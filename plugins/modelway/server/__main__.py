@@ -86,7 +86,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         sketches.add(inputs, outputs, rows)
 
     try:
-        model.warm_up(rows=settings.batch_size)
+        model.warm_up()
     except Refusal as refusal:
         say(f"no warm-up: {refusal}")
     batcher = Batcher(
