@@ -35,11 +35,14 @@ class Server:
         return response.status, dict(response.getheaders()), found
 
 
+def environ_of_server() -> dict[str, str]:
+    return {"PYTHONPATH": str(Path(__file__).parents[1] / "plugins"), "PATH": os.environ["PATH"]}
+
+
 def start(folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-    plugins = Path(__file__).parents[1] / "plugins"
     return subprocess.Popen(
         [sys.executable, "-m", "modelway.server", "--run-file", str(folder / "run.json"), *options],
-        env={"PYTHONPATH": str(plugins), "PATH": os.environ["PATH"], **(environ or {})},
+        env={**environ_of_server(), **(environ or {})},
         stderr=subprocess.PIPE,
         text=True,
     )

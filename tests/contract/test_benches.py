@@ -70,6 +70,14 @@ def check_parse(document: dict[str, Any]) -> None:
     assert document["missed"] == []
 
 
+def check_serve(document: dict[str, Any]) -> None:
+    """Every answer was compared on the way."""
+    assert list(document["servers"]) == ["floor", "modelway"]
+    for found in document["servers"].values():
+        assert set(found["clients"]) == {"1", "4"}
+        assert all(row["cpu_us"] > 0 for row in found["clients"].values())
+
+
 def check_train(document: dict[str, Any]) -> None:
     """The contract trains to the same loss as the script."""
     for result in document["results"]:
@@ -90,6 +98,7 @@ SMALL = {
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
     "loop": ("loop/run.py --small", check_loop, ()),
     "parse": ("parse/run.py --small", check_parse, ()),
+    "serve": ("serving/compare.py --rounds 1 --requests 64 --clients 1 4", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
 }
 

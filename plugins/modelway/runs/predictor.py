@@ -113,9 +113,9 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
     from modelway.job.freezing.comparison import compare
 
     described = json.loads((folder / "outputs" / "model.yml").read_text())
-    if (batch := _golden_batch(folder)) is None:
+    if (call := _golden_batch(folder)) is None:
         return 0.0
-    inputs, expected = batch
+    inputs, expected = call
     body, headers = _request(described, inputs)
     answer = _send("POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers=headers)
     if answer.status_code != 200:

@@ -23,6 +23,7 @@ from modelway.server.core.tensors import (
     to_json,
     to_json_with_infinities,
 )
+from modelway.server.rest.instances import input_entries, predictions
 
 #: header that says how many bytes of the body are JSON; binary blocks follow in the order of the tensors
 JSON_LENGTH = "inference-header-content-length"
@@ -39,6 +40,8 @@ class Inference(NamedTuple):
     inputs: Mapping[str, Array]
     #: requested outputs in order, each with whether it is requested as binary
     outputs: tuple[tuple[TensorSpec, bool], ...]
+    #: whether the answer has Vertex AI's form
+    predictions: bool = False
 
 
 class Answer(NamedTuple):
@@ -48,14 +51,20 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
 
-def decode(body: Body, json_length: str | None, signature: Signature, *, max_rows: int | None = None) -> Inference:
+def decode(
+    body: Body, json_length: str | None, signature: Signature, *, max_rows: int | None = None, instances: bool = False
+) -> Inference:
     """Return the request in ``body``.
 
     :param json_length: value of the header :data:`JSON_LENGTH`, when there is one
     :param max_rows: rows of one request, at most, where its inputs have rows
+    :param instances: whether it may have Vertex AI's form
     :raises Refusal: 400, which says what was expected; 413 for more rows than ``max_rows``
     """
     document, blocks = _split(body, json_length)
+    as_predictions = instances and "instances" in document
+    if as_predictions:
+        document = {"inputs": input_entries(document["instances"], signature)}
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
         raise Refusal(400, "id must be a string, or left out")
@@ -67,11 +76,13 @@ def decode(body: Body, json_length: str | None, signature: Signature, *, max_row
     known = signature.known_inputs
     inputs = {name: _input(entry, known[name], shape, blocks) for name, (entry, shape) in shapes.items()}
     blocks.end()
-    return Inference(identity or None, inputs, outputs)
+    return Inference(identity or None, inputs, outputs, as_predictions)
 
 
 def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, version: str) -> Answer:
     """Return the answer to ``inference`` with the outputs that it requested."""
+    if inference.predictions:
+        return Answer(predictions(arrays), {"content-type": "application/json"})
     text, blocks = _document(inference, arrays, name, version, to_json)
     if b"null" in text:
         # orjson writes null for the infinities, too

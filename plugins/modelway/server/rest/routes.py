@@ -11,6 +11,7 @@ import httptools
 from modelway.server.core.metrics import Metrics
 from modelway.server.core.refusal import Refusal
 from modelway.server.core.signature import Signature
+from modelway.server.core.sketches import Sketches
 from modelway.server.rest.infer import Infer
 from modelway.server.rest.message import Head, Request, Respond, Response, Route, json_response
 from modelway.server.rest.openapi import describe
@@ -18,7 +19,7 @@ from modelway.server.rest.openapi import describe
 #: version of this server's interface, shown at /v2; increases when an answer changes its form
 SERVER_VERSION = "1"
 _POST = ("POST",)
-_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<verb>/ready|/infer)?")
+_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<verb>/ready|/infer|/sketches)?")
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
@@ -33,13 +34,14 @@ class Routes:
         signature: Signature,
         infer: Infer,
         metrics: Metrics,
+        sketches: Sketches,
         draining: Callable[[], bool],
         predict_route: str | None = None,
         health_route: str | None = None,
     ) -> None:
         """Combine the parts, with further paths for infer and ready when a platform configures them."""
         self._name, self._version, self._signature = name, version, signature
-        self._infer, self._metrics, self._draining = infer, metrics, draining
+        self._infer, self._metrics, self._sketches, self._draining = infer, metrics, sketches, draining
         self._paths = {
             "/v2": Route(self._server),
             "/v2/health/live": Route(self._live),
@@ -58,10 +60,15 @@ class Routes:
             )
         )
         if predict_route is not None:
-            self._paths[predict_route] = Route(infer.answer, _POST)
+            self._paths[predict_route] = Route(infer.predict, _POST)
         if health_route is not None:
             self._paths[health_route] = Route(self._ready)
-        self._answers = {None: self._model, "/ready": self._model_ready, "/infer": infer.answer}
+        self._answers = {
+            None: self._model,
+            "/ready": self._model_ready,
+            "/infer": infer.answer,
+            "/sketches": self._show_sketches,
+        }
 
     def accept(self, request: Request) -> None:
         """Set the route of a request, and what of its body is read.
@@ -147,6 +154,10 @@ class Routes:
 
     def _show_metrics(self, request: Request, respond: Respond) -> None:
         respond(Response(200, self._metrics.text(), _TEXT))
+
+    def _show_sketches(self, request: Request, respond: Respond) -> None:
+        names = {"model_name": self._name, "model_version": self._version}
+        respond(json_response({**names, **self._sketches.document()}))
 
 
 class _NotAllowed(Refusal):
