@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from modelway.artifacts.archive import Manifest, write_archive
-from modelway.artifacts.store import Artifact
+from modelway.artifacts.store import ArtifactStore
 from modelway.builders.base import BuildOptions, Layer
 from modelway.errors import DigestMismatch
 from modelway.runs import image_contents
@@ -68,9 +68,10 @@ def test_neighbours_share_no_layer_that_registries_refuse(tmp_path: Path, monkey
 
 def test_an_archive_of_another_model_is_refused(tmp_path: Path) -> None:
     archive, manifest = archive_of(tmp_path, {"model/model.onnx": b"program"})
-    stored = Artifact(uri=archive.as_uri(), digest="sha256:" + "0" * 64, size=1)
+    store = ArtifactStore((tmp_path / "artifacts").as_uri())
+    stored = store.put(archive, model="digits")
     version = KnownVersion(model="digits", version=1, archive=stored, model_digest="sha256:" + "1" * 64)
     options = BuildOptions(name="digits", layout=tmp_path / "images")
     with pytest.raises(DigestMismatch, match=f"the archive has {manifest.model_digest} instead of sha256:1111"):
-        build_version_image(version, archive=archive, base="scratch", path="/m", builder="oci", options=options)
+        build_version_image(version, store=store, base="scratch", path="/m", builder="oci", options=options)
     assert not (tmp_path / "images").exists()
