@@ -1,6 +1,7 @@
 """The server over gRPC: its methods, how it refuses, what it shares with REST, and how it ends."""
 
 import gzip
+import json
 import re
 import signal
 import socket
@@ -346,6 +347,25 @@ def test_half_sent_messages_hold_no_drain(tmp_path: Path) -> None:
             late.receive()
         assert doubled(late.bodies[rest][5:]).tolist() == [[2.0] * WIDTH]
         assert server.process.wait(20) == 0
+
+
+def test_samples_are_those_of_both_protocols(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=2.0)
+    options = ("--port", "0", "--grpc-port", "0", "--sample-dir", str(tmp_path / "samples"), "--sample-share", "1")
+    with serving(tmp_path, "--model-dir", str(model), *options) as server, connected(server) as client:
+        client.send("ModelInfer", request(id="by gRPC", value=0.5).SerializeToString())
+        server.ask("POST", "/v2/models/tiny/infer", {**infer_body(value=0.5), "id": "by REST"})
+        path = tmp_path / "samples" / "samples.jsonl"
+        end = time.monotonic() + 20
+        while len(lines := path.read_text().splitlines()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    found = [json.loads(line) for line in lines]
+    assert {each["id"] for each in found} == {"by gRPC", "by REST"}
+    assert [[part[side] for side in ("inputs", "outputs")] for part in found][0] == [
+        [{"name": "x", "shape": [1, WIDTH], "data": [0.5] * WIDTH}],
+        [{"name": "y", "shape": [1, WIDTH], "data": [1.0] * WIDTH}],
+    ]
 
 
 def test_port_that_is_taken_ends_the_server(tmp_path: Path) -> None:

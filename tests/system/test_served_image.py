@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     registry = Registry(root)
     try:
         image = _image_of_the_dag(root, registry, base=_pushed(engine, f"{registry.host}/modelway/server"))
-        container = engine.api.create_container_from_config(_description(image), None)["Id"]
+        container = engine.create(_description(image), f"modelway-test-{registry.port}")
         try:
             engine.start(container)
             yield _served(engine, container, root)

@@ -219,6 +219,8 @@ def test_headers_are_those_of_hpack() -> None:
             client.header_table_size = 100
         block = client.encode(headers)
         assert list(server.decode(block, raw=True)) == list(judge.decode(block, raw=True))
+    block = client.encode([(b":path", b"/a"), (b"te", b"trailers")])
+    assert server.decode(block, raw=True) is server.decode(block, raw=True)
     answers, reader = PlainEncoder(), Decoder()
     for value in (b"", b"x" * 126, b"x" * 127, b"x" * 400, b"x" * 40_000, b""):
         assert list(reader.decode(answers.encode([(b"grpc-message", value)]), raw=True)) == [(b"grpc-message", value)]

@@ -198,7 +198,7 @@ class RegisterModelOperator(ModelwayOperator):
             )
             for file in removed:
                 self.log.info("removed a checkpoint that was not selected: %s, %d bytes", file.digest, file.size)
-        except (ModelwayError, OSError) as error:
+        except Exception as error:  # the version is registered: what stays is left to modelway gc
             self.log.warning("what this run leaves besides its version could not be removed: %s", error)
 
     def _backends(self) -> set[str]:

@@ -86,7 +86,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         sketches.add(inputs, outputs, rows)
 
     try:
-        model.warm_up(rows=settings.batch_size)
+        model.warm_up()
     except Refusal as refusal:
         say(f"no warm-up: {refusal}")
     batcher = Batcher(
@@ -127,7 +127,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     )
     grpc = None
     if settings.grpc_port is not None:
-        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain))
+        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
     every_second = partial(_every_second, batcher, sketches, samples)
     listener = Listener(routes, drain=drain, version=settings.version, every_second=every_second, beside=grpc)
     return listener, grpc
@@ -154,6 +154,7 @@ class _Shared:
     codec: Executor
     metrics: Metrics
     drain: Drain
+    samples: Samples | None
 
 
 def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
@@ -177,6 +178,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         ready=lambda: not shared.drain.began,
         limits=limits,
         max_seconds=settings.max_wait,
+        samples=shared.samples,
     )
     assert settings.grpc_port is not None
     return GrpcListener(

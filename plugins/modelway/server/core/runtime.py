@@ -3,7 +3,6 @@
 A model of torch's own operators (``model/program.json``) is run by torch in its place.
 """
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -77,10 +76,9 @@ class OnnxModel:
                 raise Refusal(400, f"the model refused the inputs: {_line(error)}") from error
             raise Refusal(500, f"the model failed: {_line(error)}") from error
 
-    def warm_up(self, *, rows: int = 1) -> None:
-        """Run on small inputs, so that the first requests do not pay for allocations.
+    def warm_up(self) -> None:
+        """Run once on small inputs, so that the first request does not pay for allocations.
 
-        :param rows: of a further call, where rows of several requests share one
         :raises Refusal: when the model accepts neither zeros nor ones of its smallest shape
         """
         for value in (0, 1):
@@ -91,9 +89,6 @@ class OnnxModel:
                 failure = error
             else:
                 self._good = inputs
-                if rows > 1 and self.signature.batches:
-                    with contextlib.suppress(Exception):
-                        self._call({name: np.repeat(array, rows, axis=0) for name, array in inputs.items()})
                 return
         raise Refusal(400, f"the model refused the inputs: {_line(failure)}") from failure
 

@@ -134,7 +134,7 @@ _REPR.maxlist = _REPR.maxtuple = 16
 
 
 def _in_pieces(array: Array, values: Callable[[Array], Array | list[Any]]) -> object:
-    flat = np.ascontiguousarray(array).ravel()
+    flat = array.ravel()
     if flat.size <= _PIECE:
         return values(flat)
     pieces = (

@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterable
 from typing import Protocol, cast
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -31,7 +29,7 @@ from hyperframe.frame import GoAwayFrame
 from modelway.server.core.budget import FREE
 from modelway.server.core.refusal import Refusal
 from modelway.server.grpc.call import Call
-from modelway.server.grpc.framing import BoundedBuffer, PlainEncoder, RememberingDecoder
+from modelway.server.grpc.framing import CallConnection
 from modelway.server.grpc.status import CLIENT_LEFT, CallRefusal, Code, trailers
 
 #: calls at a time on one connection
@@ -113,19 +111,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, app: Application) -> None:
         """Prepare the HTTP/2 state."""
         self._app = app
-        config = H2Configuration(
-            client_side=False,
-            header_encoding=None,
-            # our own are right, and of a client's only those matter that a call looks at
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
-            validate_inbound_headers=False,
-            normalize_inbound_headers=False,
-        )
-        self._h2 = H2Connection(config)
-        self._h2.encoder, self._h2.decoder = PlainEncoder(), RememberingDecoder()
-        self._h2.incoming_buffer = BoundedBuffer(server=True)
-        self._h2.decoder.max_header_list_size = _MAX_HEAD
+        self._h2 = CallConnection(max_head=_MAX_HEAD)
         self._h2.local_settings = Settings(
             client=False,
             initial_values={
@@ -200,6 +186,10 @@ class Connection(asyncio.Protocol):
             self._handle(event)
             if self._ends:
                 return
+        if opened := self._h2.opened:
+            self._h2.opened = 0
+            self._make_noise(opened)
+            self._send_unsent()
         self._schedule_flush()
 
     def eof_received(self) -> bool:
@@ -235,8 +225,8 @@ class Connection(asyncio.Protocol):
             self._send_unsent()
         self._make_noise()
 
-    def _make_noise(self) -> None:
-        self._noise += 1
+    def _make_noise(self, events: int = 1) -> None:
+        self._noise += events
         if self._noise > _MAX_NOISE and not self._ends:
             self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             self._end()
@@ -298,17 +288,16 @@ class Connection(asyncio.Protocol):
     def respond(self, call: Call, parts: list[bytes]) -> None:
         """Send the parts of the message that answers a call."""
         if not self._remove(call):
-            return
+            # given up meanwhile; what it has needed since is free again
+            return call.release()
         size = sum(map(len, parts))
         body = b"".join((b"\0", size.to_bytes(4, "big"), *parts))
+        headers = (_STATUS, _TYPE, *self._app.headers)
         try:
-            self._h2.send_headers(call.stream, (_STATUS, _TYPE, *self._app.headers))
-            room = min(self._h2.local_flow_control_window(call.stream), self._h2.max_outbound_frame_size)
-            if len(body) <= room and not self._blocked:
-                self._h2.send_data(call.stream, body)
-                self._h2.send_headers(call.stream, _OK, end_stream=True)
+            if not self._blocked and self._h2.answer(call.stream, headers, body, _OK):
                 self._finish(call, 200)
             else:
+                self._h2.send_headers(call.stream, headers)
                 self._unsent[call.stream] = _Unsent(call, memoryview(body))
                 self._send_unsent()
         except ProtocolError:
@@ -319,7 +308,8 @@ class Connection(asyncio.Protocol):
     def refuse(self, call: Call, refusal: Refusal) -> None:
         """Say why a call is not answered."""
         if not self._remove(call):
-            return
+            # given up meanwhile; what it has needed since is free again
+            return call.release()
         self._finish(call, refusal.status)
         try:
             headers = (_STATUS, _TYPE, *self._app.headers, *trailers(refusal))

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 from modelway.server.core.batcher import Batcher, Outputs
 from modelway.server.core.refusal import Refusal
+from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
 from modelway.server.grpc import messages, protobuf
@@ -57,13 +58,16 @@ class Service:
         ready: Callable[[], bool],
         limits: Limits,
         max_seconds: float,
+        samples: Samples | None = None,
     ) -> None:
         """Combine the parts.
 
         :param codec: one thread that decodes and encodes what is too large for the event loop
         :param ready: whether the server answers requests
         :param max_seconds: seconds that a call may wait for the model
+        :param samples: get a share of the requests
         """
+        self._samples = samples
         self._names, self._signature, self._batcher, self._codec = names, signature, batcher, codec
         self._ready, self._limits, self._max_seconds = ready, limits, max_seconds
         self._responses = messages.InferResponses(name=names.model, version=names.version)
@@ -107,6 +111,8 @@ class Service:
             try:
                 if isinstance(outputs, Exception):
                     raise outputs
+                if self._samples is not None:
+                    self._samples.offer(inference.id or None, inference.inputs, outputs)
                 found = [(spec, outputs[spec.name]) for spec in inference.outputs]
                 if call.size + sum(array.nbytes for _, array in found) > _AT_ONCE:
                     work = self._answer_with_large(call, inference.id, found, connection)
