@@ -61,6 +61,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         finally:
             print(engine.last_lines(container, lines=20).decode())
             engine.remove(container)
+            engine.api.remove_image(image)
     finally:
         registry.stop()
 
