@@ -8,7 +8,6 @@ from airflow.sdk import Context
 
 from modelway.errors import ModelwayError
 from modelway.hooks.lineage import flush_exporters, lineage_from_airflow
-from modelway.lineage.records.version import VersionRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
@@ -19,10 +18,10 @@ from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.version import FrozenModel, KnownVersion, RegisteredVersion, VerifiedModel
-from modelway.runs.record import run_record, version_record
-from modelway.runs.reported import StoredEvents, figure_records, importance_records, stage_records
+from modelway.runs.reported import StoredEvents
 
 if TYPE_CHECKING:
+    from modelway.lineage.records.version import VersionRecord
     from modelway.lineage.store import Lineage
 
 
@@ -166,8 +165,11 @@ class RegisterModelOperator(ModelwayOperator):
             self.log.info("registered %s version %d", record.model, number)
         return number
 
-    def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> VersionRecord:
+    def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> "VersionRecord":
         """Return the record of the version that the run made."""
+        from modelway.runs.record import run_record, version_record
+        from modelway.runs.reported_records import figure_records, importance_records, stage_records
+
         if self.archive is None:
             raise ModelwayError(
                 "there is nothing to register: no task froze a model, and the plan reuses no version",
