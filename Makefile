@@ -28,8 +28,9 @@ services: ## install what the system tests drive: a registry and a browser (Debi
 cluster: ## start the Kubernetes and the Docker engine that tests use, where none answers
 	@sh tests/system/start_cluster.sh
 
-images: $(READY) ## build the image that jobs run in, modelway-job (TORCH_INDEX=... for a build of torch for GPUs)
-	@PYTHON=$(BIN)/python TORCH_INDEX="$(TORCH_INDEX)" sh include/images/job/build.sh
+images: $(READY) ## build the images of jobs and of the model server (ARGS=job; TORCH_INDEX=... for torch on GPUs)
+	@for image in $(or $(ARGS),job server); do \
+		PYTHON=$(BIN)/python TORCH_INDEX="$(TORCH_INDEX)" sh include/images/build.sh $$image || exit 1; done
 
 lint: $(READY) ## ruff, format included
 	$(BIN)/ruff check .

@@ -84,6 +84,20 @@ def _image(document: Document) -> Iterator[Figure]:
         yield Figure(name=each["name"], value=each["value"], unit=each["unit"], target=each["target"])
 
 
+def _serve(document: Document) -> Iterator[Figure]:
+    for server, found in document["servers"].items():
+        ours = server == "modelway"
+        yield Figure(name=f"{server}, ready", value=found["ready_s"], unit="s", target=1.0 if ours else None)
+        if server == "floor":
+            continue
+        for clients, row in found["clients"].items():
+            lone = clients == "1"
+            name, cpu, p50 = f"{server}, clients: {clients}", row["cpu_us_by_floor"], row["p50_ms_by_floor"]
+            most = (None, 1.05) if lone else (0.8, None)
+            for title, value, target in zip(("CPU of a request", "p50"), (cpu, p50), most, strict=True):
+                yield Figure(name=f"{name}, {title}", value=value, unit="x the floor", target=target if ours else None)
+
+
 def _serving(document: Document) -> Iterator[Figure]:
     yield Figure(name="p99 of the others", value=document["p99_ratio"], unit="x before the abuse", target=3.0)
     yield Figure(name="memory", value=document["memory_mib"], unit="MiB", target=512)
@@ -104,7 +118,16 @@ def _train(document: Document) -> Iterator[Figure]:
             yield Figure(name=name, value=value, unit="more than the bare script", target=target)
 
 
+def _bytes(document: Document) -> Iterator[Figure]:
+    targets = {"on_disk": ("on the disk after a run", "x the model", 4.0), "written": ("written", "x the model", 5.0)}
+    targets |= {"wall": ("package to promote", "x a bare script", 1.5), "memory": ("largest process", "MB", 128.0)}
+    for name, (title, unit, most) in targets.items():
+        title = f"{document['megabytes']} MB, {title}"
+        yield Figure(name=title, value=document["ratios"][name], unit=unit, target=most)
+
+
 _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
+    "bytes": _bytes,
     "cost": _cost,
     "evaluate": _evaluate,
     "image": _image,
@@ -112,6 +135,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "lineage": _lineage,
     "loop": _loop,
     "parse": _parse,
+    "serve": _serve,
     "serving": _serving,
     "train": _train,
 }

@@ -11,6 +11,7 @@ RESULTS = REPOSITORY / "bench" / "results.json"
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 #: what is measured, and where it is described
 TITLES = {
+    "bytes": ("The bytes of a model on its way, beside a bare script", "bench/bytes/run.py"),
     "cost": ("What a small request costs the server", "bench/serving/cost.py"),
     "evaluate": ("Evaluating many checkpoints, beside a plain loop", "bench/evaluate/run.py"),
     "image": ("Images of models into a registry, beside docker, buildah and oras", "bench/image/run.py"),
@@ -18,6 +19,7 @@ TITLES = {
     "lineage": ("The lineage, beside MLflow and plain SQL", "bench/lineage/run.py"),
     "loop": ("The daily loop, beside an earlier build", "bench/loop/run.py"),
     "parse": ("One DAG per model, beside DAG files written by hand", "bench/parse/run.py"),
+    "serve": ("The model server, beside bare uvicorn and ONNX Runtime", "bench/serving/compare.py"),
     "serving": ("A model server beside clients that do their worst", "bench/serving/abuse.py"),
     "train": ("Training through the job contract, beside a bare script", "bench/train/run.py"),
 }

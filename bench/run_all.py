@@ -22,7 +22,9 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 #: what each is run with, the shortest first
 COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "bytes": ("bytes/run.py",),
     "cost": ("serving/cost.py",),
+    "serve": ("serving/compare.py",),
     "serving": ("serving/abuse.py",),
     "image": ("image/run.py",),
     "train": ("train/run.py",),

@@ -19,6 +19,8 @@ from onnx import NodeProto, TensorProto, helper
 class Server:
     process: "subprocess.Popen[str]"
     port: int
+    #: 0: gRPC is not served
+    grpc_port: int = 0
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -33,11 +35,14 @@ class Server:
         return response.status, dict(response.getheaders()), found
 
 
+def environ_of_server() -> dict[str, str]:
+    return {"PYTHONPATH": str(Path(__file__).parents[1] / "plugins"), "PATH": os.environ["PATH"]}
+
+
 def start(folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-    plugins = Path(__file__).parents[1] / "plugins"
     return subprocess.Popen(
         [sys.executable, "-m", "modelway.server", "--run-file", str(folder / "run.json"), *options],
-        env={"PYTHONPATH": str(plugins), "PATH": os.environ["PATH"], **(environ or {})},
+        env={**environ_of_server(), **(environ or {})},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -55,7 +60,7 @@ def serving(folder: Path, *options: str, environ: Mapping[str, str] | None = Non
             time.sleep(0.01)
         document = json.loads(run_file.read_text())
         assert document["pid"] == process.pid
-        yield Server(process, document["port"])
+        yield Server(process, document["port"], document.get("grpc_port", 0))
     finally:
         process.kill()
         process.communicate()
@@ -99,11 +104,11 @@ def write_program(
     return folder
 
 
-def write_echo(folder: Path, *, width: int = 3) -> Path:
+def write_echo(folder: Path, *, kinds: Sequence[str] = tuple(KINDS)) -> Path:
     """Write a model with an input of each datatype, named after it, that answers each as OUT_ and its name."""
-    nodes = [helper.make_node("Identity", [kind], [f"OUT_{kind}"]) for kind in KINDS]
-    inputs: Tensors = {kind: (kind, ["batch", width]) for kind in KINDS}
-    outputs: Tensors = {f"OUT_{kind}": (kind, ["batch", width]) for kind in KINDS}
+    nodes = [helper.make_node("Identity", [kind], [f"OUT_{kind}"]) for kind in kinds]
+    inputs: Tensors = {kind: (kind, ["batch", 3]) for kind in kinds}
+    outputs: Tensors = {f"OUT_{kind}": (kind, ["batch", 3]) for kind in kinds}
     return write_program(folder, nodes, inputs, outputs)
 
 

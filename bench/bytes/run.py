@@ -4,8 +4,8 @@
 backend ``local``, everything on one file system, and the bare script of ``network.py``. It prints a table, then JSON:
 
 - ``on_disk``: bytes of all files in the home, each inode once, in sizes of the model; target: at most 4
-- ``written``: bytes that all processes wrote to the disk (``write_bytes`` of ``/proc/<pid>/io``), in sizes of the
-  model; target: at most 5
+- ``written``: bytes that all processes wrote to the disk (``write_bytes`` of ``/proc/<pid>/io``), less those of the
+  same run with a model of 1 MB, in sizes of the model; target: at most 5
 - ``wall``: seconds from the begin of the task ``package`` to the end of ``promote``, by those of the script, which
   trains, saves twice, loads, evaluates, exports, saves, loads in ONNX Runtime and answers once; target: at most 1.5
 - ``memory``: peak of the largest process that is neither the model's own code nor Airflow, in MB, target at most 128;
@@ -157,18 +157,20 @@ def reap() -> None:
 
 def summary(ours: dict[str, Any], small: dict[str, Any] | None, bare: float, megabytes: int) -> dict[str, Any]:
     """Return the figures and which targets are missed."""
-    size = megabytes * 1e6
+    size = ours["files"][0][1] if ours["files"] else megabytes * 1e6
+    # What Airflow and its database write for a run of any model is not the model's.
+    fixed = small["written_bytes"] if small else 0
     before = small["peaks"] if small else {}
     growth = {name: round((peak - before[name]) / 1e6, 1) for name, peak in ours["peaks"].items() if name in before}
     own = [peak for name, peak in ours["peaks"].items() if name not in NOT_OURS]
     ratios = {
         "on_disk": round(ours["on_disk_bytes"] / size, 2),
-        "written": round(ours["written_bytes"] / size, 2),
+        "written": round((ours["written_bytes"] - fixed) / size, 2),
         "wall": round(ours["seconds"]["all"] / bare, 2),
         "memory": round(max(own) / 1e6, 1),
     }
     missed = [f"{name}: {ratios[name]}, target {most}" for name, most in TARGETS.items() if ratios[name] > most]
-    about = {"megabytes": megabytes, "script_seconds": bare, "growth_mb": growth}
+    about = {"megabytes": megabytes, "script_seconds": bare, "fixed_written_bytes": fixed, "growth_mb": growth}
     return {**about, "ratios": ratios, **ours, "missed": missed}
 
 

@@ -1,8 +1,8 @@
 """Images of models brought into a registry: the builder ``oci`` beside docker, buildah, oras and the least possible.
 
-``python bench/image/run.py [--megabytes 100 1000] [--rounds 2] [--small] [--before PLUGINS]`` needs ``docker-registry``;
-docker, buildah and oras (``tests/system/install_clients.sh``) take part where they are. Each has a fresh registry and
-gets ten files of random bytes there: the first time, again in a new process, and with one file changed; then, where digests can
+``python bench/image/run.py [--megabytes 100 1000] [--small] [--before PLUGINS]`` needs ``docker-registry``; docker,
+buildah and oras (``tests/system/install_clients.sh``) take part where they are. Each has a fresh registry and gets ten
+files of random bytes there: the first time, again in a new process, and with one file changed; then, where digests can
 be known before, to another fresh registry. It prints a table and JSON: seconds, CPU seconds with those of a daemon (not
 the registry's), peak memory, megabytes written to disks and sent. Targets: at 1 GB a fifth of docker's time, at 4 GB a
 tenth, a third of that of oras and of an earlier build; nothing changed: 0.3 s and no data; with known digests at most

@@ -31,7 +31,6 @@ from network import write_network
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-CLIENTS = (1, 16, 64)
 SAMPLES = 256
 PATH = "/v2/models/digits/infer"
 OURS = "{python} -m modelway.server --model-dir {model} --port {port}"
@@ -120,7 +119,7 @@ def make_requests(model: Path) -> tuple[list[bytes], np.ndarray[Any, Any]]:
     return requests, np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
 
 
-def compare(commands: dict[str, str], *, rounds: int, number: int) -> dict[str, Any]:
+def compare(commands: dict[str, str], *, clients: list[int], rounds: int, number: int) -> dict[str, Any]:
     """Measure all servers in turns; the first one is the floor."""
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as scratch, ExitStack() as stack:
@@ -132,22 +131,22 @@ def compare(commands: dict[str, str], *, rounds: int, number: int) -> dict[str, 
             stack.callback(servers[name].stop)
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         for round_ in range(rounds + 1):
-            for clients in CLIENTS:
+            for together in clients:
                 for name, server in servers.items():
-                    values = server.measure(clients, number // 4 if clients == 1 else number)
+                    values = server.measure(together, number // 4 if together == 1 else number)
                     # the first round warms up
                     if round_:
-                        found.setdefault((name, clients), []).append(values)
+                        found.setdefault((name, together), []).append(values)
         ready = {name: round(server.ready, 2) for name, server in servers.items()}
     floor = next(iter(commands))
-    table: dict[str, Any] = {name: {"ready_s": ready[name]} for name in commands}
-    for (name, clients), values in found.items():
+    table: dict[str, Any] = {name: {"ready_s": ready[name], "clients": {}} for name in commands}
+    for (name, together), values in found.items():
         row = {key: round(statistics.median(each[key] for each in values), 3) for key in values[0]}
-        pairs = list(zip(values, found[floor, clients], strict=True))
+        pairs = list(zip(values, found[floor, together], strict=True))
         for key in ("cpu_us", "p50_ms"):
             row[f"{key}_by_floor"] = round(statistics.median(a[key] / b[key] for a, b in pairs), 3)
-        table[name][f"{clients} clients"] = row
-    return {"load": os.getloadavg(), "servers": table}
+        table[name]["clients"][str(together)] = row
+    return {"load": os.getloadavg(), "rounds": rounds, "servers": table}
 
 
 def main() -> None:
@@ -156,9 +155,10 @@ def main() -> None:
     parser.add_argument("others", nargs="*", help="NAME=COMMAND")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--clients", type=int, nargs="*", default=[1, 16, 64])
     args = parser.parse_args()
     commands = {"floor": FLOOR, "modelway": OURS, **dict(each.split("=", 1) for each in args.others)}
-    print(json.dumps(compare(commands, rounds=args.rounds, number=args.requests), indent=1))
+    print(json.dumps(compare(commands, clients=args.clients, rounds=args.rounds, number=args.requests)))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,13 @@ def binary(image: np.ndarray[Any, Any]) -> bytes:
     return f"POST {PATH} HTTP/1.1\r\nhost: 127.0.0.1\r\n{length}".encode() + head + image.tobytes()
 
 
-def ask_grpc(port: int, messages: list[bytes], *, clients: int, number: int, together: bool) -> list[tuple[int, bytes]]:
-    """Send ``number`` requests, and return the answers with the number of the sample of each."""
+def ask_grpc(
+    port: int, messages: list[bytes], *, clients: int, number: int, together: bool, begin: Callable[[], None]
+) -> list[tuple[int, bytes]]:
+    """Send ``number`` requests, and return the answers with the number of the sample of each.
+
+    :param begin: called when all connections are open, which are few in gRPC and last
+    """
     order, answers = itertools.count(), []
 
     async def client(channel: grpc.aio.Channel) -> None:
@@ -69,6 +75,8 @@ def ask_grpc(port: int, messages: list[bytes], *, clients: int, number: int, tog
         channels = [
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(1 if together else clients)
         ]
+        await asyncio.gather(*(channel.unary_unary(METHOD)(messages[0]) for channel in channels))
+        begin()
         await asyncio.gather(*(client(channels[at % len(channels)]) for at in range(clients)))
         for channel in channels:
             await channel.close()
@@ -104,19 +112,28 @@ def measure(*, rounds: int, number: int) -> dict[str, Any]:
             while not run_file.exists():
                 time.sleep(0.02)
             known = json.loads(run_file.read_text())
+            before = 0.0
+
+            def begin() -> None:
+                nonlocal before
+                before = cpu(process.pid)
+
+            def rest(requests: list[bytes], clients: int, many: int) -> list[tuple[int, bytes]]:
+                begin()
+                return run(known["port"], requests, clients=clients, number=many).answers
+
+            def grpc_(together: bool, clients: int, many: int) -> list[tuple[int, bytes]]:
+                asked = {"clients": clients, "number": many, "together": together, "begin": begin}
+                return ask_grpc(known["grpc_port"], messages, **asked)
+
             ways: dict[str, Callable[[int, int], list[tuple[int, bytes]]]] = {
-                "json": lambda clients, many: run(known["port"], texts, clients=clients, number=many).answers,
-                "binary": lambda clients, many: run(known["port"], binaries, clients=clients, number=many).answers,
-                "grpc": lambda clients, many: ask_grpc(
-                    known["grpc_port"], messages, clients=clients, number=many, together=False
-                ),
-                "grpc, one connection": lambda clients, many: ask_grpc(
-                    known["grpc_port"], messages, clients=clients, number=many, together=True
-                ),
+                "json": partial(rest, texts),
+                "binary": partial(rest, binaries),
+                "grpc": partial(grpc_, False),
+                "grpc, one connection": partial(grpc_, True),
             }
             for round_, clients, way in itertools.product(range(rounds + 1), CLIENTS, ways):
                 many = number // 4 if clients == 1 else number
-                before = cpu(process.pid)
                 answers = ways[way](clients, many)
                 used = (cpu(process.pid) - before) / many * 1e6
                 if not np.allclose(scores_of(answers, way), expected[[at for at, _ in answers]], rtol=1e-3, atol=1e-4):

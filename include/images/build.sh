@@ -23,7 +23,7 @@ if [ "$kind" = job ]; then
     fi
 else
     mkdir "$context/modelway"
-    cp "$root/plugins/modelway/__init__.py" "$context/modelway"
+    cp "$root/plugins/modelway/__init__.py" "$root/plugins/modelway/torch_program.py" "$context/modelway"
     (cd "$root/plugins/modelway" && find server -name '*.py' | tar -c -T -) | tar -x -C "$context/modelway"
 fi
 tar -C "$context" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c . |

@@ -22,8 +22,8 @@ FORMAT = 1
 #: functions of torch's operators and of sizes: the only ones that a program may name
 _OPERATORS = re.compile(r"torch\.ops\.(aten|prims|higher_order)\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")
 #: an expression over sizes, which torch has sympy evaluate: symbols, numbers, operators, and functions of these names
-_EXPRESSION = re.compile(r"[\w\s+\-*/%().,<>=&|~!']*")
-_WORDS = re.compile(r"[A-Za-z_]\w*")
+_EXPRESSION = re.compile(r"[\w\s+\-*/%().,<>=&|~!']*", re.ASCII)
+_WORDS = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _SYMBOL = re.compile(r"[suzif]+\d+")
 _FUNCTIONS = frozenset(
     [
@@ -169,14 +169,17 @@ def _program(document: Mapping[str, Any], folder: Path) -> torch.export.Exported
 def _tensors(folder: Path, wanted: set[str]) -> dict[str, torch.Tensor]:
     """Return the tensors of all safetensors files in a folder.
 
-    :raises UnsafeProgram: one is missing
+    :raises UnsafeProgram: one is missing, or a file is damaged
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            found.update({name: file.get_tensor(name) for name in file.keys() if name in wanted})  # noqa: SIM118
+        try:
+            with safe_open(path, framework="pt") as file:
+                found.update({name: file.get_tensor(name) for name in file.keys() if name in wanted})  # noqa: SIM118
+        except SafetensorError as error:
+            raise UnsafeProgram(f"{path.name} is damaged: {error}") from error
     if missing := sorted(wanted - found.keys()):
         raise UnsafeProgram(f"the weight '{missing[0]}' of the program is in none of the files beside it")
     return found

@@ -62,7 +62,6 @@ print(
                 "version": error(model_version="8"),
                 "classes": error(outputs=[grpc.InferRequestedOutput("OUT_FP32", class_count=2)]),
                 "inputs": error(inputs=inputs[1:]),
-                "deadline": error(client_timeout=1e-6),
             },
         }
     )

@@ -105,6 +105,20 @@ def test_a_list_of_checkpoints_is_one_job_and_gives_a_list(evaluator, tmp_path):
     assert len({each["startup_seconds"] for each in results}) == 1, "it is the job's"
 
 
+def test_checkpoints_that_are_gone_are_left_out_unless_all_are(evaluator):
+    operator = evaluator("0.3", "0.2", "0.1")
+    places = [Path(each["uri"].removeprefix("file://")) for each in operator.checkpoint]
+    for place in places[:2]:
+        place.unlink()
+    results = operator.execute(context())
+    assert losses(results[:1]) == {"3": 0.1}
+    assert [each["error"] for each in results[1:]] == ["it is gone", "it is gone"]
+    last = evaluator("0.1")
+    places[2].unlink()
+    with pytest.raises(AirflowFailException, match="is gone. Run the stage that made it again"):
+        last.execute(context())
+
+
 def test_the_rows_that_were_evaluated_are_stored_once_and_go_on_with_the_selection(evaluator, tmp_path):
     results = evaluator("7", "8", "9", "10").execute(context())
     first, second, linked, without = results

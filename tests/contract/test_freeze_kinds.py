@@ -226,7 +226,10 @@ REFUSED = {
         "two outputs have the name 'a'",
     ),
     "names as text": (kind(forward("return x"), options='{"output_names": "ab"}'), "output_names must be a list"),
-    "an unknown option": (kind(forward("return x"), options='{"names": []}'), "unknown options names; known are dyn"),
+    "an unknown option": (
+        kind(forward("return x"), options='{"names": []}'),
+        "unknown options names; known are answers, dyn",
+    ),
     "a dimension as text": (kind(forward("return x"), options='{"dynamic": {"x": "n"}}'), "dynamic must give names"),
     "a dimension's name": (kind(forward("return x"), options='{"dynamic": {"x": {1: "N n"}}}'), "'N n' cannot name"),
     "a dimension too many": (

@@ -15,7 +15,7 @@ from modelway.assets.folder import init_folder
 from modelway.assets.garbage import Collected, find_garbage, remove_garbage
 from modelway.assets.transfer import download_asset, upload_asset
 from modelway.errors import DigestMismatch
-from modelway.lineage.records.version import RolloutRecord
+from modelway.lineage.records.version import EvaluationRecord, RolloutRecord
 from modelway.lineage.store import open_lineage
 from modelway.lineage.write import retention
 
@@ -142,6 +142,19 @@ def test_what_a_kept_version_refers_to_stays_however_far_it_is(yard: Yard) -> No
     yard.upload("street", "street alone")
     yard.collect()
     assert yard.there() == of("ground", "middle", "top") | {"third labels", "street alone"}
+
+
+def test_what_a_runs_spec_keeps_of_its_other_checkpoints_stays(yard: Yard) -> None:
+    seen = [yard.put(f"step {step}") for step in (1, 2, 3)]
+    evaluations = [
+        EvaluationRecord(checkpoint=f"c{step}", metrics={}, digest=each.digest, step=step)
+        for step, each in enumerate(seen, start=1)
+    ]
+    spec = {"keep": {"checkpoints": 2, "time": None, "size": None}}
+    yard.register("a", evaluations=evaluations, run=replace(make_record("a").run, spec=spec))
+    yard.collect()
+    assert {"step 2", "step 3", "checkpoint a"} <= yard.there()
+    assert "step 1" not in yard.there()
 
 
 def test_a_rollout_that_has_not_moved_anything_yet_keeps_its_version(yard: Yard) -> None:

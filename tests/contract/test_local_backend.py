@@ -11,12 +11,14 @@ import sys
 
 import psutil
 import pytest
+from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import Job, JobState, Options
 from modelway.backends.local import processes
 from modelway.backends.local.backend import LocalBackend
 from modelway.errors import CapabilityMissing
 from modelway.job.agent import bare, memory, process_tree
 from modelway.job.agent import requirements as agent_requirements
+from modelway.job.events import read_events
 
 from tests.job_folders import runs, store_code, wait_for, write_wheel
 
@@ -92,6 +94,48 @@ def test_a_jobs_folder_holds_generations_and_tries(backend, submit, tmp_path):
     assert (attempt(backend, handle) / "start.txt").read_text() == ""
     again = submit(run="dag/manual__2026-11-20", key="train_stage.train", clear_number=1)
     assert backend.folder(again).name == "g1"
+
+
+WRITES = """
+import os
+def train(job):
+    assert job.input("checkpoint").read_bytes() == b"stored"
+    for mode in ("r+b", "wb", "ab"):
+        try:
+            open(job.input("checkpoint"), mode).write(b"changed")
+        except OSError as error:
+            job.note(f"refused {error.errno}")
+    try:
+        os.truncate(job.input("checkpoint"), 0)
+    except OSError as error:
+        job.note(f"refused {error.errno}")
+    with job.checkpoint(step=1) as path:
+        path.write_bytes(job.input("checkpoint").read_bytes())
+"""
+
+
+def test_a_job_cannot_change_a_stored_file_through_its_input(backend, submit, tmp_path):
+    (tmp_path / "weights").write_bytes(b"stored")
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    artifact = store.put(tmp_path / "weights", model="tiny", shared=True)
+    handle = submit(code=WRITES, inputs={"checkpoint": artifact})
+    wait_for(lambda: backend.describe(handle).state.is_terminal, what="the end")
+    assert backend.describe(handle).state is JobState.SUCCEEDED
+    assert store.fetch(artifact, to=tmp_path / "copy").read_bytes() == b"stored"
+    notes = [event["text"] for event in read_events(backend.folder(handle)) if event["kind"] == "note"]
+    assert len(notes) == 4
+
+
+def test_inputs_are_copies_for_root_where_nothing_can_be_mounted(tmp_path, monkeypatch):
+    monkeypatch.setattr(bare, "_mount_read_only", lambda folder: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "stored").write_bytes(b"stored")
+    os.link(tmp_path / "stored", tmp_path / "inputs" / "checkpoint")
+    bare.protect(tmp_path / "inputs")
+    (tmp_path / "inputs" / "checkpoint").write_bytes(b"changed")
+    assert (tmp_path / "stored").read_bytes() == b"stored"
+    assert [path.name for path in (tmp_path / "inputs").iterdir()] == ["checkpoint"]
 
 
 def test_a_home_that_is_relative_is_the_same_place(tmp_path, monkeypatch):
@@ -270,8 +314,8 @@ def test_the_jobs_part_of_the_library_is_copied_once(backend, submit, tmp_path):
     finish(backend, submit(key="other"))
     (runner,) = (tmp_path / "home" / "jobs" / ".runner").iterdir()
     modules = sorted(path.relative_to(runner).as_posix() for path in runner.rglob("*.py"))
-    assert modules[0] == "modelway/__init__.py"
-    assert all(name.startswith("modelway/job/") for name in modules[1:])
+    others = [name for name in modules if not name.startswith("modelway/job/")]
+    assert others == ["modelway/__init__.py", "modelway/torch_program.py"]
     assert {"modelway/job/agent/__main__.py", "modelway/job/freezing/freeze.py"} <= set(modules)
 
 

@@ -1,9 +1,13 @@
 """The server as a process: its URLs, its metrics, how it refuses and how it ends."""
 
+import contextlib
 import json
 import re
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
-from tests.model_server import Server, serving, start
+from tests.model_server import Server, environ_of_server, serving, start
 from tests.tiny_model import WIDTH, infer_body, write_model
 
 INFER = "/v2/models/tiny/infer"
@@ -69,6 +74,36 @@ def test_infer(server: Server, path: str) -> None:
         "model_version": "2",
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [2, WIDTH], "data": [3.0] * (2 * WIDTH)}],
     }
+
+
+def test_vertex_form_is_answered_on_its_route_alone(server: Server) -> None:
+    rows = [[0.5] * WIDTH, [1.5] * WIDTH]
+    expected = {"predictions": [[1.0] * WIDTH, [3.0] * WIDTH]}
+    assert server.ask("POST", "/predict", {"instances": rows})[::2] == (200, expected)
+    named = {"instances": [{"x": row} for row in rows], "parameters": {"ignored": 1}}
+    assert server.ask("POST", "/predict", named)[::2] == (200, expected)
+    # so large that another process reads it, and another thread writes it
+    status, _, document = server.ask("POST", "/predict", {"instances": [[0.25] * WIDTH] * 8000})
+    assert (status, document) == (200, {"predictions": [[0.5] * WIDTH] * 8000})
+    status, _, document = server.ask("POST", INFER, {"instances": rows})
+    assert (status, "inputs must be a list" in document["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("instances", "message"),
+    [
+        ([], "instances must be a list with a value for each row"),
+        ({}, "instances must be a list"),
+        ([[1.0, 2.0]], f"shape [1, 2] does not fit, expected [-1, {WIDTH}]"),
+        ([[1.0] * WIDTH, [1.0]], "nested unevenly"),
+        ([1.0], "shape [1] does not fit"),
+        ([{"y": [1.0] * WIDTH}], "an instance must have the values of 'x', and no others"),
+        ([["a"] * WIDTH], "FP32 data must be numbers"),
+    ],
+)
+def test_instances_that_do_not_fit_are_refused(server: Server, instances: object, message: str) -> None:
+    status, _, document = server.ask("POST", "/predict", {"instances": instances})
+    assert (status, message in document["error"]) == (400, True), document
 
 
 def test_binary_in_and_out(server: Server) -> None:
@@ -137,6 +172,52 @@ def test_metrics_carry_model_and_version(server: Server) -> None:
     assert value("modelway_batch_rows_count") >= 3
 
 
+def test_sketches_show_what_came_in_and_out(server: Server) -> None:
+    before = server.ask("GET", "/v2/models/tiny/sketches")[2]
+    server.ask("POST", INFER, infer_body(rows=2, value=-7.0))
+    status, headers, after = server.ask("GET", "/v2/models/tiny/versions/2/sketches")
+    assert (status, headers["x-model-version"], after["model_version"]) == (200, "2", "2")
+    assert after["rows_seen"] - before["rows_seen"] == 2
+    assert [each["position"] for each in after["inputs"]] == [[at] for at in range(WIDTH)]
+    assert {each["min"] for each in after["inputs"]} == {-7.0}
+    assert {each["min"] for each in after["outputs"]} == {-14.0}
+
+
+def test_a_share_of_the_requests_is_written_and_bounded(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=3.0)
+    folder = tmp_path / "samples"
+    options = ("--model-dir", str(model), "--port", "0", "--sample-share", "1")
+    with serving(tmp_path, *options, environ={"MODELWAY_SAMPLE_DIR": str(folder)}) as server:
+        server.ask("POST", INFER, {"id": "seven", **infer_body(value=2.0)})
+        server.ask("POST", INFER, b"{}")
+        end = time.monotonic() + 20
+        while not (text := (folder / "samples.jsonl").read_text()) and time.monotonic() < end:
+            time.sleep(0.05)
+    (found,) = map(json.loads, text.splitlines())
+    assert (found["id"], found["model_name"], found["model_version"]) == ("seven", "tiny", "1")
+    assert found["inputs"] == [{"name": "x", "shape": [1, WIDTH], "data": [2.0] * WIDTH}]
+    assert found["outputs"] == [{"name": "y", "shape": [1, WIDTH], "data": [6.0] * WIDTH}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--sample-dir", "/proc/nowhere"), "/proc/nowhere: samples cannot be written"),
+        (("--sample-share", "2"), "--sample-share must be a number from 0 to 1, got '2'"),
+        (("--max-wait", "0"), "--max-wait must be a whole number from 1"),
+        (("--version", "1\r\nx: y"), "--version must be printable ASCII"),
+    ],
+)
+def test_settings_that_cannot_be_used_end_with_one_clear_line(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    model = write_model(tmp_path / "model", scale=1.0)
+    process = start(tmp_path, "--model-dir", str(model), "--port", "0", *options)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, len(errors.strip().splitlines())) == (2, 1)
+    assert message in errors
+
+
 def test_many_clients_get_their_own_answers(server: Server) -> None:
     wrong: list[object] = []
 
@@ -184,6 +265,47 @@ def test_drain_answers_what_is_in_flight_and_what_still_comes(tmp_path: Path) ->
             assert json.loads(response.read())["outputs"][0]["data"] == [3.0] * WIDTH
             connection.close()
         assert server.process.wait(10) == 0
+
+
+def test_the_first_process_of_a_container_drains_on_a_read_only_file_system(tmp_path: Path) -> None:
+    """One request runs at SIGTERM and is answered; a signal that is not handled would be ignored."""
+    if subprocess.run(["unshare", "--user", "--pid", "--mount", "--fork", "true"], capture_output=True).returncode:
+        pytest.skip("namespaces are not allowed here")
+    model = write_model(tmp_path / "model", scale=3.0, work=8)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    read_only = "mount --make-rprivate / && mount -o remount,bind,ro /"
+    program = [sys.executable, "-m", "modelway.server", "--model-dir", str(model)]
+    inner = f"{read_only}; touch {tmp_path}/x 2>/dev/null && exit 9; exec {shlex.join(program)}"
+    process = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--pid", "--mount", "--fork", "sh", "-c", inner],
+        env={**environ_of_server(), "AIP_HTTP_PORT": str(port)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        server = Server(process, port)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            assert process.poll() is None, process.communicate()[1]
+            with contextlib.suppress(OSError):
+                if server.ask("GET", "/v2/health/ready")[0] == 200:
+                    break
+            time.sleep(0.02)
+        first = psutil.Process(process.pid).children()[0]
+        slow = server.connect()
+        slow.request("POST", INFER, json.dumps(infer_body()))
+        while not re.search(rb"in_flight{.*} 1.0", server.ask("GET", "/metrics")[2]):
+            time.sleep(0.005)
+        first.send_signal(signal.SIGTERM)
+        assert json.loads(slow.getresponse().read())["outputs"][0]["data"] == [3.0] * WIDTH
+        slow.close()
+        assert process.wait(20) == 0
+    finally:
+        for each in psutil.Process(process.pid).children() if process.poll() is None else []:
+            each.kill()
+        process.kill()
+        process.communicate()
 
 
 def test_drain_is_limited(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ They are installed in an environment of their own (tests/system/install_clients.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from onnx import helper
 
 from tests.client_environment import read_by, require_clients
+from tests.inference_messages import SCHEMA
 from tests.model_server import KINDS, Server, Tensors, serving, write_echo, write_program
 
 #: twice [[nan, inf], [-inf, 0.5]]
@@ -30,7 +32,8 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that answers tensors of every datatype as they came."""
     require_clients()
     folder = tmp_path_factory.mktemp("echo")
-    with serving(folder, "--model-dir", str(write_echo(folder / "model")), "--port", "0") as found:
+    model = write_echo(folder / "model")
+    with serving(folder, "--model-dir", str(model), "--port", "0", "--grpc-port", "0") as found:
         yield found
 
 
@@ -67,3 +70,57 @@ def test_every_datatype_by_triton_over_http(echo: Server) -> None:
 def test_every_datatype_by_kserve_over_http(echo: Server) -> None:
     found = read_by("datatypes_kserve_http.py", echo.port)
     assert found == {"wrong": {"JSON": {}, "binary": {}}, "states": [True, True, True]}
+
+
+def test_every_datatype_by_triton_over_grpc(echo: Server) -> None:
+    found = read_by("datatypes_triton_grpc.py", echo.grpc_port)
+    errors = found.pop("errors")
+    assert found == {
+        "wrong": {"None": {}, "gzip": {}, "deflate": {}},
+        "large": {},
+        "id": "7",
+        "outputs": ["OUT_FP64", "OUT_BYTES"],
+        "datatypes": list(KINDS),
+        "shape": [-1, 3],
+        "server": ["modelway", True, True],
+        "model": [True, True],
+        "no rows": {"FP32": [0, 3], "BYTES": [0, 3]},
+    }
+    assert errors == {
+        "model": ["StatusCode.NOT_FOUND", "there is no model 'other' here, this server has 'm'"],
+        "version": ["StatusCode.NOT_FOUND", "there is no version '8' of 'm' here, this server has '1'"],
+        "classes": ["StatusCode.INVALID_ARGUMENT", errors["classes"][1]],
+        "inputs": ["StatusCode.INVALID_ARGUMENT", "missing from inputs: 'BOOL' (BOOL [-1, 3])"],
+    }
+    assert "the classification extension (class_count in Triton's client) is not offered" in errors["classes"][1]
+
+
+def test_every_datatype_by_kserve_over_grpc(echo: Server) -> None:
+    found = read_by("datatypes_kserve_grpc.py", echo.grpc_port, "raw")
+    assert found == {"wrong": {}, "datatypes": found["datatypes"], "states": [True, True, True]}
+    assert set(found["datatypes"]) == set(KINDS)
+
+
+def test_typed_contents_of_every_datatype_by_kserve_over_grpc(tmp_path: Path) -> None:
+    """FP16 has none: the protocol has raw contents for it alone."""
+    require_clients()
+    kinds = [kind for kind in KINDS if kind != "FP16"]
+    model = write_echo(tmp_path / "model", kinds=kinds)
+    with serving(tmp_path, "--model-dir", str(model), "--port", "0", "--grpc-port", "0") as server:
+        found = read_by("datatypes_kserve_grpc.py", server.grpc_port, "typed")
+    assert found == {"wrong": {}, "datatypes": found["datatypes"], "states": [True, True, True]}
+    assert set(found["datatypes"]) == set(kinds)
+
+
+@pytest.mark.parametrize("client", ["kserve", "triton"])
+def test_messages_have_the_numbers_that_the_clients_stubs_have(client: str) -> None:
+    require_clients()
+    found = read_by("schema.py", client)
+    ours = {
+        name: {field: [number, kind] for field, (number, kind) in fields.items()}
+        for name, fields in SCHEMA.items()
+        if not name.startswith("HealthCheck")
+    }
+    assert set(ours) <= set(found)
+    for name, fields in ours.items():
+        assert fields.items() <= found[name].items(), name

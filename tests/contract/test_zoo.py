@@ -5,6 +5,7 @@ Libraries take seconds to load: one process freezes all kinds of a module, and a
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import file_digest
 
+from tests.zoo.marker import write_pickles
 from tests.zoo.serve import served_difference
 
 # Tens of models in one process, beside other tests.
@@ -100,7 +102,7 @@ class Zoo:
         return folder
 
 
-def run(python: Path | str, script: str, *words: object) -> None:
+def run(python: Path | str, script: str, *words: object) -> str:
     done = subprocess.run(
         [str(python), "-W", "ignore", str(ZOO / script), *map(str, words)],
         env={
@@ -116,6 +118,7 @@ def run(python: Path | str, script: str, *words: object) -> None:
         timeout=580,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def verify(folders: list[Path]) -> dict[Path, dict[str, Any]]:
@@ -201,14 +204,14 @@ def test_all_formats_have_the_same_bytes_for_code_in_another_folder(modules: Zoo
             assert inventory(frozen) == inventory(other)
             for path in frozen.rglob("*"):
                 text = path.read_bytes() if path.is_file() else b""
-                assert not any(leak in text for leak in (b"torch_kinds", b"/tmp", b"site-packages", b"forward"))
+                assert not any(leak in text for leak in (b"torch_kinds", b"/tmp", b"site-packages"))
 
 
 def test_a_weight_with_two_names_is_stored_once(modules: Zoo) -> None:
     kind = "a transformer with tied weights over any length"
     for format in ("onnx", "torch_export"):
         folder = modules.frozen(kind, MODULES, format=format)
-        names = [each["name"] for each in described(folder)["tensors"] if each["shape"] in ([12, 8], [8, 12])]
+        names = [each["name"] for each in described(folder)["tensors"] if each["shape"] in ([40, 8], [8, 40])]
         assert len([name for name in names if name in ("embed.weight", "out.weight")]) == 1
 
 
@@ -247,3 +250,41 @@ def test_requests_are_joined_where_rows_are_independent(modules: Zoo, estimators
         for format in ("onnx", "torch_export"):
             assert modules.verified[modules.frozen(kind, MODULES, format=format)]["batches"] is False
     assert all(report["batches"] is True for report in estimators.verified.values())
+
+
+#: files of a frozen model that are replaced by a pickle, by format
+READ = {
+    "onnx": ("model/model.onnx", "model/model.safetensors", "golden/inputs.safetensors", "outputs/model.yml"),
+    "torch_export": ("model/program.json", "model/model.safetensors", "golden/inputs.safetensors", "outputs/model.yml"),
+}
+
+
+def test_nothing_is_unpickled_by_what_verifies_and_serves(modules: Zoo, tmp_path: Path) -> None:
+    """A pickle beside the files of a model is left alone, and one in the place of a file is refused."""
+    marker = tmp_path / "unpickled"
+    (tmp_path / "pickle").mkdir()
+    write_pickles(tmp_path / "pickle", marker)
+    beside, instead = [], []
+    for format in sorted(READ, reverse=True):
+        frozen = modules.frozen("a transformer with tied weights over any length", MODULES, format=format)
+        for name in (None, *READ[format]):
+            folder = tmp_path / format / ("beside" if name is None else name.replace("/", "-"))
+            shutil.copytree(frozen, folder)
+            if name is None:
+                write_pickles(folder / "model", marker)
+                write_pickles(folder / "golden", marker)
+                beside.append(folder)
+            else:
+                shutil.copyfile(tmp_path / "pickle" / "model.pkl", folder / name)
+                instead.append(folder)
+    # Torch's first, see verify_all.py.
+    reports = verify(sorted([*beside, *instead], key=lambda folder: "torch_export" not in folder.parts))
+    assert [reports[folder].get("error") for folder in beside] == [None, None]
+    assert all(reports[folder]["error"].startswith("VerificationError: ") for folder in instead), reports
+    loaded = run(sys.executable, "load_all.py", *beside, *instead).splitlines()
+    assert loaded[:2] == ["served", "served"]
+    said = dict(zip(instead, loaded[2:], strict=True))
+    assert all(text.startswith("CannotServe: ") for folder, text in said.items() if "golden" not in folder.name), said
+    assert not marker.exists()
+    pickle.loads((tmp_path / "pickle" / "model.pkl").read_bytes())
+    assert marker.exists()

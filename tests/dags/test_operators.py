@@ -89,17 +89,19 @@ def test_text_in_a_spec_that_looks_like_a_template_stays_as_it_is(tmp_path):
         "model: tiny\ndescription: says {{ hello }}\n"
         "train: {params: {prompt: 'Hello {{ name }}', block: \"a\\nb\\n\"}}\n"
         "evaluate: {command: [echo, '{{ ds }}']}\n"
+        "freeze: {format: files, command: [save, '{{ ds }}']}\n"
     )
     (folder / "tiny.py").write_text("def train(job): ...\ndef export(job, checkpoint): ...\n")
     dag = build_dag(load_spec(folder))
-    train, register = dag.get_task("train.train"), dag.get_task("freeze.register")
-    for task in (train, register):
+    train, freeze, register = (dag.get_task(name) for name in ("train.train", "freeze.freeze", "freeze.register"))
+    for task in (train, freeze, register):
         for name in ("code", "start_from", "training", "selected", "archive", "verified"):
             if hasattr(task, name):
                 setattr(task, name, None)
         task.render_template_fields({"params": {"seed": 7}})
     assert train.job_params == {"prompt": "Hello {{ name }}", "block": "a\nb\n"}
     assert train.seed == "7"
+    assert (freeze.format, list(freeze.command)) == ("files", ["save", "{{ ds }}"])
     assert register.spec["description"] == "says {{ hello }}"
     assert register.spec["evaluate"]["command"] == ["echo", "{{ ds }}"]
 

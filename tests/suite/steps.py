@@ -57,7 +57,16 @@ HERE = (*PYTEST, "-m", "not cluster and not database")
 FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
 SERVING = contract(
     *("endpoints", "gateway", "rollout"),
-    *("server", "server_clients", "server_fuzz", "server_limits", "server_values"),
+    *(
+        "server",
+        "server_clients",
+        "server_connections",
+        "server_fuzz",
+        "server_grpc",
+        "server_grpc_fuzz",
+        "server_limits",
+        "server_values",
+    ),
 )
 #: jobs on a cluster; other files have jobs on an engine besides
 KUBERNETES = tuple(
@@ -75,6 +84,8 @@ AUTHORING = system("authoring", "spec_faults")
 LAB = system("faults", "examples", "exports", "page_browser")
 #: they need a Docker engine and a Kubernetes cluster
 CLUSTER = system("docker_run", "kubernetes_run")
+#: they need the engine and the images of START, and no cluster
+IMAGES = system("docker_builder", "served_image")
 #: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
 PROCESSES = system("kill_processes")
 MATRIX = system("kill_matrix")
@@ -96,7 +107,7 @@ STEPS = (
     Step(
         name="system",
         tests=("tests/system",),
-        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *PROCESSES, *MATRIX),
+        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *IMAGES, *PROCESSES, *MATRIX),
         seconds=300,
     ),
     Step(name="demo", tests=DEMO, seconds=561),
@@ -123,6 +134,7 @@ STEPS = (
     ),
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START, uses=NODE),
     Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START, uses=NODE),
+    Step(name="images", tests=IMAGES, seconds=60, waits=True, needs=START),
     Step(
         name="processes",
         command=(*PYTEST, "-s"),

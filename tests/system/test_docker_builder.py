@@ -85,7 +85,7 @@ def test_a_step_that_fails_is_named_with_what_it_printed(registry, code, tmp_pat
     [
         ({"repository": None}, "no repository is named. Set image.repository"),
         ({"dockerfile": "none"}, "there is no 'none' in the model's code"),
-        ({"dockerfile": "motto.txt"}, "unknown instruction: FROM"),
+        ({"dockerfile": "motto.txt"}, "parse error"),
     ],
 )
 def test_what_cannot_be_built_is_refused(registry, code, tmp_path, change, message):

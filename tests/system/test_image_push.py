@@ -413,6 +413,7 @@ def test_provenance_is_signed_the_same_each_time(shared, repository, tmp_path):
         build(tmp_path, shared.host, repository, statement=ABOUT, signing_key=public)
 
 
+@pytest.mark.timeout(900)
 def test_the_same_layers_are_a_modelpack_that_oras_reads(proxy, repository, tmp_path):
     install = subprocess.run(["sh", str(ROOT / "tests/system/install_clients.sh")], capture_output=True, text=True)
     assert install.returncode == 0, install.stderr

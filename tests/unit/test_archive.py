@@ -6,7 +6,7 @@ import os
 import zipfile
 
 import pytest
-from modelway.artifacts.archive import read_manifest, unpack_archive, write_archive
+from modelway.artifacts.archive import ALIGNMENT, member_offsets, read_manifest, unpack_archive, write_archive
 from modelway.artifacts.store import file_digest
 from modelway.errors import DigestMismatch
 from modelway.runs.archive_documents import archive_documents
@@ -70,6 +70,30 @@ def test_members_are_sorted_stored_and_listed_last(tmp_path):
         if member.path in FILES:
             assert member.size == len(FILES[member.path])
             assert member.sha256 == hashlib.sha256(FILES[member.path]).hexdigest()
+
+
+def test_the_data_of_each_member_can_be_mapped_where_it_is(tmp_path):
+    archive, _ = make(tmp_path)
+    offsets, data = member_offsets(archive), archive.read_bytes()
+    assert set(offsets) == {*FILES, *DOCUMENTS, "MANIFEST.json"}
+    assert {offset % ALIGNMENT for offset in offsets.values()} == {0}
+    for name, content in FILES.items():
+        assert data[offsets[name] :].startswith(content)
+
+
+def test_a_compressed_member_has_no_place(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("a", b"a" * 1000)
+    with pytest.raises(DigestMismatch, match="'a' is not stored as it is"):
+        member_offsets(tmp_path / "x.zip")
+
+
+def test_only_some_members_are_unpacked_from_an_open_file(tmp_path):
+    archive, manifest = make(tmp_path)
+    with archive.open("rb") as file:
+        assert unpack_archive(archive=file, to=tmp_path / "to", only=("golden/",)) == manifest
+    found = {path.relative_to(tmp_path / "to").as_posix() for path in (tmp_path / "to").rglob("*") if path.is_file()}
+    assert found == {"golden/inputs.safetensors", "MANIFEST.json"}
 
 
 def test_the_model_digest_follows_from_the_models_files_only(tmp_path):

@@ -69,7 +69,7 @@ def test_each_checkpoint_of_a_job_has_its_own_and_the_same_rows_are_the_same_fil
         ({"x": [1.0, 2.0, 3.0]}, "job.predictions: the inputs have 3 rows, there are 2 labels and scores"),
         ({"x": [1.0, 2.0], "y": [1.0]}, "must have the same number of rows in each input, the batch first: x has 2, y"),
         ({"x": 1.0}, "must have the same number of rows in each input, the batch first: x has 0"),
-        ({"x": ["a", "b"]}, "job.predictions: the inputs: 'x' holds no numbers but <U1"),
+        ({"x": ["a", None]}, "job.predictions: the inputs: 'x' holds neither numbers nor text but object"),
         ({}, "must be a mapping from the inputs' names to tensors, got dict"),
         ([1.0, 2.0], "must be a mapping from the inputs' names to tensors, got list"),
     ],
@@ -78,6 +78,14 @@ def test_what_are_no_rows_of_these_predictions_is_refused(job, inputs, reason):
     with pytest.raises(ValueError, match="job.predictions: the inputs") as caught:
         job.predictions(labels=[0, 1], scores=[0.2, 0.8], inputs=inputs)
     assert reason in str(caught.value)
+
+
+def test_columns_of_text_are_rows_too(job):
+    job.predictions(labels=[0, 1], scores=[0.2, 0.8], inputs={"colour": ["red", "grün"], "size": [1.0, 2.0]})
+    files = recorded_files(job.output, "checkpoint")
+    rows = read_recorded(files["rows"], files["scores"])
+    assert rows.inputs["colour"].tolist() == ["red", "grün"]
+    assert rows.inputs["size"].tolist() == [1.0, 2.0]
 
 
 def test_a_second_set_of_predictions_has_no_inputs(job):

@@ -108,6 +108,14 @@ def test_jobs_are_given_the_plans_data_and_parameters_under_their_own() -> None:
 def test_export_sees_the_runs_parameters() -> None:
     freeze = FreezeModelOperator(task_id="f", code=planned(), selected=SELECTED)
     assert freeze.job(context()).params == {"epochs": 4, "lr": 0.5}
+
+
+def test_the_format_and_the_command_of_freezing_reach_its_job() -> None:
+    freeze = FreezeModelOperator(
+        task_id="f", code=planned(), selected=SELECTED, format="files", command=["python", "save.py"]
+    )
+    contract = freeze.job(context()).contract()
+    assert (contract["freeze_format"], contract["command"]) == ("files", ["python", "save.py"])
     assert FreezeModelOperator(task_id="f", code=CODE, selected=SELECTED).job(context()).params == {}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -148,3 +149,87 @@ def test_a_lone_request_does_not_wait() -> None:
         return sorted(times)[len(times) // 2]
 
     assert asyncio.run(main()) == pytest.approx(0, abs=0.002)
+
+
+def test_a_quick_model_runs_on_the_event_loop_where_one_turn_is_gathered() -> None:
+    model = Model(hold=False)
+
+    async def main() -> list[dict[str, Array]]:
+        batcher = Batcher(model.run, limit=4, slice_rows=4, quick_seconds=60)
+        # the first call shows how quick it is
+        await batcher.infer(rows(1))
+        model.threads.clear()
+        return await asyncio.gather(*(batcher.infer(rows(size)) for size in (1, 1, 9, 1, 1)))
+
+    answers = asyncio.run(main())
+    assert model.threads == {threading.get_ident()}
+    assert model.calls == [(1, 3), (4, 3), (4, 3), (4, 3), (1, 3)]
+    assert [len(answer["y"]) for answer in answers] == [1, 1, 9, 1, 1]
+
+
+def test_a_model_that_was_slow_does_not_run_on_the_event_loop() -> None:
+    model = Model(hold=False)
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        end = time.thread_time() + 0.02 * (inputs["x"][0, 0] == 7)
+        while time.thread_time() < end:
+            pass
+        return model.run(inputs)
+
+    async def main() -> None:
+        batcher = Batcher(run, limit=4, quick_seconds=0.01)
+        for value in (1, 7, 1):
+            model.threads.clear()
+            await batcher.infer(rows(1, value=value))
+
+    asyncio.run(main())
+    assert threading.get_ident() not in model.threads
+
+
+def test_one_bad_request_fails_alone_on_the_event_loop() -> None:
+    model = Model(hold=False)
+
+    async def main() -> list[object]:
+        batcher = Batcher(model.run, limit=4, quick_seconds=60)
+        await batcher.infer(rows(1))
+        requests = [batcher.infer(rows(1, value=value)) for value in (1, -1, 2)]
+        return list(await asyncio.gather(*requests, return_exceptions=True))
+
+    answers = asyncio.run(main())
+    assert isinstance(answers[1], ValueError)
+    assert [answers[at]["y"][0, 0] for at in (0, 2)] == [2.0, 4.0]  # type: ignore[index]
+
+
+def test_requests_beyond_the_queue_are_refused_at_once() -> None:
+    answers = answer_all(Model(), [rows(1)] * 6, max_queue=3)
+    assert [isinstance(answer, Refusal) and answer.status for answer in answers] == [False] * 4 + [429] * 2
+
+
+def test_a_request_that_waited_too_long_or_was_abandoned_does_not_run() -> None:
+    model = Model()
+
+    async def main() -> tuple[list[object], list[object]]:
+        batcher = Batcher(model.run, limit=1)
+        first = asyncio.create_task(batcher.infer(rows(1)))
+        while not model.calls:
+            await asyncio.sleep(0.001)
+        found: list[object] = []
+        late = asyncio.create_task(batcher.infer(rows(2), until=time.monotonic() - 1))
+        abandoned = batcher.submit(rows(3), found.append)
+        assert abandoned is not None
+        abandoned.abandon()
+        cancelled = asyncio.create_task(batcher.infer(rows(4)))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        # also while the first call runs
+        batcher.expire()
+        await asyncio.wait([late])
+        model.go.set()
+        await batcher.infer(rows(5))
+        return list(await asyncio.gather(first, late, cancelled, return_exceptions=True)), found
+
+    (_, late, cancelled), found = asyncio.run(main())
+    assert isinstance(late, Refusal)
+    assert (late.status, found) == (503, [])
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert model.calls == [(1, 3), (5, 3)]

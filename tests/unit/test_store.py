@@ -1,12 +1,16 @@
 """The artifact store: by digest, whole or not at all, checked when read."""
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from modelway.artifacts.store import Artifact, ArtifactStore, file_digest
 from modelway.errors import DigestMismatch, ModelwayError, NotWritable
+from modelway.job import file_marks
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -80,6 +84,82 @@ def test_the_same_bytes_are_written_once(store, source, tmp_path):
     after = os.stat(stored(first))
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert len(files(tmp_path / "store")) == 1
+
+
+@pytest.fixture
+def without_links(monkeypatch):
+    def refused(*args, **kwargs):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr("modelway.artifacts.sharing.os.link", refused)
+    monkeypatch.setattr("modelway.artifacts.sharing.fcntl.ioctl", refused)
+
+
+def blocks_of(path):
+    """What two files of the same bytes do not share unless they are one, by a hard link or a reflink."""
+    return os.stat(path).st_ino
+
+
+def test_a_file_that_is_final_is_not_copied_into_the_store_nor_out_of_it(store, source, tmp_path, monkeypatch):
+    monkeypatch.setattr("modelway.artifacts.sharing._reflink", lambda *_: False)
+    artifact = store.put(source, model="digits", shared=True)
+    given = store.fetch(artifact, to=tmp_path / "inputs" / "weights", shared=True)
+    assert blocks_of(source) == blocks_of(stored(artifact)) == blocks_of(given)
+    assert os.stat(given).st_mode & 0o777 == 0o444
+    assert not list(tmp_path.rglob("*.part"))
+    # A file that is removed from a job's inputs stays in the store.
+    given.unlink()
+    assert store.fetch(artifact, to=tmp_path / "copy").read_bytes() == bytes(range(256)) * 100
+    assert blocks_of(tmp_path / "copy") != blocks_of(stored(artifact))
+
+
+def test_a_file_is_copied_where_it_cannot_be_shared(store, source, tmp_path, without_links):
+    artifact = store.put(source, model="digits", shared=True)
+    given = store.fetch(artifact, to=tmp_path / "given", shared=True)
+    assert len({blocks_of(each) for each in (source, stored(artifact), given)}) == 3
+    assert given.read_bytes() == source.read_bytes()
+
+
+def test_what_is_shared_is_checked_first(store, source, tmp_path):
+    artifact = store.put(source, model="digits", shared=True)
+    os.chmod(stored(artifact), 0o644)
+    with open(stored(artifact), "r+b") as file:
+        file.write(b"changed")
+    with pytest.raises(DigestMismatch, match="truncated or changed"):
+        store.fetch(artifact, to=tmp_path / "given", shared=True)
+    assert not (tmp_path / "given").exists()
+
+
+def test_a_digest_is_computed_once_until_the_file_changes(store, source, tmp_path, monkeypatch):
+    read = []
+    digest_of = file_marks.digest_of
+    monkeypatch.setattr("modelway.job.file_marks.digest_of", lambda file: read.append(1) or digest_of(file))
+    artifact = store.put(source, model="digits")
+    if not hasattr(os, "getxattr") or "user.modelway.digest" not in os.listxattr(source):
+        pytest.skip("this file system has no extended attributes")
+    assert read == [1]
+    assert store.put(source, model="digits") == artifact
+    assert store.holds(artifact)
+    assert store.local_file(artifact) is not None
+    assert read == [1]
+    # A copy with all attributes is another file.
+    shutil.copy2(source, tmp_path / "copy")
+    assert store.put(tmp_path / "copy", model="digits") == artifact
+    assert read == [1, 1]
+    os.utime(source)
+    assert store.put(source, model="digits") == artifact
+    assert read == [1, 1, 1]
+    source.write_bytes(b"other")
+    assert store.put(source, model="digits").digest == file_digest(source) != artifact.digest
+
+
+def test_a_file_that_another_name_uses_is_not_removed(store, source, tmp_path):
+    artifact = store.put(source, model="digits")
+    os.link(stored(artifact), tmp_path / "input")
+    soon = datetime.now(UTC) + timedelta(seconds=60)
+    assert not store.remove(artifact.uri, before=soon, unless_shared=True)
+    (tmp_path / "input").unlink()
+    assert store.remove(artifact.uri, before=soon, unless_shared=True)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\1" + data[1:], lambda data: b""])

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 #: words that the language models know
-WORDS = 12
+WORDS = 40
 
 
 class Masked(nn.Module):

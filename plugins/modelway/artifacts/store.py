@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelway.artifacts.copying import copy, copy_to_end, new_part, reused_part
-from modelway.artifacts.sharing import share
+from modelway.artifacts.sharing import is_shared, share
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import CapabilityMissing, DigestMismatch, ModelwayError, NotWritable
 from modelway.job.file_marks import digest_of, known_digest, mark_digest, marked_digest
@@ -151,10 +151,15 @@ class ArtifactStore:
                         whole=named["ending"] is None,
                     )
 
-    def remove(self, uri: str, *, before: datetime) -> bool:
-        """Remove an object unless it was put again since ``before``, and return whether it is gone."""
+    def remove(self, uri: str, *, before: datetime, unless_shared: bool = False) -> bool:
+        """Remove an object unless it was put again since ``before``, and return whether it is gone.
+
+        :param unless_shared: leave a file that has another name on this machine, such as among a job's inputs
+        """
         fs, place = _filesystem(uri)
         try:
+            if unless_shared and _is_local(fs) and is_shared(Path(place)):
+                return False
             fs.invalidate_cache()
             modified = _modified(fs.info(place))
             if modified is None or modified >= before:

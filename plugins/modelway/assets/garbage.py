@@ -47,7 +47,7 @@ class _Inventory:
     def files(self) -> list[StoredFile]:
         """Return the files that are old enough to be removed."""
         return [
-            StoredFile(uri=each.uri, digest=each.digest, size=each.size, is_whole=each.whole)
+            StoredFile(uri=each.uri, digest=each.digest, size=each.size, is_whole=each.whole, modified=each.modified)
             for each in self.old.values()
         ]
 

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from modelway import names
 from modelway.errors import CapabilityMissing
@@ -227,6 +228,23 @@ class Backend(Protocol):
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over, so that none outlives its run."""
+
+
+@runtime_checkable
+class JobFolders(Protocol):
+    """A backend that keeps the jobs' folders on this machine."""
+
+    def discard(self, *, model: str, run: str) -> int:
+        """Remove code, inputs and output of a run's jobs that are over, and return how many bytes became free.
+
+        Logs and reports stay.
+        """
+
+    def discard_old(self, *, model: str, before: datetime) -> int:
+        """Do so for all jobs of a model that ended before a time."""
+
+    def models(self) -> list[str]:
+        """Return the names of the models that have such folders."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from modelway.errors import ImageInvalid
 from modelway.oci.manifest import Descriptor, ImageSource
 
 #: bytes that are read, hashed or sent at once: a few of them for each upload are all the memory that an image takes
-PIECE = 256 * 1024
+PIECE = 128 * 1024
 Piece = bytes | memoryview
 
 

@@ -1,16 +1,15 @@
 """A small client of the OCI distribution specification 1.1: pushes blobs and manifests, pulls them by digest."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from modelway.errors import ImageInvalid, RegistryError, RegistryRefused
-from modelway.oci.blobs import PIECE, Blob, Piece, whole
+from modelway.oci.blobs import Blob
 from modelway.oci.http import RegistryConnection
 from modelway.oci.manifest import (
     DOCKER_INDEX,
@@ -23,9 +22,9 @@ from modelway.oci.manifest import (
     is_digest,
 )
 from modelway.oci.retries import Retries
+from modelway.oci.upload import check_stored, upload_blob
 
 _ACCEPT = {"Accept": ", ".join((MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX))}
-_OCTETS = "application/octet-stream"
 _PUSH_AGAIN = "Push the image again from its layout, or remove the damaged blob from the registry's storage first"
 
 
@@ -76,17 +75,24 @@ class RegistryClient:
         self._connection.close()
 
     def has_blob(self, *, repository: str, digest: str) -> bool:
-        """Return whether the repository has the blob."""
+        """Return whether the repository has the blob, before it is pushed there."""
         path = f"/v2/{repository}/blobs/{digest}"
-        return self._call(
-            lambda: self._connection.request("HEAD", path, repository=repository, absent=True) is not None
+        # With the right to push: token servers grant no other one for a repository that does not exist yet.
+        found = self._call(
+            lambda: self._connection.request("HEAD", path, repository=repository, push=True, absent=True)
         )
+        return found is not None
 
-    def find_manifest(self, *, repository: str, name: str) -> str | None:
-        """Return the digest of the manifest that a tag or digest names, or ``None`` if there is none."""
+    def find_manifest(self, *, repository: str, name: str, push: bool = False) -> str | None:
+        """Return the digest of the manifest that a tag or digest names, or ``None`` if there is none.
+
+        :param push: with the right to push, as part of a push
+        """
         path = f"/v2/{repository}/manifests/{name}"
         answer = self._call(
-            lambda: self._connection.request("HEAD", path, repository=repository, headers=_ACCEPT, absent=True)
+            lambda: self._connection.request(
+                "HEAD", path, repository=repository, push=push, headers=_ACCEPT, absent=True
+            )
         )
         if answer is None:
             return None
@@ -116,7 +122,16 @@ class RegistryClient:
         if not send_always and self.has_blob(repository=repository, digest=blob.descriptor.digest):
             return 0
         source = None if send_always else mount_from
-        return self._call(lambda: self._upload(repository, blob, source, stop), stop=stop)
+        upload = partial(
+            upload_blob,
+            self._connection,
+            repository,
+            blob,
+            mount_from=source,
+            chunk_bytes=self._chunk_bytes,
+            stop=stop,
+        )
+        return self._call(upload, stop=stop)
 
     def push_manifest(self, *, repository: str, manifest: bytes, media_type: str, digest: str, tag: str | None) -> None:
         """Put a manifest whose blobs are there, then its tag; what is there already is not put again.
@@ -124,11 +139,11 @@ class RegistryClient:
         :raises RegistryRefused: the tag names another image already
         :raises BlobsMissing: the registry lacks a blob of it
         """
-        if self.find_manifest(repository=repository, name=digest) is None:
+        if self.find_manifest(repository=repository, name=digest, push=True) is None:
             self._put(repository, digest, manifest, media_type=media_type, digest=digest)
         if tag and not self.refuse_other_tag(repository=repository, tag=tag, digest=digest):
-            # Most registries set a tag whether or not it is new: who came second is seen afterwards.
-            self._put(repository, tag, manifest, media_type=media_type, digest=digest, only_new=True)
+            # Registries set a tag whether or not it is new: who came second is seen afterwards.
+            self._put(repository, tag, manifest, media_type=media_type, digest=digest)
             self.refuse_other_tag(repository=repository, tag=tag, digest=digest)
 
     def replace_tag(self, *, repository: str, tag: str, manifest: bytes, media_type: str, digest: str) -> None:
@@ -140,7 +155,7 @@ class RegistryClient:
 
         :raises RegistryRefused: it names another one
         """
-        current = self.find_manifest(repository=repository, name=tag) if tag else None
+        current = self.find_manifest(repository=repository, name=tag, push=True) if tag else None
         if current not in (None, digest):
             raise RegistryRefused(
                 f"the tag '{tag}' names {current} already and is not moved to {digest}",
@@ -224,95 +239,12 @@ class RegistryClient:
         with self._connection.open("GET", path, repository=repository, headers=_ACCEPT) as answer:
             return self._connection.read(answer, repository)
 
-    def _put(
-        self, repository: str, name: str, manifest: bytes, *, media_type: str, digest: str, only_new: bool = False
-    ) -> None:
-        path = f"/v2/{repository}/manifests/{name}"
-        headers = {"Content-Type": media_type, **({"If-None-Match": "*"} if only_new else {})}
+    def _put(self, repository: str, name: str, manifest: bytes, *, media_type: str, digest: str) -> None:
+        path, headers = f"/v2/{repository}/manifests/{name}", {"Content-Type": media_type}
         answer = self._call(
             lambda: self._connection.request(
                 "PUT", path, repository=repository, push=True, headers=headers, content=lambda: manifest
             )
         )
         assert answer is not None
-        self._check_stored(answer, digest, repository)
-
-    def _check_stored(self, answer: httpx.Response, digest: str, repository: str) -> None:
-        stored = answer.headers.get("Docker-Content-Digest", digest)
-        if stored != digest:
-            raise RegistryRefused(f"the registry stored {digest} as {stored}", where=f"{self.host}/{repository}")
-
-    def _upload(self, repository: str, blob: Blob, mount_from: str | None, stop: threading.Event | None) -> int:
-        start, size = f"/v2/{repository}/blobs/uploads/", blob.descriptor.size
-        query = {"mount": blob.descriptor.digest, "from": mount_from} if mount_from else {}
-        also = (mount_from,) if mount_from else ()
-        opened = self._connection.request("POST", start, repository=repository, push=True, also=also, params=query)
-        if opened is None or opened.status_code == httpx.codes.CREATED:
-            return 0
-        location = self._location(opened, repository)
-        if self._chunk_bytes and size > self._chunk_bytes:
-            location, rest = self._send_chunks(repository, blob, location, stop), 0
-        else:
-            rest = size
-        target = httpx.URL(location).copy_merge_params({"digest": blob.descriptor.digest})
-        headers = {"Content-Length": str(rest)}
-        stored = self._send("PUT", target, repository, lambda: _until(stop, whole(blob)) if rest else b"", headers)
-        self._check_stored(stored, blob.descriptor.digest, repository)
-        return size
-
-    def _send_chunks(self, repository: str, blob: Blob, location: str, stop: threading.Event | None) -> str:
-        """Send a blob in several requests and return where the upload is closed."""
-        start = 0
-        for chunk in _chunks(_until(stop, whole(blob)), size=self._chunk_bytes or PIECE):
-            place = {"Content-Range": f"{start}-{start + len(chunk) - 1}", "Content-Length": str(len(chunk))}
-            answer = self._send("PATCH", httpx.URL(location), repository, partial(bytes, chunk), place)
-            location = self._location(answer, repository)
-            start += len(chunk)
-        return location
-
-    def _send(
-        self,
-        method: str,
-        target: httpx.URL,
-        repository: str,
-        content: Callable[[], bytes | Iterator[Piece]],
-        headers: dict[str, str],
-    ) -> httpx.Response:
-        headers = {"Content-Type": _OCTETS, **headers}
-        answer = self._connection.request(
-            method, target, repository=repository, push=True, headers=headers, content=content
-        )
-        assert answer is not None
-        return answer
-
-    def _location(self, answer: httpx.Response, repository: str) -> str:
-        """Return where an upload continues; a registry behind a TLS proxy may name itself by ``http``."""
-        location = urljoin(f"{self._connection.base}/", str(answer.headers.get("Location", "")))
-        ours, theirs = urlsplit(self._connection.base), urlsplit(location)
-        if theirs.hostname != ours.hostname:
-            raise RegistryRefused(
-                f"the registry sends uploads to another host, {theirs.hostname}", where=f"{self.host}/{repository}"
-            )
-        if theirs.scheme != ours.scheme:
-            return theirs._replace(scheme=ours.scheme, netloc=ours.netloc).geturl()
-        return location
-
-
-def _until(stop: threading.Event | None, pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Yield pieces until another upload of the image has failed."""
-    for piece in pieces:
-        if stop is not None and stop.is_set():
-            raise RegistryRefused("the upload is given up, as another one of the image failed")
-        yield piece
-
-
-def _chunks(pieces: Iterator[Piece], *, size: int) -> Iterator[bytes]:
-    """Yield the bytes in chunks of ``size``, the last one smaller."""
-    waiting = bytearray()
-    for piece in pieces:
-        waiting += piece
-        while len(waiting) >= size:
-            yield bytes(waiting[:size])
-            del waiting[:size]
-    if waiting:
-        yield bytes(waiting)
+        check_stored(answer, digest, where=f"{self.host}/{repository}")

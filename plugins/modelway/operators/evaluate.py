@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,6 +104,23 @@ class EvaluateCheckpointOperator(JobOperator):
         checkpoints = [self.checkpoint] if isinstance(self.checkpoint, Mapping) else self.checkpoint
         return [Checkpoint.from_xcom(each) for each in checkpoints]
 
+    @cached_property
+    def _present(self) -> list[Checkpoint]:
+        """The checkpoints that are still stored; all of them where none is, which the job then reports.
+
+        Of a run that is cleared after its end, those that lost the selection may be gone.
+        """
+        stored = [each for each in self.checkpoints if self._is_stored(each)]
+        for each in self._gone(stored) if stored else ():
+            self.log.warning("checkpoint %s is left out: it is gone from the artifact store", each.id)
+        return stored or self.checkpoints
+
+    def _is_stored(self, checkpoint: Checkpoint) -> bool:
+        return self.artifacts.find(checkpoint.digest, model=self._model, uri=checkpoint.uri) is not None
+
+    def _gone(self, stored: Sequence[Checkpoint]) -> list[Checkpoint]:
+        return [each for each in self.checkpoints if each not in stored]
+
     @property
     def which(self) -> str:
         """A readable name of what the job evaluates; a ``map_index_template`` can show it: ``{{ task.which }}``."""
@@ -122,7 +139,7 @@ class EvaluateCheckpointOperator(JobOperator):
         return Job(
             model=plan.code.model,
             run=run_key(context),
-            key=job_key(context, item="+".join(checkpoint.id for checkpoint in self.checkpoints)),
+            key=job_key(context, item="+".join(checkpoint.id for checkpoint in self._present)),
             stage=f"evaluate {self.which}",
             action="evaluate",
             clear_number=clear_number(context),
@@ -137,7 +154,7 @@ class EvaluateCheckpointOperator(JobOperator):
 
     def _inputs(self) -> dict[str, Checkpoint]:
         """Return the checkpoints by the names of the job's inputs, see ``modelway.job.evaluations``."""
-        checkpoints = self.checkpoints
+        checkpoints = self._present
         if len(checkpoints) == 1:
             return {"checkpoint": checkpoints[0]}
         return {
@@ -192,7 +209,10 @@ class EvaluateCheckpointOperator(JobOperator):
         }
 
     def _to_xcom(self, results: list[Result]) -> Xcom | list[Xcom]:
-        return results[0].to_xcom() if isinstance(self.checkpoint, Mapping) else to_xcom(results)
+        if isinstance(self.checkpoint, Mapping):
+            return results[0].to_xcom()
+        gone = [FailedEvaluation(checkpoint=each.id, error="it is gone") for each in self._gone(self._present)]
+        return to_xcom([*results, *gone])
 
     def _results(self, folder: Path | None, *, seconds: float | None, missing: str) -> list[Result]:
         """Return the result of each checkpoint; ``missing`` is the error of one without a result."""

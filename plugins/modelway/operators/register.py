@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
+from modelway.backends.base import JobFolders
 from modelway.errors import ModelwayError
+from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.lineage import flush_exporters, lineage_from_airflow
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
-from modelway.operators.context import actor, run_facts
+from modelway.operators.context import actor, run_facts, run_key
 from modelway.runs.blocking import outdated_reason
 from modelway.runs.messages.checkpoints import reports_from_xcom
 from modelway.runs.messages.code import RunPlan
@@ -97,6 +99,7 @@ class RegisterModelOperator(ModelwayOperator):
             number = self._reuse(context, plan, store, reused, alias=alias)
         else:
             number = self._register(context, plan, store, alias=alias)
+            self._keep_or_remove(context, plan, store, number)
         known = store.version(plan.code.model, number).summary
         for asset in self.outlets:
             context["outlet_events"][asset].extra.update(
@@ -164,6 +167,54 @@ class RegisterModelOperator(ModelwayOperator):
         else:
             self.log.info("registered %s version %d", record.model, number)
         return number
+
+    def _keep_or_remove(self, context: Context, plan: RunPlan, store: "Lineage", number: int) -> None:
+        """Remove what no later task of the run needs, by the rule ``keep`` of the spec; failing to is no failure."""
+        from modelway.lineage.records.kept import KeepRule
+        from modelway.runs.keep import remove_unselected
+
+        model = plan.code.model
+        if not self.spec:
+            return
+        rule = KeepRule.of(self.spec)
+        try:
+            if not rule.seconds:
+                for name in self._backends():
+                    backend = backend_from_airflow(name, home=self.settings.home)
+                    if isinstance(backend, JobFolders):
+                        freed = backend.discard(model=model, run=run_key(context))
+                        self.log.info("%s bytes of this run's finished jobs are removed", f"{freed:,}")
+            if self._others_run(context):
+                self.log.info("another run of the model may use its checkpoints: modelway gc removes them later")
+                return
+            removed = remove_unselected(
+                self.artifacts,
+                store,
+                version=(model, number),
+                selected=Selection.from_xcom(self.selected),
+                rule=rule,
+                actor=actor(context),
+                run_id=context["dag_run"].run_id,
+            )
+            for file in removed:
+                self.log.info("removed a checkpoint that was not selected: %s, %d bytes", file.digest, file.size)
+        except Exception as error:  # the version is registered: what stays is left to modelway gc
+            self.log.warning("what this run leaves besides its version could not be removed: %s", error)
+
+    def _backends(self) -> set[str]:
+        """Return the backends of the run's jobs, as far as their reports say."""
+        costs = [*reports_from_xcom(self.training), Selection.from_xcom(self.selected).cost]
+        costs.append(FrozenModel.from_xcom(self.archive).cost)
+        return {cost.backend for cost in costs if cost and cost.backend}
+
+    def _others_run(self, context: Context) -> bool:
+        """Return whether another run of the DAG is running, or that cannot be known."""
+        ti = context["ti"]
+        try:
+            return ti.get_dr_count(dag_id=ti.dag_id, states=["running"]) > 1
+        except Exception as error:  # the API server does not answer
+            self.log.info("whether other runs are running is not known: %s", error)
+            return True
 
     def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> "VersionRecord":
         """Return the record of the version that the run made."""

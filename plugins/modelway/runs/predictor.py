@@ -102,6 +102,8 @@ def _new_inputs(serving: Signature, new: Signature) -> Iterable[str]:
 def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
     """Send a predictor one golden batch over HTTP and return the largest difference from the golden answers.
 
+    Files that were frozen without examples have none, and nothing is compared.
+
     Tensors are sent as bytes, so that every number arrives unchanged, infinities and NaN included.
 
     :param folder: an unpacked model archive
@@ -111,7 +113,9 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
     from modelway.job.freezing.comparison import compare
 
     described = json.loads((folder / "outputs" / "model.yml").read_text())
-    inputs, expected = _golden_batch(folder)
+    if (call := _golden_batch(folder)) is None:
+        return 0.0
+    inputs, expected = call
     body, headers = _request(described, inputs)
     answer = _send("POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers=headers)
     if answer.status_code != 200:
@@ -130,14 +134,13 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
     return largest
 
 
-def _golden_batch(folder: Path) -> tuple[dict[str, "Array"], dict[str, "Array"]]:
+def _golden_batch(folder: Path) -> tuple[dict[str, "Array"], dict[str, "Array"]] | None:
     """Return inputs and expected outputs of one golden batch, by name: a small one, since requests have a limit."""
     from modelway.job.freezing.golden import read_calls
 
     calls = read_calls(folder)
-    return calls.get(GOLDEN_BATCH) or min(
-        calls.values(), key=lambda sides: sum(one.nbytes for one in sides[0].values())
-    )
+    smallest = min(calls.values(), key=lambda sides: sum(one.nbytes for one in sides[0].values()), default=None)
+    return calls.get(GOLDEN_BATCH) or smallest
 
 
 def _request(described: Mapping[str, Any], arrays: Mapping[str, "Array"]) -> tuple[bytes, dict[str, str]]:

@@ -4,6 +4,7 @@ Exit status: 0 after a drain, 1 when the drain's limit left requests unanswered,
 used, 3 when the server cannot listen on the address.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,10 @@ from modelway.server.core.metrics import Metrics
 from modelway.server.core.process import limit_process
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.runtime import OnnxModel, load_model
+from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
 from modelway.server.core.signature import Signature
+from modelway.server.core.sketches import Sketches
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.infer import Infer
 from modelway.server.rest.listener import Listener, say
@@ -50,7 +54,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 2
     name = settings.name or model.signature.name
     drain = Drain(limit=settings.drain_limit, quiet=settings.drain_quiet)
-    listener, grpc = _listeners(settings, model, name, drain)
+    try:
+        listener, grpc = _listeners(settings, model, name, drain)
+    except CannotServe as error:
+        say(str(error))
+        return 2
     limit_process()
     try:
         listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name, grpc))
@@ -68,8 +76,14 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     metrics = Metrics(model=name, version=settings.version)
     batches = model.signature.batches
 
+    sketches = Sketches(model.signature, rows_per_second=settings.sketch_rows)
+    samples = None
+    if settings.sample_dir is not None:
+        samples = Samples(settings.sample_dir, share=settings.sample_share, model=name, version=settings.version)
+
     def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         metrics.call(rows, seconds)
+        sketches.add(inputs, outputs, rows)
 
     try:
         model.warm_up()
@@ -98,6 +112,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         budget=budget,
         codec=codec,
         max_seconds=settings.max_wait,
+        samples=samples,
     )
     routes = Routes(
         name=name,
@@ -105,15 +120,29 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         signature=model.signature,
         infer=infer,
         metrics=metrics,
+        sketches=sketches,
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
     )
     grpc = None
     if settings.grpc_port is not None:
-        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain))
-    listener = Listener(routes, drain=drain, version=settings.version, every_second=batcher.expire, beside=grpc)
+        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
+    every_second = partial(_every_second, batcher, sketches, samples)
+    listener = Listener(routes, drain=drain, version=settings.version, every_second=every_second, beside=grpc)
     return listener, grpc
+
+
+def _every_second(batcher: Batcher, sketches: Sketches, samples: Samples | None) -> None:
+    batcher.expire()
+
+    def count() -> None:
+        sketches.fold()
+        if samples is not None:
+            samples.write()
+
+    if sketches.waits or (samples is not None and samples.waits):
+        asyncio.get_running_loop().run_in_executor(None, count)
 
 
 @dataclass(frozen=True)
@@ -125,6 +154,7 @@ class _Shared:
     codec: Executor
     metrics: Metrics
     drain: Drain
+    samples: Samples | None
 
 
 def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
@@ -148,6 +178,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         ready=lambda: not shared.drain.began,
         limits=limits,
         max_seconds=settings.max_wait,
+        samples=shared.samples,
     )
     assert settings.grpc_port is not None
     return GrpcListener(

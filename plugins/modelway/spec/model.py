@@ -21,6 +21,7 @@ from modelway.spec.sections import (
     EvaluateSection,
     FreezeSection,
     ImageSection,
+    KeepSection,
     MonitorSection,
     NotificationsSection,
     Params,
@@ -108,6 +109,7 @@ class ModelSpec(Section):
     train: TrainSection = Field(default_factory=TrainSection, description="How the model is trained")
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection, description="How checkpoints are evaluated")
     select: SelectSection = Field(default_factory=SelectSection, description="Which checkpoint is selected")
+    keep: KeepSection = Field(default_factory=KeepSection, description="What stays of a run besides its version")
     register_: RegisterSection = Field(
         default_factory=RegisterSection, alias="register", description="How the version is recorded"
     )

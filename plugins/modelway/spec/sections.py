@@ -116,6 +116,24 @@ class EvaluateSection(Section):
     image: Text | None = Field(default=None, max_length=500, description="Default: train.image")
 
 
+class KeepSection(Section):
+    """What stays of a run besides its version, once that is registered; ``modelway gc`` follows the same rule.
+
+    The selected checkpoint, and so what ``reuse`` and ``train.base`` need, always stays, and a run that is not over
+    keeps everything, so that it can be resumed.
+    """
+
+    checkpoints: int = Field(
+        default=0, ge=0, le=100_000, description="How many of the newest checkpoints that were not selected stay"
+    )
+    time_seconds: Duration | None = Field(
+        default=None, alias="time", description="How long all of them stay in any case, and the folders of the jobs"
+    )
+    size_bytes: Size | None = Field(
+        default=None, alias="size", description="How large those that stay may be together, the newest first"
+    )
+
+
 class SelectSection(Section):
     """Which checkpoint becomes the version."""
 

@@ -17,11 +17,11 @@ from modelway.artifacts.store import ArtifactStore
 from modelway.artifacts.whole_files import locked as locked_by
 from modelway.backends.docker.containers import INPUTS, USER, DockerRequest
 from modelway.backends.folders import generations
+from modelway.backends.folders.runner import runner_files
 from modelway.errors import JobFailed, NotWritable, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.job.left_files import LARGEST_DOCUMENT, open_below
 
-RUNNER = Path(__file__).resolve().parents[2]
 #: what is in the container's own files and only linked in the job's folder
 _LINKED = ("code", "inputs", "runner")
 #: what this side records in the copy of a job's folder: the job's own files of these names are not copied
@@ -51,8 +51,8 @@ def pack_inputs(request: DockerRequest, *, scratch: Path) -> IO[bytes]:
             for name in ("", *_LINKED):
                 archive.addfile(_folder(f"{root}/{name}".rstrip("/")))
             _add_bytes(archive, f"{root}/job.json", generations.text(request.contract).encode())
-            for file in (RUNNER / "__init__.py", *sorted((RUNNER / "job").rglob("*.py"))):
-                _add_bytes(archive, f"{root}/runner/modelway/{file.relative_to(RUNNER)}", file.read_bytes())
+            for name, file in runner_files().items():
+                _add_bytes(archive, f"{root}/runner/{name}", file.read_bytes())
             for name in ("code", "inputs"):
                 if (folder / name).is_dir():
                     archive.add(folder / name, arcname=f"{root}/{name}", filter=_owned)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -108,6 +109,36 @@ def prepare(
     (folder / "output").mkdir(exist_ok=True)
     if owner is not None:
         set_owner(folder, owner)
+
+
+def discard(run: Path, *, status: Callable[[Path], JobStatus], before: float | None = None) -> int:
+    """Remove code, inputs and output of the jobs of a run that are over; return how many bytes became free.
+
+    :param run: the folder of the run's jobs
+    :param status: returns the status of an attempt
+    :param before: only of those that ended before this time, in seconds since the epoch; default: all
+    """
+    freed = 0
+    for job in run.iterdir() if run.is_dir() else ():
+        if job.is_symlink() or not job.is_dir():
+            continue
+        with locked(job, do="Make it writable for the Airflow worker"):
+            for folder in numbered(job, "g*"):
+                over = [each for each in numbered(folder, "try-*") if status(each).state.is_terminal]
+                if over != numbered(folder, "try-*") or (before is not None and folder.stat().st_mtime >= before):
+                    continue
+                freed += sum(_remove_part(folder / name) for name in _OWN_FOLDERS)
+    return freed
+
+
+def _remove_part(place: Path) -> int:
+    """Remove a folder, or the link in its place; return the bytes of the files that have no other name."""
+    if place.is_symlink() or not place.is_dir():
+        place.unlink(missing_ok=True)
+        return 0
+    found = [path.lstat() for path in place.rglob("*")]
+    shutil.rmtree(place, ignore_errors=True)
+    return sum(each.st_blocks * 512 for each in found if each.st_nlink == 1 and stat.S_ISREG(each.st_mode))
 
 
 def set_owner(folder: Path, owner: int) -> None:

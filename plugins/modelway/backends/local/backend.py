@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,23 @@ class LocalBackend:
     def folder(self, handle: Handle) -> Path:
         """Return the contract's folder; see the port."""
         return Path(handle.place)
+
+    def discard(self, *, model: str, run: str) -> int:
+        """Remove code, inputs and output of a run's jobs that are over; see ``JobFolders``."""
+        return generations.discard(self.home / "jobs" / names.slug(model) / names.slug(run), status=_status)
+
+    def discard_old(self, *, model: str, before: datetime) -> int:
+        """Do so for all jobs of a model that ended before a time; see ``JobFolders``."""
+        folders = (self.home / "jobs" / names.slug(model)).glob("*")
+        return sum(generations.discard(each, status=_status, before=before.timestamp()) for each in folders)
+
+    def models(self) -> list[str]:
+        """Return the names of the models that have jobs here; see ``JobFolders``."""
+        found = set()
+        for contract in (self.home / "jobs").glob("*/*/*/g*/job.json"):
+            if model := (generations.read(contract) or {}).get("model"):
+                found.add(str(model))
+        return sorted(found)
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that run; see the port."""

@@ -29,6 +29,8 @@ SUIT_HISTOGRAMS = ("protobuf<7",)
 PINNED = ("skl2onnx==1.20.0", "onnxmltools==1.16.0", "protobuf>=6.33.5,<7")
 #: classes that need protobuf 6
 _HISTOGRAMS = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
+#: folders of installed packages, which the environment sees behind its own
+_INSTALLED = ("site-packages", "dist-packages")
 #: what the process in the environment reads and writes
 REQUEST, CONVERTED, REASON = "request.pickle", "model.onnx", "reason.txt"
 
@@ -75,8 +77,8 @@ def _convert_elsewhere(
 def _environment() -> dict[str, str]:
     """Return this process's environment, with the folders of modules that are no installed packages."""
     installed = {str(Path(place)) for place in sysconfig.get_paths().values()}
-    own = [path for path in sys.path if Path(path).is_dir() and "site-packages" not in path and path not in installed]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, own))}
+    own = [path for path in sys.path if path and path not in installed and not path.endswith(_INSTALLED)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(own)}
 
 
 def _has_histograms(estimator: Any) -> bool:

@@ -22,6 +22,7 @@ from modelway.job.freezing.served_form import (
     ServedForm,
     conformed,
     onnx_signature,
+    onnx_version,
 )
 from modelway.job.freezing.session import ProgramModel
 from modelway.job.freezing.weights import PROGRAM, split_weights
@@ -77,8 +78,6 @@ def write_program(
     :param layers: the parts of what was converted, whose numbers are no tensors of the program
     :raises ValueError: it is no program that ONNX Runtime runs, or the examples do not fit it
     """
-    from modelway.job.freezing.torch_forms import onnx_version
-
     program = _load(path)
     names = [str(value.name) for value in program.graph.inputs]
     examples = _examples(program, exported.inputs, path.name)

@@ -101,6 +101,11 @@ def cast_to_examples(
     """
     if set(inputs) != set(examples):
         raise ValueError(f"{what} have the inputs {', '.join(sorted(inputs))}, forward takes {', '.join(examples)}")
+    # A column of a table may come as it is, or as a table of one column.
+    inputs = {
+        name: array[:, None] if array.ndim == 1 and examples[name].shape[1:] == (1,) else array
+        for name, array in inputs.items()
+    }
     for name, example in examples.items():
         found = inputs[name]
         free = range(found.ndim) if dynamic is None else {0, *dynamic.get(name, ())}

@@ -87,6 +87,14 @@ def onnx_signature(values: Sequence[onnx.ValueInfoProto]) -> list[dict[str, Any]
     ]
 
 
+def onnx_version(program: onnx.ModelProto) -> str:
+    """Return the versions of a program's format and operators."""
+    versions = {opset.domain or "ai.onnx": opset.version for opset in program.opset_import}
+    named = [f"opset {versions['ai.onnx']}"] if "ai.onnx" in versions else []
+    named += [f"{domain} {version}" for domain, version in sorted(versions.items()) if domain != "ai.onnx"]
+    return " ".join([f"onnx ir {program.ir_version}", *named])
+
+
 def array_signature(arrays: Arrays, *, batched: bool) -> list[dict[str, Any]]:
     """Return arrays as inputs or outputs of their own shapes; where they are batched the first size may be any."""
     return [

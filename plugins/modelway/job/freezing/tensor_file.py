@@ -97,7 +97,9 @@ def read_tensors(path: Path) -> dict[str, numpy.ndarray[Any, Any]]:
 
 
 def _is_text(tensor: Any) -> bool:
-    return not isinstance(tensor, Later) and tensor.dtype.kind in "OSU"
+    if isinstance(tensor, Later) or tensor.dtype.kind not in "OSU":
+        return False
+    return tensor.dtype.kind != "O" or all(isinstance(each, str) for each in tensor.flat)
 
 
 def _text_bytes(tensor: Any) -> numpy.ndarray[Any, Any]:

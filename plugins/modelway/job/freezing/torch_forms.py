@@ -15,11 +15,10 @@ from modelway.job.freezing.inputs import Inputs, named_inputs
 from modelway.job.freezing.outputs import final_names
 from modelway.job.freezing.program import export_program
 from modelway.job.freezing.rows import as_array
-from modelway.job.freezing.served_form import ONNX, TORCH_EXPORT, ServedForm, onnx_signature
+from modelway.job.freezing.served_form import ONNX, TORCH_EXPORT, ServedForm, onnx_signature, onnx_version
 from modelway.job.freezing.weights import split_weights
 
 if TYPE_CHECKING:
-    import onnx
     import torch
 
 
@@ -46,12 +45,12 @@ def write_onnx(exported: Exported, *, seed: int, folder: Path) -> ServedForm:
 
 def write_torch_export(exported: Exported, *, seed: int, folder: Path) -> ServedForm:
     """Write ``program.json`` and its weights: torch's own operators, so that the answers are the checkpoint's."""
-    import torch
-
     if exported.kind != MODULE:
         raise ValueError(
             f"freeze.format: torch_export is for {MODULE}, export gave {exported.kind}; write format: onnx"
         )
+    import torch
+
     module, inputs, outputs = _named(exported, seed=seed, computed_by_onnx=False)
     exact = export_exactly(module, inputs, outputs=outputs, folder=folder)
     return ServedForm(
@@ -64,14 +63,6 @@ def write_torch_export(exported: Exported, *, seed: int, folder: Path) -> Served
         operators=exact.operators,
         **_described(module, inputs, outputs, exported),
     )
-
-
-def onnx_version(program: onnx.ModelProto) -> str:
-    """Return the versions of a program's format and operators."""
-    versions = {opset.domain or "ai.onnx": opset.version for opset in program.opset_import}
-    named = [f"opset {versions['ai.onnx']}"] if "ai.onnx" in versions else []
-    named += [f"{domain} {version}" for domain, version in sorted(versions.items()) if domain != "ai.onnx"]
-    return " ".join([f"onnx ir {program.ir_version}", *named])
 
 
 def _named(exported: Exported, *, seed: int, computed_by_onnx: bool) -> tuple[torch.nn.Module, Inputs, list[str]]:

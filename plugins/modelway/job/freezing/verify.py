@@ -186,11 +186,16 @@ def _compared(
     evaluated: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """Run the frozen model on everything that the archive has answers of the checkpoint for; return the findings."""
+    from safetensors import SafetensorError
+
     from modelway.job.freezing.frozen_rows import read_rows
     from modelway.job.freezing.golden import read_calls
     from modelway.job.freezing.verify_rows import compare_metrics, compare_rows
 
-    calls, rows = read_calls(folder), read_rows(folder)
+    try:
+        calls, rows = read_calls(folder), read_rows(folder)
+    except (SafetensorError, ValueError) as error:
+        raise VerificationError(f"the archive's golden inputs or rows cannot be read: {error}") from error
     described = _described(folder)
     if described.get("platform") == FILES:
         return _not_run(calls)

@@ -2,21 +2,34 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, literal, or_, select, union_all
 
 from modelway.lineage.read.asset_queries import batches
+from modelway.lineage.records.kept import KeepRule, Unselected
+from modelway.lineage.records.retention import StoredFile
 from modelway.lineage.schema.asset_tables import asset_aliases, asset_files, asset_references, asset_versions, assets
-from modelway.lineage.schema.tables import aliases, deployments, models, rollouts, runs, versions, weight_history
+from modelway.lineage.schema.tables import (
+    aliases,
+    deployments,
+    evaluations,
+    models,
+    rollouts,
+    runs,
+    versions,
+    weight_history,
+)
 
 #: a version of a model or an asset: what kind, and its key
 Node = tuple[str, int]
 _MODEL, _ASSET = "model", "asset"
 
 
-def retained_digests(connection: Connection, *, keep: int) -> set[str]:
+def retained_digests(connection: Connection, files: Collection[StoredFile], *, keep: int) -> set[str]:
     """Return the digests of the files that are needed.
 
+    :param files: the stored files that are considered
     :param keep: how many of the newest versions of each model and asset are retained in any case
     """
     retained = _reached(connection, set(_roots(connection, keep=keep)))
@@ -25,10 +38,29 @@ def retained_digests(connection: Connection, *, keep: int) -> set[str]:
         query = select(versions.c.archive_digest, versions.c.checkpoint_digest, runs.c.code_digest)
         for row in connection.execute(query.join_from(versions, runs).where(versions.c.id.in_(some))):
             found.update(digest for digest in row if digest)
+        found |= _kept_unselected(connection, some, files)
     for some in batches([key for kind, key in retained if kind == _ASSET]):
         query = select(asset_files.c.digest).where(asset_files.c.asset_version.in_(some)).distinct()
         found.update(connection.execute(query).scalars())
     return found
+
+
+def _kept_unselected(connection: Connection, keys: Collection[int], files: Collection[StoredFile]) -> set[str]:
+    """Return the checkpoints of versions' runs that were not selected and stay by the rule of the run's spec."""
+    stored = {file.digest: file for file in files if file.is_whole}
+    query = select(versions.c.checkpoint_digest, runs.c.id, runs.c.spec).join_from(versions, runs)
+    rules = {
+        key: (selected, KeepRule.of(spec or {}))
+        for selected, key, spec in connection.execute(query.where(versions.c.id.in_(keys)))
+    }
+    of_runs: dict[int, list[Unselected]] = defaultdict(list)
+    columns = select(evaluations.c.run, evaluations.c.digest, evaluations.c.step)
+    for some in batches(rules):
+        for run, digest, step in connection.execute(columns.where(evaluations.c.run.in_(some))):
+            if digest != rules[run][0] and (file := stored.get(digest)):
+                of_runs[run].append(Unselected(digest=digest, step=step or 0, size=file.size, stored=file.modified))
+    now = datetime.now(UTC)
+    return set().union(*(rules[run][1].kept(losers, now=now) for run, losers in of_runs.items()))
 
 
 def _roots(connection: Connection, *, keep: int) -> Iterator[Node]:
@@ -73,6 +105,20 @@ def _reached(connection: Connection, roots: Collection[Node]) -> set[Node]:
         news = [node for node in edges.get(waiting.pop(), ()) if node not in found]
         found.update(news)
         waiting += news
+    return found
+
+
+def digests_in_use(connection: Connection, digests: Collection[str]) -> set[str]:
+    """Return those of the digests that any version or asset has as a file of its own."""
+    found: set[str] = set()
+    for some in batches(digests):
+        for column in (
+            versions.c.archive_digest,
+            versions.c.checkpoint_digest,
+            runs.c.code_digest,
+            asset_files.c.digest,
+        ):
+            found.update(connection.execute(select(column).where(column.in_(some))).scalars())
     return found
 
 

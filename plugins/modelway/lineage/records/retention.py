@@ -1,6 +1,7 @@
 """Files of the artifact store as garbage collection sees them: frozen dataclasses, standard library only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,6 +12,8 @@ class StoredFile:
     digest: str
     size: int
     is_whole: bool
+    modified: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When it was stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ class Batcher:
         :param max_queue: requests that may wait together
         :param quick_seconds: CPU seconds of a call up to which calls run on the event loop instead of the worker
             thread; the slowest one of late decides, and a first call never does
-        :param observe: called after every call that succeeded
+        :param observe: called after every call that succeeded, on the thread that it ran on
         """
         self._run = run
         self._limit = limit
@@ -175,7 +175,8 @@ class Batcher:
         queue.append(waiting)
         if not self._busy:
             self._busy = True
-            self._start(self._pump())
+            # not now: what else comes in this turn of the event loop joins
+            asyncio.get_running_loop().call_soon(self._step)
         return waiting
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
@@ -183,17 +184,33 @@ class Batcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self) -> None:
-        try:
-            while batch := self._next():
-                if len(batch) == 1 or not await self._together(batch):
-                    for waiting in batch:
-                        await self._alone(waiting)
-                if self._slowest <= self._quick_seconds:
-                    # a turn of the event loop, in which answers leave and further requests come
-                    await asyncio.sleep(0)
-        finally:
+    def _step(self) -> None:
+        """Run the next batch, here where that is quick."""
+        batch = self._next()
+        if not batch:
             self._busy = False
+        elif self._slowest <= self._quick_seconds:
+            if not self._settle(batch, self._attempt(batch)):
+                for waiting in batch:
+                    self._settle([waiting], self._attempt([waiting]))
+            self._step_on()
+        else:
+            self._start(self._aside(batch))
+
+    def _step_on(self) -> None:
+        """Run the next batch after a turn of the event loop, in which answers leave and further requests come."""
+        if self._queue or self._slices:
+            asyncio.get_running_loop().call_soon(self._step)
+        else:
+            self._busy = False
+
+    async def _aside(self, batch: list[Waiting]) -> None:
+        """Run a batch in the worker thread."""
+        run_in_executor = asyncio.get_running_loop().run_in_executor
+        if not self._settle(batch, await run_in_executor(self._worker, self._attempt, batch)):
+            for waiting in batch:
+                self._settle([waiting], await run_in_executor(self._worker, self._attempt, [waiting]))
+        self._step_on()
 
     def _next(self) -> list[Waiting]:
         """Take the oldest request, and with it all later ones that fit into the same call; every other time a slice."""
@@ -223,15 +240,31 @@ class Batcher:
         self._queue.extendleft(reversed(passed))
         return batch
 
-    async def _together(self, batch: list[Waiting]) -> bool:
-        """Run a batch in one call; False when that call failed or cannot be cut up, so that each runs alone."""
-        names = batch[0].inputs
-        inputs = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in names}
-        rows = sum(waiting.rows for waiting in batch)
+    def _attempt(self, batch: list[Waiting]) -> Outputs | Exception:
+        """Run a batch in one call; return what the model raises."""
+        inputs = batch[0].inputs
+        # CPU seconds of this thread: waiting for a busy machine is not slowness
+        began, cpu = time.perf_counter(), time.thread_time()
         try:
-            outputs = await self._call(inputs, rows)
-        except Exception:
+            if len(batch) > 1:
+                inputs = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in inputs}
+            outputs = self._run(inputs)
+        except Exception as error:
+            return error
+        finally:
+            took = time.thread_time() - cpu
+            self._slowest = took if self._slowest == math.inf else max(took, self._slowest * _FORGET)
+        self._observe(inputs, outputs, sum(waiting.rows for waiting in batch), time.perf_counter() - began)
+        return outputs
+
+    def _settle(self, batch: list[Waiting], outputs: Outputs | Exception) -> bool:
+        """Hand the outputs of a call over; False when it failed or cannot be cut up, so that each must run alone."""
+        if len(batch) == 1:
+            batch[0].finish(outputs)
+            return True
+        if isinstance(outputs, Exception):
             return False
+        rows = sum(waiting.rows for waiting in batch)
         if any(array.shape[:1] != (rows,) for array in outputs.values()):
             return False
         at = 0
@@ -240,31 +273,6 @@ class Batcher:
             waiting.finish({name: array[at:end] for name, array in outputs.items()})
             at = end
         return True
-
-    async def _alone(self, waiting: Waiting) -> None:
-        try:
-            outputs: Outputs | Exception = await self._call(waiting.inputs, waiting.rows)
-        except Exception as error:
-            outputs = error
-        waiting.finish(outputs)
-
-    async def _call(self, inputs: Inputs, rows: int) -> Outputs:
-        began = time.perf_counter()
-        if self._slowest <= self._quick_seconds:
-            outputs = self._timed(inputs)
-        else:
-            outputs = await asyncio.get_running_loop().run_in_executor(self._worker, self._timed, inputs)
-        self._observe(inputs, outputs, rows, time.perf_counter() - began)
-        return outputs
-
-    def _timed(self, inputs: Inputs) -> Outputs:
-        """Run the model and note the CPU seconds of this thread: waiting for a busy machine is not slowness."""
-        began = time.thread_time()
-        try:
-            return self._run(inputs)
-        finally:
-            took = time.thread_time() - began
-            self._slowest = took if self._slowest == math.inf else max(took, self._slowest * _FORGET)
 
 
 def _expired() -> Refusal:

@@ -17,6 +17,7 @@ _LIMITS = (
     ("max-in-flight-mib", "96", "MiB that all requests in flight hold together"),
     ("max-queue", "1024", "requests that wait for the model together"),
     ("max-wait", "30", "seconds that a request waits for the model, at most"),
+    ("sketch-rows", "200", "rows a second that the sketches of inputs and outputs count; 0: none"),
 )
 
 
@@ -49,6 +50,11 @@ class Settings:
     max_queue: int
     #: seconds that a request waits for the model
     max_wait: int
+    #: rows a second that the sketches count
+    sketch_rows: int
+    #: where a share of the requests is written; None: nowhere
+    sample_dir: Path | None
+    sample_share: float
     #: seconds between SIGTERM and the end, at most
     drain_limit: float
     #: seconds without a new request after which a draining server ends
@@ -86,6 +92,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         max_in_flight=_whole("max-in-flight-mib", arguments.max_in_flight_mib, 1, 1 << 20) * MEBIBYTE,
         max_queue=_whole("max-queue", arguments.max_queue, 1, 1 << 31),
         max_wait=_whole("max-wait", arguments.max_wait, 1, 1 << 31),
+        sketch_rows=_whole("sketch-rows", arguments.sketch_rows, 0, 1 << 31),
+        sample_dir=Path(arguments.sample_dir) if arguments.sample_dir else None,
+        sample_share=_share(arguments.sample_share),
         drain_limit=arguments.drain_limit,
         drain_quiet=arguments.drain_quiet,
         run_file=Path(arguments.run_file) if arguments.run_file else None,
@@ -93,6 +102,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         health_route=environ.get("AIP_HEALTH_ROUTE"),
     )
     settings = replace(settings, max_in_flight=max(settings.max_in_flight, settings.max_body))
+    if not (settings.version.isascii() and settings.version.isprintable()):
+        raise CannotServe(f"--version must be printable ASCII, got {settings.version!r}: it is in a header")
     for route in (settings.predict_route, settings.health_route):
         if route is not None and not route.startswith("/"):
             raise CannotServe(f"a route must start with '/', got {route!r} in AIP_PREDICT_ROUTE or AIP_HEALTH_ROUTE")
@@ -105,7 +116,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--model-dir", default=environ.get("MODELWAY_MODEL_DIR"), help="folder with model/model.onnx")
     option("--name", default=environ.get("MODELWAY_MODEL_NAME"), help="model name in the URLs")
     option("--version", default=environ.get("MODELWAY_MODEL_VERSION", "1"), help="model version in the URLs")
-    option("--host", default=environ.get("MODELWAY_HOST", "127.0.0.1"), help="address to listen on")
+    # Vertex AI and Cloud Run ask from outside of the container
+    host = "0.0.0.0" if environ.get("AIP_HTTP_PORT") or environ.get("K_SERVICE") else "127.0.0.1"
+    option("--host", default=environ.get("MODELWAY_HOST", host), help="address to listen on")
     option("--port", default=environ.get("AIP_HTTP_PORT") or environ.get("PORT") or "8080", help="0: any free one")
     option(
         "--grpc-port", default=environ.get("GRPC_PORT"), help="of gRPC, which is not served without; 0: any free one"
@@ -115,10 +128,23 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     for name, default, text in _LIMITS:
         variable = f"MODELWAY_{name.upper().replace('-', '_')}"
         option(f"--{name}", default=environ.get(variable, default), help=f"{text} (or {variable})")
+    sample_dir, share = environ.get("MODELWAY_SAMPLE_DIR"), environ.get("MODELWAY_SAMPLE_SHARE", "0.01")
+    option("--sample-dir", default=sample_dir, help="folder for a share of the requests (or MODELWAY_SAMPLE_DIR)")
+    option("--sample-share", default=share, help="share of the requests, 0 to 1 (or MODELWAY_SAMPLE_SHARE)")
     option("--drain-limit", type=float, default=25.0, help="seconds between SIGTERM and the end, at most")
     option("--drain-quiet", type=float, default=0.5, help="seconds without a request that end the drain")
     option("--run-file", help="file that gets the process id and the ports once the server listens")
     return parser
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise CannotServe(f"--sample-share must be a number from 0 to 1, got {text!r}")
+    return share
 
 
 def _whole(name: str, text: str, least: int, most: int) -> int:

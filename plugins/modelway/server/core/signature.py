@@ -85,6 +85,11 @@ class Signature:
         return tuple((symbol, tuple(found)) for symbol, found in places.items() if len(found) > 1)
 
     @cached_property
+    def all_outputs(self) -> tuple[tuple[tuple[TensorSpec, bool], ...], ...]:
+        """All outputs, each with whether it is binary: first that none is, then that all are."""
+        return tuple(tuple((spec, binary) for spec in self.outputs) for binary in (False, True))
+
+    @cached_property
     def known_inputs(self) -> Mapping[str, TensorSpec]:
         """The inputs by name."""
         return {spec.name: spec for spec in self.inputs}

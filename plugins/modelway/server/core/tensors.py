@@ -44,16 +44,16 @@ def check_shape(spec: TensorSpec, shape: object) -> tuple[int, ...]:
 
     :raises Refusal: 400, with the shape that is expected
     """
-    if not isinstance(shape, list) or len(shape) > 64:
+    if type(shape) is list and len(shape) == len(spec.shape):
+        for want, got in zip(spec.shape, shape, strict=True):
+            if type(got) is not int or (got != want and want != -1) or not 0 <= got < _LENGTHS:
+                break
+        else:
+            return tuple(shape)
+    lengths = isinstance(shape, list) and len(shape) <= 64
+    if not lengths or not all(type(length) is int and 0 <= length < _LENGTHS for length in cast(list[Any], shape)):
         raise Refusal(400, f"input '{spec.name}': shape must be a list of whole numbers, such as {list(spec.shape)}")
-    if not all(type(length) is int and 0 <= length < _LENGTHS for length in shape):
-        raise Refusal(400, f"input '{spec.name}': shape must be a list of whole numbers, such as {list(spec.shape)}")
-    fits = len(shape) == len(spec.shape) and all(want in (-1, got) for want, got in zip(spec.shape, shape, strict=True))
-    if not fits:
-        raise Refusal(
-            400, f"input '{spec.name}': shape {short(shape)} does not fit, expected {list(spec.shape)} (-1: any)"
-        )
-    return tuple(shape)
+    raise Refusal(400, f"input '{spec.name}': shape {short(shape)} does not fit, expected {list(spec.shape)} (-1: any)")
 
 
 def from_json(spec: TensorSpec, shape: tuple[int, ...], data: object) -> Array:
@@ -74,9 +74,11 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: object) -> Array:
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype=spec.dtype)
+            # a sum of squares is not finite when a value is not, and costs less than looking at each
+            finite = kind != "f" or math.isfinite(array.dot(array))
     except OverflowError as error:
         raise _out_of_range(spec) from error
-    if kind == "f" and not np.isfinite(array).all():
+    if not finite and not np.isfinite(array).all():
         _check_infinities(spec, values, array)
     return array.reshape(shape)
 
@@ -132,7 +134,7 @@ _REPR.maxlist = _REPR.maxtuple = 16
 
 
 def _in_pieces(array: Array, values: Callable[[Array], Array | list[Any]]) -> object:
-    flat = np.ascontiguousarray(array).ravel()
+    flat = array.ravel()
     if flat.size <= _PIECE:
         return values(flat)
     pieces = (

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from modelway.server.core.batcher import Waiting
 from modelway.server.core.budget import FREE, Share
 from modelway.server.core.refusal import Refusal
+from modelway.server.grpc.status import CallRefusal, Code
 
 #: bytes before each message: whether it is compressed, and its length
 PREFIX = 5
@@ -98,7 +99,7 @@ class Call:
         """Return the message of a complete call, once.
 
         :raises Refusal: 400 when it is not one whole message, 413 when it is too large without its compression, 415
-            for a compression that is not known, 501 for several messages
+            for a compression that is not known; UNIMPLEMENTED for several messages
         """
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts = []
@@ -106,7 +107,8 @@ class Call:
         if len(body) < PREFIX or len(body) < PREFIX + length:
             raise Refusal(400, f"the call has {len(body)} bytes, which is less than one message")
         if len(body) > PREFIX + length:
-            raise Refusal(501, f"the call has {len(body)} bytes, of which its one message is {PREFIX + length}")
+            text = f"the call has {len(body)} bytes, of which its one message is {PREFIX + length}"
+            raise CallRefusal(Code.UNIMPLEMENTED, text, status=400)
         message = memoryview(body)[PREFIX:]
         if body[0] == 0:
             return message

@@ -11,14 +11,11 @@ import time
 from collections.abc import Iterable
 from typing import Protocol, cast
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
-    PingAckReceived,
     RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
@@ -32,8 +29,8 @@ from hyperframe.frame import GoAwayFrame
 from modelway.server.core.budget import FREE
 from modelway.server.core.refusal import Refusal
 from modelway.server.grpc.call import Call
-from modelway.server.grpc.headers import PlainEncoder, RememberingDecoder
-from modelway.server.grpc.status import Code, Ended, trailers
+from modelway.server.grpc.framing import CallConnection
+from modelway.server.grpc.status import CLIENT_LEFT, CallRefusal, Code, trailers
 
 #: calls at a time on one connection
 _MAX_CALLS = 256
@@ -49,6 +46,8 @@ _PREFACE_SECONDS = 10.0
 _IDLE_SECONDS = 300.0
 #: seconds of a connection without a call whose client is to go elsewhere
 _GOAWAY_SECONDS = 2.0
+#: seconds of a drain in which a connection may become idle by itself
+_PATIENCE_SECONDS = 2
 #: a message must bring so many bytes, or end, in each period of so many seconds
 _PROGRESS = 256 << 10
 _PROGRESS_SECONDS = 10.0
@@ -58,6 +57,7 @@ _ANSWER_SECONDS = 30.0
 _ANY_STREAM = 2**31 - 1
 
 _OK = ((b"grpc-status", b"0"),)
+_STATUS = (b":status", b"200")
 _TYPE = (b"content-type", b"application/grpc")
 
 Header = tuple[bytes, bytes]
@@ -111,18 +111,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, app: Application) -> None:
         """Prepare the HTTP/2 state."""
         self._app = app
-        config = H2Configuration(
-            client_side=False,
-            header_encoding=None,
-            # our own are right, and of a client's only those matter that a call looks at
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
-            validate_inbound_headers=False,
-            normalize_inbound_headers=False,
-        )
-        self._h2 = H2Connection(config)
-        self._h2.encoder, self._h2.decoder = PlainEncoder(), RememberingDecoder()
-        self._h2.decoder.max_header_list_size = _MAX_HEAD
+        self._h2 = CallConnection(max_head=_MAX_HEAD)
         self._h2.local_settings = Settings(
             client=False,
             initial_values={
@@ -147,6 +136,8 @@ class Connection(asyncio.Protocol):
         self._waiting = (0, 0)
         self._waiting_since = 0.0
         self._goaway_sent = False
+        #: seconds of a drain until a client that has always calls in flight is to go elsewhere nevertheless
+        self._patience = _PATIENCE_SECONDS
         self._ends = False
 
     # the transport
@@ -167,7 +158,7 @@ class Connection(asyncio.Protocol):
         for call in list(self._calls.values()):
             self._give_up(call)
         for rest in self._unsent.values():
-            rest.call.release()
+            self._finish(rest.call, CLIENT_LEFT)
         self._unsent.clear()
         self._app.closed(self)
 
@@ -195,6 +186,10 @@ class Connection(asyncio.Protocol):
             self._handle(event)
             if self._ends:
                 return
+        if opened := self._h2.opened:
+            self._h2.opened = 0
+            self._make_noise(opened)
+            self._send_unsent()
         self._schedule_flush()
 
     def eof_received(self) -> bool:
@@ -225,22 +220,20 @@ class Connection(asyncio.Protocol):
         """Handle what brings no call further, of which there must not be much."""
         if isinstance(event, StreamReset):
             self._reset(event.stream_id)
-        elif isinstance(event, PingAckReceived):
-            self._end_if_idle()
         elif isinstance(event, (RemoteSettingsChanged, WindowUpdated)):
             self._greeted = True
             self._send_unsent()
         self._make_noise()
 
-    def _make_noise(self) -> None:
-        self._noise += 1
+    def _make_noise(self, events: int = 1) -> None:
+        self._noise += events
         if self._noise > _MAX_NOISE and not self._ends:
             self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             self._end()
 
     def _reset(self, stream: int) -> None:
         if (rest := self._unsent.pop(stream, None)) is not None:
-            rest.call.release()
+            self._finish(rest.call, CLIENT_LEFT)
         if (call := self._calls.get(stream)) is not None:
             self._give_up(call)
 
@@ -260,7 +253,8 @@ class Connection(asyncio.Protocol):
     def _check(self, headers: Iterable[Header]) -> None:
         found = dict(headers)
         if found.get(b":method") != b"POST" or not found.get(b"content-type", b"").startswith(b"application/grpc"):
-            raise Refusal(501, "this is not gRPC: expected POST with the content-type application/grpc")
+            text = "this is not gRPC: expected POST with the content-type application/grpc"
+            raise CallRefusal(Code.UNIMPLEMENTED, text, status=400)
 
     def _receive_data(self, event: DataReceived) -> None:
         # also where the call is over: the rest of its message is discarded
@@ -294,34 +288,32 @@ class Connection(asyncio.Protocol):
     def respond(self, call: Call, parts: list[bytes]) -> None:
         """Send the parts of the message that answers a call."""
         if not self._remove(call):
-            return
+            # given up meanwhile; what it has needed since is free again
+            return call.release()
         size = sum(map(len, parts))
         body = b"".join((b"\0", size.to_bytes(4, "big"), *parts))
-        self._app.finished(call, 200)
+        headers = (_STATUS, _TYPE, *self._app.headers)
         try:
-            self._h2.send_headers(call.stream, [(b":status", b"200"), _TYPE, *self._app.headers])
-            room = min(self._h2.local_flow_control_window(call.stream), self._h2.max_outbound_frame_size)
-            if len(body) <= room and not self._blocked:
-                self._h2.send_data(call.stream, body)
-                self._h2.send_headers(call.stream, _OK, end_stream=True)
-                call.release()
+            if not self._blocked and self._h2.answer(call.stream, headers, body, _OK):
+                self._finish(call, 200)
             else:
+                self._h2.send_headers(call.stream, headers)
                 self._unsent[call.stream] = _Unsent(call, memoryview(body))
                 self._send_unsent()
         except ProtocolError:
             # reset by the client meanwhile
-            call.release()
+            self._finish(call, CLIENT_LEFT)
         self._after_answer()
 
     def refuse(self, call: Call, refusal: Refusal) -> None:
         """Say why a call is not answered."""
         if not self._remove(call):
-            return
-        self._app.finished(call, refusal.status)
-        call.release()
+            # given up meanwhile; what it has needed since is free again
+            return call.release()
+        self._finish(call, refusal.status)
         try:
-            headers = [(b":status", b"200"), _TYPE, *self._app.headers]
-            self._h2.send_headers(call.stream, headers + trailers(refusal), end_stream=True)
+            headers = (_STATUS, _TYPE, *self._app.headers, *trailers(refusal))
+            self._h2.send_headers(call.stream, headers, end_stream=True)
             if not call.complete:
                 # the answer is whole, the rest of the message is not wanted
                 self._h2.reset_stream(call.stream, ErrorCodes.NO_ERROR)
@@ -331,7 +323,9 @@ class Connection(asyncio.Protocol):
 
     def _after_answer(self) -> None:
         if self._app.draining:
-            self.go_away()
+            # clients built on h2 read no answer that comes after it
+            self._flush()
+            self.drain()
         self._schedule_flush()
 
     def _send_unsent(self) -> None:
@@ -342,8 +336,8 @@ class Connection(asyncio.Protocol):
                 try:
                     self._send_some(stream, rest)
                 except ProtocolError:
-                    rest.call.release()
                     del self._unsent[stream]
+                    self._finish(rest.call, CLIENT_LEFT)
                 self._flush()
                 if self._blocked:
                     return
@@ -358,8 +352,8 @@ class Connection(asyncio.Protocol):
             rest.body = rest.body[size:]
         if not rest.body:
             self._h2.send_headers(stream, _OK, end_stream=True)
-            rest.call.release()
             del self._unsent[stream]
+            self._finish(rest.call, 200)
 
     def _schedule_flush(self) -> None:
         if not self._flushing:
@@ -379,37 +373,40 @@ class Connection(asyncio.Protocol):
         self._since = time.monotonic()
         return self._calls.pop(call.stream, None) is call
 
+    def _finish(self, call: Call, status: int) -> None:
+        self._app.finished(call, status)
+        call.release()
+
     def _give_up(self, call: Call) -> None:
         if self._remove(call):
-            self._app.finished(call, 499)
             call.abandon()
+            self._finish(call, CLIENT_LEFT)
 
     def _expire(self, call: Call) -> None:
         """End a call whose deadline has passed; its client does not wait for it."""
         if call.stream in self._calls:
             call.abandon()
-            self.refuse(call, Ended(Code.DEADLINE_EXCEEDED, "the deadline of the call has passed"))
+            text = "the deadline of the call has passed"
+            self.refuse(call, CallRefusal(Code.DEADLINE_EXCEEDED, text, status=CLIENT_LEFT))
 
-    def go_away(self) -> None:
-        """Let the client finish its calls here, and begin none; it does so on a new connection."""
+    def drain(self) -> None:
+        """Let the client go elsewhere, as soon as nothing of it is in flight here."""
+        if not self._calls and not self._unsent:
+            self._go_away()
+
+    def _go_away(self) -> None:
+        """Let the client finish its calls here, and begin none; it begins further ones on a new connection."""
         if self._goaway_sent or self._ends:
             return
         self._goaway_sent = True
-        # h2 would end the connection with it
-        self._h2.ping(b"\0" * 8)
+        # past h2, which would end the connection with it
         self._transport.write(GoAwayFrame(stream_id=0, last_stream_id=_ANY_STREAM).serialize())
-        self._schedule_flush()
-
-    def _end_if_idle(self) -> None:
-        """Close when the client has said that it knows of the GOAWAY, and all is answered."""
-        if self._goaway_sent and not self._calls and not self._unsent:
-            self.end()
 
     def end(self) -> None:
         """Close, once what was written is sent; calls whose message is not complete are given up."""
         for call in list(self._calls.values()):
             if not call.complete:
-                self.refuse(call, Ended(Code.UNAVAILABLE, "the server ends"))
+                self.refuse(call, CallRefusal(Code.UNAVAILABLE, "the server ends", status=CLIENT_LEFT))
         if not self._ends:
             self._h2.close_connection()
             self._end()
@@ -430,6 +427,10 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Cut the client off when it is too slow."""
         self._noise = 0
+        if self._app.draining:
+            self._patience -= 1
+            if self._patience < 0:
+                self._go_away()
         if self._unsent or self._transport.get_write_buffer_size():
             self._check_unsent(now)
         else:

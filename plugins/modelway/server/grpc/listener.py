@@ -53,7 +53,7 @@ class GrpcListener:
         """Let the clients go elsewhere."""
         self.draining = True
         for connection in list(self._connections):
-            connection.go_away()
+            connection.drain()
 
     def end(self, *, at_once: bool) -> None:
         """Close all connections, once what was written is sent or at once, and accept no more."""
@@ -92,7 +92,7 @@ class GrpcListener:
     def begin(self, call: Call) -> None:
         """Set limit and share of a call, and count it where it is one of infer.
 
-        :raises Refusal: 501 for a method that there is not
+        :raises Refusal: UNIMPLEMENTED for a method that there is not
         """
         call.limit = PREFIX + self._service.limit(call.path)
         if call.path == INFER:

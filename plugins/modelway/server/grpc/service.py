@@ -10,11 +10,13 @@ from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 from modelway.server.core.batcher import Batcher, Outputs
 from modelway.server.core.refusal import Refusal
+from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
 from modelway.server.grpc import messages, protobuf
 from modelway.server.grpc.call import Call
 from modelway.server.grpc.codec import Inference, Limits, Names, decode
+from modelway.server.grpc.status import CallRefusal, Code
 
 _ROOT = b"/inference.GRPCInferenceService/"
 INFER = _ROOT + b"ModelInfer"
@@ -56,13 +58,16 @@ class Service:
         ready: Callable[[], bool],
         limits: Limits,
         max_seconds: float,
+        samples: Samples | None = None,
     ) -> None:
         """Combine the parts.
 
         :param codec: one thread that decodes and encodes what is too large for the event loop
         :param ready: whether the server answers requests
         :param max_seconds: seconds that a call may wait for the model
+        :param samples: get a share of the requests
         """
+        self._samples = samples
         self._names, self._signature, self._batcher, self._codec = names, signature, batcher, codec
         self._ready, self._limits, self._max_seconds = ready, limits, max_seconds
         self._responses = messages.InferResponses(name=names.model, version=names.version)
@@ -80,12 +85,13 @@ class Service:
     def limit(self, path: bytes) -> int:
         """Return the bytes that a message of a method may have.
 
-        :raises Refusal: 501 for a method that there is not
+        :raises Refusal: UNIMPLEMENTED for a method that there is not
         """
         if path == INFER:
             return self._limits.message
         if path not in self._methods:
-            raise Refusal(501, f"there is no method {path[:200].decode('utf-8', 'replace')} here")
+            text = f"there is no method {path[:200].decode('utf-8', 'replace')} here"
+            raise CallRefusal(Code.UNIMPLEMENTED, text, status=404)
         return _SMALL
 
     def answer(self, call: Call, connection: Answering) -> None:
@@ -105,6 +111,8 @@ class Service:
             try:
                 if isinstance(outputs, Exception):
                     raise outputs
+                if self._samples is not None:
+                    self._samples.offer(inference.id or None, inference.inputs, outputs)
                 found = [(spec, outputs[spec.name]) for spec in inference.outputs]
                 if call.size + sum(array.nbytes for _, array in found) > _AT_ONCE:
                     work = self._answer_with_large(call, inference.id, found, connection)

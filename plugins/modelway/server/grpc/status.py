@@ -18,15 +18,17 @@ class Code(IntEnum):
     UNAVAILABLE = 14
 
 
-class Ended(Refusal):
-    """A call that ends although nothing is wrong with it; its client waits no more, or is to ask elsewhere."""
+class CallRefusal(Refusal):
+    """A refusal that gRPC has a status of its own for."""
 
-    def __init__(self, code: Code, text: str) -> None:
-        """Set gRPC's status. 499 is the HTTP status that gateways log for a client that left."""
-        super().__init__(499, text)
+    def __init__(self, code: Code, text: str, *, status: int) -> None:
+        """Set gRPC's ``code``, the sentence for the client, and the HTTP ``status`` that metrics count."""
+        super().__init__(status, text)
         self.code = code
 
 
+#: HTTP status that gateways log for a client that waits no more
+CLIENT_LEFT = 499
 #: of the HTTP statuses of refusals
 _CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -35,7 +37,6 @@ _CODES = {
     413: Code.RESOURCE_EXHAUSTED,
     415: Code.UNIMPLEMENTED,
     429: Code.RESOURCE_EXHAUSTED,
-    501: Code.UNIMPLEMENTED,
     503: Code.UNAVAILABLE,
 }
 #: bytes of a message that is sent; clients limit the size of all trailers together
@@ -44,7 +45,7 @@ _LONGEST = 2000
 
 def code_of(refusal: Refusal) -> Code:
     """Return the status that a refusal is answered with."""
-    if isinstance(refusal, Ended):
+    if isinstance(refusal, CallRefusal):
         return refusal.code
     return _CODES.get(refusal.status, Code.INTERNAL)
 

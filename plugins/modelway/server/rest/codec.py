@@ -6,8 +6,7 @@ Formats: the protocol's ``required_api`` page and Triton's ``extension_binary_da
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,6 +23,7 @@ from modelway.server.core.tensors import (
     to_json,
     to_json_with_infinities,
 )
+from modelway.server.rest.instances import input_entries, predictions
 
 #: header that says how many bytes of the body are JSON; binary blocks follow in the order of the tensors
 JSON_LENGTH = "inference-header-content-length"
@@ -33,47 +33,56 @@ Body = bytes | bytearray | memoryview
 _Shapes = dict[str, tuple[Mapping[str, Any], tuple[int, ...]]]
 
 
-@dataclass(frozen=True)
-class Inference:
+class Inference(NamedTuple):
     """One decoded request."""
 
     id: str | None
     inputs: Mapping[str, Array]
     #: requested outputs in order, each with whether it is requested as binary
     outputs: tuple[tuple[TensorSpec, bool], ...]
+    #: whether the answer has Vertex AI's form
+    predictions: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One encoded answer."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
-def decode(body: Body, json_length: str | None, signature: Signature, *, max_rows: int | None = None) -> Inference:
+def decode(
+    body: Body, json_length: str | None, signature: Signature, *, max_rows: int | None = None, instances: bool = False
+) -> Inference:
     """Return the request in ``body``.
 
     :param json_length: value of the header :data:`JSON_LENGTH`, when there is one
     :param max_rows: rows of one request, at most, where its inputs have rows
+    :param instances: whether it may have Vertex AI's form
     :raises Refusal: 400, which says what was expected; 413 for more rows than ``max_rows``
     """
     document, blocks = _split(body, json_length)
+    as_predictions = instances and "instances" in document
+    if as_predictions:
+        document = {"inputs": input_entries(document["instances"], signature)}
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
         raise Refusal(400, "id must be a string, or left out")
     parameters = _parameters(document, "request")
-    outputs = _outputs(document.get("outputs"), _flag("request", "binary_data_output", parameters), signature)
+    binary = _flag("request", "binary_data_output", parameters)
+    outputs = _outputs(document.get("outputs"), binary, signature)
     shapes = _shapes(document.get("inputs"), signature)
     check_lengths(signature, {name: shape for name, (_, shape) in shapes.items()}, max_rows)
     known = signature.known_inputs
     inputs = {name: _input(entry, known[name], shape, blocks) for name, (entry, shape) in shapes.items()}
     blocks.end()
-    return Inference(identity or None, inputs, outputs)
+    return Inference(identity or None, inputs, outputs, as_predictions)
 
 
 def encode(inference: Inference, arrays: Mapping[str, Array], *, name: str, version: str) -> Answer:
     """Return the answer to ``inference`` with the outputs that it requested."""
+    if inference.predictions:
+        return Answer(predictions(arrays), {"content-type": "application/json"})
     text, blocks = _document(inference, arrays, name, version, to_json)
     if b"null" in text:
         # orjson writes null for the infinities, too
@@ -132,9 +141,14 @@ class _Blocks:
             raise Refusal(400, f"{len(self._rest)} bytes follow the last tensor")
 
 
+#: of a body that is JSON alone; nothing can be taken from it
+_NO_BLOCKS = _Blocks(memoryview(b""))
+
+
 def _split(body: Body, json_length: str | None) -> tuple[dict[str, Any], _Blocks]:
-    length = len(body)
-    if json_length is not None:
+    if json_length is None:
+        document, blocks = _parsed(body, whole=True), _NO_BLOCKS
+    else:
         declared = whole(json_length)
         if declared is None or declared > len(body):
             raise Refusal(
@@ -142,15 +156,15 @@ def _split(body: Body, json_length: str | None) -> tuple[dict[str, Any], _Blocks
                 f"{JSON_LENGTH} is {short(json_length)}, the body has {len(body)} bytes; leave the header out when "
                 "the whole body is JSON (Triton's client writes it into the headers that it is given)",
             )
-        length = declared
-    view = memoryview(body)
-    document = _parsed(view[:length], whole=length == len(body))
+        view = memoryview(body)
+        document = _parsed(view[:declared], whole=declared == len(body))
+        blocks = _Blocks(view[declared:])
     if not isinstance(document, dict):
         raise Refusal(400, 'the body must be a JSON object: {"inputs": [...]}')
-    return document, _Blocks(view[length:])
+    return document, blocks
 
 
-def _parsed(text: memoryview, *, whole: bool) -> Any:
+def _parsed(text: Body, *, whole: bool) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -186,7 +200,7 @@ def _shapes(entries: object, signature: Signature) -> _Shapes:
 
 
 def _input(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], blocks: _Blocks) -> Array:
-    parameters = _parameters(entry, f"input '{spec.name}'")
+    parameters = _parameters(entry, "input", spec.name)
     data = entry.get("data")
     if "binary_data_size" not in parameters:
         # what KServe's client sends for no rows
@@ -200,7 +214,7 @@ def _input(entry: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...], b
 
 def _outputs(entries: object, binary: bool, signature: Signature) -> tuple[tuple[TensorSpec, bool], ...]:
     if entries is None or entries == []:
-        return tuple((spec, binary) for spec in signature.outputs)
+        return signature.all_outputs[binary]
     if not isinstance(entries, list):
         raise Refusal(400, f"outputs must be a list, or left out: {listed(signature.outputs)}")
     if len(entries) > len(signature.outputs):
@@ -210,7 +224,7 @@ def _outputs(entries: object, binary: bool, signature: Signature) -> tuple[tuple
     for entry in entries:
         spec = _named(entry, known, "output")
         where = f"output '{spec.name}'"
-        parameters = _parameters(entry, where)
+        parameters = _parameters(entry, "output", spec.name)
         if "classification" in parameters:
             raise Refusal(
                 400,
@@ -228,11 +242,16 @@ def _named(entry: object, known: Mapping[str, TensorSpec], kind: str) -> TensorS
     return known[name]
 
 
-def _parameters(entry: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _parameters(entry: Mapping[str, Any], kind: str, name: str = "") -> Mapping[str, Any]:
     parameters = entry.get("parameters")
-    if parameters is not None and not isinstance(parameters, dict):
-        raise Refusal(400, f"{where}: parameters must be an object")
-    return parameters or {}
+    if parameters is None:
+        return _NO_PARAMETERS
+    if not isinstance(parameters, dict):
+        raise Refusal(400, f"{kind} '{name}'".removesuffix(" ''") + ": parameters must be an object")
+    return parameters
+
+
+_NO_PARAMETERS: Mapping[str, Any] = {}
 
 
 def _flag(where: str, name: str, parameters: Mapping[str, Any], *, otherwise: bool = False) -> bool:

@@ -16,7 +16,7 @@ import httptools
 
 from modelway.server.core.budget import FREE, Share
 from modelway.server.core.refusal import Refusal
-from modelway.server.rest.message import Request, Response, refusal_response
+from modelway.server.rest.message import Head, Request, Response, refusal_response
 
 #: of one request
 _MAX_HEADERS = 100
@@ -36,6 +36,8 @@ _LINGER_PAUSE = 0.01
 _ANSWER_SECONDS = 30.0
 #: bytes up to which the body of an answer is copied behind its head
 _COPIED = 256 << 10
+#: heads that are remembered, and bytes of each, at most
+_KNOWN_HEADS, _KNOWN_BYTES = 512, 2 << 10
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -52,6 +54,8 @@ class Application(Protocol):
     common: bytes
     #: whether connections are closed after their next answer
     draining: bool
+    #: heads of earlier requests, as they came, which are not parsed again; cleared now and then
+    known_heads: dict[bytes, Head]
 
     def opened(self, connection: "Connection") -> bool:
         """Count a new connection; whether there may be one more."""
@@ -64,6 +68,9 @@ class Application(Protocol):
 
         :raises Refusal: when nothing does
         """
+
+    def accept_again(self, request: Request) -> None:
+        """Accept a request whose head was accepted before."""
 
     def arrived(self, request: Request) -> None:
         """Count a request that is complete."""
@@ -93,6 +100,8 @@ class Connection(asyncio.Protocol):
         self._not_reading = 0
         #: whether no further request is read: the last one closes the connection, or what came is not HTTP
         self._ends = False
+        #: whether the parser has read whole requests, and nothing of the next one
+        self._between = True
         #: when the head that is being read began; None: none is
         self._head_since: float | None = time.monotonic()
         #: bytes of that head in earlier reads
@@ -154,6 +163,24 @@ class Connection(asyncio.Protocol):
         """Read a part of a request, or of several."""
         if self._ends:
             return self._discard()
+        known = 0
+        if self._between and not self._queue:
+            known = data.find(b"\r\n\r\n") + 4
+            head = self._app.known_heads.get(data[:known])
+            if head is not None and len(data) - known == head.body_length:
+                return self._repeated(head, data[known:])
+        self._parse(data)
+        if self._between and len(self._queue) == 1:
+            self._remember(data, known)
+        self._advance()
+        if len(self._queue) > 1:
+            self._stop_reading(_PIPELINED)
+        elif (incoming := self._incoming) is not None and incoming.size > FREE:
+            # one part of all large bodies in each turn of the event loop, so that small requests do not wait for more
+            self._stop_reading(_IN_TURN)
+            self._app.read_in_turn(self)
+
+    def _parse(self, data: bytes) -> None:
         before = self._head_since
         self._body_bytes += len(data)
         self._around += len(data)
@@ -170,18 +197,32 @@ class Connection(asyncio.Protocol):
                 self._refuse_all(Refusal(431, f"the headers are larger than {_MAX_HEAD} bytes"))
         elif self._incoming is not None and self._around > _MAX_AROUND:
             self._refuse_all(Refusal(400, "more is sent around the body than in it"))
+
+    def _repeated(self, head: Head, body: bytes) -> None:
+        """Receive a request whose head came before, byte by byte, and was read by the parser then."""
+        self._head_since = self._idle_since = None
+        request = Request(head)
+        self._queue.append(request)
+        self._app.accept_again(request)
+        request.add(body)
+        request.complete = True
+        self._app.arrived(request)
         self._advance()
-        if len(self._queue) > 1:
-            self._stop_reading(_PIPELINED)
-        elif (incoming := self._incoming) is not None and incoming.size > FREE:
-            # one part of all large bodies in each turn of the event loop, so that small requests do not wait for more
-            self._stop_reading(_IN_TURN)
-            self._app.read_in_turn(self)
+
+    def _remember(self, data: bytes, end: int) -> None:
+        """Keep the head of a complete request that came alone and in one part."""
+        request, known = self._queue[0], self._app.known_heads
+        head = request.head
+        plain = head.keep_alive and not head.expects_continue and b"upgrade" not in head.headers
+        alone = 4 < end <= _KNOWN_BYTES and len(data) - end == head.body_length
+        if plain and alone and request.refusal is None and len(known) < _KNOWN_HEADS:
+            known[data[:end]] = head
 
     # what the parser calls
 
     def on_message_begin(self) -> None:
         """Begin a head."""
+        self._between = False
         self._target, self._headers, self._header_count, self._header_bytes = b"", {}, 0, 0
         self._head_since, self._head_bytes, self._idle_since = time.monotonic(), 0, None
         self._several_hosts = False
@@ -207,11 +248,12 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         version = parser.get_http_version()
         keep_alive = version == "1.1" and parser.should_keep_alive()
-        request = Request(parser.get_method().decode(), self._target, self._headers, keep_alive=keep_alive)
+        head = Head(parser.get_method().decode(), self._target, self._headers, keep_alive=keep_alive)
+        request = Request(head)
         self._head_since, self._body_since, self._body_bytes, self._around = None, time.monotonic(), 0, 0
         self._queue.append(request)
         self._incoming = request
-        if parser.should_upgrade() and request.method != "CONNECT":
+        if parser.should_upgrade() and request.head.method != "CONNECT":
             # comes again, as a request that asks for no upgrade
             return
         try:
@@ -219,8 +261,8 @@ class Connection(asyncio.Protocol):
             self._app.accept(request)
         except Refusal as refusal:
             request.refuse(refusal)
-            request.keep_alive &= refusal.status not in (400, 431, 505)
-            request.patient = "connection" not in refusal.headers and not request.expects_continue
+            head.keep_alive &= refusal.status not in (400, 431, 505)
+            request.patient = "connection" not in refusal.headers and not request.continues
 
     def on_body(self, part: bytes) -> None:
         """Receive a part of the body."""
@@ -232,12 +274,12 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """End the body."""
         request, parser = self._incoming, self._parser
-        if request is None or (parser.should_upgrade() and request.method != "CONNECT"):
+        if request is None or (parser.should_upgrade() and request.head.method != "CONNECT"):
             return
         self._incoming = None
-        request.complete = True
+        request.complete = self._between = True
         self._app.arrived(request)
-        self._ends |= not request.keep_alive
+        self._ends |= not request.head.keep_alive
 
     # answers
 
@@ -258,8 +300,8 @@ class Connection(asyncio.Protocol):
         while self._queue and not self._answering and not self._blocked:
             request = self._queue[0]
             if not request.answerable:
-                if request.expects_continue and not request.size:
-                    request.expects_continue = False
+                if request.continues and not request.size:
+                    request.continues = False
                     self._transport.write(_CONTINUE)
                 break
             if request.refusal is not None:
@@ -273,7 +315,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, request: Request, response: Response) -> None:
         body, transport = response.body, self._transport
-        close = response.close or self._app.draining or not (request.keep_alive and request.complete)
+        close = response.close or self._app.draining or not (request.head.keep_alive and request.complete)
         head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (
             _STATUS_LINES[response.status],
             self._app.common,
@@ -281,7 +323,7 @@ class Connection(asyncio.Protocol):
             len(body),
             b"connection: close\r\n" if close else b"",
         )
-        if request.method == "HEAD":
+        if request.head.method == "HEAD":
             transport.write(head)
         elif len(body) <= _COPIED:
             transport.write(head + body)
@@ -351,21 +393,21 @@ class Connection(asyncio.Protocol):
     def _refuse_all(self, refusal: Refusal) -> None:
         """Refuse the request that is arriving, and read no further one."""
         if self._incoming is None:
-            self._queue.append(Request("", self._target, {}, keep_alive=False))
+            self._queue.append(Request(Head("", self._target, {}, keep_alive=False)))
             self._head_since = None
         self._queue[-1].refuse(refusal)
         self._ends = True
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read a request that asks for another protocol as if it did not; Java's client does with every first one."""
-        request = self._queue[-1]
+        asked = self._queue[-1].head
         self._parser = httptools.HttpRequestParser(self)
-        if request.method == "CONNECT":
+        if asked.method == "CONNECT":
             return
         self._queue.pop()
         self._incoming = None
-        head = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.target)]
-        head += [b"%b: %b\r\n" % each for each in request.headers.items() if each[0] not in _UPGRADE]
+        head = [b"%b %b HTTP/1.1\r\n" % (asked.method.encode(), asked.target)]
+        head += [b"%b: %b\r\n" % each for each in asked.headers.items() if each[0] not in _UPGRADE]
         try:
             self._parser.feed_data(b"".join((*head, b"\r\n", rest)))
         except httptools.HttpParserError as error:

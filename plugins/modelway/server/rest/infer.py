@@ -7,16 +7,18 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar, TypeVarTuple, Unpack
 
 from modelway.server.core.batcher import Batcher, Outputs
 from modelway.server.core.budget import Budget
 from modelway.server.core.refusal import Refusal
+from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature
 from modelway.server.core.tensors import Array
-from modelway.server.rest.bodies import Head, Limits, decompress, joined, read_head, received_limit, too_large
-from modelway.server.rest.codec import JSON_LENGTH, Answer, Inference, decode, encode, whole
-from modelway.server.rest.message import Request, Respond, Response, json_response, refusal_response
+from modelway.server.rest.bodies import BodyForm, Limits, decompress, joined, read_form, received_limit, too_large
+from modelway.server.rest.codec import JSON_LENGTH, Answer, Body, Inference, decode, encode, whole
+from modelway.server.rest.message import Head, Request, Respond, Response, json_response, refusal_response
 from modelway.server.rest.translate import Translator
 
 #: bytes that are decoded or encoded on the event loop, which is fastest; larger bodies go to another thread
@@ -42,34 +44,45 @@ class Infer:
         budget: Budget,
         codec: Executor,
         max_seconds: float = math.inf,
+        samples: Samples | None = None,
     ) -> None:
         """Combine the parts.
 
         :param budget: bytes of all requests together
         :param codec: one thread that decodes and encodes what is too large for the event loop
         :param max_seconds: seconds that a request may wait for the model
+        :param samples: get a share of the requests
         """
         self._name, self._version, self._signature = name, version, signature
         self._batcher, self._translator, self._limits = batcher, translator, limits
         self._max_rows, self._max_seconds, self._budget, self._codec = max_rows, max_seconds, budget, codec
+        self._samples = samples
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def accept(self, request: Request) -> None:
-        """Set how much of the body is read.
+    def prepare(self, head: Head) -> None:
+        """Set how the body is read.
 
         :raises Refusal: 413 or 415, as the head says
         """
-        head = read_head(request.headers, self._limits)
-        request.limit, request.too_large = received_limit(head, self._limits), too_large(head, self._limits)
-        request.share = self._budget.share()
+        head.form = form = read_form(head.headers, self._limits)
+        head.limit, head.too_large = received_limit(form, self._limits), partial(too_large, form, self._limits)
+        head.budget = self._budget
 
     def answer(self, request: Request, respond: Respond) -> None:
-        """Answer a complete request."""
-        head = read_head(request.headers, self._limits)
-        if request.size > _AT_ONCE or head.encoding is not None:
-            return self._start(self._answer_large(request, head, respond), respond)
+        """Answer a complete request of the Open Inference Protocol."""
+        self._answer(request, respond, instances=False)
+
+    def predict(self, request: Request, respond: Respond) -> None:
+        """Answer a complete request of the Open Inference Protocol, or of Vertex AI's form."""
+        self._answer(request, respond, instances=True)
+
+    def _answer(self, request: Request, respond: Respond, *, instances: bool) -> None:
+        form = request.head.form
+        assert form is not None
+        if request.size > _AT_ONCE or form.encoding is not None:
+            return self._start(self._answer_large(request, form, instances, respond), respond)
         try:
-            inference = decode(joined(request.parts), head.json_length, self._signature, max_rows=self._max_rows)
+            inference = self._decoded(joined(request.parts), form.json_length, instances)
             self._submit(request, inference, respond)
         except Exception as error:
             respond(failure_response(error))
@@ -79,6 +92,8 @@ class Infer:
             try:
                 if isinstance(outputs, Exception):
                     raise outputs
+                if self._samples is not None:
+                    self._samples.offer(inference.id, inference.inputs, outputs)
                 if request.size + sum(array.nbytes for array in outputs.values()) > _AT_ONCE:
                     return self._start(self._encode_large(request, inference, outputs, respond), respond)
                 response = _response(self._encode(inference, outputs))
@@ -89,28 +104,32 @@ class Infer:
         until = time.monotonic() + self._max_seconds
         request.waiting = self._batcher.submit(inference.inputs, done, until=until)
 
-    async def _answer_large(self, request: Request, head: Head, respond: Respond) -> None:
+    async def _answer_large(self, request: Request, form: BodyForm, instances: bool, respond: Respond) -> None:
         parts, request.parts = request.parts, []
-        size, inference = await self._aside(self._decode, parts, head)
-        _need(request, size)
+        size, inference = await self._aside(self._decode, parts, form, instances)
+        request.need(size)
         request.size = size
         self._submit(request, inference, respond)
 
     async def _encode_large(self, request: Request, inference: Inference, outputs: Outputs, respond: Respond) -> None:
-        _need(request, request.size + sum(array.nbytes for array in outputs.values()))
+        request.need(request.size + sum(array.nbytes for array in outputs.values()))
         answer = await self._aside(self._encode, inference, outputs)
-        _need(request, len(answer.body))
+        request.need(len(answer.body))
         respond(_response(answer))
 
-    def _decode(self, parts: list[bytes], head: Head) -> tuple[int, Inference]:
+    def _decode(self, parts: list[bytes], form: BodyForm, instances: bool) -> tuple[int, Inference]:
         """Return a large request and its size in bytes; runs in the codec thread."""
-        body, json_length = joined(parts), head.json_length
-        if head.encoding is not None:
-            body = decompress(body, head, self._limits)
+        body, json_length = joined(parts), form.json_length
+        if form.encoding is not None:
+            body = decompress(body, form, self._limits)
         json_bytes = len(body) if json_length is None else whole(json_length)
         if json_bytes is not None and json_bytes > _AT_ONCE:
-            body, json_length = self._translator.binary(body, json_length)
-        return len(body), decode(body, json_length, self._signature, max_rows=self._max_rows)
+            body, json_length, predictions = self._translator.binary(body, json_length, instances=instances)
+            return len(body), self._decoded(body, json_length, False)._replace(predictions=predictions)
+        return len(body), self._decoded(body, json_length, instances)
+
+    def _decoded(self, body: Body, json_length: str | None, instances: bool) -> Inference:
+        return decode(body, json_length, self._signature, max_rows=self._max_rows, instances=instances)
 
     def _encode(self, inference: Inference, arrays: Mapping[str, Array]) -> Answer:
         return encode(inference, arrays, name=self._name, version=self._version)
@@ -136,11 +155,6 @@ def failure_response(error: Exception) -> Response:
         return refusal_response(error)
     print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
     return json_response({"error": "the server failed, see its log"}, 500)
-
-
-def _need(request: Request, size: int) -> None:
-    assert request.share is not None
-    request.share.need(size)
 
 
 def _response(answer: Answer) -> Response:

@@ -15,7 +15,7 @@ import uvloop
 from modelway.server.core.drain import Drain
 from modelway.server.rest.connection import Connection
 from modelway.server.rest.infer import failure_response
-from modelway.server.rest.message import Request
+from modelway.server.rest.message import Head, Request
 from modelway.server.rest.routes import Routes
 
 #: connections at a time; the gateway opens a thousand at most
@@ -71,6 +71,8 @@ class Listener:
         self._turns: deque[Connection] = deque()
         self._ends_now = False
         self.common = b""
+        #: heads of earlier requests, as they came
+        self.known_heads: dict[bytes, Head] = {}
         self.draining = False
 
     def run(self, *, host: str, port: int, listening: Callable[[int], None]) -> None:
@@ -122,6 +124,7 @@ class Listener:
 
     def _tick(self) -> None:
         self._set_common()
+        self.known_heads.clear()
         now = time.monotonic()
         for connection in list(self._connections):
             connection.check(now)
@@ -148,11 +151,19 @@ class Listener:
 
         :raises Refusal: when nothing does
         """
+        self._enter(request)
+        self._routes.accept(request)
+
+    def accept_again(self, request: Request) -> None:
+        """Accept a request whose head was accepted before."""
+        self._enter(request)
+        self._routes.begin(request)
+
+    def _enter(self, request: Request) -> None:
         # probes do not keep a draining server alive
-        if request.method == "POST":
+        if request.head.method == "POST":
             request.counted = True
             self._drain.enter()
-        self._routes.accept(request)
 
     def arrived(self, request: Request) -> None:
         """Count a request that is complete."""
@@ -161,9 +172,10 @@ class Listener:
 
     def answer(self, request: Request, connection: Connection) -> None:
         """Answer a complete request, now or later."""
-        assert request.route is not None
+        route = request.head.route
+        assert route is not None
         try:
-            request.route.answer(request, connection.respond)
+            route.answer(request, connection.respond)
         except Exception as error:
             connection.respond(failure_response(error))
 

@@ -1,60 +1,88 @@
 """A request as it arrives, and the answer to it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import orjson
 
 from modelway.server.core.batcher import Waiting
-from modelway.server.core.budget import FREE, Share
+from modelway.server.core.budget import FREE, Budget, Share
 from modelway.server.core.refusal import Refusal
+from modelway.server.rest.bodies import BodyForm
 
 JSON = b"content-type: application/json\r\n"
 
 
-class Request:
-    """The head of a request, and as much of its body as has arrived."""
+class Head:
+    """The head of a request, with what the application found out from it; the same for all requests that have it."""
 
     __slots__ = (
-        "began",
-        "complete",
-        "counted",
+        "body_length",
+        "budget",
         "expects_continue",
+        "form",
         "headers",
         "keep_alive",
         "limit",
         "method",
-        "parts",
-        "patient",
-        "refusal",
         "route",
-        "share",
-        "size",
         "target",
         "too_large",
-        "waiting",
     )
 
     def __init__(self, method: str, target: bytes, headers: dict[bytes, bytes], *, keep_alive: bool) -> None:
-        """Start with the head; names in ``headers`` are in lower case."""
+        """Keep what was read; names in ``headers`` are in lower case."""
         self.method, self.target, self.headers, self.keep_alive = method, target, headers, keep_alive
         self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+        #: bytes of the body by its header; None: they are not known
+        self.body_length: int | None = None
+        if b"transfer-encoding" not in headers and (length := headers.get(b"content-length")) is not None:
+            self.body_length = int(length)
+        #: what answers it
+        self.route: Route | None = None
+        #: how the body is encoded
+        self.form: BodyForm | None = None
+        #: bytes of the body that are accepted; None: the body is discarded
+        self.limit: int | None = None
+        #: returns the refusal of more
+        self.too_large: Callable[[], Refusal] | None = None
+        #: the memory for bodies
+        self.budget: Budget | None = None
+
+
+class Request:
+    """A request, and as much of its body as has arrived."""
+
+    __slots__ = (
+        "began",
+        "complete",
+        "continues",
+        "counted",
+        "head",
+        "parts",
+        "patient",
+        "refusal",
+        "share",
+        "size",
+        "waiting",
+    )
+
+    def __init__(self, head: Head) -> None:
+        """Start with the head."""
+        self.head = head
         #: bytes of the body, in parts; nothing where nobody wants it
         self.parts: list[bytes] = []
         self.size = 0
-        #: bytes of the body that are accepted, and the refusal of more; None: the body is discarded
-        self.limit: int | None = None
-        self.too_large: Refusal | None = None
         #: the memory that it holds
         self.share: Share | None = None
         self.complete = False
+        #: whether the client still waits for a sign to send the body
+        self.continues = head.expects_continue
         #: why it is refused, known before its turn to be answered
         self.refusal: Refusal | None = None
         #: whether the refusal waits for the end of the body, so that the connection can be used again
         self.patient = False
-        #: set by the application: what answers it, and when it began
-        self.route: Route | None = None
+        #: when the application began to count it; 0: it does not
         self.began = 0.0
         #: its place in the model's queue, where it has one
         self.waiting: Waiting | None = None
@@ -64,15 +92,15 @@ class Request:
     def add(self, part: bytes) -> None:
         """Receive a part of the body; one that is too much refuses the request."""
         self.size += len(part)
-        if self.limit is None or self.refusal is not None:
+        limit = self.head.limit
+        if limit is None or self.refusal is not None:
             self.patient &= self.size <= FREE
             return
         try:
-            if self.size > self.limit:
-                assert self.too_large is not None
-                raise self.too_large
-            if self.size > FREE and self.share is not None:
-                self.share.need(self.size)
+            if self.size > limit:
+                assert self.head.too_large is not None
+                raise self.head.too_large()
+            self.need(self.size)
         except Refusal as refusal:
             self.refuse(refusal)
             return
@@ -81,6 +109,16 @@ class Request:
             self.parts[-1] += part
         else:
             self.parts.append(part)
+
+    def need(self, size: int) -> None:
+        """Hold ``size`` bytes in total from now on.
+
+        :raises Refusal: 429 when the others leave too little
+        """
+        if size > FREE and self.head.budget is not None:
+            if self.share is None:
+                self.share = self.head.budget.share()
+            self.share.need(size)
 
     def refuse(self, refusal: Refusal) -> None:
         """Refuse the request, unless it is already; its body is discarded."""
@@ -102,8 +140,7 @@ class Request:
             self.share.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """One answer; length, date, version and connection are added when it is sent."""
 
     status: int
@@ -115,15 +152,13 @@ class Response:
 
 
 Respond = Callable[[Response], None]
-#: answers a complete request, at once or later, by calling ``Respond`` once
-Answering = Callable[[Request, Respond], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """What answers the requests of one path."""
 
-    answer: Answering
+    #: answers a complete request, at once or later, by calling ``Respond`` once
+    answer: Callable[[Request, Respond], None]
     methods: tuple[str, ...] = ("GET", "HEAD")
     #: names of model and version in the path; None: none is in it
     model: str | None = None
@@ -135,9 +170,9 @@ def json_response(document: Any, status: int = 200) -> Response:
     return Response(status, orjson.dumps(document))
 
 
-def refusal_response(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
+def refusal_response(refusal: Refusal) -> Response:
     """Return the answer that says why a request is refused."""
-    lines = {**refusal.headers, **(headers or {})}
+    lines = refusal.headers
     close = lines.pop("connection", None) == "close"
     text = b"".join(f"{name}: {value}\r\n".encode() for name, value in lines.items())
     return Response(refusal.status, orjson.dumps({"error": str(refusal)}), JSON + text, close)

@@ -11,14 +11,15 @@ import httptools
 from modelway.server.core.metrics import Metrics
 from modelway.server.core.refusal import Refusal
 from modelway.server.core.signature import Signature
+from modelway.server.core.sketches import Sketches
 from modelway.server.rest.infer import Infer
-from modelway.server.rest.message import Request, Respond, Response, Route, json_response
+from modelway.server.rest.message import Head, Request, Respond, Response, Route, json_response
 from modelway.server.rest.openapi import describe
 
 #: version of this server's interface, shown at /v2; increases when an answer changes its form
 SERVER_VERSION = "1"
 _POST = ("POST",)
-_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<verb>/ready|/infer)?")
+_MODEL = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<verb>/ready|/infer|/sketches)?")
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
@@ -33,13 +34,14 @@ class Routes:
         signature: Signature,
         infer: Infer,
         metrics: Metrics,
+        sketches: Sketches,
         draining: Callable[[], bool],
         predict_route: str | None = None,
         health_route: str | None = None,
     ) -> None:
         """Combine the parts, with further paths for infer and ready when a platform configures them."""
         self._name, self._version, self._signature = name, version, signature
-        self._infer, self._metrics, self._draining = infer, metrics, draining
+        self._infer, self._metrics, self._sketches, self._draining = infer, metrics, sketches, draining
         self._paths = {
             "/v2": Route(self._server),
             "/v2/health/live": Route(self._live),
@@ -58,29 +60,39 @@ class Routes:
             )
         )
         if predict_route is not None:
-            self._paths[predict_route] = Route(infer.answer, _POST)
+            self._paths[predict_route] = Route(infer.predict, _POST)
         if health_route is not None:
             self._paths[health_route] = Route(self._ready)
-        self._answers = {None: self._model, "/ready": self._model_ready, "/infer": infer.answer}
-        #: targets of earlier requests that are right; as many as there are paths
-        self._known: dict[bytes, Route] = {}
+        self._answers = {
+            None: self._model,
+            "/ready": self._model_ready,
+            "/infer": infer.answer,
+            "/sketches": self._show_sketches,
+        }
 
     def accept(self, request: Request) -> None:
         """Set the route of a request, and what of its body is read.
 
         :raises Refusal: 404, 405, 413 or 415
         """
-        route = self._known.get(request.target) or self._find(request)
-        request.route = route
-        if request.method not in route.methods:
-            raise _NotAllowed(request, route)
-        if route.answer == self._infer.answer:
+        head = request.head
+        head.route = route = self._find(head)
+        if head.method not in route.methods:
+            raise _NotAllowed(head, route)
+        self.begin(request)
+        self._check_names(route)
+        if self._counts(route):
+            self._infer.prepare(head)
+
+    def begin(self, request: Request) -> None:
+        """Count a request, if it is for the model."""
+        assert request.head.route is not None
+        if self._counts(request.head.route):
             request.began = time.perf_counter()
             self._metrics.in_flight.inc()
-            self._check_names(route)
-            self._infer.accept(request)
-        else:
-            self._check_names(route)
+
+    def _counts(self, route: Route) -> bool:
+        return route.methods is _POST
 
     def finished(self, request: Request, status: int) -> None:
         """Count the answer to a request."""
@@ -89,24 +101,19 @@ class Routes:
             self._metrics.count(status, time.perf_counter() - request.began)
             request.began = 0.0
 
-    def _find(self, request: Request) -> Route:
-        """Return the route of a target that may be written in several ways."""
+    def _find(self, head: Head) -> Route:
         try:
-            path = unquote_to_bytes(httptools.parse_url(request.target).path or b"").decode()
+            path = unquote_to_bytes(httptools.parse_url(head.target).path or b"").decode()
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError) as error:
-            raise _not_found(request) from error
+            raise _not_found(head) from error
         path = path.removesuffix("/")
         if path in self._paths:
-            route = self._paths[path]
-        elif found := _MODEL.fullmatch(path):
+            return self._paths[path]
+        if found := _MODEL.fullmatch(path):
             verb = found["verb"]
             methods = _POST if verb == "/infer" else ("GET", "HEAD")
-            route = Route(self._answers[verb], methods, found["model"], found["version"])
-        else:
-            raise _not_found(request)
-        if route.model in (None, self._name) and route.version in (None, self._version) and len(self._known) < 16:
-            self._known[request.target] = route
-        return route
+            return Route(self._answers[verb], methods, found["model"], found["version"])
+        raise _not_found(head)
 
     def _check_names(self, route: Route) -> None:
         model, version = route.model or self._name, route.version or self._version
@@ -148,12 +155,16 @@ class Routes:
     def _show_metrics(self, request: Request, respond: Respond) -> None:
         respond(Response(200, self._metrics.text(), _TEXT))
 
+    def _show_sketches(self, request: Request, respond: Respond) -> None:
+        names = {"model_name": self._name, "model_version": self._version}
+        respond(json_response({**names, **self._sketches.document()}))
+
 
 class _NotAllowed(Refusal):
     """A method that the path does not have."""
 
-    def __init__(self, request: Request, route: Route) -> None:
-        super().__init__(405, f"{request.method} {_shown(request)}: Method Not Allowed")
+    def __init__(self, head: Head, route: Route) -> None:
+        super().__init__(405, f"{head.method} {_shown(head)}: Method Not Allowed")
         self._allow = ", ".join(route.methods)
 
     @property
@@ -162,9 +173,9 @@ class _NotAllowed(Refusal):
         return {"allow": self._allow}
 
 
-def _not_found(request: Request) -> Refusal:
-    return Refusal(404, f"{request.method} {_shown(request)}: Not Found")
+def _not_found(head: Head) -> Refusal:
+    return Refusal(404, f"{head.method} {_shown(head)}: Not Found")
 
 
-def _shown(request: Request) -> str:
-    return request.target.split(b"?", 1)[0][:200].decode("latin-1")
+def _shown(head: Head) -> str:
+    return head.target.split(b"?", 1)[0][:200].decode("latin-1")

@@ -39,8 +39,12 @@ class Translator:
         self._argv = [sys.executable, "-P", "-m", "modelway.server.rest.translate", str(model_dir), str(max_values)]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def binary(self, body: bytes | bytearray, json_length: str | None) -> tuple[bytes, str]:
-        """Return the request with all its tensors in binary form, and the length of its JSON part.
+    def binary(
+        self, body: bytes | bytearray, json_length: str | None, *, instances: bool = False
+    ) -> tuple[bytes, str, bool]:
+        """Return the request with all tensors in binary form, the length of its JSON part, and whether it had Vertex's.
+
+        :param instances: whether it may have Vertex AI's form
 
         :raises Refusal: 400 or 413, as the decoder does; 413 also when the process does not survive the request
         """
@@ -51,14 +55,14 @@ class Translator:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            _write(self._process.stdin, {"json_length": json_length}, body)
+            _write(self._process.stdin, {"json_length": json_length, "instances": instances}, body)
             head, content = _read(self._process.stdout)
         except (OSError, EOFError) as error:
             self.close()
             raise Refusal(413, "the JSON takes too much memory, send large tensors as binary data") from error
         if "status" in head:
             raise Refusal(head["status"], content.decode())
-        return content, str(head["json_length"])
+        return content, str(head["json_length"]), head["predictions"]
 
     def close(self) -> None:
         """End the process."""
@@ -68,8 +72,10 @@ class Translator:
             self._process = None
 
 
-def translate(body: bytes, json_length: str | None, signature: Signature, *, max_values: int) -> tuple[bytes, int]:
-    """Return the request in binary form, and the length of its JSON part.
+def translate(
+    body: bytes, json_length: str | None, signature: Signature, *, max_values: int, instances: bool = False
+) -> tuple[bytes, int, bool]:
+    """Return the request in binary form, the length of its JSON part, and whether it had Vertex AI's form.
 
     :raises Refusal: 400 or 413
     """
@@ -78,7 +84,7 @@ def translate(body: bytes, json_length: str | None, signature: Signature, *, max
     values = sum(body.count(mark, 0, end) for mark in (b",", b"[", b"{"))
     if values > max_values:
         raise Refusal(413, f"more than {max_values} JSON values in one request, send large tensors as binary data")
-    inference = decode(body, json_length, signature)
+    inference = decode(body, json_length, signature, instances=instances)
     entries, blocks = [], []
     for spec in signature.inputs:
         array = inference.inputs[spec.name]
@@ -87,7 +93,7 @@ def translate(body: bytes, json_length: str | None, signature: Signature, *, max
         entries.append({**entry, "parameters": {"binary_data_size": len(blocks[-1])}})
     outputs = [{"name": spec.name, "parameters": {"binary_data": binary}} for spec, binary in inference.outputs]
     text = orjson.dumps({"id": inference.id, "inputs": entries, "outputs": outputs})
-    return b"".join((text, *blocks)), len(text)
+    return b"".join((text, *blocks)), len(text), inference.predictions
 
 
 def main(model_dir: Path, max_values: int) -> int:
@@ -102,8 +108,10 @@ def main(model_dir: Path, max_values: int) -> int:
         except EOFError:
             return 0
         try:
-            content, length = translate(body, head["json_length"], signature, max_values=max_values)
-            answer = {"json_length": length}
+            content, length, predictions = translate(
+                body, head["json_length"], signature, max_values=max_values, instances=head["instances"]
+            )
+            answer = {"json_length": length, "predictions": predictions}
         except Refusal as refusal:
             content, answer = str(refusal).encode(), {"status": refusal.status}
         except MemoryError:

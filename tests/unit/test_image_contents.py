@@ -1,0 +1,77 @@
+"""How the files of an archive become the layers of an image."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from modelway.artifacts.archive import Manifest, write_archive
+from modelway.artifacts.store import ArtifactStore
+from modelway.builders.base import BuildOptions, Layer
+from modelway.errors import DigestMismatch
+from modelway.runs import image_contents
+from modelway.runs.image_contents import MOST_LAYERS, build_version_image, image_layers
+from modelway.runs.messages.version import KnownVersion
+
+
+def archive_of(tmp_path: Path, files: dict[str, bytes]) -> tuple[Path, Manifest]:
+    for name, data in files.items():
+        (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "files" / name).write_bytes(data)
+    archive = tmp_path / "archive.zip"
+    return archive, write_archive(folder=tmp_path / "files", documents={"outputs/model.yml": {}}, to=archive)
+
+
+def names(layers: list[Layer]) -> list[list[str]]:
+    return [[file.path_in_image.removeprefix("/m/") for file in layer.files] for layer in layers]
+
+
+def test_each_file_of_weights_is_a_layer_and_all_that_is_small_the_last(tmp_path: Path) -> None:
+    files = {
+        "model/b.safetensors": b"b" * 10,
+        "model/a.safetensors": b"a" * 5000,
+        "model/large.onnx.data": bytes(1 << 20),
+        "model/model.onnx": b"program",
+        "golden/inputs.safetensors": b"golden",
+        "rows/inputs.safetensors": b"rows",
+        "outputs/meta.yml": b"{}",
+    }
+    archive, _ = archive_of(tmp_path, files)
+    layers = image_layers(archive=archive, path="/m/")
+    assert names(layers) == [
+        ["model/a.safetensors"],
+        ["model/b.safetensors"],
+        ["model/large.onnx.data"],
+        ["golden/inputs.safetensors", "model/model.onnx", "outputs/model.yml"],
+    ]
+    for file in (file for layer in layers for file in layer.files):
+        with file.source.open("rb") as source:
+            source.seek(file.offset)
+            assert file.digest == "sha256:" + hashlib.sha256(source.read(file.size)).hexdigest()
+
+
+@pytest.mark.parametrize("count", [47, 48, 200])
+def test_no_image_has_more_layers_than_a_node_mounts(tmp_path: Path, count: int) -> None:
+    files = {f"model/{number:04}.safetensors": bytes(100 + number % 7) for number in range(count)}
+    archive, _ = archive_of(tmp_path, files)
+    layers = image_layers(archive=archive, path="/m")
+    assert len(layers) <= MOST_LAYERS
+    assert [name for group in names(layers)[:-1] for name in group] == sorted(files)
+    assert (len(layers) == count + 1) == (count == 47)
+
+
+def test_neighbours_share_no_layer_that_registries_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_contents, "LARGEST_LAYER_BYTES", 250)
+    files = {f"model/{number:04}.safetensors": bytes(100) for number in range(60)}
+    archive, _ = archive_of(tmp_path, files)
+    assert max(sum(file.size for file in layer.files) for layer in image_layers(archive=archive, path="/m")) <= 250
+
+
+def test_an_archive_of_another_model_is_refused(tmp_path: Path) -> None:
+    archive, manifest = archive_of(tmp_path, {"model/model.onnx": b"program"})
+    store = ArtifactStore((tmp_path / "artifacts").as_uri())
+    stored = store.put(archive, model="digits")
+    version = KnownVersion(model="digits", version=1, archive=stored, model_digest="sha256:" + "1" * 64)
+    options = BuildOptions(name="digits", layout=tmp_path / "images")
+    with pytest.raises(DigestMismatch, match=f"the archive has {manifest.model_digest} instead of sha256:1111"):
+        build_version_image(version, store=store, base="scratch", path="/m", builder="oci", options=options)
+    assert not (tmp_path / "images").exists()

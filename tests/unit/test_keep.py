@@ -1,0 +1,171 @@
+"""What a run leaves besides its version: kept or removed by the rule ``keep`` of its spec, and never what is needed."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.backends.local.backend import LocalBackend
+from modelway.cli.gc import discard_old_jobs
+from modelway.lineage.records.kept import KeepRule, Unselected
+from modelway.lineage.store import Lineage
+from modelway.names import slug
+from modelway.operators.context import run_key
+from modelway.operators.register import RegisterModelOperator
+from modelway.spec.model import ModelSpec
+
+from tests.lineage_samples import make_record
+from tests.unit.test_planned_run import ARCHIVE, FIRST, context, home, lineage, planned  # noqa: F401 - two fixtures
+
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+LOSERS = [
+    Unselected(digest=f"d{step}", step=step, size=10, stored=NOW - timedelta(days=10 - step)) for step in range(1, 6)
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "kept"),
+    [
+        ({}, set()),
+        ({"keep": {"checkpoints": 2, "time": None, "size": None}}, {"d5", "d4"}),
+        ({"keep": {"time": "6d1s"}}, {"d5", "d4"}),
+        ({"keep": {"time": "30d", "size": "25B"}}, {"d5", "d4"}),
+        ({"keep": {"checkpoints": 1, "time": "6d1s"}}, {"d5", "d4"}),
+        ({"keep": {"checkpoints": 9, "size": "5B"}}, set()),
+        ({"keep": {"checkpoints": 9}}, {"d1", "d2", "d3", "d4", "d5"}),
+    ],
+)
+def test_checkpoints_stay_by_count_time_and_bytes(section: dict[str, Any], kept: set[str]) -> None:
+    assert KeepRule.of(section).kept(LOSERS, now=NOW) == kept
+
+
+def test_the_rule_of_a_spec_comes_back_from_its_plain_data() -> None:
+    keep = {"checkpoints": 3, "time": "7d", "size": "2Gi"}
+    spec = ModelSpec.model_validate({"model": "digits", "keep": keep})
+    assert KeepRule.of(spec.to_dict()) == KeepRule(checkpoints=3, seconds=7 * 86400, most_bytes=2 << 30)
+    assert KeepRule.of(ModelSpec.model_validate({"model": "digits"}).to_dict()) == KeepRule()
+
+
+class Run:
+    """A run whose training stored two checkpoints, with the folder of its job on this machine."""
+
+    def __init__(self, home: Path, *, others: int = 1) -> None:  # noqa: F811
+        self.home, self.store = home, ArtifactStore((home / "artifacts").as_uri())
+        self.context = context()
+        self.context["ti"].dag_id = "digits"
+        self.context["ti"].get_dr_count = lambda **_: others
+        self.lost, self.chosen = self.put("lost"), self.put("chosen")
+        self.key = run_key(self.context)
+        self.folder = home / "jobs" / "digits" / slug(self.key) / "train" / "g0"
+        (self.folder / "try-1").mkdir(parents=True)
+        (self.folder / "try-1" / "exit-0.json").write_text(json.dumps({"returncode": 0, "seconds": 1.0}))
+        (self.folder / "try-1" / "log-0.txt").write_text("trained\n")
+        (self.folder / "job.json").write_text(json.dumps({"model": "digits"}))
+        for name in ("code", "inputs", "output"):
+            (self.folder / name).mkdir()
+            (self.folder / name / "file").write_text("large")
+
+    def put(self, text: str) -> Artifact:
+        (self.home / "source").write_text(text)
+        return self.store.put(self.home / "source", model="digits")
+
+    def register(self, spec: dict[str, Any]) -> None:
+        seen = [
+            {"checkpoint": f"c{step}", "step": step, "digest": each.digest, "metrics": {"loss": 1.0}}
+            for step, each in enumerate((self.lost, self.chosen), start=1)
+        ]
+        selected = {
+            "checkpoint": {**FIRST, **self.chosen.to_dict()},
+            **{"metrics": {"loss": 0.5}, "rule": "least loss", "evaluations": seen},
+        }
+        training = [{"stage": "fine", "seed": 0, "backend": "local"}]
+        operator = RegisterModelOperator(
+            task_id="r", code=planned(), archive=ARCHIVE, training=training, selected=selected, verified={}, spec=spec
+        )
+        operator.run(self.context)
+
+    def there(self, artifact: Artifact) -> bool:
+        return self.store.find(artifact.digest, model="digits") is not None
+
+    @property
+    def parts(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
+
+
+def test_a_registered_run_keeps_the_selected_checkpoint_and_the_logs(home: Path, lineage: Lineage) -> None:  # noqa: F811
+    run = Run(home)
+    run.register({"keep": {}})
+    assert (run.there(run.lost), run.there(run.chosen)) == (False, True)
+    assert run.parts == {"try-1", "job.json"}
+    assert (run.folder / "try-1" / "log-0.txt").read_text() == "trained\n"
+    removed = [event for event in lineage.version("digits", 1).events if event.kind == "files-removed"]
+    assert [event.detail for event in removed] == [{"files": 1, "bytes": 4, "keep": 0, "keep_seconds": 0}]
+    # The task may be run again.
+    run.register({"keep": {}})
+    assert run.there(run.chosen)
+
+
+def test_what_the_rule_keeps_stays(home: Path, lineage: Lineage) -> None:  # noqa: F811
+    run = Run(home)
+    run.register({"keep": {"checkpoints": 1}})
+    assert run.there(run.lost)
+    assert run.parts == {"try-1", "job.json"}
+    run.register({"keep": {"time": "1d"}})
+    assert run.there(run.lost)
+
+
+def test_job_folders_stay_as_long_as_the_rule_says(home: Path, lineage: Lineage) -> None:  # noqa: F811
+    run = Run(home)
+    run.register({"keep": {"time": "1d"}})
+    assert run.parts >= {"code", "inputs", "output"}
+    lineage.register(make_record("newest", model="digits"))
+    assert discard_old_jobs(lineage, home, timedelta(days=1)) == 0
+    assert run.parts >= {"code", "inputs", "output"}
+    assert discard_old_jobs(lineage, home, timedelta(seconds=-5)) > 0
+    assert run.parts == {"try-1", "job.json"}
+
+
+def test_nothing_is_removed_that_something_else_needs(home: Path, lineage: Lineage) -> None:  # noqa: F811
+    run = Run(home)
+    lineage.register(make_record("other", model="other", checkpoint_digest=run.lost.digest))
+    run.register({"keep": {}})
+    assert run.there(run.lost)
+
+
+def test_while_another_run_is_running_checkpoints_are_left_to_garbage_collection(
+    home: Path,  # noqa: F811
+    lineage: Lineage,  # noqa: F811
+) -> None:
+    run = Run(home, others=2)
+    run.register({"keep": {}})
+    assert run.there(run.lost)
+    assert run.parts == {"try-1", "job.json"}
+
+
+def test_a_run_without_a_spec_of_its_own_loses_nothing(home: Path, lineage: Lineage) -> None:  # noqa: F811
+    run = Run(home)
+    run.register({})
+    assert run.there(run.lost)
+    assert run.parts >= {"code", "inputs", "output"}
+
+
+def test_a_job_that_runs_keeps_its_folder(home: Path) -> None:  # noqa: F811
+    run = Run(home)
+    (run.folder / "try-2").mkdir()
+    assert LocalBackend(home=home).discard(model="digits", run=run.key) == 0
+    assert run.parts >= {"code", "inputs", "output"}
+
+
+def test_a_link_in_the_place_of_a_folder_is_removed_and_not_followed(home: Path) -> None:  # noqa: F811
+    run = Run(home)
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere" / "precious").write_text("precious")
+    (run.folder / "output" / "file").unlink()
+    (run.folder / "output").rmdir()
+    (run.folder / "output").symlink_to(home / "elsewhere")
+    (run.folder / "inputs" / "link").symlink_to(home / "elsewhere")
+    LocalBackend(home=home).discard(model="digits", run=run.key)
+    assert run.parts == {"try-1", "job.json"}
+    assert (home / "elsewhere" / "precious").read_text() == "precious"

@@ -1,0 +1,90 @@
+"""Sketches of inputs and outputs: right within their width, of a bounded size, and they add up."""
+
+import json
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from modelway.server.core.signature import Signature, TensorSpec
+from modelway.server.core.sketches import MAX_FEATURES, PER_DOUBLING, Sketches
+
+
+def sketches(*inputs: TensorSpec, rows_per_second: int = 100_000) -> Sketches:
+    return Sketches(Signature("m", "onnxruntime_onnx", inputs, ()), rows_per_second=rows_per_second)
+
+
+def add(found: Sketches, array: np.ndarray, name: str = "x") -> None:
+    for at in range(0, len(array), 10):
+        part = array[at : at + 10]
+        found.add({name: part}, {}, len(part))
+
+
+def test_quantiles_are_right_within_the_width_of_a_bucket() -> None:
+    random = np.random.default_rng(0)
+    values = np.stack([random.normal(0, 1, 5000), random.lognormal(3, 2, 5000), np.zeros(5000)], axis=1)
+    found = sketches(TensorSpec("x", "FP64", (-1, 3)))
+    add(found, values)
+    document = found.document()
+    assert (document["rows"], document["rows_seen"]) == (5000, 5000)
+    for at, feature in enumerate(document["inputs"]):
+        assert (feature["position"], feature["count"], feature["missing"]) == ([at], 5000, 0)
+        assert feature["mean"] == pytest.approx(values[:, at].mean())
+        assert (feature["min"], feature["max"]) == (values[:, at].min(), values[:, at].max())
+        for q, value in feature["quantiles"].items():
+            exact = np.quantile(values[:, at], float(q), method="inverted_cdf")
+            assert value == pytest.approx(exact, rel=2 ** (1 / PER_DOUBLING) - 1)
+    json.dumps(document)
+
+
+def test_sketches_add_up() -> None:
+    values = np.random.default_rng(1).normal(0, 1e3, (1000, 1)).astype(np.float32)
+    parts = [sketches(TensorSpec("x", "FP32", (-1, 1))) for _ in range(3)]
+    for found, array in zip(parts, (values, values[:400], values[400:]), strict=True):
+        add(found, array)
+    whole, first, second = (Counter(found.document()["inputs"][0]["buckets"]) for found in parts)
+    assert first + second == whole
+
+
+def test_what_is_no_number_is_counted_apart() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)))
+    add(found, np.array([[np.nan, 1], [np.inf, 2], [-1e300, 3e-300]]))
+    first, second = found.document()["inputs"]
+    assert (first["count"], first["missing"], first["min"]) == (1, 2, -1e300)
+    assert (second["count"], second["missing"]) == (3, 0)
+
+
+@pytest.mark.parametrize(("datatype", "dtype"), [("BOOL", bool), ("UINT8", np.uint8), ("INT64", np.int64)])
+def test_other_numbers(datatype: str, dtype: type) -> None:
+    found = sketches(TensorSpec("x", datatype, (-1,)))
+    add(found, np.array([0, 1, 1, 1], dtype=dtype))
+    feature = found.document()["inputs"][0]
+    assert (feature["count"], feature["mean"], feature["buckets"]["0"]) == (4, 0.75, 1)
+
+
+def test_size_is_bounded_whatever_comes() -> None:
+    wide = TensorSpec("wide", "FP32", (-1, MAX_FEATURES + 1))
+    free = TensorSpec("free", "FP32", (-1, -1))
+    texts = TensorSpec("texts", "BYTES", (-1,))
+    found = sketches(wide, free, texts, rows_per_second=50)
+    for number in range(200):
+        strings = np.array([f"{number} {at} " + "x" * 1000 for at in range(20)], dtype=object)
+        arrays = {"wide": np.ones((20, MAX_FEATURES + 1)), "free": np.ones((20, 5000)), "texts": strings}
+        found.add(arrays, {}, 20)
+        if number % 50 == 49:
+            found.fold()
+    document = found.document()
+    assert document["rows_seen"] == 4000
+    assert 4 * 50 <= document["rows"] < 4 * 70
+    assert len(document["inputs"]) == 3
+    assert len(document["inputs"][2]["strings"]) <= 65
+    assert sys.getsizeof(json.dumps(document)) < 16_000
+
+
+def test_no_rows_and_nothing_to_count() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=0)
+    add(found, np.ones((3, 2)))
+    assert (found.document()["rows"], found.document()["rows_seen"]) == (0, 3)
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), TensorSpec("scalar", "FP32", ()))
+    found.add({"x": np.ones((0, 2)), "scalar": np.array(2.0)}, {}, 1)
+    assert [each["count"] for each in found.document()["inputs"]] == [0, 0, 1]
