@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from modelway.errors import ImageInvalid
 from modelway.oci.blobs import PIECE
 from modelway.oci.manifest import DOCKER_LAYER_GZIP, LAYER_GZIP, Descriptor, Image, ImageSource, read_image
+from modelway.oci.unpack import LayerDigests, check_layer
 
 _REBUILD = "Build the image again, or pull it from where it is whole"
 
@@ -71,13 +71,8 @@ def _read_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, where: 
         unpacked = plain.digest()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         problem, unpacked = error, ""
-    if packed.digest() != descriptor.digest or packed.size != descriptor.size:
-        raise ImageInvalid(f"layer {descriptor.digest} is damaged", where=where, do=_REBUILD) from problem
-    if problem is not None:
-        raise ImageInvalid(f"layer {descriptor.digest} is no tar archive ({problem})", where=where) from problem
-    if unpacked != diff_id:
-        what = f"layer {descriptor.digest} unpacks to {unpacked}, and the config says {diff_id}"
-        raise ImageInvalid(what, where=where, do=_REBUILD)
+    found = LayerDigests(packed=packed.digest(), size=packed.size, unpacked=unpacked)
+    check_layer(found, descriptor, diff_id=diff_id, where=where, problem=problem)
     return files
 
 

@@ -225,14 +225,34 @@ def _unpack_layer(
         unpacked = plain.digest()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         problem, unpacked = error, ""
-    if packed.digest() != descriptor.digest or packed.size != descriptor.size:
+    found = LayerDigests(packed=packed.digest(), size=packed.size, unpacked=unpacked)
+    check_layer(found, descriptor, diff_id=diff_id, where=where, problem=problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerDigests:
+    """What was read of a layer: the digest and size of its bytes, and the digest of what they unpack to."""
+
+    packed: str
+    size: int
+    unpacked: str
+
+
+def check_layer(
+    found: LayerDigests, descriptor: Descriptor, *, diff_id: str, where: str, problem: Exception | None
+) -> None:
+    """Check that a layer that was read is what the manifest and the config name.
+
+    :param problem: why it could not be unpacked
+    :raises ImageInvalid: it is not, or cannot be unpacked
+    """
+    if found.packed != descriptor.digest or found.size != descriptor.size:
         raise ImageInvalid(f"layer {descriptor.digest} is damaged", where=where, do=_REBUILD) from problem
     if problem is not None:
         raise ImageInvalid(f"layer {descriptor.digest} is no tar archive ({problem})", where=where) from problem
-    if unpacked != diff_id:
-        raise ImageInvalid(
-            f"layer {descriptor.digest} unpacks to {unpacked}, and the config says {diff_id}", where=where, do=_REBUILD
-        )
+    if found.unpacked != diff_id:
+        what = f"layer {descriptor.digest} unpacks to {found.unpacked}, and the config says {diff_id}"
+        raise ImageInvalid(what, where=where, do=_REBUILD)
 
 
 def _members_of(budget: _Budget) -> type[tarfile.TarInfo]:

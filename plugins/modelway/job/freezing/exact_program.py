@@ -73,12 +73,7 @@ def _exported(module: torch.nn.Module, inputs: Inputs) -> torch.export.ExportedP
     import torch
 
     flat = flat_module(module, inputs.names)
-    sizes: dict[str, Any] = {}
-    for named in inputs.dimensions.values():
-        for name in named.values():
-            sizes.setdefault(name, torch.export.Dim(name, min=1))
-    shapes = tuple({place: sizes[name] for place, name in named.items()} for named in inputs.dimensions.values())
-    examples = tuple(inputs.tensors.values())
+    shapes, examples = inputs.shapes(), tuple(inputs.tensors.values())
     try:
         return torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
     except Exception as error:

@@ -31,6 +31,14 @@ class Inputs:
         """The inputs' names in order."""
         return list(self.tensors)
 
+    def shapes(self) -> tuple[dict[int, Any], ...]:
+        """Return the dimensions of each input that may have any size, as ``torch.export`` takes them."""
+        import torch
+
+        names = dict.fromkeys(name for named in self.dimensions.values() for name in named.values())
+        sizes = {name: torch.export.Dim(name, min=1) for name in names}
+        return tuple({place: sizes[name] for place, name in named.items()} for named in self.dimensions.values())
+
     def smaller(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the inputs once for each dimension of any size, without its last position."""
         named = {each for names in self.dimensions.values() for each in names.values()}

@@ -30,12 +30,7 @@ def export_program(module: torch.nn.Module, inputs: Inputs, *, outputs: Sequence
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     flat = flat_module(module, inputs.names)
-    sizes: dict[str, Any] = {}
-    for named in inputs.dimensions.values():
-        for name in named.values():
-            sizes.setdefault(name, torch.export.Dim(name, min=1))
-    shapes = tuple({place: sizes[name] for place, name in named.items()} for named in inputs.dimensions.values())
-    examples = tuple(inputs.tensors.values())
+    shapes, examples = inputs.shapes(), tuple(inputs.tensors.values())
     try:
         exported = torch.onnx.export(
             flat, examples, dynamo=True, dynamic_shapes=(shapes,), external_data=False, verbose=False
