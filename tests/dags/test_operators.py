@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from datetime import timedelta
 from types import SimpleNamespace
 
 import modelway.operators
@@ -52,6 +53,21 @@ def parameters(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
 
 def test_all_operators_are_found():
     assert len(OPERATORS) == 13
+
+
+def test_attributes_are_set_as_airflow_sets_them(monkeypatch):
+    def made() -> dict[str, object]:
+        with DAG("d", schedule=None, default_args={"retry_delay": 30}):
+            task = DivideCheckpointsOperator(task_id="t", code=CODE, checkpoints=[], retries="3", max_retry_delay=60)
+        task.retries, task.parallel = "4", 2
+        values = vars(task)
+        arguments = {name: values["_BaseOperator__init_kwargs"][name] for name in ("task_id", "code", "retries")}
+        return {**values, "_dag": None, "task_group": None, "_BaseOperator__init_kwargs": arguments}
+
+    quick = made()
+    monkeypatch.delattr(ModelwayOperator, "__setattr__")
+    assert quick == made()
+    assert (quick["retries"], quick["parallel"], quick["retry_delay"]) == (4, 2, timedelta(seconds=30))
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

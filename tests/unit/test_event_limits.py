@@ -13,7 +13,8 @@ from modelway.job.events import LeftOut, append_event, parse_events, read_events
 from modelway.operators.train import TrainModelOperator
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
 from modelway.runs.messages.evaluation import Selection
-from modelway.runs.reported import figure_records, store_events
+from modelway.runs.reported import store_events
+from modelway.runs.reported_records import figure_records
 
 EVENTS = Artifact(uri="file:///events.jsonl", digest="sha256:e", size=1)
 CHECKPOINT = Checkpoint(id="train-000001", uri="file:///c", digest="sha256:c", size=1, stage="train", step=1)

@@ -66,11 +66,20 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
     return dags | {REFUSED: refused_models(refused)} if refused else dags
 
 
+class ModelDag(DAG):
+    """The DAG of one model."""
+
+    def __hash__(self) -> int:
+        """Return the hash of the id: Airflow's own repeats most of the DAG, and is made for each edge of its tasks."""
+        return hash(self.dag_id)
+
+
 def build_dag(spec: ModelSpec) -> DAG:
     """Return the DAG of one model: package, plan, train, evaluate, freeze, serve."""
+    plain = literal(spec.to_dict())
     with (
         checked_by_the_spec(),
-        DAG(
+        ModelDag(
             dag_id=spec.model,
             description=spec.description or None,
             tags={"modelway", *spec.tags},
@@ -96,13 +105,13 @@ def build_dag(spec: ModelSpec) -> DAG:
         code = PlanRunOperator(
             task_id="plan",
             code=package.output,
-            spec=literal(spec.to_dict()),
+            spec=plain,
             doc_md="Decides what this run does: its interval, its data sets, and whether it reuses a version",
         ).output
         stages = _train(spec, code)
         training = [stage.output["report"] for stage in stages]
         selected = _evaluate(spec, code, stages[-1].output)
-        version = _freeze(spec, code, training, selected)
+        version = _freeze(spec, plain, code, training, selected)
         _serve(spec, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
@@ -167,7 +176,7 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
         ).output
 
 
-def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> Any:
+def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selected: Any) -> Any:
     """Return the registered version."""
     # Both load one checkpoint, as an evaluation does.
     job = _job(spec, spec.evaluation())
@@ -200,7 +209,7 @@ def _freeze(spec: ModelSpec, code: Any, training: list[Any], selected: Any) -> A
             selected=selected,
             archive=archive,
             verified=verified,
-            spec=literal(spec.to_dict()),
+            spec=plain,
             alias=spec.register_.alias,
             # A run that reuses a version skips everything between the plan and this task.
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,

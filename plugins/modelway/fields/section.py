@@ -6,4 +6,5 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """A part of the spec: frozen, no unknown keys, no guessing of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # Without defer_build each section would be compiled by itself, too, when its module is imported.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)

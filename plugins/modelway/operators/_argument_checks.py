@@ -9,7 +9,6 @@ from pydantic import Field, ValidationError
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
 from modelway.fields.values import ImagePath
-from modelway.job.freezing.freeze import FORMATS
 from modelway.operators._checks import (
     Check,
     Checks,
@@ -65,6 +64,9 @@ def _constraint(value: Any, final: bool) -> Any:
 
 
 def _freeze_format(value: Any, final: bool) -> Any:
+    # With what it needs: a DAG file that names no format has no use for it.
+    from modelway.job.freezing.freeze import FORMATS
+
     if value not in FORMATS:
         raise Refusal(f"{shown(value)} is not a format", known=FORMATS, given=str(value))
     return value

@@ -55,6 +55,8 @@ def check_partial(kind: type, arguments: Mapping[str, Any]) -> None:
 
     :raises InvalidArgument: as for ``check_arguments``
     """
+    if _unchecked.get():
+        return
     _refuse_all(_Partial(kind, arguments), _refused(arguments, kind.accepts))  # type: ignore[attr-defined]
 
 
@@ -87,7 +89,11 @@ def refuse_unknown(kind: type, arguments: Mapping[str, Any]) -> None:
 
     :raises InvalidArgument: there are such arguments
     """
-    if unknown := sorted(arguments.keys() - _parameters(kind)):
+    if _unchecked.get():
+        return
+    # Airflow creates a mapped task with a keyword of its own.
+    unknown = sorted(name for name in arguments.keys() - _parameters(kind) if not name.startswith("_airflow_"))
+    if unknown:
         own = tuple(kind.accepts)  # type: ignore[attr-defined]
         refused = [(name, Refusal("is no argument of the operator", known=own, given=name)) for name in unknown]
         _refuse_all(_Partial(kind, arguments), refused)

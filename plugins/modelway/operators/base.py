@@ -20,6 +20,12 @@ from modelway.operators._partial import CheckedPartial
 from modelway.operators.arguments import check_arguments, check_final, check_partial, refuse_unknown
 from modelway.runs.messages.version import RegisteredVersion
 
+_CONVERTER = "_convert_"
+#: the attributes whose values Airflow converts
+_CONVERTED = frozenset(name.removeprefix(_CONVERTER) for name in dir(BaseOperator) if name.startswith(_CONVERTER))
+#: where Airflow stores a task's arguments: set before its ``__init__``, filled after it
+_ARGUMENTS = "_BaseOperator__init_kwargs"
+
 
 class ModelwayOperator(BaseOperator):
     """An operator whose work is in ``run``; a terminal modelway error fails the task without further attempts."""
@@ -32,9 +38,18 @@ class ModelwayOperator(BaseOperator):
 
         Not in ``__init__``: Airflow wraps the ``__init__`` of every class, which would double its cost.
         """
-        # Airflow creates a mapped task with a keyword of its own.
-        refuse_unknown(cls, {name: value for name, value in kwargs.items() if not name.startswith("_airflow_")})
+        refuse_unknown(cls, kwargs)
         return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Airflow's ``__init__`` sets about 70, and looks for a converter of each by its name.
+
+        While there are no arguments yet, Airflow's own ``__setattr__`` does nothing else.
+        """
+        if self.__dict__.get(_ARGUMENTS) == {} and name not in _CONVERTED:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @cached_property
     def settings(self) -> Settings:

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from modelway.runs.record import RunFacts
+from modelway.runs.facts import RunFacts
 
 
 def run_key(context: Context) -> str:

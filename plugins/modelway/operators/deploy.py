@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -13,7 +13,6 @@ from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Pred
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.fields.refusal import Refusal
 from modelway.hooks.endpoint import open_endpoint
-from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.arguments import platform_refusals
@@ -24,6 +23,9 @@ from modelway.runs.messages.serving import BuiltImage, Deployment
 from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.predictor import breaking_changes, golden_difference, harmless_changes, read_signature
 from modelway.runs.traffic import record_traffic, stable_of, weights_of
+
+if TYPE_CHECKING:
+    from modelway.lineage.records.version import RolloutRecord
 
 
 class DeployModelOperator(ModelwayOperator):
@@ -119,11 +121,13 @@ class DeployModelOperator(ModelwayOperator):
         self.log.info("version %d is ready behind %s, weights %s", version.version, status.url, weights)
         return self._deployment(version, status).to_xcom()
 
-    def _begin(self, version: RegisteredVersion, current: EndpointStatus | None, run: str) -> RolloutRecord:
+    def _begin(self, version: RegisteredVersion, current: EndpointStatus | None, run: str) -> "RolloutRecord":
         """Return this run's rollout.
 
         :raises RolloutAborted: a newer version serves already
         """
+        from modelway.lineage.records.version import RolloutRecord
+
         model, number, stable = version.model, version.version, stable_of(current)
         if stable is not None and stable > number and not version.requested:
             raise RolloutAborted(

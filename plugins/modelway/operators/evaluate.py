@@ -17,7 +17,6 @@ from modelway.fields.refusal import Refusal
 from modelway.hooks.backend import backend_from_airflow
 from modelway.job.evaluations import PREFIX, evaluation_outcomes, evaluations_cut_off
 from modelway.job.events import append_event, finite_metrics, read_events
-from modelway.job.freezing.rows import recorded_files
 from modelway.job.left_files import is_below, name_below, open_below
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
@@ -200,6 +199,8 @@ class EvaluateCheckpointOperator(JobOperator):
 
         :raises ModelwayError: the store is unavailable: without the rows the frozen model would be verified on less
         """
+        from modelway.job.freezing.rows import recorded_files
+
         files = {kind: name_below(folder, path) for kind, path in recorded_files(folder / "output", name).items()}
         if not all(is_below(folder, each) for each in files.values()):
             return {}

@@ -11,7 +11,6 @@ from modelway.endpoints.base import Endpoint, EndpointStatus
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
-from modelway.lineage.records.version import RolloutRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator, skip_when_blocked, translate_errors
@@ -23,6 +22,7 @@ from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.traffic import record_traffic, weights_of
 
 if TYPE_CHECKING:
+    from modelway.lineage.records.version import RolloutRecord
     from modelway.lineage.store import Lineage
 
 #: a rollout is aborted when more than this share of the new version's requests failed
@@ -105,7 +105,7 @@ class PromoteModelOperator(ModelwayOperator):
     def _endpoint(self) -> Endpoint:
         return open_endpoint(self._deployed.target, self.settings)
 
-    def _roll_out(self, context: Context, store: "Lineage", rollout: RolloutRecord) -> Xcom:
+    def _roll_out(self, context: Context, store: "Lineage", rollout: "RolloutRecord") -> Xcom:
         if "steps" not in rollout.detail:
             one = rollout.detail["stable"] is None
             plan = [100] if one else [int(step) for step in self.steps]
@@ -132,7 +132,7 @@ class PromoteModelOperator(ModelwayOperator):
         """Abort the rollout when a user ends the task; while it is deferred, the trigger does."""
         self._killed = True
 
-    def _wait(self, rollout: RolloutRecord) -> None:
+    def _wait(self, rollout: "RolloutRecord") -> None:
         """Wait until the step's interval is over, deferred unless that is soon."""
         until = float(rollout.detail["since"]) + int(self.interval_seconds)
         if until - time.time() > PATIENCE_SECONDS:
@@ -161,7 +161,7 @@ class PromoteModelOperator(ModelwayOperator):
             for version, each in metrics.items()
         }
 
-    def _step(self, context: Context, store: "Lineage", rollout: RolloutRecord, *, weight: int) -> RolloutRecord:
+    def _step(self, context: Context, store: "Lineage", rollout: "RolloutRecord", *, weight: int) -> "RolloutRecord":
         """Give the version ``weight`` per cent and the stable one the rest; record it."""
         counts = self._counts()
         weights = {rollout.version: weight}
@@ -179,7 +179,7 @@ class PromoteModelOperator(ModelwayOperator):
     def _record_weights(self, context: Context, store: "Lineage", status: EndpointStatus) -> None:
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
 
-    def _judge(self, rollout: RolloutRecord) -> RolloutRecord:
+    def _judge(self, rollout: "RolloutRecord") -> "RolloutRecord":
         """Add the requests and errors of the step.
 
         :raises RolloutAborted: the version failed a check, or a user ended the task
@@ -215,8 +215,8 @@ class PromoteModelOperator(ModelwayOperator):
             self.log.error("the rollout of version %d is aborted; its traffic goes back", closed.version)
 
     def _finish(
-        self, context: Context, store: "Lineage", rollout: RolloutRecord
-    ) -> tuple[EndpointStatus, RolloutRecord]:
+        self, context: Context, store: "Lineage", rollout: "RolloutRecord"
+    ) -> "tuple[EndpointStatus, RolloutRecord]":
         """Move the alias, stop the previous version, and close the rollout."""
         number = rollout.version
         model = RegisteredVersion.from_xcom(self.version).model
@@ -230,7 +230,7 @@ class PromoteModelOperator(ModelwayOperator):
         self.log.info("%s is version %d, at %s", self.alias, number, status.url)
         return status, rollout
 
-    def _finished(self, status: EndpointStatus, rollout: RolloutRecord) -> FinishedRollout:
+    def _finished(self, status: EndpointStatus, rollout: "RolloutRecord") -> FinishedRollout:
         return FinishedRollout(
             endpoint=status.name,
             url=status.url,
@@ -240,7 +240,7 @@ class PromoteModelOperator(ModelwayOperator):
         )
 
 
-def _results(rollout: RolloutRecord) -> list[dict[str, Any]]:
+def _results(rollout: "RolloutRecord") -> list[dict[str, Any]]:
     """Return the counts of each step; a rollout that an earlier modelway started stores them under ``told``."""
     results: list[dict[str, Any]] = rollout.detail.get("results", rollout.detail.get("told", []))
     return results

@@ -10,23 +10,20 @@ from modelway.backends.base import JobFolders
 from modelway.errors import ModelwayError
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.lineage import flush_exporters, lineage_from_airflow
-from modelway.lineage.records.kept import KeepRule
-from modelway.lineage.records.version import VersionRecord
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import actor, run_facts, run_key
 from modelway.runs.blocking import outdated_reason
-from modelway.runs.keep import remove_unselected
 from modelway.runs.messages.checkpoints import reports_from_xcom
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.version import FrozenModel, KnownVersion, RegisteredVersion, VerifiedModel
-from modelway.runs.record import run_record, version_record
-from modelway.runs.reported import StoredEvents, figure_records, importance_records, stage_records
+from modelway.runs.reported import StoredEvents
 
 if TYPE_CHECKING:
+    from modelway.lineage.records.version import VersionRecord
     from modelway.lineage.store import Lineage
 
 
@@ -173,6 +170,9 @@ class RegisterModelOperator(ModelwayOperator):
 
     def _keep_or_remove(self, context: Context, plan: RunPlan, store: "Lineage", number: int) -> None:
         """Remove what no later task of the run needs, by the rule ``keep`` of the spec; failing to is no failure."""
+        from modelway.lineage.records.kept import KeepRule
+        from modelway.runs.keep import remove_unselected
+
         model = plan.code.model
         if not self.spec:
             return
@@ -216,8 +216,11 @@ class RegisterModelOperator(ModelwayOperator):
             self.log.info("whether other runs are running is not known: %s", error)
             return True
 
-    def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> VersionRecord:
+    def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> "VersionRecord":
         """Return the record of the version that the run made."""
+        from modelway.runs.record import run_record, version_record
+        from modelway.runs.reported_records import figure_records, importance_records, stage_records
+
         if self.archive is None:
             raise ModelwayError(
                 "there is nothing to register: no task froze a model, and the plan reuses no version",

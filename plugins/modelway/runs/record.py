@@ -1,8 +1,6 @@
 """The lineage's record of a run and of the version that it made, from the messages of its tasks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from modelway.job.contract import recorded_datasets
@@ -14,23 +12,13 @@ from modelway.lineage.records.version import (
     RunRecord,
     VersionRecord,
 )
+from modelway.runs.facts import RunFacts
 from modelway.runs.messages.checkpoints import StageReport
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
 from modelway.runs.messages.version import FrozenModel, VerifiedModel
-from modelway.runs.reported import StoredEvents, architecture_record
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFacts:
-    """What Airflow knows about a run."""
-
-    dag_id: str
-    run_id: str
-    actor: str
-    run_type: str
-    started_at: datetime | None
-    run_after: datetime
+from modelway.runs.reported import StoredEvents
+from modelway.runs.reported_records import architecture_record
 
 
 def start_record(run: RunFacts, plan: RunPlan) -> RunRecord:

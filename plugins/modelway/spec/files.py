@@ -20,8 +20,7 @@ def read_bytes(file: Path, *, within: tuple[Path, ...] = ()) -> bytes:
         with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise Refusal("this is not a regular file", do="Put a text file there")
-            real = Path(os.path.realpath(file))
-            if within and not any(real.is_relative_to(os.path.realpath(folder)) for folder in within):
+            if within and not _is_within(os.path.realpath(file), within):
                 raise Refusal("this is a link that leads out of the folder of the models", do="Put the file there")
             content = stream.read(LARGEST_BYTES + 1)
     except IsADirectoryError:
@@ -46,3 +45,11 @@ def read_text(file: Path, *, within: tuple[Path, ...] = ()) -> str:
         before = content[: error.start]
         place = (before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
         raise Refusal("the text is not UTF-8", do="Save the file as UTF-8", place=place) from None
+
+
+def _is_within(real: str, folders: tuple[Path, ...]) -> bool:
+    """Return whether a path without links is below one of the folders; most folders' paths have no links either."""
+    plain = (os.path.join(folder, "") for folder in folders)
+    return any(map(real.startswith, plain)) or any(
+        real.startswith(os.path.join(os.path.realpath(folder), "")) for folder in folders
+    )

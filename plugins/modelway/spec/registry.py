@@ -66,8 +66,14 @@ def drop_unused(data: dict[str, Any], *, port: str, used: Collection[str]) -> No
     The digest of a spec then does not depend on the installed members.
     """
     for name, section in ports.sections(port).items():
-        if name not in used and data.get(name) == section().model_dump(mode="json", by_alias=True):
+        if name not in used and data.get(name) == _defaults(section):
             del data[name]
+
+
+@cache
+def _defaults(section: type[BaseModel]) -> dict[str, Any]:
+    """Return the plain data of a section in which nothing is set."""
+    return section().model_dump(mode="json", by_alias=True)
 
 
 def _first_line(section: type[BaseModel]) -> str:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from modelway.lineage.records.version import RunRecord, VersionDetail
 from modelway.ports import Member, load
+
+if TYPE_CHECKING:
+    from modelway.lineage.records.version import RunRecord, VersionDetail
 
 #: what can be exported: a version's run began or failed, it made a version or reused one, an alias moved, an image of a
 #: version was built, a version got another weight at an endpoint
@@ -37,11 +39,11 @@ class Fact:
     """Of ``FACT_KINDS``."""
     at: datetime
     model: str
-    run: RunRecord
+    run: "RunRecord"
     """The run that it happened in or, for what happens to a version later, the run that made it."""
     detail: Mapping[str, Any]
     """What else belongs to the fact, such as ``{alias}``, ``{error}`` or ``{endpoint, weight}``."""
-    version: VersionDetail | None = None
+    version: "VersionDetail | None" = None
     """The version that it is about, as the lineage has it now."""
 
 
