@@ -1,6 +1,7 @@
 """What a run leaves besides its version: kept or removed by the rule ``keep`` of its spec, and never what is needed."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,18 @@ def test_a_job_that_runs_keeps_its_folder(home: Path) -> None:  # noqa: F811
     (run.folder / "try-2").mkdir()
     assert LocalBackend(home=home).discard(model="digits", run=run.key) == 0
     assert run.parts >= {"code", "inputs", "output"}
+
+
+def test_a_job_that_began_long_ago_and_just_ended_keeps_its_output(home: Path) -> None:  # noqa: F811
+    run, now = Run(home), datetime.now(UTC)
+    began = (now - timedelta(days=2)).timestamp()
+    os.utime(run.folder, (began, began))
+    backend = LocalBackend(home=home)
+    assert backend.discard_old(model="digits", before=now - timedelta(days=1)) == 0
+    assert run.parts >= {"code", "inputs", "output"}
+    os.utime(run.folder / "try-1", (began, began))
+    assert backend.discard_old(model="digits", before=now - timedelta(days=1)) > 0
+    assert run.parts == {"try-1", "job.json"}
 
 
 def test_a_link_in_the_place_of_a_folder_is_removed_and_not_followed(home: Path) -> None:  # noqa: F811
