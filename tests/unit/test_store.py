@@ -153,6 +153,23 @@ def test_a_digest_is_computed_once_until_the_file_changes(store, source, tmp_pat
     assert store.put(source, model="digits").digest == file_digest(source) != artifact.digest
 
 
+def test_the_digest_of_a_file_that_changes_while_it_is_read_is_not_trusted(source, monkeypatch):
+    digest_of = file_marks.digest_of
+
+    def changed(file):
+        found = digest_of(file)
+        with source.open("r+b") as other:
+            other.write(b"CHANGED")
+        return found
+
+    with monkeypatch.context() as patched, source.open("rb") as file:
+        patched.setattr("modelway.job.file_marks.digest_of", changed)
+        stale = file_marks.known_digest(file)
+    with source.open("rb") as file:
+        assert file_marks.marked_digest(file) is None
+        assert file_marks.known_digest(file) == file_digest(source) != stale
+
+
 def test_a_file_that_another_name_uses_is_not_removed(store, source, tmp_path):
     artifact = store.put(source, model="digits")
     os.link(stored(artifact), tmp_path / "input")
