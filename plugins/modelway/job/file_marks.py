@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import time
+from collections.abc import Iterator
 from typing import BinaryIO
 
 ATTRIBUTE = "user.modelway.digest"
@@ -52,8 +54,31 @@ def mark_digest(file: BinaryIO, digest: str) -> None:
 
 
 def _record(file: BinaryIO, digest: str, state: list[str]) -> None:
+    recorded = " ".join([digest, *state]).encode()
     with contextlib.suppress(OSError, AttributeError):
-        os.setxattr(file.fileno(), ATTRIBUTE, " ".join([digest, *state]).encode())
+        try:
+            os.setxattr(file.fileno(), ATTRIBUTE, recorded)
+        except PermissionError:
+            # Not even its owner may add an attribute to a read-only file.
+            with _writable(file):
+                os.setxattr(file.fileno(), ATTRIBUTE, recorded)
+
+
+@contextlib.contextmanager
+def _writable(file: BinaryIO) -> Iterator[None]:
+    """Let the owner write to a read-only file meanwhile.
+
+    :raises PermissionError: it is another user's file, or is not read-only
+    """
+    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    if mode & stat.S_IWUSR:
+        # Another process is at it, and would find its change undone.
+        raise PermissionError
+    os.fchmod(file.fileno(), mode | stat.S_IWUSR)
+    try:
+        yield
+    finally:
+        os.fchmod(file.fileno(), mode)
 
 
 def _settled(file: BinaryIO) -> list[str]:
