@@ -227,6 +227,47 @@ def test_what_cannot_be_frozen_is_refused_in_one_line(tmp_path: Path, kind: str)
     assert re.search(expected, said), said
 
 
+def branches(path: Path) -> Path:
+    """Write x @ w or x @ -w, by the sign of their sum: all numbers are in a file beside it."""
+    graphs = [
+        helper.make_graph(
+            [
+                helper.make_node(
+                    "Constant", [], ["one"], value=numpy_helper.from_array(numpy.ones((1, 100), "float32"))
+                ),
+                helper.make_node("MatMul", ["x", name], ["product"]),
+                helper.make_node("Mul", ["product", "one"], [f"{name}_y"]),
+            ],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(WEIGHT * sign, name)],
+        )
+        for name, sign in (("more", numpy.float32(1)), ("less", numpy.float32(-1)))
+    ]
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["positive"]),
+        helper.make_node("If", ["positive"], ["y"], then_branch=graphs[0], else_branch=graphs[1]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in (("x", 4), ("y", 100)))
+    graph = helper.make_graph(nodes, "given", [x], [y], [numpy_helper.from_array(numpy.float32(0), "zero")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, save_as_external_data=True, location="inner.data", size_threshold=0, convert_attribute=True)
+    return path
+
+
+def test_numbers_of_branches_and_small_ones_are_read_from_their_file(tmp_path: Path) -> None:
+    path = branches(tmp_path / "branches.onnx")
+    folder = frozen(tmp_path / "frozen", path, {"x": numpy.ones((1, 4), "float32")})
+    for given in (path, tmp_path / "inner.data"):
+        given.unlink()
+    model = load_model(folder, threads=1)
+    for sign in (1, -1):
+        x = numpy.full((1, 4), sign, "float32")
+        assert numpy.allclose(model.run({"x": x})["y"], abs(x) @ WEIGHT)
+
+
 FILES = """
 def export(job, checkpoint):
     return checkpoint, {"x": [[1.0], [2.0]]}, {"answers": lambda inputs: {"y": inputs["x"] * 2}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +61,35 @@ def split_weights(
         weights[name].const_value = onnx_ir.ExternalTensor(
             place.file, place.offset, place.length, tensor.dtype, shape=onnx_ir.Shape(tensor.shape.numpy()), name=name
         )
+    _load_other_tensors(program, weights.keys() - large)
     proto: onnx.ModelProto = onnx_ir.serde.serialize_model(program)
     strip_sources(proto)
     write_durably(folder / PROGRAM, proto.SerializeToString(deterministic=True))
     return proto, [described[name] for name in sorted(described)]
+
+
+def _load_other_tensors(program: onnx_ir.Model, small: Set[str]) -> None:
+    """Read what stays in the program from the files that a given program has it in: they are not beside this one.
+
+    :param small: weights of the main graph that stay; all of branches, loops and attributes do
+    """
+    import onnx_ir
+
+    for graph in program.graphs():
+        for name in small if graph is program.graph else graph.initializers.keys():
+            value = graph.initializers[name]
+            if isinstance(value.const_value, onnx_ir.ExternalTensor):
+                value.const_value = _in_memory(value.const_value)
+        for node in graph:
+            for name, attribute in list(node.attributes.items()):
+                if isinstance(attribute.value, onnx_ir.ExternalTensor):
+                    node.attributes[name] = onnx_ir.AttrTensor(name, _in_memory(attribute.value))
+
+
+def _in_memory(tensor: onnx_ir.ExternalTensor) -> onnx_ir.TensorProtocol:
+    import onnx_ir
+
+    return onnx_ir.Tensor(tensor.numpy().copy(), name=tensor.name, dtype=tensor.dtype)
 
 
 def summary(array: numpy.ndarray[Any, Any]) -> dict[str, Any]:
