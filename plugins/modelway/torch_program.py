@@ -34,6 +34,15 @@ _FUNCTIONS = frozenset(
         *("floor", "int_oo", "integer", "nonnegative", "oo", "positive", "real"),
     ]
 )
+#: what torch writes without quotes, or between them, into the Python source that it makes of the graph and executes
+_NAME = re.compile(r"[\w.]*", re.ASCII)
+_ATTRIBUTE = re.compile(r'[^"\\\x00-\x1f]*')
+_NESTING = re.compile(r'[\w\s.,:\[\]{}"-]*', re.ASCII)
+_NAMES = {
+    **dict.fromkeys(("name", "as_name", "forward_arg_names"), _NAME),
+    **dict.fromkeys(("parameter_name", "buffer_name", "tensor_constant_name", "custom_obj_name"), _ATTRIBUTE),
+    **dict.fromkeys(("in_spec", "out_spec"), _NESTING),
+}
 #: what of the program is Python source
 _SOURCE = ("guards_code", "stack_trace")
 
@@ -117,14 +126,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def check_program(program: Any) -> None:
-    """Check what torch looks up by its name, or has evaluated, when it reads a program.
+    """Check what torch looks up by its name, writes into source, or has evaluated, when it reads a program.
 
-    :raises UnsafeProgram: a name is not that of an operator, or an expression is more than sizes
+    :raises UnsafeProgram: a name is not that of an operator or is more than a name, or an expression more than sizes
     """
     for key, value in _entries(program):
         if key in _SOURCE and value:
             raise UnsafeProgram(f"the program has {key}, which is no part of one that was frozen")
-        if key == "target" and isinstance(value, str) and not _OPERATORS.fullmatch(value):
+        for text in value if isinstance(value, list) else [value]:
+            if key in _NAMES and isinstance(text, str) and not _NAMES[key].fullmatch(text):
+                raise UnsafeProgram(f"the program has the {key} {text[:80]!r}, which is more than a name")
+        if key in ("target", "as_operator") and isinstance(value, str) and not _OPERATORS.fullmatch(value):
             raise UnsafeProgram(f"the program names '{value[:80]}', which is no operator of torch")
         if key == "expr_str" and not _is_of_sizes(str(value)):
             raise UnsafeProgram(f"the program has the expression '{str(value)[:80]}', which is not of sizes alone")

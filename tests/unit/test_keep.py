@@ -1,8 +1,13 @@
 """What a run leaves besides its version: kept or removed by the rule ``keep`` of its spec, and never what is needed."""
 
 import json
+import multiprocessing
+import os
+import signal
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +18,20 @@ from modelway.lineage.records.kept import KeepRule, Unselected
 from modelway.lineage.store import Lineage
 from modelway.names import slug
 from modelway.operators.context import run_key
+from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.register import RegisterModelOperator
 from modelway.spec.model import ModelSpec
 
 from tests.lineage_samples import make_record
-from tests.unit.test_planned_run import ARCHIVE, FIRST, context, home, lineage, planned  # noqa: F401 - two fixtures
+from tests.unit.test_planned_run import (  # noqa: F401 - two fixtures
+    ARCHIVE,
+    FIRST,
+    SELECTED,
+    context,
+    home,
+    lineage,
+    planned,
+)
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 LOSERS = [
@@ -156,6 +170,40 @@ def test_a_job_that_runs_keeps_its_folder(home: Path) -> None:  # noqa: F811
     (run.folder / "try-2").mkdir()
     assert LocalBackend(home=home).discard(model="digits", run=run.key) == 0
     assert run.parts >= {"code", "inputs", "output"}
+
+
+def test_a_job_that_began_long_ago_and_just_ended_keeps_its_output(home: Path) -> None:  # noqa: F811
+    run, now = Run(home), datetime.now(UTC)
+    began = (now - timedelta(days=2)).timestamp()
+    os.utime(run.folder, (began, began))
+    backend = LocalBackend(home=home)
+    assert backend.discard_old(model="digits", before=now - timedelta(days=1)) == 0
+    assert run.parts >= {"code", "inputs", "output"}
+    os.utime(run.folder / "try-1", (began, began))
+    assert backend.discard_old(model="digits", before=now - timedelta(days=1)) > 0
+    assert run.parts == {"try-1", "job.json"}
+
+
+def _killed(archive: Path) -> None:
+    archive.write_bytes(b"large" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_worker_left_that_was_killed_while_it_wrote_an_archive_is_removed(
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, job = Run(home), SimpleNamespace(model="digits")
+    freeze = FreezeModelOperator(task_id="f", code=planned(), selected={**SELECTED, "checkpoint": FIRST})
+    monkeypatch.setattr("modelway.operators.freeze.archive_frozen", lambda *_, to, **__: _killed(to))
+    work = partial(freeze.collect, context(), job=job, folder=run.folder, status=None)
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    (left,) = run.folder.glob("*/archive.zip")
+    assert (child.exitcode, left.stat().st_size) == (-signal.SIGKILL, 5000)
+    LocalBackend(home=home).discard(model="digits", run=run.key)
+    assert run.parts == {"try-1", "job.json"}
 
 
 def test_a_link_in_the_place_of_a_folder_is_removed_and_not_followed(home: Path) -> None:  # noqa: F811

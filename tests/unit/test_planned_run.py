@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import Job as AskedJob
-from modelway.backends.base import JobStatus
+from modelway.backends.base import JobState, JobStatus
+from modelway.backends.folders import generations
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 from modelway.job.contract import Job
 from modelway.lineage.records.version import DatasetRecord, RunRecord
@@ -117,6 +118,17 @@ def test_the_format_and_the_command_of_freezing_reach_its_job() -> None:
     contract = freeze.job(context()).contract()
     assert (contract["freeze_format"], contract["command"]) == ("files", ["python", "save.py"])
     assert FreezeModelOperator(task_id="f", code=CODE, selected=SELECTED).job(context()).params == {}
+
+
+def test_a_job_that_freezes_into_the_default_format_has_the_contract_of_older_releases(tmp_path: Path) -> None:
+    job = FreezeModelOperator(task_id="f", code=planned(), selected=SELECTED).job(context())
+    older = replace(job, freeze_format=None).contract()
+    (tmp_path / "g0" / "try-1").mkdir(parents=True)
+    generations.write(tmp_path / "g0" / "generation.json", {"contract": older, "clear_number": 0})
+    running = JobStatus(state=JobState.RUNNING)
+    # It is found again as it runs, and not run a second time.
+    found = generations.generation(tmp_path, contract=job.contract(), clear_number=0, status=lambda _: running)
+    assert found == tmp_path / "g0"
 
 
 def test_without_a_plan_a_job_is_what_it_was() -> None:

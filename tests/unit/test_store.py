@@ -5,7 +5,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import tempfile
+import traceback
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from modelway.artifacts.store import Artifact, ArtifactStore, file_digest
@@ -151,6 +154,77 @@ def test_a_digest_is_computed_once_until_the_file_changes(store, source, tmp_pat
     assert read == [1, 1, 1]
     source.write_bytes(b"other")
     assert store.put(source, model="digits").digest == file_digest(source) != artifact.digest
+
+
+def test_the_digest_of_a_file_that_changes_while_it_is_read_is_not_trusted(source, monkeypatch):
+    digest_of = file_marks.digest_of
+
+    def changed(file):
+        found = digest_of(file)
+        with source.open("r+b") as other:
+            other.write(b"CHANGED")
+        return found
+
+    with monkeypatch.context() as patched, source.open("rb") as file:
+        patched.setattr("modelway.job.file_marks.digest_of", changed)
+        stale = file_marks.known_digest(file)
+    with source.open("rb") as file:
+        assert file_marks.marked_digest(file) is None
+        assert file_marks.known_digest(file) == file_digest(source) != stale
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_stored_file_is_as_old_as_it_is_stored(store, source, tmp_path, monkeypatch, linked):
+    monkeypatch.setattr("modelway.artifacts.sharing._reflink", lambda *_: False)
+    begin, written = datetime.now(UTC) - timedelta(seconds=5), datetime.now(UTC) - timedelta(days=40)
+    os.utime(source, (written.timestamp(),) * 2)
+    artifact = store.put(source, model="digits", shared=linked)
+    assert (blocks_of(source) == blocks_of(stored(artifact))) is linked
+    assert [each.modified >= begin for each in store.objects()] == [True]
+    assert not store.remove(artifact.uri, before=begin)
+    # What is only read is not renewed.
+    os.utime(stored(artifact), (written.timestamp(),) * 2)
+    store.fetch(artifact, to=tmp_path / "given", shared=True)
+    assert [each.modified == written for each in store.objects()] == [True]
+
+
+def _renew(folder, replies):
+    """Store a file and renew it on later days, as a user who is not root."""
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        (folder / "weights").write_bytes(b"weights")
+        store = ArtifactStore(f"file://{folder}/store")
+        artifact = store.put(folder / "weights", model="digits", shared=True)
+        place, read, digest_of = Path(stored(artifact)), [], file_marks.digest_of
+        marked = hasattr(os, "listxattr") and file_marks.ATTRIBUTE in os.listxattr(place)
+        file_marks.digest_of = lambda file: read.append(1) or digest_of(file)
+        for days in (2, 3):
+            past = datetime.now(UTC).timestamp() - days * 86400
+            os.utime(place, (past, past))
+            # Its digest is computed once, for it changed, and not again after it is renewed.
+            assert store.holds(artifact)
+            assert place.stat().st_mtime > past
+            assert store.holds(artifact)
+        replies.put((marked, len(read), oct(place.stat().st_mode & 0o777)))
+    except BaseException:
+        replies.put(traceback.format_exc())
+
+
+def test_a_renewed_file_of_a_user_other_than_root_is_not_read_again(store, source):
+    store.put(source, model="digits")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        fork = multiprocessing.get_context("fork")
+        replies = fork.SimpleQueue()
+        child = fork.Process(target=_renew, args=(Path(folder), replies))
+        child.start()
+        found = replies.get()
+        child.join()
+    if found[0] is False:
+        pytest.skip("this file system has no extended attributes")
+    assert found == (True, 2, "0o444")
 
 
 def test_a_file_that_another_name_uses_is_not_removed(store, source, tmp_path):

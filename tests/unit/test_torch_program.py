@@ -61,6 +61,41 @@ def test_source_is_refused(key: str) -> None:
         check_program(with_node(**{key: ["len(L['x']) == 2"]}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "two words"),
+        ("name", "with'quote"),
+        ("as_name", "a, b"),
+        ("forward_arg_names", ["inputs_0", "a=b"]),
+        ("parameter_name", 'model."quoted".weight'),
+        ("buffer_name", "model.two\nlines"),
+        ("tensor_constant_name", "back\\slash"),
+        ("custom_obj_name", 'a"b'),
+        ("in_spec", "it's"),
+        ("in_spec", '[1, {"context": "[\\u0022a\\u0022]"}]'),
+        ("out_spec", "f(x)"),
+    ],
+)
+def test_a_name_that_is_more_than_a_name_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(UnsafeProgram, match=f"has the {key} .*, which is more than a name"):
+        check_program(with_node(**{key: value}))
+
+
+def test_names_as_torch_gives_them_are_allowed() -> None:
+    spec = '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [{"type": null, "context": null}]}]'
+    specs = {"in_spec": spec, "out_spec": spec, "forward_arg_names": ["inputs_0"]}
+    names = {"name": "add_1", "as_name": "sym_size_int", "buffer_name": "model.lifted_tensor_0"}
+    check_program(with_node(**specs, **names, parameter_name="model.heads.class-1 of 2.weight"))
+    check_program(with_node(module_call_graph=[{"signature": None, "name": None}]))
+
+
+def test_an_operator_as_a_value_is_one_of_torch() -> None:
+    check_program(with_node(as_operator="torch.ops.aten.add.Tensor"))
+    with pytest.raises(UnsafeProgram, match="names 'torch.load', which is no operator"):
+        check_program(with_node(as_operator="torch.load"))
+
+
 def test_a_program_that_is_not_whole_is_named(tmp_path: Path) -> None:
     path = tmp_path / "program.json"
     whole = {"format": 1, "inputs": [], "outputs": [], "weights": {}, "constants": {}, "program": with_node()}

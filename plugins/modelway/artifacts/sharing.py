@@ -36,9 +36,10 @@ def _reflink(file: BinaryIO, beside: Path, digest: str) -> bool:
     try:
         with beside.open("xb") as clone:
             fcntl.ioctl(clone, _FICLONE, file.fileno())
+            # Before it is read-only: then it accepts no attributes.
+            mark_digest(clone, digest)
             os.fchmod(clone.fileno(), 0o444)
             os.fsync(clone.fileno())
-            mark_digest(clone, digest)
         return True
     except OSError:
         beside.unlink(missing_ok=True)

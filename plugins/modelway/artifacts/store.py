@@ -1,5 +1,6 @@
 """A content-addressed file store over fsspec: what is written once under its digest is never written again."""
 
+import contextlib
 import os
 import re
 import uuid
@@ -181,7 +182,7 @@ class ArtifactStore:
         folder = place.rsplit("/", 1)[0]
         fs.makedirs(folder, exist_ok=True)
         if _is_local(fs):
-            if not (shared and _shared(opened, digest=digest, to=Path(place))):
+            if not (shared and _shared(opened, digest=digest, to=Path(place), stored=True)):
                 _write_file(Path(place), path, digest, opened)
             return
         beside = f"{place}.{uuid.uuid4().hex}.part"
@@ -253,10 +254,18 @@ class ArtifactStore:
         )
 
 
-def _shared(opened: Callable[[], BinaryIO], *, digest: str, to: Path) -> bool:
-    """Let a file have the name ``to`` as well, if it still is what its digest names; False where it cannot be."""
+def _shared(opened: Callable[[], BinaryIO], *, digest: str, to: Path, stored: bool = False) -> bool:
+    """Let a file have the name ``to`` as well, if it still is what its digest names; False where it cannot be.
+
+    :param stored: ``to`` is in the store, where a file is as old as it is stored, not as it is written
+    """
     with opened() as file:
-        return known_digest(file) == digest and share(file, digest=digest, to=to)
+        if known_digest(file) != digest:
+            return False
+        if stored:
+            with contextlib.suppress(OSError):
+                _touch(file)
+        return share(file, digest=digest, to=to)
 
 
 def _write_file(place: Path, path: Path, digest: str, opened: Callable[[], BinaryIO]) -> None:
@@ -308,7 +317,8 @@ def _renewed(fs: Any, place: str) -> bool:
         if modified is None or datetime.now(UTC) - modified < SETTLED:
             return True
         if _is_local(fs):
-            _touch(Path(place))
+            with Path(place).open("rb") as file:
+                _touch(file)
         else:
             beside = f"{place}.{uuid.uuid4().hex}.part"
             fs.cp_file(place, beside)
@@ -319,13 +329,12 @@ def _renewed(fs: Any, place: str) -> bool:
         return False
 
 
-def _touch(path: Path) -> None:
-    """Set a file's time to now; its recorded digest stays valid."""
-    with path.open("rb") as file:
-        digest = marked_digest(file)
-        os.utime(file.fileno())
-        if digest:
-            mark_digest(file, digest)
+def _touch(file: BinaryIO) -> None:
+    """Set an open file's time to now; its recorded digest stays valid."""
+    digest = marked_digest(file)
+    os.utime(file.fileno())
+    if digest:
+        mark_digest(file, digest)
 
 
 def _modified(about: Mapping[str, Any]) -> datetime | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import time
+from collections.abc import Iterator
 from typing import BinaryIO
 
 ATTRIBUTE = "user.modelway.digest"
@@ -20,9 +22,11 @@ TICK_SECONDS = 0.01
 def known_digest(file: BinaryIO) -> str:
     """Return ``sha256:<hex>`` of a file: as it was recorded, else computed from its bytes and recorded."""
     if (found := marked_digest(file)) is None:
+        # As it was before: a change while it is read makes the record invalid.
+        state = _settled(file)
         file.seek(0)
         found = digest_of(file)
-        mark_digest(file, found)
+        _record(file, found, state)
     return found
 
 
@@ -46,10 +50,42 @@ def marked_digest(file: BinaryIO) -> str | None:
 
 def mark_digest(file: BinaryIO, digest: str) -> None:
     """Record the digest of an open file that nobody writes to."""
+    _record(file, digest, _settled(file))
+
+
+def _record(file: BinaryIO, digest: str, state: list[str]) -> None:
+    recorded = " ".join([digest, *state]).encode()
+    with contextlib.suppress(OSError, AttributeError):
+        try:
+            os.setxattr(file.fileno(), ATTRIBUTE, recorded)
+        except PermissionError:
+            # Not even its owner may add an attribute to a read-only file.
+            with _writable(file):
+                os.setxattr(file.fileno(), ATTRIBUTE, recorded)
+
+
+@contextlib.contextmanager
+def _writable(file: BinaryIO) -> Iterator[None]:
+    """Let the owner write to a read-only file meanwhile.
+
+    :raises PermissionError: it is another user's file, or is not read-only
+    """
+    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    if mode & stat.S_IWUSR:
+        # Another process is at it, and would find its change undone.
+        raise PermissionError
+    os.fchmod(file.fileno(), mode | stat.S_IWUSR)
+    try:
+        yield
+    finally:
+        os.fchmod(file.fileno(), mode)
+
+
+def _settled(file: BinaryIO) -> list[str]:
+    """Return a file's state as soon as every later change shows in it."""
     changed = os.fstat(file.fileno()).st_mtime
     time.sleep(min(max(0.0, changed + TICK_SECONDS - time.time()), TICK_SECONDS))
-    with contextlib.suppress(OSError, AttributeError):
-        os.setxattr(file.fileno(), ATTRIBUTE, " ".join([digest, *_state(file)]).encode())
+    return _state(file)
 
 
 def _state(file: BinaryIO) -> list[str]:

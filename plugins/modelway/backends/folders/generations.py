@@ -125,7 +125,10 @@ def discard(run: Path, *, status: Callable[[Path], JobStatus], before: float | N
         with locked(job, do="Make it writable for the Airflow worker"):
             for folder in numbered(job, "g*"):
                 over = [each for each in numbered(folder, "try-*") if status(each).state.is_terminal]
-                if over != numbered(folder, "try-*") or (before is not None and folder.stat().st_mtime >= before):
+                if over != numbered(folder, "try-*"):
+                    continue
+                # An attempt's folder changes last by its exit report, its generation's when the attempt begins.
+                if before is not None and max(each.stat().st_mtime for each in (folder, *over)) >= before:
                     continue
                 freed += sum(_remove_part(folder / name) for name in _OWN_FOLDERS)
     return freed

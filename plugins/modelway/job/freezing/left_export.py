@@ -62,10 +62,15 @@ def _by_row(examples: Arrays, answers: Arrays) -> Any:
             f"output/{FOLDER}: {EXAMPLES} has {row_count(examples)} rows and {ANSWERS} {row_count(answers)}; each "
             "example needs its answer"
         )
-    places = {_row(examples, place): place for place in range(row_count(examples))}
 
     def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
         try:
+            # The program's types may be narrower ones than the file's, which change the values.
+            typed = {
+                name: array if array.dtype.kind == "U" else array.astype(inputs[name].dtype)
+                for name, array in examples.items()
+            }
+            places = {_row(typed, place): place for place in range(row_count(typed))}
             order = [places[_row(inputs, place)] for place in range(row_count(inputs))]
         except KeyError:
             raise UnknownInputs(f"{ANSWERS} has no answer to these inputs") from None
@@ -75,5 +80,8 @@ def _by_row(examples: Arrays, answers: Arrays) -> Any:
 
 
 def _row(arrays: Mapping[str, Any], place: int) -> tuple[Any, ...]:
-    # By values: the types of the program may be other ones than the file's.
-    return tuple(tuple(arrays[name][place].reshape(-1).tolist()) for name in sorted(arrays))
+    # None in place of NaN, which is unequal to itself.
+    return tuple(
+        tuple(None if value != value else value for value in arrays[name][place].reshape(-1).tolist())
+        for name in sorted(arrays)
+    )

@@ -7,6 +7,7 @@ event loop, where the requests of one turn of the loop are gathered: handing a c
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -27,6 +28,8 @@ Observe = Callable[[Inputs, Outputs, int, float], None]
 #: requests share a call only when names, datatypes and trailing shapes are the same; None: never shared
 Key = tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...] | None
 
+#: bytes of inputs that tell nothing about the time of a call
+_FEW_BYTES = 64 << 10
 #: by how much the time of the slowest call counts less with each later call
 _FORGET = 0.98
 
@@ -34,22 +37,30 @@ _FORGET = 0.98
 class Waiting:
     """One request, or one slice of it, until it has run."""
 
-    __slots__ = ("done", "inputs", "key", "rows", "until")
+    __slots__ = ("done", "inputs", "key", "rows", "runs", "until")
 
     def __init__(self, inputs: Inputs, key: Key, rows: int, done: Done, until: float) -> None:
         """Keep what is needed to run it."""
         self.inputs, self.key, self.rows, self.until = inputs, key, rows, until
         self.done: Done | None = done
+        self.runs = False
 
     def abandon(self) -> None:
         """Do not run it, if it does not run yet, and call nothing."""
         self.done = None
+        self._drop_inputs()
 
     def finish(self, outputs: Outputs | Exception) -> None:
         """Hand the outputs over, once."""
         done, self.done = self.done, None
+        self._drop_inputs()
         if done is not None:
             done(outputs)
+
+    def _drop_inputs(self) -> None:
+        # its share of the memory is free from now on
+        if not self.runs:
+            self.inputs = {}
 
 
 class Batcher:
@@ -85,6 +96,8 @@ class Batcher:
         self._quick_seconds = quick_seconds
         #: CPU seconds of the slowest call of late
         self._slowest = math.inf
+        #: bytes of the inputs of the largest call that was quick, or that are few
+        self._quick_bytes = _FEW_BYTES
         self._waiting_rows = 0
         self._observe = observe
         self._queue: deque[Waiting] = deque()
@@ -135,7 +148,8 @@ class Batcher:
         """Refuse the requests whose time has passed, also while a long call runs."""
         now = time.monotonic()
         for queue in (self._queue, self._slices):
-            for waiting in queue:
+            # a copy: who gets a refusal may send the next request at once
+            for waiting in list(queue):
                 if waiting.until < now:
                     waiting.finish(_expired())
 
@@ -187,9 +201,11 @@ class Batcher:
     def _step(self) -> None:
         """Run the next batch, here where that is quick."""
         batch = self._next()
+        for waiting in batch:
+            waiting.runs = True
         if not batch:
             self._busy = False
-        elif self._slowest <= self._quick_seconds:
+        elif self._slowest <= self._quick_seconds and sum(map(_size, batch)) <= 2 * self._quick_bytes:
             if not self._settle(batch, self._attempt(batch)):
                 for waiting in batch:
                     self._settle([waiting], self._attempt([waiting]))
@@ -254,7 +270,13 @@ class Batcher:
         finally:
             took = time.thread_time() - cpu
             self._slowest = took if self._slowest == math.inf else max(took, self._slowest * _FORGET)
-        self._observe(inputs, outputs, sum(waiting.rows for waiting in batch), time.perf_counter() - began)
+            if took <= self._quick_seconds:
+                self._quick_bytes = max(self._quick_bytes, sum(map(_size, batch)))
+        try:
+            self._observe(inputs, outputs, sum(waiting.rows for waiting in batch), time.perf_counter() - began)
+        except Exception as error:
+            # such as too little memory; the outputs are there nevertheless
+            print(f"modelway.server: a call was not counted ({error!r})", file=sys.stderr, flush=True)
         return outputs
 
     def _settle(self, batch: list[Waiting], outputs: Outputs | Exception) -> bool:
@@ -273,6 +295,10 @@ class Batcher:
             waiting.finish({name: array[at:end] for name, array in outputs.items()})
             at = end
         return True
+
+
+def _size(waiting: Waiting) -> int:
+    return sum(array.nbytes for array in waiting.inputs.values())
 
 
 def _expired() -> Refusal:

@@ -26,6 +26,7 @@ class Share:
         """Start with no memory."""
         self._budget = budget
         self._size = 0
+        self._closed = False
 
     def need(self, size: int) -> None:
         """Hold ``size`` bytes in total from now on.
@@ -33,6 +34,9 @@ class Share:
         :raises Refusal: 429 when the others leave too little; not 503, since the version works and only this moment
             is busy: a rollout counts 5xx against the version
         """
+        if self._closed:
+            # the client is gone while it is worked for
+            return
         more = max(0, size - FREE) - self._size
         if more > 0 and self._budget.used + more > self._budget.limit:
             raise Refusal(
@@ -47,3 +51,4 @@ class Share:
         """Release everything; a second call changes nothing."""
         self._budget.used -= self._size
         self._size = 0
+        self._closed = True

@@ -46,7 +46,7 @@ class Sketches:
         self._limit = rows_per_second
         self._since = time.time()
         self._lock = threading.Lock()
-        self._pending: deque[tuple[Mapping[str, Array], Mapping[str, Array]]] = deque()
+        self._pending: deque[tuple[int, Mapping[str, Array], Mapping[str, Array]]] = deque()
         self._pending_rows = 0
         self._seen = self._counted = 0
         self._inputs, self._outputs = _sketches(signature.inputs), _sketches(signature.outputs)
@@ -63,7 +63,7 @@ class Sketches:
             return
         self._pending_rows += min(rows, _ROWS_OF_CALL)
         # copies: a view would keep the whole request
-        self._pending.append((_first(inputs), _first(outputs)))
+        self._pending.append((min(_rows(inputs), _ROWS_OF_CALL), _first(inputs), _first(outputs)))
 
     def fold(self) -> None:
         """Count what is kept."""
@@ -71,8 +71,8 @@ class Sketches:
             self._pending_rows = 0
             sides: tuple[_Arrays, _Arrays] = ({}, {})
             while self._pending:
-                calls = self._pending.popleft()
-                self._counted += _rows(calls[0])
+                counted, *calls = self._pending.popleft()
+                self._counted += counted
                 for side, arrays in zip(sides, calls, strict=True):
                     for name, array in arrays.items():
                         side.setdefault(name, []).append(array)
@@ -196,8 +196,8 @@ def _some(array: Array) -> Array:
 
 
 def _first(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array[:_ROWS_OF_CALL].copy() if array.ndim else array[None].copy() for name, array in arrays.items()}
+    return {name: _some(array[:_ROWS_OF_CALL] if array.ndim else array[None]).copy() for name, array in arrays.items()}
 
 
 def _rows(arrays: Mapping[str, Array]) -> int:
-    return max((len(array) for array in arrays.values()), default=0)
+    return max((len(array) if array.ndim else 1 for array in arrays.values()), default=0)

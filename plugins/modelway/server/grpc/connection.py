@@ -269,7 +269,11 @@ class Connection(asyncio.Protocol):
             return
         call.unread += event.flow_controlled_length
         if call.unread > _CALL_WINDOW // 2 and event.stream_ended is None:
-            self._h2.increment_flow_control_window(call.unread, call.stream)
+            try:
+                self._h2.increment_flow_control_window(call.unread, call.stream)
+            except (ProtocolError, KeyError):
+                # reset by the client in the same read, which is the next event
+                return
             call.unread = 0
         try:
             call.add(event.data)

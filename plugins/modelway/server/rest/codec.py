@@ -66,7 +66,9 @@ def decode(
     if as_predictions:
         document = {"inputs": input_entries(document["instances"], signature)}
     identity = document.get("id")
-    if identity is not None and not isinstance(identity, str):
+    if identity is not None and not (
+        isinstance(identity, str) and identity == identity.encode(errors="replace").decode()
+    ):
         raise Refusal(400, "id must be a string, or left out")
     parameters = _parameters(document, "request")
     binary = _flag("request", "binary_data_output", parameters)

@@ -184,12 +184,7 @@ class Connection(asyncio.Protocol):
         before = self._head_since
         self._body_bytes += len(data)
         self._around += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._invalid(error)
+        self._feed(data)
         if before is not None and before is self._head_since:
             # still the same head
             self._head_bytes += len(data)
@@ -197,6 +192,15 @@ class Connection(asyncio.Protocol):
                 self._refuse_all(Refusal(431, f"the headers are larger than {_MAX_HEAD} bytes"))
         elif self._incoming is not None and self._around > _MAX_AROUND:
             self._refuse_all(Refusal(400, "more is sent around the body than in it"))
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                return self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserError as error:
+                return self._invalid(error)
 
     def _repeated(self, head: Head, body: bytes) -> None:
         """Receive a request whose head came before, byte by byte, and was read by the parser then."""
@@ -315,7 +319,11 @@ class Connection(asyncio.Protocol):
 
     def _send(self, request: Request, response: Response) -> None:
         body, transport = response.body, self._transport
-        close = response.close or self._app.draining or not (request.head.keep_alive and request.complete)
+        close = (
+            response.close
+            or (self._app.draining and not self._queue)
+            or not (request.head.keep_alive and request.complete)
+        )
         head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (
             _STATUS_LINES[response.status],
             self._app.common,
@@ -396,22 +404,23 @@ class Connection(asyncio.Protocol):
             self._queue.append(Request(Head("", self._target, {}, keep_alive=False)))
             self._head_since = None
         self._queue[-1].refuse(refusal)
+        self._queue[-1].patient = False
         self._ends = True
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read a request that asks for another protocol as if it did not; Java's client does with every first one."""
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Return what to parse in place of a request that asks for another protocol, as if it did not ask.
+
+        Java's client asks with every first one.
+        """
         asked = self._queue[-1].head
         self._parser = httptools.HttpRequestParser(self)
         if asked.method == "CONNECT":
-            return
+            return b""
         self._queue.pop()
         self._incoming = None
         head = [b"%b %b HTTP/1.1\r\n" % (asked.method.encode(), asked.target)]
         head += [b"%b: %b\r\n" % each for each in asked.headers.items() if each[0] not in _UPGRADE]
-        try:
-            self._parser.feed_data(b"".join((*head, b"\r\n", rest)))
-        except httptools.HttpParserError as error:
-            self._invalid(error)
+        return b"".join((*head, b"\r\n", rest))
 
     # time
 

@@ -105,8 +105,7 @@ class Infer:
         request.waiting = self._batcher.submit(inference.inputs, done, until=until)
 
     async def _answer_large(self, request: Request, form: BodyForm, instances: bool, respond: Respond) -> None:
-        parts, request.parts = request.parts, []
-        size, inference = await self._aside(self._decode, parts, form, instances)
+        size, inference = await self._aside(self._decode, request, form, instances)
         request.need(size)
         request.size = size
         self._submit(request, inference, respond)
@@ -117,9 +116,12 @@ class Infer:
         request.need(len(answer.body))
         respond(_response(answer))
 
-    def _decode(self, parts: list[bytes], form: BodyForm, instances: bool) -> tuple[int, Inference]:
+    def _decode(self, request: Request, form: BodyForm, instances: bool) -> tuple[int, Inference]:
         """Return a large request and its size in bytes; runs in the codec thread."""
+        # only now: one whose client has left has none any more
+        parts, request.parts = request.parts, []
         body, json_length = joined(parts), form.json_length
+        del parts
         if form.encoding is not None:
             body = decompress(body, form, self._limits)
         json_bytes = len(body) if json_length is None else whole(json_length)

@@ -60,9 +60,9 @@ class Routes:
             )
         )
         if predict_route is not None:
-            self._paths[predict_route] = Route(infer.predict, _POST)
+            self._paths[predict_route.removesuffix("/")] = Route(infer.predict, _POST)
         if health_route is not None:
-            self._paths[health_route] = Route(self._ready)
+            self._paths[health_route.removesuffix("/")] = Route(self._ready)
         self._answers = {
             None: self._model,
             "/ready": self._model_ready,
