@@ -4,15 +4,21 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from modelway.artifacts.archive import Manifest, write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.cli import main
+from modelway.errors import RegistryError
 from modelway.lineage.records.version import FileRecord
 from modelway.lineage.store import open_lineage
 from modelway.oci.registry import RegistryClient
+from modelway.operators.build_image import BuildImageOperator
+from modelway.runs.messages.version import RegisteredVersion
 from registry import BINARY, Registry
 
 from tests.lineage_samples import make_record
@@ -220,6 +226,48 @@ def test_a_tag_of_another_version_is_refused_and_the_server_image_must_be_named(
     shown = json.loads(run("inspect", on_server, "--json"))
     assert shown["annotations"]["org.opencontainers.image.base.digest"] == reference.partition("@")[2]
     assert len(shown["layers"]) == 6
+
+
+@pytest.fixture
+def curious():
+    """A registry that requires a login for everything, and remembers which one it got."""
+    received = []
+
+    class Curious(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            received.append(self.headers.get("Authorization"))
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="curious"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = do_HEAD
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Curious)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield SimpleNamespace(host=f"127.0.0.1:{server.server_port}", received=received)
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("named", ["registry.example.com", "curious"])
+def test_the_login_of_a_registry_is_sent_to_no_other_that_an_image_is_pushed_to(curious, home, run, monkeypatch, named):
+    register(home)
+    host = curious.host if named == "curious" else named
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", f"docker://robot:s3cret@{host}")
+    repository = f"{curious.host}/models/digits"
+    assert "refuses access" in run("build", "digits", "1", "--repository", repository, status=1)
+    found = open_lineage(f"sqlite:///{home / 'lineage.db'}").version("digits", 1).summary
+    version = RegisteredVersion.of(found, blocked_reason=None, requested=True).to_xcom()
+    by_command = set(curious.received)
+    curious.received.clear()
+    with pytest.raises(RegistryError, match="refuses access"):
+        BuildImageOperator(task_id="build", version=version, repository=repository).run({})
+    assert set(curious.received) == by_command
+    assert any(by_command) == (named == "curious")
 
 
 def test_a_damaged_archive_is_refused_until_a_good_copy_is_there_again(shared, home, run):

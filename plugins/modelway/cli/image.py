@@ -68,6 +68,7 @@ def build_image(args: argparse.Namespace) -> int:
 
     settings, (model, wanted) = load_settings(), read_version(args.version)
     known = read_lineage()
+    login = _login((args.repository or "").partition("/")[0])
     found = known.version(model, known.find(model, wanted)).summary
     version = RegisteredVersion.of(found, blocked_reason=None, requested=True)
     options = BuildOptions(
@@ -75,8 +76,8 @@ def build_image(args: argparse.Namespace) -> int:
         layout=(args.layout or settings.image_layout) if args.layout or not args.repository else None,
         tag=args.tag or f"v{found.number}",
         repository=args.repository,
-        username=settings.registry_login,
-        password=settings.registry_password,
+        username=login.username,
+        password=login.password,
         insecure=args.insecure,
         known_layers=settings.known_layers,
         signing_key=settings.signing_key,
@@ -272,14 +273,11 @@ class _Login(NamedTuple):
 
 def _login(host: str) -> _Login:
     """Return the login of the connection ``modelway_registry`` where it names this host; else Docker's is used."""
-    from modelway.hooks.fields import fields_from_environment
+    from modelway.hooks.fields import fields_from_environment, registry_of
     from modelway.hooks.settings import REGISTRY_CONN_ID
 
     fields = fields_from_environment(REGISTRY_CONN_ID)
-    if fields is None or not fields.login:
-        return _Login()
-    named = f"{fields.host}:{fields.port}" if fields.port else fields.host
-    if named != host:
+    if fields is None or not fields.login or registry_of(fields) != host:
         return _Login()
     return _Login(fields.login, fields.password)
 
