@@ -16,11 +16,14 @@ from modelway.cli import main
 from modelway.errors import RegistryError
 from modelway.lineage.records.version import FileRecord
 from modelway.lineage.store import open_lineage
+from modelway.oci.layout import OciLayout
+from modelway.oci.manifest import Descriptor, bytes_digest
 from modelway.oci.registry import RegistryClient
 from modelway.operators.build_image import BuildImageOperator
 from modelway.runs.messages.version import RegisteredVersion
 from registry import BINARY, Registry
 
+from tests.image_samples import entry, link, make_image, tar
 from tests.lineage_samples import make_record
 
 pytestmark = [
@@ -192,6 +195,28 @@ def test_what_is_damaged_or_of_another_version_is_refused(shared, home, run):
     blob.write_bytes(whole)
     assert "there is no tag 'v9'" in run("inspect", f"{repository}:v9", status=1)
     assert "does not pin an image" in run("inspect", "digits@v1", status=1)
+
+
+@pytest.mark.parametrize(
+    ("member", "problem"),
+    [
+        (entry("models/model/.wh.model.onnx"), "is missing"),
+        (entry("models/.wh..wh..opq"), "is missing"),
+        (link("models/model/model.onnx", "/elsewhere"), "is missing"),
+        (entry("other/model/model.onnx", b"evil"), f"has {bytes_digest(b'evil')} instead"),
+    ],
+    ids=["removed", "emptied", "linked", "beside"],
+)
+def test_files_that_a_container_does_not_see_are_not_those_of_a_version(home, run, tmp_path, member, problem):
+    register(home)
+    built = OciLayout(home / "images")
+    digest = run("build", "digits", "1").split()[0].partition("@")[2]
+    layers = [built.read_blob(Descriptor.from_dict(each, where="")) for each in built.manifest(digest)["layers"]]
+    layout = OciLayout(tmp_path / "changed")
+    assert "are those of digits@1" in run("verify", make_image(layout, *layers), "digits", "1")
+    refused = run("verify", make_image(layout, *layers, tar(member)), "digits", "1", status=1)
+    assert "of digits@1 " in refused
+    assert problem in refused
 
 
 def test_a_signature_is_checked(shared, home, run, tmp_path, monkeypatch):

@@ -152,9 +152,11 @@ def _check_files(files: Any, model: str, wanted: str, *, where: str) -> str:
     detail = lineage.version(model, lineage.find(model, wanted))
     served = [file for file in detail.files if file.path.startswith(SERVED)]
     for file in served:
-        found = [digest for path, digest in files.items() if path.endswith(f"/{file.path}")]
-        if file.digest not in found:
-            is_what = f"has {found[0]} instead of {file.digest}" if found else "is missing"
+        found = {digest for path, digest in files.items() if path.endswith(f"/{file.path}")}
+        # A right file does not vouch for a wrong one in another folder: which of them is served is not known here.
+        if found != {file.digest}:
+            others = ", ".join(sorted(found - {file.digest}))
+            is_what = f"has {others} instead of {file.digest}" if others else "is missing"
             raise ImageInvalid(f"the file '{file.path}' of {model}@{detail.summary.number} {is_what}", where=where)
     return f"{len(served)} files are those of {model}@{detail.summary.number}"
 
