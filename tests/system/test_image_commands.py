@@ -237,6 +237,20 @@ def test_a_signature_is_checked(shared, home, run, tmp_path, monkeypatch):
     assert "no signature refers to the image" in run("verify", f"{other}:v1", "--key", public, status=1)
 
 
+def test_mirrors_hide_no_signature(shared, home, run, tmp_path, monkeypatch):
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(private)], check=True)
+    subprocess.run(["openssl", "pkey", "-in", str(private), "-pubout", "-out", str(public)], check=True)
+    register(home)
+    monkeypatch.setenv("MODELWAY_SIGNING_KEY", str(private))
+    reference = run("build", "digits", "1", "--repository", f"{shared.host}/models/mirrored").split()[0]
+    monkeypatch.setenv("MODELWAY_REGISTRY_MIRRORS", f"{shared.host}={shared.host}/hub")
+    assert len(json.loads(run("inspect", reference, "--json"))["referrers"]) == 1
+    assert f"signed with {public}" in run("verify", reference, "--key", public)
+    assert "(0 bytes sent)" in run("copy", reference, f"{shared.host}/models/mirrored-copy:v1"), "blobs are mounted"
+    assert f"signed with {public}" in run("verify", f"{shared.host}/models/mirrored-copy:v1", "--key", public)
+
+
 def test_a_tag_of_another_version_is_refused_and_the_server_image_must_be_named(shared, home, run, monkeypatch):
     register(home)
     register(home, run_id="manual__2", files={**FILES, "model/model.onnx": b"other"})

@@ -167,14 +167,14 @@ def _check_signature(source: "ImageSource", digest: str, key: Path) -> None:
 
     from modelway.oci.referrers import read_referrer, read_referrers
     from modelway.oci.signatures import ENVELOPE, opened
-    from modelway.oci.sources import RegistryImages
+    from modelway.oci.sources import own_repository
 
     problem = ImageInvalid("no signature refers to the image", where=source.where, do="Build it with a signing key")
-    client, repository = (source.client, source.repository) if isinstance(source, RegistryImages) else (None, "")
-    listed = read_referrers(client=client, repository=repository, digest=digest) if client else []
-    for name in (name for kind, name in listed if kind == ENVELOPE and client):
-        assert client is not None
-        envelope = read_referrer(client=client, repository=repository, digest=name).data
+    if (own := own_repository(source)) is None:
+        raise problem
+    listed = read_referrers(client=own.client, repository=own.repository, digest=digest)
+    for name in (name for kind, name in listed if kind == ENVELOPE):
+        envelope = read_referrer(client=own.client, repository=own.repository, digest=name).data
         try:
             statement = json.loads(opened(envelope, key=key))
         except ImageInvalid as error:
@@ -208,7 +208,7 @@ def copy_image(args: argparse.Namespace) -> int:
     from modelway.oci.layout import OciLayout
     from modelway.oci.manifest import parse_tagged
     from modelway.oci.registry import RegistryClient
-    from modelway.oci.sources import RegistryImages
+    from modelway.oci.sources import own_repository
     from modelway.oci.transfer import copy_to_layout, copy_to_registry
 
     with _opened(args.reference, args) as (source, digest):
@@ -216,8 +216,8 @@ def copy_image(args: argparse.Namespace) -> int:
             print(copy_to_layout(source=source, digest=digest, layout=OciLayout(Path(args.to.partition(":")[2]))))
             return 0
         host, repository, tag = parse_tagged(args.to)
-        same = isinstance(source, RegistryImages) and source.client.host == host
-        mount_from = source.repository if isinstance(source, RegistryImages) and same else None
+        own = own_repository(source)
+        mount_from = own.repository if own and own.client.host == host else None
         login = _login(host)
         with RegistryClient(
             host=host, username=login.username, password=login.password, insecure=args.insecure
@@ -239,10 +239,10 @@ def _summary(reference: str, args: argparse.Namespace) -> "ImageSummary":
         summary = read_summary(source, digest)
         if not reference.startswith("oci-layout:"):
             from modelway.oci.referrers import read_referrers
-            from modelway.oci.sources import RegistryImages
+            from modelway.oci.sources import own_repository
 
-            if isinstance(source, RegistryImages):
-                found = read_referrers(client=source.client, repository=source.repository, digest=digest)
+            if own := own_repository(source):
+                found = read_referrers(client=own.client, repository=own.repository, digest=digest)
                 summary = replace(summary, referrers=tuple(found))
     return summary
 
