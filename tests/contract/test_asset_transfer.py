@@ -113,11 +113,11 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
         from modelway.assets.transfer import upload_asset
         from modelway.lineage.store import open_lineage
         sent, write = [], ArtifactStore._write
-        def counted(self, fs, place, path, digest, opened):
+        def counted(self, fs, place, path, digest, opened, shared):
             if len(sent) == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             sent.append(path)
-            write(self, fs, place, path, digest, opened)
+            write(self, fs, place, path, digest, opened, shared=shared)
         ArtifactStore._write = counted
         folder = AssetFolder(Path({str(folder.place)!r}))
         upload_asset(open_lineage({desk.url!r}).assets, ArtifactStore({desk.store.root!r}), folder, actor="mia")
@@ -128,7 +128,7 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch:
         desk.assets.version("labels")
     sent: list[Path] = []
     write = ArtifactStore._write
-    monkeypatch.setattr(ArtifactStore, "_write", lambda *given: (sent.append(given[3]), write(*given)))
+    monkeypatch.setattr(ArtifactStore, "_write", lambda *given, **more: (sent.append(given[3]), write(*given, **more)))
     assert desk.upload(folder) == 1
     assert [path.name for path in sent] == ["part-3", "part-4"]
 

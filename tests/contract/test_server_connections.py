@@ -1,9 +1,12 @@
 """What goes over one connection: how requests are told apart, in which order they are answered, when it is closed."""
 
 import json
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -283,3 +286,45 @@ def test_many_small_requests_whose_answers_nobody_reads_wait(client: Client, ser
         pass
     assert sent < 64 << 20
     assert server.ask("POST", "/v2/models/tiny/infer", infer_body())[2]["outputs"][0]["shape"] == [1, WIDTH]
+
+
+@pytest.mark.parametrize("after", [b"transfer-encoding: chunked\r\n\r\nZZ\r\n", b"content-length: 4\r\n\r\n"])
+def test_a_request_that_was_refused_early_is_answered_though_its_body_is_broken(client: Client, after: bytes) -> None:
+    client.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\n" + after)
+    # the second one stalls until the server's limit
+    assert client.answer()[0] in (400, 404, 408)
+    assert client.is_closed()
+
+
+def test_each_of_several_requests_may_ask_for_an_upgrade(client: Client) -> None:
+    upgrade = (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AA")
+    client.send(b"".join(with_length(body(value), *upgrade) for value in (1, 2, 3)))
+    assert [data(client.answer()) for _ in range(3)] == [2, 4, 6]
+
+
+def test_an_id_that_is_no_text_is_refused(client: Client) -> None:
+    document = {**infer_body(), "id": "\ud800"}
+    client.send(with_length(json.dumps(document).replace("1.0", "NaN", 1).encode()))
+    status, _, answer = client.answer()
+    assert status == 400
+    assert "id must be" in answer["error"]
+
+
+def test_a_drain_answers_all_that_one_connection_has_sent(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=2.0, work=4)
+    with serving(tmp_path, "--model-dir", str(model), "--port", "0") as draining:
+        client = Client(draining)
+        client.send(with_length(body(1)) * 4)
+        time.sleep(0.1)
+        draining.process.send_signal(signal.SIGTERM)
+        assert [data(client.answer()) for _ in range(4)] == [2] * 4
+        assert client.is_closed()
+
+
+def test_routes_of_a_platform_may_end_with_a_slash(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=2.0)
+    routes = {"AIP_HEALTH_ROUTE": "/", "AIP_PREDICT_ROUTE": "/predict/"}
+    with serving(tmp_path, "--model-dir", str(model), "--port", "0", environ=routes) as server:
+        assert server.ask("GET", "/")[0] == 200
+        assert server.ask("POST", "/predict/", infer_body())[0] == 200
+        assert server.ask("POST", "/predict", infer_body())[0] == 200

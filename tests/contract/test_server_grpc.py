@@ -386,3 +386,20 @@ def test_grpc_is_served_only_where_a_port_is_named(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 2
     assert "--grpc-port must be a whole number from 0 to 65535, got 'no'" in errors
+
+
+def test_a_large_call_that_is_reset_leaves_the_other_calls_of_its_connection(server: Server) -> None:
+    frame = bytes(16_384)
+    with Http2(server) as client:
+        stream = client.begin()
+        # the server widens the call's window when half of it is used
+        client.send(stream, b"\0" + (2 << 20).to_bytes(4, "big") + frame * 32, end=False)
+        client.receive()
+        while client.state.local_flow_control_window(stream) >= len(frame):
+            client.state.send_data(stream, frame)
+        client.state.reset_stream(stream)
+        other = client.begin()
+        client.state.send_data(other, framed(request().SerializeToString()), end_stream=True)
+        client.flush()
+        assert client.wait_for(other)["grpc-status"] == "0"
+        assert not client.ended

@@ -186,7 +186,7 @@ def lab(
     environment = {
         **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW_CONN_MODELWAY_REGISTRY": "http://me:s3cret@registry",
+        "AIRFLOW_CONN_MODELWAY_REGISTRY": f"http://me:s3cret@{registry.host}",
         "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from modelway.localairflow.restarts import MOST_RESTARTS
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 MODELWAY = Path(sys.executable).parent / "modelway"
@@ -173,12 +174,28 @@ def test_signals_stop_everything(home, ran, number):
         assert left_over(home) == []
 
 
+def process_of(component, demo, *, but=()):
+    """Wait for the process of one of the demo's components, another than those before; None: the demo has ended."""
+    deadline = time.monotonic() + 60
+    while demo.poll() is None:
+        for each in psutil.Process(demo.pid).children():
+            with contextlib.suppress(psutil.Error):
+                # Airflow writes some of its components' names with an underscore.
+                if each.pid not in but and f"airflow {component}" in " ".join(each.cmdline()).replace("_", "-"):
+                    return each
+        assert time.monotonic() < deadline, f"no other {component} was started"
+        time.sleep(0.2)
+    return None
+
+
 @pytest.mark.parametrize("component", ["scheduler", "api-server"])
-def test_a_component_that_dies_ends_the_demo_which_names_it(home, second, component):
+def test_a_component_that_dies_is_started_again_until_it_dies_too_often(home, second, component):
     with demo_that_trains(home) as (demo, _):
-        # Airflow writes some of its components' names with an underscore.
-        commands = {each: " ".join(each.cmdline()).replace("_", "-") for each in psutil.Process(demo.pid).children()}
-        next(each for each, words in commands.items() if f"airflow {component}" in words).kill()
+        killed = []
+        while process := process_of(component, demo, but=killed):
+            killed.append(process.pid)
+            process.kill()
+        assert len(killed) == MOST_RESTARTS + 1
         text = demo.communicate(timeout=120)[0]
         assert demo.returncode == 1
         assert f"airflow {component} ended with -9. Read the end of its log:" in text

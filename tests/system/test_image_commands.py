@@ -4,17 +4,26 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from modelway.artifacts.archive import Manifest, write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.cli import main
+from modelway.errors import RegistryError
 from modelway.lineage.records.version import FileRecord
 from modelway.lineage.store import open_lineage
+from modelway.oci.layout import OciLayout
+from modelway.oci.manifest import Descriptor, bytes_digest
 from modelway.oci.registry import RegistryClient
+from modelway.operators.build_image import BuildImageOperator
+from modelway.runs.messages.version import RegisteredVersion
 from registry import BINARY, Registry
 
+from tests.image_samples import entry, link, make_image, tar
 from tests.lineage_samples import make_record
 
 pytestmark = [
@@ -188,6 +197,28 @@ def test_what_is_damaged_or_of_another_version_is_refused(shared, home, run):
     assert "does not pin an image" in run("inspect", "digits@v1", status=1)
 
 
+@pytest.mark.parametrize(
+    ("member", "problem"),
+    [
+        (entry("models/model/.wh.model.onnx"), "is missing"),
+        (entry("models/.wh..wh..opq"), "is missing"),
+        (link("models/model/model.onnx", "/elsewhere"), "is missing"),
+        (entry("other/model/model.onnx", b"evil"), f"has {bytes_digest(b'evil')} instead"),
+    ],
+    ids=["removed", "emptied", "linked", "beside"],
+)
+def test_files_that_a_container_does_not_see_are_not_those_of_a_version(home, run, tmp_path, member, problem):
+    register(home)
+    built = OciLayout(home / "images")
+    digest = run("build", "digits", "1").split()[0].partition("@")[2]
+    layers = [built.read_blob(Descriptor.from_dict(each, where="")) for each in built.manifest(digest)["layers"]]
+    layout = OciLayout(tmp_path / "changed")
+    assert "are those of digits@1" in run("verify", make_image(layout, *layers), "digits", "1")
+    refused = run("verify", make_image(layout, *layers, tar(member)), "digits", "1", status=1)
+    assert "of digits@1 " in refused
+    assert problem in refused
+
+
 def test_a_signature_is_checked(shared, home, run, tmp_path, monkeypatch):
     private, public = tmp_path / "private.pem", tmp_path / "public.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(private)], check=True)
@@ -206,6 +237,20 @@ def test_a_signature_is_checked(shared, home, run, tmp_path, monkeypatch):
     assert "no signature refers to the image" in run("verify", f"{other}:v1", "--key", public, status=1)
 
 
+def test_mirrors_hide_no_signature(shared, home, run, tmp_path, monkeypatch):
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(private)], check=True)
+    subprocess.run(["openssl", "pkey", "-in", str(private), "-pubout", "-out", str(public)], check=True)
+    register(home)
+    monkeypatch.setenv("MODELWAY_SIGNING_KEY", str(private))
+    reference = run("build", "digits", "1", "--repository", f"{shared.host}/models/mirrored").split()[0]
+    monkeypatch.setenv("MODELWAY_REGISTRY_MIRRORS", f"{shared.host}={shared.host}/hub")
+    assert len(json.loads(run("inspect", reference, "--json"))["referrers"]) == 1
+    assert f"signed with {public}" in run("verify", reference, "--key", public)
+    assert "(0 bytes sent)" in run("copy", reference, f"{shared.host}/models/mirrored-copy:v1"), "blobs are mounted"
+    assert f"signed with {public}" in run("verify", f"{shared.host}/models/mirrored-copy:v1", "--key", public)
+
+
 def test_a_tag_of_another_version_is_refused_and_the_server_image_must_be_named(shared, home, run, monkeypatch):
     register(home)
     register(home, run_id="manual__2", files={**FILES, "model/model.onnx": b"other"})
@@ -220,6 +265,48 @@ def test_a_tag_of_another_version_is_refused_and_the_server_image_must_be_named(
     shown = json.loads(run("inspect", on_server, "--json"))
     assert shown["annotations"]["org.opencontainers.image.base.digest"] == reference.partition("@")[2]
     assert len(shown["layers"]) == 6
+
+
+@pytest.fixture
+def curious():
+    """A registry that requires a login for everything, and remembers which one it got."""
+    received = []
+
+    class Curious(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            received.append(self.headers.get("Authorization"))
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="curious"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = do_HEAD
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Curious)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield SimpleNamespace(host=f"127.0.0.1:{server.server_port}", received=received)
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("named", ["registry.example.com", "curious"])
+def test_the_login_of_a_registry_is_sent_to_no_other_that_an_image_is_pushed_to(curious, home, run, monkeypatch, named):
+    register(home)
+    host = curious.host if named == "curious" else named
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", f"docker://robot:s3cret@{host}")
+    repository = f"{curious.host}/models/digits"
+    assert "refuses access" in run("build", "digits", "1", "--repository", repository, status=1)
+    found = open_lineage(f"sqlite:///{home / 'lineage.db'}").version("digits", 1).summary
+    version = RegisteredVersion.of(found, blocked_reason=None, requested=True).to_xcom()
+    by_command = set(curious.received)
+    curious.received.clear()
+    with pytest.raises(RegistryError, match="refuses access"):
+        BuildImageOperator(task_id="build", version=version, repository=repository).run({})
+    assert set(curious.received) == by_command
+    assert any(by_command) == (named == "curious")
 
 
 def test_a_damaged_archive_is_refused_until_a_good_copy_is_there_again(shared, home, run):

@@ -42,6 +42,30 @@ def embedded() -> str:
     return f"sqlite:///{load_settings().home}/lineage.db"
 
 
+@pytest.mark.parametrize(
+    ("connection", "own", "other"),
+    [
+        ("docker://me:s3cret@registry.example.com", "registry.example.com/digits", "registry.example.com:5000/digits"),
+        ("docker://me:s3cret@localhost:5000", "localhost:5000/digits", "localhost/digits"),
+        ('{"login": "me", "password": "s3cret", "host": "https://ghcr.io/v2/"}', "ghcr.io/me/digits", "ghcr.io.evil/x"),
+        ("docker://https://me:s3cret@index.docker.io/v1/", "docker.io/me/digits", "quay.io/me/digits"),
+    ],
+)
+def test_the_login_of_a_registry_is_for_no_other(
+    connection: str, own: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", connection)
+    monkeypatch.setattr(hook, "lineage_url_from_airflow", embedded)
+    for settings in (load_settings(), settings_from_airflow()):
+        assert settings.login_for(own) == ("me", "s3cret")
+        assert settings.login_for(other) == (None, None)
+
+
+def test_a_login_without_a_host_is_for_the_repository_of_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "docker://me:s3cret@")
+    assert load_settings().login_for("registry.example.com/digits") == ("me", "s3cret")
+
+
 @pytest.mark.parametrize("form", ["json", "uri"])
 def test_a_connection_of_the_environment_is_read_as_airflow_reads_it(
     form: str, monkeypatch: pytest.MonkeyPatch

@@ -3,10 +3,14 @@
 import numpy as np
 import onnx
 import pytest
+from modelway.endpoints.local.weights import WeightsInPlace
 from modelway.job.freezing.external_data import external_files, relocated
 from modelway.job.freezing.session import ProgramModel
+from modelway.oci.images import unpack_image
+from modelway.oci.layout import OciLayout
 from onnx import TensorProto, helper
 
+from tests.image_samples import entry, make_image, tar
 from tests.tiny_model import write_model
 
 ROWS = {"x": np.ones((2, 4), dtype=np.float32)}
@@ -58,3 +62,16 @@ def test_weights_of_a_branch_are_found():
 def test_what_is_no_program_is_refused(data):
     with pytest.raises(ValueError, match="no (whole )?ONNX program"):
         external_files(data)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_weights_that_a_later_layer_replaces_are_those_of_that_layer(tmp_path, monkeypatch, shared):
+    monkeypatch.setattr("modelway.endpoints.local.weights.LEAST_BYTES", 1)
+    if not shared:
+        monkeypatch.setattr("modelway.endpoints.local.weights.share", lambda *_, **__: False)
+    models = [write_model(tmp_path / str(scale), scale=scale) / "model" for scale in (3, 5)]
+    layers = [tar(*(entry(f"m/{path.name}", path.read_bytes()) for path in sorted(each.iterdir()))) for each in models]
+    image = make_image(OciLayout(tmp_path / "images"), *layers)
+    root = unpack_image(reference=image, into=tmp_path / "unpacked", in_place=WeightsInPlace())
+    answer = ProgramModel(root / "m" / "model.onnx")(ROWS)["y"]
+    assert np.array_equal(answer, np.full((2, 4), 5, dtype=np.float32))

@@ -233,3 +233,90 @@ def test_a_request_that_waited_too_long_or_was_abandoned_does_not_run() -> None:
     assert (late.status, found) == (503, [])
     assert isinstance(cancelled, asyncio.CancelledError)
     assert model.calls == [(1, 3), (5, 3)]
+
+
+def test_a_call_that_cannot_be_counted_is_answered_and_others_follow() -> None:
+    seen: list[int] = []
+
+    def observe(inputs: object, outputs: object, count: int, seconds: float) -> None:
+        seen.append(count)
+        if len(seen) == 1:
+            raise MemoryError("no room for a copy")
+
+    model = Model(hold=False)
+
+    async def main() -> list[object]:
+        batcher = Batcher(model.run, limit=8, observe=observe)
+        found: list[object] = [await asyncio.wait_for(batcher.infer(rows(1)), 10) for _ in range(2)]
+        batcher.close()
+        return found
+
+    assert len(asyncio.run(main())) == 2
+    assert seen == [1, 1]
+
+
+def test_whoever_is_refused_may_send_the_next_request_at_once() -> None:
+    model = Model()
+
+    async def main() -> list[object]:
+        batcher, answers = Batcher(model.run, limit=8), list[object]()
+        batcher.submit(rows(1), answers.append)
+        while not model.calls:
+            await asyncio.sleep(0.001)
+
+        def again(outputs: object) -> None:
+            answers.append(outputs)
+            batcher.submit(rows(1, value=2), answers.append)
+
+        for _ in range(3):
+            batcher.submit(rows(1), again, until=0)
+        batcher.expire()
+        model.go.set()
+        while len(answers) < 7:
+            await asyncio.sleep(0.001)
+        batcher.close()
+        return answers
+
+    answers = asyncio.run(asyncio.wait_for(main(), 20))
+    assert sum(isinstance(answer, Refusal) for answer in answers) == 3
+
+
+def test_a_request_whose_client_left_holds_no_inputs() -> None:
+    model = Model()
+
+    async def main() -> None:
+        batcher = Batcher(model.run, limit=1)
+        first = batcher.submit(rows(1), lambda outputs: None)
+        while not model.calls:
+            await asyncio.sleep(0.001)
+        waiting = batcher.submit(rows(8), lambda outputs: None)
+        for each in (first, waiting):
+            each.abandon()
+        assert first.inputs, "it runs"
+        assert not waiting.inputs
+        model.go.set()
+        assert await batcher.infer(rows(1, value=3)) is not None
+        batcher.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_much_larger_call_of_a_quick_model_leaves_the_event_loop_free() -> None:
+    model = Model(hold=False)
+
+    async def main() -> int:
+        batcher = Batcher(model.run, limit=8, quick_seconds=10)
+        for _ in range(3):
+            await batcher.infer(rows(1))
+        assert await _threads_of(batcher, model, rows(1)) == {threading.get_ident()}
+        aside = await _threads_of(batcher, model, rows(1, width=100_000))
+        batcher.close()
+        return len(aside - {threading.get_ident()})
+
+    assert asyncio.run(main()) == 1
+
+
+async def _threads_of(batcher: Batcher, model: Model, request: dict[str, Array]) -> set[int]:
+    model.threads.clear()
+    await batcher.infer(request)
+    return set(model.threads)

@@ -88,3 +88,13 @@ def test_no_rows_and_nothing_to_count() -> None:
     found = sketches(TensorSpec("x", "FP32", (-1, 2)), TensorSpec("scalar", "FP32", ()))
     found.add({"x": np.ones((0, 2)), "scalar": np.array(2.0)}, {}, 1)
     assert [each["count"] for each in found.document()["inputs"]] == [0, 0, 1]
+
+
+def test_what_waits_to_be_counted_does_not_grow_with_the_size_of_a_row() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 1_000_000)))
+    large = np.ones((1, 1_000_000), dtype=np.float32)
+    for _ in range(20):
+        found.add({"x": large}, {}, 1)
+    waiting = sum(array.nbytes for _, inputs, _ in found._pending for array in inputs.values())
+    assert waiting < 1 << 20
+    assert found.document()["rows"] == 20

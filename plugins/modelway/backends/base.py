@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: what `make images` makes
 JOB_IMAGE = "modelway-job:0.1.0"
+#: what the name of a folder begins with where a worker writes an archive, in the job's folder
+ARCHIVES = ".archive-"
 
 
 class JobState(StrEnum):
@@ -117,7 +119,8 @@ class Job:
             "datasets": {name: dict(dataset) for name, dataset in self.datasets.items()},
             "interval": {side: self.interval.get(side) for side in ("start", "end")},
             "partition": self.partition,
-            **({"freeze_format": self.freeze_format} if self.freeze_format else {}),
+            # The default is left out: another contract is another job, and older ones do not have it.
+            **({"freeze_format": self.freeze_format} if self.freeze_format not in (None, "onnx") else {}),
             "inputs": {name: f"inputs/{name}" for name in self.inputs},
             "checkpoints": {name: dict(known) for name, known in self.checkpoints.items()},
             "digests": {

@@ -27,8 +27,9 @@ from modelway.localairflow.home_lock import only_one
 from modelway.localairflow.interrupts import ignore_interrupts, interrupt_once
 from modelway.localairflow.jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
 from modelway.localairflow.leftovers import recorded_start
-from modelway.localairflow.processes import LocalAirflow
+from modelway.localairflow.processes import START_SECONDS, LocalAirflow
 from modelway.localairflow.rest import AirflowApi, TaskState
+from modelway.localairflow.restarts import Restarts
 from modelway.spec.problems import display
 
 MODEL = "digits"
@@ -150,7 +151,7 @@ def _run(console: Any, settings: Settings, airflow: LocalAirflow, began: float, 
     run_id = api.trigger(MODEL, conf={"seed": number})
     console.print(f"DAG {MODEL}, run {run_id}, seed {number}", highlight=False)
     try:
-        state, traffic = _follow(console, settings, airflow, _Run(airflow, api, run_id), number)
+        state, traffic = _follow(console, settings, _Run(Restarts(airflow), api, run_id), number)
     except KeyboardInterrupt:
         # Airflow may be stopping too; the next demo then does this.
         with suppress(ModelwayError):
@@ -202,8 +203,8 @@ def _restore(console: Any, settings: Settings) -> None:
 class _Run:
     """The run, as the progress display reads it."""
 
-    def __init__(self, airflow: LocalAirflow, api: AirflowApi, run_id: str) -> None:
-        self.airflow = airflow
+    def __init__(self, restarts: Restarts, api: AirflowApi, run_id: str) -> None:
+        self.restarts = restarts
         self.api = api
         self.run_id = run_id
 
@@ -214,26 +215,27 @@ class _Run:
         return self._call(lambda: self.api.tasks(MODEL, self.run_id))
 
     def _call(self, request: Callable[[], Answer]) -> Answer:
-        """Call the API; if it does not answer because a component has ended, raise that error instead."""
-        try:
-            return request()
-        except EndpointNotReady:
-            # A process's connections close a moment before its end is seen.
-            time.sleep(1)
-            self.airflow.check()
-            raise
+        """Call the API; while it does not answer, since its process ended and starts again, call it once more."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return request()
+            except EndpointNotReady:
+                if time.monotonic() > deadline:
+                    raise
+                # A process's connections close a moment before its end is seen.
+                time.sleep(1)
+                self.restarts.check()
 
 
-def _follow(console: Any, settings: Settings, airflow: LocalAirflow, run: _Run, number: int) -> tuple[str, Traffic]:
+def _follow(console: Any, settings: Settings, run: _Run, number: int) -> tuple[str, Traffic]:
     """Show progress and send traffic meanwhile; return the run's state and the traffic with its answers."""
     from modelway.cli.output.progress import follow, task_order
-    from modelway.localairflow.restarts import Restarts
     from modelway.spec.load import load_spec, models_folder
 
     with Traffic(endpoint=open_local(settings), model=MODEL, requests=_requests(), new=number) as traffic:
-        state = follow(
-            console, run=run, order=task_order(load_spec(models_folder() / MODEL)), each=Restarts(airflow).check
-        )
+        order = task_order(load_spec(models_folder() / MODEL))
+        state = follow(console, run=run, order=order, each=run.restarts.check)
     return state, traffic
 
 

@@ -68,6 +68,7 @@ def build_image(args: argparse.Namespace) -> int:
 
     settings, (model, wanted) = load_settings(), read_version(args.version)
     known = read_lineage()
+    login = _login((args.repository or "").partition("/")[0])
     found = known.version(model, known.find(model, wanted)).summary
     version = RegisteredVersion.of(found, blocked_reason=None, requested=True)
     options = BuildOptions(
@@ -75,8 +76,8 @@ def build_image(args: argparse.Namespace) -> int:
         layout=(args.layout or settings.image_layout) if args.layout or not args.repository else None,
         tag=args.tag or f"v{found.number}",
         repository=args.repository,
-        username=settings.registry_login,
-        password=settings.registry_password,
+        username=login.username,
+        password=login.password,
         insecure=args.insecure,
         known_layers=settings.known_layers,
         signing_key=settings.signing_key,
@@ -151,9 +152,11 @@ def _check_files(files: Any, model: str, wanted: str, *, where: str) -> str:
     detail = lineage.version(model, lineage.find(model, wanted))
     served = [file for file in detail.files if file.path.startswith(SERVED)]
     for file in served:
-        found = [digest for path, digest in files.items() if path.endswith(f"/{file.path}")]
-        if file.digest not in found:
-            is_what = f"has {found[0]} instead of {file.digest}" if found else "is missing"
+        found = {digest for path, digest in files.items() if path.endswith(f"/{file.path}")}
+        # A right file does not vouch for a wrong one in another folder: which of them is served is not known here.
+        if found != {file.digest}:
+            others = ", ".join(sorted(found - {file.digest}))
+            is_what = f"has {others} instead of {file.digest}" if others else "is missing"
             raise ImageInvalid(f"the file '{file.path}' of {model}@{detail.summary.number} {is_what}", where=where)
     return f"{len(served)} files are those of {model}@{detail.summary.number}"
 
@@ -164,14 +167,14 @@ def _check_signature(source: "ImageSource", digest: str, key: Path) -> None:
 
     from modelway.oci.referrers import read_referrer, read_referrers
     from modelway.oci.signatures import ENVELOPE, opened
-    from modelway.oci.sources import RegistryImages
+    from modelway.oci.sources import own_repository
 
     problem = ImageInvalid("no signature refers to the image", where=source.where, do="Build it with a signing key")
-    client, repository = (source.client, source.repository) if isinstance(source, RegistryImages) else (None, "")
-    listed = read_referrers(client=client, repository=repository, digest=digest) if client else []
-    for name in (name for kind, name in listed if kind == ENVELOPE and client):
-        assert client is not None
-        envelope = read_referrer(client=client, repository=repository, digest=name).data
+    if (own := own_repository(source)) is None:
+        raise problem
+    listed = read_referrers(client=own.client, repository=own.repository, digest=digest)
+    for name in (name for kind, name in listed if kind == ENVELOPE):
+        envelope = read_referrer(client=own.client, repository=own.repository, digest=name).data
         try:
             statement = json.loads(opened(envelope, key=key))
         except ImageInvalid as error:
@@ -205,7 +208,7 @@ def copy_image(args: argparse.Namespace) -> int:
     from modelway.oci.layout import OciLayout
     from modelway.oci.manifest import parse_tagged
     from modelway.oci.registry import RegistryClient
-    from modelway.oci.sources import RegistryImages
+    from modelway.oci.sources import own_repository
     from modelway.oci.transfer import copy_to_layout, copy_to_registry
 
     with _opened(args.reference, args) as (source, digest):
@@ -213,8 +216,8 @@ def copy_image(args: argparse.Namespace) -> int:
             print(copy_to_layout(source=source, digest=digest, layout=OciLayout(Path(args.to.partition(":")[2]))))
             return 0
         host, repository, tag = parse_tagged(args.to)
-        same = isinstance(source, RegistryImages) and source.client.host == host
-        mount_from = source.repository if isinstance(source, RegistryImages) and same else None
+        own = own_repository(source)
+        mount_from = own.repository if own and own.client.host == host else None
         login = _login(host)
         with RegistryClient(
             host=host, username=login.username, password=login.password, insecure=args.insecure
@@ -236,10 +239,10 @@ def _summary(reference: str, args: argparse.Namespace) -> "ImageSummary":
         summary = read_summary(source, digest)
         if not reference.startswith("oci-layout:"):
             from modelway.oci.referrers import read_referrers
-            from modelway.oci.sources import RegistryImages
+            from modelway.oci.sources import own_repository
 
-            if isinstance(source, RegistryImages):
-                found = read_referrers(client=source.client, repository=source.repository, digest=digest)
+            if own := own_repository(source):
+                found = read_referrers(client=own.client, repository=own.repository, digest=digest)
                 summary = replace(summary, referrers=tuple(found))
     return summary
 
@@ -272,14 +275,11 @@ class _Login(NamedTuple):
 
 def _login(host: str) -> _Login:
     """Return the login of the connection ``modelway_registry`` where it names this host; else Docker's is used."""
-    from modelway.hooks.fields import fields_from_environment
+    from modelway.hooks.fields import fields_from_environment, registry_of
     from modelway.hooks.settings import REGISTRY_CONN_ID
 
     fields = fields_from_environment(REGISTRY_CONN_ID)
-    if fields is None or not fields.login:
-        return _Login()
-    named = f"{fields.host}:{fields.port}" if fields.port else fields.host
-    if named != host:
+    if fields is None or not fields.login or registry_of(fields) != host:
         return _Login()
     return _Login(fields.login, fields.password)
 

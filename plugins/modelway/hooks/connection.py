@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelway.errors import LineageUnavailable
-from modelway.hooks.fields import database_url, destination, fields_from_airflow
+from modelway.hooks.fields import database_url, destination, fields_from_airflow, registry_of
 from modelway.hooks.settings import (
     LINEAGE_CONN_ID,
     REGISTRY_CONN_ID,
@@ -33,7 +33,10 @@ def settings_from_airflow() -> Settings:
     settings = replace(load_settings(), lineage_url=lineage_url_from_airflow())
     make_private(settings.home)
     if registry := connection(REGISTRY_CONN_ID):
-        settings = replace(settings, registry_login=registry.login, registry_password=registry.password)
+        host = registry_of(fields_from_airflow(REGISTRY_CONN_ID, registry))
+        settings = replace(
+            settings, registry_host=host, registry_login=registry.login, registry_password=registry.password
+        )
     return settings
 
 

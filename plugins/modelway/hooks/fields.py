@@ -38,6 +38,14 @@ class Fields:
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
+def registry_of(fields: Fields) -> str:
+    """Return the host of the registry that a connection names, as references have it; empty where it names none."""
+    host = (fields.host.partition("://")[2] or fields.host).partition("/")[0]
+    if host in ("index.docker.io", "registry-1.docker.io"):
+        return "docker.io"
+    return f"{host}:{fields.port}" if host and fields.port else host
+
+
 def fields_from_airflow(conn_id: str, connection: Any) -> Fields:
     """Return the fields of Airflow's own object."""
     texts = {name: getattr(connection, name) or "" for name in ("conn_type", "host", "login", "password", "schema")}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelway.errors import ModelwayError, NotWritable
 from modelway.folders import home_folder
-from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment
+from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment, registry_of
 from modelway.lineage.exporters.base import Destination
 from modelway.ports import known
 
@@ -32,6 +32,8 @@ class Settings:
     """The image of the model server, by its digest."""
     signing_key: Path | None = None
     """The file of the private key that signs where images come from."""
+    registry_host: str = ""
+    """The only registry that the login is for; empty: that of each repository."""
     registry_login: str | None = None
     registry_password: str | None = field(default=None, repr=False)
 
@@ -44,6 +46,12 @@ class Settings:
     def known_layers(self) -> Path:
         """The folder that remembers the digests of layers of images."""
         return self.home / "layers"
+
+    def login_for(self, repository: str) -> tuple[str | None, str | None]:
+        """Return login and password for a repository: None twice where they are for another registry."""
+        if self.registry_host not in ("", repository.partition("/")[0]):
+            return None, None
+        return self.registry_login, self.registry_password
 
     def base_image(self, base: str) -> str:
         """Return the base of an image; ``server`` stands for the deployment's image of the model server.
@@ -88,6 +96,7 @@ def load_settings() -> Settings:
         or _lineage_connection()
         or f"sqlite:///{home / 'lineage.db'}",
         server_image=os.environ.get("MODELWAY_SERVER_IMAGE"),
+        registry_host=registry_of(registry) if registry else "",
         registry_login=registry.login if registry else None,
         registry_password=registry.password if registry else None,
         signing_key=Path(key) if (key := os.environ.get("MODELWAY_SIGNING_KEY")) else None,

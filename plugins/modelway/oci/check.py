@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 
 from modelway.oci.blobs import PIECE
 from modelway.oci.manifest import DOCKER_LAYER_GZIP, LAYER_GZIP, Descriptor, Image, ImageSource, read_image
+from modelway.oci.seen import SeenFiles
 from modelway.oci.unpack import LayerDigests, check_layer
 
 _REBUILD = "Build the image again, or pull it from where it is whole"
@@ -22,7 +23,7 @@ class CheckedImage:
 
     image: Image
     files: Mapping[str, str]
-    """The digest of each file by its path in the image, as the last layer that has it says."""
+    """The digest of each file by its path, as a container sees them once the layers lie on one another."""
 
 
 class _Hashing(io.RawIOBase):
@@ -54,37 +55,38 @@ def check_image(source: ImageSource, digest: str) -> CheckedImage:
     :raises ImageInvalid: something is missing or damaged
     """
     image = read_image(source, digest)
-    files: dict[str, str] = {}
+    seen = SeenFiles()
     for descriptor, diff_id in zip(image.layers, image.diff_ids, strict=True):
         with source.open_blob(descriptor) as file:
-            files |= _read_layer(file, descriptor, diff_id, where=source.where)
-    return CheckedImage(image=image, files=files)
+            _read_layer(file, descriptor, diff_id, where=source.where, seen=seen)
+    return CheckedImage(image=image, files=seen.files)
 
 
-def _read_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, where: str) -> dict[str, str]:
+def _read_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, where: str, seen: SeenFiles) -> None:
     packed = _Hashing(file)
-    plain, problem, files = packed, None, {}
+    plain, problem = packed, None
     if descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP):
         plain = _Hashing(cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb")))
     try:
-        files = _files(cast(BinaryIO, plain))
+        _add_files(cast(BinaryIO, plain), seen)
         unpacked = plain.digest()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         problem, unpacked = error, ""
     found = LayerDigests(packed=packed.digest(), size=packed.size, unpacked=unpacked)
     check_layer(found, descriptor, diff_id=diff_id, where=where, problem=problem)
-    return files
 
 
-def _files(stream: BinaryIO) -> dict[str, str]:
-    found = {}
+def _add_files(stream: BinaryIO, seen: SeenFiles) -> None:
+    seen.begin_layer()
     with tarfile.open(fileobj=stream, mode="r|", bufsize=PIECE) as tar:
         for member in tar:
             # Without it, the archive remembers every member that it has read.
             tar.members.clear()  # type: ignore[attr-defined]
-            if (content := tar.extractfile(member)) is not None and member.isreg():
+            digest = None
+            # A link has no bytes of its own, and a stream cannot be searched for those of another file.
+            if member.isreg() and (content := tar.extractfile(member)) is not None:
                 hasher = hashlib.sha256()
                 while piece := content.read(PIECE):
                     hasher.update(piece)
-                found[f"/{member.name.lstrip('/')}"] = f"sha256:{hasher.hexdigest()}"
-    return found
+                digest = f"sha256:{hasher.hexdigest()}"
+            seen.add(member, digest)

@@ -234,6 +234,11 @@ def read_document(data: bytes, *, where: str) -> dict[str, Any]:
     return document
 
 
+def media_type_of(manifest: Mapping[str, Any]) -> str:
+    """Return the media type of a manifest or an index; the specification lets both leave it out."""
+    return str(manifest.get("mediaType") or (INDEX if "manifests" in manifest else MANIFEST))
+
+
 def check_document(data: bytes, digest: str, *, where: str, do: str) -> bytes:
     """Return ``data`` if it is what ``digest`` names.
 

@@ -6,7 +6,15 @@ from typing import Any
 
 from modelway.errors import RegistryError
 from modelway.oci.blobs import document_blob
-from modelway.oci.manifest import INDEX, MANIFEST, Descriptor, bytes_digest, canonical_json, read_document
+from modelway.oci.manifest import (
+    INDEX,
+    MANIFEST,
+    Descriptor,
+    bytes_digest,
+    canonical_json,
+    media_type_of,
+    read_document,
+)
 from modelway.oci.push import push
 from modelway.oci.registry import RegistryClient
 
@@ -48,11 +56,31 @@ def attach(*, client: RegistryClient, repository: str, subject: Descriptor, refe
     blobs = [document_blob(_NOTHING, _EMPTY), document_blob(referrer.data, payload)]
     push(client=client, repository=repository, manifest=data, descriptor=known, blobs=blobs)
     if not has_list:
-        entry = {**known.to_dict(), "artifactType": referrer.artifact_type}
-        if referrer.annotations:
-            entry["annotations"] = dict(referrer.annotations)
-        _list_by_tag(client, repository, subject.digest, entry)
+        _list_by_tag(client, repository, subject.digest, _entry(known, manifest))
     return known.digest
+
+
+def list_referrer(*, client: RegistryClient, repository: str, subject: str, data: bytes) -> None:
+    """List a referrer that was pushed as it is by the tag, where the registry has no list of referrers of its own.
+
+    :param subject: the digest of what it refers to
+    :param data: the referrer's manifest
+    :raises RegistryError: the registry refuses (terminal) or does not answer (retryable)
+    """
+    if client.list_referrers(repository=repository, digest=subject) is not None:
+        return
+    manifest = read_document(data, where=f"{client.host}/{repository}")
+    known = Descriptor(media_type=media_type_of(manifest), digest=bytes_digest(data), size=len(data))
+    _list_by_tag(client, repository, subject, _entry(known, manifest))
+
+
+def _entry(known: Descriptor, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what lists a referrer: its descriptor with its kind and its annotations."""
+    kind = manifest.get("artifactType") or (manifest.get("config") or {}).get("mediaType") or ""
+    entry: dict[str, Any] = {**known.to_dict(), "artifactType": kind}
+    if manifest.get("annotations"):
+        entry["annotations"] = manifest["annotations"]
+    return entry
 
 
 def read_referrers(*, client: RegistryClient, repository: str, digest: str) -> list[tuple[str, str]]:

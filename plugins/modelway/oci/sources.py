@@ -113,6 +113,12 @@ class MirroredImages:
         return read(self.places[-1])
 
 
+def own_repository(source: ImageSource) -> RegistryImages | None:
+    """Return the repository itself, behind its mirrors; None for a layout folder, which has no referrers."""
+    own = source.places[-1] if isinstance(source, MirroredImages) else source
+    return own if isinstance(own, RegistryImages) else None
+
+
 def mirrors_of(host: str, repository: str) -> Iterator[tuple[str, str]]:
     """Yield host and repository of each mirror of a repository, as the environment names them.
 

@@ -1,12 +1,14 @@
 """Copies images between registries and layouts as they are: every digest stays what it is."""
 
+from collections.abc import Iterator
+
 from modelway.oci.blobs import source_blob
 from modelway.oci.layout import OciLayout
-from modelway.oci.manifest import INDEX, MANIFEST, Descriptor, ImageSource, read_document
+from modelway.oci.manifest import Descriptor, ImageSource, media_type_of, read_document
 from modelway.oci.push import PushedImage, push
-from modelway.oci.referrers import attach, read_referrer, read_referrers
+from modelway.oci.referrers import list_referrer, read_referrers
 from modelway.oci.registry import RegistryClient
-from modelway.oci.sources import RegistryImages
+from modelway.oci.sources import own_repository
 
 
 def copy_to_registry(
@@ -34,8 +36,7 @@ def copy_to_registry(
         )
         sent += done.bytes_sent
     blobs = [*(manifest.get("layers") or ()), *([manifest["config"]] if "config" in manifest else [])]
-    media_type = str(manifest.get("mediaType") or (INDEX if "manifests" in manifest else MANIFEST))
-    descriptor = Descriptor(media_type=media_type, digest=digest, size=len(data))
+    descriptor = Descriptor(media_type=media_type_of(manifest), digest=digest, size=len(data))
     pushed = push(
         client=client,
         repository=repository,
@@ -45,11 +46,25 @@ def copy_to_registry(
         tag=tag,
         mount_from=mount_from,
     )
-    if isinstance(source, RegistryImages):
-        for _, name in read_referrers(client=source.client, repository=source.repository, digest=digest):
-            referrer = read_referrer(client=source.client, repository=source.repository, digest=name)
-            attach(client=client, repository=repository, subject=descriptor, referrer=referrer)
+    for name, referrer in _referrers(source, digest):
+        # As it is: the signatures of other tools are of these very bytes.
+        done = copy_to_registry(
+            source=source, digest=name, client=client, repository=repository, tag=None, mount_from=mount_from
+        )
+        list_referrer(client=client, repository=repository, subject=digest, data=referrer)
+        sent += done.bytes_sent
     return PushedImage(reference=pushed.reference, bytes_sent=sent + pushed.bytes_sent)
+
+
+def _referrers(source: ImageSource, digest: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the digest and the manifest of each referrer of an image."""
+    own = own_repository(source)
+    for _, name in read_referrers(client=own.client, repository=own.repository, digest=digest) if own else ():
+        data = source.read_manifest(name)
+        subject = read_document(data, where=f"{source.where}@{name}").get("subject")
+        # A tag may list what does not refer to the image, even the image itself.
+        if isinstance(subject, dict) and subject.get("digest") == digest:
+            yield name, data
 
 
 def copy_to_layout(*, source: ImageSource, digest: str, layout: OciLayout, tag: str | None = None) -> str:
@@ -64,6 +79,6 @@ def copy_to_layout(*, source: ImageSource, digest: str, layout: OciLayout, tag: 
         copy_to_layout(source=source, digest=Descriptor.from_dict(entry, where=where).digest, layout=layout)
     for blob in [*(manifest.get("layers") or ()), *([manifest["config"]] if "config" in manifest else [])]:
         layout.add_blob(source_blob(source, Descriptor.from_dict(blob, where=where)))
-    written = layout.write_blob(data, media_type=str(manifest.get("mediaType") or MANIFEST), expected=digest)
+    written = layout.write_blob(data, media_type=media_type_of(manifest), expected=digest)
     layout.add_manifest(written, tag=tag)
     return layout.reference(digest)

@@ -25,7 +25,8 @@ from modelway.oci.manifest import (
     ImageSource,
 )
 
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+#: before the name of what a layer removes, and the name that empties its folder
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 _REBUILD = "Build the image again (clear the build_image task) or pull it from where it is whole"
 _TOO_MUCH = "Do not use this image, or make it of less: larger layers, fewer files"
 #: kinds of a member of which tarfile reads the content at once
@@ -285,11 +286,11 @@ def _unpack_members(
         if not path.parts:
             continue
         folder = _folder(root, path.parent, where=where)
-        if path.name == _OPAQUE:
+        if path.name == OPAQUE:
             for hidden in set(folder.iterdir()) - fresh:
                 _remove(hidden)
-        elif path.name.startswith(_WHITEOUT):
-            hidden_name = path.name.removeprefix(_WHITEOUT)
+        elif path.name.startswith(WHITEOUT):
+            hidden_name = path.name.removeprefix(WHITEOUT)
             if hidden_name in ("", ".", ".."):
                 raise ImageInvalid(f"a layer removes {member.name!r}", where=where, do=_HOSTILE)
             _remove(folder / hidden_name)

@@ -77,13 +77,20 @@ class BuildImageOperator(ModelwayOperator):
 
         settings, version = self.settings, RegisteredVersion.from_xcom(self.version)
         model, number = version.model, version.version
+        username, password = settings.login_for(self.repository or "")
+        if self.repository and settings.registry_login and not username:
+            self.log.warning(
+                "The connection modelway_registry is for %s: Docker's own login is used for %s.",
+                settings.registry_host,
+                self.repository,
+            )
         options = BuildOptions(
             name=model,
             layout=None if self.repository else settings.image_layout,
             tag=self.tag.replace("{version}", str(number)),
             repository=self.repository,
-            username=settings.registry_login,
-            password=settings.registry_password,
+            username=username,
+            password=password,
             known_layers=settings.known_layers,
             signing_key=settings.signing_key,
             platform=self.platform or {},

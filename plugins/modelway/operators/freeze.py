@@ -10,7 +10,7 @@ from airflow.sdk import Context
 
 from modelway.artifacts.archive import Manifest, write_archive
 from modelway.artifacts.store import Artifact
-from modelway.backends.base import Job, JobStatus
+from modelway.backends.base import ARCHIVES, Job, JobStatus
 from modelway.errors import JobFailed
 from modelway.job.left_files import NotBelow, is_below, open_below
 from modelway.operators import _argument_checks as checks
@@ -128,7 +128,7 @@ class FreezeModelOperator(JobOperator):
             datasets=[dataset for stage in training for dataset in stage_datasets(stage, events)],
         )
         # Beside what it is made of: on the store's file system, if the jobs are, it is written once.
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=ARCHIVES) as scratch:
             archive = Path(scratch) / "archive.zip"
             manifest = archive_frozen(folder, documents=documents, to=archive)
             artifact = store.put(archive, model=job.model, shared=True)

@@ -20,7 +20,7 @@ from typing import Any
 from modelway import names
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
-from modelway.backends.base import Job, JobState, JobStatus
+from modelway.backends.base import ARCHIVES, Job, JobState, JobStatus
 from modelway.errors import NotWritable
 from modelway.job.left_files import document_below, write_below
 
@@ -130,7 +130,9 @@ def discard(run: Path, *, status: Callable[[Path], JobStatus], before: float | N
                 # An attempt's folder changes last by its exit report, its generation's when the attempt begins.
                 if before is not None and max(each.stat().st_mtime for each in (folder, *over)) >= before:
                     continue
-                freed += sum(_remove_part(folder / name) for name in _OWN_FOLDERS)
+                # A worker that was killed while it wrote an archive has left it.
+                parts = [*(folder / name for name in _OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]
+                freed += sum(map(_remove_part, parts))
     return freed
 
 

@@ -29,7 +29,8 @@ class WeightsInPlace:
         :raises ImageInvalid: a program cannot be read
         """
         folders: dict[Path, list[FileInLayer]] = defaultdict(list)
-        for file in files:
+        # Of weights that a later layer replaced with others, the last ones count.
+        for file in {file.path: file for file in files}.values():
             folders[file.path.parent].append(file)
         for folder, weights in folders.items():
             program = folder / PROGRAM

@@ -42,7 +42,7 @@ class FunctionAnswers:
         return answers
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ServedForm:
     """A model as its files below ``model/``, with what describes and verifies them."""
 

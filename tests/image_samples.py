@@ -1,0 +1,50 @@
+"""Images made of raw layers, as no builder of ours makes them."""
+
+import io
+import tarfile
+
+from modelway.oci.manifest import CONFIG, LAYER_TAR, MANIFEST, bytes_digest, canonical_json
+
+
+def entry(name, data=b"", **fields):
+    """One tar member: a file unless ``type`` says otherwise."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    for key, value in fields.items():
+        setattr(member, key, value)
+    return member, data
+
+
+def folder(name):
+    return entry(name, type=tarfile.DIRTYPE, mode=0o755)
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    return entry(name, type=kind, linkname=target)
+
+
+def tar(*entries):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for member, data in entries:
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def make_image(layout, *layers, media_type=LAYER_TAR, pack=lambda data: data, diff_ids=None):
+    """Write an image of raw layer archives and return its reference."""
+    descriptors = [layout.write_blob(pack(layer), media_type=media_type) for layer in layers]
+    config = {
+        "os": "linux",
+        "architecture": "amd64",
+        "rootfs": {"type": "layers", "diff_ids": diff_ids or [bytes_digest(layer) for layer in layers]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": layout.write_blob(canonical_json(config), media_type=CONFIG).to_dict(),
+        "layers": [descriptor.to_dict() for descriptor in descriptors],
+    }
+    written = layout.write_blob(canonical_json(manifest), media_type=MANIFEST)
+    layout.add_manifest(written)
+    return layout.reference(written.digest)
