@@ -2,7 +2,7 @@
 
 ``torch.export.save`` writes the example inputs, and some weights, as pickles, and ``torch.export.load`` executes what
 such a pickle says. Here the graph is JSON in torch's own schema, the tensors are safetensors, and what torch would
-evaluate or look up by a name from the file is checked before.
+evaluate, write into source or look up by a name from the file is checked before.
 """
 
 from __future__ import annotations
