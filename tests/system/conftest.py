@@ -20,6 +20,7 @@ from sqlalchemy import make_url
 
 from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
+from tests.kept_airflow import kept_running
 from tests.postgres_server import postgres_server
 
 HERE = Path(__file__).parent
@@ -190,7 +191,8 @@ def lab(
         "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),
     }
-    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+    running = LocalAirflow(home=home, repository=REPOSITORY, environment=environment)
+    with running, kept_running(running) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         lab = Lab(airflow=airflow, api=api, home=home, lineage_url=lineage_url, openlineage=openlineage)
         for connection in connections:
@@ -218,6 +220,7 @@ def container_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     (root / "models").mkdir()
     home = with_database(root / "home")
     environment = {"MODELWAY_MODELS": str(root / "models"), "PYTHONPATH": str(REPOSITORY / "plugins")}
-    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+    running = LocalAirflow(home=home, repository=REPOSITORY, environment=environment)
+    with running, kept_running(running) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         yield Lab(airflow=airflow, home=home, api=api)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from modelway.localairflow.processes import PR_SET_CHILD_SUBREAPER, LocalAirflow
 from modelway.localairflow.rest import AirflowApi, TaskState
 
 from tests.airflow_template import UNCHANGING, with_database
+from tests.kept_airflow import kept_running
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -268,7 +269,8 @@ def matrix_lab(root: Path, *, place: Place, parts_die: bool) -> Iterator[MatrixL
         "MATRIX_PATIENCE": str(PATIENCE_SECONDS),
         "PYTHONPATH": os.pathsep.join([str(MATRIX / "seam"), str(REPOSITORY / "plugins")]),
     }
-    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+    airflow = LocalAirflow(home=home, repository=REPOSITORY, environment=environment)
+    with airflow, nullcontext() if parts_die else kept_running(airflow):
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         for dag_id in ("matrix", "matrix-timeout"):
             api.wait_for_dag(dag_id)

@@ -20,12 +20,12 @@ from modelway.errors import ModelwayError, UnknownModel
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
-from modelway.localairflow.restarts import Restarts
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.airflow_template import with_database
+from tests.kept_airflow import kept_running
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 NOTIFIERS = "tests.dags.sample_notifiers.*, no.such.module.*"
@@ -45,7 +45,6 @@ class Author:
     home: Path
     models: Path
     notices: Path
-    restarts: Restarts
     runs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -53,10 +52,9 @@ class Author:
         return open_lineage(f"sqlite:///{self.home / 'lineage.db'}")
 
     def wait_for(self, done: Callable[[], Any], what: str, seconds: float = RUN_SECONDS) -> Any:
-        """Wait for something that Airflow does; a component of it that ended is started again."""
+        """Wait for something that Airflow does."""
         deadline = time.monotonic() + seconds
         while not (found := done()):
-            self.restarts.check()
             assert time.monotonic() < deadline, f"waited in vain for {what}; {self.last_lines()}"
             time.sleep(0.5)
         return found
@@ -131,10 +129,10 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Author]:
         "MODELWAY_NOTIFIERS": NOTIFIERS,
         "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}",
     }
-    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+    running = LocalAirflow(home=home, repository=REPOSITORY, environment=environment)
+    with running, kept_running(running) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
-        found = {"airflow": airflow, "api": api, "restarts": Restarts(airflow)}
-        author = Author(**found, home=home, models=models, notices=notices)
+        author = Author(airflow=airflow, api=api, home=home, models=models, notices=notices)
         for dag_id in ("unlucky", "nightly", "tuned"):
             api.wait_for_dag(dag_id)
             api.unpause(dag_id)

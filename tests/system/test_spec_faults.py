@@ -13,6 +13,7 @@ from modelway.localairflow.processes import LocalAirflow
 from modelway.localairflow.rest import AirflowApi
 
 from tests.airflow_template import with_database
+from tests.kept_airflow import kept_running
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -114,7 +115,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for name in ("steady", "breaks", "vanishes", "changes"):
         write_model(models, name, gate)
     environment = {"MODELWAY_MODELS": str(models), **INTERVALS}
-    with LocalAirflow(home=home, repository=REPOSITORY, environment=environment) as airflow:
+    running = LocalAirflow(home=home, repository=REPOSITORY, environment=environment)
+    with running, kept_running(running) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         site = Site(api=api, models=models, gate=gate, home=home, runs={})
         for name in ("breaks", "vanishes", "changes"):

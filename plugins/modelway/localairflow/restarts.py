@@ -4,6 +4,7 @@ With SQLite a component ends when its database stays locked, which a busy machin
 outlive Airflow's processes, and tasks find them again.
 """
 
+import logging
 import time
 from collections import Counter
 from datetime import datetime
@@ -13,6 +14,7 @@ import psutil
 
 from modelway.localairflow.processes import LocalAirflow
 
+_log = logging.getLogger(__name__)
 #: of one component; after them its end is an error
 MOST_RESTARTS = 3
 #: without a heartbeat, after which a component that runs is ended: four times Airflow's own limit for "unhealthy"
@@ -42,6 +44,7 @@ class Restarts:
         for component, process in list(self.airflow.processes.items()):
             if process.poll() is not None and self.count[component] < MOST_RESTARTS:
                 self.count[component] += 1
+                _log.warning("airflow %s ended with %s and is started again", component, process.returncode)
                 self.airflow.start_component(component)
         self.airflow.check()
 
