@@ -9,7 +9,8 @@ from matrix_result import Result, finished, stopped
 
 #: many runs start at once, and each has a worker, a process for its task and a job
 POSITION_SECONDS = 240.0
-FINISH_SECONDS = 240.0
+#: a scheduler that hangs is noticed after two minutes and started again
+FINISH_SECONDS = 480.0
 #: in this time nothing is left of a job that a user has stopped
 STOP_SECONDS = 60.0
 #: limit of the runs of matrix-timeout, which Airflow itself ends; they start just before the fault strikes

@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 NOTIFIERS = "tests.dags.sample_notifiers.*, no.such.module.*"
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-RUN_SECONDS = 300
+#: a scheduler that hangs is noticed after two minutes and started again
+RUN_SECONDS = 450
 DAYS = {"2026-01-01": "one", "2026-01-02": "second"}
 TRAINING = ("train.train", "evaluate.checkpoint", "evaluate.select", "freeze.freeze", "freeze.verify")
 
