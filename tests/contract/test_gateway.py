@@ -192,6 +192,7 @@ def test_a_request_that_ends_its_server_reaches_no_other_one(gateway: Gateway) -
     assert "no other server was given" in json.loads(body)["error"]
     assert gateway.received() == {2: 1}
     assert gateway.stand_ins[1].poll() is None
+    eventually(lambda: gateway.stand_ins[2].poll() is not None)
     # Now nobody listens there: what was never received goes to the stable version, each request counted once.
     assert {gateway.ask()[:2] for _ in range(5)} == {(200, 1)}
     counts = gateway.counts(2)
