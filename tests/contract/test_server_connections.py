@@ -1,4 +1,4 @@
-"""What goes over one connection: how requests are told apart, in which order they are answered, when it is closed."""
+"""What goes over one connection: how requests are kept apart, in which order they are answered, when it is closed."""
 
 import json
 import signal
@@ -217,7 +217,7 @@ def test_expect_100_continue_is_answered_before_the_body_or_by_the_refusal(clien
     assert client.socket.recv(25, socket.MSG_WAITALL) == b"HTTP/1.1 100 Continue\r\n\r\n"
     client.send(content)
     assert data(client.answer()) == 2.0
-    # one that sends the body at once is not told
+    # one that sends the body at once gets no such answer
     client.send(with_length(content, b"expect: 100-continue"))
     assert data(client.answer()) == 2.0
     client.send(INFER + b"expect: 100-continue\r\ncontent-length: 90000000\r\n\r\n")

@@ -28,7 +28,7 @@ Observe = Callable[[Inputs, Outputs, int, float], None]
 #: requests share a call only when names, datatypes and trailing shapes are the same; None: never shared
 Key = tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...] | None
 
-#: bytes of inputs that tell nothing about the time of a call
+#: bytes of inputs that do not show how long a call takes
 _FEW_BYTES = 64 << 10
 #: by how much the time of the slowest call counts less with each later call
 _FORGET = 0.98

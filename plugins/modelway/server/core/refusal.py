@@ -1,5 +1,8 @@
 """The errors with which the server refuses: a request, or to start."""
 
+import sys
+import traceback
+
 #: statuses after which the rest of the body is not read, so that the connection cannot be used again
 _BODY_UNREAD = (408, 413, 415, 429)
 
@@ -19,6 +22,14 @@ class Refusal(Exception):
         if self.status == 429:
             headers["retry-after"] = "1"
         return headers
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return why a request failed: 500 for what was not foreseen, which is logged."""
+    if isinstance(error, Refusal):
+        return error
+    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+    return Refusal(500, "the server failed, see its log")
 
 
 class CannotServe(Exception):

@@ -51,7 +51,7 @@ class CallConnection(H2Connection):
         config = H2Configuration(
             client_side=False,
             header_encoding=None,
-            # our own are right, and of a client's only those matter that a call looks at
+            # our own are right, and of a client's only those matter that a call reads
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
             validate_inbound_headers=False,

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections import deque
 
 from modelway.server.core.budget import Budget
 from modelway.server.core.drain import Drain
 from modelway.server.core.metrics import Metrics
+from modelway.server.core.turns import Turns
 from modelway.server.grpc.call import PREFIX, Call
 from modelway.server.grpc.connection import Connection, Header
 from modelway.server.grpc.service import INFER, Service
@@ -32,7 +32,7 @@ class GrpcListener:
         self._service, self._metrics, self._drain, self._budget = service, metrics, drain, budget
         self._connections: set[Connection] = set()
         #: with large messages, which are read in turn
-        self._turns: deque[Connection] = deque()
+        self._turns = Turns()
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str) -> None:
@@ -84,10 +84,8 @@ class GrpcListener:
         self._connections.discard(connection)
 
     def wait_for_turn(self, connection: Connection) -> None:
-        """Let a connection read on when those that wait already have read a part."""
-        self._turns.append(connection)
-        if len(self._turns) == 1:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+        """Let one connection after another read, one in each turn of the event loop."""
+        self._turns.wait(connection)
 
     def begin(self, call: Call) -> None:
         """Set limit and share of a call, and count it where it is one of infer.
@@ -117,8 +115,3 @@ class GrpcListener:
             self._metrics.in_flight.dec()
             self._metrics.count(status, time.monotonic() - call.began)
             self._drain.leave(complete=call.complete)
-
-    def _next_turn(self) -> None:
-        self._turns.popleft().read_on()
-        if self._turns:
-            asyncio.get_running_loop().call_soon(self._next_turn)

@@ -1,15 +1,14 @@
 """The methods of the service: Open Inference Protocol v2 and gRPC's own health protocol."""
 
 import asyncio
-import sys
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
-from typing import Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Protocol
 
+from modelway.server.core.aside import AT_ONCE, aside
 from modelway.server.core.batcher import Batcher, Outputs
-from modelway.server.core.refusal import Refusal
+from modelway.server.core.refusal import Refusal, refusal_of
 from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
@@ -27,11 +26,6 @@ _SERVICES = ("", "inference.GRPCInferenceService")
 _SERVING, _NOT_SERVING = 1, 2
 #: bytes of a message of any other method
 _SMALL = 64 << 10
-#: bytes that are decoded or encoded on the event loop, which is fastest; larger messages go to another thread
-_AT_ONCE = 64 << 10
-
-_Found = TypeVar("_Found")
-_Arguments = TypeVarTuple("_Arguments")
 
 
 class Answering(Protocol):
@@ -99,7 +93,7 @@ class Service:
         try:
             if call.path != INFER:
                 connection.respond(call, [self._methods[call.path](call.message())])
-            elif call.size <= _AT_ONCE and not call.compressed:
+            elif call.size <= AT_ONCE and not call.compressed:
                 self._submit(call, self._decode(call)[1], connection)
             else:
                 self._start(call, self._answer_large(call, connection), connection)
@@ -114,7 +108,7 @@ class Service:
                 if self._samples is not None:
                     self._samples.offer(inference.id or None, inference.inputs, outputs)
                 found = [(spec, outputs[spec.name]) for spec in inference.outputs]
-                if call.size + sum(array.nbytes for _, array in found) > _AT_ONCE:
+                if call.size + sum(array.nbytes for _, array in found) > AT_ONCE:
                     work = self._answer_with_large(call, inference.id, found, connection)
                     return self._start(call, work, connection)
                 parts = self._responses.write(inference.id, found)
@@ -126,7 +120,7 @@ class Service:
         call.work = self._batcher.submit(inference.inputs, done, until=until)
 
     async def _answer_large(self, call: Call, connection: Answering) -> None:
-        call.size, inference = await self._aside(self._decode, call)
+        call.size, inference = await aside(self._codec, self._decode, call)
         _need(call, call.size)
         self._submit(call, inference, connection)
 
@@ -135,7 +129,7 @@ class Service:
     ) -> None:
         # the arrays, and the message of them
         _need(call, call.size + 2 * sum(array.nbytes for _, array in outputs))
-        connection.respond(call, await self._aside(self._write, identity, outputs))
+        connection.respond(call, await aside(self._codec, self._write, identity, outputs))
 
     def _start(self, call: Call, work: Coroutine[None, None, None], connection: Answering) -> None:
         async def guarded() -> None:
@@ -155,9 +149,6 @@ class Service:
     def _write(self, identity: str, outputs: list[tuple[TensorSpec, Array]]) -> list[bytes]:
         return [b"".join(self._responses.write(identity, outputs))]
 
-    async def _aside(self, work: Callable[[Unpack[_Arguments]], _Found], *arguments: *_Arguments) -> _Found:
-        return await asyncio.get_running_loop().run_in_executor(self._codec, work, *arguments)
-
     def _model_ready(self, message: memoryview) -> bytes:
         self._names.check(*messages.read_names(message))
         return messages.flag(self._ready())
@@ -174,13 +165,10 @@ class Service:
 
 
 def _refusal(error: Exception) -> Refusal:
-    """Return why a call failed: 500 for what was not foreseen, which is logged."""
-    if isinstance(error, Refusal):
-        return error
+    """Return why a call failed."""
     if isinstance(error, protobuf.Malformed):
         return Refusal(400, f"the message is malformed: {error}")
-    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
-    return Refusal(500, "the server failed, see its log")
+    return refusal_of(error)
 
 
 def _need(call: Call, size: int) -> None:

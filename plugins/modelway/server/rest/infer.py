@@ -2,30 +2,22 @@
 
 import asyncio
 import math
-import sys
 import time
-import traceback
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar, TypeVarTuple, Unpack
 
+from modelway.server.core.aside import AT_ONCE, aside
 from modelway.server.core.batcher import Batcher, Outputs
 from modelway.server.core.budget import Budget
-from modelway.server.core.refusal import Refusal
+from modelway.server.core.refusal import refusal_of
 from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature
 from modelway.server.core.tensors import Array
 from modelway.server.rest.bodies import BodyForm, Limits, decompress, joined, read_form, received_limit, too_large
 from modelway.server.rest.codec import JSON_LENGTH, Answer, Body, Inference, decode, encode, whole
-from modelway.server.rest.message import Head, Request, Respond, Response, json_response, refusal_response
+from modelway.server.rest.message import Head, Request, Respond, Response, refusal_response
 from modelway.server.rest.translate import Translator
-
-#: bytes that are decoded or encoded on the event loop, which is fastest; larger bodies go to another thread
-_AT_ONCE = 64 << 10
-
-_Found = TypeVar("_Found")
-_Arguments = TypeVarTuple("_Arguments")
 
 
 class Infer:
@@ -79,7 +71,7 @@ class Infer:
     def _answer(self, request: Request, respond: Respond, *, instances: bool) -> None:
         form = request.head.form
         assert form is not None
-        if request.size > _AT_ONCE or form.encoding is not None:
+        if request.size > AT_ONCE or form.encoding is not None:
             return self._start(self._answer_large(request, form, instances, respond), respond)
         try:
             inference = self._decoded(joined(request.parts), form.json_length, instances)
@@ -94,7 +86,7 @@ class Infer:
                     raise outputs
                 if self._samples is not None:
                     self._samples.offer(inference.id, inference.inputs, outputs)
-                if request.size + sum(array.nbytes for array in outputs.values()) > _AT_ONCE:
+                if request.size + sum(array.nbytes for array in outputs.values()) > AT_ONCE:
                     return self._start(self._encode_large(request, inference, outputs, respond), respond)
                 response = _response(self._encode(inference, outputs))
             except Exception as error:
@@ -105,14 +97,14 @@ class Infer:
         request.waiting = self._batcher.submit(inference.inputs, done, until=until)
 
     async def _answer_large(self, request: Request, form: BodyForm, instances: bool, respond: Respond) -> None:
-        size, inference = await self._aside(self._decode, request, form, instances)
+        size, inference = await aside(self._codec, self._decode, request, form, instances)
         request.need(size)
         request.size = size
         self._submit(request, inference, respond)
 
     async def _encode_large(self, request: Request, inference: Inference, outputs: Outputs, respond: Respond) -> None:
         request.need(request.size + sum(array.nbytes for array in outputs.values()))
-        answer = await self._aside(self._encode, inference, outputs)
+        answer = await aside(self._codec, self._encode, inference, outputs)
         request.need(len(answer.body))
         respond(_response(answer))
 
@@ -125,7 +117,7 @@ class Infer:
         if form.encoding is not None:
             body = decompress(body, form, self._limits)
         json_bytes = len(body) if json_length is None else whole(json_length)
-        if json_bytes is not None and json_bytes > _AT_ONCE:
+        if json_bytes is not None and json_bytes > AT_ONCE:
             body, json_length, predictions = self._translator.binary(body, json_length, instances=instances)
             return len(body), self._decoded(body, json_length, False)._replace(predictions=predictions)
         return len(body), self._decoded(body, json_length, instances)
@@ -147,16 +139,10 @@ class Infer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _aside(self, work: Callable[[Unpack[_Arguments]], _Found], *arguments: *_Arguments) -> _Found:
-        return await asyncio.get_running_loop().run_in_executor(self._codec, work, *arguments)
-
 
 def failure_response(error: Exception) -> Response:
-    """Return the answer to a request that failed: the refusal's, or 500 for what was not foreseen, which is logged."""
-    if isinstance(error, Refusal):
-        return refusal_response(error)
-    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
-    return json_response({"error": "the server failed, see its log"}, 500)
+    """Return the answer to a request that failed."""
+    return refusal_response(refusal_of(error))
 
 
 def _response(answer: Answer) -> Response:

@@ -5,7 +5,6 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Protocol
@@ -13,6 +12,7 @@ from typing import Protocol
 import uvloop
 
 from modelway.server.core.drain import Drain
+from modelway.server.core.turns import Turns
 from modelway.server.rest.connection import Connection
 from modelway.server.rest.infer import failure_response
 from modelway.server.rest.message import Head, Request
@@ -20,7 +20,7 @@ from modelway.server.rest.routes import Routes
 
 #: connections at a time; the gateway opens a thousand at most
 MAX_CONNECTIONS = 2048
-#: seconds between two looks at the drain
+#: seconds between two inspections of the drain
 _TICK = 0.1
 
 
@@ -68,7 +68,7 @@ class Listener:
         self._routes, self._drain, self._every_second = routes, drain, every_second
         self._version, self._beside = version, beside
         self._connections: set[Connection] = set()
-        self._turns: deque[Connection] = deque()
+        self._turns = Turns()
         self._ends_now = False
         self.common = b""
         #: heads of earlier requests, as they came
@@ -188,14 +188,7 @@ class Listener:
 
     def read_in_turn(self, connection: Connection) -> None:
         """Let one connection after another read, one in each turn of the event loop."""
-        if not self._turns:
-            asyncio.get_running_loop().call_soon(self._next_turn)
-        self._turns.append(connection)
-
-    def _next_turn(self) -> None:
-        self._turns.popleft().read_on()
-        if self._turns:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._turns.wait(connection)
 
 
 def _port(sockets: "tuple[socket.socket, ...]") -> int:
