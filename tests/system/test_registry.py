@@ -20,17 +20,11 @@ from modelway.errors import ImageInvalid, RegistryError
 from modelway.oci.blobs import source_blob
 from modelway.oci.images import unpack_image
 from modelway.oci.layout import OciLayout
-from modelway.oci.push import push_image
 from modelway.oci.registry import RegistryClient
-from registry import BINARY, Registry, basic_auth
+from modelway.oci.transfer import copy_to_registry
+from registry import Registry, basic_auth, needs_registry
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        BINARY is None and os.environ.get("CI") != "true",
-        reason="docker-registry is not installed: apt-get install docker-registry",
-    ),
-]
+pytestmark = [pytest.mark.system, needs_registry]
 FILES = {"/models/model/model.onnx": b"onnx" * 5000, "/models/model/model.safetensors": os.urandom(1_000_000)}
 METADATA = {"/models/MANIFEST.json": b"{}"}
 BLOB_ANSWERS = ("PUT", "PATCH")
@@ -104,7 +98,9 @@ def test_a_new_version_moves_its_changed_layer_only(start, tmp_path):
     layout = OciLayout(tmp_path / "b" / "images")
     image = build(tmp_path / "b", metadata={"/models/MANIFEST.json": b"[2]"})
     with RegistryClient(host=registry.host) as client:
-        pushed = push_image(client=client, layout=layout, digest=image.digest, repository="models/digits", tag="v2")
+        pushed = copy_to_registry(
+            client=client, source=layout, digest=image.digest, repository="models/digits", tag="v2"
+        )
     config = layout.manifest(image.digest)["config"]["size"]
     assert pushed.bytes_sent == layout.blob_path(image.layers[1]).stat().st_size + config
 
@@ -180,13 +176,13 @@ def test_a_blob_damaged_in_the_layout_is_refused_by_the_registry(start, tmp_path
         RegistryClient(host=registry.host) as client,
         pytest.raises(ImageInvalid, match=r"other bytes than the digest names\. Build the image again"),
     ):
-        push_image(client=client, layout=layout, digest=image.digest, repository="models/digits")
+        copy_to_registry(client=client, source=layout, digest=image.digest, repository="models/digits")
     path.write_bytes(path.read_bytes()[:-1])
     with (
         RegistryClient(host=registry.host) as client,
         pytest.raises(ImageInvalid, match="it is damaged"),
     ):
-        push_image(client=client, layout=layout, digest=image.digest, repository="models/digits")
+        copy_to_registry(client=client, source=layout, digest=image.digest, repository="models/digits")
 
 
 def test_an_image_that_the_registry_lacks_is_a_terminal_error(start, tmp_path):
@@ -269,7 +265,7 @@ def test_a_busy_registry_and_a_connection_cut_within_a_blob_are_tried_again(star
     proxy = Proxy(registry.port, ["503", 300_000, "503"])
     with RegistryClient(host=proxy.host, pause_seconds=0.01) as client:
         # One upload at a time, so that each fault meets the connection that it is meant for.
-        push_image(client=client, layout=layout, digest=image.digest, repository="models/digits", parallel=1)
+        copy_to_registry(client=client, source=layout, digest=image.digest, repository="models/digits", parallel=1)
     proxy.close()
     assert proxy.met == ["503", 300_000, "503"]
     check_contents(unpack_image(reference=f"{registry.host}/models/digits@{image.digest}", into=tmp_path / "u"), FILES)

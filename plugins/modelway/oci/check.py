@@ -1,20 +1,16 @@
 """Reads all of an image and compares it with its digests; nothing is written."""
 
-import gzip
 import hashlib
-import io
 import tarfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from functools import partial
+from typing import BinaryIO
 
 from modelway.oci.blobs import PIECE
+from modelway.oci.layer_reading import Hashing, read_archive, unzipped
 from modelway.oci.manifest import DOCKER_LAYER_GZIP, LAYER_GZIP, Descriptor, Image, ImageSource, read_image
 from modelway.oci.seen import SeenFiles
-from modelway.oci.unpack import LayerDigests, check_layer
-
-_REBUILD = "Build the image again, or pull it from where it is whole"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,29 +20,6 @@ class CheckedImage:
     image: Image
     files: Mapping[str, str]
     """The digest of each file by its path, as a container sees them once the layers lie on one another."""
-
-
-class _Hashing(io.RawIOBase):
-    """A stream that hashes what is read from it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.hash, self.size = file, hashlib.sha256(), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        self.hash.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def digest(self) -> str:
-        """Read what is left and return the digest of everything."""
-        while self.read(PIECE):
-            pass
-        return f"sha256:{self.hash.hexdigest()}"
 
 
 def check_image(source: ImageSource, digest: str) -> CheckedImage:
@@ -63,20 +36,19 @@ def check_image(source: ImageSource, digest: str) -> CheckedImage:
 
 
 def _read_layer(file: BinaryIO, descriptor: Descriptor, diff_id: str, *, where: str, seen: SeenFiles) -> None:
-    packed = _Hashing(file)
-    plain, problem = packed, None
-    if descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP):
-        plain = _Hashing(cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb")))
-    try:
-        _add_files(cast(BinaryIO, plain), seen)
-        unpacked = plain.digest()
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        problem, unpacked = error, ""
-    found = LayerDigests(packed=packed.digest(), size=packed.size, unpacked=unpacked)
-    check_layer(found, descriptor, diff_id=diff_id, where=where, problem=problem)
+    packed = Hashing(file)
+    compressed = descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP)
+    read_archive(
+        partial(_add_files, seen),
+        packed=packed,
+        plain=Hashing(unzipped(packed)) if compressed else packed,
+        descriptor=descriptor,
+        diff_id=diff_id,
+        where=where,
+    )
 
 
-def _add_files(stream: BinaryIO, seen: SeenFiles) -> None:
+def _add_files(seen: SeenFiles, stream: BinaryIO) -> None:
     seen.begin_layer()
     with tarfile.open(fileobj=stream, mode="r|", bufsize=PIECE) as tar:
         for member in tar:

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 
-from modelway.oci.blobs import Blob, source_blob
+from modelway.oci.blobs import Blob
 from modelway.oci.http import BlobsMissing
-from modelway.oci.layout import OciLayout
-from modelway.oci.manifest import MANIFEST, Descriptor, RegistryReference, read_document
+from modelway.oci.manifest import Descriptor, RegistryReference
 from modelway.oci.registry import RegistryClient
 
 _log = logging.getLogger(__name__)
@@ -62,38 +61,6 @@ def push(
     reference = str(RegistryReference(host=client.host, repository=repository, digest=digest))
     _log.info("Pushed %s, %d bytes of blobs sent.", reference, sent)
     return PushedImage(reference=reference, bytes_sent=sent)
-
-
-def push_image(
-    *,
-    client: RegistryClient,
-    layout: OciLayout,
-    digest: str,
-    repository: str,
-    tag: str | None = None,
-    mount_from: str | None = None,
-    parallel: int = PARALLEL,
-) -> PushedImage:
-    """Push the image ``digest`` of a layout; see ``push``.
-
-    :raises ImageInvalid: the layout's image is missing or damaged
-    """
-    data, where = layout.read_manifest(digest), f"{layout.where}@{digest}"
-    document = read_document(data, where=where)
-    listed = (*document["layers"], document["config"])
-    blobs = [source_blob(layout, Descriptor.from_dict(entry, where=where)) for entry in listed]
-    media_type = str(document.get("mediaType", MANIFEST))
-    descriptor = Descriptor(media_type=media_type, digest=digest, size=len(data))
-    return push(
-        client=client,
-        repository=repository,
-        manifest=data,
-        descriptor=descriptor,
-        blobs=blobs,
-        tag=tag,
-        mount_from=mount_from,
-        parallel=parallel,
-    )
 
 
 def _push_blobs(

@@ -1,11 +1,13 @@
 """Copies images between registries and layouts as they are: every digest stays what it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
 
-from modelway.oci.blobs import source_blob
+from modelway.oci.blobs import Blob, source_blob
 from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import Descriptor, ImageSource, media_type_of, read_document
-from modelway.oci.push import PushedImage, push
+from modelway.oci.push import PARALLEL, PushedImage, push
 from modelway.oci.referrers import list_referrer, read_referrers
 from modelway.oci.registry import RegistryClient
 from modelway.oci.sources import own_repository
@@ -17,43 +19,52 @@ def copy_to_registry(
     digest: str,
     client: RegistryClient,
     repository: str,
-    tag: str | None,
-    mount_from: str | None,
+    tag: str | None = None,
+    mount_from: str | None = None,
+    parallel: int = PARALLEL,
 ) -> PushedImage:
     """Copy an image, or an index with all of its images, and what refers to it; blobs are streamed.
 
     :param mount_from: the repository of the source, where it is in the same registry
+    :param parallel: uploads at a time
     :raises ImageInvalid: the source is missing or damaged
     :raises RegistryError: a registry refuses (terminal) or does not answer (retryable)
     """
     data, where = source.read_manifest(digest), f"{source.where}@{digest}"
     manifest = read_document(data, where=where)
+    others = partial(
+        copy_to_registry,
+        source=source,
+        client=client,
+        repository=repository,
+        mount_from=mount_from,
+        parallel=parallel,
+    )
     sent = 0
     for entry in manifest.get("manifests") or ():
-        listed = Descriptor.from_dict(entry, where=where)
-        done = copy_to_registry(
-            source=source, digest=listed.digest, client=client, repository=repository, tag=None, mount_from=mount_from
-        )
-        sent += done.bytes_sent
-    blobs = [*(manifest.get("layers") or ()), *([manifest["config"]] if "config" in manifest else [])]
+        sent += others(digest=Descriptor.from_dict(entry, where=where).digest).bytes_sent
     descriptor = Descriptor(media_type=media_type_of(manifest), digest=digest, size=len(data))
     pushed = push(
         client=client,
         repository=repository,
         manifest=data,
         descriptor=descriptor,
-        blobs=[source_blob(source, Descriptor.from_dict(blob, where=where)) for blob in blobs],
+        blobs=_blobs(source, manifest, where=where),
         tag=tag,
         mount_from=mount_from,
+        parallel=parallel,
     )
     for name, referrer in _referrers(source, digest):
         # As it is: the signatures of other tools are of these very bytes.
-        done = copy_to_registry(
-            source=source, digest=name, client=client, repository=repository, tag=None, mount_from=mount_from
-        )
+        sent += others(digest=name).bytes_sent
         list_referrer(client=client, repository=repository, subject=digest, data=referrer)
-        sent += done.bytes_sent
     return PushedImage(reference=pushed.reference, bytes_sent=sent + pushed.bytes_sent)
+
+
+def _blobs(source: ImageSource, manifest: Mapping[str, Any], *, where: str) -> list[Blob]:
+    """Return the blobs that a manifest lists: none where it is an index."""
+    listed = [*(manifest.get("layers") or ()), *([manifest["config"]] if "config" in manifest else [])]
+    return [source_blob(source, Descriptor.from_dict(entry, where=where)) for entry in listed]
 
 
 def _referrers(source: ImageSource, digest: str) -> Iterator[tuple[str, bytes]]:
@@ -77,8 +88,8 @@ def copy_to_layout(*, source: ImageSource, digest: str, layout: OciLayout, tag: 
     manifest = read_document(data, where=where)
     for entry in manifest.get("manifests") or ():
         copy_to_layout(source=source, digest=Descriptor.from_dict(entry, where=where).digest, layout=layout)
-    for blob in [*(manifest.get("layers") or ()), *([manifest["config"]] if "config" in manifest else [])]:
-        layout.add_blob(source_blob(source, Descriptor.from_dict(blob, where=where)))
+    for blob in _blobs(source, manifest, where=where):
+        layout.add_blob(blob)
     written = layout.write_blob(data, media_type=media_type_of(manifest), expected=digest)
     layout.add_manifest(written, tag=tag)
     return layout.reference(digest)

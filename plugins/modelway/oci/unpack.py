@@ -1,11 +1,9 @@
 """Unpacks an image's layers into a folder: checked while they are read, and never outside that folder."""
 
 import gzip
-import hashlib
 import os
 import shutil
 import tarfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +12,7 @@ from typing import BinaryIO, NoReturn, Protocol, Self, cast
 from modelway.artifacts.whole_files import BLOCK
 from modelway.errors import ImageInvalid
 from modelway.oci.contents import entries, mark_unpacked
+from modelway.oci.layer_reading import Hashing, read_archive, unzipped
 from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import (
     DOCKER_LAYER_GZIP,
@@ -27,7 +26,6 @@ from modelway.oci.manifest import (
 
 #: before the name of what a layer removes, and the name that empties its folder
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
-_REBUILD = "Build the image again (clear the build_image task) or pull it from where it is whole"
 _TOO_MUCH = "Do not use this image, or make it of less: larger layers, fewer files"
 #: kinds of a member of which tarfile reads the content at once
 _IN_MEMORY = (
@@ -165,26 +163,7 @@ class _Budget:
             self.refuse(f"the image has more than {self.limits.files:,} files")
 
 
-class _Hashing:
-    """Reads a stream once and hashes its bytes."""
-
-    def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
-        self._file, self._hash, self.size = file, hashlib.sha256(), 0
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._hash.update(data)
-        self.size += len(data)
-        return data
-
-    def digest(self) -> str:
-        """Read what is left and return the digest of everything."""
-        while self.read(BLOCK):
-            pass
-        return "sha256:" + self._hash.hexdigest()
-
-
-class _Unpacked(_Hashing):
+class _Unpacked(Hashing):
     """The stream of a layer's archive, of which a limited number of bytes is read."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, *, descriptor: Descriptor, budget: _Budget) -> None:
@@ -204,13 +183,12 @@ def _unpack_layer(
     file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root: Path, budget: _Budget, leave: _Leave | None
 ) -> None:
     where = budget.where
-    packed = _Hashing(file)
+    packed = Hashing(file)
     if descriptor.media_type in (LAYER_TAR, DOCKER_LAYER_TAR):
-        plain: _Hashing = packed
+        plain: Hashing = packed
         budget.count_bytes(descriptor.size)
     elif descriptor.media_type in (LAYER_GZIP, DOCKER_LAYER_GZIP):
-        unzipped = gzip.GzipFile(fileobj=cast(BinaryIO, packed), mode="rb")
-        plain = _Unpacked(unzipped, descriptor=descriptor, budget=budget)
+        plain = _Unpacked(unzipped(packed), descriptor=descriptor, budget=budget)
     else:
         raise ImageInvalid(
             f"layer {descriptor.digest} is a {descriptor.media_type}",
@@ -218,42 +196,13 @@ def _unpack_layer(
             known=(LAYER_TAR, LAYER_GZIP),
             do="Push the image with uncompressed or gzip layers",
         )
-    problem = None
-    try:
-        members = _members_of(budget)
-        with tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|", bufsize=1 << 20, tarinfo=members) as tar:
+    members = _members_of(budget)
+
+    def unpack(archive: BinaryIO) -> None:
+        with tarfile.open(fileobj=archive, mode="r|", bufsize=1 << 20, tarinfo=members) as tar:
             _unpack_members(tar, root=root, where=f"{where}, layer {descriptor.digest}", budget=budget, leave=leave)
-        unpacked = plain.digest()
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        problem, unpacked = error, ""
-    found = LayerDigests(packed=packed.digest(), size=packed.size, unpacked=unpacked)
-    check_layer(found, descriptor, diff_id=diff_id, where=where, problem=problem)
 
-
-@dataclass(frozen=True, kw_only=True)
-class LayerDigests:
-    """What was read of a layer: the digest and size of its bytes, and the digest of what they unpack to."""
-
-    packed: str
-    size: int
-    unpacked: str
-
-
-def check_layer(
-    found: LayerDigests, descriptor: Descriptor, *, diff_id: str, where: str, problem: Exception | None
-) -> None:
-    """Check that a layer that was read is what the manifest and the config name.
-
-    :param problem: why it could not be unpacked
-    :raises ImageInvalid: it is not, or cannot be unpacked
-    """
-    if found.packed != descriptor.digest or found.size != descriptor.size:
-        raise ImageInvalid(f"layer {descriptor.digest} is damaged", where=where, do=_REBUILD) from problem
-    if problem is not None:
-        raise ImageInvalid(f"layer {descriptor.digest} is no tar archive ({problem})", where=where) from problem
-    if found.unpacked != diff_id:
-        what = f"layer {descriptor.digest} unpacks to {found.unpacked}, and the config says {diff_id}"
-        raise ImageInvalid(what, where=where, do=_REBUILD)
+    read_archive(unpack, packed=packed, plain=plain, descriptor=descriptor, diff_id=diff_id, where=where)
 
 
 def _members_of(budget: _Budget) -> type[tarfile.TarInfo]:
