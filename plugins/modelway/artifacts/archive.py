@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from modelway.artifacts.whole_files import blocks
 from modelway.errors import DigestMismatch
@@ -170,7 +170,7 @@ def _unpack_member(zipped: zipfile.ZipFile, member: Member, target: Path, *, whe
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with zipped.open(member.path) as source, target.open("wb") as file:
-        while block := source.read(1 << 20):
+        for block in blocks(cast(BinaryIO, source)):
             digest.update(block)
             file.write(block)
     if digest.hexdigest() != member.sha256:

@@ -229,8 +229,9 @@ class ArtifactStore:
         fs, place = _filesystem(artifact.uri)
         for folder in filter(None, (to.parent, parts)):
             folder.mkdir(parents=True, exist_ok=True)
-        stored = self.local_file(artifact) if shared else None
-        if stored and _shared(lambda: stored.open("rb"), digest=artifact.digest, to=to):
+        # A file that is not what its digest names is not shared: the copy below finds out, and moves it aside.
+        own = Path(place) if shared and _is_local(fs) and fs.exists(place) else None
+        if own and _shared(lambda: own.open("rb"), digest=artifact.digest, to=to):
             return to
         opened = reused_part(parts / artifact.digest.removeprefix("sha256:")) if parts else new_part(to)
         with opened as (beside, target):

@@ -7,6 +7,9 @@ from typing import Any, Protocol, cast
 
 from modelway.ports import Member, load
 
+#: the base of an image without one
+SCRATCH = "scratch"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFile:

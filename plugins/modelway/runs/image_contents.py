@@ -40,30 +40,28 @@ def build_version_image(
     """
     with tempfile.TemporaryDirectory() as scratch:
         archive = store.local_file(version.archive) or store.fetch(version.archive, to=Path(scratch) / "archive.zip")
+        _check_model(version, archive)
+        layers, code = image_layers(archive=archive, path=path), _document(archive, "inputs/git_commit.yml")
         if "dockerfile" in load("builders", builder).capabilities:
-            options = replace(options, code=_unpacked_code(version, archive, store, scratch=Path(scratch)))
-        return _build(version, archive, base=base, path=path, builder=builder, options=options)
+            options = replace(options, code=_unpacked_code(version, code, store, scratch=Path(scratch)))
+        options = replace(
+            options,
+            annotations={**_annotations(version, code), **options.annotations},
+            statement=_provenance(version, code, base=base),
+        )
+        return load_builder(builder).build(layers=layers, base=base, options=options)
 
 
-def _build(
-    version: KnownVersion, archive: Path, *, base: str, path: str, builder: str, options: BuildOptions
-) -> BuiltImage:
-    manifest = read_manifest(archive)
-    if version.model_digest and manifest.model_digest != version.model_digest:
-        what = f"the archive has {manifest.model_digest} instead of {version.model_digest}"
+def _check_model(version: KnownVersion, archive: Path) -> None:
+    found = read_manifest(archive).model_digest
+    if version.model_digest and found != version.model_digest:
+        what = f"the archive has {found} instead of {version.model_digest}"
         raise DigestMismatch(what, where=str(archive), do=_AGAIN)
-    options = replace(
-        options,
-        annotations={**_annotations(version, archive), **options.annotations},
-        statement=_provenance(version, archive, base=base),
-    )
-    layers = image_layers(archive=archive, path=path)
-    return load_builder(builder).build(layers=layers, base=base, options=options)
 
 
-def _unpacked_code(version: KnownVersion, archive: Path, store: ArtifactStore, *, scratch: Path) -> Path:
+def _unpacked_code(version: KnownVersion, code: Mapping[str, Any], store: ArtifactStore, *, scratch: Path) -> Path:
     """Return a folder with the code that the version was trained with."""
-    digest = str(_document(archive, "inputs/git_commit.yml").get("code_digest"))
+    digest = str(code.get("code_digest"))
     package = store.find(digest, model=version.model)
     if package is None:
         raise DigestMismatch("the version's code package is gone", where=digest, do="Restore the artifact store")
@@ -90,13 +88,15 @@ def image_layers(*, archive: Path, path: str) -> list[Layer]:
     return [Layer(files=tuple(_layer_file(member, offsets, archive, path) for member in group)) for group in groups]
 
 
-def _annotations(version: KnownVersion, archive: Path) -> dict[str, str]:
-    """Return what the manifest of a version's image says of it."""
-    commit = _document(archive, "inputs/git_commit.yml").get("commit")
+def _annotations(version: KnownVersion, code: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the manifest of a version's image says of it.
+
+    :param code: the archive's ``inputs/git_commit.yml``
+    """
     annotations = {
         f"{_OCI}title": version.model,
         f"{_OCI}version": str(version.version),
-        f"{_OCI}revision": str(commit or ""),
+        f"{_OCI}revision": str(code.get("commit") or ""),
         f"{_OURS}version": f"{version.model}@{version.version}",
         f"{_OURS}model.digest": version.model_digest,
         f"{_OURS}archive.digest": version.archive.digest,
@@ -104,17 +104,17 @@ def _annotations(version: KnownVersion, archive: Path) -> dict[str, str]:
     return {name: value for name, value in annotations.items() if value}
 
 
-def _provenance(version: KnownVersion, archive: Path, *, base: str) -> dict[str, Any]:
+def _provenance(version: KnownVersion, code: Mapping[str, Any], *, base: str) -> dict[str, Any]:
     """Return where a version's image comes from: an in-toto statement with SLSA's provenance, but for its subject.
 
     It has no time and no machine, so that the image built again has the same.
     """
-    name, commit = f"{version.model}@{version.version}", _document(archive, "inputs/git_commit.yml")
+    name = f"{version.model}@{version.version}"
     materials = [_material(f"modelway:{name}/archive", version.archive.digest)]
-    if isinstance(sha := commit.get("commit"), str) and sha:
+    if isinstance(sha := code.get("commit"), str) and sha:
         materials.append({"uri": "git", "digest": {"gitCommit": sha}})
-    if isinstance(code := commit.get("code_digest"), str):
-        materials.append(_material(f"modelway:{name}/code", code))
+    if isinstance(package := code.get("code_digest"), str):
+        materials.append(_material(f"modelway:{name}/code", package))
     if "@" in base:
         materials.append(_material(base.rpartition("@")[0], base.rpartition("@")[2]))
     return {

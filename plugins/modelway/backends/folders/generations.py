@@ -124,11 +124,11 @@ def discard(run: Path, *, status: Callable[[Path], JobStatus], before: float | N
             continue
         with locked(job, do="Make it writable for the Airflow worker"):
             for folder in numbered(job, "g*"):
-                over = [each for each in numbered(folder, "try-*") if status(each).state.is_terminal]
-                if over != numbered(folder, "try-*"):
+                attempts = numbered(folder, "try-*")
+                if not all(status(each).state.is_terminal for each in attempts):
                     continue
                 # An attempt's folder changes last by its exit report, its generation's when the attempt begins.
-                if before is not None and max(each.stat().st_mtime for each in (folder, *over)) >= before:
+                if before is not None and max(each.stat().st_mtime for each in (folder, *attempts)) >= before:
                     continue
                 # A worker that was killed while it wrote an archive has left it.
                 parts = [*(folder / name for name in _OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]

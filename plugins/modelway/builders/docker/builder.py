@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelway.artifacts.code_package import package_files
-from modelway.builders.base import BuildOptions, BuiltImage, Layer, load_builder
+from modelway.builders.base import SCRATCH, BuildOptions, BuiltImage, Layer, load_builder
 from modelway.builders.docker.section import DockerSection
 from modelway.errors import ImageInvalid
 from modelway.oci.manifest import canonical_json, parse_repository
@@ -23,7 +23,6 @@ from modelway.oci.registry import RegistryClient
 from modelway.platforms.docker.dockerfile import build_dockerfile
 from modelway.platforms.docker.engine import Engine
 
-SCRATCH = "scratch"
 #: hex digits of the inputs' digest in the base's tag
 _DIGITS = 32
 _log = logging.getLogger(__name__)

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from modelway.builders.base import BuildOptions
+from modelway.builders.base import SCRATCH, BuildOptions
 from modelway.oci.blobs import Blob, source_blob
 from modelway.oci.images import open_source
 from modelway.oci.manifest import Image, RegistryReference, parse_reference, parse_repository, read_image
-
-SCRATCH = "scratch"
 
 
 @dataclass(frozen=True, kw_only=True)

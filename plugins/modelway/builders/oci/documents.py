@@ -1,6 +1,6 @@
 """The config and the manifest of an image, as the OCI image specification 1.1 has them: no time and no machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +63,18 @@ def image_documents(*, base: Image | None, own: Sequence[Descriptor], options: B
         "layers": [_as_oci(layer) for layer in layers],
         "annotations": {**annotations, **options.annotations},
     }
+    return built_documents(manifest, config=config_blob, layers=layers)
+
+
+def built_documents(manifest: Mapping[str, Any], *, config: Blob, layers: Sequence[Descriptor]) -> BuiltDocuments:
+    """Return what a manifest and its config are."""
     data = canonical_json(manifest)
     return BuiltDocuments(
         manifest=described(data, media_type=MANIFEST),
         data=data,
-        blobs=(config_blob,),
+        blobs=(config,),
         layers=tuple(layer.digest for layer in layers),
-        size=len(data) + config_blob.descriptor.size + sum(layer.size for layer in layers),
+        size=len(data) + config.descriptor.size + sum(layer.size for layer in layers),
     )
 
 

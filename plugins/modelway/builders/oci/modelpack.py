@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from modelway.builders.base import BuildOptions
-from modelway.builders.oci.documents import BuiltDocuments, described
+from modelway.builders.oci.documents import BuiltDocuments, built_documents, described
 from modelway.oci.manifest import MANIFEST, Descriptor, canonical_json
 
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
@@ -35,23 +35,15 @@ def modelpack_documents(
         media_type=_CONFIG,
     )
     # No file's time: the specification's metadata of files would make the digest depend on the checkout.
-    data = canonical_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "artifactType": ARTIFACT,
-            "config": config.descriptor.to_dict(),
-            "layers": [_layer(layer, path) for layer, path in zip(own, paths, strict=True)],
-            "annotations": {_TITLE: options.name, **options.annotations},
-        }
-    )
-    return BuiltDocuments(
-        manifest=described(data, media_type=MANIFEST),
-        data=data,
-        blobs=(config,),
-        layers=tuple(layer.digest for layer in own),
-        size=len(data) + config.descriptor.size + sum(layer.size for layer in own),
-    )
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": ARTIFACT,
+        "config": config.descriptor.to_dict(),
+        "layers": [_layer(layer, path) for layer, path in zip(own, paths, strict=True)],
+        "annotations": {_TITLE: options.name, **options.annotations},
+    }
+    return built_documents(manifest, config=config, layers=own)
 
 
 def _layer(layer: Descriptor, path: str | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modelway.builders.oci.settings import OciSettings
 from modelway.fields.section import Section
 from modelway.fields.values import Text
 
@@ -14,16 +15,19 @@ class OciSection(Section):
     """What only the builder without a daemon knows."""
 
     order: Patterns = Field(
-        default=(),
+        default=OciSettings.order,
         description="Weight files whose layers come first, those that change least before the others: model/encoder*",
     )
     modelpack: bool = Field(
-        default=False, description="Push a CNCF ModelPack manifest of the same layers as well, as <tag>-modelpack"
+        default=OciSettings.modelpack,
+        description="Push a CNCF ModelPack manifest of the same layers as well, as <tag>-modelpack",
     )
-    parallel: int = Field(default=4, ge=1, le=64, description="Uploads at a time")
+    parallel: int = Field(default=OciSettings.parallel, ge=1, le=64, description="Uploads at a time")
     chunk_bytes: int | None = Field(
-        default=None,
+        default=OciSettings.chunk_bytes,
         ge=1024,
         description="Send blobs in chunks of so many bytes, for a registry that requires it; default: in one request",
     )
-    insecure: bool = Field(default=False, description="Speak HTTP with the registry; it is HTTPS otherwise")
+    insecure: bool = Field(
+        default=OciSettings.insecure, description="Speak HTTP with the registry; it is HTTPS otherwise"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,18 @@ def _by_row(examples: Arrays, answers: Arrays) -> Any:
             "example needs its answer"
         )
 
+    known = examples.items()
+
+    @cache
+    def places(types: tuple[tuple[str, str], ...]) -> dict[tuple[Any, ...], int]:
+        """Return where each row is; the program's types may be narrower ones than the file's, and change the values."""
+        typed = {name: array if array.dtype.kind == "U" else array.astype(dict(types)[name]) for name, array in known}
+        return {_row(typed, place): place for place in range(row_count(typed))}
+
     def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            # The program's types may be narrower ones than the file's, which change the values.
-            typed = {
-                name: array if array.dtype.kind == "U" else array.astype(inputs[name].dtype)
-                for name, array in examples.items()
-            }
-            places = {_row(typed, place): place for place in range(row_count(typed))}
-            order = [places[_row(inputs, place)] for place in range(row_count(inputs))]
+            found = places(tuple((name, inputs[name].dtype.str) for name in examples))
+            order = [found[_row(inputs, place)] for place in range(row_count(inputs))]
         except KeyError:
             raise UnknownInputs(f"{ANSWERS} has no answer to these inputs") from None
         return {name: array[order] for name, array in answers.items()}

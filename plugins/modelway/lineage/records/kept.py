@@ -47,8 +47,9 @@ class KeepRule:
         found: set[str] = set()
         size = 0
         for place, each in enumerate(sorted(checkpoints, key=lambda one: one.step, reverse=True)):
-            young = now - each.stored < timedelta(seconds=self.seconds)
-            size += each.size if place < self.checkpoints or young else 0
-            if (place < self.checkpoints or young) and (self.most_bytes is None or size <= self.most_bytes):
+            if place >= self.checkpoints and now - each.stored >= timedelta(seconds=self.seconds):
+                continue
+            size += each.size
+            if self.most_bytes is None or size <= self.most_bytes:
                 found.add(each.digest)
         return found
