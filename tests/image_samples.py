@@ -1,8 +1,10 @@
-"""Images made of raw layers, as no builder of ours makes them."""
+"""Layers for a builder, and images made of raw layers as no builder of ours makes them."""
 
+import hashlib
 import io
 import tarfile
 
+from modelway.builders.base import Layer, LayerFile
 from modelway.oci.manifest import CONFIG, LAYER_TAR, MANIFEST, bytes_digest, canonical_json
 
 
@@ -48,3 +50,19 @@ def make_image(layout, *layers, media_type=LAYER_TAR, pack=lambda data: data, di
     written = layout.write_blob(canonical_json(manifest), media_type=MANIFEST)
     layout.add_manifest(written)
     return layout.reference(written.digest)
+
+
+def image_layers(folder, weights, small):
+    """Write files below ``folder`` and return their layers: one for each of the weights, one for what is small."""
+    return [
+        Layer(files=tuple(_layer_file(folder / "src", name, data) for name, data in group.items()))
+        for group in [*({name: data} for name, data in weights.items()), small]
+    ]
+
+
+def _layer_file(folder, name, data):
+    path = folder / name.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return LayerFile(path_in_image=name, source=path, size=len(data), digest=digest)

@@ -14,6 +14,7 @@ from modelway.errors import DiskFull, disk_full
 from modelway.operators.base import translate_errors
 
 from tests.job_folders import ended, store_code
+from tests.small_device import small_device
 
 SAID = "no space left on the device"
 
@@ -21,13 +22,8 @@ SAID = "no space left on the device"
 @pytest.fixture
 def device(tmp_path):
     """A device of 2 MB."""
-    place = tmp_path / "device"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a device")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_device(tmp_path, size="2m") as place:
+        yield place
 
 
 def fill(place: Path) -> None:

@@ -1,5 +1,6 @@
-"""One real Airflow for all system tests: its models, its faults and hand-written DAGs, all triggered at the start."""
+"""One real Airflow for all system tests, with models, faults and DAGs that are triggered at the start; a registry."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -224,3 +225,17 @@ def container_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with running, kept_running(running) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         yield Lab(airflow=airflow, home=home, api=api)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """The registry of a module's tests, each of which has repositories of its own."""
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture
+def repository(request: pytest.FixtureRequest) -> str:
+    """A repository of this test alone."""
+    return f"models/digits-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]}"

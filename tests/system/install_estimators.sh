@@ -2,15 +2,8 @@
 # Makes .venv-estimators, where libraries of estimators and their converters lie over those of .venv, as a model's
 # requirements.txt brings them; and wheels, of which a job makes the converters' environment without an index.
 set -eu
-cd "$(dirname "$0")/../.."
-wanted=tests/system/requirements-estimators.txt
-cmp -s "$wanted" .venv-estimators/.installed && exit 0
-# Two that start at once: the second waits, and finds it made.
-exec 9>.venv-estimators.lock
-flock 9
-cmp -s "$wanted" .venv-estimators/.installed && exit 0
-echo "installing estimators and their converters into .venv-estimators"
-rm -rf .venv-estimators
+name=estimators what="estimators and their converters"
+. "$(dirname "$0")/new_environment.sh"
 .venv/bin/python -m venv --without-pip .venv-estimators
 here=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 there=$(.venv-estimators/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

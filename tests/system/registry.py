@@ -8,8 +8,14 @@ import subprocess
 import time
 
 import httpx
+import pytest
 
 BINARY = shutil.which("docker-registry")
+#: of the tests that start it; on CI they fail without it
+needs_registry = pytest.mark.skipif(
+    BINARY is None and os.environ.get("CI") != "true",
+    reason="docker-registry is not installed: apt-get install docker-registry",
+)
 HTPASSWD = "me:$2b$05$B5kN.WcAR7DPzqj7htRSre2shLLx4yvPxObta2rTWo1z.fJ/f3Dwm\n"
 
 

@@ -1,22 +1,15 @@
 """The builder `docker` on a real engine and a real registry: a base from a Dockerfile, the model's layers on it."""
 
 import hashlib
-import os
 
 import pytest
 from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.errors import ImageInvalid, SubmitFailed
 from modelway.oci.images import unpack_image
 from modelway.platforms.docker.engine import Engine
-from registry import BINARY, Registry
+from registry import Registry, needs_registry
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        BINARY is None and os.environ.get("CI") != "true",
-        reason="docker-registry is not installed: apt-get install docker-registry",
-    ),
-]
+pytestmark = [pytest.mark.system, needs_registry]
 DOCKERFILE = "FROM scratch\nARG NAME=nobody\nCOPY motto.txt /etc/motto\nLABEL team=$NAME\n"
 
 

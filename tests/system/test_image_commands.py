@@ -1,7 +1,6 @@
 """`modelway image …` against a real registry, for a version that the lineage has."""
 
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -21,18 +20,12 @@ from modelway.oci.manifest import Descriptor, bytes_digest
 from modelway.oci.registry import RegistryClient
 from modelway.operators.build_image import BuildImageOperator
 from modelway.runs.messages.version import RegisteredVersion
-from registry import BINARY, Registry
+from registry import Registry, needs_registry
 
 from tests.image_samples import entry, link, make_image, tar
 from tests.lineage_samples import make_record
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        BINARY is None and os.environ.get("CI") != "true",
-        reason="docker-registry is not installed: apt-get install docker-registry",
-    ),
-]
+pytestmark = [pytest.mark.system, needs_registry]
 FILES = {
     "model/model.onnx": b"program",
     "model/model-00001.safetensors": b"first" * 30_000,
@@ -41,13 +34,6 @@ FILES = {
     "outputs/model.yml": b"{}",
     "outputs/meta.yml": b"{}",
 }
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    registry = Registry(tmp_path_factory.mktemp("registry"))
-    yield registry
-    registry.stop()
 
 
 @pytest.fixture

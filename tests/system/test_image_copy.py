@@ -1,7 +1,6 @@
 """Images copied between repositories of a real registry, with what other tools have attached to them."""
 
 import json
-import os
 
 import pytest
 from faulty_registry import FaultyRegistry
@@ -14,17 +13,11 @@ from modelway.oci.registry import RegistryClient
 from modelway.oci.signatures import STATEMENT
 from modelway.oci.sources import RegistryImages
 from modelway.oci.transfer import copy_to_registry
-from registry import BINARY, Registry
+from registry import Registry, needs_registry
 
 from tests.image_samples import entry, make_image, tar
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        BINARY is None and os.environ.get("CI") != "true",
-        reason="docker-registry is not installed: apt-get install docker-registry",
-    ),
-]
+pytestmark = [pytest.mark.system, needs_registry]
 NOTARY = "application/vnd.cncf.notary.signature"
 SBOM = "application/spdx+json"
 

@@ -18,20 +18,17 @@ from types import SimpleNamespace
 
 import pytest
 from faulty_registry import Fault, FaultyRegistry
-from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.builders.base import BuildOptions, load_builder
 from modelway.errors import DigestMismatch, DiskFull, ImageInvalid, NotWritable, RegistryError, disk_full
 from modelway.oci import retries
 from modelway.oci.images import unpack_image
 from modelway.oci.registry import RegistryClient
-from registry import BINARY, Registry
+from registry import Registry, needs_registry
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        BINARY is None and os.environ.get("CI") != "true",
-        reason="docker-registry is not installed: apt-get install docker-registry",
-    ),
-]
+from tests.image_samples import image_layers
+from tests.small_device import small_device
+
+pytestmark = [pytest.mark.system, needs_registry]
 WEIGHTS = {f"/models/model/{name}.safetensors": name.encode() * 100_000 for name in ("a", "b", "c")}
 SMALL = {"/models/outputs/model.yml": b"{}"}
 REPOSITORY = "models/digits"
@@ -51,13 +48,6 @@ def pauses(_short_pauses):
     return _short_pauses
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    registry = Registry(tmp_path_factory.mktemp("registry"))
-    yield registry
-    registry.stop()
-
-
 @pytest.fixture
 def behind(shared):
     """Starts proxies before a registry, each test with repositories of its own."""
@@ -72,30 +62,10 @@ def behind(shared):
         each.stop()
 
 
-@pytest.fixture
-def repository(request):
-    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
-    return f"models/digits-{name}"
-
-
-def layers(folder, weights=WEIGHTS):
-    listed = []
-    for group in [*({name: data} for name, data in weights.items()), SMALL]:
-        files = []
-        for name, data in group.items():
-            path = folder / "src" / name.lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            digest = "sha256:" + hashlib.sha256(data).hexdigest()
-            files.append(LayerFile(path_in_image=name, source=path, size=len(data), digest=digest))
-        listed.append(Layer(files=tuple(files)))
-    return listed
-
-
 def build(folder, host, repository, *, weights=WEIGHTS, made=None, **options):
     options.setdefault("tag", "v1")
     named = BuildOptions(name="digits", repository=f"{host}/{repository}", known_layers=folder / "layers", **options)
-    made = layers(folder, weights) if made is None else made
+    made = image_layers(folder, weights, SMALL) if made is None else made
     return load_builder("oci").build(layers=made, base="scratch", options=named)
 
 
@@ -326,13 +296,8 @@ def test_a_blob_that_vanished_after_the_push_is_sent_by_the_next_build(behind, s
 @pytest.fixture
 def device(tmp_path):
     """A device of 1 MB."""
-    place = tmp_path / "device"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a device")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_device(tmp_path, size="1m") as place:
+        yield place
 
 
 def test_a_registry_whose_disk_is_full_gets_no_tag_and_the_image_once_there_is_space(device, tmp_path, repository):
@@ -358,7 +323,7 @@ def test_a_push_needs_no_disk_of_this_machine_and_a_layout_says_that_it_is_full(
     check_image(shared, "models/no-disk", image, tmp_path)
     options = BuildOptions(name="digits", layout=device / "images", tag="v1")
     with pytest.raises(NotWritable, match=r"the folder cannot be written \(No space left on device\)") as full:
-        load_builder("oci").build(layers=layers(tmp_path), base="scratch", options=options)
+        load_builder("oci").build(layers=image_layers(tmp_path, WEIGHTS, SMALL), base="scratch", options=options)
     assert isinstance(disk_full(full.value), DiskFull)
 
 
@@ -416,7 +381,7 @@ def test_a_tag_that_is_moved_at_the_same_moment_is_an_error(behind, shared, repo
 @pytest.mark.parametrize("change", ["a byte", "shorter", "gone"])
 @pytest.mark.parametrize("when", ["after it was hashed", "after an earlier build"])
 def test_a_file_that_changes_while_it_is_read_is_named(behind, shared, repository, tmp_path, change, when):
-    made = layers(tmp_path)
+    made = image_layers(tmp_path, WEIGHTS, SMALL)
     path = made[1].files[0].source
 
     def spoil():

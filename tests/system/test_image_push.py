@@ -2,7 +2,6 @@
 
 import base64
 import datetime
-import hashlib
 import json
 import os
 import socket
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from faulty_registry import FaultyRegistry
-from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.builders.base import BuildOptions, load_builder
 from modelway.errors import ImageInvalid, ModelwayError, RegistryError
 from modelway.oci import trust
 from modelway.oci.images import unpack_image
@@ -25,16 +24,12 @@ from modelway.oci.manifest import Descriptor
 from modelway.oci.referrers import read_referrer, read_referrers
 from modelway.oci.registry import RegistryClient
 from modelway.oci.signatures import ENVELOPE, STATEMENT, opened
-from registry import BINARY, Registry, basic_auth
+from registry import Registry, basic_auth, needs_registry
+
+from tests.image_samples import image_layers
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        BINARY is None and os.environ.get("CI") != "true",
-        reason="docker-registry is not installed: apt-get install docker-registry",
-    ),
-]
+pytestmark = [pytest.mark.system, needs_registry]
 WEIGHTS = {f"/models/model/{name}.safetensors": name.encode() * 100_000 for name in ("a", "b", "c")}
 SMALL = {"/models/outputs/model.yml": b"{}", "/models/golden/inputs": b"golden"}
 UPLOAD = "/blobs/uploads/.*digest="
@@ -50,37 +45,11 @@ def docker_settings(tmp_path, monkeypatch):
     return folder / "config.json"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    registry = Registry(tmp_path_factory.mktemp("registry"))
-    yield registry
-    registry.stop()
-
-
 @pytest.fixture
 def proxy(shared):
     running = FaultyRegistry(shared.port)
     yield running
     running.stop()
-
-
-@pytest.fixture
-def repository(request):
-    return f"models/digits-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]}"
-
-
-def layers(folder, weights=WEIGHTS, small=SMALL):
-    listed = []
-    for group in [*({name: data} for name, data in weights.items()), small]:
-        files = []
-        for name, data in group.items():
-            path = folder / "src" / name.lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            digest = "sha256:" + hashlib.sha256(data).hexdigest()
-            files.append(LayerFile(path_in_image=name, source=path, size=len(data), digest=digest))
-        listed.append(Layer(files=tuple(files)))
-    return listed
 
 
 def build(folder, host, repository, *, made=None, base="scratch", **options):
@@ -90,7 +59,7 @@ def build(folder, host, repository, *, made=None, base="scratch", **options):
         known_layers=folder / "layers",
         **{"tag": "v1", **options},
     )
-    return load_builder("oci").build(layers=made or layers(folder), base=base, options=named)
+    return load_builder("oci").build(layers=made or image_layers(folder, WEIGHTS, SMALL), base=base, options=named)
 
 
 def check_contents(root, files):
@@ -102,7 +71,7 @@ def check_contents(root, files):
 
 
 def test_an_unchanged_image_is_built_again_without_reading_a_file(proxy, repository, tmp_path):
-    made = layers(tmp_path)
+    made = image_layers(tmp_path, WEIGHTS, SMALL)
     first = build(tmp_path, proxy.host, repository, made=made)
     before = len(proxy.requests)
     for layer in made:
@@ -116,7 +85,7 @@ def test_a_new_version_sends_its_changed_weights_and_a_few_kilobytes(proxy, repo
     first = build(tmp_path, proxy.host, repository)
     sent = proxy.count("PUT", UPLOAD)
     weights = {**WEIGHTS, "/models/model/b.safetensors": b"changed" * 10_000}
-    changed = layers(tmp_path, weights, {**SMALL, "/models/outputs/model.yml": b"[]"})
+    changed = image_layers(tmp_path, weights, {**SMALL, "/models/outputs/model.yml": b"[]"})
     image = build(tmp_path, proxy.host, repository, made=changed, tag="v2")
     same = [one == other for one, other in zip(first.layers, image.layers, strict=True)]
     assert same == [True, False, True, False]
@@ -147,7 +116,10 @@ def test_a_base_of_another_registry_is_streamed_into_this_one(shared, proxy, rep
     other = Registry(tmp_path / "docker")
     try:
         base = build(
-            tmp_path, other.host, "models/base", made=layers(tmp_path, {"/usr/base": b"base" * 50_000}, {"/b": b"b"})
+            tmp_path,
+            other.host,
+            "models/base",
+            made=image_layers(tmp_path, {"/usr/base": b"base" * 50_000}, {"/b": b"b"}),
         )
         image = build(tmp_path, proxy.host, repository, base=base.reference)
     finally:
@@ -159,7 +131,9 @@ def test_a_base_of_another_registry_is_streamed_into_this_one(shared, proxy, rep
 
 def test_an_image_needs_a_place(tmp_path):
     with pytest.raises(ModelwayError, match=r"neither a layout folder nor a repository is named\. Name one of them"):
-        load_builder("oci").build(layers=layers(tmp_path), base="scratch", options=BuildOptions(name="digits"))
+        load_builder("oci").build(
+            layers=image_layers(tmp_path, WEIGHTS, SMALL), base="scratch", options=BuildOptions(name="digits")
+        )
 
 
 # --- logins -----------------------------------------------------------------------------------------------------------

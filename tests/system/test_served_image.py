@@ -18,19 +18,12 @@ import pytest
 from modelway.job.freezing.golden import read_calls
 from modelway.lineage.store import open_lineage
 from modelway.platforms.docker.engine import Engine
-from registry import BINARY, Registry
+from registry import Registry, needs_registry
 
 from tests.airflow_template import with_database
 from tests.inference_messages import connected
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        BINARY is None and os.environ.get("CI") != "true",
-        reason="docker-registry is not installed: apt-get install docker-registry",
-    ),
-]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900), needs_registry]
 MODELWAY = Path(sys.executable).parent / "modelway"
 DIGITS = Path(__file__).resolve().parents[2] / "include/models/digits"
 SERVER = "modelway-server:0.1.0"
