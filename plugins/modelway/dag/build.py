@@ -240,7 +240,7 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             tolerance=_tolerance(spec),
             allow_signature_change=spec.rollout.allow_signature_change,
             doc_md="Starts a predictor of the version, without traffic",
-            **_with_platform(spec.endpoint),
+            **_with_platform(spec.endpoint, serving=literal(spec.endpoint.serving())),
         ).output
         PromoteModelOperator(
             task_id="promote",
@@ -264,6 +264,6 @@ def _job(spec: ModelSpec, job_section: Stage | Evaluation) -> dict[str, Any]:
     return {"backend": job_section.backend, "options": literal(options_of(spec, job_section)), **pool}
 
 
-def _with_platform(section: EndpointSection | ImageSection) -> dict[str, Any]:
+def _with_platform(section: EndpointSection | ImageSection, **further: Any) -> dict[str, Any]:
     """Return the task's settings with those of the chosen target or builder, which are not templates."""
-    return {**_ALONE, "platform": literal(section.platform())}
+    return {**_ALONE, "platform": literal(section.platform()), **further}

@@ -230,7 +230,7 @@ class PromoteModelOperator(ModelwayOperator):
             if each.name == name or pipeline_version(each.name) is None
         )
         store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
-        status = self._endpoint.apply(replace(spec, predictors=predictors, stable=name))
+        status = self._endpoint.apply(replace(spec, predictors=predictors, stable=name, mirror=None))
         self._record_weights(context, store, status)
         rollout = replace(rollout, state="done")
         store.save_rollout(rollout, actor=actor(context))

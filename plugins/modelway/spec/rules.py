@@ -10,6 +10,7 @@ from modelway.fields.refusal import KeyPath, Refusal, shown
 from modelway.ports import known
 from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities
+from modelway.spec.serving_rules import refused_by_target
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
 # Sample values to fill templates with.
@@ -56,6 +57,8 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _storage(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
+    for path, refusal in refused_by_target(_mapping(data, "endpoint")):
+        yield Finding(("endpoint", *path), refusal, of_key=True)
 
 
 def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:

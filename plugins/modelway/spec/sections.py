@@ -14,6 +14,7 @@ from modelway.spec.places import GpuType
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
 from modelway.spec.registry import platform_of, with_sections_of
 from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_param
+from modelway.spec.serving import ServingSection
 from modelway.spec.times import Cron, Day, Timezone
 
 Params = Mapping[str, Any]
@@ -188,7 +189,7 @@ class ImageSection(Section):
 
 
 @with_sections_of("endpoints")
-class EndpointSection(Section):
+class EndpointSection(ServingSection):
     """Where versions are served; each target may have a section of its own."""
 
     target: Target = Field(default="local", description="What runs the predictors")

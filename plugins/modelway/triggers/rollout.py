@@ -77,5 +77,7 @@ def abort_rollout(
     stable = rollout.detail.get("stable")
     if status is not None and stable in {predictor.version for predictor in deployed(status)}:
         status = port.set_weights(endpoint, split(status, {int(stable): 100}))
+        if status.mirror is not None:
+            status = port.apply(replace(status.spec(), mirror=None))
         record_weights(store, status, model=rollout.model, actor=actor)
     return rollout
