@@ -68,9 +68,7 @@ def deploy(tmp_path: Path, image_of: LockedRegistry, *, login_of: str) -> None:
         open_endpoint("local", settings).apply(spec)
 
 
-def test_the_login_goes_to_its_own_registry(
-    registries: tuple[LockedRegistry, LockedRegistry], tmp_path: Path
-) -> None:
+def test_the_login_goes_to_its_own_registry(registries: tuple[LockedRegistry, LockedRegistry], tmp_path: Path) -> None:
     own, _ = registries
     deploy(tmp_path, own, login_of=own.host)
     assert own.logins == [None, OURS]

@@ -52,8 +52,10 @@ def open_endpoint(
 
 
 def _unpack(*, reference: str, into: Path, login: Login | None) -> Path:
-    sent = {"username": login.username, "password": login.password} if login and login.opens(reference) else {}
-    return unpack_image(reference=reference, into=into, in_place=WeightsInPlace(), **sent)
+    unpack = partial(unpack_image, reference=reference, into=into, in_place=WeightsInPlace())
+    if login is not None and login.opens(reference):
+        return unpack(username=login.username, password=login.password)
+    return unpack()
 
 
 @dataclass(frozen=True, kw_only=True)
