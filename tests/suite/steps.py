@@ -61,6 +61,7 @@ SERVING = contract(
         "server",
         "server_clients",
         "server_connections",
+        "server_files",
         "server_fuzz",
         "server_grpc",
         "server_grpc_fuzz",
