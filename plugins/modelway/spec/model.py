@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from modelway.fields.section import Section
 from modelway.fields.values import Duration, Text
 from modelway.ports import known
+from modelway.spec.environments import Serving, serving_in
 from modelway.spec.fields import CodeFile, Name, Tags
 from modelway.spec.places import RetryRules, StorageSection
 from modelway.spec.references import Pool
@@ -164,11 +165,22 @@ class ModelSpec(Section):
         drop_unused(data, port="backends", used={self.train.backend, self.evaluation().backend})
         drop_unused(data["image"], port="builders", used={self.image.builder})
         drop_unused(data["endpoint"], port="endpoints", used={self.endpoint.target})
+        for name, environment in self.endpoint.environments.items():
+            drop_unused(data["endpoint"]["environments"][name], port="endpoints", used={environment.target})
+        if not self.endpoint.environments:
+            del data["endpoint"]["environments"]
         return data
 
     def platform(self, backend: str) -> dict[str, Any]:
         """Return the settings of that backend only: the section with its name, as plain data."""
         return platform_of(self, backend) if backend in known("backends") else {}
+
+    def serving(self, environment: str | None = None, *, last: bool = False) -> Serving:
+        """Return how the model is served in one environment of its endpoint, by default in the first, or the last.
+
+        :raises InvalidSpec: the endpoint has no such environment
+        """
+        return serving_in(self.model, self.endpoint, environment, last=last)
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the training stages in order, each with what it inherits from ``train``."""

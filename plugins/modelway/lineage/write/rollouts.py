@@ -36,6 +36,29 @@ class RolloutRecords(LineagePart):
         with reading(self._engine) as connection:
             return queries.read_rollouts(connection, run_id=run_id)
 
+    def served_before(self, endpoint: str) -> tuple[int | None, int | None]:
+        """Return the version that took over an endpoint last, and the one that served before it; None where none did.
+
+        A rollback leads on from the version that it returned to: the version before is then an earlier one still.
+        """
+        served: list[int] = []
+        for each in reversed(self.rollouts(endpoint)):
+            if each.state != "done" or each.version in served[-1:]:
+                continue
+            if each.detail.get("rollback") and each.version in served:
+                served = served[: served.index(each.version) + 1]
+            else:
+                served.append(each.version)
+        before, current = [None, None, *served][-2:]
+        return current, before
+
+    def request_rollback(self, rollout: RolloutRecord, *, actor: str, reason: str) -> None:
+        """Record who wants a running rollout to end, and why; its own run returns the traffic."""
+        with writing(self._engine) as connection:
+            keys = locked_keys(connection, rollout.model, rollout.version)
+            detail = {"endpoint": rollout.endpoint, "reason": reason}
+            add_event(connection, keys, kind="rollback-requested", actor=actor, run_id=rollout.run_id, detail=detail)
+
     def begin_rollout(
         self, record: RolloutRecord, *, over: Mapping[str, str] | None = None, actor: str = "airflow"
     ) -> tuple[RolloutRecord, ...]:
