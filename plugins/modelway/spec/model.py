@@ -162,7 +162,10 @@ class ModelSpec(Section):
         Empty sections of backends, builders and targets that the spec does not use are left out.
         """
         data = self.model_dump(mode="json", by_alias=True)
-        drop_unused(data, port="backends", used={self.train.backend, self.evaluation().backend})
+        used = {self.train.backend, self.evaluation().backend}
+        if acceptance := self.acceptance():
+            used.add(acceptance.backend)
+        drop_unused(data, port="backends", used=used)
         drop_unused(data["image"], port="builders", used={self.image.builder})
         drop_unused(data["endpoint"], port="endpoints", used={self.endpoint.target})
         for name, environment in self.endpoint.environments.items():
@@ -214,6 +217,21 @@ class ModelSpec(Section):
             timeout_seconds=evaluate.timeout_seconds,
             resources=evaluate.resources,
             image=evaluate.image or self.train.image,
+        )
+
+    def acceptance(self) -> Evaluation | None:
+        """Return how a version is accepted, with what it inherits from ``train``; None where it is not tested."""
+        if (section := self.rollout.acceptance) is None:
+            return None
+        return Evaluation(
+            parallel=1,
+            per_job=1,
+            backend=section.backend or self.train.backend,
+            params={**self.train.params, **section.params},
+            command=section.command,
+            timeout_seconds=section.timeout_seconds,
+            resources=section.resources,
+            image=section.image or self.train.image,
         )
 
 

@@ -189,6 +189,10 @@ def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
             yield section, backend
     if isinstance(evaluation, str):
         yield ("evaluate",), evaluation
+    if isinstance(_inside(data, "rollout", "acceptance"), dict):
+        acceptance = _inside(data, "rollout", "acceptance", "backend") or backend
+        if isinstance(acceptance, str):
+            yield ("rollout", "acceptance"), acceptance
 
 
 def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:

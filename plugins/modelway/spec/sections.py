@@ -227,12 +227,26 @@ def _over(base: S, above: S) -> S:
     return base.model_copy(update=news)
 
 
+class AcceptanceSection(Section):
+    """Tests of the model's own against a version behind its endpoint, before it gets traffic; one job."""
+
+    backend: Backend | None = Field(default=None, description="Default: train.backend")
+    params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
+    command: Command | None = Field(default=None, description="Run in place of accept(job, served)")
+    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of the job")
+    resources: Resources = Field(default_factory=Resources, description="What the job may use")
+    image: Text | None = Field(default=None, max_length=500, description="Default: train.image")
+
+
 class RolloutSection(Section):
     """How traffic moves to a new version."""
 
     steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
     interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
     alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
+    acceptance: AcceptanceSection | None = Field(
+        default=None, description="Tests of the model's own before the version gets traffic; {} for accept(job, served)"
+    )
     approval: bool = Field(
         default=False, description="Whether a person approves in Airflow before the version gets 100 %"
     )
