@@ -80,7 +80,7 @@ def roll_back(args: argparse.Namespace) -> int:
 
     target, store = _target(args), read_lineage()
     running = next((each for each in store.rollouts(target.endpoint) if each.state == "running"), None)
-    if running is not None and (api := _airflow()) is not None:
+    if running is not None and (api := _airflow()) is not None and _is_alive(api, running):
         return _end(args, api, running)
     current, before = store.served_before(target.endpoint)
     if before is None:
@@ -178,6 +178,12 @@ def _wait(api: "AirflowApi", model: str, run_id: str) -> int:
             print(f"{task.task_id} failed: {why or 'see its log'}")
     print(f"the run has {'succeeded' if state == 'success' else 'failed'}")
     return 0 if state == "success" else 1
+
+
+def _is_alive(api: "AirflowApi", running: "RolloutRecord") -> bool:
+    """Return whether the run of a rollout can go on; the next run's rollout closes one whose run has ended."""
+    dag_id, _, run_id = running.run_id.partition("/")
+    return api.run_state(dag_id, run_id) in ("queued", "running")
 
 
 def _end(args: argparse.Namespace, api: "AirflowApi", running: "RolloutRecord") -> int:

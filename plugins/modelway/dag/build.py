@@ -14,6 +14,7 @@ from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
@@ -114,7 +115,7 @@ def build_dag(spec: ModelSpec) -> DAG:
         training = [stage.output["report"] for stage in stages]
         selected = _evaluate(spec, code, stages[-1].output)
         version = _freeze(spec, plain, code, training, selected)
-        _serve(spec, version)
+        _serve(spec, code, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
     return dag
@@ -220,7 +221,7 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
         ).output
 
 
-def _serve(spec: ModelSpec, version: Any) -> None:
+def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
     with TaskGroup("serve", tooltip="The version's image, its predictor and its share of the traffic"):
         image = BuildImageOperator(
             task_id="build_image",
@@ -245,7 +246,8 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             **_in_environments(spec, _deployment),
             **_ALONE,
         ).output
-        PromoteModelOperator(
+        accepted = _accept(spec, code, version, deployment)
+        promote = PromoteModelOperator(
             task_id="promote",
             version=version,
             deployment=deployment,
@@ -254,6 +256,25 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             **_in_environments(spec, _rollout),
             **_ALONE,
         )
+        if accepted is not None:
+            accepted.set_downstream(promote)
+
+
+def _accept(spec: ModelSpec, code: Any, version: Any, deployment: Any) -> AcceptVersionOperator | None:
+    """Return the task of the model's own tests, None where there are none."""
+    if (acceptance := spec.acceptance()) is None:
+        return None
+    return AcceptVersionOperator(
+        task_id="accept",
+        code=code,
+        version=version,
+        deployment=deployment,
+        job_params=literal(dict(acceptance.params)),
+        seed="{{ params.seed }}",
+        command=literal(acceptance.command),
+        doc_md="Tests the version behind its endpoint, by the model's own code, before it gets traffic",
+        **_job(spec, acceptance),
+    )
 
 
 def _in_environments(spec: ModelSpec, arguments: Callable[[ModelSpec, Serving], dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The acceptance of a version: the model's own ``accept(job, served)`` against its predictor, before it gets traffic."""
+"""The acceptance of a version: the model's own ``accept(job, served)`` against its predictor, before any traffic."""
 
 from __future__ import annotations
 

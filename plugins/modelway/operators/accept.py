@@ -14,7 +14,7 @@ from modelway.job.left_files import document_below
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import skip_when_blocked
-from modelway.operators.context import clear_number, job_key, run_key
+from modelway.operators.context import actor, clear_number, job_key, run_key
 from modelway.operators.job_operator import JobOperator
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.serving import Deployment
@@ -123,5 +123,14 @@ class AcceptVersionOperator(JobOperator):
             raise self._withdrawn(context, error) from error
 
     def _withdrawn(self, context: Context, error: ModelwayError) -> RolloutAborted:
-        """Return all traffic to the version before, and say why."""
-        raise NotImplementedError
+        """Return all traffic to the version before, stop this one, and return the error that says why."""
+        from modelway.following.rollouts import abort_rollout
+
+        version, deployed = RegisteredVersion.from_xcom(self.version).version, self._deployed
+        cause = error.failure.cause if error.failure else error.what
+        reason = f"version {version} is not accepted: {cause}"
+        whose = {"endpoint": deployed.endpoint, "target": deployed.target, "run": run_key(context)}
+        abort_rollout(self.settings, **whose, actor=actor(context), reason=reason, withdraw=True)
+        refused = RolloutAborted(reason, where=f"endpoint {deployed.endpoint}", do=error.do)
+        refused.failure = error.failure
+        return refused

@@ -232,7 +232,7 @@ class PromoteModelOperator(EnvironmentOperator):
         return replace(rollout, detail={**rollout.detail, "results": [*_results(rollout)[: rollout.step], result]})
 
     def _abort(self, context: Context, reason: str) -> None:
-        from modelway.triggers.rollout import abort_rollout
+        from modelway.following.rollouts import abort_rollout
 
         closed = abort_rollout(
             self.settings,
