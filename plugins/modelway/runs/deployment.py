@@ -31,6 +31,7 @@ def make_predictor(*, version: int, image: str, path: str, serving: "ServingSect
 def desired_endpoint(
     mine: Predictor,
     *,
+    name: str,
     model: str,
     current: EndpointStatus | None,
     stable: int | None,
@@ -56,7 +57,7 @@ def desired_endpoint(
     weights = weigh(percents, together=serving.weight, by_hand={each.name: each.weight for each in by_hand})
     sticky, mirror = serving.sticky, serving.mirror
     return EndpointSpec(
-        name=model,
+        name=name,
         model=model,
         predictors=tuple(replace(each, weight=weights[each.name]) for each in (*pair, *by_hand)),
         stable=pair[0].name,

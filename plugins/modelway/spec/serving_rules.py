@@ -13,6 +13,22 @@ _DEFAULT_STICKY = {"header": "x-user"}
 
 def refused_by_target(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
     """Find keys of ``endpoint``, as written, that its target cannot serve; paths begin within ``endpoint``."""
+    environments = endpoint.get("environments")
+    if not isinstance(environments, dict) or not environments:
+        yield from _refused(endpoint)
+        return
+    found: dict[KeyPath, Refusal] = {}
+    for name, own in environments.items():
+        if not isinstance(own, dict):
+            continue
+        for path, refusal in _refused({**endpoint, **own}):
+            # where it is inherited, the target is what does not fit, if that is the environment's own
+            at = path if path[0] in own else ("target",) if "target" in own else None
+            found.setdefault(path if at is None else ("environments", name, *at), refusal)
+    yield from found.items()
+
+
+def _refused(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
     target = endpoint.get("target", "local")
     able = capabilities(target, port="endpoints") if isinstance(target, str) else None
     if able is None:
