@@ -132,7 +132,8 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     if settings.grpc_port is not None:
         grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
     every_second = partial(_every_second, batcher, sketches, samples)
-    listener = Listener(routes, drain=drain, version=settings.version, every_second=every_second, beside=grpc)
+    names = {"version": settings.version, "model": settings.model}
+    listener = Listener(routes, drain=drain, every_second=every_second, beside=grpc, **names)
     return listener, grpc
 
 
@@ -188,6 +189,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         service,
         port=settings.grpc_port,
         version=settings.version,
+        model=settings.model,
         metrics=shared.metrics,
         drain=shared.drain,
         budget=shared.budget,

@@ -50,7 +50,7 @@ class ServerResources(Section):
 class BatchingSection(Section):
     """How a server gathers requests into one call of the model."""
 
-    rows: int = Field(default=1, ge=1, le=65536, description="Rows of one call, at most; 1: none are gathered")
+    rows: int = Field(default=8, ge=1, le=65536, description="Rows of one call, at most; 1: none are gathered")
 
 
 class AutoscalingSection(Section):

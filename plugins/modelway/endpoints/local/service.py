@@ -17,6 +17,7 @@ from modelway.endpoints.base import (
 )
 from modelway.endpoints.gateway import process as gateway_process
 from modelway.endpoints.gateway.process import Gateway
+from modelway.endpoints.latency import add_up
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
@@ -196,14 +197,24 @@ class Service:
 
         :raises EndpointNotReady: when the gateway does not answer
         """
+        wanted = self.wanted
+        with ThreadPoolExecutor(max(1, len(wanted))) as asking:
+            latencies = list(asking.map(Server.latency, wanted))
         result: dict[str, PredictorMetrics] = {}
         for server in self.state.wanted:
             if server.name in result:
                 continue
             counts = self.gateway.slot_counters(server.slot)
             own = {key: max(0, value - server.baseline.get(key, 0)) for key, value in counts.items()}
-            result[server.name] = PredictorMetrics(**own, since=server.since, latency={})
+            latency = add_up(one for each, one in zip(wanted, latencies, strict=True) if each.state.name == server.name)
+            result[server.name] = PredictorMetrics(**own, since=server.since, latency=latency)
         return result
+
+    def drift(self) -> tuple[str, ...]:
+        """Return what of the gateway somebody changed by hand; nothing while it does not run."""
+        if self.state.stopped or not self.gateway.is_running:
+            return ()
+        return self.gateway.drift(self.state.routes)
 
     def _choose(self, spec: EndpointSpec, predictor: Predictor) -> list[ServerState]:
         """Return as many servers as the predictor wants: those that run as it says, in one slot, and new ones."""
