@@ -89,7 +89,7 @@ def test_files_are_replaced_unless_one_was_changed_meanwhile(tmp_path: Path) -> 
 
 
 def test_a_page_that_does_not_answer_is_empty(tmp_path: Path) -> None:
-    assert asked({"pages": ["http://127.0.0.1:9/metrics"]}) == {"answers": [], "pages": [""]}
+    assert asked({"pages": ["http://127.0.0.1:9/metrics"]}) == {"answers": [], "pages": [[0, ""]]}
 
 
 def test_a_gateway_that_does_not_answer_is_said(tmp_path: Path) -> None:

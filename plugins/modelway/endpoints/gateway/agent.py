@@ -4,13 +4,16 @@ In the image of the gateway it is a program, ``python3 agent.py REQUEST``, so th
 change; on this machine :func:`send` is called. It stands alone, with Python's standard library.
 """
 
+import concurrent.futures
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -18,6 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 NEW_MAP = "@new"
 _BEGUN = "New version created: "
 _SECONDS = 5.0
+#: of a page
+_PAGE_SECONDS = 3.0
 
 
 def send(path: str, commands: Sequence[Sequence[object]]) -> list[str]:
@@ -96,21 +101,31 @@ def _digest(path: str) -> str:
         return ""
 
 
-def _page(url: str) -> str:
-    """Return what a URL answers, "" where nothing does."""
+def _page(url: str) -> tuple[int, str]:
+    """Return status and text of what a URL answers; 0 and nothing where nothing answers in time."""
     try:
-        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
-            return str(answer.read().decode(errors="replace"))
-    except OSError:
-        return ""
+        with urllib.request.urlopen(url, timeout=_PAGE_SECONDS) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+
+
+def read_pages(urls: Sequence[object]) -> list[tuple[int, str]]:
+    """Read pages at once, so that several servers that do not answer take no longer than one."""
+    if not urls:
+        return []
+    with concurrent.futures.ThreadPoolExecutor(len(urls)) as reading:
+        return list(reading.map(_page, map(str, urls)))
 
 
 def answer_to(request: Mapping[str, object]) -> dict[str, object]:
     """Carry out a request: replace ``files``, send ``commands``, read ``pages``; a key that is missing is left out.
 
     Keys: folder, files and unless_changed (see :func:`replace_files`), socket and commands (see :func:`send`), pages
-    (URLs). The answer has ``changed`` (nothing was done, since a file is not as it must be), ``answers``, ``pages``, or
-    ``error``.
+    (URLs). The answer has ``changed`` (nothing was done, since a file is not as it must be), ``answers``, ``pages``
+    (status and text of each), or ``error``.
     """
     files, unless = request.get("files"), request.get("unless_changed")
     try:
@@ -120,7 +135,7 @@ def answer_to(request: Mapping[str, object]) -> dict[str, object]:
             return {"changed": True}
         commands, pages = request.get("commands"), request.get("pages")
         answers = send(str(request["socket"]), commands) if isinstance(commands, Sequence) else []
-        return {"answers": answers, "pages": [_page(url) for url in pages] if isinstance(pages, Sequence) else []}
+        return {"answers": answers, "pages": read_pages(pages) if isinstance(pages, Sequence) else []}
     except OSError as error:
         return {"error": str(error)}
 
