@@ -33,6 +33,13 @@ class Engine:
         with translate_errors():
             return docker.from_env(timeout=READ_SECONDS, use_ssh_client=True, environment={**os.environ, **own}).api
 
+    @property
+    def address(self) -> str:
+        """Where the engine is, such as ``tcp://engine:2376``; "" for the usual place on this machine."""
+        if self._client is None or isinstance(self._client, str):
+            return self._client or os.environ.get("DOCKER_HOST") or ""
+        return str(self._client.api.base_url)
+
     @cached_property
     def info(self) -> Object:
         """What the engine reports of its machine."""
@@ -139,6 +146,25 @@ class Engine:
             except docker.errors.APIError:
                 if not self.api.inspect_container(container)["State"]["Error"]:
                     raise
+
+    def resume(self, container: str) -> None:
+        """Let a paused container continue."""
+        with translate_errors():
+            self.api.unpause(container)
+
+    def wait(self, container: str, *, seconds: float) -> int:
+        """Wait until a container has ended and return its exit status.
+
+        :raises SubmitFailed: it has not ended in time
+        """
+        with translate_errors():
+            return int(self.api.wait(container, timeout=seconds)["StatusCode"])
+
+    def update(self, container: str, limits: Mapping[str, Any]) -> None:
+        """Change the limits and the restart policy of a container, as ``docker update`` does."""
+        with translate_errors():
+            url = self.api._url("/containers/{0}/update", container)
+            self.api._result(self.api._post_json(url, data=dict(limits)), json=True)
 
     def inspect(self, container: str) -> Object | None:
         """Return what the engine knows of a container; None: there is none."""
