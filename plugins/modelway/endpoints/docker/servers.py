@@ -119,10 +119,9 @@ class Servers:
         :raises ImageInvalid: when its model cannot be loaded
         :raises EndpointNotReady: with how it ended
         """
-        found = self.engine.inspect(self.key.server(state))
-        container = {"State": {"Status": "removed", "ExitCode": 0}, "RestartCount": 0} if found is None else found
-        own: Mapping[str, Any] = container["State"]
-        if own.get("Running") and not own.get("Restarting") and not container["RestartCount"]:
+        container = self.engine.inspect(self.key.server(state)) or {}
+        own: Mapping[str, Any] = container.get("State") or {"Error": "its container was removed"}
+        if own.get("Running") and not own.get("Restarting") and not container.get("RestartCount"):
             return
         if own.get("ExitCode") == _CANNOT_SERVE:
             raise ImageInvalid(

@@ -14,7 +14,8 @@ from modelway.endpoints.docker.servers import Servers, are_ready
 from modelway.endpoints.docker.state import FILE, ServerState, State, digest, read_state
 from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_stats
 from modelway.endpoints.gateway.haproxy import addresses, plan
-from modelway.endpoints.gateway.places import described
+from modelway.endpoints.gateway.latency import request_seconds
+from modelway.endpoints.gateway.places import described, predictor_status
 from modelway.endpoints.gateway.running import counters
 from modelway.errors import EndpointNotReady
 from modelway.platforms.docker.engine import Engine
@@ -130,9 +131,8 @@ class Service:
         :raises EndpointNotReady: with the predictor
         """
         wanted = self.state.wanted
-        ready = {
-            server.name for server, answers in zip(wanted, are_ready(wanted, self.gateway), strict=True) if answers
-        }
+        answers = are_ready(wanted, self.gateway)
+        ready = {server.name for server, is_ready in zip(wanted, answers, strict=True) if is_ready}
         for server in wanted:
             if server.weight and server.name not in ready:
                 raise EndpointNotReady(
@@ -188,12 +188,11 @@ class Service:
             texts.setdefault(server.name, []).append(text)
         result: dict[str, PredictorMetrics] = {}
         for server in self.state.wanted:
-            counts, counted = counters(stats, server.slot), server.epoch == epoch
-            own = {
-                key: max(0, value - (server.baseline.get(key, 0) if counted else 0)) for key, value in counts.items()
-            }
-            since = server.since if counted else float(epoch)
-            result.setdefault(server.name, PredictorMetrics(**own, since=since, latency=latency(texts[server.name])))
+            # A gateway that has started since has counted nothing before.
+            before, since = (server.baseline, server.since) if server.epoch == epoch else ({}, float(epoch))
+            own = {key: max(0, value - before.get(key, 0)) for key, value in counters(stats, server.slot).items()}
+            seconds = request_seconds(texts[server.name])
+            result.setdefault(server.name, PredictorMetrics(**own, since=since, latency=seconds))
         return result
 
     def stop(self) -> None:
@@ -295,23 +294,12 @@ class Service:
     def _predictor(
         self, servers: Sequence[tuple[ServerState, bool]], found: Mapping[str, Mapping[str, object]], address: str
     ) -> PredictorStatus:
-        first = servers[0][0]
         ready = [server for server, answers in servers if answers]
         problems = (self.servers.problem(server, found) for server, answers in servers if not answers)
         containers = [found.get(self.key.server(server)) or {} for server, _ in servers]
-        return PredictorStatus(
-            name=first.name,
-            version=first.version,
-            model=first.other_model,
-            image=first.image,
-            model_path=first.model_path,
-            weight=first.weight,
-            ready=bool(ready),
-            url=self.servers.url((ready or [first])[0], found, address=address),
-            replicas=len(servers),
-            ready_replicas=len(ready),
-            resources=first.resources,
-            batching=first.batching,
+        return predictor_status(
+            servers,
+            url=self.servers.url((ready or [servers[0][0]])[0], found, address=address),
             restarts=sum(int(str(one.get("RestartCount") or 0)) for one in containers),
             problem="" if self.state.stopped else next(filter(None, problems), ""),
         )

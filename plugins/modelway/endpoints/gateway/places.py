@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
-from modelway.endpoints.base import EndpointSpec, Predictor, Sticky
+from modelway.endpoints.base import EndpointSpec, Predictor, PredictorStatus, Sticky
 from modelway.endpoints.gateway.routes import MAX_REPLICAS, SLOTS, Route, Routes
 from modelway.errors import EndpointNotReady, InvalidSpec
 
@@ -152,6 +152,30 @@ def described(spec: EndpointSpec, predictor: Predictor) -> dict[str, Any]:
         "resources": dict(predictor.resources),
         "batching": dict(predictor.batching),
     }
+
+
+def predictor_status(
+    servers: Sequence[tuple[PlacedServer, bool]], *, url: str, restarts: int, problem: str
+) -> PredictorStatus:
+    """Return the status of a predictor from its servers, each with whether it is ready."""
+    first = servers[0][0]
+    ready = sum(answers for _, answers in servers)
+    return PredictorStatus(
+        name=first.name,
+        version=first.version,
+        model=first.other_model,
+        image=first.image,
+        model_path=first.model_path,
+        weight=first.weight,
+        ready=ready > 0,
+        url=url,
+        replicas=len(servers),
+        ready_replicas=ready,
+        resources=first.resources,
+        batching=first.batching,
+        restarts=restarts,
+        problem=problem,
+    )
 
 
 def _route(servers: Sequence[PlacedServer]) -> Route:

@@ -11,18 +11,15 @@ from functools import partial
 from pathlib import Path
 
 from modelway.artifacts.whole_files import writing
-from modelway.endpoints.base import (
-    EndpointSpec,
-    EndpointStatus,
-    PredictorMetrics,
-    check_spec,
-    check_weights,
-    read_platform,
-)
+from modelway.endpoints.base import EndpointSpec, EndpointStatus, PredictorMetrics
+from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.gateway.haproxy import find_haproxy
+from modelway.endpoints.gateway.locking import locked
+from modelway.endpoints.gateway.places import check_replicas
+from modelway.endpoints.local.member import MEMBER
 from modelway.endpoints.local.section import LocalSection
 from modelway.endpoints.local.service import Service
-from modelway.endpoints.local.state import Life, State, locked
+from modelway.endpoints.local.state import Life, State
 from modelway.endpoints.local.weights import WeightsInPlace
 from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
 from modelway.oci.images import unpack_image
@@ -64,7 +61,8 @@ class LocalEndpoint:
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
-        check_spec(spec)
+        check_spec(spec, target=MEMBER)
+        check_replicas(spec)
         own = read_platform(spec, LocalSection)
         if spec.name == _IMAGES:
             raise InvalidSpec(f"an endpoint here cannot be called '{_IMAGES}'", do="Choose another name")
@@ -102,14 +100,14 @@ class LocalEndpoint:
         service = Service.read(self.root / name)
         return None if service is None else service.status()
 
-    def set_weights(self, name: str, weights: Mapping[int, int]) -> EndpointStatus:
+    def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
         """Change the split in one step."""
         with locked(self.root, name):
             service = self._service(name)
             wanted = service.state.wanted
-            check_weights(weights, [server.version for server in wanted], where=f"endpoint {name}")
+            check_weights(weights, [*dict.fromkeys(server.name for server in wanted)], where=f"endpoint {name}")
             for server in wanted:
-                server.weight = weights.get(server.version, 0)
+                server.weight = weights.get(server.name, 0)
             service.refuse_not_ready()
             service.ensure_gateway(host=service.state.gateway.host, port=None)
             service.write()
@@ -117,8 +115,8 @@ class LocalEndpoint:
             service.push()
             return service.status()
 
-    def metrics(self, name: str) -> Mapping[int, PredictorMetrics]:
-        """Return the counts by version; a restart of the gateway starts them again."""
+    def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:
+        """Return the counts by predictor; a restart of the gateway starts them again."""
         return self._service(name).metrics()
 
     def stop(self, name: str) -> None:

@@ -3,19 +3,18 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from modelway.endpoints.base import (
-    MAX_PREDICTORS,
     EndpointSpec,
     EndpointStatus,
-    Predictor,
     PredictorMetrics,
     PredictorStatus,
 )
 from modelway.endpoints.gateway import process as gateway_process
+from modelway.endpoints.gateway.places import described, predictor_status
 from modelway.endpoints.gateway.process import Gateway
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
@@ -61,7 +60,7 @@ class Service:
 
     @property
     def wanted(self) -> list[Server]:
-        """The servers that are not being retired, by version."""
+        """The servers that are not being retired."""
         return [Server(self.folder, one) for one in self.state.wanted]
 
     @property
@@ -87,20 +86,22 @@ class Service:
 
     def ensure_servers(
         self, spec: EndpointSpec, *, unpack: Callable[[str], Path], ready_timeout: float
-    ) -> dict[int, ServerState]:
-        """Make sure that every predictor has a ready server; when one fails, the new ones are stopped again.
+    ) -> dict[str, list[ServerState]]:
+        """Make sure that every predictor has its ready servers; when one fails, the new ones are stopped again.
 
         :param unpack: returns the root folder of an image, by its reference
         :param ready_timeout: seconds that new servers may take to load their models
         """
         state = self.state
-        chosen = {predictor.version: self._find(spec, predictor) for predictor in spec.predictors}
-        fresh = [one for one in chosen.values() if one not in state.servers]
-        for one in fresh:
-            one.slot = state.free_slot()
-            state.servers.append(one)
+        before = list(state.servers)
+        chosen = {
+            each.name: state.choose(ServerState(**described(spec, each)), replicas=each.replicas)
+            for each in spec.predictors
+        }
+        everyone = [one for servers in chosen.values() for one in servers]
+        fresh = [one for one in state.servers if one not in before]
         try:
-            waiting = [server for server in self._each(chosen.values()) if not _continues(server)]
+            waiting = [server for server in self._each(everyone) if not _continues(server)]
             for server in waiting:
                 server.state.image_root = str(unpack(server.state.image))
                 server.state.life = Life()
@@ -110,7 +111,7 @@ class Service:
             for server in waiting:
                 server.wait_ready(until=until)
         except BaseException:
-            for server in self._each(chosen.values() if state.stopped else fresh):
+            for server in self._each(everyone if state.stopped else fresh):
                 server.stop(patience=5)
             for one in fresh:
                 state.servers.remove(one)
@@ -119,23 +120,21 @@ class Service:
         self._start_counting(fresh)
         return chosen
 
-    def settle(self, spec: EndpointSpec, chosen: Mapping[int, ServerState]) -> None:
+    def settle(self, spec: EndpointSpec, chosen: dict[str, list[ServerState]]) -> None:
         """Record what the spec wants; servers of no predictor are being retired."""
-        weights = {predictor.version: predictor.weight for predictor in spec.predictors}
-        for server in self.state.servers:
-            server.wanted = chosen.get(server.version) is server
-            server.weight = weights[server.version] if server.wanted else 0
-        self.state.stable, self.state.platform = spec.stable, dict(spec.platform)
+        self.state.settle(spec, chosen)
+        self.state.platform = dict(spec.platform)
 
     def refuse_not_ready(self) -> None:
-        """Refuse a split of which a version that gets requests is not ready.
+        """Refuse a split of which a predictor that gets requests is not ready.
 
-        :raises EndpointNotReady: with the version
+        :raises EndpointNotReady: with the predictor
         """
-        for server in self.wanted:
-            if server.state.weight and not server.is_ready(patience=_STUCK):
+        ready = {server.name for server, answers in self._answers() if answers}
+        for server in self.state.wanted:
+            if server.weight and server.name not in ready:
                 raise EndpointNotReady(
-                    f"version {server.state.version} is not ready",
+                    f"predictor {server.name} is not ready",
                     where=f"endpoint {self.state.name}",
                     do="Apply the endpoint",
                 )
@@ -143,7 +142,7 @@ class Service:
     def retire(self) -> None:
         """Stop the servers that are being retired, once they have answered their open requests."""
         for server in [server for server in self.servers if not server.state.wanted]:
-            self.gateway.wait_empty(server.state.slot, patience=30)
+            self.gateway.wait_empty(server.state.slot, server.state.replica, patience=30)
             server.stop()
             shutil.rmtree(server.folder, ignore_errors=True)
             self.state.servers.remove(server.state)
@@ -170,19 +169,10 @@ class Service:
     def status(self) -> EndpointStatus:
         """Return the endpoint as it is."""
         state = self.state
-        predictors = tuple(
-            PredictorStatus(
-                version=server.version,
-                image=server.image,
-                model_path=server.model_path,
-                weight=server.weight,
-                ready=ready,
-                url=server.url,
-                restarts=server.life.restarts,
-                problem="" if ready else server.life.problem,
-            )
-            for server, ready in self._answers()
-        )
+        by_name: dict[str, list[tuple[ServerState, bool]]] = {}
+        for server, ready in self._answers():
+            by_name.setdefault(server.name, []).append((server, ready))
+        predictors = tuple(_status(servers) for servers in by_name.values())
         has_gateway = not state.stopped and self.gateway.is_running
         return EndpointStatus(
             name=state.name,
@@ -190,6 +180,7 @@ class Service:
             url=state.gateway.url,
             predictors=predictors,
             stable=state.stable,
+            sticky=state.sticky,
             platform=state.platform,
             ready=has_gateway and all(one.ready for one in predictors if one.weight),
             gateway_ready=has_gateway,
@@ -197,26 +188,19 @@ class Service:
             problem="" if has_gateway else state.gateway_life.problem,
         )
 
-    def metrics(self) -> dict[int, PredictorMetrics]:
-        """Return the counts by version since each moved in, or since the gateway started.
+    def metrics(self) -> dict[str, PredictorMetrics]:
+        """Return the counts by predictor since each moved in, or since the gateway started.
 
         :raises EndpointNotReady: when the gateway does not answer
         """
-        result = {}
+        result: dict[str, PredictorMetrics] = {}
         for server in self.state.wanted:
+            if server.name in result:
+                continue
             counts = self.gateway.slot_counters(server.slot)
             own = {key: max(0, value - server.baseline.get(key, 0)) for key, value in counts.items()}
-            result[server.version] = PredictorMetrics(**own, since=server.since)
+            result[server.name] = PredictorMetrics(**own, since=server.since, latency={})
         return result
-
-    def _find(self, spec: EndpointSpec, predictor: Predictor) -> ServerState:
-        """Return the server that runs this version from this very image, or a new one."""
-        new = ServerState(predictor.version, predictor.image, spec.model, predictor.model_path, slot=-1, wanted=False)
-        same = ("version", "image", "model", "model_path")
-        for server in self.state.servers:
-            if all(getattr(server, name) == getattr(new, name) for name in same):
-                return server
-        return new
 
     def _each(self, states: Iterable[ServerState]) -> list[Server]:
         return [Server(self.folder, state) for state in states]
@@ -231,6 +215,10 @@ class Service:
     def _start_counting(self, fresh: list[ServerState]) -> None:
         running = self.gateway.is_running
         for server in fresh:
+            before = next((one for one in self.state.by_slot[server.slot] if one not in fresh), None)
+            if before is not None:
+                server.baseline, server.since = before.baseline, before.since
+                continue
             server.baseline = self.gateway.slot_counters(server.slot) if running else {}
             server.since = time.time()
         self.write()
@@ -240,7 +228,7 @@ class Service:
         if self.state.stopped:
             return [(server, False) for server in self.state.wanted]
         wanted = self.wanted
-        with ThreadPoolExecutor(MAX_PREDICTORS) as asking:
+        with ThreadPoolExecutor(max(1, len(wanted))) as asking:
             answers = list(asking.map(lambda server: server.is_ready(patience=_STUCK), wanted))
         return [(server.state, ready) for server, ready in zip(wanted, answers, strict=True)]
 
@@ -255,3 +243,15 @@ def _continues(server: Server) -> bool:
             server.stop(patience=1)
         time.sleep(0.05)
     return False
+
+
+def _status(servers: Sequence[tuple[ServerState, bool]]) -> PredictorStatus:
+    """Return the status of a predictor from its servers, each with whether it is ready."""
+    ready = [server for server, answers in servers if answers]
+    problems = (server.life.problem for server, answers in servers if not answers)
+    return predictor_status(
+        servers,
+        url=(ready or [servers[0][0]])[0].url,
+        restarts=sum(server.life.restarts for server, _ in servers),
+        problem=next(filter(None, problems), ""),
+    )

@@ -1,18 +1,16 @@
-"""The state of the local endpoint: one ``state.json`` per endpoint, and a lock around each change."""
+"""The state of the local endpoint: one ``state.json`` per endpoint."""
 
-import contextlib
-import fcntl
 import json
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelway.artifacts.whole_files import replace_file, writing
+from modelway.endpoints.base import Sticky, predictor_name
+from modelway.endpoints.gateway.places import PlacedServer, Places
 from modelway.endpoints.gateway.process import Listener
-from modelway.endpoints.gateway.routes import SLOTS, Route, Routes
-from modelway.errors import DigestMismatch, EndpointNotReady
+from modelway.errors import DigestMismatch
 
 
 @dataclass(eq=False)
@@ -28,21 +26,12 @@ class Life:
     given_up: bool = False
 
 
-@dataclass(eq=False)
-class ServerState:
+@dataclass(eq=False, kw_only=True)
+class ServerState(PlacedServer):
     """One server process, or one that should run."""
 
-    version: int
-    image: str
-    model: str
-    model_path: str
-    #: backend of the gateway that it is in
-    slot: int
-    weight: int = 0
     pid: int | None = None
     port: int | None = None
-    #: False while it is being retired
-    wanted: bool = True
     #: the gateway's counters of the slot when it moved in
     baseline: dict[str, int] = field(default_factory=dict)
     since: float = 0.0
@@ -53,15 +42,26 @@ class ServerState:
     @property
     def url(self) -> str:
         """Where this server alone answers."""
-        return f"http://127.0.0.1:{self.port}" if self.port else ""
+        return f"http://{self.address}" if self.port else ""
+
+    @property
+    def address(self) -> str | None:
+        """``host:port``; None while its port is not known."""
+        return None if self.port is None else f"127.0.0.1:{self.port}"
+
+    def beside(self, *, slot: int, replica: int) -> "ServerState":
+        """Return a new server like this one in that place."""
+        return replace(self, slot=slot, replica=replica, life=Life())
 
 
 @dataclass(eq=False)
-class State:
+class State(Places[ServerState]):
     """One endpoint."""
 
     name: str
-    stable: int | None = None
+    #: name of a predictor
+    stable: str | None = None
+    sticky: Sticky = field(default_factory=Sticky)
     #: the section of its spec, as it was written
     platform: Mapping[str, Any] = field(default_factory=dict)
     gateway: Listener = field(default_factory=Listener)
@@ -71,41 +71,6 @@ class State:
     #: whether somebody stopped the endpoint
     stopped: bool = False
     servers: list[ServerState] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> list[ServerState]:
-        """Servers that are to stay, by version."""
-        return sorted((server for server in self.servers if server.wanted), key=lambda server: server.version)
-
-    @property
-    def routes(self) -> Routes:
-        """The routes of the gateway."""
-        routes = tuple(
-            Route(
-                version=server.version,
-                slot=server.slot,
-                address=f"127.0.0.1:{server.port}" if server.port is not None else None,
-                weight=server.weight,
-                wanted=server.wanted,
-            )
-            for server in self.servers
-        )
-        return Routes(all=routes, stable_version=self.stable)
-
-    def free_slot(self) -> int:
-        """Return a backend that no server is in.
-
-        :raises EndpointNotReady: when interrupted changes have left servers in all of them
-        """
-        used = {server.slot for server in self.servers}
-        for slot in range(SLOTS):
-            if slot not in used:
-                return slot
-        raise EndpointNotReady(
-            f"all {SLOTS} places for versions are in use",
-            where=f"endpoint {self.name}",
-            do="Apply it once as it was before, so that old versions end",
-        )
 
 
 def read_state(folder: Path) -> State | None:
@@ -120,7 +85,8 @@ def read_state(folder: Path) -> State | None:
             ServerState(**server | {"life": Life(**server.get("life", {}))}) for server in document.pop("servers")
         ]
         life, gateway = Life(**document.pop("gateway_life", {})), Listener(**document.pop("gateway"))
-        return State(**document, gateway=gateway, gateway_life=life, servers=servers)
+        sticky = Sticky(**document.pop("sticky", {}))
+        return State(**document, gateway=gateway, gateway_life=life, sticky=sticky, servers=servers)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -130,7 +96,15 @@ def read_state(folder: Path) -> State | None:
 
 
 def _current(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a state as it is written now; earlier versions wrote the gateway's address beside everything else."""
+    """Return a state as it is written now.
+
+    Earlier versions wrote versions in place of predictors, and the first ones the gateway's address at the top.
+    """
+    if isinstance(document.get("stable"), int):
+        document["stable"] = predictor_name(document["stable"])
+    if any("name" not in server for server in document["servers"]):
+        named_servers = [{"name": predictor_name(each["version"]), **each} for each in document["servers"]]
+        document["servers"] = sorted(named_servers, key=lambda server: int(server["version"]))
     if "gateway" in document or "host" not in document:
         return document
     host, port, named = document.pop("host"), document.pop("port"), document.pop("port_named")
@@ -145,27 +119,3 @@ def write_state(folder: Path, state: State) -> None:
     """
     with writing(folder):
         replace_file(path=folder / "state.json", data=json.dumps(asdict(state), indent=1).encode())
-
-
-@contextlib.contextmanager
-def locked(root: Path, name: str, *, patience: float = 600) -> Iterator[None]:
-    """Lock the endpoint; the lock ends with the process that holds it.
-
-    :raises NotWritable: when the lock's folder cannot be written
-    :raises EndpointNotReady: when another change holds it for more than ``patience`` seconds
-    """
-    path = root / ".locks" / f"{name}.lock"
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise EndpointNotReady("another change of it is not done yet", where=f"endpoint {name}") from None
-                time.sleep(0.05)
-        yield

@@ -48,14 +48,11 @@ def _archive(layout: OciLayout, digest: str, name: str) -> Iterator[bytes]:
     image = read_image(layout, digest)
     manifest = read_document(layout.read_manifest(image.digest), where=layout.where)
     config = Descriptor.from_dict(manifest["config"], where=layout.where)
-    described = {
-        "Config": f"{_hex(config)}.json",
-        "RepoTags": [name],
-        "Layers": [_hex(layer) for layer in image.layers],
-    }
-    index = json.dumps([described]).encode()
+    own = f"{_hex(config)}.json"
+    layers = [_hex(layer) for layer in image.layers]
+    index = json.dumps([{"Config": own, "RepoTags": [name], "Layers": layers}]).encode()
     yield _header("manifest.json", len(index)) + _padded(index)
-    yield _header(described["Config"], config.size) + _padded(layout.read_blob(config))
+    yield _header(own, config.size) + _padded(layout.read_blob(config))
     for layer in {_hex(each): each for each in image.layers}.values():
         yield _header(_hex(layer), layer.size)
         with layout.open_blob(layer) as blob:
