@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from modelway.endpoints.docker.containers import BODY, FORM, Key, agent_body, gateway_body
@@ -35,6 +36,16 @@ class Changed(EndpointNotReady):
     """Somebody else changed the endpoint meanwhile."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a gateway's container answered."""
+
+    #: status and text by page; 0 and nothing where nothing answered
+    pages: list[tuple[int, str]]
+    #: by command
+    answers: list[str]
+
+
 class DockerGateway(RunningGateway):
     """The gateway of one endpoint: a container."""
 
@@ -61,10 +72,10 @@ class DockerGateway(RunningGateway):
         found = self.inspect()
         return found is not None and _runs(found)
 
-    def runs_with(self, routes: Routes) -> bool:
-        """Whether the container runs with a configuration of the form that these routes have."""
+    def has_form(self, routes: Routes) -> bool:
+        """Whether there is a container, with a configuration of the form that these routes have."""
         found = self.inspect()
-        return found is not None and _runs(found) and found["Config"]["Labels"].get(FORM) == _form(routes)
+        return found is not None and found["Config"]["Labels"].get(FORM) == _form(routes)
 
     def read(self) -> str | None:
         """Return the document of the state, None when there is none."""
@@ -94,15 +105,18 @@ class DockerGateway(RunningGateway):
             raise Changed("somebody else changed it meanwhile", where=f"endpoint {self.name}", do="Apply it again")
         Runtime(lambda _: _texts(answer)).run(commands)
 
-    def pages(self, urls: Sequence[str]) -> list[tuple[int, str]]:
-        """Return status and text of pages in the endpoint's network, read from the gateway; 0 where nothing answers.
+    def look(self, *, urls: Sequence[str] = (), commands: Sequence[str] = ()) -> Look:
+        """Return what pages of the endpoint's network and HAProxy answer: one execution in the gateway's container.
 
         :raises EndpointNotReady: when the gateway does not run
         """
-        if not urls:
-            return []
-        found = read_answer(self._execute(agent_command(pages=urls)))["pages"]
-        return [(int(status), str(text)) for status, text in found] if isinstance(found, list) else []
+        argv = agent_command(pages=urls, commands=[(command, None) for command in commands])
+        answer = read_answer(self._execute(argv))
+        statuses, texts, answers = (answer.get(key) for key in ("statuses", "pages", "answers"))
+        if not (isinstance(statuses, list) and isinstance(texts, list) and isinstance(answers, list)):
+            raise self._silent(f"its agent answered {answer}")
+        pages = [(int(status), str(text)) for status, text in zip(statuses, texts, strict=True)]
+        return Look(pages=pages, answers=[str(text) for text in answers])
 
     def ensure(self, routes: Routes, *, host: str, port: int | None, known_port: int | None, ip: str) -> int:
         """Run the container and return the port that it is published at; another one only if it must be another.

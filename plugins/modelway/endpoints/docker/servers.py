@@ -140,13 +140,19 @@ class Servers:
         return lines or "(the log is empty)"
 
 
+def ready_url(state: ServerState) -> str:
+    """Return where a server says in the endpoint's network whether it is ready."""
+    return f"http://{state.ip}:{PORT}/v2/health/ready"
+
+
 def are_ready(states: Sequence[ServerState], gateway: DockerGateway) -> list[bool]:
     """Return whether servers accept requests, by their own answers to the gateway.
 
     :raises EndpointNotReady: when the gateway does not run
     """
-    pages = gateway.pages([f"http://{state.ip}:{PORT}/v2/health/ready" for state in states])
-    return [status == 200 for status, _ in pages]
+    if not states:
+        return []
+    return [status == 200 for status, _ in gateway.look(urls=[ready_url(state) for state in states]).pages]
 
 
 def _problem(own: Mapping[str, Any]) -> str:

@@ -10,9 +10,10 @@ from modelway.endpoints.docker.drift import differences
 from modelway.endpoints.docker.gateway import DockerGateway, files_of
 from modelway.endpoints.docker.images import Login, prepare, remove_unused_models
 from modelway.endpoints.docker.section import DockerTargetSection
-from modelway.endpoints.docker.servers import Servers, are_ready
+from modelway.endpoints.docker.servers import Servers, are_ready, ready_url
 from modelway.endpoints.docker.state import FILE, ServerState, State, digest, read_state
 from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_stats
+from modelway.endpoints.gateway.container import PORT
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
@@ -104,7 +105,7 @@ class Service:
         state = self.state
         host = section.host or default_host(self.engine)
         network = ensure_network(self.engine, self.key.name, self.key.labels())
-        if not self.gateway.runs_with(state.routes):
+        if not self.gateway.has_form(state.routes):
             self.write()
         known = state.port if host == state.host else None
         # The first address of the network's containers is the gateway's.
@@ -151,8 +152,8 @@ class Service:
         ready = [False] * len(state.wanted)
         if runs:
             try:
-                ready = are_ready(state.wanted, self.gateway)
-                shown = self.gateway.runtime.send("show map plan.map")
+                look = self.gateway.look(urls=[*map(ready_url, state.wanted)], commands=["show map plan.map"])
+                ready, (shown,) = [status == 200 for status, _ in look.pages], look.answers
             except EndpointNotReady:
                 runs = False
         by_name: dict[str, list[tuple[ServerState, bool]]] = {}
@@ -179,12 +180,13 @@ class Service:
 
         :raises EndpointNotReady: when the gateway does not answer
         """
-        runtime = self.gateway.runtime
-        shown, info = runtime.run([("show stat", None), ("show info", None)])
+        wanted = self.state.wanted
+        urls = [f"http://{server.ip}:{PORT}/metrics" for server in wanted]
+        look = self.gateway.look(urls=urls, commands=["show stat", "show info"])
+        shown, info = look.answers
         stats, epoch = read_stats(shown), _epoch(info)
-        pages = self.gateway.pages([f"http://{server.address}/metrics" for server in self.state.wanted])
         texts: dict[str, list[str]] = {}
-        for server, (_, text) in zip(self.state.wanted, pages, strict=True):
+        for server, (_, text) in zip(wanted, look.pages, strict=True):
             texts.setdefault(server.name, []).append(text)
         result: dict[str, PredictorMetrics] = {}
         for server in self.state.wanted:
