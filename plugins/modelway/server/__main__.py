@@ -132,8 +132,14 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     if settings.grpc_port is not None:
         grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
     every_second = partial(_every_second, batcher, sketches, samples)
-    names = {"version": settings.version, "model": settings.model}
-    listener = Listener(routes, drain=drain, every_second=every_second, beside=grpc, **names)
+    listener = Listener(
+        routes,
+        drain=drain,
+        version=settings.version,
+        model=settings.model,
+        every_second=every_second,
+        beside=grpc,
+    )
     return listener, grpc
 
 

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from modelway.artifacts.whole_files import writing
-from modelway.endpoints.latency import read_latency
 from modelway.endpoints.local.state import ServerState
 from modelway.errors import EndpointNotReady, ImageInvalid
 from modelway.platforms.processes import marked
@@ -67,16 +66,16 @@ class Server:
                 connection.close()
         return False
 
-    def latency(self) -> dict[float, int]:
-        """Return how long its answers took, as it counts them; empty where it does not answer."""
+    def metrics_page(self) -> str:
+        """Return what it counted, in Prometheus' text format; empty where it does not answer."""
         if self.state.port is None:
-            return {}
+            return ""
         connection = http.client.HTTPConnection("127.0.0.1", self.state.port, timeout=_METRICS)
         try:
             connection.request("GET", "/metrics")
-            return read_latency(connection.getresponse().read().decode())
+            return connection.getresponse().read().decode()
         except (OSError, http.client.HTTPException, UnicodeDecodeError):
-            return {}
+            return ""
         finally:
             connection.close()
 
