@@ -52,6 +52,6 @@ def _of_servers(stats: Stats, routes: Routes) -> Iterator[str]:
         elif backend.startswith("pinned"):
             continue
         elif address is not None and not is_in_use(row):
-            yield f"{what} was taken out of use ({row['status'].lower()}, weight {row['weight']})"
+            yield f"{what} was changed ({row['status'].lower()}, weight {row['weight']})"
         elif address is None and not row["status"].startswith("MAINT"):
             yield f"{what} was put into use"
