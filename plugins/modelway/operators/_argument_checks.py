@@ -22,10 +22,11 @@ from modelway.operators._checks import (
     returned,
     typed,
 )
-from modelway.spec.fields import Backend, BaseImage, Builder, Command, Name, Repository, Steps, Target
+from modelway.spec.fields import Backend, BaseImage, Builder, Command, Name, Repository, Target
 from modelway.spec.gates import gate_of, parse_gate
 from modelway.spec.places import GpuType, RetryRules
 from modelway.spec.references import Alias, Metric, Tag, VersionReference
+from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.sections import PerJob
 
 _COUNT = Annotated[int, Field(ge=1, le=1024)]
@@ -162,6 +163,8 @@ REPOSITORY = optional(typed(Repository))
 TAG = typed(Tag)
 ALIAS = typed(Alias)
 STEPS = typed(Steps)
+MINIMUM_REQUESTS = typed(MinimumRequests)
+ANALYSIS = optional(typed(AnalysisSection))
 INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
 PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
 PER_JOB = typed(PerJob)

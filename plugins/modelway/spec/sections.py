@@ -9,10 +9,11 @@ from modelway.fields.allowed import check_notifier
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.section import Section
 from modelway.fields.values import Duration, ImagePath, Size, Text
-from modelway.spec.fields import Backend, BaseImage, Builder, Command, GateText, Name, Repository, Steps, Target
+from modelway.spec.fields import Backend, BaseImage, Builder, Command, GateText, Name, Repository, Target
 from modelway.spec.places import GpuType
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
 from modelway.spec.registry import platform_of, with_sections_of
+from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_param
 from modelway.spec.times import Cron, Day, Timezone
 
@@ -201,8 +202,12 @@ class EndpointSection(Section):
 class RolloutSection(Section):
     """How traffic moves to a new version."""
 
-    steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
-    interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
+    steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100, or {weight, hold, requests}")
+    interval_seconds: Duration = Field(default=10, alias="interval", description="Least time that a step takes")
+    minimum_requests: MinimumRequests = Field(
+        default=100, description="Least requests to the version in a step below 100 %; 0: none are needed"
+    )
+    analysis: AnalysisSection = Field(default_factory=AnalysisSection, description="How the version is judged")
     alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
     allow_signature_change: bool = Field(
         default=False, description="Whether inputs and outputs may differ from those of the version that serves"

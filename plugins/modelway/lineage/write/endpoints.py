@@ -93,8 +93,10 @@ class EndpointRecords(LineagePart):
         with reading(self._engine) as connection:
             return queries.read_rollout(connection, endpoint=endpoint, run_id=run_id)
 
-    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> None:
-        """Write the progress of a rollout; a change of its state is an event.
+    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> bool:
+        """Write the progress of a rollout and return whether it is as written; a change of its state is an event.
+
+        A rollout that is done or aborted stays as it is: then nothing is written, and False returned.
 
         :raises ModelwayError: the state is not one of ``ROLLOUT_STATES``
         """
@@ -106,16 +108,20 @@ class EndpointRecords(LineagePart):
             keys = locked_keys(connection, record.model, record.version)
             before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
             if before == record:
-                return
+                return True
+            if before is not None and before.state != "running":
+                return False
             now, row = datetime.now(UTC), {"endpoint": record.endpoint, "run_id": record.run_id}
             news = {"version": keys["version"], "state": record.state, "step": record.step}
             news |= {"detail": plain(record.detail), "updated_at": now}
             insert_new(connection, rollouts, [row | news | {"started_at": now}])
             connection.execute(update(rollouts).filter_by(**row).values(news))
             if before is None or before.state != record.state:
-                detail = {"endpoint": record.endpoint, "step": record.step, **record.detail}
+                found = {name: value for name, value in record.detail.items() if name != "evidence"}
+                detail = {"endpoint": record.endpoint, "step": record.step, **found}
                 kind = f"rollout-{record.state}"
                 add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
+            return True
 
 
 def _write_weights(
