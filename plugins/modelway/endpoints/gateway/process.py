@@ -11,8 +11,8 @@ import psutil
 
 from modelway.artifacts.whole_files import replace_file, writing
 from modelway.endpoints.gateway.haproxy import addresses, config, find_haproxy, is_current, plan
-from modelway.endpoints.gateway.routes import Routes
-from modelway.endpoints.gateway.runtime_socket import Runtime, socket_path
+from modelway.endpoints.gateway.routes import MAX_REPLICAS, Route, Routes
+from modelway.endpoints.gateway.runtime_socket import Runtime, Stats, socket_path
 from modelway.errors import EndpointNotReady, PortTaken
 from modelway.platforms.processes import marked
 
@@ -21,9 +21,6 @@ PROGRAM = "haproxy"
 #: seconds until it answers on its socket, and until a server's health check has run
 _START = 10.0
 _ATTEMPTS = 3
-
-#: server to its row of ``show stat``
-Rows = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(eq=False)
@@ -97,7 +94,11 @@ class Gateway:
         :raises EndpointNotReady: when it does not start
         """
         listener = self.listener
-        same = host == listener.host and port in (None, listener.port) and is_current(self.folder / "haproxy.cfg")
+        same = (
+            host == listener.host
+            and port in (None, listener.port)
+            and is_current(self.folder / "haproxy.cfg", routes.sticky)
+        )
         if same and self.is_running:
             return
         self.stop()
@@ -133,16 +134,14 @@ class Gateway:
 
     def slot_counters(self, slot: int) -> dict[str, int]:
         """Return the counts of one slot since the gateway started."""
-        stats = self.runtime.stats()
-        slots = {name: stats[f"slot{slot}", name] for name in ("BACKEND", "stable")}
-        return counters(slots, {"BACKEND": stats[f"pinned{slot}", "BACKEND"]})
+        return counters(self.runtime.stats(), slot)
 
-    def wait_empty(self, slot: int, *, patience: float) -> None:
-        """Wait until a slot that gets no more requests has answered those it has, ``patience`` seconds at most."""
+    def wait_empty(self, slot: int, replica: int, *, patience: float) -> None:
+        """Wait until a server that gets no more requests has answered those it has, ``patience`` seconds at most."""
         end = time.monotonic() + patience
         while time.monotonic() < end:
             stats = self.runtime.stats()
-            if not any(int(stats[f"{kind}{slot}", "BACKEND"]["scur"]) for kind in ("slot", "pinned")):
+            if not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned")):
                 return
             time.sleep(0.02)
 
@@ -176,34 +175,40 @@ class Gateway:
         end = time.monotonic() + _START
         while True:
             stats = runtime.stats()
-            late = [route for route in needed if not stats[f"slot{route.slot}", "main"]["status"].startswith("UP")]
+            late = [route for route in needed if not _is_up(stats, route)]
             if not late:
                 return
             if time.monotonic() > end:
                 raise EndpointNotReady(
-                    f"the gateway finds version {late[0].version} not ready",
+                    f"the gateway finds {late[0].name} not ready",
                     where=f"endpoint {self.folder.name}",
                     do="Apply the endpoint again",
                 )
             time.sleep(0.02)
 
 
-def counters(slot: Rows, pinned: Rows) -> dict[str, int]:
-    """Return the counts of one version from the rows of ``show stat`` of its two backends by server.
+def _is_up(stats: Stats, route: Route) -> bool:
+    """Return whether every server of a route that has an address has passed its check, and there is one."""
+    used = [f"main{replica}" for replica, address in enumerate(route.addresses) if address is not None]
+    return bool(used) and all(stats[f"slot{route.slot}", name]["status"].startswith("UP") for name in used)
+
+
+def counters(stats: Stats, slot: int) -> dict[str, int]:
+    """Return the counts of one predictor from the rows of ``show stat`` of its two backends.
 
     A backend's row counts requests and what the client got in the end; columns of a server that count its attempts,
     such as ``eresp``, say nothing about requests.
     """
-    whole = [slot["BACKEND"], pinned["BACKEND"]]
-    elsewhere = slot["stable"]
+    whole = [stats[f"slot{slot}", "BACKEND"], stats[f"pinned{slot}", "BACKEND"]]
+    elsewhere = [stats[f"slot{slot}", f"stable{replica}"] for replica in range(MAX_REPLICAS)]
     answers = [f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")]
-    failed = {name: _sum(whole, name) - _sum([elsewhere], name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
+    failed = {name: _sum(whole, name) - _sum(elsewhere, name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
     return {
         "requests": _sum(whole, "stot"),
         "client_errors": failed["hrsp_4xx"],
         "server_errors": failed["hrsp_5xx"],
         "broken_answers": failed["srv_abrt"],
-        "rerouted": _sum([elsewhere], *answers),
+        "rerouted": _sum(elsewhere, *answers),
     }
 
 
