@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, begin, begin_step, decide, update
+from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, begin, decide, update
 from scenarios import BOUNDS, LOOK_SECONDS, Array, Counts, Scenario
 
 #: an hour's answers of the stable version before the rollout, from which "slow" is known
@@ -40,9 +40,10 @@ def _one(scenario: Scenario, counts: Counts, run: int) -> tuple[int, bool]:
     analysis = Analysis()
     readings = _readings(counts, run)
     stable, canary = next(readings)
-    evidence, minute = begin(stable=stable, canary=canary), 0
+    evidence, minute = None, 0
     for weight, minutes in scenario.steps:
-        step, evidence = Step(weight=weight, hold_seconds=minutes * LOOK_SECONDS, requests=100), begin_step(evidence)
+        step = Step(weight=weight, hold_seconds=minutes * LOOK_SECONDS, requests=100)
+        evidence = begin(stable=stable, canary=canary, after=evidence)
         for lasted in range(1, minutes + 1):
             stable, canary = next(readings)
             minute += 1

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, begin, begin_step, decide, update
+from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, begin, decide, update
 from modelway.endpoints.judge.e_process import RATIOS, log_mean, more_evidence, no_evidence
 
 ANALYSIS = Analysis()
@@ -119,7 +119,7 @@ def test_a_dead_version_is_rolled_back_after_a_few_requests():
 def test_evidence_of_earlier_steps_stays():
     little = looks(minutes=7, stable={"errors": 0.01}, canary={"errors": 0.0167})
     assert decide(little, ANALYSIS, step=STEP, seconds=0).action == "hold"
-    next_step = begin_step(little)
+    next_step = begin(stable=little.stable, canary=little.canary, after=little)
     assert next_step.canary_step.requests == 0
     assert next_step.log_e("errors") == little.log_e("errors") > 0
     more = looks(minutes=20, stable={"errors": 0.01}, canary={"errors": 0.0167}, share=0.5, evidence=next_step)

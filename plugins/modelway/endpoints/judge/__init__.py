@@ -4,9 +4,9 @@ Pure: counts in, a verdict with its numbers out; all of it is plain JSON, so tha
 See docs/adr/0034-a-rollout-is-judged-by-e-processes.md.
 """
 
-from modelway.endpoints.judge.evidence import Evidence, begin, begin_step, update
+from modelway.endpoints.judge.evidence import Evidence, begin, update
 from modelway.endpoints.judge.observation import Observation
 from modelway.endpoints.judge.settings import Analysis, Step
 from modelway.endpoints.judge.verdict import Verdict, decide
 
-__all__ = ["Analysis", "Evidence", "Observation", "Step", "Verdict", "begin", "begin_step", "decide", "update"]
+__all__ = ["Analysis", "Evidence", "Observation", "Step", "Verdict", "begin", "decide", "update"]

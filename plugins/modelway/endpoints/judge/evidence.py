@@ -85,17 +85,16 @@ class Evidence:
         )
 
 
-def begin(*, stable: Observation | None, canary: Observation) -> Evidence:
-    """Return the evidence before the first step: the counts from which the rollout is counted.
+def begin(*, stable: Observation | None, canary: Observation, after: Evidence | None = None) -> Evidence:
+    """Return the evidence at the begin of a step: the counts from which it counts.
+
+    What was counted since the last look of the step before is left out: some of it was of the weights before.
 
     :param stable: None where no other version serves
+    :param after: what is known from the steps before: all of it stays, but the counts of the step are 0
     """
-    return _with_bounds(Evidence(stable=stable, canary=canary))
-
-
-def begin_step(evidence: Evidence) -> Evidence:
-    """Return the evidence as a new step begins with it: all of it stays, the counts of the step are 0."""
-    return replace(evidence, stable_step=Observation(), canary_step=Observation())
+    found = replace(after or Evidence(), stable=stable, canary=canary)
+    return _with_bounds(replace(found, stable_step=Observation(), canary_step=Observation()))
 
 
 def update(
