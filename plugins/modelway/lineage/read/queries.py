@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -232,7 +232,7 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
         alias_history=read(alias_history, _read_moves, version),
         weight_history=read(weight_history, read_weight_history, weight_history.c.version == version),
         events=tuple(_events_of(connection.execute(_version_events(), {"of_version": version}))),
-        rollouts=read(rollouts, _read_rollouts, version),
+        rollouts=read(rollouts, lambda _, key: read_rollouts(connection, version=key), version),
     )
 
 
@@ -377,22 +377,22 @@ def _events_of(rows: Iterable[Row[Any]]) -> list[Event]:
 
 def read_rollout(connection: Connection, *, endpoint: str, run_id: str) -> RolloutRecord | None:
     """Return the rollout of a run at an endpoint, if it has started."""
-    which = _ROLLOUTS.where(rollouts.c.endpoint == endpoint, rollouts.c.run_id == run_id)
-    return next(_rollouts_of(connection.execute(which)), None)
+    return next(iter(read_rollouts(connection, endpoint=endpoint, run_id=run_id)), None)
 
 
-def _read_rollouts(connection: Connection, version: int) -> Iterable[RolloutRecord]:
-    return _rollouts_of(connection.execute(_ROLLOUTS.where(rollouts.c.version == version)))
-
-
-_ROLLOUTS = (
-    select(rollouts, versions.c.number, models.c.name)
-    .join(versions, rollouts.c.version == versions.c.id)
-    .join(models, versions.c.model == models.c.id)
-    .order_by(rollouts.c.started_at.desc())
-)
-
-
-def _rollouts_of(rows: Iterable[Row[Any]]) -> Iterator[RolloutRecord]:
-    for row in rows:
-        yield RolloutRecord(**_shared_columns(row, RolloutRecord) | {"model": row.name, "version": row.number})
+def read_rollouts(
+    connection: Connection, *, endpoint: str | None = None, run_id: str | None = None, version: int | None = None
+) -> list[RolloutRecord]:
+    """Return the rollouts of an endpoint, a run, a version (by its key), the one that was begun last first."""
+    query = select(rollouts, versions.c.number, models.c.name)
+    query = query.join(versions, rollouts.c.version == versions.c.id).join(models, versions.c.model == models.c.id)
+    if endpoint is not None:
+        query = query.where(rollouts.c.endpoint == endpoint)
+    if run_id is not None:
+        query = query.where(rollouts.c.run_id == run_id)
+    if version is not None:
+        query = query.where(rollouts.c.version == version)
+    return [
+        RolloutRecord(**_shared_columns(row, RolloutRecord) | {"model": row.name, "version": row.number})
+        for row in connection.execute(query.order_by(rollouts.c.started_at.desc()))
+    ]
