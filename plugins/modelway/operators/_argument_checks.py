@@ -136,6 +136,17 @@ def _model_spec(value: Any, final: bool) -> Any:
     return value
 
 
+def _analysis(value: Any, final: bool) -> Any:
+    from modelway.spec.check import refusal_of
+
+    try:
+        # A rendered template is text.
+        AnalysisSection.model_validate(mapping(value, final), strict=not final)
+    except ValidationError as error:
+        raise refusal_of(error.errors(include_url=False)[0]) from None
+    return value
+
+
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
 CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
@@ -176,7 +187,7 @@ ALIAS = typed(Alias)
 OPTIONAL_ALIAS = optional(ALIAS)
 STEPS = typed(Steps)
 MINIMUM_REQUESTS = typed(MinimumRequests)
-ANALYSIS = optional(typed(AnalysisSection))
+ANALYSIS = optional(_analysis)
 INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
 PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
 PER_JOB = typed(PerJob)

@@ -38,7 +38,9 @@ class Settings:
         return [self._step(step) for step in self.steps]
 
     def _step(self, given: int | Mapping[str, Any]) -> Step:
-        found = StepSection.model_validate({"weight": given} if isinstance(given, int) else dict(given), strict=False)
+        # A value from a template is text.
+        values = dict(given) if isinstance(given, Mapping) else {"weight": given}
+        found = StepSection.model_validate(values, strict=False)
         hold = self.interval_seconds if found.hold_seconds is None else found.hold_seconds
         # At 100 % nothing is left to compare with, so there is nothing to wait for.
         least = self.minimum_requests if found.weight < 100 else 0
@@ -54,17 +56,29 @@ class Settings:
 
 
 def planned(record: "RolloutRecord", settings: Settings, *, target: str) -> "RolloutRecord":
-    """Return the record with its plan; one that has a plan already keeps it, also when the spec has changed since."""
+    """Return the record with its plan; one that has a plan already keeps it, also when the spec has changed since.
+
+    Where no other version serves, and where an earlier version returns, there is one step, and nothing to wait for.
+    """
     detail = dict(record.detail)
     if "plan" not in detail:
-        one = detail["stable"] is None
-        weights = detail.get("steps")
-        steps = settings.plan() if weights is None else replace(settings, steps=[int(each) for each in weights]).plan()
-        detail["plan"] = [asdict(replace(steps[-1], weight=100) if one else step) for step in steps[-1 if one else 0 :]]
-        detail["results"] = detail.get("results", detail.get("told", []))
+        steps = settings.plan()
+        if (weights := detail.get("steps")) is not None:
+            steps = replace(settings, steps=[int(each) for each in weights]).plan()
+        elif detail["stable"] is None or "rollback" in detail:
+            steps = [Step(weight=100)]
+        detail["plan"] = [asdict(step) for step in steps]
+        detail["steps"] = [step.weight for step in steps]
+        detail["results"] = results_of(record)
     detail.setdefault("analysis", settings.judged_by().to_dict())
     detail.setdefault("target", target)
     return replace(record, detail=detail)
+
+
+def results_of(record: "RolloutRecord") -> list[dict[str, Any]]:
+    """Return what was found in each step; a rollout that an earlier modelway started has them under ``told``."""
+    results: list[dict[str, Any]] = record.detail.get("results", record.detail.get("told", []))
+    return results
 
 
 def plan_of(record: "RolloutRecord") -> list[Step]:
@@ -87,6 +101,25 @@ def gives_up_at(record: "RolloutRecord") -> float:
     return holds_until(record) + Analysis.from_dict(record.detail["analysis"]).patience_seconds
 
 
+def moving(record: "RolloutRecord") -> "RolloutRecord":
+    """Return the record before the weights move: the step before is over, the next one has not begun."""
+    if record.step >= 0:
+        record = finished_step(record)
+    return replace(record, detail={**record.detail, "moving": True})
+
+
+def has_moved(record: "RolloutRecord") -> bool:
+    """Return whether the rollout may have moved traffic."""
+    return record.step >= 0 or bool(record.detail.get("moving"))
+
+
+def aborted(record: "RolloutRecord", reason: str) -> "RolloutRecord":
+    """Return the record of a rollout that ends without the version."""
+    if record.step >= 0 and "plan" in record.detail and not record.detail.get("moving"):
+        record = finished_step(record, action="rollback", reason=reason)
+    return replace(record, state="aborted", detail={**record.detail, "reason": reason})
+
+
 def begun(record: "RolloutRecord", *, metrics: Metrics, restarts: int, now: float) -> "RolloutRecord":
     """Return the record at the begin of its next step: counting begins, what is known of the version stays."""
     stable, canary = observations(record, metrics)
@@ -105,49 +138,54 @@ def looked(
 
     :raises RolloutAborted: the version's server ended, or is not there or not ready any more
     """
-    mine = {each.version: each for each in deployed(status)}.get(record.version)
-    name = f"version {record.version}"
-    if mine is None:
-        raise RolloutAborted(f"{name} is not ready any more: it is no longer behind the endpoint")
-    if mine.restarts > int(record.detail.get("restarts", 0)):
-        raise RolloutAborted(f"the server of {name} ended during this step")
-    analysis, step = Analysis.from_dict(record.detail["analysis"]), step_of(record)
-    evidence = evidence_of(record)
+    detail, share = dict(record.detail), share_of(record, status)
+    is_ready = _readiness(record, status, detail, now=now)
+    analysis, step = Analysis.from_dict(detail["analysis"]), step_of(record)
     stable, canary = observations(record, metrics)
-    share = share_of(record, status)
-    if evidence is None:
-        evidence = _evidence_of_earlier_counts(record, stable=stable, canary=canary)
+    evidence = evidence_of(record) or _evidence_of_earlier_counts(record, stable=stable, canary=canary)
     if canary is not None:
         evidence = update(evidence, stable=stable, canary=canary, expected_share=share, analysis=analysis)
-    verdict = decide(evidence, analysis, step=step, seconds=now - float(record.detail["since"]))
-    detail = dict(record.detail)
-    if mine.ready:
-        detail.pop("unready_since", None)
-    else:
-        detail.setdefault("unready_since", now)
-        if now - detail["unready_since"] > UNREADY_SECONDS:
-            raise RolloutAborted(f"{name} is not ready any more {mine.problem}".strip())
-    if verdict.action == "promote":
-        verdict = _held_back(verdict, mine_ready=mine.ready, share=share, step=step, name=name)
-        gave_up = now > gives_up_at(record)
-        verdict = replace(verdict, action="rollback") if verdict.action == "hold" and gave_up else verdict
+    verdict = decide(evidence, analysis, step=step, seconds=now - float(detail["since"]))
+    if verdict.action == "promote" and (reason := _not_as_planned(record, is_ready=is_ready, share=share)):
+        verdict = replace(verdict, action="rollback" if now > gives_up_at(record) else "hold", reason=reason)
     detail |= {"evidence": evidence.to_dict(), "verdict": verdict.to_dict()}
     return replace(record, detail=detail), verdict
 
 
-def _held_back(verdict: Verdict, *, mine_ready: bool, share: float, step: Step, name: str) -> Verdict:
-    if not mine_ready:
-        return replace(verdict, action="hold", reason=f"{name} is not ready")
-    if abs(share - step.weight / 100) > 0.005:
-        what = f"{name} has {share:.0%} of the requests in place of {step.weight} %: its weight was changed by hand"
-        return replace(verdict, action="hold", reason=what)
-    return verdict
+def _readiness(record: "RolloutRecord", status: EndpointStatus, detail: dict[str, Any], *, now: float) -> bool:
+    """Return whether the version is ready; notes in ``detail`` since when it is not.
+
+    :raises RolloutAborted: its server ended, or it is not there or not ready any more
+    """
+    mine = next((each for each in deployed(status) if each.version == record.version), None)
+    if mine is None:
+        raise RolloutAborted(f"version {record.version} is not ready any more: it is no longer behind the endpoint")
+    if mine.restarts > int(detail.get("restarts", 0)):
+        raise RolloutAborted(f"the server of version {record.version} ended during this step")
+    if mine.ready:
+        detail.pop("unready_since", None)
+        return True
+    if now - float(detail.setdefault("unready_since", now)) > UNREADY_SECONDS:
+        raise RolloutAborted(f"version {record.version} is not ready any more {mine.problem}".strip())
+    return False
 
 
-def finished_step(record: "RolloutRecord", verdict: Mapping[str, Any] | None = None) -> "RolloutRecord":
-    """Return the record with the result of its present step."""
-    evidence = evidence_of(record)
-    verdict = verdict or record.detail.get("verdict", {})
+def _not_as_planned(record: "RolloutRecord", *, is_ready: bool, share: float) -> str | None:
+    """Return why a step cannot be over whose counts are good."""
+    name, weight = f"version {record.version}", step_of(record).weight
+    if not is_ready:
+        return f"{name} is not ready"
+    if abs(share - weight / 100) > 0.005:
+        return f"{name} has {share:.0%} of the requests in place of {weight} %: its weight was changed by hand"
+    return None
+
+
+def finished_step(record: "RolloutRecord", **why: str) -> "RolloutRecord":
+    """Return the record with the result of its present step.
+
+    :param why: action and reason, where they are not those of the last look
+    """
+    evidence, verdict = evidence_of(record), record.detail.get("verdict", {})
     counts = {}
     if evidence is not None:
         counts[str(record.version)] = _counted(evidence.canary_step)
@@ -159,8 +197,9 @@ def finished_step(record: "RolloutRecord", verdict: Mapping[str, Any] | None = N
         "action": verdict.get("action", ""),
         "reason": verdict.get("reason", ""),
         "tests": verdict.get("numbers", {}).get("tests", {}),
+        **why,
     }
-    return replace(record, detail={**record.detail, "results": [*record.detail.get("results", []), result]})
+    return replace(record, detail={**record.detail, "results": [*results_of(record), result]})
 
 
 def evidence_of(record: "RolloutRecord") -> Evidence | None:
