@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Context
 
 from modelway.errors import RolloutAborted
+from modelway.lineage.records.rollout import evidence_text
 from modelway.operators.context import actor
 from modelway.runs.rollout_record import finished_step, results_of
 
@@ -72,11 +73,6 @@ def _body(results: Any, *, version: int, stable: Any) -> str:
             f"version {number}: {one.get('errors', 0)} of {one.get('requests', 0)} requests failed"
             for number, one in each.get("counts", {}).items()
         )
-        lines.append(f"- at {each.get('weight')} %: {', '.join(counts)}{_e_values(each.get('tests', {}))}")
+        evidence = evidence_text(each.get("tests", {}))
+        lines.append(f"- at {each.get('weight')} %: {', '.join(counts)}; evidence against it: {evidence}")
     return "\n".join(lines)
-
-
-def _e_values(tests: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the evidence against the version, and how much of it would have rolled it back."""
-    values = ", ".join(f"{name} {each['e']:.3g} of {each['limit']:.4g}" for name, each in tests.items())
-    return f"; evidence against it: {values}" if values else ""

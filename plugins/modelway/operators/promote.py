@@ -10,6 +10,7 @@ from modelway.endpoints.base import EndpointStatus
 from modelway.errors import RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
+from modelway.lineage.records.rollout import evidence_text
 from modelway.operators import _argument_checks as checks
 from modelway.operators._approval import record_answer, wait_for_approval
 from modelway.operators._checks import Checks
@@ -186,7 +187,8 @@ class PromoteModelOperator(EnvironmentOperator):
                 raise RolloutAborted("a user ended the task")
             verdict = rollout.look()
             if verdict.action == "promote":
-                self.log.info("the step is over: %s %s", verdict.reason, verdict.numbers)
+                evidence = evidence_text(verdict.numbers.get("tests", {}))
+                self.log.info("the step is over: %s; evidence against the version: %s", verdict.reason, evidence)
                 return
             if verdict.action == "rollback":
                 raise RolloutAborted(verdict.reason)
