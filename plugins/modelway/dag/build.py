@@ -273,9 +273,8 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             version=version,
             deployment=deployment,
             interval_seconds=spec.rollout.interval_seconds,
-            minimum_requests=spec.rollout.minimum_requests,
-            analysis=literal(_written(spec.rollout.analysis)) or None,
             doc_md="Moves the traffic in steps, and back when the version fails a check",
+            **_judging(spec),
             **_in_environments(spec, _rollout),
             **_ALONE,
         )
@@ -328,6 +327,13 @@ def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     rollout = spec.rollout
     steps = [step if isinstance(step, int) else _written(step) for step in rollout.steps]
     return {"steps": steps, "alias": rollout.alias, "approval": rollout.approval}
+
+
+def _judging(spec: ModelSpec) -> dict[str, Any]:
+    """Return the arguments by which a rollout is judged."""
+    analysis = _written(spec.rollout.analysis)
+    found: dict[str, Any] = {"minimum_requests": spec.rollout.minimum_requests}
+    return found | ({"analysis": literal(analysis)} if analysis else {})
 
 
 def _written(section: Section) -> dict[str, Any]:
