@@ -14,6 +14,7 @@ from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
@@ -273,6 +274,7 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             deployment=deployment,
             interval_seconds=spec.rollout.interval_seconds,
             doc_md="Moves the traffic in steps, and back when the version fails a check",
+            **_judging(spec),
             **_in_environments(spec, _rollout),
             **_ALONE,
         )
@@ -324,7 +326,20 @@ def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     if serving.is_development:
         return {"steps": [100], "alias": None, "approval": False}
     rollout = spec.rollout
-    return {"steps": list(rollout.steps), "alias": rollout.alias, "approval": rollout.approval}
+    steps = [step if isinstance(step, int) else _written(step) for step in rollout.steps]
+    return {"steps": steps, "alias": rollout.alias, "approval": rollout.approval}
+
+
+def _judging(spec: ModelSpec) -> dict[str, Any]:
+    """Return the arguments by which a rollout is judged."""
+    analysis = _written(spec.rollout.analysis)
+    found: dict[str, Any] = {"minimum_requests": spec.rollout.minimum_requests}
+    return found | ({"analysis": literal(analysis)} if analysis else {})
+
+
+def _written(section: Section) -> dict[str, Any]:
+    """Return what a section sets, in the form of the YAML."""
+    return section.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:
