@@ -47,6 +47,14 @@ class RolloutTrigger(BaseTrigger):
         # Airflow returns a connection only this way, and not in the event loop's own thread.
         from asgiref.sync import sync_to_async
 
-        whose = {"endpoint": self.endpoint, "target": self.target, "run": self.run_key}
-        why = {"actor": "airflow", "reason": "a user ended the task"}
-        await sync_to_async(lambda: abort_rollout(settings_from_airflow(), **whose, **why))()
+        await sync_to_async(self._abort)()
+
+    def _abort(self) -> None:
+        abort_rollout(
+            settings_from_airflow(),
+            endpoint=self.endpoint,
+            target=self.target,
+            run=self.run_key,
+            actor="airflow",
+            reason="a user ended the task",
+        )
