@@ -20,6 +20,7 @@ from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.divide import DivideCheckpointsOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
+from modelway.operators.evaluate_version import EvaluateVersionOperator
 from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.plan import PlanRunOperator
@@ -113,8 +114,8 @@ def build_dag(spec: ModelSpec) -> DAG:
         ).output
         stages = _train(spec, code)
         training = [stage.output["report"] for stage in stages]
-        selected = _evaluate(spec, code, stages[-1].output)
-        version = _freeze(spec, plain, code, training, selected)
+        selected, compared = _evaluate(spec, code, stages[-1].output)
+        version = _freeze(spec, plain, code, training, selected, compared)
         _serve(spec, code, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
@@ -142,8 +143,11 @@ def _train(spec: ModelSpec, code: Any) -> list[Any]:
     return tasks
 
 
-def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
-    """Return the selection among all checkpoints; a failed evaluation leaves its checkpoint out and shows as failed."""
+def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> tuple[Any, list[Any]]:
+    """Return the selection among all checkpoints, and the evaluations of the versions that gates compare with.
+
+    A failed evaluation of a checkpoint leaves that one out and shows as failed.
+    """
     evaluation = spec.evaluation()
     with TaskGroup("evaluate", tooltip="Every checkpoint, several jobs at a time, then the best one"):
         shares = checkpoints
@@ -162,12 +166,13 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             job_params=literal(dict(evaluation.params)),
             seed="{{ params.seed }}",
             command=literal(evaluation.command),
+            row_metrics=bool(spec.verify.versions),
             max_active_tis_per_dagrun=evaluation.parallel,
             map_index_template="{{ task.which }}",
             doc_md="Evaluates its checkpoints as one job",
             **_job(spec, evaluation),
         ).expand(checkpoint=shares)
-        return SelectCheckpointOperator(
+        selected = SelectCheckpointOperator(
             task_id="select",
             checkpoints=checkpoints,
             evaluations=evaluations.output,
@@ -177,9 +182,23 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Selects the best of the evaluated checkpoints",
         ).output
+        return selected, [_against(spec, code, selected, version) for version in spec.verify.versions]
 
 
-def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selected: Any) -> Any:
+def _against(spec: ModelSpec, code: Any, selected: Any, version: str) -> Any:
+    """Return the evaluation of another version on the data of this run."""
+    return EvaluateVersionOperator(
+        task_id=f"against_{version}",
+        code=code,
+        version=version,
+        selected=selected,
+        seed="{{ params.seed }}",
+        doc_md=f"Evaluates {version} on the data of this run, for the gates that compare with it",
+        **_job(spec, spec.evaluation()),
+    ).output
+
+
+def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selected: Any, compared: list[Any]) -> Any:
     """Return the registered version."""
     # Both load one checkpoint, as an evaluation does.
     job = _job(spec, spec.evaluation())
@@ -200,7 +219,8 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
             model=spec.model,
             archive=archive,
             selected=selected,
-            gates={name: [gate.op, gate.limit] for name, gate in spec.verify.gates.items()},
+            gates={name: str(gate) for name, gate in spec.verify.gates.items()},
+            compared=compared or None,
             tolerance=_tolerance(spec),
             doc_md="Compares the frozen model with its checkpoint and checks the gates",
             **job,

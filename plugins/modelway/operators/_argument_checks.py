@@ -145,6 +145,7 @@ REPORTS = optional(each(either(each(_REPORT, of="reports"), _REPORT), of="report
 SELECTED = returned("SelectCheckpointOperator", "checkpoint", "metrics")
 ARCHIVE = returned("FreezeModelOperator", "uri", "digest", "size")
 VERIFIED = returned("VerifyModelOperator")
+EVALUATED_VERSIONS = optional(each(returned("EvaluateVersionOperator", "reference", "version"), of="versions"))
 OPTIONAL_SELECTED, OPTIONAL_ARCHIVE, OPTIONAL_VERIFIED = map(optional, (SELECTED, ARCHIVE, VERIFIED))
 VERSION = returned("RegisterModelOperator or FindVersionOperator", "model", "version", "archive")
 IMAGE = returned("BuildImageOperator", "digest", "reference")

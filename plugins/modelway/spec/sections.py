@@ -9,7 +9,19 @@ from modelway.fields.allowed import check_notifier
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.section import Section
 from modelway.fields.values import Duration, ImagePath, Size, Text
-from modelway.spec.fields import Backend, BaseImage, Builder, Command, GateText, Name, Repository, Steps, Target
+from modelway.spec.fields import (
+    AnyGateText,
+    Backend,
+    BaseImage,
+    Builder,
+    Command,
+    GateText,
+    Name,
+    Repository,
+    Steps,
+    Target,
+)
+from modelway.spec.gates import VersionGate
 from modelway.spec.places import GpuType
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
 from modelway.spec.registry import platform_of, with_sections_of
@@ -166,7 +178,16 @@ class VerifySection(Section):
     """What the frozen model must pass before it is registered."""
 
     tolerance: Tolerance = Field(default_factory=Tolerance, description="Frozen model against checkpoint")
-    gates: Mapping[Metric, GateText] = Field(default_factory=dict, description='Metric to limit, such as ">= 0.9"')
+    gates: Mapping[Metric, AnyGateText] = Field(
+        default_factory=dict,
+        description='Metric to limit, such as ">= 0.9", or ">= champion - 0.005" to compare with another version',
+    )
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that gates compare with, each once."""
+        compared = (gate.version for gate in self.gates.values() if isinstance(gate, VersionGate))
+        return tuple(dict.fromkeys(compared))
 
 
 @with_sections_of("builders")

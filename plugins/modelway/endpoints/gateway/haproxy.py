@@ -27,7 +27,7 @@ global
     nbthread 1
     maxconn 1000
     noreuseport
-    hard-stop-after 3s
+    hard-stop-after {stop_seconds}s
     # so much of a body is here before a server is given the request
     tune.bufsize 65536
 
@@ -46,12 +46,11 @@ defaults
     option http-server-close
     # Only a request that no server was given is tried again: its connection was refused.
     retry-on conn-failure
-    retries 3
+    retries {retries}
     option redispatch 1
-    # One refused connection takes a server out until its next check, so that the next try goes to the other one. A
-    # server that answers its check late is busy, not gone.
+    # A server that answers its check late is busy, not gone.
     timeout check 5s
-    default-server inter 200ms fall 3 rise 1 observe layer4 error-limit 1 on-error mark-down
+    default-server {checks}
 {errors}
 
 frontend entry
@@ -77,6 +76,11 @@ backend nothing
     http-request return status 503 content-type application/json string '{{"error":"no version serves here"}}'
 """
 
+#: one refused connection takes a server out until its next check, so that the next try goes to the other one
+_CHECKS = "inter 200ms fall 3 rise 1 observe layer4 error-limit 1 on-error mark-down"
+#: one of the servers behind an address may be gone until it is taken out there, a second or two: the next tries, each a
+#: second later, reach others
+_SERVICE_CHECKS, _SERVICE_RETRIES = "inter 200ms fall 10 rise 1", 6
 #: what the gateway itself answers
 _ERRORS = {
     400: "this is not an HTTP request",
@@ -187,10 +191,14 @@ def _address(route: Route | None, replica: int) -> str | None:
     return route.addresses[replica] if route is not None and replica < len(route.addresses) else None
 
 
-def config(routes: Routes, *, bind: str, socket_file: Path) -> str:
+def config(
+    routes: Routes, *, bind: str, socket_file: Path, through_services: bool = False, stop_seconds: int = 3
+) -> str:
     """Return the configuration for a gateway that starts now.
 
     :param bind: ``host:port`` to listen on
+    :param through_services: whether an address leads to one of several servers, each time to another one
+    :param stop_seconds: how long requests in progress may take when it is to end
     """
     rules = "".join(_RULE.format(at=at, first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS)) + "".join(
         _CHOICE.format(slot=slot) for slot in range(SLOTS)
@@ -199,6 +207,9 @@ def config(routes: Routes, *, bind: str, socket_file: Path) -> str:
         form=_form(routes.sticky),
         socket=socket_file,
         bind=bind,
+        stop_seconds=stop_seconds,
+        retries=_SERVICE_RETRIES if through_services else 3,
+        checks=_SERVICE_CHECKS if through_services else _CHECKS,
         buckets=BUCKETS,
         sticky=_sticky(routes.sticky),
         rules=rules.rstrip("\n"),
