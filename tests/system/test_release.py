@@ -35,7 +35,7 @@ def command(lab: Lab, *words: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
         "AIRFLOW_CONN_MODELWAY_AIRFLOW": lab.api.url.replace("://", f"://admin:{lab.airflow.password}@"),
-        "MODELWAY_LINEAGE_URL": lab.lineage_url,
+        "MODELWAY_LINEAGE_URL": str(lab.lineage.engine.url.render_as_string(hide_password=False)),
         "MODELWAY_MODELS": str(lab.models),
         "MODELWAY_HOME": str(lab.home),
     }
