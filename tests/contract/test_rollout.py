@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
+from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
 from modelway.hooks.lineage import flush_exporters
 from modelway.lineage.records.version import RunRecord, VersionRecord
@@ -21,6 +22,7 @@ from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
+from modelway.runs import rollout_record
 from modelway.triggers.rollout import RolloutTrigger
 from safetensors.numpy import save
 
@@ -96,17 +98,24 @@ class Shop:
         deployment = self.deploy(number, run=run, **decided)
         version = {**self.versions[number][0], **decided}
         operator = PromoteModelOperator(
-            task_id="promote", version=version, deployment=deployment, steps=(50, 100), interval_seconds=0
+            task_id="promote",
+            version=version,
+            deployment=deployment,
+            steps=(50, 100),
+            interval_seconds=0,
+            minimum_requests=0,
         )
         return operator.run(self.context(run))
 
-    def promoter(self, number, deployment, *, steps=(10, 50, 100), interval=0):
+    def promoter(self, number, deployment, *, steps=(10, 50, 100), interval=0, requests=0, **options):
         return PromoteModelOperator(
             task_id="promote",
             version=self.versions[number][0],
             deployment=deployment,
             steps=steps,
             interval_seconds=interval,
+            minimum_requests=requests,
+            **options,
         )
 
     def promote(self, number, deployment, *, last_try=False, **options):
@@ -157,7 +166,7 @@ def die_at_wait(monkeypatch, number):
     waits = []
 
     def wait(self, rollout):
-        waits.append(rollout.step)
+        waits.append(rollout.record.step)
         if len(waits) == number:
             raise Killed
 
@@ -336,20 +345,6 @@ def test_a_canary_that_dies_is_taken_back_and_the_rollout_stays_aborted(serving,
     assert serving.weights == {1: 100, 2: 0}
 
 
-def test_a_canary_whose_requests_fail_is_taken_back(serving, monkeypatch):
-    deployed = serving.deploy(2)
-    looks = iter(range(9))
-
-    def six_of_a_hundred_fail(self):
-        look = next(looks)
-        return {"2": {"requests": 100 * look, "errors": 6 * look}}
-
-    monkeypatch.setattr(PromoteModelOperator, "_counts", six_of_a_hundred_fail)
-    with pytest.raises(RolloutAborted, match="6 of 100 requests to version 2 failed"):
-        serving.promote(2, deployed)
-    assert serving.weights == {1: 100, 2: 0}
-
-
 def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypatch):
     deployed = serving.deploy(2)
     die_at_wait(monkeypatch, 1)
@@ -368,13 +363,15 @@ def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypat
 def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_try):
     deployed = serving.deploy(2)
 
-    def no_gateway(self):
+    def no_gateway(self, name):
         raise EndpointNotReady("the gateway does not answer")
 
-    die_at_wait(monkeypatch, 1)
-    with pytest.raises(Killed):
-        serving.promote(2, deployed)
-    monkeypatch.setattr(PromoteModelOperator, "_counts", no_gateway)
+    with monkeypatch.context() as patch:
+        die_at_wait(patch, 1)
+        with pytest.raises(Killed):
+            serving.promote(2, deployed)
+    monkeypatch.setattr(LocalEndpoint, "metrics", no_gateway)
+    monkeypatch.setattr(rollout_record, "gives_up_at", lambda record: record.detail["since"])
     with pytest.raises(EndpointNotReady):
         serving.promote(2, deployed, last_try=last_try)
     assert serving.rollout(2).state == ("aborted" if last_try else "running")
@@ -441,7 +438,7 @@ def test_what_airflow_stores_of_a_wait_has_no_password_of_the_lineage(serving, m
         serving.promote(2, deployed, interval=1000)
     path, arguments = deferred.value.trigger.serialize()
     assert "s3cret" not in json.dumps(arguments)
-    assert arguments.keys() == {"until", "endpoint", "target", "run"}
+    assert arguments.keys() == {"until", "endpoint", "target", "run", "step", "poll_interval"}
 
 
 def test_the_trigger_fires_when_the_time_has_come():

@@ -32,9 +32,7 @@ OPERATORS = sorted(
         for module in pkgutil.iter_modules(modelway.operators.__path__)
         if not module.name.startswith("_")
         for value in vars(importlib.import_module(f"modelway.operators.{module.name}")).values()
-        if inspect.isclass(value)
-        and issubclass(value, ModelwayOperator)
-        and value not in (ModelwayOperator, *SHARED)
+        if inspect.isclass(value) and issubclass(value, ModelwayOperator) and value not in (ModelwayOperator, *SHARED)
     },
     key=lambda operator: operator.__name__,
 )

@@ -14,6 +14,7 @@ from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
@@ -272,6 +273,8 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             version=version,
             deployment=deployment,
             interval_seconds=spec.rollout.interval_seconds,
+            minimum_requests=spec.rollout.minimum_requests,
+            analysis=literal(_written(spec.rollout.analysis)) or None,
             doc_md="Moves the traffic in steps, and back when the version fails a check",
             **_in_environments(spec, _rollout),
             **_ALONE,
@@ -323,7 +326,13 @@ def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     if serving.is_development:
         return {"steps": [100], "alias": None, "approval": False}
     rollout = spec.rollout
-    return {"steps": list(rollout.steps), "alias": rollout.alias, "approval": rollout.approval}
+    steps = [step if isinstance(step, int) else _written(step) for step in rollout.steps]
+    return {"steps": steps, "alias": rollout.alias, "approval": rollout.approval}
+
+
+def _written(section: Section) -> dict[str, Any]:
+    """Return what a section sets, in the form of the YAML."""
+    return section.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:

@@ -202,6 +202,8 @@ class PredictorMetrics:
     #: requests by the upper bound of the seconds that their answers took; not cumulative, the last bound is infinite.
     #: Counted by the servers themselves, so a server that was restarted begins anew; empty where unknown
     latency: Mapping[float, int] = field(default_factory=dict)
+    #: of the requests, those whose URL names the version: no weight sent them
+    named: int = 0
 
     @property
     def errors(self) -> int:

@@ -8,6 +8,7 @@ from airflow.sdk import Context
 
 from modelway.errors import RolloutAborted
 from modelway.operators.context import actor
+from modelway.runs.rollout_record import finished_step, results_of
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -36,7 +37,7 @@ def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecor
         ti_id=context["ti"].id,
         options=[APPROVE, REJECT],
         subject=f"Give all traffic of {rollout.endpoint} to version {rollout.version}?",
-        body=_body(rollout.detail.get("results") or (), version=rollout.version, stable=stable),
+        body=_body(results_of(finished_step(rollout)), version=rollout.version, stable=stable),
     )
     raise TaskAwaitingInput(method_name=resume)
 
@@ -71,5 +72,11 @@ def _body(results: Any, *, version: int, stable: Any) -> str:
             f"version {number}: {one.get('errors', 0)} of {one.get('requests', 0)} requests failed"
             for number, one in each.get("counts", {}).items()
         )
-        lines.append(f"- at {each.get('weight')} %: {', '.join(counts)}")
+        lines.append(f"- at {each.get('weight')} %: {', '.join(counts)}{_e_values(each.get('tests', {}))}")
     return "\n".join(lines)
+
+
+def _e_values(tests: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the evidence against the version, and how much of it would have rolled it back."""
+    values = ", ".join(f"{name} {each['e']:.3g} of {each['limit']:.4g}" for name, each in tests.items())
+    return f"; evidence against it: {values}" if values else ""

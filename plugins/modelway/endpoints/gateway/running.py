@@ -105,6 +105,7 @@ def counters(stats: Stats, slot: int) -> dict[str, int]:
         "server_errors": failed["hrsp_5xx"],
         "broken_answers": failed["srv_abrt"],
         "rerouted": _sum(elsewhere, *answers),
+        "named": _sum(whole[1:], "stot"),
     }
 
 

@@ -312,6 +312,8 @@ class VersionDetail:
     alias_history: tuple[AliasChange, ...]
     weight_history: tuple[WeightChange, ...]
     events: tuple[Event, ...]
+    rollouts: "tuple[RolloutRecord, ...]" = ()
+    """The rollouts that brought it to traffic, or did not; newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,11 +36,16 @@ class Deployment(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """The counts of one step of a rollout."""
+    """What was found in one step of a rollout."""
 
     weight: int
     counts: Mapping[str, Mapping[str, int]]
     """``{requests, errors}`` by version"""
+    action: str = ""
+    """promote or rollback"""
+    reason: str = ""
+    tests: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """``{e, limit}`` by test: the evidence against the version, and how much of it rolls it back"""
 
 
 @dataclass(frozen=True, kw_only=True)
