@@ -40,7 +40,7 @@ from modelway.spec.sections import ImageSection
 
 _log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: tasks that change it run one at a time
-_ALONE = {"max_active_tis_per_dag": 1}
+_ALONE: dict[str, Any] = {"max_active_tis_per_dag": 1}
 
 
 def load_dags(folder: Path | None = None) -> dict[str, DAG]:

@@ -67,9 +67,11 @@ def abort_rollouts_of(run: str, *, state: str) -> None:
         for rollout in found:
             target = rollout.detail.get("target")
             if rollout.state == "running" and has_moved(rollout) and target:
-                why = {"actor": "airflow", "reason": f"its run ended before it did ({state})"}
                 _log.warning("the rollout of version %d at %s is aborted", rollout.version, rollout.endpoint)
-                abort_rollout(settings, endpoint=rollout.endpoint, target=target, run=run, **why)
+                reason, place = f"its run ended before it did ({state})", str(target)
+                abort_rollout(
+                    settings, endpoint=rollout.endpoint, target=place, run=run, actor="airflow", reason=reason
+                )
     except Exception as error:
         _log.error("the rollouts of %s are not aborted: %s: %s", run, type(error).__name__, error)
 

@@ -82,7 +82,9 @@ def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
 def _environments(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Refuse environments whose endpoints would have too long a name."""
     model, names = data.get("model"), [*_mapping(data, "endpoint", "environments")]
-    for name in names if isinstance(model, str) and len(names) > 1 else ():
+    if not isinstance(model, str) or len(names) < 2:
+        return
+    for name in names:
         endpoint = endpoint_name(model, str(name))
         if len(endpoint) > MOST_CHARACTERS and len(model) <= MOST_CHARACTERS:
             what = f"its endpoint would be {shown(endpoint)}, and a name has at most {MOST_CHARACTERS} characters"
