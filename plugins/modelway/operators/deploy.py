@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import unpack_archive
-from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
+from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor, predictor_name
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.fields.refusal import Refusal
 from modelway.hooks.endpoint import open_endpoint
@@ -22,7 +22,7 @@ from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import BuiltImage, Deployment
 from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.predictor import breaking_changes, golden_difference, harmless_changes, read_signature
-from modelway.runs.traffic import record_traffic, stable_of, weights_of
+from modelway.runs.traffic import deployed, record_traffic, stable_of, weights_of
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -142,17 +142,18 @@ class DeployModelOperator(ModelwayOperator):
     def _spec(self, version: RegisteredVersion, current: EndpointStatus | None, stable: int | None) -> EndpointSpec:
         """Return the endpoint with this version beside the stable one; a canary left by another run is stopped."""
         model, number, image = version.model, version.version, BuiltImage.from_xcom(self.image)
-        before = {predictor.version: predictor for predictor in current.spec().predictors} if current else {}
-        weight = before[number].weight if number in before else 0
-        mine = Predictor(version=number, image=image.reference, weight=weight, model_path=self.path)
+        before = {predictor.name: predictor for predictor in current.spec().predictors} if current else {}
+        name = predictor_name(number)
+        weight = before[name].weight if name in before else 0
+        mine = Predictor(name=name, version=number, image=image.reference, weight=weight, model_path=self.path)
         predictors: tuple[Predictor, ...] = (replace(mine, weight=100),)
-        if stable in before:
-            predictors = (replace(before[stable], weight=100 - weight), mine)
+        if stable is not None and predictor_name(stable) in before:
+            predictors = (replace(before[predictor_name(stable)], weight=100 - weight), mine)
         return EndpointSpec(
             name=model,
             model=model,
             predictors=predictors,
-            stable=predictors[0].version,
+            stable=predictors[0].name,
             platform=self.platform or {},
         )
 
@@ -162,7 +163,7 @@ class DeployModelOperator(ModelwayOperator):
         :raises SignatureChanged: callers of that version would fail with this one
         """
         model, number = version.model, version.version
-        urls = {predictor.version: predictor.url for predictor in status.predictors}
+        urls = {predictor.version: predictor.url for predictor in deployed(status)}
         if stable not in urls:
             return
         serving, new = (read_signature(url=urls[each], model=model, version=each) for each in (stable, number))
@@ -185,7 +186,7 @@ class DeployModelOperator(ModelwayOperator):
         :raises VerificationFailed: its answers differ from the checkpoint's
         :raises EndpointNotReady: it does not answer
         """
-        url = next(predictor.url for predictor in status.predictors if predictor.version == version.version)
+        url = next(predictor.url for predictor in deployed(status) if predictor.version == version.version)
         with tempfile.TemporaryDirectory() as scratch:
             with self.artifacts.open(version.archive) as archive:
                 unpack_archive(archive=archive, to=Path(scratch), only=("golden/", "outputs/model.yml"))
@@ -201,7 +202,7 @@ class DeployModelOperator(ModelwayOperator):
     ) -> None:
         """Stop a version whose answers are wrong; it had no traffic unless nothing else serves."""
         spec = self._spec(version, status, stable)
-        others = tuple(predictor for predictor in spec.predictors if predictor.version != version.version)
+        others = tuple(each for each in spec.predictors if each.name != predictor_name(version.version))
         if not others:
             endpoint.delete(status.name)
         elif not weights_of(status)[version.version]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.endpoints.base import Endpoint, EndpointStatus
+from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version, predictor_name
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
@@ -19,7 +19,7 @@ from modelway.operators.job_operator import PATIENCE_SECONDS
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import Deployment, FinishedRollout, StepResult
 from modelway.runs.messages.version import RegisteredVersion
-from modelway.runs.traffic import record_traffic, weights_of
+from modelway.runs.traffic import deployed, record_traffic, split, weights_of
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -158,16 +158,17 @@ class PromoteModelOperator(ModelwayOperator):
         metrics = self._endpoint.metrics(self._deployed.endpoint)
         return {
             str(version): {"requests": each.requests, "errors": each.errors, "since": each.since}
-            for version, each in metrics.items()
+            for name, each in metrics.items()
+            if (version := pipeline_version(name)) is not None
         }
 
     def _step(self, context: Context, store: "Lineage", rollout: "RolloutRecord", *, weight: int) -> "RolloutRecord":
         """Give the version ``weight`` per cent and the stable one the rest; record it."""
         counts = self._counts()
-        weights = {rollout.version: weight}
+        percents = {rollout.version: weight}
         if (stable := rollout.detail["stable"]) is not None:
-            weights[int(stable)] = 100 - weight
-        status = self._endpoint.set_weights(rollout.endpoint, weights)
+            percents[int(stable)] = 100 - weight
+        status = self._endpoint.set_weights(rollout.endpoint, split(self._status(), percents))
         self.log.info("version %d now gets %d %% of the requests", rollout.version, weight)
         self._record_weights(context, store, status)
         restarts = _restarts(status, rollout.version)
@@ -187,7 +188,7 @@ class PromoteModelOperator(ModelwayOperator):
         if self._killed:
             raise RolloutAborted("a user ended the task")
         status = self._status()
-        ready = {predictor.version: predictor.ready for predictor in status.predictors}
+        ready = {predictor.version: predictor.ready for predictor in deployed(status)}
         if not ready.get(rollout.version):
             raise RolloutAborted(f"version {rollout.version} is not ready any more")
         if _restarts(status, rollout.version) > int(rollout.detail.get("restarts", 0)):
@@ -220,10 +221,16 @@ class PromoteModelOperator(ModelwayOperator):
         """Move the alias, stop the previous version, and close the rollout."""
         number = rollout.version
         model = RegisteredVersion.from_xcom(self.version).model
-        spec = self._status().spec()
-        only = next(predictor for predictor in spec.predictors if predictor.version == number)
+        before = self._status()
+        name, weights, spec = predictor_name(number), split(before, {number: 100}), before.spec()
+        # in the order of before, by which users stay where they are
+        predictors = tuple(
+            replace(each, weight=weights[each.name])
+            for each in spec.predictors
+            if each.name == name or pipeline_version(each.name) is None
+        )
         store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
-        status = self._endpoint.apply(replace(spec, predictors=(replace(only, weight=100),), stable=number))
+        status = self._endpoint.apply(replace(spec, predictors=predictors, stable=name))
         self._record_weights(context, store, status)
         rollout = replace(rollout, state="done")
         store.save_rollout(rollout, actor=actor(context))
@@ -247,7 +254,7 @@ def _results(rollout: "RolloutRecord") -> list[dict[str, Any]]:
 
 
 def _restarts(status: EndpointStatus, version: int) -> int:
-    return sum(predictor.restarts for predictor in status.predictors if predictor.version == version)
+    return sum(predictor.restarts for predictor in deployed(status) if predictor.version == version)
 
 
 def difference(now: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.version import RolloutRecord
+from modelway.runs.traffic import deployed, record_weights, split
 
 
 class RolloutTrigger(BaseTrigger):
@@ -74,8 +75,7 @@ def abort_rollout(
     port = open_endpoint(target, settings)
     status = port.status(endpoint)
     stable = rollout.detail.get("stable")
-    if status is not None and stable in {predictor.version for predictor in status.predictors}:
-        status = port.set_weights(endpoint, {int(stable): 100})
-        weights = {predictor.version: predictor.weight for predictor in status.predictors}
-        store.record_weights(endpoint=endpoint, model=rollout.model, weights=weights, actor=actor, run_id=None)
+    if status is not None and stable in {predictor.version for predictor in deployed(status)}:
+        status = port.set_weights(endpoint, split(status, {int(stable): 100}))
+        record_weights(store, status, model=rollout.model, actor=actor)
     return rollout

@@ -91,7 +91,11 @@ class Gateway(RunningGateway):
         :raises EndpointNotReady: when it does not start
         """
         listener = self.listener
-        same = host == listener.host and port in (None, listener.port) and is_current(self.folder / "haproxy.cfg")
+        same = (
+            host == listener.host
+            and port in (None, listener.port)
+            and is_current(self.folder / "haproxy.cfg", routes.sticky)
+        )
         if same and self.is_running:
             return
         self.stop()

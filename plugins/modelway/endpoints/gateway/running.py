@@ -3,14 +3,11 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelway.endpoints.gateway.commands import Command, address_commands, plan_commands
+from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands
 from modelway.endpoints.gateway.haproxy import addresses, plan
-from modelway.endpoints.gateway.routes import Routes
+from modelway.endpoints.gateway.routes import MAX_REPLICAS, Route, Routes
 from modelway.endpoints.gateway.runtime_socket import Runtime
 from modelway.errors import EndpointNotReady
-
-#: server to its row of ``show stat``
-Rows = Mapping[str, Mapping[str, str]]
 
 
 class RunningGateway:
@@ -58,16 +55,14 @@ class RunningGateway:
 
     def slot_counters(self, slot: int) -> dict[str, int]:
         """Return the counts of one slot since the gateway started."""
-        stats = self.runtime.stats()
-        slots = {name: stats[f"slot{slot}", name] for name in ("BACKEND", "stable")}
-        return counters(slots, {"BACKEND": stats[f"pinned{slot}", "BACKEND"]})
+        return counters(self.runtime.stats(), slot)
 
-    def wait_empty(self, slot: int, *, patience: float) -> None:
-        """Wait until a slot that gets no more requests has answered those it has, ``patience`` seconds at most."""
+    def wait_empty(self, slot: int, replica: int, *, patience: float) -> None:
+        """Wait until a server that gets no more requests has answered those it has, ``patience`` seconds at most."""
         end = time.monotonic() + patience
         while time.monotonic() < end:
             stats = self.runtime.stats()
-            if not any(int(stats[f"{kind}{slot}", "BACKEND"]["scur"]) for kind in ("slot", "pinned")):
+            if not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned")):
                 return
             time.sleep(self.interval)
 
@@ -76,34 +71,40 @@ class RunningGateway:
         end = time.monotonic() + self.patience
         while True:
             stats = self.runtime.stats()
-            late = [route for route in needed if not stats[f"slot{route.slot}", "main"]["status"].startswith("UP")]
+            late = [route for route in needed if not _is_up(stats, route)]
             if not late:
                 return
             if time.monotonic() > end:
                 raise EndpointNotReady(
-                    f"the gateway finds version {late[0].version} not ready",
+                    f"the gateway finds {late[0].name} not ready",
                     where=f"endpoint {self.name}",
                     do="Apply the endpoint again",
                 )
             time.sleep(self.interval)
 
 
-def counters(slot: Rows, pinned: Rows) -> dict[str, int]:
-    """Return the counts of one version from the rows of ``show stat`` of its two backends by server.
+def _is_up(stats: Stats, route: Route) -> bool:
+    """Return whether every server of a route that has an address has passed its check, and there is one."""
+    used = [f"main{replica}" for replica, address in enumerate(route.addresses) if address is not None]
+    return bool(used) and all(stats[f"slot{route.slot}", name]["status"].startswith("UP") for name in used)
+
+
+def counters(stats: Stats, slot: int) -> dict[str, int]:
+    """Return the counts of one predictor from the rows of ``show stat`` of its two backends.
 
     A backend's row counts requests and what the client got in the end; columns of a server that count its attempts,
     such as ``eresp``, say nothing about requests.
     """
-    whole = [slot["BACKEND"], pinned["BACKEND"]]
-    elsewhere = slot["stable"]
+    whole = [stats[f"slot{slot}", "BACKEND"], stats[f"pinned{slot}", "BACKEND"]]
+    elsewhere = [stats[f"slot{slot}", f"stable{replica}"] for replica in range(MAX_REPLICAS)]
     answers = [f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")]
-    failed = {name: _sum(whole, name) - _sum([elsewhere], name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
+    failed = {name: _sum(whole, name) - _sum(elsewhere, name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
     return {
         "requests": _sum(whole, "stot"),
         "client_errors": failed["hrsp_4xx"],
         "server_errors": failed["hrsp_5xx"],
         "broken_answers": failed["srv_abrt"],
-        "rerouted": _sum([elsewhere], *answers),
+        "rerouted": _sum(elsewhere, *answers),
     }
 
 

@@ -1,1 +1,1 @@
-"""Endpoint ``kubernetes``: Deployments behind a gateway, a route of the Gateway API or Istio, or a controller's engine."""
+"""Endpoint ``kubernetes``: Deployments behind a gateway, an HTTPRoute, or a controller's engine."""

@@ -1,4 +1,4 @@
-"""One change of an endpoint: predictors first, then, when they are ready, all traffic at once; then what is left over."""
+"""One change of an endpoint: predictors first; when they are ready, all traffic at once; then what is left."""
 
 import time
 from dataclasses import replace

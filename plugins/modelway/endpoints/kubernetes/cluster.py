@@ -1,4 +1,4 @@
-"""What an endpoint consists of on a cluster: its objects are applied and compared, its pods are awaited, others removed."""
+"""The objects and pods of one endpoint: applied, compared, awaited, and removed when they are not wanted."""
 
 import hashlib
 import json
@@ -25,7 +25,9 @@ _PAUSE = 0.5
 class ClusterObjects:
     """The objects of one endpoint."""
 
-    def __init__(self, objects: Objects, desired: Desired, *, applied: dict[str, str], renew: Callable[[], None]) -> None:
+    def __init__(
+        self, objects: Objects, desired: Desired, *, applied: dict[str, str], renew: Callable[[], None]
+    ) -> None:
         """Work on what ``desired`` says.
 
         :param applied: by title, a digest of the fields that were applied; is changed
@@ -63,8 +65,6 @@ class ClusterObjects:
         if manifest["kind"] == DEPLOYMENT.kind and "replicas" not in manifest["spec"]:
             self._hand_over_replicas(manifest)
         found = self.objects.apply(manifest)
-        # An answer may have no body.
-        found = found or self.objects.find(kind_of(manifest), self.desired.namespace, manifest["metadata"]["name"]) or {}
         self.applied[title(manifest)] = fields_digest(found)
         return found
 

@@ -10,6 +10,7 @@ from typing import Any
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor, PredictorMetrics, PredictorStatus
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.kubernetes import naming, waiting
+from modelway.endpoints.kubernetes.abilities import refuse_missing
 from modelway.endpoints.kubernetes.change import Change, stopped_manifests
 from modelway.endpoints.kubernetes.cluster import ClusterObjects, token_of
 from modelway.endpoints.kubernetes.desired import Desired
@@ -17,10 +18,10 @@ from modelway.endpoints.kubernetes.images import choose_mounts
 from modelway.endpoints.kubernetes.member import MEMBER
 from modelway.endpoints.kubernetes.places import Places
 from modelway.endpoints.kubernetes.predictors import predictor_manifests
-from modelway.endpoints.kubernetes.record import CONFIG_MAP, PART, Record, read_record
+from modelway.endpoints.kubernetes.record import CONFIG_MAP, Record, read_record
 from modelway.endpoints.kubernetes.routings import routing_of
 from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
-from modelway.errors import EndpointNotReady, InvalidSpec, ModelwayError, UnknownEndpoint
+from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
 from modelway.platforms.deployment import deployment
 from modelway.platforms.kubernetes.api import Api, Object, find_client
 from modelway.platforms.kubernetes.lease import leased
@@ -89,9 +90,7 @@ class KubernetesEndpoint:
 
     def _cluster(self, spec: EndpointSpec, own: KubernetesEndpointSection, **given: Any) -> ClusterObjects:
         before: Record | None = given["before"]
-        desired = Desired(
-            spec=spec, own=own, deployment=self.deployment, version=self.version, mounts=given["mounts"]
-        )
+        desired = Desired(spec=spec, own=own, deployment=self.deployment, version=self.version, mounts=given["mounts"])
         return ClusterObjects(
             self.objects, desired, applied=before.applied if before else {}, renew=given.get("renew", _nothing)
         )
@@ -220,9 +219,8 @@ class KubernetesEndpoint:
             if not weights.get(each.name):
                 continue
             if record.stopped or not any(map(waiting.is_ready, cluster.pods(predictor=each.name))):
-                raise EndpointNotReady(
-                    f"version {each.version} is not ready", where=f"endpoint {record.spec.name}", do="Apply the endpoint"
-                )
+                where = f"endpoint {record.spec.name}"
+                raise EndpointNotReady(f"version {each.version} is not ready", where=where, do="Apply the endpoint")
 
     def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:
         """Return the counts by the predictors' names."""
@@ -281,7 +279,6 @@ def refuse(spec: EndpointSpec, own: KubernetesEndpointSection) -> None:
     :raises CapabilityMissing: with what it is
     :raises InvalidSpec: a name that objects of the endpoint have already
     """
-    from modelway.endpoints.kubernetes.abilities import refuse_missing
 
     refuse_missing(spec, own)
     if any(each.name == naming.GATEWAY for each in spec.predictors):

@@ -1,12 +1,12 @@
 """The endpoint's own gateway as Kubernetes objects: HAProxy's Deployment, its Service and its disruption budget.
 
-Its configuration and its plan are in the endpoint's record (a ConfigMap). A pod copies them when it starts; while it runs,
-both are changed in the pod, so that HAProxy also finds them when only its container restarts.
+Its configuration and its plan are in the endpoint's record (a ConfigMap). A pod copies them when it starts; while it
+runs, both are changed in the pod, so that HAProxy also finds them when only its container restarts.
 """
 
 import hashlib
 
-from modelway.endpoints.gateway.container import FOLDER, GRACE_SECONDS, PORT, SOCKET, USER
+from modelway.endpoints.gateway.container import FOLDER, PORT, SOCKET, USER
 from modelway.endpoints.gateway.haproxy import config, plan
 from modelway.endpoints.gateway.routes import Routes
 from modelway.endpoints.kubernetes import naming
@@ -19,13 +19,17 @@ CONTAINER = "haproxy"
 CONFIGURATION, PLAN = "haproxy.cfg", "plan.map"
 #: of the entry Service
 ENTRY_PORT = 80
+#: how long requests in progress may take when a pod is to go
+_STOP_SECONDS = 30
 _MOUNT = "/configuration"
 
 
 def gateway_files(routes: Routes) -> dict[str, str]:
     """Return the files that HAProxy starts with."""
     return {
-        CONFIGURATION: config(routes, bind=f"0.0.0.0:{PORT}", socket_file=SOCKET),
+        CONFIGURATION: config(
+            routes, bind=f"0.0.0.0:{PORT}", socket_file=SOCKET, through_services=True, stop_seconds=_STOP_SECONDS
+        ),
         PLAN: "".join(f"{key} {value}\n" for key, value in plan(routes).items()),
     }
 
@@ -111,7 +115,7 @@ def _pod(desired: Desired, selector: dict[str, str]) -> Manifest:
             "runAsUser": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "terminationGracePeriodSeconds": LEAVE_SECONDS + GRACE_SECONDS,
+        "terminationGracePeriodSeconds": LEAVE_SECONDS + _STOP_SECONDS + 5,
         "tolerations": [dict(each) for each in own.tolerations],
         "topologySpreadConstraints": [
             {

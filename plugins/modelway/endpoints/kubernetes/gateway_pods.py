@@ -116,7 +116,7 @@ class GatewayPods:
     def wait_empty(self, slot: int, *, patience: float) -> None:
         """Wait until a backend that gets no more requests has answered those it has."""
         for each in self.ready():
-            each.wait_empty(slot, patience=patience)
+            each.wait_empty(slot, 0, patience=patience)
 
 
 def _haproxy(pod: Object) -> Mapping[str, object]:

@@ -26,9 +26,7 @@ class HaproxyRouting:
         """Route the requests of an endpoint."""
         self._cluster, self._desired = cluster, cluster.desired
         self._name = naming.gateway_object(self._desired.spec.name)
-        self._pods = GatewayPods(
-            cluster.objects, namespace=self._desired.namespace, endpoint=self._desired.spec.name
-        )
+        self._pods = GatewayPods(cluster.objects, namespace=self._desired.namespace, endpoint=self._desired.spec.name)
 
     def manifests(self, record: Record) -> list[Manifest]:
         """Return the gateway's objects."""

@@ -41,6 +41,7 @@ class EndpointRecords(LineagePart):
         endpoint: str,
         model: str,
         weights: Mapping[int, int],
+        others: Mapping[str, Mapping[int, int]] | None = None,
         actor: str = "airflow",
         run_id: str | None = None,
     ) -> bool:
@@ -48,18 +49,28 @@ class EndpointRecords(LineagePart):
 
         A version that is left out goes to 0; only changes go into the history.
 
+        :param others: the weights of versions of other models at this endpoint, by model
         :raises ModelwayError: a weight is not within 0 to 100
         """
-        if any(not 0 <= weight <= 100 for weight in weights.values()):
+        by_model = {model: weights, **(others or {})}
+        if any(not 0 <= weight <= 100 for each in by_model.values() for weight in each.values()):
             raise ModelwayError(f"weights must lie within 0 and 100, got {dict(weights)}", where=f"endpoint {endpoint}")
         with writing(self._engine) as connection:
-            key = model_key(connection, model, lock=True)
-            wanted = {version_key(connection, model, key, number): weight for number, weight in weights.items()}
+            # always in the same order, so that two writers do not wait for each other
+            keys = {name: model_key(connection, name, lock=True) for name in sorted(by_model)}
+            wanted = {
+                version_key(connection, name, keys[name], number): weight
+                for name, each in by_model.items()
+                for number, weight in each.items()
+            }
             changed = _write_weights(connection, endpoint, wanted, actor=actor, run_id=run_id)
             if not changed:
                 return False
-            detail = {"endpoint": endpoint, "weights": dict(weights)}
-            at = add_event(connection, {"model": key}, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
+            detail: dict[str, object] = {"endpoint": endpoint, "weights": dict(weights)}
+            if others:
+                detail["others"] = {name: dict(each) for name, each in others.items()}
+            about = {"model": keys[model]}
+            at = add_event(connection, about, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
             for version, weight in changed:
                 fact = {"endpoint": endpoint, "weight": weight, "actor": actor, "run_id": run_id}
                 put_event(connection, version, kind="weight-set", at=at, **fact)
