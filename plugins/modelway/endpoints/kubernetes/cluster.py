@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from modelway.endpoints.base import Predictor
 from modelway.endpoints.kubernetes import naming, waiting
@@ -171,9 +172,9 @@ class ClusterObjects:
                 return
             if time.monotonic() > end:
                 pods = self.objects.api.pods(self.desired.namespace, naming.selector(self.desired.spec.name, part=what))
-                said = [found[1] for pod in pods if (found := waiting.waits_for(pod, model_image=""))]
-                why = f", {said[0]}" if said else ""
-                raise EndpointNotReady(f"the {what} is not ready in time{why}", where=self.where, do="Try again")
+                said = [why[1] for pod in pods if (why := waiting.waits_for(pod, model_image=""))]
+                also = f", {said[0]}" if said else ""
+                raise EndpointNotReady(f"the {what} is not ready in time{also}", where=self.where, do="Try again")
             self.renew()
             time.sleep(_PAUSE)
 
@@ -194,9 +195,9 @@ class ClusterObjects:
                 continue
             if name not in present:
                 found.append(f"{name} was deleted")
-            elif fields_digest(present[name]) != self.applied[name]:
-                fields = self.objects.conflicts(manifest)
-                found += [f"{name}: {field}" for field in fields] or [f"{name}: fields of it were removed"]
+            elif fields_digest(present[name]) != self.applied[name] or not _covers(present[name], manifest):
+                # What looks different may be the server's own way of writing it: it is asked only then.
+                found += [f"{name}: {field}" for field in self.objects.changes(manifest, present[name])]
         return tuple(found)
 
 
@@ -204,6 +205,15 @@ def is_of(pod: Object, predictor: Predictor) -> bool:
     """Whether a pod serves this image of a predictor, not one from before."""
     text = json.dumps(pod["spec"])
     return predictor.image in text
+
+
+def _covers(found: Any, wanted: Any) -> bool:
+    """Whether an object has all values of a manifest, as they are written there."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(_covers(found.get(key), wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(_covers, found, wanted))
+    return bool(found == wanted)
 
 
 def fields_digest(found: Object) -> str:

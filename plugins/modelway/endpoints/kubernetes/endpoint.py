@@ -103,8 +103,7 @@ class KubernetesEndpoint:
     @contextmanager
     def _locked(self, namespace: str, name: str) -> Iterator[Any]:
         labels = naming.endpoint_labels(name, deployment=self.deployment)
-        where = {"namespace": namespace, "name": naming.record_object(name)}
-        with leased(self.objects, **where, labels=labels) as lease:
+        with leased(self.objects, namespace=namespace, name=naming.record_object(name), labels=labels) as lease:
             yield lease.renew
 
     def _record(self, namespace: str, name: str) -> Record | None:

@@ -14,13 +14,14 @@ from modelway.endpoints.kubernetes.desired import Desired
 from modelway.endpoints.kubernetes.pods import LEAVE_SECONDS, leave, locked_down
 from modelway.endpoints.kubernetes.predictors import DEPLOYMENT, SERVICE, budget_kind
 from modelway.platforms.kubernetes.api import Manifest
+from modelway.platforms.kubernetes.labels import GROUP
 
 CONTAINER = "haproxy"
 CONFIGURATION, PLAN = "haproxy.cfg", "plan.map"
 #: of the entry Service
 ENTRY_PORT = 80
 #: how long requests in progress may take when a pod is to go
-_STOP_SECONDS = 30
+_STOP_SECONDS = 10
 _MOUNT = "/configuration"
 
 
@@ -50,7 +51,7 @@ def gateway_manifests(desired: Desired, files: dict[str, str]) -> list[Manifest]
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
                 "metadata": {
-                    "annotations": {f"{naming.GROUP}/form": _form(files)},
+                    "annotations": {f"{GROUP}/form": _form(files)},
                     "labels": {**naming.endpoint_labels(desired.spec.name, deployment=desired.deployment), **selector},
                 },
                 "spec": _pod(desired, selector),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from modelway.endpoints.gateway.commands import Command, refuse_refused
 from modelway.endpoints.gateway.container import agent_command, in_container, read_answer
@@ -119,6 +120,6 @@ class GatewayPods:
             each.wait_empty(slot, 0, patience=patience)
 
 
-def _haproxy(pod: Object) -> Mapping[str, object]:
+def _haproxy(pod: Object) -> Mapping[str, Any]:
     found = (pod.get("status") or {}).get("containerStatuses") or ()
     return next((one for one in found if one.get("name") == CONTAINER), {})

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from modelway.endpoints.base import PredictorMetrics
@@ -94,10 +94,7 @@ class HaproxyRouting:
         began = max(_seconds(pod.started) for pod in pods)
         result = {}
         for name, seat in record.seats.items():
-            counts: Counter[str] = Counter()
-            for pod in pods:
-                counts.update(_own(pod, seat))
-            result[name] = PredictorMetrics(**counts, since=max(seat.since, began))
+            result[name] = _sum((_own(pod, seat) for pod in pods), since=max(seat.since, began))
         return result
 
     def stop(self, record: Record) -> None:
@@ -105,6 +102,20 @@ class HaproxyRouting:
         deployment, *_ = self.manifests(record)
         self._cluster.apply({**deployment, "spec": {**deployment["spec"], "replicas": 0}})
         self._cluster.wait_gone(timeout=60, part=naming.GATEWAY)
+
+
+def _sum(counts: Iterable[Mapping[str, int]], *, since: float) -> PredictorMetrics:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return PredictorMetrics(
+        requests=total["requests"],
+        client_errors=total["client_errors"],
+        server_errors=total["server_errors"],
+        broken_answers=total["broken_answers"],
+        rerouted=total["rerouted"],
+        since=since,
+    )
 
 
 def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:

@@ -229,7 +229,8 @@ class Api:
         return found
 
 
-def _path(manifest: Manifest) -> str:
+def path_of(manifest: Object) -> str:
+    """Return where the API has the objects of a manifest's kind in its namespace."""
     group, _, version = manifest["apiVersion"].rpartition("/")
     start = f"/apis/{group}/{version}" if group else f"/api/{version}"
     return f"{start}/namespaces/{manifest['metadata']['namespace']}/{plural(manifest['kind'])}"

@@ -1,7 +1,7 @@
 """A lock on a cluster, for processes that share nothing else: a Lease, which its holder renews.
 
-Source: the Kubernetes documentation, "Leases". Clocks are not compared: a lease is expired when it was not renewed for its
-whole duration as the process that waits sees it.
+Source: the Kubernetes documentation, "Leases". Clocks are not compared: a lease is expired when it was not renewed for
+its whole duration as the process that waits sees it.
 """
 
 import time

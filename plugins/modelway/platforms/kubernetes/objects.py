@@ -5,7 +5,7 @@ it, and what it applies no longer is removed.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,20 +50,23 @@ class Objects:
             query = [("fieldManager", manager or self.manager), ("force", "true")]
             return self.api.call("PATCH", _place(manifest), manifest, content=APPLY, query=query, warn=title(manifest))
 
-    def conflicts(self, manifest: Manifest) -> list[str]:
-        """Return what others have changed of what a manifest says, a phrase for each field; nothing is changed."""
+    def changes(self, manifest: Manifest, found: Object) -> list[str]:
+        """Return what others have changed of what a manifest says, a phrase for each field; nothing is changed.
+
+        :param found: the object as it is
+        """
         from kubernetes.client.exceptions import ApiException
 
         with translate_errors(f"compare the {title(manifest)} with its manifest"):
             try:
                 query = [("fieldManager", self.manager), ("dryRun", "All")]
-                self.api.call("PATCH", _place(manifest), manifest, content=APPLY, query=query)
+                applied = self.api.call("PATCH", _place(manifest), manifest, content=APPLY, query=query)
             except ApiException as error:
                 if error.status != CONFLICT:
                     raise
                 causes = (json.loads(error.body).get("details") or {}).get("causes") or ()
                 return [f"{cause.get('field')} ({cause.get('message')})" for cause in causes]
-        return []
+        return list(differences(applied, found))
 
     def find(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """Return an object; None where there is none, nor where the cluster does not know the kind."""
@@ -149,7 +152,8 @@ class Objects:
                     answer.run_forever(timeout=30)
                     return str(answer.read_stdout())
                 finally:
-                    answer.close()
+                    # Also the socket, which an ended stream leaves open.
+                    answer.sock.shutdown()
             except websocket.WebSocketException as error:
                 raise ApiException(status=0, reason=str(error)) from error
 
@@ -164,6 +168,21 @@ class Objects:
 
 def _place(manifest: Object) -> str:
     return f"{path_of(manifest)}/{manifest['metadata']['name']}"
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paths of fields below the top that have another value, apart from what the server itself writes."""
+    for key in wanted:
+        if key not in ("apiVersion", "kind", "metadata", "status"):
+            yield from _differences(wanted[key], found.get(key), f".{key}")
+
+
+def _differences(wanted: Any, found: Any, path: str) -> Iterator[str]:
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        for key in {**wanted, **found}:
+            yield from _differences(wanted.get(key), found.get(key), f"{path}.{key}")
+    elif wanted != found:
+        yield f"{path} is {json.dumps(found)}, not {json.dumps(wanted)}"
 
 
 def owned_fields(found: Object, manager: str) -> Mapping[str, Any]:
