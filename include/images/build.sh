@@ -24,9 +24,14 @@ if [ "$kind" = job ]; then
 elif [ "$kind" = gateway ]; then
     cp "$root/plugins/modelway/endpoints/gateway/agent.py" "$context"
 else
+    # The server, and what its loader fetches models with: the client of registries (oci) and what that imports.
     mkdir "$context/modelway"
-    cp "$root/plugins/modelway/__init__.py" "$root/plugins/modelway/torch_program.py" "$context/modelway"
-    (cd "$root/plugins/modelway" && find server -name '*.py' | tar -c -T -) | tar -x -C "$context/modelway"
+    (
+        cd "$root/plugins/modelway"
+        find server oci -name '*.py'
+        find job -maxdepth 1 -name '*.py'
+        ls __init__.py torch_program.py errors.py failures.py names.py artifacts/__init__.py artifacts/whole_files.py
+    ) | tar -C "$root/plugins/modelway" -c -T - | tar -x -C "$context/modelway"
 fi
 tar -C "$context" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c . |
     docker build --build-arg "TORCH_INDEX=$index" --tag "$image" -

@@ -275,7 +275,7 @@ class Endpoint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointMember(Member[Endpoint]):
-    """The descriptor of an endpoint target; ``open(*, root, username, password)`` makes it.
+    """The descriptor of an endpoint target; ``open(*, root, login=None)`` makes it.
 
     ``capabilities`` are of: weights, sticky (a user stays with a predictor), mirror, replicas, autoscaling, several
     (more than two predictors), cpu_limit, memory_limit, gpu. Its section stands in the spec as ``endpoint.<name>``, and
@@ -283,15 +283,27 @@ class EndpointMember(Member[Endpoint]):
     """
 
 
-def load_endpoint(
-    name: str, *, root: Path, username: str | None = None, password: str | None = None, **options: Any
-) -> Endpoint:
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """A login that images are pulled with."""
+
+    #: host and port of the only registry that it is sent to, as they stand in a reference
+    registry: str
+    username: str
+    password: str = field(repr=False)
+
+    def opens(self, image: str) -> bool:
+        """Return whether it is for the registry of an image."""
+        return image.partition("/")[0] == self.registry
+
+
+def load_endpoint(name: str, *, root: Path, login: Login | None = None, **options: Any) -> Endpoint:
     """Return the endpoints of a target.
 
     :param root: folder that it may keep files in
-    :param username: login of the registry that images are pulled from
-    :param password: and its password
+    :param login: for the images of one registry; without it, and for those of others, Docker's own settings are used
     :param options: settings of that target alone
     :raises CapabilityMissing: there is no such target
     """
-    return cast(Endpoint, load("endpoints", name).open(root=root, username=username, password=password, **options))
+    logins = {} if login is None else {"login": login}
+    return cast(Endpoint, load("endpoints", name).open(root=root, **logins, **options))

@@ -41,7 +41,12 @@ def agent_command(
     pages: Sequence[str] = (),
 ) -> list[str]:
     """Return the command that makes one change in the container; see ``agent.answer_to``."""
-    request: dict[str, object] = {"folder": FOLDER, "socket": str(SOCKET), "commands": list(commands), "pages": list(pages)}
+    request: dict[str, object] = {
+        "folder": FOLDER,
+        "socket": str(SOCKET),
+        "commands": list(commands),
+        "pages": list(pages),
+    }
     if files is not None:
         request |= {"files": dict(files), "unless_changed": dict(unless_changed or {})}
     return [*_AGENT, json.dumps(request)]

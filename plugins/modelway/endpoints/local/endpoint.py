@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from modelway.artifacts.whole_files import writing
-from modelway.endpoints.base import EndpointSpec, EndpointStatus, PredictorMetrics
+from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.gateway.haproxy import find_haproxy
 from modelway.endpoints.gateway.routes import MAX_REPLICAS
@@ -32,22 +32,25 @@ _IMAGES = "images"
 def open_endpoint(
     *,
     root: Path,
-    username: str | None = None,
-    password: str | None = None,
+    login: Login | None = None,
     unpack: Unpack | None = None,
     ready_timeout: float = 60.0,
 ) -> "LocalEndpoint":
     """Return the endpoint whose files are in ``root``.
 
-    :param username: login of the registry that images are pulled from
-    :param password: and its password
+    :param login: for the images of one registry; for those of others, Docker's own settings are used
     :param unpack: unpacks an image; default: without a copy of the weights where they are on this machine
     :param ready_timeout: seconds that new servers may take to load their models
     """
-    unpack = unpack or partial(unpack_image, in_place=WeightsInPlace())
-    if username or password:
-        unpack = partial(unpack, username=username, password=password)
+    unpack = unpack or partial(_unpack, login=login)
     return LocalEndpoint(root=root.absolute(), unpack=unpack, ready_timeout=ready_timeout)
+
+
+def _unpack(*, reference: str, into: Path, login: Login | None) -> Path:
+    unpack = partial(unpack_image, reference=reference, into=into, in_place=WeightsInPlace())
+    if login is not None and login.opens(reference):
+        return unpack(username=login.username, password=login.password)
+    return unpack()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,8 @@ class Server:
             (self.folder / "run.json").unlink(missing_ok=True)
         argv = [sys.executable, "-P", "-m", PROGRAM, "--model-dir", str(model_dir), "--name", state.model]
         argv += ["--version", str(state.version), "--host", "127.0.0.1", "--port", "0"]
-        argv += ["--run-file", self.marker]
+        # They were when the image was unpacked, and the program may have been changed to read its weights in place.
+        argv += ["--run-file", self.marker, "--files-are-checked"]
         if rows := state.batching.get("rows"):
             argv += ["--batch-size", str(rows)]
         if cpu := state.resources.get("cpu"):

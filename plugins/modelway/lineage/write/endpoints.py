@@ -1,23 +1,20 @@
-"""The record of endpoints: where they serve, the weights of their versions, and how rollouts proceed."""
+"""The record of endpoints: where they serve, and the weights of their versions."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
 from modelway.errors import ModelwayError
 from modelway.lineage.export.outbox import put_event
 from modelway.lineage.read import queries
 from modelway.lineage.read.endpoint_state import STARTED, STOPPED, read_state
 from modelway.lineage.read.keys import model_key, version_key
-from modelway.lineage.records.values import plain
-from modelway.lineage.records.version import ROLLOUT_STATES, RolloutRecord, WeightChange
+from modelway.lineage.records.version import WeightChange
 from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.schema.part import LineagePart
-from modelway.lineage.schema.tables import deployments, rollouts, versions, weight_history
-from modelway.lineage.write.bulk_insert import insert_new
+from modelway.lineage.schema.tables import deployments, versions, weight_history
 from modelway.lineage.write.events import add_event
-from modelway.lineage.write.versions import locked_keys
 
 
 class EndpointRecords(LineagePart):
@@ -98,35 +95,6 @@ class EndpointRecords(LineagePart):
             kind, detail = STOPPED if is_stopped else STARTED, {"endpoint": endpoint, "url": url}
             add_event(connection, {"model": key}, kind=kind, actor=actor, run_id=run_id, detail=detail)
             return True
-
-    def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
-        """Return the progress of a run's rollout at an endpoint, None before it started."""
-        with reading(self._engine) as connection:
-            return queries.read_rollout(connection, endpoint=endpoint, run_id=run_id)
-
-    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> None:
-        """Write the progress of a rollout; a change of its state is an event.
-
-        :raises ModelwayError: the state is not one of ``ROLLOUT_STATES``
-        """
-        if record.state not in ROLLOUT_STATES:
-            raise ModelwayError(
-                f"'{record.state}' is not a state of a rollout", known=ROLLOUT_STATES, given=record.state
-            )
-        with writing(self._engine) as connection:
-            keys = locked_keys(connection, record.model, record.version)
-            before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
-            if before == record:
-                return
-            now, row = datetime.now(UTC), {"endpoint": record.endpoint, "run_id": record.run_id}
-            news = {"version": keys["version"], "state": record.state, "step": record.step}
-            news |= {"detail": plain(record.detail), "updated_at": now}
-            insert_new(connection, rollouts, [row | news | {"started_at": now}])
-            connection.execute(update(rollouts).filter_by(**row).values(news))
-            if before is None or before.state != record.state:
-                detail = {"endpoint": record.endpoint, "step": record.step, **record.detail}
-                kind = f"rollout-{record.state}"
-                add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
 
 
 def _write_weights(
