@@ -45,7 +45,7 @@ class RunningGateway:
         :raises EndpointNotReady: when a server that is to get requests does not pass its check
         """
         self.set_addresses(routes)
-        self._wait_up(routes)
+        self.wait_up(routes)
         self.change(plan_commands(plan(routes)), routes)
 
     def set_addresses(self, routes: Routes) -> None:
@@ -66,7 +66,11 @@ class RunningGateway:
                 return
             time.sleep(self.interval)
 
-    def _wait_up(self, routes: Routes) -> None:
+    def wait_up(self, routes: Routes) -> None:
+        """Wait until the servers that are to get requests have passed their checks.
+
+        :raises EndpointNotReady: when one does not
+        """
         needed = [route for route in routes.wanted if route.weight]
         end = time.monotonic() + self.patience
         while True:

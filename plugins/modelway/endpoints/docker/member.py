@@ -1,0 +1,36 @@
+"""The descriptor of the endpoint ``docker``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.endpoints.base import Endpoint, EndpointMember
+
+if TYPE_CHECKING:
+    from modelway.endpoints.docker.section import DockerTargetSection
+
+
+def _open(
+    *,
+    root: Path,
+    username: str | None = None,
+    password: str | None = None,
+    registry: str = "",
+    client: Any = None,
+    ready_timeout: float = 120.0,
+) -> Endpoint:
+    from modelway.endpoints.docker.endpoint import DockerEndpoint
+    from modelway.endpoints.docker.images import Login
+    from modelway.platforms.docker.engine import Engine
+
+    login = Login(username=username, password=password, registry=registry)
+    return DockerEndpoint(root=root.absolute(), engine=Engine(client), login=login, ready_timeout=ready_timeout)
+
+
+def _section() -> "type[DockerTargetSection]":
+    from modelway.endpoints.docker.section import DockerTargetSection
+
+    return DockerTargetSection
+
+
+_CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit", "memory_limit", "gpu"})
+MEMBER = EndpointMember(name="docker", open=_open, capabilities=_CAN, section=_section)
