@@ -29,7 +29,7 @@ from modelway.errors import (
 
 from tests.endpoint_clients import ask, eventually
 from tests.kubernetes_cluster import kubectl, own_namespace
-from tests.pushed_models import pushed_models
+from tests.pushed_models import docker, pushed_models
 from tests.system.registry import needs_registry
 
 pytestmark = [needs_registry]
@@ -234,3 +234,80 @@ def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
     endpoint.delete("tiny")
     assert endpoint.status("tiny") is None
     assert objects(place, "pods", "deployments", "services", "pdb", "configmaps", "leases") == []
+
+
+def statuses(answers: Any) -> set[int]:
+    return {code for code, _, _ in answers.all}
+
+
+def pod_names(place: str, selector: str) -> list[str]:
+    found = kubectl("get", "pods", "-n", place, "-l", selector, "-o", "name")
+    return found.split()
+
+
+def kill_container(place: str, pod: str) -> None:
+    """End all of a pod's container at once, as the kernel does that lacks memory."""
+    runtime, _, container = kubectl(
+        "get", pod, "-n", place, "-o", "jsonpath={.status.containerStatuses[0].containerID}"
+    ).partition("://")
+    if runtime != "docker":
+        pytest.skip(f"the node's containers are not Docker's but {runtime}'s")
+    docker("kill", "--signal", "KILL", container)
+
+
+def test_weights_change_many_times_under_load_without_one_failed_request(endpoint: Endpoint, spec: Make) -> None:
+    status = endpoint.apply(spec({1: 100, 2: 0}))
+    with load(status.url) as answers:
+        for weight in range(20):
+            endpoint.set_weights("tiny", {"v1": 20 - weight, "v2": weight})
+        answers.wait_for(50)
+        mark = len(answers.all)
+        endpoint.set_weights("tiny", {"v1": 0, "v2": 1})
+        changed = len(answers.all)
+        answers.wait_for(100)
+        promoted = endpoint.apply(spec({2: 100}, stable=2))
+        answers.wait_for(50)
+    assert answers.failures == []
+    assert statuses(answers) == {200}
+    assert {version for _, version, _ in answers.all[changed + 8 :]} == {"2"}
+    assert "1" in {version for _, version, _ in answers.all[:mark]}
+    assert [one.name for one in promoted.predictors] == ["v2"]
+    assert promoted.url == status.url
+
+
+def test_a_deleted_pod_and_new_pods_of_a_version_cost_no_request(
+    endpoint: Endpoint, spec: Make, images: dict[int | str, str], place: str
+) -> None:
+    wanted = spec({1: 50, 2: 50}, replicas=2)
+    status = endpoint.apply(wanted)
+    assert [one.ready_replicas for one in status.predictors] == [2, 2]
+    with load(status.url) as answers:
+        answers.wait_for(50)
+        first, _ = pod_names(place, "modelway.dev/predictor=v1")
+        kubectl("delete", first, "-n", place, "--wait=false")
+        # The same version from another image: all its pods are replaced.
+        one, two = wanted.predictors
+        endpoint.apply(replace(wanted, predictors=(replace(one, image=images[3]), two)))
+        answers.wait_for(50)
+    assert answers.failures == []
+    assert statuses(answers) == {200}
+    assert {value for _, version, value in answers.all[-20:] if version == "1"} <= {3.0}
+
+
+def test_a_killed_server_costs_what_it_had_and_nothing_else(endpoint: Endpoint, spec: Make, place: str) -> None:
+    status = endpoint.apply(spec({1: 50, 2: 50}))
+    with load(status.url) as answers:
+        answers.wait_for(100)
+        (pod,) = pod_names(place, "modelway.dev/predictor=v2")
+        kill_container(place, pod)
+        mark = len(answers.all)
+        answers.wait_for(100)
+        eventually(lambda: "2" in {version for _, version, _ in answers.all[mark + 50 :]}, patience=60)
+    assert answers.failures == []
+    lost = [code for code, _, _ in answers.all if code != 200]
+    # Those on their way while it died: the kernel takes connections for it until its last moment.
+    assert set(lost) <= {502}
+    assert len(lost) <= 12
+    found = endpoint.status("tiny")
+    assert found is not None
+    assert [one.restarts for one in found.predictors] == [0, 1]

@@ -8,6 +8,7 @@ from modelway.endpoints.kubernetes import naming
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import Desired
 from modelway.endpoints.kubernetes.predictors import predictor_manifests
+from modelway.endpoints.kubernetes.prepull import prepull
 from modelway.endpoints.kubernetes.record import Record, Seat, address_of
 from modelway.endpoints.kubernetes.routing import Routing
 from modelway.errors import ModelwayError
@@ -35,6 +36,8 @@ class Change:
         manifests = {each.name: predictor_manifests(self.desired, each) for each in spec.predictors}
         everything = [one for found in manifests.values() for one in found]
         self.cluster.refuse_foreign([*everything, *self.routing.manifests(self.record)])
+        if self.desired.own.prepull:
+            prepull(self.cluster, self._unseen(), timeout=timeout)
         try:
             for each in spec.predictors:
                 self._apply_predictor(each, manifests[each.name])
@@ -64,6 +67,15 @@ class Change:
     def _fresh(self) -> list[str]:
         known = self.before.seats if self.before else {}
         return [name for name in self.record.seats if name not in known]
+
+    def _unseen(self) -> list[Predictor]:
+        """Return predictors whose images no predictor had before, and that nodes must pull."""
+        known = {each.image for each in self.before.spec.predictors} if self.before else set()
+        return [
+            each
+            for each in self.desired.spec.predictors
+            if each.image not in known and self.desired.mounts[each.name] != "loader"
+        ]
 
     def _apply_predictor(self, predictor: Predictor, manifests: list[Manifest]) -> None:
         for manifest in manifests:

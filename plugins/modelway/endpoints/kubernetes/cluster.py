@@ -18,8 +18,6 @@ from modelway.platforms.kubernetes.objects import Kind, Objects, kind_of, owned_
 
 #: owns the number of pods while it is handed over to a HorizontalPodAutoscaler
 _HANDOVER = "modelway-replicas"
-#: seconds in which a pod that cannot start may still find what it lacks
-PATIENCE = 60.0
 _PAUSE = 0.5
 
 
@@ -35,6 +33,10 @@ class ClusterObjects:
         :param renew: called from time to time while something is awaited
         """
         self.objects, self.desired, self.applied, self.renew = objects, desired, applied, renew
+        #: seconds in which a pod that cannot start may still find what it lacks
+        self.patience = 60.0
+        #: of objects that the engine or the routing has besides
+        self.more_kinds: list[Kind] = []
 
     @property
     def where(self) -> str:
@@ -43,7 +45,8 @@ class ClusterObjects:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of objects that an endpoint consists of, the record's last."""
-        return [DEPLOYMENT, SERVICE, budget_kind(self.desired.version), AUTOSCALER, CONFIG_MAP]
+        first = [DEPLOYMENT, SERVICE, budget_kind(self.desired.version), AUTOSCALER]
+        return [*dict.fromkeys([*first, *self.more_kinds]), CONFIG_MAP]
 
     def refuse_foreign(self, manifests: Iterable[Manifest]) -> None:
         """Refuse names that belong to objects which are not of this endpoint.
@@ -141,7 +144,7 @@ class ClusterObjects:
                 since.pop(pod["metadata"]["name"], None)
                 continue
             began = since.setdefault(pod["metadata"]["name"], time.monotonic())
-            if found[0] in waiting.HOPELESS or time.monotonic() - began > PATIENCE:
+            if found[0] in waiting.HOPELESS or time.monotonic() - began > self.patience:
                 raise EndpointNotReady(f"version {predictor.version} does not start, {found[1]}", where=self.where)
 
     def _not_ready(self, predictor: Predictor) -> EndpointNotReady:

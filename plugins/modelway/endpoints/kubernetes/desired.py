@@ -20,7 +20,8 @@ SERVER_IMAGE = "modelway-server:0.1.0"
 #: where the server listens
 PORT = 8080
 
-How = Literal["none", "image", "loader"]
+#: the image runs by itself, with our server (none) or another program (foreign); or the model comes out of it
+How = Literal["none", "foreign", "image", "loader"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,4 +66,3 @@ class Desired:
     def name_of(self, predictor: Predictor) -> str:
         """Return the name of a predictor's objects."""
         return naming.predictor_object(self.spec.name, predictor.name)
-

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor, PredictorMetrics, PredictorStatus
+from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics, PredictorStatus
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.abilities import refuse_missing
@@ -19,7 +19,7 @@ from modelway.endpoints.kubernetes.member import MEMBER
 from modelway.endpoints.kubernetes.places import Places
 from modelway.endpoints.kubernetes.predictors import predictor_manifests
 from modelway.endpoints.kubernetes.record import CONFIG_MAP, Record, read_record
-from modelway.endpoints.kubernetes.routings import routing_of
+from modelway.endpoints.kubernetes.routings import kinds_of, routing_of
 from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
 from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
 from modelway.platforms.deployment import deployment
@@ -40,8 +40,8 @@ class KubernetesEndpoint:
     """See :class:`modelway.endpoints.base.Endpoint`."""
 
     root: Path
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
+    #: of the registry that images are pulled from, to find out what they are made of
+    login: Login | None = None
     client: Any = None
     #: seconds that new servers may take to load their models; None: what the spec says
     ready_timeout: float | None = None
@@ -79,9 +79,7 @@ class KubernetesEndpoint:
             )
         with self._locked(own.namespace, spec.name) as renew:
             before = self._record(own.namespace, spec.name)
-            mounts = choose_mounts(
-                spec, own, before=before, version=self.version, username=self.username, password=self.password
-            )
+            mounts = choose_mounts(spec, own, before=before, version=self.version, login=self.login)
             cluster = self._cluster(spec, own, mounts=mounts, before=before, renew=renew)
             change = Change(cluster, routing_of(cluster), before=before)
             change.run(timeout=self.ready_timeout or own.ready_within_seconds)
@@ -91,9 +89,13 @@ class KubernetesEndpoint:
     def _cluster(self, spec: EndpointSpec, own: KubernetesEndpointSection, **given: Any) -> ClusterObjects:
         before: Record | None = given["before"]
         desired = Desired(spec=spec, own=own, deployment=self.deployment, version=self.version, mounts=given["mounts"])
-        return ClusterObjects(
+        cluster = ClusterObjects(
             self.objects, desired, applied=before.applied if before else {}, renew=given.get("renew", _nothing)
         )
+        # What it was made of before is removed by this change.
+        former = read_platform(before.spec, KubernetesEndpointSection) if before else own
+        cluster.more_kinds = [*kinds_of(own), *kinds_of(former)]
+        return cluster
 
     def _recorded(self, record: Record, renew: Any = _nothing) -> ClusterObjects:
         """Return the objects of an endpoint as it is recorded."""

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from modelway.endpoints.base import PredictorMetrics
+from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
+from modelway.endpoints.kubernetes.desired import PORT
 from modelway.endpoints.kubernetes.gateway import gateway_files, gateway_manifests
 from modelway.endpoints.kubernetes.gateway_pods import GatewayPod, GatewayPods
 from modelway.endpoints.kubernetes.predictors import DEPLOYMENT
@@ -94,8 +96,14 @@ class HaproxyRouting:
         began = max(_seconds(pod.started) for pod in pods)
         result = {}
         for name, seat in record.seats.items():
-            result[name] = _sum((_own(pod, seat) for pod in pods), since=max(seat.since, began))
+            latency = request_seconds(pods[0].pages(self._servers(name)))
+            result[name] = _sum((_own(pod, seat) for pod in pods), since=max(seat.since, began), latency=latency)
         return result
+
+    def _servers(self, name: str) -> list[str]:
+        """Return where the pods of a predictor show what they count; the gateway reaches them all."""
+        addresses = ((pod.get("status") or {}).get("podIP") for pod in self._cluster.pods(predictor=name))
+        return [f"http://{address}:{PORT}/metrics" for address in addresses if address]
 
     def stop(self, record: Record) -> None:
         """Scale the gateway to no pod, and wait until they are gone."""
@@ -104,7 +112,7 @@ class HaproxyRouting:
         self._cluster.wait_gone(timeout=60, part=naming.GATEWAY)
 
 
-def _sum(counts: Iterable[Mapping[str, int]], *, since: float) -> PredictorMetrics:
+def _sum(counts: Iterable[Mapping[str, int]], *, since: float, latency: Mapping[float, int]) -> PredictorMetrics:
     total: Counter[str] = Counter()
     for each in counts:
         total.update(each)
@@ -115,6 +123,7 @@ def _sum(counts: Iterable[Mapping[str, int]], *, since: float) -> PredictorMetri
         broken_answers=total["broken_answers"],
         rerouted=total["rerouted"],
         since=since,
+        latency=latency,
     )
 
 

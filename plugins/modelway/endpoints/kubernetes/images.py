@@ -1,12 +1,14 @@
 """How a predictor's model comes into its pods: decided by its image and by what the cluster can do."""
 
-from modelway.endpoints.base import EndpointSpec, Predictor
+from modelway.endpoints.base import EndpointSpec, Login, Predictor
 from modelway.endpoints.kubernetes.desired import IMAGE_VOLUME_SINCE, How
 from modelway.endpoints.kubernetes.record import Record
 from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
 from modelway.errors import ImageInvalid
-from modelway.oci.images import open_source
-from modelway.oci.manifest import RegistryReference, parse_reference
+from modelway.oci.images import open_source, this_architecture
+from modelway.oci.manifest import RegistryReference, parse_reference, read_image
+
+_SERVER = "modelway.server"
 
 
 def choose_mounts(
@@ -15,8 +17,7 @@ def choose_mounts(
     *,
     before: Record | None,
     version: tuple[int, int],
-    username: str | None,
-    password: str | None,
+    login: Login | None,
 ) -> dict[str, How]:
     """Return for each predictor whether its image runs by itself (none), or how the model comes out of it.
 
@@ -36,8 +37,7 @@ def choose_mounts(
         elif each.image in known:
             mounts[each.name] = known[each.image]
         else:
-            runs = _has_program(reference, username=username, password=password)
-            mounts[each.name] = "none" if runs else mounted
+            mounts[each.name] = _program(reference, login) or mounted
     return mounts
 
 
@@ -52,10 +52,13 @@ def _reference(predictor: Predictor, *, where: str) -> RegistryReference:
     return reference
 
 
-def _has_program(reference: RegistryReference, *, username: str | None, password: str | None) -> bool:
-    """Whether an image has a program of its own, which serves its model."""
-    from modelway.oci.manifest import read_image
-
-    with open_source(reference=reference, username=username, password=password) as source:
-        config = read_image(source, reference.digest).config.get("config") or {}
-    return bool(config.get("Entrypoint") or config.get("Cmd"))
+def _program(reference: RegistryReference, login: Login | None) -> How | None:
+    """Return whose program an image has that serves its model; None where it has none."""
+    known = login is not None and login.opens(str(reference))
+    name, word = (login.username, login.password) if login and known else (None, None)
+    with open_source(reference=reference, username=name, password=word) as source:
+        config = read_image(source, reference.digest, architecture=this_architecture()).config.get("config") or {}
+    program = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+    if not program:
+        return None
+    return "none" if _SERVER in program else "foreign"

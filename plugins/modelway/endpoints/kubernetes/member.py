@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.endpoints.base import Endpoint, EndpointMember
+from modelway.endpoints.base import Endpoint, EndpointMember, Login
 
 if TYPE_CHECKING:
     from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
@@ -12,16 +12,13 @@ if TYPE_CHECKING:
 def _open(
     *,
     root: Path,
-    username: str | None = None,
-    password: str | None = None,
+    login: Login | None = None,
     client: Any = None,
     ready_timeout: float | None = None,
 ) -> Endpoint:
     from modelway.endpoints.kubernetes.endpoint import KubernetesEndpoint
 
-    return KubernetesEndpoint(
-        root=root, username=username, password=password, client=client, ready_timeout=ready_timeout
-    )
+    return KubernetesEndpoint(root=root, login=login, client=client, ready_timeout=ready_timeout)
 
 
 def _section() -> "type[KubernetesEndpointSection]":
@@ -38,4 +35,5 @@ MEMBER = EndpointMember(
         {"weights", "sticky", "mirror", "replicas", "autoscaling", "several", "cpu_limit", "memory_limit", "gpu"}
     ),
     section=_section,
+    hook="airflow.providers.cncf.kubernetes.hooks.kubernetes.KubernetesHook",
 )

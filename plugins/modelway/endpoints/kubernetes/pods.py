@@ -1,5 +1,7 @@
 """The pods of a predictor: the model server, and how the model comes to it."""
 
+import math
+
 from modelway.endpoints.base import Predictor
 from modelway.endpoints.kubernetes import naming
 from modelway.endpoints.kubernetes.desired import PORT, Desired
@@ -93,9 +95,9 @@ def _container(desired: Desired, predictor: Predictor, name: str) -> Manifest:
         mounts.append({"name": "model", "mountPath": predictor.model_path, "readOnly": True})
     container: Manifest = {
         "name": name,
-        "image": predictor.image if how == "none" else desired.server_image,
+        "image": predictor.image if how in ("none", "foreign") else desired.server_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["--batch-size", str(predictor.batching["rows"])] if predictor.batching.get("rows") else None,
+        "args": [] if how == "foreign" else _arguments(predictor),
         "env": [{"name": key, "value": value} for key, value in _environment(desired, predictor).items()],
         "lifecycle": leave(desired),
         "livenessProbe": {
@@ -117,7 +119,13 @@ def _container(desired: Desired, predictor: Predictor, name: str) -> Manifest:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
-    return {key: value for key, value in container.items() if value is not None and value != {}}
+    return {key: value for key, value in container.items() if value not in ({}, [])}
+
+
+def _arguments(predictor: Predictor) -> list[str]:
+    rows, cpu = predictor.batching.get("rows"), predictor.resources.get("cpu")
+    threads = ["--threads", str(math.ceil(cpu))] if cpu and cpu > 1 else []
+    return [*(["--batch-size", str(rows)] if rows else []), *threads]
 
 
 def _environment(desired: Desired, predictor: Predictor) -> dict[str, str]:
@@ -145,7 +153,10 @@ def _loader(desired: Desired, predictor: Predictor) -> Manifest:
         "image": desired.server_image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-m", "modelway.server.loader"],
-        "args": ["--image", predictor.image, "--into", predictor.model_path],
+        "args": [
+            *("--image", predictor.image, "--path", predictor.model_path, "--into", predictor.model_path),
+            *(["--insecure"] if desired.own.insecure_registry else []),
+        ],
         "env": environment,
         "resources": resources(predictor, gpu=False),
         "securityContext": locked_down(),

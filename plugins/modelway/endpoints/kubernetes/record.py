@@ -52,7 +52,7 @@ class Record:
             Route(
                 name=each.name,
                 version=each.version,
-                model=each.model,
+                model=each.model if each.model != self.spec.model else None,
                 slot=self.seats[each.name].slot,
                 addresses=(self.seats[each.name].address,),
                 weight=each.weight,

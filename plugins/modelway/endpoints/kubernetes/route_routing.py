@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelway.endpoints.base import PredictorMetrics
-
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.pages import server_metrics
 from modelway.endpoints.kubernetes.record import Record, Seat
 from modelway.endpoints.kubernetes.routes import GATEWAY, HTTP_ROUTE, gateway_place, http_route, virtual_service
 from modelway.platforms.kubernetes.api import Manifest, Object
-from modelway.platforms.kubernetes.objects import Kind, kind_of
+from modelway.platforms.kubernetes.objects import kind_of
 
 
 class RouteRouting:
@@ -20,13 +19,9 @@ class RouteRouting:
         """Route the requests of an endpoint."""
         self._cluster, self._desired = cluster, cluster.desired
 
-    @property
-    def kinds(self) -> list[Kind]:
-        """The kinds of objects of the routing."""
-        return [kind_of(self._route())]
-
     def _route(self) -> Manifest:
-        return http_route(self._desired) if self._desired.own.routing == "gateway-api" else virtual_service(self._desired)
+        build = http_route if self._desired.own.routing == "gateway-api" else virtual_service
+        return build(self._desired)
 
     def manifests(self, record: Record) -> list[Manifest]:
         """Return the route."""

@@ -1,8 +1,8 @@
 """The split as a route of somebody else's gateway: an HTTPRoute of the Gateway API, or Istio's VirtualService.
 
-Sources: the Gateway API reference (``rules`` and ``backendRefs`` are atomic lists, so that one owner writes all of them;
-weights are in proportion, at most 1,000,000), Istio's reference of VirtualService (weights of one rule add up to 100; the
-first rule that matches is used).
+Sources: the Gateway API reference (``rules`` and ``backendRefs`` are atomic lists, so that one owner writes all of
+them; weights are in proportion, at most 1,000,000), Istio's reference of VirtualService (weights of one rule add up to
+100; the first rule that matches is used).
 """
 
 from modelway.endpoints.base import Predictor
@@ -33,26 +33,29 @@ def http_route(desired: Desired) -> Manifest:
     weights = shares({each.name: each.weight for each in desired.spec.predictors})
     split: Manifest = {
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-        "backendRefs": [_backend(desired, each, weights[each.name]) for each in desired.spec.predictors],
+        "backendRefs": [{**_backend(desired, each), "weight": weights[each.name]} for each in desired.spec.predictors],
     }
     if mirror := desired.spec.mirror:
         (target,) = (each for each in desired.spec.predictors if each.name == mirror.predictor)
-        to: Manifest = {"backendRef": {key: value for key, value in _backend(desired, target, 1).items() if key != "weight"}}
+        to: Manifest = {"backendRef": _backend(desired, target)}
         if mirror.percent != 100:
             to["percent"] = mirror.percent
         split["filters"] = [{"type": "RequestMirror", "requestMirror": to}]
     pinned = [
         {
             "matches": [{"path": {"type": "PathPrefix", "value": _own_path(desired, each)}}],
-            "backendRefs": [_backend(desired, each, 1)],
+            "backendRefs": [{**_backend(desired, each), "weight": 1}],
         }
         for each in _with_paths(desired)
     ]
-    return {**desired.metadata(HTTP_ROUTE, desired.spec.name, part="route"), "spec": {**spec, "rules": [*pinned, split]}}
+    return {
+        **desired.metadata(HTTP_ROUTE, desired.spec.name, part="route"),
+        "spec": {**spec, "rules": [*pinned, split]},
+    }
 
 
-def _backend(desired: Desired, predictor: Predictor, weight: int) -> Manifest:
-    return {"group": "", "kind": "Service", "name": desired.name_of(predictor), "port": PORT, "weight": weight}
+def _backend(desired: Desired, predictor: Predictor) -> Manifest:
+    return {"group": "", "kind": "Service", "name": desired.name_of(predictor), "port": PORT}
 
 
 def virtual_service(desired: Desired) -> Manifest:

@@ -34,6 +34,9 @@ class KubernetesEndpointSection(Section):
     server_image: Text | None = Field(
         default=None, description="The model server's image, where the model's own image has none"
     )
+    insecure_registry: bool = Field(
+        default=False, description="Whether the loader speaks HTTP with the registry, for mount: loader"
+    )
     gateway_image: Text | None = Field(default=None, description="The gateway's image, for routing: haproxy")
     gateway_replicas: int = Field(default=2, ge=1, le=16, description="Pods of the gateway, for routing: haproxy")
     gateway: Text | None = Field(
