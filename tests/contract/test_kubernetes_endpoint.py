@@ -27,7 +27,7 @@ from modelway.errors import (
     UnknownVersion,
 )
 
-from tests.endpoint_clients import ask, eventually
+from tests.endpoint_clients import ask, eventually, load
 from tests.kubernetes_cluster import kubectl, own_namespace
 from tests.pushed_models import docker, pushed_models
 from tests.system.registry import needs_registry
@@ -295,14 +295,14 @@ def test_a_deleted_pod_and_new_pods_of_a_version_cost_no_request(
 
 
 def test_a_killed_server_costs_what_it_had_and_nothing_else(endpoint: Endpoint, spec: Make, place: str) -> None:
-    status = endpoint.apply(spec({1: 50, 2: 50}))
+    status = endpoint.apply(spec({1: 50, 2: 50}, replicas=2))
     with load(status.url) as answers:
         answers.wait_for(100)
-        (pod,) = pod_names(place, "modelway.dev/predictor=v2")
+        pod, _ = pod_names(place, "modelway.dev/predictor=v2")
         kill_container(place, pod)
-        mark = len(answers.all)
-        answers.wait_for(100)
-        eventually(lambda: "2" in {version for _, version, _ in answers.all[mark + 50 :]}, patience=60)
+        answers.wait_for(200)
+        eventually(lambda: endpoint.status("tiny").predictors[1].ready_replicas == 2, patience=60)  # type: ignore[union-attr]
+        answers.wait_for(50)
     assert answers.failures == []
     lost = [code for code, _, _ in answers.all if code != 200]
     # Those on their way while it died: the kernel takes connections for it until its last moment.

@@ -4,10 +4,9 @@ import time
 from dataclasses import replace
 
 from modelway.endpoints.base import Predictor
-from modelway.endpoints.kubernetes import naming
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import Desired
-from modelway.endpoints.kubernetes.predictors import predictor_manifests
+from modelway.endpoints.kubernetes.engines import is_available, predictor_manifests, running
 from modelway.endpoints.kubernetes.prepull import prepull
 from modelway.endpoints.kubernetes.record import Record, Seat, address_of
 from modelway.endpoints.kubernetes.routing import Routing
@@ -41,7 +40,8 @@ class Change:
         try:
             for each in spec.predictors:
                 self._apply_predictor(each, manifests[each.name])
-            self.cluster.wait_predictors(spec.predictors, timeout=timeout)
+            self.routing.prepare(self.record, self.before)
+            self.cluster.wait_predictors(spec.predictors, is_available=self._is_available, timeout=timeout)
         except ModelwayError:
             self._undo()
             raise
@@ -83,6 +83,10 @@ class Change:
             if manifest["kind"] == "Service":
                 self.record.seats[predictor.name].address = address_of(found)
 
+    def _is_available(self, predictor: Predictor) -> bool:
+        found = running(self.cluster.objects, self.desired, predictor)
+        return is_available(found, self.desired, predictor)
+
     def _undo(self) -> None:
         """Leave what served before as it was: a new predictor is removed, a changed one gets its former pods."""
         if self.before is None or self.before.stopped:
@@ -108,8 +112,3 @@ def stopped_manifests(desired: Desired) -> list[Manifest]:
     """Return the predictors' objects of an endpoint that is stopped."""
     stopped = replace(desired, stopped=True)
     return [one for each in desired.spec.predictors for one in predictor_manifests(stopped, each)]
-
-
-def gateway_name(desired: Desired) -> str:
-    """Return the name of the gateway's Deployment."""
-    return naming.gateway_object(desired.spec.name)

@@ -9,7 +9,7 @@ from typing import Any
 from modelway.endpoints.base import Predictor
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.desired import Desired
-from modelway.endpoints.kubernetes.predictors import AUTOSCALER, DEPLOYMENT, SERVICE, budget_kind
+from modelway.endpoints.kubernetes.predictors import DEPLOYMENT, SERVICE, budget_kind
 from modelway.endpoints.kubernetes.record import CONFIG_MAP
 from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec
 from modelway.platforms.kubernetes.api import Manifest, Object
@@ -45,7 +45,7 @@ class ClusterObjects:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of objects that an endpoint consists of, the record's last."""
-        first = [DEPLOYMENT, SERVICE, budget_kind(self.desired.version), AUTOSCALER]
+        first = [DEPLOYMENT, SERVICE, budget_kind(self.desired.version)]
         return [*dict.fromkeys([*first, *self.more_kinds]), CONFIG_MAP]
 
     def refuse_foreign(self, manifests: Iterable[Manifest]) -> None:
@@ -110,8 +110,10 @@ class ClusterObjects:
         """Return the pods of the endpoint with more labels of ours."""
         return self.objects.api.pods(self.desired.namespace, naming.selector(self.desired.spec.name, **labels))
 
-    def wait_predictors(self, predictors: Sequence[Predictor], *, timeout: float) -> None:
-        """Wait until the pods of these predictors are those of their Deployments, and ready.
+    def wait_predictors(
+        self, predictors: Sequence[Predictor], *, is_available: Callable[[Predictor], bool], timeout: float
+    ) -> None:
+        """Wait until all servers of these predictors are as desired, and answer.
 
         :raises ImageInvalid: a model server cannot use its model
         :raises EndpointNotReady: one is not ready in time, or cannot start
@@ -121,8 +123,7 @@ class ClusterObjects:
         end = time.monotonic() + timeout
         while True:
             for name, predictor in list(late.items()):
-                found = self.objects.find(DEPLOYMENT, self.desired.namespace, self.desired.name_of(predictor))
-                if found is not None and waiting.is_rolled_out(found):
+                if is_available(predictor):
                     del late[name]
                 elif time.monotonic() > end:
                     raise self._not_ready(predictor)

@@ -14,10 +14,10 @@ from modelway.endpoints.kubernetes.abilities import refuse_missing
 from modelway.endpoints.kubernetes.change import Change, stopped_manifests
 from modelway.endpoints.kubernetes.cluster import ClusterObjects, token_of
 from modelway.endpoints.kubernetes.desired import Desired
+from modelway.endpoints.kubernetes.engines import answering, predictor_manifests, running
 from modelway.endpoints.kubernetes.images import choose_mounts
 from modelway.endpoints.kubernetes.member import MEMBER
 from modelway.endpoints.kubernetes.places import Places
-from modelway.endpoints.kubernetes.predictors import predictor_manifests
 from modelway.endpoints.kubernetes.record import CONFIG_MAP, Record, read_record
 from modelway.endpoints.kubernetes.routings import kinds_of, routing_of
 from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
@@ -175,7 +175,8 @@ class KubernetesEndpoint:
 
     def _predictor(self, cluster: ClusterObjects, record: Record, each: Predictor) -> PredictorStatus:
         pods = [pod for pod in cluster.pods(predictor=each.name) if not waiting.is_leaving(pod)]
-        answering = sum(map(waiting.is_ready, pods))
+        found = None if record.stopped else running(self.objects, cluster.desired, each)
+        servers = answering(found, cluster.desired, each)
         return PredictorStatus(
             name=each.name,
             version=each.version,
@@ -183,15 +184,15 @@ class KubernetesEndpoint:
             image=each.image,
             model_path=each.model_path,
             weight=each.weight,
-            ready=answering > 0 and not record.stopped,
+            ready=servers > 0,
             url=f"http://{record.seats[each.name].address}",
             replicas=each.replicas,
-            ready_replicas=answering,
+            ready_replicas=servers,
             resources=each.resources,
             batching=each.batching,
             autoscaling=each.autoscaling,
             restarts=waiting.restarts(pods),
-            problem="" if answering or record.stopped else cluster.problem(each),
+            problem="" if servers or record.stopped else cluster.problem(each),
         )
 
     def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
@@ -219,7 +220,7 @@ class KubernetesEndpoint:
         for each in record.spec.predictors:
             if not weights.get(each.name):
                 continue
-            if record.stopped or not any(map(waiting.is_ready, cluster.pods(predictor=each.name))):
+            if record.stopped or not answering(running(self.objects, cluster.desired, each), cluster.desired, each):
                 where = f"endpoint {record.spec.name}"
                 raise EndpointNotReady(f"version {each.version} is not ready", where=where, do="Apply the endpoint")
 

@@ -34,6 +34,9 @@ class HaproxyRouting:
         """Return the gateway's objects."""
         return gateway_manifests(self._desired, gateway_files(record.routes()))
 
+    def prepare(self, record: Record, before: Record | None) -> None:
+        """Do nothing: predictors start by themselves."""
+
     def begin_counting(self, record: Record, fresh: Sequence[str]) -> None:
         """Note the counts of the backends that predictors move into: others were in them before."""
         for pod in self._pods.ready() if fresh else ():

@@ -20,16 +20,6 @@ def budget_kind(version: tuple[int, int]) -> Kind:
     return Kind("policy/v1" if version >= BUDGET_SINCE else "policy/v1beta1", "PodDisruptionBudget")
 
 
-def predictor_manifests(desired: Desired, predictor: Predictor) -> list[Manifest]:
-    """Return the objects of a predictor: first what runs it, where the engine leaves that to us."""
-    found = [service(desired, predictor), budget(desired, predictor)]
-    if desired.own.engine == "plain":
-        found.insert(0, deployment(desired, predictor))
-        if predictor.autoscaling is not None and not desired.stopped:
-            found.append(autoscaler(desired, predictor))
-    return found
-
-
 def deployment(desired: Desired, predictor: Predictor) -> Manifest:
     """Return the Deployment; the number of pods is left to the HorizontalPodAutoscaler where there is one."""
     manifest = desired.metadata(DEPLOYMENT, desired.name_of(predictor), predictor=predictor.name)

@@ -27,6 +27,9 @@ class RouteRouting:
         """Return the route."""
         return [self._route()]
 
+    def prepare(self, record: Record, before: Record | None) -> None:
+        """Do nothing: predictors start by themselves."""
+
     def begin_counting(self, record: Record, fresh: Sequence[str]) -> None:
         """Do nothing: the servers count from their start."""
 

@@ -15,6 +15,10 @@ class Routing(Protocol):
         """Return the objects of the routing, without the record itself."""
         ...
 
+    def prepare(self, record: Record, before: Record | None) -> None:
+        """Start new predictors, where the routing does that; no request comes to them."""
+        ...
+
     def begin_counting(self, record: Record, fresh: Sequence[str]) -> None:
         """Note the counts as they are where predictors move in, so that only what comes after is theirs."""
         ...
