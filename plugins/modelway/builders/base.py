@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from modelway.artifacts.store import StoredFile
 from modelway.ports import Member, load
 
 #: the base of an image without one
@@ -20,7 +21,7 @@ class LayerFile:
 
     path_in_image: str
     """Such as ``/models/model/model.onnx``."""
-    source: Path
+    source: Path | StoredFile
     size: int
     """In bytes."""
     digest: str

@@ -97,6 +97,7 @@ class BuildImageOperator(ModelwayOperator):
         )
         image = build_version_image(
             version,
+            archive=self.artifacts.readable_file(version.archive),
             store=self.artifacts,
             base=settings.base_image(self.base),
             path=self.path,
