@@ -73,7 +73,7 @@ def test_attributes_are_set_as_airflow_sets_them(monkeypatch):
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_parameters_are_few_keyword_only_templated_and_documented(operator):
     own = parameters(operator)
-    assert 1 <= len(own) <= 8
+    assert 1 <= len(own) <= 9
     documented = inspect.getdoc(operator)
     for name, parameter in own.items():
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, name

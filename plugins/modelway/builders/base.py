@@ -98,7 +98,10 @@ class Builder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderMember(Member[Builder]):
-    """The descriptor of a builder; ``open()`` makes it. Its section stands in the spec as ``image.<name>``."""
+    """The descriptor of a builder; ``open()`` makes it. Its section stands in the spec as ``image.<name>``.
+
+    ``capabilities`` are of: scratch, push, dockerfile, job (it runs in a job, without the worker's environment).
+    """
 
 
 def load_builder(name: str) -> Builder:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,7 +161,7 @@ class ModelSpec(Section):
         Empty sections of backends, builders and targets that the spec does not use are left out.
         """
         data = self.model_dump(mode="json", by_alias=True)
-        drop_unused(data, port="backends", used={self.train.backend, self.evaluation().backend})
+        drop_unused(data, port="backends", used={self.train.backend, self.evaluation().backend, self.imaging().backend})
         drop_unused(data["image"], port="builders", used={self.image.builder})
         drop_unused(data["endpoint"], port="endpoints", used={self.endpoint.target})
         return data
@@ -203,6 +203,12 @@ class ModelSpec(Section):
             resources=evaluate.resources,
             image=evaluate.image or self.train.image,
         )
+
+    def imaging(self) -> Evaluation:
+        """Return how the job that pushes the image runs: as an evaluation without code, on resources of its own."""
+        evaluation = self.evaluation()
+        backend = self.image.backend or evaluation.backend
+        return replace(evaluation, backend=backend, resources=self.image.resources, command=None, timeout_seconds=None)
 
 
 def default_code(model: str) -> str:
