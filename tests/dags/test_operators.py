@@ -52,7 +52,7 @@ def parameters(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
 
 
 def test_all_operators_are_found():
-    assert len(OPERATORS) == 13
+    assert len(OPERATORS) == 14
 
 
 def test_attributes_are_set_as_airflow_sets_them(monkeypatch):

@@ -55,6 +55,7 @@ BEYOND_A_SCHEMA = {
         "extends-outside",
         "extends-value",
         "gates",
+        "gates-of-versions",
         "image",
         "json",
         "image-tag-braces",

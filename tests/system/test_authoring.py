@@ -172,6 +172,8 @@ def test_a_run_by_hand_takes_the_values_of_its_form(author):
     assert author.plan("tuned", run_id)["interval"]["start"] is None
     record = author.lineage.version("tuned", 1)
     assert (record.run.reason, record.run.seed) == ("a first try", 7)
+    (compared,) = record.summary.verification["comparisons"]
+    assert (compared["version"], compared["passes"]) == (None, True), "there was no champion"
     (line,) = author.wait_for(lambda: author.notices_of("tuned"), "the notifier of success", 60)[:1]
     assert line == f"tuned succeeded: run {run_id}"
 
@@ -192,6 +194,9 @@ def test_a_stage_is_left_out_and_nothing_moves_on_request(author):
     states = author.states("tuned", run_id)
     assert (states["serve.deploy"], states["serve.promote"]) == ("skipped", "skipped")
     assert 2 in author.versions("tuned")
+    (compared,) = author.lineage.version("tuned", 2).summary.verification["comparisons"]
+    assert (compared["version"], compared["rows"], compared["method"]) == (1, 20, "paired t interval")
+    assert (compared["value"], compared["other"], compared["high"]) == (0.5, 0.5, pytest.approx(-0.025))
 
 
 def test_a_run_takes_a_version_and_trains_nothing(author):

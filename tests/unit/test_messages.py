@@ -6,7 +6,13 @@ import pytest
 from modelway.errors import ModelwayError
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
 from modelway.runs.messages.code import CodePackage, RunPlan
-from modelway.runs.messages.evaluation import Evaluation, FailedEvaluation, Selection, evaluations_from_xcom
+from modelway.runs.messages.evaluation import (
+    EvaluatedVersion,
+    Evaluation,
+    FailedEvaluation,
+    Selection,
+    evaluations_from_xcom,
+)
 from modelway.runs.messages.message import FORMAT, Message
 from modelway.runs.messages.serving import BuiltImage, Deployment, FinishedRollout
 from modelway.runs.messages.version import FrozenModel, RegisteredVersion, VerifiedModel
@@ -51,6 +57,7 @@ RECORDED: list[tuple[type[Message], dict[str, Any]]] = [
     (Checkpoint, CHECKPOINT),
     (StageReport, {"stage": "fine", **COST, "events": ARTIFACT, "params": {"lr": 0.1}, "seed": 7, "skipped": False}),
     (Evaluation, EVALUATION),
+    (EvaluatedVersion, {"reference": "champion", "version": 2, "reason": "", "evaluation": EVALUATION}),
     (FailedEvaluation, {"checkpoint": "fine-000001", "error": "ValueError: spoilt"}),
     (
         Selection,

@@ -1,6 +1,7 @@
 """The order of a model's stages, as a DAG."""
 
 import logging
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.divide import DivideCheckpointsOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
+from modelway.operators.evaluate_version import EvaluateVersionOperator
 from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.plan import PlanRunOperator
@@ -27,11 +30,12 @@ from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
 from modelway.spec.collection import paused_collection
+from modelway.spec.environments import Serving, environments_of
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
-from modelway.spec.sections import EndpointSection, ImageSection
+from modelway.spec.sections import ImageSection
 
 _log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: tasks that change it run one at a time
@@ -110,9 +114,9 @@ def build_dag(spec: ModelSpec) -> DAG:
         ).output
         stages = _train(spec, code)
         training = [stage.output["report"] for stage in stages]
-        selected = _evaluate(spec, code, stages[-1].output)
-        version = _freeze(spec, plain, code, training, selected)
-        _serve(spec, version)
+        selected, compared = _evaluate(spec, code, stages[-1].output)
+        version = _freeze(spec, plain, code, training, selected, compared)
+        _serve(spec, code, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
     return dag
@@ -139,8 +143,11 @@ def _train(spec: ModelSpec, code: Any) -> list[Any]:
     return tasks
 
 
-def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
-    """Return the selection among all checkpoints; a failed evaluation leaves its checkpoint out and shows as failed."""
+def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> tuple[Any, list[Any]]:
+    """Return the selection among all checkpoints, and the evaluations of the versions that gates compare with.
+
+    A failed evaluation of a checkpoint leaves that one out and shows as failed.
+    """
     evaluation = spec.evaluation()
     with TaskGroup("evaluate", tooltip="Every checkpoint, several jobs at a time, then the best one"):
         shares = checkpoints
@@ -159,12 +166,13 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             job_params=literal(dict(evaluation.params)),
             seed="{{ params.seed }}",
             command=literal(evaluation.command),
+            row_metrics=bool(spec.verify.versions),
             max_active_tis_per_dagrun=evaluation.parallel,
             map_index_template="{{ task.which }}",
             doc_md="Evaluates its checkpoints as one job",
             **_job(spec, evaluation),
         ).expand(checkpoint=shares)
-        return SelectCheckpointOperator(
+        selected = SelectCheckpointOperator(
             task_id="select",
             checkpoints=checkpoints,
             evaluations=evaluations.output,
@@ -174,9 +182,23 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> Any:
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Selects the best of the evaluated checkpoints",
         ).output
+        return selected, [_against(spec, code, selected, version) for version in spec.verify.versions]
 
 
-def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selected: Any) -> Any:
+def _against(spec: ModelSpec, code: Any, selected: Any, version: str) -> Any:
+    """Return the evaluation of another version on the data of this run."""
+    return EvaluateVersionOperator(
+        task_id=f"against_{version}",
+        code=code,
+        version=version,
+        selected=selected,
+        seed="{{ params.seed }}",
+        doc_md=f"Evaluates {version} on the data of this run, for the gates that compare with it",
+        **_job(spec, spec.evaluation()),
+    ).output
+
+
+def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selected: Any, compared: list[Any]) -> Any:
     """Return the registered version."""
     # Both load one checkpoint, as an evaluation does.
     job = _job(spec, spec.evaluation())
@@ -197,7 +219,8 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
             model=spec.model,
             archive=archive,
             selected=selected,
-            gates={name: [gate.op, gate.limit] for name, gate in spec.verify.gates.items()},
+            gates={name: str(gate) for name, gate in spec.verify.gates.items()},
+            compared=compared or None,
             tolerance=_tolerance(spec),
             doc_md="Compares the frozen model with its checkpoint and checks the gates",
             **job,
@@ -218,7 +241,7 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
         ).output
 
 
-def _serve(spec: ModelSpec, version: Any) -> None:
+def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
     with TaskGroup("serve", tooltip="The version's image, its predictor and its share of the traffic"):
         image = BuildImageOperator(
             task_id="build_image",
@@ -238,23 +261,72 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             task_id="deploy",
             version=version,
             image=image,
-            target=spec.endpoint.target,
             path=spec.image.path,
             tolerance=_tolerance(spec),
             allow_signature_change=spec.rollout.allow_signature_change,
+            when_busy=spec.rollout.when_busy,
             doc_md="Starts a predictor of the version, without traffic",
-            **_with_platform(spec.endpoint),
+            **_in_environments(spec, _deployment),
+            **_ALONE,
         ).output
-        PromoteModelOperator(
+        accepted = _accept(spec, code, version, deployment)
+        promote = PromoteModelOperator(
             task_id="promote",
             version=version,
             deployment=deployment,
-            steps=list(spec.rollout.steps),
             interval_seconds=spec.rollout.interval_seconds,
-            alias=spec.rollout.alias,
             doc_md="Moves the traffic in steps, and back when the version fails a check",
+            **_in_environments(spec, _rollout),
             **_ALONE,
         )
+        if accepted is not None:
+            accepted.set_downstream(promote)
+
+
+def _accept(spec: ModelSpec, code: Any, version: Any, deployment: Any) -> AcceptVersionOperator | None:
+    """Return the task of the model's own tests, None where there are none."""
+    if (acceptance := spec.acceptance()) is None:
+        return None
+    return AcceptVersionOperator(
+        task_id="accept",
+        code=code,
+        version=version,
+        deployment=deployment,
+        job_params=literal(dict(acceptance.params)),
+        seed="{{ params.seed }}",
+        command=literal(acceptance.command),
+        doc_md="Tests the version behind its endpoint, by the model's own code, before it gets traffic",
+        **_job(spec, acceptance),
+    )
+
+
+def _in_environments(spec: ModelSpec, arguments: Callable[[ModelSpec, Serving], dict[str, Any]]) -> dict[str, Any]:
+    """Return a task's arguments in the environment that the run names, and in the first one until it is known."""
+    environments = environments_of(spec.model, spec.endpoint)
+    found = {name: arguments(spec, serving) for name, serving in environments.items()}
+    if None in found:
+        return _literal(found[None])
+    first = next(iter(found.values()))
+    return {**_literal(first), "environment": "{{ params.environment }}", "environments": literal(found)}
+
+
+def _literal(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments whose mappings are no templates."""
+    return {name: literal(value) if isinstance(value, dict) else value for name, value in arguments.items()}
+
+
+def _deployment(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
+    """Return the arguments of a deployment that depend on the environment."""
+    section = serving.section
+    return {"endpoint": serving.endpoint, "target": section.target, "platform": section.platform()}
+
+
+def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
+    """Return the arguments of a rollout that depend on the environment: one for development has no steps."""
+    if serving.is_development:
+        return {"steps": [100], "alias": None, "approval": False}
+    rollout = spec.rollout
+    return {"steps": list(rollout.steps), "alias": rollout.alias, "approval": rollout.approval}
 
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:
@@ -267,6 +339,6 @@ def _job(spec: ModelSpec, job_section: Stage | Evaluation) -> dict[str, Any]:
     return {"backend": job_section.backend, "options": literal(options_of(spec, job_section)), **pool}
 
 
-def _with_platform(section: EndpointSection | ImageSection) -> dict[str, Any]:
-    """Return the task's settings with those of the chosen target or builder, which are not templates."""
+def _with_platform(section: ImageSection) -> dict[str, Any]:
+    """Return the task's settings with those of the chosen builder, which are not templates."""
     return {**_ALONE, "platform": literal(section.platform())}

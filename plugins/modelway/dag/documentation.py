@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 from airflow.sdk.configuration import conf
 
 from modelway.fields.units import format_duration, format_size
+from modelway.spec.gates import Gate, VersionGate
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.sections import ScheduleSection
 
@@ -40,10 +41,14 @@ def model_page(spec: ModelSpec) -> str:
         rows = [(code(name), code(each.uri), _pinned(each)) for name, each in spec.datasets.items()]
         parts.append("### Data sets\n\n" + _table(("Name", "URI", "State"), rows))
     if spec.verify.gates:
-        gates = [(code(name), code(f"{gate.op} {gate.limit:.12g}")) for name, gate in spec.verify.gates.items()]
+        gates = [(code(name), code(_gate(gate))) for name, gate in spec.verify.gates.items()]
         parts.append("### Gates\n\n" + _table(("Metric", "Must be"), gates))
     parts.append(_links(spec.model))
     return "\n\n".join(parts) + "\n"
+
+
+def _gate(gate: Gate | VersionGate) -> str:
+    return f"{gate.op} {gate.limit:.12g}" if isinstance(gate, Gate) else str(gate)
 
 
 def stage_page(stage: Stage, *, stages: int) -> str:

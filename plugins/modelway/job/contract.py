@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from modelway.job import checkpoints
@@ -34,11 +34,15 @@ from modelway.job.events import (
     checked_name,
     finite_metrics,
     json_number,
+    listed,
     plain,
     read_events,
     recorded_datasets,
 )
 from modelway.job.progress import Progress
+
+if TYPE_CHECKING:
+    from modelway.job.row_metrics import RowMetrics
 
 __all__ = [
     "Checkpoint",
@@ -109,6 +113,7 @@ class Job:
         self._progress = Progress(folder)
         self._retention: Retention | None = None
         self._with_rows: set[str] = set()
+        self._row_metrics: dict[str, list[RowMetrics]] = {}
         #: the input whose checkpoint is evaluated: what is reported meanwhile belongs to that one
         self.evaluating: str | None = os.environ.get("MODELWAY_INPUT") or None
 
@@ -374,21 +379,59 @@ class Job:
             self.figure(name=called, kind=kind, data=data)
         for text in notes:
             self.note(text)
-        if inputs is not None:
-            self._record_rows(inputs, labels=labels, scores=scores, classes=classes)
+        self._record_predictions(inputs, labels=labels, scores=scores, classes=classes)
 
-    def _record_rows(self, inputs: Mapping[str, Any], *, labels: Any, scores: Any, classes: Any) -> None:
+    def _record_predictions(
+        self, inputs: Mapping[str, Any] | None, *, labels: Any, scores: Any, classes: Sequence[Any] | None
+    ) -> None:
+        """Record what each row contributes to the metrics, and the rows themselves where they are there."""
         from modelway.job.figures.predictions import numbered
         from modelway.job.freezing.rows import record_rows
-        from modelway.job.freezing.scores import metrics_of
+        from modelway.job.freezing.scores import by_row, metrics_of
 
+        numbers, rows = numbered(labels=labels, scores=scores, classes=classes)
+        if values := by_row(rows, numbers):
+            # By their names, since another version may number its classes otherwise.
+            called = numbers if classes is None else [str(listed(classes)[number]) for number in numbers]
+            self._record_row_metrics(values, rows=called, by_definition=True)
+        if inputs is None:
+            return
         of = self.evaluating or "checkpoint"
         if of in self._with_rows:
             raise ValueError("job.predictions: inputs are recorded of one set of predictions, these are a second one")
         self._with_rows.add(of)
-        numbers, rows = numbered(labels=labels, scores=scores, classes=classes)
         known = metrics_of(rows, numbers)
         record_rows(self.output, of=of, inputs=inputs, labels=numbers, scores=rows, metrics=known)
+
+    def row_metrics(self, *, values: Mapping[str, Any], rows: Any) -> None:
+        """Record what each row contributes to metrics that are means, so that versions can be compared row by row.
+
+        ``job.row_metrics(values={"loss": losses}, rows=ids)``; ``job.predictions`` does so by itself.
+
+        :param values: by the metric's name, a number for each row; their mean is what ``evaluate`` returns
+        :param rows: what each row is, an id or its true value; another version is compared on equal rows alone
+        :raises ValueError: these are not finite numbers, as many as there are rows
+        """
+        if not values:
+            raise ValueError("job.row_metrics: values must be a mapping from metrics to a number for each row")
+        for name in values:
+            checked_name(name, what="a metric")
+        if self.is_main:
+            self._record_row_metrics(values, rows=rows, by_definition=False)
+
+    def _record_row_metrics(self, values: Mapping[str, Any], *, rows: Any, by_definition: bool) -> None:
+        from modelway.job.row_metrics import RowMetrics, write_row_metrics
+
+        if self.spec["action"] != "evaluate":
+            return
+        of = self.evaluating or "checkpoint"
+        try:
+            made = RowMetrics.of_rows(values, rows=rows, by_definition=by_definition)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"job.row_metrics: {error}") from None
+        known = self._row_metrics.setdefault(of, [])
+        known.append(made)
+        write_row_metrics(self.output, of=of, sets=known)
 
     def importance(
         self,

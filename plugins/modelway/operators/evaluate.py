@@ -47,6 +47,7 @@ class EvaluateCheckpointOperator(JobOperator):
     :param job_params: the parameters that the code finds in ``job.params``
     :param seed: makes the evaluation repeatable
     :param command: a program that writes ``output/metrics.json``, in place of ``evaluate``
+    :param row_metrics: whether to store each row's part in the metrics, which comparing with another version needs
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``; ``timeout_seconds`` is for each checkpoint
 
@@ -55,7 +56,8 @@ class EvaluateCheckpointOperator(JobOperator):
     them, and ``nan``, ``inf`` or ``-inf`` in ``not_finite``. ``cost`` is an equal part of the job's cost. Where the
     evaluation drew charts or reported importances, ``report`` says where: ``{events: {uri, digest, size}, input}``.
     Where it recorded its inputs, ``rows`` says where they and the scores are: ``{rows: {uri, digest, size}, scores:
-    …}``. A task that fails returns ``{checkpoint: id, error: text}`` for those without metrics.
+    …}``, and ``row_metrics`` where each row's part in the metrics is. A task that fails returns ``{checkpoint: id,
+    error: text}`` for those without metrics.
     """
 
     template_fields: Sequence[str] = (
@@ -65,6 +67,7 @@ class EvaluateCheckpointOperator(JobOperator):
         "job_params",
         "seed",
         "command",
+        "row_metrics",
     )
     accepts: ClassVar[Checks] = {
         **JobOperator.accepts,
@@ -73,6 +76,7 @@ class EvaluateCheckpointOperator(JobOperator):
         "job_params": checks.PARAMS,
         "seed": checks.SEED,
         "command": checks.COMMAND,
+        "row_metrics": checks.FLAG,
     }
 
     def __init__(
@@ -83,10 +87,12 @@ class EvaluateCheckpointOperator(JobOperator):
         job_params: Any = None,
         seed: Any = 0,
         command: Any = None,
+        row_metrics: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.code = code
+        self.row_metrics = row_metrics
         self.checkpoint = checkpoint
         self.job_params = job_params
         self.seed = seed
@@ -178,7 +184,8 @@ class EvaluateCheckpointOperator(JobOperator):
         for name, result in zip(self._inputs(), results, strict=True):
             if isinstance(result, Evaluation):
                 report = EvaluationReport(events=events, input=name) if events and name in reported else None
-                result = replace(result, cost=cost, report=report, rows=self._stored_rows(folder, name) or None)
+                rows, row_metrics = self._stored_rows(folder, name) or None, self._stored_row_metrics(folder, name)
+                result = replace(result, cost=cost, report=report, rows=rows, row_metrics=row_metrics)
             found.append(result)
         return found
 
@@ -208,6 +215,18 @@ class EvaluateCheckpointOperator(JobOperator):
             kind: self.artifacts.put(folder / each, model=self._model, opened=partial(open_below, folder, each))
             for kind, each in files.items()
         }
+
+    def _stored_row_metrics(self, folder: Path, name: str) -> Artifact | None:
+        """Store each row's part in the metrics of an evaluation, where a comparison needs it.
+
+        :raises ModelwayError: the store is unavailable: without the rows versions would be compared on less
+        """
+        from modelway.job.row_metrics import metrics_file
+
+        file = name_below(folder, metrics_file(folder / "output", name))
+        if not self.row_metrics or not is_below(folder, file):
+            return None
+        return self.artifacts.put(folder / file, model=self._model, opened=partial(open_below, folder, file))
 
     def _to_xcom(self, results: list[Result]) -> Xcom | list[Xcom]:
         if isinstance(self.checkpoint, Mapping):

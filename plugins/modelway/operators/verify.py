@@ -1,23 +1,27 @@
 """Verify a frozen model."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.backends.base import Job, JobStatus
-from modelway.errors import JobFailed
+from modelway.errors import JobFailed, UnknownVersion, VerificationFailed
 from modelway.job.left_files import document_below
+from modelway.lineage.records.verification import comparison_text
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.context import clear_number, job_key, run_key
 from modelway.operators.job_operator import JobOperator
+from modelway.runs.comparison import Comparison
 from modelway.runs.gates import check_gates
-from modelway.runs.messages.evaluation import Selection
+from modelway.runs.measured import read_measured, read_other
+from modelway.runs.messages.evaluation import EvaluatedVersion, Selection, evaluated_versions_from_xcom
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.version import FrozenModel, VerifiedModel
-from modelway.spec.gates import gate_of
+from modelway.spec.gates import Gate, gate_of
 
 
 class VerifyModelOperator(JobOperator):
@@ -28,14 +32,16 @@ class VerifyModelOperator(JobOperator):
     :param model: the model's name
     :param archive: what FreezeModelOperator returned
     :param selected: what SelectCheckpointOperator returned; the gates apply to its metrics
-    :param gates: limits of metrics by their names: ``{"accuracy": ">= 0.9"}``
+    :param gates: limits of metrics by their names: ``{"accuracy": ">= 0.9", "loss": "<= champion * 1.05"}``
+    :param compared: what EvaluateVersionOperator returned, for each version that a gate compares with
     :param tolerance: ``{"absolute": …, "relative": …}`` between frozen model and checkpoint
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
     Returns ``{members, sizes, calls, batches, batches_reason, rows, rows_of, rows_from, metric, max_abs_difference,
-    tolerance, gates}``: how many golden inputs and real rows the frozen model answered as its checkpoint did, and
-    ``metric``, ``{name, evaluated, served, returned}``, where it could be computed again; see docs/verification.md.
+    tolerance, gates, comparisons}``: how many golden inputs and real rows the frozen model answered as its checkpoint
+    did, ``metric``, ``{name, evaluated, served, returned}``, where it could be computed again, and how it compares with
+    other versions; see docs/verification.md.
     """
 
     template_fields: Sequence[str] = (
@@ -44,6 +50,7 @@ class VerifyModelOperator(JobOperator):
         "archive",
         "selected",
         "gates",
+        "compared",
         "tolerance",
     )
     accepts: ClassVar[Checks] = {
@@ -52,6 +59,7 @@ class VerifyModelOperator(JobOperator):
         "archive": checks.ARCHIVE,
         "selected": checks.OPTIONAL_SELECTED,
         "gates": checks.GATES,
+        "compared": checks.EVALUATED_VERSIONS,
         "tolerance": checks.TOLERANCE,
     }
 
@@ -62,6 +70,7 @@ class VerifyModelOperator(JobOperator):
         archive: Any,
         selected: Any = None,
         gates: Mapping[str, Any] | None = None,
+        compared: Any = None,
         tolerance: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -70,6 +79,7 @@ class VerifyModelOperator(JobOperator):
         self.archive = archive
         self.selected = selected
         self.gates = gates
+        self.compared = compared
         self.tolerance = tolerance
         self.check_arguments()
 
@@ -100,8 +110,47 @@ class VerifyModelOperator(JobOperator):
         report = document_below(folder, "output/verify.json")
         if report is None:
             raise JobFailed("verifying left no report", where=str(folder / "output" / "verify.json"))
+        comparisons = self._check_gates()
         gates = {name: gate_of(value) for name, value in (self.gates or {}).items()}
-        selected = self._selection()
-        check_gates(gates=self.gates or {}, metrics=selected.metrics if selected else {})
-        passed = {name: [gate.op, gate.limit] for name, gate in gates.items()}
-        return VerifiedModel(report={**report, "gates": passed}).to_xcom()
+        passed = {name: [gate.op, gate.limit] for name, gate in gates.items() if isinstance(gate, Gate)}
+        found = {**report, "gates": passed, "comparisons": [each.to_dict() for each in comparisons]}
+        return VerifiedModel(report=found).to_xcom()
+
+    def _check_gates(self) -> list[Comparison]:
+        """Check the gates; return how the model compares with other versions."""
+        selected, others = self._selection(), evaluated_versions_from_xcom(self.compared)
+        metrics = selected.metrics if selected else {}
+        if not others:
+            return check_gates(gates=self.gates or {}, metrics=metrics)
+        for evaluated in others:
+            self._refuse_moved(evaluated)
+        read = partial(read_measured, self.artifacts)
+        comparisons = check_gates(
+            gates=self.gates or {},
+            metrics=metrics,
+            candidate=read(metrics, selected.row_metrics if selected else None),
+            others={each.reference: read_other(each, read=read) for each in others},
+        )
+        for each in comparisons:
+            self.log.info("%s", comparison_text(each.to_dict()))
+        return comparisons
+
+    def _refuse_moved(self, evaluated: EvaluatedVersion) -> None:
+        """Refuse a comparison with a version that an alias does not name any more.
+
+        :raises VerificationFailed: another version has the alias since
+        """
+        from modelway.hooks.lineage import lineage_from_airflow
+
+        if evaluated.version is None:
+            return
+        store = lineage_from_airflow(self.settings.lineage_url)
+        try:
+            now: int | None = store.find(self.model, evaluated.reference)
+        except UnknownVersion:
+            now = None
+        if now not in (None, evaluated.version):
+            raise VerificationFailed(
+                f"{evaluated.reference} is version {now} since, this run was compared with version {evaluated.version}",
+                do=f"Clear the task that evaluated {evaluated.reference}, with the tasks after it",
+            )

@@ -52,6 +52,7 @@ def select_checkpoint(
         cost=_total_cost(results.values()),
         report=chosen.report if isinstance(chosen, Evaluation) else None,
         rows=chosen.rows if isinstance(chosen, Evaluation) else None,
+        row_metrics=chosen.row_metrics if isinstance(chosen, Evaluation) else None,
     )
 
 

@@ -11,7 +11,7 @@ from modelway.fields.refusal import Refusal, shown
 from modelway.fields.values import Text
 from modelway.names import NAME_PATTERN
 from modelway.ports import PORTS, known
-from modelway.spec.gates import Gate, parse_gate
+from modelway.spec.gates import Gate, VersionGate, parse_any_gate, parse_gate
 
 # A repository as the OCI distribution specification has it, behind an optional registry host; no tag, no digest.
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?/)?"
@@ -94,4 +94,10 @@ GateText = Annotated[
     BeforeValidator(parse_gate),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "examples": [">= 0.9"]}),
+]
+AnyGateText = Annotated[
+    Gate | VersionGate,
+    BeforeValidator(parse_any_gate),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": [">= 0.9", ">= champion - 0.005"]}),
 ]

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 from modelway.failures import FailureKind, RetryRule
 from modelway.fields.refusal import KeyPath, Refusal, shown
+from modelway.names import MOST_CHARACTERS
 from modelway.ports import known
+from modelway.spec.environments import endpoint_name
+from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
@@ -29,6 +33,8 @@ _RESOURCES = {
 _GIVEN_BY_ALL = {"gpu_type": "nvidia.com/gpu", "nodes": 1, "processes_per_node": 1}
 _JOBS = {"nodes": "multi_node", "processes_per_node": "multi_process", "image": "image"}
 
+#: how alike two aliases are of which one is probably misspelled: ``champoin``, but not ``champion-eu``
+_MISSPELLED = 0.86
 _FOR_ONE_NODE = {"node": "the folder of one node (storage.node)", "uri": "an object store (storage.uri)"}
 
 
@@ -53,10 +59,12 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _freeze_command(data)
     yield from _aliases(data)
     yield from _image_job(data)
+    yield from _compared_aliases(data)
     yield from _resources(data)
     yield from _storage(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
+    yield from _environments(data)
 
 
 def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -80,6 +88,17 @@ def _image_job(data: Mapping[str, Any]) -> Iterator[Finding]:
     elif isinstance(builder, str) and "job" not in (capabilities(builder, port="builders") or ("job",)):
         what = f"the builder '{builder}' works in the task itself"
         yield Finding(("image", "backend"), Refusal(what, do="Remove it, or use the builder oci"), of_key=True)
+
+
+def _environments(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse environments whose endpoints would have too long a name."""
+    model, names = data.get("model"), [*_mapping(data, "endpoint", "environments")]
+    for name in names if isinstance(model, str) and len(names) > 1 else ():
+        endpoint = endpoint_name(model, str(name))
+        if len(endpoint) > MOST_CHARACTERS and len(model) <= MOST_CHARACTERS:
+            what = f"its endpoint would be {shown(endpoint)}, and a name has at most {MOST_CHARACTERS} characters"
+            path: KeyPath = ("endpoint", "environments", str(name))
+            yield Finding(path, Refusal(what, do="Choose a shorter name"), of_key=True)
 
 
 def _inside(data: object, *path: str | int) -> Any:
@@ -180,6 +199,22 @@ def _aliases(data: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(path, Refusal(what, do="Give register.alias and rollout.alias different names"))
 
 
+def _compared_aliases(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse a gate with an alias that is nearly one of the spec's: a gate with an alias that no version has passes."""
+    own = [_mapping(data, "register").get("alias", "candidate"), _mapping(data, "rollout").get("alias", "champion")]
+    known = [each for each in own if isinstance(each, str)]
+    for name, text in _mapping(data, "verify", "gates").items():
+        try:
+            gate = parse_any_gate(text)
+        except Refusal:
+            continue
+        if isinstance(gate, VersionGate) and gate.version not in known:
+            for near in get_close_matches(gate.version, known, n=1, cutoff=_MISSPELLED):
+                what = f"{shown(gate.version)} is nearly the alias '{near}'"
+                do = f"Write '{near}', or give the version that is meant an alias that cannot be mistaken for it"
+                yield Finding(("verify", "gates", name), Refusal(what, do=do))
+
+
 def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Return each section that has jobs, with the backend that they run on."""
     backend = _mapping(data, "train").get("backend", "local")
@@ -191,6 +226,10 @@ def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield ("evaluate",), evaluation
     if isinstance(image := _inside(data, "image", "backend") or evaluation, str):
         yield ("image",), image
+    if isinstance(_inside(data, "rollout", "acceptance"), dict):
+        acceptance = _inside(data, "rollout", "acceptance", "backend") or backend
+        if isinstance(acceptance, str):
+            yield ("rollout", "acceptance"), acceptance
 
 
 def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:

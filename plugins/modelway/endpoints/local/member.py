@@ -21,4 +21,6 @@ def _section() -> "type[LocalSection]":
     return LocalSection
 
 
-MEMBER = EndpointMember(name="local", open=_open, capabilities=frozenset({"weights", "sticky"}), section=_section)
+#: ``cpu_limit`` is the threads of a server, which the system does not enforce
+_CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit"})
+MEMBER = EndpointMember(name="local", open=_open, capabilities=_CAN, section=_section)

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,13 @@ def metrics_of(scores: Array, labels: Array) -> dict[str, float]:
     :param scores: ``[n, k]`` probabilities or logits of k classes, or ``[n]`` of the second of two
     :param labels: each row's class, from 0
     """
+    found = {name: float(values.mean()) for name, values in by_row(scores, labels).items()}
+    # Their sum is exactly 1.
+    return found | ({"error": 1 - found["accuracy"]} if found else {})
+
+
+def by_row(scores: Array, labels: Array) -> dict[str, Array]:
+    """Return what each row contributes to each metric; nothing where a score is not finite."""
     import numpy
 
     rows = scores.astype("float64").reshape(len(scores), -1)
@@ -43,11 +49,10 @@ def metrics_of(scores: Array, labels: Array) -> dict[str, float]:
     else:
         right = likely.argmax(axis=1) == labels
         mine = likely[numpy.arange(len(rows)), labels]
-    accuracy = float(right.mean())
-    found = {"accuracy": accuracy, "error": 1 - accuracy}
+    found = {"accuracy": right.astype("float64"), "error": (~right).astype("float64")}
     with numpy.errstate(divide="ignore"):
-        entropy = float(_logarithms(rows, likely, mine, labels).mean())
-    return found | ({"cross_entropy": entropy} if math.isfinite(entropy) else {})
+        entropy = _logarithms(rows, likely, mine, labels)
+    return found | ({"cross_entropy": entropy} if numpy.isfinite(entropy).all() else {})
 
 
 def _logarithms(rows: Array, likely: Array, mine: Array, labels: Array) -> Array:

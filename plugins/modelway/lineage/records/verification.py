@@ -35,9 +35,27 @@ def verified_text(verification: Mapping[str, Any] | None) -> str:
             parts.append(f"evaluate returned {returned:.4g} on its own rows")
     if (largest := verification.get("max_abs_difference")) is not None:
         parts.append(f"differs by at most {largest:.1e}")
+    parts += [comparison_text(each) for each in verification.get("comparisons") or ()]
     if verification.get("batches") is False:
         parts.append(f"requests are not joined: {verification.get('batches_reason')}")
     return ", ".join(parts)
+
+
+def comparison_text(comparison: Mapping[str, Any]) -> str:
+    """Return how a version compares with another one in a metric, as its record has it.
+
+    :param comparison: see ``modelway.runs.comparison.Comparison``
+    """
+    metric, reference, version = (comparison[key] for key in ("metric", "reference", "version"))
+    if version is None:
+        return f"{metric} {comparison['gate']}: {comparison['method']}"
+    named = reference if reference == f"v{version}" else f"{reference} (v{version})"
+    text = f"{metric} {comparison['value']:.4g} against {comparison['other']:.4g} of {named}"
+    if comparison.get("low") is None:
+        return f"{text}, {comparison['method']}"
+    low, high = f"{comparison['low']:+.4g}", f"{comparison['high']:+.4g}"
+    rows = "" if comparison.get("rows") is None else f" on {comparison['rows']:,} rows"
+    return f"{text}: {comparison['difference']:+.4g}, between {low} and {high}{rows} ({comparison['method']})"
 
 
 def is_on_examples_alone(verification: Mapping[str, Any] | None) -> bool:

@@ -37,6 +37,8 @@ class Evaluation(Message):
     report: EvaluationReport | None = omitted()
     rows: Mapping[str, Artifact] | None = omitted()
     """the inputs that the evaluation recorded (``rows``) and what it answered (``scores``)"""
+    row_metrics: Artifact | None = omitted()
+    """each row's part in the metrics, see ``modelway.job.row_metrics``"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +86,23 @@ class Selection(Message):
     """of the selected checkpoint's evaluation"""
     rows: Mapping[str, Artifact] | None = omitted()
     """of the selected checkpoint's evaluation"""
+    row_metrics: Artifact | None = omitted()
+    """of the selected checkpoint's evaluation"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedVersion(Message):
+    """What EvaluateVersionOperator returns: how another version does on the data of this run."""
+
+    reference: str
+    """how a gate names it: an alias, ``v3`` or ``latest``"""
+    version: int | None = None
+    """None where there is none to compare with"""
+    reason: str = ""
+    """why there is none"""
+    evaluation: Evaluation | None = None
+
+
+def evaluated_versions_from_xcom(data: Iterable[Any] | None) -> list[EvaluatedVersion]:
+    """Return the evaluations of other versions, in order."""
+    return [EvaluatedVersion.from_xcom(each) for each in flat(data)]

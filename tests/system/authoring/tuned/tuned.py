@@ -15,7 +15,9 @@ def train(job):
 
 def evaluate(job, checkpoint):
     given = json.loads(checkpoint.read_text())
-    return {"loss": 1.0 if given["stage"] == "first" else 0.5}
+    losses = [1.0 if given["stage"] == "first" else 0.5] * 20
+    job.row_metrics(values={"loss": losses}, rows=range(20))
+    return {"loss": sum(losses) / len(losses)}
 
 
 def export(job, checkpoint):
