@@ -253,6 +253,9 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             builder=spec.image.builder,
             tag=spec.image.tag,
             doc_md="Puts the version's model on its base image",
+            # Not in the pool of the jobs: it needs no GPU, and may be no job.
+            backend=spec.imaging().backend,
+            options=literal(options_of(spec, spec.imaging())),
             **_with_platform(spec.image),
         ).output
         deployment = DeployModelOperator(

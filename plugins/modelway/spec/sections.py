@@ -204,6 +204,10 @@ class ImageSection(Section):
     )
     path: ImagePath = Field(default="/models", description="The model's folder in the image")
     tag: Tag = Field(default="v{version}", description="The image's tag; {version} stands for the version's number")
+    backend: Backend | None = Field(
+        default=None, description="Where the job runs that pushes it; local: in the task; default: evaluate.backend"
+    )
+    resources: Resources = Field(default_factory=Resources, description="What that job may use")
 
     def platform(self) -> dict[str, Any]:
         """Return the settings of the builder only: the section with its name, as plain data."""
