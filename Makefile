@@ -28,8 +28,8 @@ services: ## install what the system tests drive: a registry and a browser (Debi
 cluster: ## start the Kubernetes and the Docker engine that tests use, where none answers
 	@sh tests/system/start_cluster.sh
 
-images: $(READY) ## build the images of jobs and of the model server (ARGS=job; TORCH_INDEX=... for torch on GPUs)
-	@for image in $(or $(ARGS),job server); do \
+images: $(READY) ## build the images of jobs, of the model server and of gateways (ARGS=job; TORCH_INDEX=... for torch on GPUs)
+	@for image in $(or $(ARGS),job server gateway); do \
 		PYTHON=$(BIN)/python TORCH_INDEX="$(TORCH_INDEX)" sh include/images/build.sh $$image || exit 1; done
 
 lint: $(READY) ## ruff, format included

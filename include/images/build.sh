@@ -1,12 +1,12 @@
 #!/bin/sh
-# Builds one of our images: sh include/images/build.sh job|server [NAME[:TAG]]
+# Builds one of our images: sh include/images/build.sh job|server|gateway [NAME[:TAG]]
 # TORCH_INDEX chooses the job image's build of torch (default: CPU); DOCKER_HOST chooses the engine. Where the index does
 # not answer, the wheel that pip finds on this machine is put into the build's context.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 python=${PYTHON:-python3}
-kind=${1:?job or server}
+kind=${1:?job, server or gateway}
 image=${2:-modelway-$kind:$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml")}
 index=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
 
@@ -21,10 +21,17 @@ if [ "$kind" = job ]; then
         echo "$index does not answer: taking $torch from where pip finds it" >&2
         "$python" -m pip download --quiet --no-deps --only-binary :all: --dest "$context/wheels" "$torch"
     fi
+elif [ "$kind" = gateway ]; then
+    cp "$root/plugins/modelway/endpoints/gateway/agent.py" "$context"
 else
+    # The server, and what its loader fetches models with: the client of registries (oci) and what that imports.
     mkdir "$context/modelway"
-    cp "$root/plugins/modelway/__init__.py" "$root/plugins/modelway/torch_program.py" "$context/modelway"
-    (cd "$root/plugins/modelway" && find server -name '*.py' | tar -c -T -) | tar -x -C "$context/modelway"
+    (
+        cd "$root/plugins/modelway"
+        find server oci -name '*.py'
+        find job -maxdepth 1 -name '*.py'
+        ls __init__.py torch_program.py errors.py failures.py names.py artifacts/__init__.py artifacts/whole_files.py
+    ) | tar -C "$root/plugins/modelway" -c -T - | tar -x -C "$context/modelway"
 fi
 tar -C "$context" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c . |
     docker build --build-arg "TORCH_INDEX=$index" --tag "$image" -

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+MOST_CHARACTERS = 40
 #: a model, stage or endpoint name: a DNS label (RFC 1123), valid as a Kubernetes name and in an image repository
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 

@@ -1,4 +1,4 @@
-"""The plugin of Airflow: the page "Models", and a listener that stops the jobs that outlived their run.
+"""The plugin of Airflow: the page "Models", and a listener that stops the jobs and rollouts that outlived their run.
 
 Airflow loads it in every process, tasks included, so nothing else is imported until the first request comes.
 """
@@ -70,7 +70,8 @@ class EndOfRuns:
         from modelway.ports import known
 
         backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
-        if used := sorted(backends.intersection(known("backends"))):
+        used = sorted(backends.intersection(known("backends")))
+        if used or any(getattr(task, "deployment", None) for task in dag_run.dag.tasks):
             type(self).follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
 
 

@@ -51,8 +51,8 @@ def spec(endpoint, tmp_path):
     spec = EndpointSpec(
         name=demo.MODEL,
         model=demo.MODEL,
-        predictors=(Predictor(version=1, image=image, weight=100, model_path=PATH),),
-        stable=1,
+        predictors=(Predictor(name="v1", version=1, image=image, weight=100, model_path=PATH),),
+        stable="v1",
         platform={"host": HOST},
     )
     endpoint.apply(spec)

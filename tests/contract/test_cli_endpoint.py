@@ -26,7 +26,7 @@ def served(home):
     """An endpoint of which the lineage knows."""
     endpoint = load_endpoint("local", root=home / "endpoints")
     image = build_image(write_model(home / "model", scale=1), home / "layout")
-    spec = {"predictors": (Predictor(version=1, image=image, weight=100),), "stable": 1}
+    spec = {"predictors": (Predictor(name="v1", version=1, image=image, weight=100),), "stable": "v1"}
     endpoint.apply(EndpointSpec(name="tiny", model="tiny", **spec))
     yield endpoint
     endpoint.delete("tiny")

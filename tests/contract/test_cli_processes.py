@@ -179,6 +179,25 @@ def test_a_component_that_ended_is_started_again_until_it_ends_too_often(compone
     assert components.processes["triggerer"] is triggerer
 
 
+def test_a_component_that_ends_while_it_is_started_again_has_its_other_restarts(components, monkeypatch):
+    """Its end a moment after its start is seen by the next check, which starts it once more."""
+    start = components.start_component
+
+    def start_what_ends(component):
+        start(component)
+        components.processes[component].kill()
+        components.processes[component].wait()
+
+    monkeypatch.setattr(components, "start_component", start_what_ends)
+    components.processes["scheduler"].kill()
+    components.processes["scheduler"].wait()
+    restarts = Restarts(components)
+    for _ in range(MOST_RESTARTS):
+        restarts.check()
+    with pytest.raises(EndpointNotReady, match="airflow scheduler ended with -9"):
+        restarts.check()
+
+
 def test_a_component_without_heartbeats_is_started_again(components, monkeypatch):
     now = datetime.now(tz=UTC)
     health = {

@@ -18,10 +18,12 @@ from modelway.endpoints.base import (
     EndpointSpec,
     EndpointStatus,
     Predictor,
+    Sticky,
     load_endpoint,
-    shares,
+    predictor_name,
 )
 from modelway.endpoints.local.weights import WeightsInPlace
+from modelway.endpoints.shares import shares
 from modelway.errors import (
     CapabilityMissing,
     EndpointNotReady,
@@ -37,6 +39,8 @@ from modelway.ports import known
 
 from tests.endpoint_clients import ask, eventually, listener, load, pid_at, processes_of
 from tests.tiny_model import write_model
+
+ONE = Predictor(name="v1", version=1, image="a", weight=1)
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +69,13 @@ def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoin
 
 @pytest.fixture
 def spec(images: dict[int | str, str]) -> Callable[..., EndpointSpec]:
-    def make(weights: dict[int, int], stable: int | None = 1, **platform: object) -> EndpointSpec:
+    def make(weights: dict[int, int], stable: int = 1, **platform: object) -> EndpointSpec:
         predictors = tuple(
-            Predictor(version=version, image=images[version], weight=weight) for version, weight in weights.items()
+            Predictor(name=predictor_name(version), version=version, image=images[version], weight=weight)
+            for version, weight in weights.items()
         )
-        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=stable, platform=platform)
+        name = predictor_name(stable)
+        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=name, platform=platform)
 
     return make
 
@@ -79,8 +85,8 @@ def test_large_weights_stay_in_the_layer_of_their_image(
 ) -> None:
     monkeypatch.setattr("modelway.endpoints.local.weights.LEAST_BYTES", 1)
     image = build_image(write_model(tmp_path / "model", scale=7), tmp_path / "layout")
-    predictor = Predictor(version=1, image=image, weight=100)
-    status = endpoint.apply(EndpointSpec(name="tiny", model="tiny", predictors=(predictor,), stable=1))
+    predictor = Predictor(name="v1", version=1, image=image, weight=100)
+    status = endpoint.apply(EndpointSpec(name="tiny", model="tiny", predictors=(predictor,), stable="v1"))
     assert [answer for *_, answer in ask(status.url, times=1)] == [7]
     (weights,) = (tmp_path / "home folder").rglob("model.safetensors*")
     blobs = {path.stat().st_ino: path for path in (tmp_path / "layout" / "blobs" / "sha256").iterdir()}
@@ -112,7 +118,7 @@ def test_split_is_exact(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -
     expected = {"1": 0.6 * total, "2": 0.3 * total, "3": 0.1 * total}
     assert sum((counts[version] - n) ** 2 / n for version, n in expected.items()) < 27.6
     metrics = endpoint.metrics("tiny")
-    assert {str(version): one.requests for version, one in metrics.items()} == counts
+    assert {name.removeprefix("v"): one.requests for name, one in metrics.items()} == counts
     assert [one.errors for one in metrics.values()] == [0, 0, 0]
 
 
@@ -130,7 +136,7 @@ def test_a_user_stays_with_a_version_while_it_grows(endpoint: Endpoint, spec: Ca
     before = {user: ask(status.url, 1, user=user)[0][1] for user in users}
     assert before == {user: ask(status.url, 1, user=user)[0][1] for user in users}
     assert 10 < sum(version == "2" for version in before.values()) < 80
-    endpoint.set_weights("tiny", {1: 50, 2: 50})
+    endpoint.set_weights("tiny", {"v1": 50, "v2": 50})
     after = {user: ask(status.url, 1, user=user)[0][1] for user in users}
     assert all(after[user] == "2" for user in users if before[user] == "2")
     assert 60 < sum(version == "2" for version in after.values()) < 140
@@ -144,7 +150,7 @@ def test_weights_change_under_load_without_one_failed_request(
     with load(status.url) as answers:
         for weight in (10, 50, 100):
             answers.wait_for(100)
-            endpoint.set_weights("tiny", {1: 100 - weight, 2: weight})
+            endpoint.set_weights("tiny", {"v1": 100 - weight, "v2": weight})
             changed = len(answers.all)
             answers.wait_for(300)
             share = [version for _, version, _ in answers.all[changed + 20 :]].count("2") / (
@@ -197,9 +203,9 @@ def test_a_killed_canary_costs_what_it_had_and_nothing_else(
     assert [(one.restarts, one.problem) for one in healed.predictors] == [(0, ""), (1, "")]
     assert pid_at(healed.predictors[0].url) == stable
     metrics = endpoint.metrics("tiny")
-    assert metrics[2].server_errors == len(lost)
-    assert len(lost) <= metrics[2].errors <= metrics[2].requests
-    assert metrics[1].errors == 0
+    assert metrics["v2"].server_errors == len(lost)
+    assert len(lost) <= metrics["v2"].errors <= metrics["v2"].requests
+    assert metrics["v1"].errors == 0
 
 
 def test_a_server_that_answers_late_is_still_ready_and_a_stuck_one_is_not(
@@ -289,7 +295,7 @@ def test_a_killed_gateway_comes_back_with_its_weights(endpoint: Endpoint, spec: 
     os.kill(pid_at(status.url), signal.SIGKILL)
     with pytest.raises(EndpointNotReady, match="does not answer"):
         endpoint.metrics("tiny")
-    changed = endpoint.set_weights("tiny", {2: 1})
+    changed = endpoint.set_weights("tiny", {"v2": 1})
     assert changed.ready
     assert changed.url == status.url
     assert {version for _, version, _ in ask(changed.url, 50)} == {"2"}
@@ -318,8 +324,8 @@ def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec], images: dict[int | str, str], tmp_path: Path
 ) -> None:
     before = endpoint.apply(spec({1: 100}))
-    broken = Predictor(version=4, image=images["broken"], weight=50)
-    bad = EndpointSpec(name="tiny", model="tiny", predictors=(*spec({1: 50}).predictors, broken), stable=1)
+    broken = Predictor(name="v4", version=4, image=images["broken"], weight=50)
+    bad = EndpointSpec(name="tiny", model="tiny", predictors=(*spec({1: 50}).predictors, broken), stable="v1")
     with pytest.raises(ImageInvalid, match=r"(?s)version 4 cannot be served.*ONNX Runtime cannot load it"):
         endpoint.apply(bad)
     assert endpoint.status("tiny") == before
@@ -332,7 +338,10 @@ def test_same_version_from_another_image_is_replaced_without_a_gap(
 ) -> None:
     status = endpoint.apply(spec({1: 100}))
     other = EndpointSpec(
-        name="tiny", model="tiny", predictors=(Predictor(version=1, image=images[3], weight=100),), stable=1
+        name="tiny",
+        model="tiny",
+        predictors=(Predictor(name="v1", version=1, image=images[3], weight=100),),
+        stable="v1",
     )
     with load(status.url) as answers:
         answers.wait_for(50)
@@ -388,7 +397,7 @@ def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_
 ) -> None:
     endpoint.apply(spec({1: 100}))
     image = build_image(write_model(tmp_path / "moved", scale=4), tmp_path / "layout", path="/srv/model")
-    moved = Predictor(version=4, image=image, weight=50, model_path="/srv/model")
+    moved = Predictor(name="v4", version=4, image=image, weight=50, model_path="/srv/model")
     before = endpoint.apply(replace(spec({1: 50}), predictors=(*spec({1: 50}).predictors, moved)))
     assert [(one.version, one.model_path, one.ready) for one in before.predictors] == [
         (1, "/models", True),
@@ -403,15 +412,15 @@ def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_
 @pytest.mark.parametrize(
     ("weights", "error"),
     [
-        ({1: 1, 9: 1}, UnknownVersion),
-        ({1: -1, 2: 2}, InvalidSpec),
-        ({1: 0, 2: 0}, InvalidSpec),
+        ({"v1": 1, "v9": 1}, UnknownVersion),
+        ({"v1": -1, "v2": 2}, InvalidSpec),
+        ({"v1": 0, "v2": 0}, InvalidSpec),
         ({}, InvalidSpec),
-        ({1: 0.5}, InvalidSpec),
+        ({"v1": 0.5}, InvalidSpec),
     ],
 )
 def test_bad_weights_are_refused(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec], weights: dict[int, int], error: type[Exception]
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], weights: dict[str, int], error: type[Exception]
 ) -> None:
     before = endpoint.apply(spec({1: 3, 2: 1}))
     with pytest.raises(error):
@@ -424,7 +433,7 @@ def test_endpoint_that_is_not_there(endpoint: Endpoint) -> None:
     endpoint.stop("tiny")
     endpoint.delete("tiny")
     with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
-        endpoint.set_weights("tiny", {1: 1})
+        endpoint.set_weights("tiny", {"v1": 1})
     with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
         endpoint.metrics("tiny")
 
@@ -433,7 +442,7 @@ def test_stopped_endpoint_comes_back_as_it_was(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
 ) -> None:
     before = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
-    assert before.stable == 2
+    assert before.stable == "v2"
     endpoint.stop("tiny")
     assert processes_of(tmp_path) == []
     with pytest.raises(OSError, match="refused"):
@@ -441,13 +450,13 @@ def test_stopped_endpoint_comes_back_as_it_was(
     stopped = endpoint.status("tiny")
     assert stopped is not None
     assert not stopped.ready
-    assert (stopped.url, stopped.stable) == (before.url, 2)
+    assert (stopped.url, stopped.stable) == (before.url, "v2")
     assert [(one.version, one.weight, one.ready) for one in stopped.predictors] == [(1, 70, False), (2, 30, False)]
     endpoint.stop("tiny")
     assert endpoint.status("tiny") == stopped
     again = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
     assert again.ready
-    assert (again.url, again.stable) == (before.url, 2)
+    assert (again.url, again.stable) == (before.url, "v2")
     assert [(one.version, one.image, one.weight) for one in again.predictors] == [
         (one.version, one.image, one.weight) for one in before.predictors
     ]
@@ -515,20 +524,25 @@ def test_shares_add_up_by_largest_remainder(weights: dict[int, int], expected: d
         ({"name": "Tiny"}, "'Tiny' is not a name"),
         ({"name": "../up"}, "is not a name"),
         ({"predictors": ()}, "0 predictors"),
-        ({"stable": 5}, "stable version 5 is not a predictor"),
+        ({"predictors": (replace(ONE, name="Small"),)}, "'Small' is not a name"),
+        ({"predictors": (replace(ONE, replicas=0),)}, "predictor v1: 0 replicas"),
+        ({"predictors": (replace(ONE, replicas=9),)}, "predictor v1: 9 replicas, there are 8 at most here"),
+        ({"sticky": Sticky(cookie="who")}, "sticky: exactly one of header and cookie"),
+        ({"sticky": Sticky(header="x user")}, "sticky: 'x user' is not a name"),
+        ({"stable": "v5"}, "stable: 'v5' is not a predictor"),
         ({"platform": {"port": 70000}}, "port: .*less than or equal to 65535"),
         ({"platform": {"host": "two words"}}, "host: 'two words' is not a host"),
         ({"platform": {"prot": 80}}, "prot: unknown key.*Did you mean 'port'"),
         (
-            {"predictors": (Predictor(version=1, image="a", weight=1), Predictor(version=1, image="b", weight=1))},
-            "twice",
+            {"predictors": (ONE, replace(ONE, image="b"))},
+            "two predictors have the same name: v1, v1",
         ),
-        ({"predictors": (Predictor(version=1, image="a", weight=0),)}, "all weights are zero"),
-        ({"predictors": (Predictor(version=1, image="a", weight=-1),)}, "integer >= 0, got -1"),
+        ({"predictors": (replace(ONE, weight=0),)}, "all weights are zero"),
+        ({"predictors": (replace(ONE, weight=-1),)}, "integer >= 0, got -1"),
     ],
 )
 def test_specs_that_cannot_be_are_refused(endpoint: Endpoint, change: dict[str, object], message: str) -> None:
-    good = EndpointSpec(name="tiny", model="tiny", predictors=(Predictor(version=1, image="a", weight=1),))
+    good = EndpointSpec(name="tiny", model="tiny", predictors=(ONE,))
     with pytest.raises(InvalidSpec, match=message):
         endpoint.apply(replace(good, **change))  # type: ignore[arg-type]
 

@@ -56,15 +56,16 @@ class Gateway:
     def routes(self) -> Routes:
         routes = (
             Route(
+                name=f"v{server.version}",
                 version=server.version,
                 slot=server.slot,
-                address=f"127.0.0.1:{server.port}" if server.port else None,
+                addresses=(f"127.0.0.1:{server.port}" if server.port else None,),
                 weight=server.weight,
                 wanted=server.wanted,
             )
             for server in self.servers
         )
-        return Routes(all=tuple(routes), stable_version=1)
+        return Routes(all=tuple(routes), stable_name="v1")
 
     def put(self, version: int, mode: str) -> None:
         """Put a stand-in behind the gateway and count from here on."""
@@ -96,7 +97,7 @@ class Gateway:
 
     def is_up(self, version: int) -> bool:
         stats = self.process.runtime.stats()
-        return stats[f"slot{self.servers[version - 1].slot}", "main"]["status"].startswith("UP")
+        return stats[f"slot{self.servers[version - 1].slot}", "main0"]["status"].startswith("UP")
 
     def ask(self, path: str = "/v2/models/tiny/infer") -> tuple[int, int | None, bytes]:
         """Return status, version and body of the answer to a POST."""

@@ -174,7 +174,7 @@ def test_a_toy_is_known_and_opened_in_each_port(found: Any) -> None:
     assert all("toy" in names for names in found["known"].values())
     assert [text.partition(" ")[0] for text in found["opened"]] == list(PORTS)
     assert found["opened"][0] == "backends opened with client home"
-    assert found["opened"][2] == "endpoints opened with password root username"
+    assert found["opened"][2] == "endpoints opened with root"
 
 
 def test_a_spec_has_the_sections_of_the_toys(found: Any) -> None:

@@ -87,7 +87,7 @@ def test_reading_specs_imports_little(tmp_path: Path) -> None:
     }
     # Of the ports what their members say of themselves, with their sections: no client, no backend.
     members = {".".join(name.split(".")[3:]) for name in ours if name.split(".")[1] in PORTS}
-    assert members <= {"", "member", "section", "launchers"}
+    assert members <= {"", "member", "section", "launchers", "settings"}
     assert {name for name in ours if name.startswith("modelway.platforms.")} <= {
         "modelway.platforms.kubernetes",
         "modelway.platforms.kubernetes.patch",

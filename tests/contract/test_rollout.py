@@ -41,11 +41,16 @@ class Shop:
         self.lineage = open_lineage(f"sqlite:///{home / 'lineage.db'}")
         self.endpoint = load_endpoint("local", root=home / "endpoints")
         self.versions = {}
+        #: runs that have failed, as Airflow knows
+        self.failed = set()
 
     def context(self, number, *, last_try=False):
         dag_run = SimpleNamespace(dag_id="tiny", run_id=f"run-{number}", triggering_user_name="mia")
-        ti = SimpleNamespace(try_number=3 if last_try else 1, max_tries=2)
+        ti = SimpleNamespace(try_number=3 if last_try else 1, max_tries=2, get_dagrun_state=self.state)
         return {"dag_run": dag_run, "ti": ti}
+
+    def state(self, *, dag_id, run_id):
+        return "failed" if run_id in self.failed else "running"
 
     def make(self, number, *, wrong=False, scale=None, output="y"):
         """Register a version whose answer is its number, or ``scale``, and build its image."""
@@ -233,7 +238,9 @@ def test_a_new_run_keeps_the_champion_not_the_unproven_canary(serving, monkeypat
         serving.promote(2, deployed, steps=(10, 90, 100))
     assert serving.weights == {1: 10, 2: 90}
     serving.make(3)
+    serving.failed.add("run-2")
     serving.deploy(3)
+    assert serving.rollout(2).detail["reason"] == "its run has ended (failed)"
     assert (serving.weights, serving.champion) == ({1: 100, 3: 0}, 1)
 
 
@@ -242,6 +249,7 @@ def test_a_wrong_first_version_is_taken_down(shop):
     with pytest.raises(VerificationFailed, match="output 'y' is not the checkpoint's"):
         shop.deploy(2)
     assert shop.endpoint.status("tiny") is None
+    shop.failed.add("run-2")
     shop.deploy(1)
     assert shop.weights == {1: 100}
 
@@ -348,8 +356,9 @@ def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypat
     with pytest.raises(Killed):
         serving.promote(2, deployed)
     serving.make(3)
+    serving.failed.add("run-2")
     serving.deploy(3)
-    with pytest.raises(RolloutAborted, match="version 2 is not ready any more"):
+    with pytest.raises(RolloutAborted, match="this run's rollout was aborted: its run has ended"):
         serving.promote(2, deployed)
     assert serving.rollout(2).state == "aborted"
     assert serving.weights == {1: 100, 3: 0}

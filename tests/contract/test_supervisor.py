@@ -28,8 +28,8 @@ def served(root: Path) -> Iterator[Endpoint]:
     """One endpoint for all tests, which each leave it running."""
     image = build_image(write_model(root.parent / "model", scale=1), root.parent / "layout")
     endpoint = load_endpoint("local", root=root)
-    predictors = (Predictor(version=1, image=image, weight=100),)
-    endpoint.apply(EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=1))
+    predictors = (Predictor(name="v1", version=1, image=image, weight=100),)
+    endpoint.apply(EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable="v1"))
     yield endpoint
     endpoint.delete("tiny")
     assert processes_of(root) == []

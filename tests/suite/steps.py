@@ -56,11 +56,12 @@ def system(*names: str) -> tuple[str, ...]:
 HERE = (*PYTEST, "-m", "not cluster and not database")
 FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
 SERVING = contract(
-    *("endpoints", "gateway", "rollout"),
+    *("endpoints", "gateway", "gateway_agent", "rollout", "rollout_policies", "acceptance"),
     *(
         "server",
         "server_clients",
         "server_connections",
+        "server_files",
         "server_fuzz",
         "server_grpc",
         "server_grpc_fuzz",

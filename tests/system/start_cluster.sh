@@ -24,8 +24,8 @@ if ! answers docker image inspect "$base"; then
     if [ -x "$script" ]; then "$script" base >&2; else docker pull --quiet "$base" >&2; fi
 fi
 answers docker image inspect "$job" || make -C "$root" images ARGS=job >&2
-# Built of what is there: it has the server's code.
-make -C "$root" images ARGS=server >&2
+# Built of what is there: they have code of this tree.
+make -C "$root" images ARGS="server gateway" >&2
 if [ -n "${KUBECONFIG:-}" ]; then
     answers kubectl get --raw /readyz || { echo "the cluster of KUBECONFIG=$KUBECONFIG does not answer" >&2; exit 1; }
     echo "export KUBECONFIG=$KUBECONFIG"

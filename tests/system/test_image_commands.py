@@ -113,7 +113,7 @@ def test_a_registered_version_is_built_inspected_and_verified(shared, home, run,
     assert "/models/model/model-00001.safetensors" in text
 
     verified = run("verify", reference, "digits", "1")
-    assert "3 layers and 5 files are what their digests name" in verified
+    assert "3 layers and 6 files are what their digests name" in verified
     assert "5 files are those of digits@1" in verified
     record = open_lineage(f"sqlite:///{home / 'lineage.db'}").version("digits", 1)
     assert [image.reference for image in record.images] == [reference]
@@ -127,7 +127,7 @@ def test_without_a_repository_the_image_is_in_a_layout_and_pulled_from_there(hom
     for name in ("model/model.onnx", "model/model-00002.safetensors", "golden/inputs.safetensors"):
         assert (folder / "models" / name).read_bytes() == FILES[name]
     assert not (folder / "models/outputs/meta.yml").exists()
-    assert "3 layers and 5 files are" in run("verify", reference)
+    assert "3 layers and 6 files are" in run("verify", reference)
 
 
 def test_a_copy_has_the_digest_the_referrers_and_no_byte_twice(shared, home, run, tmp_path):
@@ -162,8 +162,9 @@ def test_the_difference_says_what_a_node_fetches(shared, home, run):
     assert "org.opencontainers.image.version: 1 → 2" in text
     found = json.loads(run("diff", f"{repository}:v1", f"{repository}:v2", "--json"))
     same = [layer["annotations"].get("io.modelway.path") for layer in found["same"]]
-    assert same == ["/models/model/model-00001.safetensors", None]
-    assert len(found["added"]) == len(found["removed"]) == 1, "the small files are equal"
+    # The last layer has the digest of each file.
+    assert same == ["/models/model/model-00001.safetensors"]
+    assert len(found["added"]) == len(found["removed"]) == 2
     assert sum(layer["size"] for layer in found["unpacked_again"]) < 20_000
 
 

@@ -147,6 +147,31 @@ def test_the_container_answers_right_over_grpc(served: Served) -> None:
         np.testing.assert_allclose(found, served.expected[output.name], atol=1e-4, rtol=1e-3)
 
 
+def test_the_loader_of_the_servers_image_fetches_the_model(served: Served) -> None:
+    engine = served.engine
+    image = engine.api.inspect_container(served.container)["Config"]["Image"]
+    load = f"python3 -m modelway.server.loader --image {image} --into /models"
+    check = "from modelway.server.core import runtime, whole; from pathlib import Path; m = Path('/models'); "
+    check += "print(whole.check_files(m), runtime.load_model(m, threads=1).signature.name)"
+    description = {
+        "Image": SERVER,
+        "Entrypoint": ["sh", "-c", f'{load} && {load} && python3 -c "{check}"'],
+        # The registry is on the engine's own machine; the volume is anybody's, as that of a pod.
+        "HostConfig": {"ReadonlyRootfs": True, "NetworkMode": "host", "Tmpfs": {"/models": "mode=0777"}},
+    }
+    container = engine.create(description, f"modelway-test-loader-{served.port}")
+    try:
+        engine.start(container)
+        engine.api.wait(container)
+        first, second, *_, loaded = engine.last_lines(container, lines=20).decode().splitlines()
+    finally:
+        engine.remove(container)
+    assert first == f"modelway loader: /models has the model of {image}"
+    assert second == f"{first} already"
+    files, name = loaded.split()
+    assert (int(files) >= 2, name) == (True, "digits")
+
+
 def test_it_drains_as_the_first_process_of_its_container(served: Served) -> None:
     assert served.engine.api.top(served.container)["Processes"]
     served.engine.stop(served.container, grace_seconds=30)

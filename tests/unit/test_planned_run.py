@@ -392,7 +392,7 @@ def test_a_run_that_is_held_is_skipped_where_traffic_would_move(operator: Any) -
 
 
 def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
-    current: Any = SimpleNamespace(predictors=[SimpleNamespace(version=5, weight=100)], stable=5)
+    current: Any = SimpleNamespace(predictors=[SimpleNamespace(name="v5", version=5, weight=100)], stable="v5")
     version = RegisteredVersion.from_xcom({**TAKEN, "version": 3})
     operator = DeployModelOperator(task_id="d", version={}, image={})
     with pytest.raises(RolloutAborted, match="version 5 serves already and is newer than version 3.*parameter version"):

@@ -130,6 +130,21 @@ def read_manifest(archive: Path | BinaryIO) -> Manifest:
         ) from error
 
 
+def manifest_member(archive: Path) -> Member:
+    """Return the description of an archive's manifest, which does not list itself.
+
+    :raises DigestMismatch: the file is not a whole archive
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            data = zipped.read(MANIFEST)
+    except (zipfile.BadZipFile, OSError, KeyError) as error:
+        raise DigestMismatch(
+            f"not a whole model archive ({error})", where=str(archive), do="Run the freeze stage again"
+        ) from error
+    return Member(path=MANIFEST, size=len(data), sha256=hashlib.sha256(data).hexdigest(), role="doc")
+
+
 def member_offsets(archive: Path) -> dict[str, int]:
     """Return where the data of each member begins in the file, by the members' names.
 

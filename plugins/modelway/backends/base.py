@@ -85,7 +85,7 @@ class Job:
     stage: str
     """the stage's name as the model's author knows it"""
     action: str
-    """``train``, ``evaluate``, ``freeze`` or ``verify``"""
+    """``train``, ``evaluate``, ``freeze``, ``verify`` or ``accept``"""
     clear_number: int = 0
     module: str | None = None
     """the model's Python file inside the code package"""
@@ -103,6 +103,8 @@ class Job:
     partition: str | None = None
     freeze_format: str | None = None
     """the format that a job freezes into, see ``modelway.job.freezing.freeze.FORMATS``"""
+    endpoint: Mapping[str, Any] | None = None
+    """where the version that the job accepts is served: ``{url, model, version}``"""
 
     def contract(self) -> dict[str, Any]:
         """Return the content of ``job.json`` (see ``modelway.job.contract``)."""
@@ -121,6 +123,7 @@ class Job:
             "partition": self.partition,
             # The default is left out: another contract is another job, and older ones do not have it.
             **({"freeze_format": self.freeze_format} if self.freeze_format not in (None, "onnx") else {}),
+            **({"endpoint": dict(self.endpoint)} if self.endpoint else {}),
             "inputs": {name: f"inputs/{name}" for name in self.inputs},
             "checkpoints": {name: dict(known) for name, known in self.checkpoints.items()},
             "digests": {

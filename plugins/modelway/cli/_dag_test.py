@@ -91,10 +91,12 @@ def _collect_ends() -> list[tuple[str, str, Sequence[str]]]:
 def _follow_up(ended: Sequence[tuple[str, str, Sequence[str]]]) -> None:
     """Do for runs that ended what ``following.orphaned_jobs`` does where a scheduler runs."""
     from modelway.following.orphaned_jobs import record_end, stop_orphaned_jobs
+    from modelway.following.rollouts import abort_rollouts_of
 
     # No task runs any more: connections are read from the database, as Airflow's own processes do.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     for run, state, backends in ended:
+        abort_rollouts_of(run, state=state)
         stop_orphaned_jobs(run, backends)
         record_end(run, state)
 

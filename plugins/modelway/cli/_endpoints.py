@@ -2,7 +2,8 @@
 
 import sys
 
-from modelway.endpoints.base import Endpoint, EndpointStatus
+from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version
+from modelway.endpoints.shares import percentages
 from modelway.errors import ModelwayError, UnknownModel
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
@@ -27,9 +28,15 @@ def serving_lines(settings: Settings) -> list[str]:
     lines = []
     for status in local_endpoints(settings):
         if status.ready:
-            weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
-            lines.append(f"{status.name} continues to serve at {status.url} ({weights})")
+            lines.append(f"{status.name} continues to serve at {status.url} ({split_text(status)})")
     return lines
+
+
+def split_text(status: EndpointStatus) -> str:
+    """Return the share of each predictor: those of the pipeline by their version."""
+    shares = percentages({each.name: each.weight for each in status.predictors})
+    names = ((pipeline_version(name), name, share) for name, share in shares.items())
+    return ", ".join(f"{f'version {version}' if version else name} {share} %" for version, name, share in names)
 
 
 def start_endpoint(settings: Settings, name: str, *, actor: str) -> EndpointStatus:

@@ -16,6 +16,7 @@ from modelway.cli._endpoints import (
     open_local,
     serving_lines,
     serving_names,
+    split_text,
     start_endpoint,
     stop_endpoint,
 )
@@ -195,9 +196,8 @@ def _restore(console: Any, settings: Settings) -> None:
         except ModelwayError as error:
             console.print(f"the endpoint {before.name} does not serve again: {error}", markup=False, highlight=False)
             continue
-        weights = ", ".join(f"version {each.version} {each.weight} %" for each in status.predictors)
         since = "still serves" if before.ready else "serves again"
-        console.print(f"the endpoint {before.name} {since} at {status.url} ({weights})", highlight=False)
+        console.print(f"the endpoint {before.name} {since} at {status.url} ({split_text(status)})", highlight=False)
 
 
 class _Run:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from modelway.cli._endpoints import local_endpoints, open_local, start_endpoint, stop_endpoint
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.endpoints.base import EndpointStatus
+from modelway.endpoints.shares import percentages
 from modelway.errors import InvalidSpec, UnknownEndpoint
 from modelway.hooks.settings import Settings
 
@@ -42,11 +43,12 @@ def list_endpoints(args: argparse.Namespace) -> int:
     if not found:
         print(NONE)
         return 0
-    shown = table("ENDPOINT", "ADDRESS", "STATE", "VERSIONS", "RESTARTS")
+    shown = table("ENDPOINT", "ADDRESS", "STATE", "PREDICTORS", "RESTARTS")
     for status in found:
-        versions = ", ".join(f"v{each.version} {each.weight} %" for each in status.predictors)
+        shares = percentages({each.name: each.weight for each in status.predictors})
+        predictors = ", ".join(f"{name} {share} %" for name, share in shares.items())
         restarts = sum(each.restarts for each in status.predictors)
-        shown.add_row(status.name, status.url, state_of(status), versions, str(restarts))
+        shown.add_row(status.name, status.url, state_of(status), predictors, str(restarts))
     print_table(shown)
     for problem in (problem for status in found for problem in _problems(status)):
         print(problem)
@@ -65,7 +67,7 @@ def state_of(status: EndpointStatus) -> str:
 
 def _problems(status: EndpointStatus) -> list[str]:
     found = [f"{status.name}: {status.problem}"] if status.problem else []
-    return found + [f"{status.name} v{each.version}: {each.problem}" for each in status.predictors if each.problem]
+    return found + [f"{status.name} {each.name}: {each.problem}" for each in status.predictors if each.problem]
 
 
 def _command(change: Callable[[Settings, str], str]) -> Callable[[argparse.Namespace], int]:

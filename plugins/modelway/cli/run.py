@@ -70,6 +70,7 @@ def run_model(args: argparse.Namespace) -> int:
     spec = model_spec(args.model)
     about = told_by_schedule(spec, run_after=args.run_after, interval=args.interval, partition=args.partition)
 
+    _refuse_approval(spec, args.set)
     from modelway.cli._endpoints import serving_lines
     from modelway.localairflow.dag_files import repository
     from modelway.localairflow.home_lock import only_one
@@ -105,6 +106,22 @@ def run_model(args: argparse.Namespace) -> int:
             # A run that came to its end leaves none.
             for line in stop_jobs_elsewhere(settings.home, environment=airflow.environment, but=tried):
                 print(f"modelway: {line}", file=sys.stderr)
+
+
+def _refuse_approval(spec: "ModelSpec", assignments: Sequence[str]) -> None:
+    """Refuse a rollout that a person has to approve: without a server, nobody can.
+
+    :raises ModelwayError: it is one
+    """
+    chosen = dict(assignment.partition("=")[::2] for assignment in assignments)
+    environment, rollout = (chosen.get(name, "").strip('"') or None for name in ("environment", "rollout"))
+    is_free = rollout in ("no", "rollback") or spec.serving(environment).is_development
+    if spec.rollout.approval and not is_free:
+        raise ModelwayError(
+            "a person has to approve this rollout in Airflow (rollout.approval), and this runs without its server",
+            where=str(spec.folder / "model.yaml"),
+            do="Trigger the DAG in an Airflow, or register the version only: --set rollout=no",
+        )
 
 
 def _run(

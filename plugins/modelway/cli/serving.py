@@ -60,7 +60,8 @@ def _here() -> Mapping[str, "EndpointStatus"]:
 def _place(each: "ServingRecord", status: "EndpointStatus | None", *, then: bool) -> tuple[str | None, str]:
     """Return the endpoint's address and the version's state: as it is on this machine, else as recorded."""
     if status is not None:
-        ready = any(one.ready for one in status.predictors if one.version == each.version)
+        same = (one for one in status.predictors if one.version == each.version)
+        ready = any(one.ready for one in same if (one.model or status.model) == each.model)
         if not status.stopped:
             return status.url, "answers" if ready and status.gateway_ready else "does not answer"
     if each.stopped_at is not None:

@@ -1,6 +1,7 @@
 """The order of a model's stages, as a DAG."""
 
 import logging
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
@@ -28,11 +30,12 @@ from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
 from modelway.spec.collection import paused_collection
+from modelway.spec.environments import Serving, environments_of
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
 from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
-from modelway.spec.sections import EndpointSection, ImageSection
+from modelway.spec.sections import ImageSection
 
 _log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: tasks that change it run one at a time
@@ -113,7 +116,7 @@ def build_dag(spec: ModelSpec) -> DAG:
         training = [stage.output["report"] for stage in stages]
         selected, compared = _evaluate(spec, code, stages[-1].output)
         version = _freeze(spec, plain, code, training, selected, compared)
-        _serve(spec, version)
+        _serve(spec, code, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
     return dag
@@ -238,7 +241,7 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
         ).output
 
 
-def _serve(spec: ModelSpec, version: Any) -> None:
+def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
     with TaskGroup("serve", tooltip="The version's image, its predictor and its share of the traffic"):
         image = BuildImageOperator(
             task_id="build_image",
@@ -255,23 +258,72 @@ def _serve(spec: ModelSpec, version: Any) -> None:
             task_id="deploy",
             version=version,
             image=image,
-            target=spec.endpoint.target,
             path=spec.image.path,
             tolerance=_tolerance(spec),
             allow_signature_change=spec.rollout.allow_signature_change,
+            when_busy=spec.rollout.when_busy,
             doc_md="Starts a predictor of the version, without traffic",
-            **_with_platform(spec.endpoint),
+            **_in_environments(spec, _deployment),
+            **_ALONE,
         ).output
-        PromoteModelOperator(
+        accepted = _accept(spec, code, version, deployment)
+        promote = PromoteModelOperator(
             task_id="promote",
             version=version,
             deployment=deployment,
-            steps=list(spec.rollout.steps),
             interval_seconds=spec.rollout.interval_seconds,
-            alias=spec.rollout.alias,
             doc_md="Moves the traffic in steps, and back when the version fails a check",
+            **_in_environments(spec, _rollout),
             **_ALONE,
         )
+        if accepted is not None:
+            accepted.set_downstream(promote)
+
+
+def _accept(spec: ModelSpec, code: Any, version: Any, deployment: Any) -> AcceptVersionOperator | None:
+    """Return the task of the model's own tests, None where there are none."""
+    if (acceptance := spec.acceptance()) is None:
+        return None
+    return AcceptVersionOperator(
+        task_id="accept",
+        code=code,
+        version=version,
+        deployment=deployment,
+        job_params=literal(dict(acceptance.params)),
+        seed="{{ params.seed }}",
+        command=literal(acceptance.command),
+        doc_md="Tests the version behind its endpoint, by the model's own code, before it gets traffic",
+        **_job(spec, acceptance),
+    )
+
+
+def _in_environments(spec: ModelSpec, arguments: Callable[[ModelSpec, Serving], dict[str, Any]]) -> dict[str, Any]:
+    """Return a task's arguments in the environment that the run names, and in the first one until it is known."""
+    environments = environments_of(spec.model, spec.endpoint)
+    found = {name: arguments(spec, serving) for name, serving in environments.items()}
+    if None in found:
+        return _literal(found[None])
+    first = next(iter(found.values()))
+    return {**_literal(first), "environment": "{{ params.environment }}", "environments": literal(found)}
+
+
+def _literal(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments whose mappings are no templates."""
+    return {name: literal(value) if isinstance(value, dict) else value for name, value in arguments.items()}
+
+
+def _deployment(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
+    """Return the arguments of a deployment that depend on the environment."""
+    section = serving.section
+    return {"endpoint": serving.endpoint, "target": section.target, "platform": section.platform()}
+
+
+def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
+    """Return the arguments of a rollout that depend on the environment: one for development has no steps."""
+    if serving.is_development:
+        return {"steps": [100], "alias": None, "approval": False}
+    rollout = spec.rollout
+    return {"steps": list(rollout.steps), "alias": rollout.alias, "approval": rollout.approval}
 
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:
@@ -284,6 +336,6 @@ def _job(spec: ModelSpec, job_section: Stage | Evaluation) -> dict[str, Any]:
     return {"backend": job_section.backend, "options": literal(options_of(spec, job_section)), **pool}
 
 
-def _with_platform(section: EndpointSection | ImageSection) -> dict[str, Any]:
-    """Return the task's settings with those of the chosen target or builder, which are not templates."""
+def _with_platform(section: ImageSection) -> dict[str, Any]:
+    """Return the task's settings with those of the chosen builder, which are not templates."""
     return {**_ALONE, "platform": literal(section.platform())}

@@ -16,6 +16,7 @@ _ROLLOUTS = {
     "auto": "auto: yes, unless this is a backfill or an old run",
     "yes": "yes: move the alias and the traffic",
     "no": "no: register the version, leave alias and traffic alone",
+    "rollback": "rollback: give all traffic back to the version named above, at once",
 }
 
 
@@ -67,6 +68,15 @@ def run_form(spec: ModelSpec) -> dict[str, Param]:
         ),
         "reason": _text("Why this run is started; stored in its record", title="Reason", maxLength=500),
     }
+    if names := list(spec.endpoint.environments):
+        form["environment"] = Param(
+            names[0],
+            "Where the version is served; the first is for development",
+            type="string",
+            enum=names,
+            title="Environment",
+            section=_RUN,
+        )
     return form | {name: _declared(name, param) for name, param in spec.params.items()}
 
 

@@ -4,7 +4,7 @@ Tasks stop their own jobs. This is for those that could not: their worker was ki
 run took too long, or somebody marked it, while no triggerer ran. The listener of ``modelway/plugin.py`` starts it when
 a run ends, as a separate process: scheduler and api-server must neither wait for a backend nor import its SDK.
 
-It also flushes the exporters' queue and exports the failure of a failed run.
+It also aborts rollouts that the run left behind, flushes the exporters' queue and exports the failure of a failed run.
 """
 
 import logging
@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from modelway.following.rollouts import abort_rollouts_of
 
 if TYPE_CHECKING:
     from modelway.lineage.store import Lineage
@@ -99,5 +101,6 @@ if __name__ == "__main__":
     # Airflow's own processes read connections from its database, tasks from its API: this is one of the former.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    abort_rollouts_of(sys.argv[1], state=sys.argv[2])
     stop_orphaned_jobs(sys.argv[1], sys.argv[3:])
     record_end(sys.argv[1], sys.argv[2])

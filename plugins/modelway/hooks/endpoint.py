@@ -1,17 +1,21 @@
 """The endpoints of a target, with the login of the registry that images are pulled from."""
 
-from modelway.endpoints.base import Endpoint, load_endpoint
+from modelway.endpoints.base import Endpoint, Login, load_endpoint
 from modelway.hooks.settings import Settings
 
 
 def open_endpoint(target: str, settings: Settings) -> Endpoint:
     """Return the endpoint port of a target.
 
+    The login of a connection that names no registry is not used: an endpoint's images may be of any.
+
     :raises CapabilityMissing: there is no such target
     """
-    return load_endpoint(
-        target,
-        root=settings.endpoint_root,
-        username=settings.registry_login,
-        password=settings.registry_password,
-    )
+    login = None
+    if settings.registry_host and settings.registry_login:
+        login = Login(
+            registry=settings.registry_host,
+            username=settings.registry_login,
+            password=settings.registry_password or "",
+        )
+    return load_endpoint(target, root=settings.endpoint_root, login=login)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -54,7 +54,8 @@ def main(folder: Path) -> int:
     try:
         job = Job(folder)
         job.output.mkdir(exist_ok=True)
-        {"train": _train, "evaluate": _evaluate, "freeze": _freeze, "verify": _verify}[job.spec["action"]](job)
+        actions = {"train": _train, "evaluate": _evaluate, "freeze": _freeze, "verify": _verify, "accept": _accept}
+        actions[job.spec["action"]](job)
     except Stopped as stopped:
         print(stopped.reason, flush=True)
         _leave_reason(folder, stopped.reason, stopped=True)
@@ -158,6 +159,18 @@ def _verify(job: Job) -> None:
     verify(archive=archive, scratch=job.folder / "unpacked", report=job.output / "verify.json", **job.params)
 
 
+def _accept(job: Job) -> None:
+    from modelway.job.acceptance import ServedVersion, environment_of, record_acceptance
+
+    served = ServedVersion(job)
+    if job.spec["command"]:
+        _run_command(job, more=environment_of(served))
+        metrics = None
+    else:
+        metrics = _model_function(job, "accept")(job, served)
+    record_acceptance(job, metrics)
+
+
 def _model_function(job: Job, name: str) -> Any:
     """Import the model's Python and return its function ``name``, with every random source seeded."""
     random.seed(job.seed)
@@ -187,7 +200,7 @@ def _seed_libraries(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _run_command(job: Job, *, checkpoint: Path | None = None) -> None:
+def _run_command(job: Job, *, checkpoint: Path | None = None, more: Mapping[str, str] | None = None) -> None:
     """Run the stage's command in the code folder; environment variables say where everything is."""
     checkpoint = checkpoint or job.input("checkpoint")
     resumed = job.resume_from() if job.spec["action"] == "train" else None
@@ -207,6 +220,7 @@ def _run_command(job: Job, *, checkpoint: Path | None = None) -> None:
         "MODELWAY_CHECKPOINT": str(checkpoint or ""),
         "MODELWAY_INPUT": job.evaluating or "",
         "MODELWAY_RESUME_FROM": str(resumed.path if resumed else ""),
+        **(more or {}),
     }
     done = subprocess.run(job.spec["command"], cwd=job.code, env=environment)
     if job.stopping and done.returncode == STOPPED_STATUS:

@@ -21,6 +21,7 @@ from modelway.lineage.write.assets import Assets
 from modelway.lineage.write.endpoints import EndpointRecords
 from modelway.lineage.write.failures import FailureWriter
 from modelway.lineage.write.retention import Retention
+from modelway.lineage.write.rollouts import RolloutRecords
 from modelway.lineage.write.versions import VersionWriter
 
 __all__ = ["Assets", "Lineage", "open_lineage"]
@@ -50,7 +51,16 @@ def open_lineage(url: str, *, exporters: Iterable[str] = (), read_only: bool = F
     return Lineage(with_exporters(engine_to_write(url), exporters))
 
 
-class Lineage(VersionReader, EarlierRuns, PointInTime, RunAccounts, VersionWriter, EndpointRecords, FailureWriter):
+class Lineage(
+    VersionReader,
+    EarlierRuns,
+    PointInTime,
+    RunAccounts,
+    VersionWriter,
+    EndpointRecords,
+    RolloutRecords,
+    FailureWriter,
+):
     """The records of models, runs and endpoints; ``assets``, ``graph``, ``exports`` and ``retention`` are more parts.
 
     Made by ``open_lineage``; all parts work on one engine. Safe to share between threads.

@@ -221,14 +221,19 @@ class LocalAirflow:
 
         :raises EndpointNotReady: one has ended; the message names it and has its last lines
         """
-        for component, process in self.processes.items():
-            if process.poll() is not None:
-                text = self._log(component).read_text(errors="replace")[-LAST_CHARACTERS:].strip()
-                raise EndpointNotReady(
-                    f"airflow {component} ended with {process.returncode}",
-                    where=str(self._log(component)),
-                    do=f"Read the end of its log:\n{text}",
-                )
+        for component in self.processes:
+            self.check_component(component)
+
+    def check_component(self, component: str) -> None:
+        """Check that one component still runs, as :meth:`check` does."""
+        process = self.processes[component]
+        if process.poll() is not None:
+            text = self._log(component).read_text(errors="replace")[-LAST_CHARACTERS:].strip()
+            raise EndpointNotReady(
+                f"airflow {component} ended with {process.returncode}",
+                where=str(self._log(component)),
+                do=f"Read the end of its log:\n{text}",
+            )
 
     def _wait_until_healthy(self) -> None:
         import httpx

@@ -42,11 +42,14 @@ class Restarts:
             self._end_silent()
             self._next_health = time.monotonic() + PAUSE_SECONDS
         for component, process in list(self.airflow.processes.items()):
-            if process.poll() is not None and self.count[component] < MOST_RESTARTS:
-                self.count[component] += 1
-                _log.warning("airflow %s ended with %s and is started again", component, process.returncode)
-                self.airflow.start_component(component)
-        self.airflow.check()
+            if process.poll() is None:
+                continue
+            if self.count[component] >= MOST_RESTARTS:
+                self.airflow.check_component(component)
+            self.count[component] += 1
+            _log.warning("airflow %s ended with %s and is started again", component, process.returncode)
+            # One that ends at once is seen by the next check: it may have restarts left.
+            self.airflow.start_component(component)
 
     def _end_silent(self) -> None:
         """Kill each component whose last heartbeat is long ago: one that waits for a lock does not obey SIGTERM."""

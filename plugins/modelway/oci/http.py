@@ -130,7 +130,7 @@ class RegistryConnection:
             raise RegistryBusy(what, pause_seconds=retry_after(pause), where=where, do=_WAIT)
         codes = _error_codes(self.read(answer, repository))
         if status in (401, 403):
-            do = "Check the registry's connection in Airflow: login, password and the right to pull and push here"
+            do = "Check the registry's connection in Airflow: host, login, password and the right to pull and push here"
             raise RegistryRefused(f"the registry refuses access ({status}{codes})", where=where, do=do)
         if "BLOB_UNKNOWN" in codes and answer.request.method == "PUT":
             raise BlobsMissing(f"the registry lacks blobs of the image ({status}{codes})", where=where, do=_PUSH_AGAIN)

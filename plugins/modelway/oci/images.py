@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelway.artifacts.whole_files import locked, sync_folder, writing
 from modelway.errors import RegistryRefused
-from modelway.oci.contents import is_unpacked
+from modelway.oci.contents import is_unpacked, mark_unpacked
 from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import (
     ImageSource,
@@ -109,6 +109,11 @@ def unpack_image(
     return final
 
 
+def this_architecture() -> str:
+    """Return this machine's architecture, as images name it."""
+    return {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "amd64")
+
+
 def _unpack(source: ImageSource, digest: str, final: Path, in_place: InPlace | None) -> None:
     """Unpack beside ``final`` and rename.
 
@@ -116,12 +121,12 @@ def _unpack(source: ImageSource, digest: str, final: Path, in_place: InPlace | N
     """
     for left in final.parent.glob(f".{final.name}.*.part"):
         shutil.rmtree(left, ignore_errors=True)
-    machine = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "amd64")
-    image = read_image(source, digest, architecture=machine)
+    image = read_image(source, digest, architecture=this_architecture())
     beside = final.parent / f".{final.name}.{uuid.uuid4().hex}.part"
     beside.mkdir(mode=0o755)
     try:
-        unpack_layers(source=source, image=image, digest=digest, root=beside, in_place=in_place)
+        unpack_layers(source=source, image=image, root=beside, in_place=in_place)
+        mark_unpacked(beside, digest=digest)
         if final.exists():
             # A folder that lost files: its open files stay valid for processes that have them open.
             final.rename(final.parent / f".{final.name}.damaged-{uuid.uuid4().hex}.part")

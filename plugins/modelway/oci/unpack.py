@@ -11,7 +11,7 @@ from typing import BinaryIO, NoReturn, Protocol, Self, cast
 
 from modelway.artifacts.whole_files import BLOCK
 from modelway.errors import ImageInvalid
-from modelway.oci.contents import entries, mark_unpacked
+from modelway.oci.contents import entries
 from modelway.oci.layer_reading import Hashing, read_archive, unzipped
 from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import (
@@ -78,25 +78,26 @@ def unpack_layers(
     *,
     source: ImageSource,
     image: Image,
-    digest: str,
     root: Path,
     limits: Limits | None = None,
     in_place: InPlace | None = None,
+    below: str = "/",
 ) -> None:
-    """Unpack the layers of ``image`` in order into the empty folder ``root`` and mark it as finished.
+    """Unpack the layers of ``image`` in order into the empty folder ``root`` and sync it to the disk.
 
-    :param digest: the digest by which the image was requested (an index's, or the manifest's own)
     :param in_place: which files of a layout folder's uncompressed layers are not copied
+    :param below: the folder of the image that is unpacked; all else is only compared with its digests
     :raises ImageInvalid: a layer is missing, damaged, of an unknown kind, unpacks to more than the limits, or would
         reach out of ``root``
     """
     budget = _Budget(limits or Limits(), where=source.where)
     root = Path(os.path.realpath(root))
     left: list[FileInLayer] = []
+    wanted = PurePosixPath(below.strip("/"))
     for descriptor, diff_id in zip(image.layers, image.diff_ids, strict=True):
         leave = _leave(source, descriptor, in_place, left)
         with source.open_blob(descriptor) as file:
-            _unpack_layer(file, descriptor, diff_id, root=root, budget=budget, leave=leave)
+            _unpack_layer(file, descriptor, diff_id, root=root, budget=budget, leave=leave, below=wanted)
     if in_place:
         # Those that no later layer has replaced or removed.
         in_place.settle([each for each in left if _is_empty_file(each.path)])
@@ -106,7 +107,6 @@ def unpack_layers(
                 f"the link {path.relative_to(root)} leads out of the image", where=source.where, do=_HOSTILE
             )
     _sync(root)
-    mark_unpacked(root, digest=digest)
 
 
 class _Leave:
@@ -180,7 +180,14 @@ class _Unpacked(Hashing):
 
 
 def _unpack_layer(
-    file: BinaryIO, descriptor: Descriptor, diff_id: str, *, root: Path, budget: _Budget, leave: _Leave | None
+    file: BinaryIO,
+    descriptor: Descriptor,
+    diff_id: str,
+    *,
+    root: Path,
+    budget: _Budget,
+    leave: _Leave | None,
+    below: PurePosixPath,
 ) -> None:
     where = budget.where
     packed = Hashing(file)
@@ -200,7 +207,8 @@ def _unpack_layer(
 
     def unpack(archive: BinaryIO) -> None:
         with tarfile.open(fileobj=archive, mode="r|", bufsize=1 << 20, tarinfo=members) as tar:
-            _unpack_members(tar, root=root, where=f"{where}, layer {descriptor.digest}", budget=budget, leave=leave)
+            layer = f"{where}, layer {descriptor.digest}"
+            _unpack_members(tar, root=root, where=layer, budget=budget, leave=leave, below=below)
 
     read_archive(unpack, packed=packed, plain=plain, descriptor=descriptor, diff_id=diff_id, where=where)
 
@@ -220,7 +228,7 @@ def _members_of(budget: _Budget) -> type[tarfile.TarInfo]:
 
 
 def _unpack_members(
-    tar: tarfile.TarFile, *, root: Path, where: str, budget: _Budget, leave: _Leave | None = None
+    tar: tarfile.TarFile, *, root: Path, where: str, budget: _Budget, leave: _Leave | None, below: PurePosixPath
 ) -> None:
     fresh: set[Path] = set()
     written: set[str] = set()
@@ -232,7 +240,7 @@ def _unpack_members(
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\0" in member.name:
             raise ImageInvalid(f"a layer names the path {member.name!r}", where=where, do=_HOSTILE)
-        if not path.parts:
+        if not path.parts or not (path.is_relative_to(below) or below.is_relative_to(path)):
             continue
         folder = _folder(root, path.parent, where=where)
         if path.name == OPAQUE:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
-from modelway.fields.values import ImagePath
+from modelway.fields.values import ImagePath, Text
 from modelway.operators._checks import (
     Check,
     Checks,
@@ -28,6 +28,7 @@ from modelway.spec.places import GpuType, RetryRules
 from modelway.spec.references import Alias, Metric, Tag, VersionReference
 from modelway.spec.sections import PerJob
 
+WHEN_BUSY_VALUES = ("wait", "replace", "refuse")
 _COUNT = Annotated[int, Field(ge=1, le=1024)]
 _NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 
@@ -87,6 +88,12 @@ def _file_name(value: Any, final: bool) -> Any:
 def _folder(value: Any, final: bool) -> Any:
     if not isinstance(value, str | Path):
         raise Refusal(f"expected a folder, got {shown(value)}")
+    return value
+
+
+def _when_busy(value: Any, final: bool) -> Any:
+    if value not in WHEN_BUSY_VALUES:
+        raise Refusal(f"{shown(value)} is not a policy", known=WHEN_BUSY_VALUES, given=str(value))
     return value
 
 
@@ -157,11 +164,16 @@ BUILDER = typed(Builder)
 TARGET = typed(Target)
 PLATFORM = optional(mapping)
 FLAG = typed(bool)
+ENDPOINT = optional(typed(Name))
+WHEN_BUSY = _when_busy
+ENVIRONMENT = optional(typed(Text))
+ENVIRONMENTS = optional(mapping)
 IMAGE_PATH = typed(ImagePath)
 BASE_IMAGE = typed(BaseImage)
 REPOSITORY = optional(typed(Repository))
 TAG = typed(Tag)
 ALIAS = typed(Alias)
+OPTIONAL_ALIAS = optional(ALIAS)
 STEPS = typed(Steps)
 INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
 PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])

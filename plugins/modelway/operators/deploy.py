@@ -9,26 +9,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import unpack_archive
-from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor
+from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor, predictor_name
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.fields.refusal import Refusal
 from modelway.hooks.endpoint import open_endpoint
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators._turn import rollback_detail, take_turn
 from modelway.operators.arguments import platform_refusals
-from modelway.operators.base import ModelwayOperator, skip_when_blocked
+from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
+from modelway.operators.environment_operator import EnvironmentOperator
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import BuiltImage, Deployment
 from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.predictor import breaking_changes, golden_difference, harmless_changes, read_signature
-from modelway.runs.traffic import record_traffic, stable_of, weights_of
+from modelway.runs.traffic import deployed, record_traffic, stable_of, weights_of
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
+    from modelway.lineage.store import Lineage
 
 
-class DeployModelOperator(ModelwayOperator):
+class DeployModelOperator(EnvironmentOperator):
     """Start a predictor of the version behind the model's endpoint, without traffic, and send it the golden inputs.
 
     Where nothing serves yet, the version gets all the traffic, and is stopped again when its answers are wrong.
@@ -37,6 +40,9 @@ class DeployModelOperator(ModelwayOperator):
     of a backfill, is skipped here. A version whose inputs or outputs would break the callers of the one that serves is
     refused, unless ``allow_signature_change``.
 
+    Of an endpoint one rollout runs at a time. Where another one is running, this one waits for it, deferred, replaces
+    it, or is refused, as ``when_busy`` says; one whose run has ended is closed.
+
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param image: what BuildImageOperator returned
     :param target: where versions serve
@@ -44,15 +50,21 @@ class DeployModelOperator(ModelwayOperator):
     :param path: the model's folder in the image
     :param tolerance: ``{"absolute": …, "relative": …}`` between the predictor's answers and the checkpoint's
     :param allow_signature_change: whether the version may have other inputs or outputs than the one that serves
+    :param endpoint: the endpoint's name; default: that of the model
+    :param when_busy: ``wait``, ``replace`` or ``refuse``, where another rollout of the endpoint is running
+    :param environment: the environment to serve in, one of ``environments``
+    :param environments: other values of these parameters by environment: ``{"prod": {"target": "kubernetes"}}``
 
     Returns ``{endpoint, target, url, version, weights}``.
     """
 
     template_fields: Sequence[str] = (
+        *EnvironmentOperator.template_fields,
         *("version", "image", "target", "platform", "path", "tolerance"),
-        "allow_signature_change",
+        *("allow_signature_change", "endpoint", "when_busy"),
     )
     accepts: ClassVar[Checks] = {
+        **EnvironmentOperator.accepts,
         "version": checks.VERSION,
         "image": checks.IMAGE,
         "target": checks.TARGET,
@@ -60,6 +72,8 @@ class DeployModelOperator(ModelwayOperator):
         "path": checks.IMAGE_PATH,
         "tolerance": checks.TOLERANCE,
         "allow_signature_change": checks.FLAG,
+        "endpoint": checks.ENDPOINT,
+        "when_busy": checks.WHEN_BUSY,
     }
 
     def __init__(
@@ -72,6 +86,8 @@ class DeployModelOperator(ModelwayOperator):
         path: str = "/models",
         tolerance: Mapping[str, float] | None = None,
         allow_signature_change: bool = False,
+        endpoint: str | None = None,
+        when_busy: str = "wait",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,6 +98,8 @@ class DeployModelOperator(ModelwayOperator):
         self.path = path
         self.tolerance = tolerance
         self.allow_signature_change = allow_signature_change
+        self.endpoint = endpoint
+        self.when_busy = when_busy
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
@@ -91,26 +109,32 @@ class DeployModelOperator(ModelwayOperator):
     def run(self, context: Context) -> Xcom:
         """Start the version and check its answers."""
         from modelway.hooks.lineage import lineage_from_airflow
+        from modelway.lineage.records.version import RolloutRecord
 
         version = RegisteredVersion.from_xcom(self.version)
         skip_when_blocked(version)
         store = lineage_from_airflow(self.settings.lineage_url)
         endpoint = open_endpoint(self.target, self.settings)
-        run = run_key(context)
-        rollout = store.rollout(version.model, run)
-        current = endpoint.status(version.model)
+        name, run = self.endpoint or version.model, run_key(context)
+        rollout = store.rollout(name, run)
         if rollout is not None and rollout.state != "running":
             self.log.info("this run's rollout is %s; nothing is deployed and no traffic moves", rollout.state)
-            return self._deployment(version, current).to_xcom()
+            return self._deployment(version, endpoint.status(name)).to_xcom()
         if rollout is None:
-            rollout = self._begin(version, current, run)
+            rollout = RolloutRecord(
+                endpoint=name, run_id=run, model=version.model, version=version.version, state="running"
+            )
+            take_turn(self, context, store, rollout, when_busy=self.when_busy)
+        # Read only now: another rollout may have ended meanwhile.
+        current = endpoint.status(name)
+        if "stable" not in rollout.detail:
+            rollout = self._begin(context, store, version, current, rollout)
         stable = rollout.detail["stable"]
         status = endpoint.apply(self._spec(version, current, stable))
-        # Before the check: from here on a retry knows which version was the stable one.
-        store.save_rollout(rollout, actor=actor(context))
         try:
             if stable is not None:
-                self._compare_signatures(version, status, stable)
+                is_allowed = self.allow_signature_change or "rollback" in rollout.detail
+                self._compare_signatures(version, status, stable, is_allowed=is_allowed)
             difference = self._golden_difference(version, status)
         except ModelwayError:
             self._withdraw(version, endpoint, status, stable)
@@ -121,55 +145,77 @@ class DeployModelOperator(ModelwayOperator):
         self.log.info("version %d is ready behind %s, weights %s", version.version, status.url, weights)
         return self._deployment(version, status).to_xcom()
 
-    def _begin(self, version: RegisteredVersion, current: EndpointStatus | None, run: str) -> "RolloutRecord":
-        """Return this run's rollout.
+    def resume(self, context: Context, event: Any) -> Any:
+        """Continue when the endpoint is free, or to check whether the other rollout still runs."""
+        with translate_errors(self, context):
+            return self.run(context)
+
+    def _begin(
+        self,
+        context: Context,
+        store: "Lineage",
+        version: RegisteredVersion,
+        current: EndpointStatus | None,
+        rollout: "RolloutRecord",
+    ) -> "RolloutRecord":
+        """Record which version is the stable one, so that a retry knows it.
 
         :raises RolloutAborted: a newer version serves already
         """
-        from modelway.lineage.records.version import RolloutRecord
-
-        model, number, stable = version.model, version.version, stable_of(current)
+        number, stable = version.version, stable_of(current)
         if stable is not None and stable > number and not version.requested:
-            raise RolloutAborted(
+            error = RolloutAborted(
                 f"version {stable} serves already and is newer than version {number}, which this run made",
-                where=f"endpoint {model}",
+                where=f"endpoint {rollout.endpoint}",
                 do="Trigger a new run, with its parameter version where an old one is to serve again; clearing a run "
                 "moves no traffic back",
             )
-        detail = {"stable": stable if stable != number else None}
-        return RolloutRecord(endpoint=model, run_id=run, model=model, version=number, state="running", detail=detail)
+            detail = {"stable": stable, "reason": error.what}
+            store.save_rollout(replace(rollout, state="aborted", detail=detail), actor=actor(context))
+            raise error
+        detail = {
+            "stable": stable if stable != number else None,
+            "target": self.target,
+            **rollback_detail(context, stable),
+        }
+        rollout = replace(rollout, detail=detail)
+        store.save_rollout(rollout, actor=actor(context))
+        return rollout
 
     def _spec(self, version: RegisteredVersion, current: EndpointStatus | None, stable: int | None) -> EndpointSpec:
         """Return the endpoint with this version beside the stable one; a canary left by another run is stopped."""
         model, number, image = version.model, version.version, BuiltImage.from_xcom(self.image)
-        before = {predictor.version: predictor for predictor in current.spec().predictors} if current else {}
-        weight = before[number].weight if number in before else 0
-        mine = Predictor(version=number, image=image.reference, weight=weight, model_path=self.path)
+        before = {predictor.name: predictor for predictor in current.spec().predictors} if current else {}
+        name = predictor_name(number)
+        weight = before[name].weight if name in before else 0
+        mine = Predictor(name=name, version=number, image=image.reference, weight=weight, model_path=self.path)
         predictors: tuple[Predictor, ...] = (replace(mine, weight=100),)
-        if stable in before:
-            predictors = (replace(before[stable], weight=100 - weight), mine)
+        if stable is not None and predictor_name(stable) in before:
+            predictors = (replace(before[predictor_name(stable)], weight=100 - weight), mine)
         return EndpointSpec(
-            name=model,
+            name=self.endpoint or model,
             model=model,
             predictors=predictors,
-            stable=predictors[0].version,
+            stable=predictors[0].name,
             platform=self.platform or {},
         )
 
-    def _compare_signatures(self, version: RegisteredVersion, status: EndpointStatus, stable: int) -> None:
+    def _compare_signatures(
+        self, version: RegisteredVersion, status: EndpointStatus, stable: int, *, is_allowed: bool
+    ) -> None:
         """Compare inputs and outputs with those of the version that serves.
 
         :raises SignatureChanged: callers of that version would fail with this one
         """
         model, number = version.model, version.version
-        urls = {predictor.version: predictor.url for predictor in status.predictors}
+        urls = {predictor.version: predictor.url for predictor in deployed(status)}
         if stable not in urls:
             return
         serving, new = (read_signature(url=urls[each], model=model, version=each) for each in (stable, number))
         for change in harmless_changes(serving=serving, new=new):
             self.log.info("unlike version %d, which serves: %s", stable, change)
         changes = breaking_changes(serving=serving, new=new)
-        if changes and not self.allow_signature_change:
+        if changes and not is_allowed:
             raise SignatureChanged(
                 f"version {number} has another signature than version {stable}, which serves: {'; '.join(changes)}",
                 where=model,
@@ -185,7 +231,7 @@ class DeployModelOperator(ModelwayOperator):
         :raises VerificationFailed: its answers differ from the checkpoint's
         :raises EndpointNotReady: it does not answer
         """
-        url = next(predictor.url for predictor in status.predictors if predictor.version == version.version)
+        url = next(predictor.url for predictor in deployed(status) if predictor.version == version.version)
         with tempfile.TemporaryDirectory() as scratch:
             with self.artifacts.open(version.archive) as archive:
                 unpack_archive(archive=archive, to=Path(scratch), only=("golden/", "outputs/model.yml"))
@@ -201,7 +247,7 @@ class DeployModelOperator(ModelwayOperator):
     ) -> None:
         """Stop a version whose answers are wrong; it had no traffic unless nothing else serves."""
         spec = self._spec(version, status, stable)
-        others = tuple(predictor for predictor in spec.predictors if predictor.version != version.version)
+        others = tuple(each for each in spec.predictors if each.name != predictor_name(version.version))
         if not others:
             endpoint.delete(status.name)
         elif not weights_of(status)[version.version]:
@@ -210,7 +256,7 @@ class DeployModelOperator(ModelwayOperator):
     def _deployment(self, version: RegisteredVersion, status: EndpointStatus | None) -> Deployment:
         section = self.platform or {}
         return Deployment(
-            endpoint=version.model,
+            endpoint=self.endpoint or version.model,
             target=self.target,
             url=status.url if status else None,
             host=section.get("host", "127.0.0.1"),

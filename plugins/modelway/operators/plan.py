@@ -29,7 +29,7 @@ from modelway.spec.model import ModelSpec
 if TYPE_CHECKING:
     from modelway.runs.versions import KnownVersions
 
-ROLLOUTS = ("auto", "no", "yes")
+ROLLOUTS = ("auto", "no", "rollback", "yes")
 
 
 class PlanRunOperator(ModelwayOperator):
@@ -37,8 +37,8 @@ class PlanRunOperator(ModelwayOperator):
 
     The run's own parameters, all optional, come from its form: ``seed``, ``skip`` (names of stages), ``version`` (a
     version to reuse in place of training), ``base`` (a version to start from, ``none`` for none), ``rollout``
-    (``auto``, ``yes``, ``no``), ``reason``, and those that the spec declares. A run that was started with any other
-    field, unless the DAG's own ``params`` have it, is refused.
+    (``auto``, ``yes``, ``no``, ``rollback``), ``reason``, and those that the spec declares. A run that was started with
+    any other field, unless the DAG's own ``params`` have it, is refused.
 
     When the run reuses an existing version, the tasks up to RegisterModelOperator are skipped: give that
     one ``trigger_rule="none_failed_min_one_success"``.
@@ -82,6 +82,8 @@ class PlanRunOperator(ModelwayOperator):
         rollout, wanted = form.get("rollout"), form.get("version")
         if rollout not in (None, *ROLLOUTS):
             raise ModelwayError(f"'{rollout}' is not a value of rollout", known=ROLLOUTS, given=str(rollout))
+        if rollout == "rollback" and not wanted:
+            raise ModelwayError("a rollback is to a version, and the run names none", do="Set its parameter version")
         skip = tuple(form.get("skip") or ())
         run_stages(spec, skip)
         lineage, interval = self._known_versions(context), interval_of(context, spec)

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.endpoints.base import Endpoint, EndpointStatus
+from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version, predictor_name
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.operators import _argument_checks as checks
+from modelway.operators._approval import record_answer, wait_for_approval
 from modelway.operators._checks import Checks
-from modelway.operators.base import ModelwayOperator, skip_when_blocked, translate_errors
+from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
+from modelway.operators.environment_operator import EnvironmentOperator
 from modelway.operators.job_operator import PATIENCE_SECONDS
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import Deployment, FinishedRollout, StepResult
 from modelway.runs.messages.version import RegisteredVersion
-from modelway.runs.traffic import record_traffic, weights_of
+from modelway.runs.traffic import deployed, record_traffic, split, weights_of
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 MOST_ERRORS = 0.05
 
 
-class PromoteModelOperator(ModelwayOperator):
+class PromoteModelOperator(EnvironmentOperator):
     """Raise a deployed version's weight through ``steps``; at 100 % move an alias to it and stop the version before.
 
     Between two steps the task waits, deferred when it is long. After each the version must be ready, its server must
@@ -42,18 +44,26 @@ class PromoteModelOperator(ModelwayOperator):
     :param deployment: what DeployModelOperator returned
     :param steps: percentages, rising to 100; where no other version serves there is one step
     :param interval_seconds: time between two steps
-    :param alias: the alias that moves to the version, ``champion`` by default
+    :param alias: the alias that moves to the version, ``champion`` by default; None: none does
+    :param approval: whether a person approves in Airflow before the version gets all traffic
+    :param environment: the environment to serve in, one of ``environments``
+    :param environments: other values of these parameters by environment: ``{"dev": {"steps": [100]}}``
 
     Returns ``{endpoint, url, version, weights, steps: [{weight, counts: {version: {requests, errors}}}]}``.
     """
 
-    template_fields: Sequence[str] = ("version", "deployment", "steps", "interval_seconds", "alias")
+    template_fields: Sequence[str] = (
+        *EnvironmentOperator.template_fields,
+        *("version", "deployment", "steps", "interval_seconds", "alias"),
+    )
     accepts: ClassVar[Checks] = {
+        **EnvironmentOperator.accepts,
         "version": checks.VERSION,
         "deployment": checks.DEPLOYMENT,
         "steps": checks.STEPS,
         "interval_seconds": checks.INTERVAL,
-        "alias": checks.ALIAS,
+        "alias": checks.OPTIONAL_ALIAS,
+        "approval": checks.FLAG,
     }
     _killed = False
 
@@ -64,7 +74,8 @@ class PromoteModelOperator(ModelwayOperator):
         deployment: Any,
         steps: Sequence[int] = (100,),
         interval_seconds: int = 10,
-        alias: str = "champion",
+        alias: str | None = "champion",
+        approval: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,6 +84,7 @@ class PromoteModelOperator(ModelwayOperator):
         self.steps = steps
         self.interval_seconds = interval_seconds
         self.alias = alias
+        self.approval = approval
         self.check_arguments()
 
     def run(self, context: Context) -> Any:
@@ -107,7 +119,7 @@ class PromoteModelOperator(ModelwayOperator):
 
     def _roll_out(self, context: Context, store: "Lineage", rollout: "RolloutRecord") -> Xcom:
         if "steps" not in rollout.detail:
-            one = rollout.detail["stable"] is None
+            one = rollout.detail["stable"] is None or "rollback" in rollout.detail
             plan = [100] if one else [int(step) for step in self.steps]
             rollout = replace(rollout, detail={**rollout.detail, "steps": plan, "results": []})
         steps = rollout.detail["steps"]
@@ -117,8 +129,10 @@ class PromoteModelOperator(ModelwayOperator):
                 rollout = self._judge(rollout)
             if rollout.step + 1 >= len(steps):
                 break
+            if self._needs_approval(rollout):
+                wait_for_approval(context, store, rollout, resume="answered")
             rollout = self._step(context, store, rollout, weight=steps[rollout.step + 1])
-            if rollout.detail["stable"] is None:
+            if rollout.detail["stable"] is None or "rollback" in rollout.detail:
                 break
         status, rollout = self._finish(context, store, rollout)
         return self._finished(status, rollout).to_xcom()
@@ -126,6 +140,22 @@ class PromoteModelOperator(ModelwayOperator):
     def resume(self, context: Context, event: Any) -> Any:
         """Continue after the interval."""
         with translate_errors(self, context):
+            return self.run(context)
+
+    def _needs_approval(self, rollout: "RolloutRecord") -> bool:
+        """Return whether a person has to approve the next step, the last one; a rollback needs nobody."""
+        is_last = rollout.step + 2 == len(rollout.detail["steps"])
+        return self.approval and is_last and rollout.detail["stable"] is not None and "rollback" not in rollout.detail
+
+    def answered(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Continue with what a person answered: the last step, or all traffic goes back."""
+        with translate_errors(self, context):
+            run, store = run_key(context), lineage_from_airflow()
+            try:
+                record_answer(context, store, endpoint=self._deployed.endpoint, run=run, event=event)
+            except RolloutAborted as error:
+                self._abort(context, error.what)
+                raise
             return self.run(context)
 
     def on_kill(self) -> None:
@@ -158,16 +188,17 @@ class PromoteModelOperator(ModelwayOperator):
         metrics = self._endpoint.metrics(self._deployed.endpoint)
         return {
             str(version): {"requests": each.requests, "errors": each.errors, "since": each.since}
-            for version, each in metrics.items()
+            for name, each in metrics.items()
+            if (version := pipeline_version(name)) is not None
         }
 
     def _step(self, context: Context, store: "Lineage", rollout: "RolloutRecord", *, weight: int) -> "RolloutRecord":
         """Give the version ``weight`` per cent and the stable one the rest; record it."""
         counts = self._counts()
-        weights = {rollout.version: weight}
+        percents = {rollout.version: weight}
         if (stable := rollout.detail["stable"]) is not None:
-            weights[int(stable)] = 100 - weight
-        status = self._endpoint.set_weights(rollout.endpoint, weights)
+            percents[int(stable)] = 100 - weight
+        status = self._endpoint.set_weights(rollout.endpoint, split(self._status(), percents))
         self.log.info("version %d now gets %d %% of the requests", rollout.version, weight)
         self._record_weights(context, store, status)
         restarts = _restarts(status, rollout.version)
@@ -187,7 +218,7 @@ class PromoteModelOperator(ModelwayOperator):
         if self._killed:
             raise RolloutAborted("a user ended the task")
         status = self._status()
-        ready = {predictor.version: predictor.ready for predictor in status.predictors}
+        ready = {predictor.version: predictor.ready for predictor in deployed(status)}
         if not ready.get(rollout.version):
             raise RolloutAborted(f"version {rollout.version} is not ready any more")
         if _restarts(status, rollout.version) > int(rollout.detail.get("restarts", 0)):
@@ -198,10 +229,10 @@ class PromoteModelOperator(ModelwayOperator):
         mine = counts.get(str(rollout.version), {"requests": 0, "errors": 0})
         if mine["errors"] > MOST_ERRORS * mine["requests"]:
             raise RolloutAborted(f"{mine['errors']} of {mine['requests']} requests to version {rollout.version} failed")
-        return replace(rollout, detail={**rollout.detail, "results": [*_results(rollout), result]})
+        return replace(rollout, detail={**rollout.detail, "results": [*_results(rollout)[: rollout.step], result]})
 
     def _abort(self, context: Context, reason: str) -> None:
-        from modelway.triggers.rollout import abort_rollout
+        from modelway.following.rollouts import abort_rollout
 
         closed = abort_rollout(
             self.settings,
@@ -220,14 +251,21 @@ class PromoteModelOperator(ModelwayOperator):
         """Move the alias, stop the previous version, and close the rollout."""
         number = rollout.version
         model = RegisteredVersion.from_xcom(self.version).model
-        spec = self._status().spec()
-        only = next(predictor for predictor in spec.predictors if predictor.version == number)
-        store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
-        status = self._endpoint.apply(replace(spec, predictors=(replace(only, weight=100),), stable=number))
+        before = self._status()
+        name, weights, spec = predictor_name(number), split(before, {number: 100}), before.spec()
+        # in the order of before, by which users stay where they are
+        predictors = tuple(
+            replace(each, weight=weights[each.name])
+            for each in spec.predictors
+            if each.name == name or pipeline_version(each.name) is None
+        )
+        if self.alias is not None:
+            store.set_alias(model=model, alias=self.alias, version=number, actor=actor(context), reason="promoted")
+        status = self._endpoint.apply(replace(spec, predictors=predictors, stable=name))
         self._record_weights(context, store, status)
         rollout = replace(rollout, state="done")
         store.save_rollout(rollout, actor=actor(context))
-        self.log.info("%s is version %d, at %s", self.alias, number, status.url)
+        self.log.info("%s is version %d, at %s", self.alias or rollout.endpoint, number, status.url)
         return status, rollout
 
     def _finished(self, status: EndpointStatus, rollout: "RolloutRecord") -> FinishedRollout:
@@ -247,7 +285,7 @@ def _results(rollout: "RolloutRecord") -> list[dict[str, Any]]:
 
 
 def _restarts(status: EndpointStatus, version: int) -> int:
-    return sum(predictor.restarts for predictor in status.predictors if predictor.version == version)
+    return sum(predictor.restarts for predictor in deployed(status) if predictor.version == version)
 
 
 def difference(now: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

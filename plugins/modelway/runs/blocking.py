@@ -23,11 +23,11 @@ def blocked_reason(
 ) -> str | None:
     """Return why a run moves neither alias nor traffic, None when it may.
 
-    :param rollout: the run's parameter: ``auto``, ``yes``, ``no`` or None
+    :param rollout: the run's parameter: ``auto``, ``yes``, ``no``, ``rollback`` or None
     :param is_requested: whether somebody requested the version or its rollout
     :param reused: the version that the run reuses in place of training
     """
-    if rollout == "yes":
+    if rollout in ("yes", "rollback"):
         return None
     if rollout == "no":
         return "the run's parameter rollout is no"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelway.artifacts.archive import Member, member_offsets, read_manifest
+from modelway.artifacts.archive import Member, manifest_member, member_offsets, read_manifest
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile, load_builder
@@ -83,8 +83,9 @@ def image_layers(*, archive: Path, path: str) -> list[Layer]:
     manifest, offsets = read_manifest(archive), member_offsets(archive)
     served = [member for member in manifest.members if member.path.startswith(SERVED)]
     weights = sorted((member for member in served if _is_weights(member)), key=lambda member: member.path)
-    small = [member for member in served if not _is_weights(member)]
-    groups = [*_at_most(weights, MOST_LAYERS - 1), *([small] if small else [])]
+    # The manifest, too: a server compares its files with it.
+    small = [*(member for member in served if not _is_weights(member)), manifest_member(archive)]
+    groups = [*_at_most(weights, MOST_LAYERS - 1), small]
     return [Layer(files=tuple(_layer_file(member, offsets, archive, path) for member in group)) for group in groups]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelway.errors import EndpointNotReady, VerificationFailed
-from modelway.job.freezing.outputs import DATATYPES
+from modelway.job.inference import JSON_LENGTH, decode_answer, encode_request
 
 if TYPE_CHECKING:
     import httpx
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 #: the golden batch to send, where the archive has it; otherwise the smallest one
 GOLDEN_BATCH = "2"
-#: header that says how many bytes of a body are JSON; the tensors' bytes follow
-_JSON_LENGTH = "inference-header-content-length"
-#: numpy's type of each datatype that is sent as bytes; numpy and torch use the same names
-_TYPES = {datatype: name for name, datatype in DATATYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -116,11 +112,14 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
     if (call := _golden_batch(folder)) is None:
         return 0.0
     inputs, expected = call
-    body, headers = _request(described, inputs)
+    body, headers = encode_request(described, inputs)
     answer = _send("POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers=headers)
     if answer.status_code != 200:
         raise VerificationFailed(f"the predictor answered {answer.status_code}: {answer.text[:300]}", where=url)
-    outputs = _outputs(answer.content, answer.headers.get(_JSON_LENGTH), where=url)
+    try:
+        outputs = decode_answer(answer.content, answer.headers.get(JSON_LENGTH))
+    except ValueError as error:
+        raise VerificationFailed(str(error), where=url) from error
     largest = 0.0
     for name, golden in expected.items():
         if name not in outputs:
@@ -141,50 +140,6 @@ def _golden_batch(folder: Path) -> tuple[dict[str, "Array"], dict[str, "Array"]]
     calls = read_calls(folder)
     smallest = min(calls.values(), key=lambda sides: sum(one.nbytes for one in sides[0].values()), default=None)
     return calls.get(GOLDEN_BATCH) or smallest
-
-
-def _request(described: Mapping[str, Any], arrays: Mapping[str, "Array"]) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of an infer request."""
-    entries, blocks = [], []
-    for each in described["inputs"]:
-        name, datatype = each["name"], each["datatype"]
-        entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(arrays[name].shape)}
-        if datatype in _TYPES:
-            blocks.append(arrays[name].astype(_TYPES[datatype]).tobytes())
-            entry["parameters"] = {"binary_data_size": len(blocks[-1])}
-        else:
-            entry["data"] = arrays[name].flatten().tolist()
-        entries.append(entry)
-    wanted = [
-        {"name": each["name"], "parameters": {"binary_data": each["datatype"] in _TYPES}}
-        for each in described["outputs"]
-    ]
-    text = json.dumps({"inputs": entries, "outputs": wanted}).encode()
-    headers = {_JSON_LENGTH: str(len(text)), "content-type": "application/octet-stream"}
-    return b"".join([text, *blocks]), headers
-
-
-def _outputs(body: bytes, json_length: str | None, *, where: str) -> dict[str, "Array"]:
-    """Return the outputs of an answer by name.
-
-    :raises VerificationFailed: it does not follow the protocol
-    """
-    import numpy
-
-    place = len(body) if json_length is None else int(json_length)
-    outputs = {}
-    try:
-        for each in json.loads(body[:place])["outputs"]:
-            size = (each.get("parameters") or {}).get("binary_data_size")
-            if size is None:
-                array = numpy.array(each["data"], dtype=_TYPES.get(each["datatype"], object))
-            else:
-                array = numpy.frombuffer(body[place : place + size], dtype=_TYPES[each["datatype"]])
-                place += size
-            outputs[each["name"]] = array.reshape(each["shape"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise VerificationFailed(f"the predictor's answer cannot be read ({error!r})", where=where) from error
-    return outputs
 
 
 def _send(method: str, address: str, *, url: str, **options: Any) -> "httpx.Response":

@@ -27,6 +27,7 @@ from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
 from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
+from modelway.server.core.whole import check_files
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.infer import Infer
 from modelway.server.rest.listener import Listener, say
@@ -48,6 +49,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     try:
         settings = read_settings(argv, environ)
+        if settings.check_files:
+            check_files(settings.model_dir)
         model = load_model(settings.model_dir, threads=settings.threads)
     except CannotServe as error:
         say(str(error))

@@ -17,7 +17,12 @@ from modelway.spec.model import default_code
 from modelway.spec.problems import Problem, problem_of
 
 #: the functions that modelway calls, with their parameters
-PARAMETERS = {"train": ("job",), "evaluate": ("job", "checkpoint"), "export": ("job", "checkpoint")}
+PARAMETERS = {
+    "train": ("job",),
+    "evaluate": ("job", "checkpoint"),
+    "export": ("job", "checkpoint"),
+    "accept": ("job", "served"),
+}
 
 #: what the job's runtime imports besides the standard library
 IMPORTED_BY_JOBS = ("modelway", "numpy", "onnx", "onnxruntime", "safetensors", "torch")
@@ -70,6 +75,9 @@ def needed_functions(data: Mapping[str, Any]) -> tuple[str, ...]:
     trains = not isinstance(stages, list) or not stages or not all(map(has_command, stages))
     needed = {"train": trains, "evaluate": not has_command(data.get("evaluate"))}
     needed["export"] = not has_command(data.get("freeze"))
+    rollout = data.get("rollout")
+    acceptance = rollout.get("acceptance") if isinstance(rollout, dict) else None
+    needed["accept"] = isinstance(acceptance, dict) and not has_command(acceptance)
     return tuple(name for name, is_needed in needed.items() if is_needed)
 
 

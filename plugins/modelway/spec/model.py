@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from modelway.fields.section import Section
 from modelway.fields.values import Duration, Text
 from modelway.ports import known
+from modelway.spec.environments import Serving, serving_in
 from modelway.spec.fields import CodeFile, Name, Tags
 from modelway.spec.places import RetryRules, StorageSection
 from modelway.spec.references import Pool
@@ -161,14 +162,28 @@ class ModelSpec(Section):
         Empty sections of backends, builders and targets that the spec does not use are left out.
         """
         data = self.model_dump(mode="json", by_alias=True)
-        drop_unused(data, port="backends", used={self.train.backend, self.evaluation().backend})
+        used = {self.train.backend, self.evaluation().backend}
+        if acceptance := self.acceptance():
+            used.add(acceptance.backend)
+        drop_unused(data, port="backends", used=used)
         drop_unused(data["image"], port="builders", used={self.image.builder})
         drop_unused(data["endpoint"], port="endpoints", used={self.endpoint.target})
+        for name, environment in self.endpoint.environments.items():
+            drop_unused(data["endpoint"]["environments"][name], port="endpoints", used={environment.target})
+        if not self.endpoint.environments:
+            del data["endpoint"]["environments"]
         return data
 
     def platform(self, backend: str) -> dict[str, Any]:
         """Return the settings of that backend only: the section with its name, as plain data."""
         return platform_of(self, backend) if backend in known("backends") else {}
+
+    def serving(self, environment: str | None = None, *, last: bool = False) -> Serving:
+        """Return how the model is served in one environment of its endpoint, by default in the first, or the last.
+
+        :raises InvalidSpec: the endpoint has no such environment
+        """
+        return serving_in(self.model, self.endpoint, environment, last=last)
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the training stages in order, each with what it inherits from ``train``."""
@@ -202,6 +217,21 @@ class ModelSpec(Section):
             timeout_seconds=evaluate.timeout_seconds,
             resources=evaluate.resources,
             image=evaluate.image or self.train.image,
+        )
+
+    def acceptance(self) -> Evaluation | None:
+        """Return how a version is accepted, with what it inherits from ``train``; None where it is not tested."""
+        if (section := self.rollout.acceptance) is None:
+            return None
+        return Evaluation(
+            parallel=1,
+            per_job=1,
+            backend=section.backend or self.train.backend,
+            params={**self.train.params, **section.params},
+            command=section.command,
+            timeout_seconds=section.timeout_seconds,
+            resources=section.resources,
+            image=section.image or self.train.image,
         )
 
 

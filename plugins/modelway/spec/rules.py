@@ -8,7 +8,9 @@ from typing import Any
 
 from modelway.failures import FailureKind, RetryRule
 from modelway.fields.refusal import KeyPath, Refusal, shown
+from modelway.names import MOST_CHARACTERS
 from modelway.ports import known
+from modelway.spec.environments import endpoint_name
 from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities
@@ -61,6 +63,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _storage(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
+    yield from _environments(data)
 
 
 def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -71,6 +74,17 @@ def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
             do="Define export(job, checkpoint) in its place, or write format: onnx",
         )
         yield Finding(("freeze", "command"), refusal)
+
+
+def _environments(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse environments whose endpoints would have too long a name."""
+    model, names = data.get("model"), [*_mapping(data, "endpoint", "environments")]
+    for name in names if isinstance(model, str) and len(names) > 1 else ():
+        endpoint = endpoint_name(model, str(name))
+        if len(endpoint) > MOST_CHARACTERS and len(model) <= MOST_CHARACTERS:
+            what = f"its endpoint would be {shown(endpoint)}, and a name has at most {MOST_CHARACTERS} characters"
+            path: KeyPath = ("endpoint", "environments", str(name))
+            yield Finding(path, Refusal(what, do="Choose a shorter name"), of_key=True)
 
 
 def _inside(data: object, *path: str | int) -> Any:
@@ -196,6 +210,10 @@ def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
             yield section, backend
     if isinstance(evaluation, str):
         yield ("evaluate",), evaluation
+    if isinstance(_inside(data, "rollout", "acceptance"), dict):
+        acceptance = _inside(data, "rollout", "acceptance", "backend") or backend
+        if isinstance(acceptance, str):
+            yield ("rollout", "acceptance"), acceptance
 
 
 def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """The sections of ``model.yaml``: one frozen class each, named and keyed like the YAML."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -29,6 +29,7 @@ from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_p
 from modelway.spec.times import Cron, Day, Timezone
 
 Params = Mapping[str, Any]
+S = TypeVar("S", bound=Section)
 
 MOST_STAGES = 50
 NAME_REPEATED = "an earlier stage has the same name"
@@ -209,8 +210,8 @@ class ImageSection(Section):
 
 
 @with_sections_of("endpoints")
-class EndpointSection(Section):
-    """Where versions are served; each target may have a section of its own."""
+class EnvironmentSection(Section):
+    """How versions are served in one environment; what is left out is as in the endpoint's own section."""
 
     target: Target = Field(default="local", description="What runs the predictors")
 
@@ -219,12 +220,60 @@ class EndpointSection(Section):
         return platform_of(self, self.target)
 
 
+class EndpointSection(EnvironmentSection):
+    """Where versions are served; each target may have a section of its own."""
+
+    environments: Mapping[Name, EnvironmentSection] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="Endpoints by name, such as dev and prod, each with the keys above that differ; runs deploy to the "
+        "first, modelway release to the others",
+    )
+
+    @model_validator(mode="after")
+    def _inherit(self) -> Self:
+        """Fill in what the environments leave out; done again, it changes nothing."""
+        own = {name: getattr(self, name) for name in EnvironmentSection.model_fields}
+        base = EnvironmentSection.model_construct(**own)
+        self.__dict__["environments"] = {name: _over(base, each) for name, each in self.environments.items()}
+        return self
+
+
+def _over(base: S, above: S) -> S:
+    """Return a section with the values that are set above it."""
+    news = {name: getattr(above, name) for name in above.model_fields_set}
+    for name, value in news.items():
+        if isinstance(value, Section) and isinstance(below := getattr(base, name), type(value)):
+            news[name] = _over(below, value)
+    return base.model_copy(update=news)
+
+
+class AcceptanceSection(Section):
+    """Tests of the model's own against a version behind its endpoint, before it gets traffic; one job."""
+
+    backend: Backend | None = Field(default=None, description="Default: train.backend")
+    params: Params = Field(default_factory=dict, description="Given to the model's code, over train.params")
+    command: Command | None = Field(default=None, description="Run in place of accept(job, served)")
+    timeout_seconds: Duration | None = Field(default=None, alias="timeout", description="Longest time of the job")
+    resources: Resources = Field(default_factory=Resources, description="What the job may use")
+    image: Text | None = Field(default=None, max_length=500, description="Default: train.image")
+
+
 class RolloutSection(Section):
     """How traffic moves to a new version."""
 
     steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
     interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
     alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
+    acceptance: AcceptanceSection | None = Field(
+        default=None, description="Tests of the model's own before the version gets traffic; {} for accept(job, served)"
+    )
+    approval: bool = Field(
+        default=False, description="Whether a person approves in Airflow before the version gets 100 %"
+    )
+    when_busy: Literal["wait", "replace", "refuse"] = Field(
+        default="wait", description="What a run does while another one rolls a version out at the same endpoint"
+    )
     allow_signature_change: bool = Field(
         default=False, description="Whether inputs and outputs may differ from those of the version that serves"
     )

@@ -3,15 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from modelway.following.rollouts import abort_rollout
 from modelway.hooks.connection import settings_from_airflow
-from modelway.hooks.endpoint import open_endpoint
-from modelway.hooks.settings import Settings
-from modelway.lineage.records.version import RolloutRecord
 
 
 class RolloutTrigger(BaseTrigger):
@@ -53,29 +50,3 @@ class RolloutTrigger(BaseTrigger):
         whose = {"endpoint": self.endpoint, "target": self.target, "run": self.run_key}
         why = {"actor": "airflow", "reason": "a user ended the task"}
         await sync_to_async(lambda: abort_rollout(settings_from_airflow(), **whose, **why))()
-
-
-def abort_rollout(
-    settings: Settings, *, endpoint: str, target: str, run: str, actor: str, reason: str
-) -> RolloutRecord | None:
-    """Close a running rollout as aborted and return all traffic to its stable version, if that still exists.
-
-    Returns the closed rollout; ``None`` when it was not running, in which case nothing is done.
-    """
-    from modelway.hooks.lineage import lineage_from_airflow
-
-    store = lineage_from_airflow(settings.lineage_url)
-    rollout = store.rollout(endpoint, run)
-    if rollout is None or rollout.state != "running":
-        return None
-    # Closed first: even if the endpoint fails below, no retry continues it.
-    rollout = replace(rollout, state="aborted", detail={**rollout.detail, "reason": reason})
-    store.save_rollout(rollout, actor=actor)
-    port = open_endpoint(target, settings)
-    status = port.status(endpoint)
-    stable = rollout.detail.get("stable")
-    if status is not None and stable in {predictor.version for predictor in status.predictors}:
-        status = port.set_weights(endpoint, {int(stable): 100})
-        weights = {predictor.version: predictor.weight for predictor in status.predictors}
-        store.record_weights(endpoint=endpoint, model=rollout.model, weights=weights, actor=actor, run_id=None)
-    return rollout

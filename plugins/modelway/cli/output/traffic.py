@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelway.endpoints.base import Endpoint
+from modelway.runs.traffic import weights_of
 
 PAUSE_SECONDS = 0.01
 
@@ -61,7 +62,7 @@ class Traffic:
         # The state of a first version exists before its gateway listens.
         if status is None or not status.ready:
             return None
-        return status.url, {predictor.version: predictor.weight for predictor in status.predictors}
+        return status.url, weights_of(status)
 
     def _send(self) -> None:
         import httpx

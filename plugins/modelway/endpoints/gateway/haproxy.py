@@ -1,7 +1,8 @@
-"""HAProxy as the gateway: its configuration, and the map by which it finds the version of a request.
+"""HAProxy as the gateway: its configuration, and the map by which it finds the predictor of a request.
 
-The configuration has a fixed number of backends (slots). Versions move in and out of them over the socket, and one map
-holds all shares and the slot of every version, so that one commit changes them together. No change needs a reload.
+The configuration has a fixed number of backends (slots), each with a fixed number of servers. Predictors move in and
+out of slots over the socket, and one map holds all shares and the slot of every predictor, so that one commit changes
+them together. Only a change of the key by which users are recognised needs another configuration.
 Formats: HAProxy 2.8's configuration and management manuals.
 """
 
@@ -9,12 +10,13 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from modelway.endpoints.base import BUCKETS, MAX_PREDICTORS, shares
-from modelway.endpoints.gateway.routes import SLOTS, Routes
+from modelway.endpoints.base import MAX_PREDICTORS, Sticky
+from modelway.endpoints.gateway.routes import MAX_REPLICAS, SLOTS, Route, Routes
+from modelway.endpoints.shares import BUCKETS, shares
 from modelway.errors import CapabilityMissing
 
 #: first line of the configuration; another number than that of a running gateway's file means another configuration
-_FORM = "# Written by modelway, form 2. Changed over the socket once the gateway runs."
+_FORM = "# Written by modelway, form 3, users by {key}. Changed over the socket once the gateway runs."
 #: address of a server that is not there; port 9 is the discard service
 _NOWHERE = "127.0.0.1:9"
 
@@ -25,7 +27,7 @@ global
     nbthread 1
     maxconn 1000
     noreuseport
-    hard-stop-after 3s
+    hard-stop-after {stop_seconds}s
     # so much of a body is here before a server is given the request
     tune.bufsize 65536
 
@@ -44,17 +46,16 @@ defaults
     option http-server-close
     # Only a request that no server was given is tried again: its connection was refused.
     retry-on conn-failure
-    retries 3
+    retries {retries}
     option redispatch 1
-    # One refused connection takes a server out until its next check, so that the next try goes to the other one. A
-    # server that answers its check late is busy, not gone.
+    # A server that answers its check late is busy, not gone.
     timeout check 5s
-    default-server inter 200ms fall 3 rise 1 observe layer4 error-limit 1 on-error mark-down
+    default-server {checks}
 {errors}
 
 frontend entry
     bind {bind}
-    # a URL that names a version is for that version alone
+    # a URL that names a version, or a predictor, is for that one alone
     http-request set-var(txn.version) path,url_dec,field(6,/) \
 if {{ path,url_dec -m reg ^/v2/models/[^/]+/versions/[^/]+(/|$) }}
     http-request set-var(txn.pinned) str(version/),concat(,txn.version),map(plan.map) \
@@ -65,7 +66,7 @@ if {{ var(txn.version) -m found }}
 if {{ var(txn.version) -m found }} !{{ var(txn.pinned) -m found }}
     # a bucket per request: the same one for the same user
     http-request set-var(txn.bucket) rand({buckets})
-    http-request set-var(txn.bucket) req.fhdr(x-user),xxh32,mod({buckets}) if {{ req.fhdr(x-user) -m len gt 0 }}
+{sticky}
     # the plan is "<upper bound>:<slot>:<upper bound>:<slot>..."
     http-request set-var(txn.plan) str(plan),map(plan.map)
 {rules}
@@ -75,6 +76,11 @@ backend nothing
     http-request return status 503 content-type application/json string '{{"error":"no version serves here"}}'
 """
 
+#: one refused connection takes a server out until its next check, so that the next try goes to the other one
+_CHECKS = "inter 200ms fall 3 rise 1 observe layer4 error-limit 1 on-error mark-down"
+#: one of the servers behind an address may be gone until it is taken out there, a second or two: the next tries, each a
+#: second later, reach others
+_SERVICE_CHECKS, _SERVICE_RETRIES = "inter 200ms fall 10 rise 1", 6
 #: what the gateway itself answers
 _ERRORS = {
     400: "this is not an HTTP request",
@@ -99,14 +105,28 @@ _CHOICE = """\
 
 _BACKEND = """
 backend slot{slot}
+    balance leastconn
     option httpchk GET /v2/health/ready
-    server main {main} check{main_state}
-    # answers while this version's server refuses connections
-    server stable {stable} check backup{stable_state}
+    # all servers of the stable predictor answer while this one's refuse connections
+    option allbackups
+{servers}
 
 backend pinned{slot}
-    server main {main} track slot{slot}/main
+    balance leastconn
+{pinned}
 """
+
+_STICKY_HEADER = """\
+    http-request set-var(txn.bucket) req.fhdr({name}),xxh32,mod({buckets}) if {{ req.fhdr({name}) -m len gt 0 }}"""
+
+# The cookie is a number by which the user is recognised, not a predictor: it stays valid while weights change.
+_STICKY_COOKIE = """\
+    http-request set-var(txn.user) req.cook({name}) if {{ req.cook({name}) -m len gt 0 }}
+    http-request set-var(txn.new_user) uuid() if !{{ var(txn.user) -m found }}
+    http-request set-var(txn.user) var(txn.new_user) if {{ var(txn.new_user) -m found }}
+    http-request set-var(txn.bucket) var(txn.user),xxh32,mod({buckets})
+    http-after-response add-header set-cookie "{name}=%[var(txn.new_user)]; Path=/; HttpOnly; SameSite=Lax" \
+if {{ var(txn.new_user) -m found }}"""
 
 
 def find_haproxy() -> str:
@@ -130,11 +150,12 @@ def find_haproxy() -> str:
 def plan(routes: Routes) -> dict[str, str]:
     """Return the entries of the gateway's map: the shares, and the slot of every version.
 
-    The stable version comes first, so that users of another one stay with it while it grows.
+    The stable predictor comes first, so that users of another one stay with it while it grows.
     """
-    versions = [route.version for route in routes.wanted]
-    slots = {f"version/{route.version}": str(route.slot) for route in routes.wanted}
-    return {"plan": _shares(routes), "versions": ",".join(map(str, versions)) or "none", **slots}
+    by_version = {str(route.version): route for route in reversed(routes.wanted) if route.model is None}
+    versions = sorted(by_version, key=int)
+    slots = {f"version/{version}": str(by_version[version].slot) for version in versions}
+    return {"plan": _shares(routes), "versions": ",".join(versions) or "none", **slots}
 
 
 def _shares(routes: Routes) -> str:
@@ -154,52 +175,77 @@ def _shares(routes: Routes) -> str:
 
 def addresses(routes: Routes) -> dict[tuple[str, str], str | None]:
     """Return the address of every server of every slot; None for one that is not to be used."""
-    stable = routes.stable
-    result: dict[tuple[str, str], str | None] = {
-        place: None
-        for slot in range(SLOTS)
-        for place in ((f"slot{slot}", "main"), (f"slot{slot}", "stable"), (f"pinned{slot}", "main"))
-    }
-    for route in routes.all:
-        result[f"slot{route.slot}", "main"] = result[f"pinned{route.slot}", "main"] = route.address
-        if stable is not None and stable is not route:
-            result[f"slot{route.slot}", "stable"] = stable.address
+    by_slot = {route.slot: route for route in routes.all}
+    result: dict[tuple[str, str], str | None] = {}
+    for slot in range(SLOTS):
+        route = by_slot.get(slot)
+        stable = routes.stable if route is not None and route is not routes.stable else None
+        for replica in range(MAX_REPLICAS):
+            result[f"slot{slot}", f"main{replica}"] = _address(route, replica)
+            result[f"slot{slot}", f"stable{replica}"] = _address(stable, replica)
+            result[f"pinned{slot}", f"main{replica}"] = _address(route, replica)
     return result
 
 
-def config(routes: Routes, *, bind: str, socket_file: Path) -> str:
+def _address(route: Route | None, replica: int) -> str | None:
+    return route.addresses[replica] if route is not None and replica < len(route.addresses) else None
+
+
+def config(
+    routes: Routes, *, bind: str, socket_file: Path, through_services: bool = False, stop_seconds: int = 3
+) -> str:
     """Return the configuration for a gateway that starts now.
 
     :param bind: ``host:port`` to listen on
+    :param through_services: whether an address leads to one of several servers, each time to another one
+    :param stop_seconds: how long requests in progress may take when it is to end
     """
     rules = "".join(_RULE.format(at=at, first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS)) + "".join(
         _CHOICE.format(slot=slot) for slot in range(SLOTS)
     )
     text = _CONFIG.format(
-        form=_FORM,
+        form=_form(routes.sticky),
         socket=socket_file,
         bind=bind,
+        stop_seconds=stop_seconds,
+        retries=_SERVICE_RETRIES if through_services else 3,
+        checks=_SERVICE_CHECKS if through_services else _CHECKS,
         buckets=BUCKETS,
+        sticky=_sticky(routes.sticky),
         rules=rules.rstrip("\n"),
         errors="\n".join(_ERROR.format(status=status, text=text) for status, text in _ERRORS.items()),
     )
     where = addresses(routes)
     for slot in range(SLOTS):
-        main, stable = where[f"slot{slot}", "main"], where[f"slot{slot}", "stable"]
-        text += _BACKEND.format(
-            slot=slot,
-            main=main or _NOWHERE,
-            main_state="" if main else " disabled",
-            stable=stable or _NOWHERE,
-            stable_state="" if stable else " disabled",
+        servers = (_server(name, address) for (backend, name), address in where.items() if backend == f"slot{slot}")
+        pinned = (
+            f"    server {name} {address or _NOWHERE} track slot{slot}/{name}"
+            for (backend, name), address in where.items()
+            if backend == f"pinned{slot}"
         )
+        text += _BACKEND.format(slot=slot, servers="\n".join(servers), pinned="\n".join(pinned))
     return text
 
 
-def is_current(configuration: Path) -> bool:
-    """Return whether a gateway's configuration file has the form that :func:`config` writes."""
+def is_current(configuration: Path, sticky: Sticky) -> bool:
+    """Return whether a gateway's configuration file is as :func:`config` writes it, but for what the socket changes."""
     try:
         with configuration.open() as file:
-            return file.readline().rstrip("\n") == _FORM
+            return file.readline().rstrip("\n") == _form(sticky)
     except OSError:
         return False
+
+
+def _form(sticky: Sticky) -> str:
+    return _FORM.format(key=f"cookie {sticky.cookie}" if sticky.cookie else f"header {sticky.header}")
+
+
+def _sticky(sticky: Sticky) -> str:
+    if sticky.cookie:
+        return _STICKY_COOKIE.format(name=sticky.cookie, buckets=BUCKETS)
+    return _STICKY_HEADER.format(name=sticky.header, buckets=BUCKETS)
+
+
+def _server(name: str, address: str | None) -> str:
+    backup, disabled = " backup" if name.startswith("stable") else "", "" if address else " disabled"
+    return f"    server {name} {address or _NOWHERE} check{backup}{disabled}"

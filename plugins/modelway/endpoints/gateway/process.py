@@ -3,27 +3,25 @@
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from modelway.artifacts.whole_files import replace_file, writing
-from modelway.endpoints.gateway.haproxy import addresses, config, find_haproxy, is_current, plan
+from modelway.endpoints.gateway.haproxy import config, find_haproxy, is_current, plan
 from modelway.endpoints.gateway.routes import Routes
-from modelway.endpoints.gateway.runtime_socket import Runtime, socket_path
+from modelway.endpoints.gateway.running import RunningGateway
+from modelway.endpoints.gateway.runtime_socket import Runtime, socket_path, unix_socket
 from modelway.errors import EndpointNotReady, PortTaken
 from modelway.platforms.processes import marked
 
 #: name of the gateway's program
 PROGRAM = "haproxy"
-#: seconds until it answers on its socket, and until a server's health check has run
+#: seconds until it answers on its socket
 _START = 10.0
 _ATTEMPTS = 3
-
-#: server to its row of ``show stat``
-Rows = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(eq=False)
@@ -41,7 +39,7 @@ class Listener:
         return f"http://{host}:{self.port}"
 
 
-class Gateway:
+class Gateway(RunningGateway):
     """The gateway of one endpoint: a process of this machine."""
 
     def __init__(self, folder: Path, listener: Listener, *, started: Callable[[], None]) -> None:
@@ -50,6 +48,7 @@ class Gateway:
         :param listener: is changed as the gateway starts and stops
         :param started: called when the process was started, with the listener as it is now: all counters are zero
         """
+        super().__init__(folder.name)
         self.folder = folder
         self.listener = listener
         self._started = started
@@ -62,7 +61,7 @@ class Gateway:
     @property
     def runtime(self) -> Runtime:
         """The runtime socket."""
-        return Runtime(socket_path(self.folder))
+        return Runtime(unix_socket(socket_path(self.folder)))
 
     @property
     def has_process(self) -> bool:
@@ -72,12 +71,7 @@ class Gateway:
     @property
     def is_running(self) -> bool:
         """Whether the process is there and answers."""
-        if not self.has_process:
-            return False
-        try:
-            return "Version:" in self.runtime.send("show info")
-        except EndpointNotReady:
-            return False
+        return self.has_process and self.answers
 
     def refuse_used_port(self, *, host: str, port: int | None) -> None:
         """Refuse a named port that another program than this gateway uses.
@@ -97,7 +91,11 @@ class Gateway:
         :raises EndpointNotReady: when it does not start
         """
         listener = self.listener
-        same = host == listener.host and port in (None, listener.port) and is_current(self.folder / "haproxy.cfg")
+        same = (
+            host == listener.host
+            and port in (None, listener.port)
+            and is_current(self.folder / "haproxy.cfg", routes.sticky)
+        )
         if same and self.is_running:
             return
         self.stop()
@@ -116,35 +114,6 @@ class Gateway:
             where=f"endpoint {self.folder.name}",
             do="Try again",
         )
-
-    def push(self, routes: Routes) -> None:
-        """Bring the gateway to ``routes``: servers first, then, when their checks have passed, all shares at once.
-
-        :raises EndpointNotReady: when a server that is to get requests does not pass its check
-        """
-        runtime = self.runtime
-        runtime.set_addresses(addresses(routes))
-        self._wait_up(runtime, routes)
-        runtime.set_plan(plan(routes))
-
-    def set_addresses(self, routes: Routes) -> None:
-        """Bring the servers alone to ``routes``, and leave their shares."""
-        self.runtime.set_addresses(addresses(routes))
-
-    def slot_counters(self, slot: int) -> dict[str, int]:
-        """Return the counts of one slot since the gateway started."""
-        stats = self.runtime.stats()
-        slots = {name: stats[f"slot{slot}", name] for name in ("BACKEND", "stable")}
-        return counters(slots, {"BACKEND": stats[f"pinned{slot}", "BACKEND"]})
-
-    def wait_empty(self, slot: int, *, patience: float) -> None:
-        """Wait until a slot that gets no more requests has answered those it has, ``patience`` seconds at most."""
-        end = time.monotonic() + patience
-        while time.monotonic() < end:
-            stats = self.runtime.stats()
-            if not any(int(stats[f"{kind}{slot}", "BACKEND"]["scur"]) for kind in ("slot", "pinned")):
-                return
-            time.sleep(0.02)
 
     def stop(self) -> None:
         """End the process after the requests in progress; idle connections are closed after three seconds."""
@@ -170,45 +139,6 @@ class Gateway:
             time.sleep(0.02)
         self.stop()
         return False
-
-    def _wait_up(self, runtime: Runtime, routes: Routes) -> None:
-        needed = [route for route in routes.wanted if route.weight]
-        end = time.monotonic() + _START
-        while True:
-            stats = runtime.stats()
-            late = [route for route in needed if not stats[f"slot{route.slot}", "main"]["status"].startswith("UP")]
-            if not late:
-                return
-            if time.monotonic() > end:
-                raise EndpointNotReady(
-                    f"the gateway finds version {late[0].version} not ready",
-                    where=f"endpoint {self.folder.name}",
-                    do="Apply the endpoint again",
-                )
-            time.sleep(0.02)
-
-
-def counters(slot: Rows, pinned: Rows) -> dict[str, int]:
-    """Return the counts of one version from the rows of ``show stat`` of its two backends by server.
-
-    A backend's row counts requests and what the client got in the end; columns of a server that count its attempts,
-    such as ``eresp``, say nothing about requests.
-    """
-    whole = [slot["BACKEND"], pinned["BACKEND"]]
-    elsewhere = slot["stable"]
-    answers = [f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")]
-    failed = {name: _sum(whole, name) - _sum([elsewhere], name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
-    return {
-        "requests": _sum(whole, "stot"),
-        "client_errors": failed["hrsp_4xx"],
-        "server_errors": failed["hrsp_5xx"],
-        "broken_answers": failed["srv_abrt"],
-        "rerouted": _sum([elsewhere], *answers),
-    }
-
-
-def _sum(rows: Iterable[Mapping[str, str]], *columns: str) -> int:
-    return sum(int(row[column] or 0) for row in rows for column in columns)
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -1,20 +1,27 @@
-"""The commands to a running gateway over its runtime socket."""
+"""The runtime interface of a gateway: over its socket on this machine, or by the agent in its container."""
 
-import csv
 import hashlib
 import os
-import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from modelway.endpoints.gateway import agent
+from modelway.endpoints.gateway.commands import (
+    Command,
+    Stats,
+    address_commands,
+    plan_commands,
+    read_stats,
+    refuse_refused,
+)
 from modelway.errors import EndpointNotReady, NotWritable
 
 #: a unix socket's path has at most 107 bytes, and HAProxy binds a longer temporary name first
 _LONGEST_SOCKET_PATH = 85
 
-#: (backend, server) to the row of ``show stat``
-Stats = Mapping[tuple[str, str], Mapping[str, str]]
+#: sends commands and returns their answers (see ``agent.send``); raises EndpointNotReady where nothing answers
+Transport = Callable[[Sequence[Command]], Sequence[str]]
 
 
 def socket_path(folder: Path) -> Path:
@@ -33,65 +40,51 @@ def socket_path(folder: Path) -> Path:
     return short / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}.sock"
 
 
-class Runtime:
-    """The runtime socket of one gateway."""
+def unix_socket(path: Path) -> Transport:
+    """Return the transport over the socket at ``path``; every command is a connection of its own."""
 
-    def __init__(self, path: Path) -> None:
-        """Keep the path; every command is a connection of its own."""
-        self._path = path
+    def send(commands: Sequence[Command]) -> Sequence[str]:
+        try:
+            return agent.send(str(path), commands)
+        except OSError as error:
+            raise EndpointNotReady(
+                f"the gateway does not answer ({error})", where=str(path), do="Apply the endpoint again"
+            ) from error
+
+    return send
+
+
+class Runtime:
+    """The runtime interface of one gateway."""
+
+    def __init__(self, transport: Transport) -> None:
+        """Send all commands over ``transport``, those of one change together."""
+        self._transport = transport
 
     def send(self, command: str) -> str:
         """Send a command and return the answer.
 
         :raises EndpointNotReady: when the gateway does not answer
         """
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(5)
-                connection.connect(str(self._path))
-                connection.sendall(f"{command}\n".encode())
-                parts = []
-                while part := connection.recv(65536):
-                    parts.append(part)
-        except OSError as error:
-            raise EndpointNotReady(
-                f"the gateway does not answer ({error})", where=str(self._path), do="Apply the endpoint again"
-            ) from error
-        return b"".join(parts).decode().strip()
+        return self.run([(command, None)])[0]
+
+    def run(self, commands: Sequence[Command]) -> Sequence[str]:
+        """Send the commands of one change and return the answers.
+
+        :raises EndpointNotReady: when the gateway does not answer, or refused one; later ones were not sent then
+        """
+        answers = self._transport(commands) if commands else []
+        refuse_refused(commands, answers)
+        return answers
 
     def stats(self) -> Stats:
         """Return the counters of all backends and servers."""
-        rows = csv.DictReader(self.send("show stat").removeprefix("# ").splitlines())
-        return {(row["pxname"], row["svname"]): row for row in rows}
+        return read_stats(self.send("show stat"))
 
     def set_addresses(self, wanted: Mapping[tuple[str, str], str | None]) -> None:
         """Bring every server to its address, or out of use; only what differs is changed."""
-        stats = self.stats()
-        for (backend, name), address in wanted.items():
-            row = stats[backend, name]
-            # one that follows another's checks follows its state, too
-            follows = backend.startswith("pinned")
-            if address is None:
-                if not follows and not row["status"].startswith("MAINT"):
-                    self._order(f"set server {backend}/{name} state maint")
-                continue
-            if row["addr"] != address:
-                host, _, port = address.rpartition(":")
-                self._order(f"set server {backend}/{name} addr {host} port {port}", answers=("changed", "no need"))
-            if not follows and row["status"].startswith("MAINT"):
-                self._order(f"set server {backend}/{name} state ready")
+        self.run(address_commands(self.stats(), wanted))
 
     def set_plan(self, entries: Mapping[str, str]) -> None:
         """Change all shares, and which versions there are, at once."""
-        answer = self.send("prepare map plan.map")
-        started, _, number = answer.partition(": ")
-        if started != "New version created":
-            raise EndpointNotReady(f"the gateway refused a new plan: {answer}", do="Apply the endpoint again")
-        for key, value in entries.items():
-            self._order(f"add map @{number} plan.map {key} {value}")
-        self._order(f"commit map @{number} plan.map")
-
-    def _order(self, command: str, answers: tuple[str, ...] = ()) -> None:
-        answer = self.send(command)
-        if answer and not any(word in answer for word in answers):
-            raise EndpointNotReady(f"the gateway refused '{command}': {answer}", do="Apply the endpoint again")
+        self.run(plan_commands(entries))

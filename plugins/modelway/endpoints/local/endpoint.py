@@ -11,15 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from modelway.artifacts.whole_files import writing
-from modelway.endpoints.base import (
-    EndpointSpec,
-    EndpointStatus,
-    PredictorMetrics,
-    check_spec,
-    check_weights,
-    read_platform,
-)
+from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, PredictorMetrics
+from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.gateway.haproxy import find_haproxy
+from modelway.endpoints.gateway.routes import MAX_REPLICAS
+from modelway.endpoints.local.member import MEMBER
 from modelway.endpoints.local.section import LocalSection
 from modelway.endpoints.local.service import Service
 from modelway.endpoints.local.state import Life, State, locked
@@ -36,22 +32,25 @@ _IMAGES = "images"
 def open_endpoint(
     *,
     root: Path,
-    username: str | None = None,
-    password: str | None = None,
+    login: Login | None = None,
     unpack: Unpack | None = None,
     ready_timeout: float = 60.0,
 ) -> "LocalEndpoint":
     """Return the endpoint whose files are in ``root``.
 
-    :param username: login of the registry that images are pulled from
-    :param password: and its password
+    :param login: for the images of one registry; for those of others, Docker's own settings are used
     :param unpack: unpacks an image; default: without a copy of the weights where they are on this machine
     :param ready_timeout: seconds that new servers may take to load their models
     """
-    unpack = unpack or partial(unpack_image, in_place=WeightsInPlace())
-    if username or password:
-        unpack = partial(unpack, username=username, password=password)
+    unpack = unpack or partial(_unpack, login=login)
     return LocalEndpoint(root=root.absolute(), unpack=unpack, ready_timeout=ready_timeout)
+
+
+def _unpack(*, reference: str, into: Path, login: Login | None) -> Path:
+    unpack = partial(unpack_image, reference=reference, into=into, in_place=WeightsInPlace())
+    if login is not None and login.opens(reference):
+        return unpack(username=login.username, password=login.password)
+    return unpack()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,8 @@ class LocalEndpoint:
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
-        check_spec(spec)
+        check_spec(spec, target=MEMBER)
+        _check_replicas(spec)
         own = read_platform(spec, LocalSection)
         if spec.name == _IMAGES:
             raise InvalidSpec(f"an endpoint here cannot be called '{_IMAGES}'", do="Choose another name")
@@ -102,14 +102,14 @@ class LocalEndpoint:
         service = Service.read(self.root / name)
         return None if service is None else service.status()
 
-    def set_weights(self, name: str, weights: Mapping[int, int]) -> EndpointStatus:
+    def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
         """Change the split in one step."""
         with locked(self.root, name):
             service = self._service(name)
             wanted = service.state.wanted
-            check_weights(weights, [server.version for server in wanted], where=f"endpoint {name}")
+            check_weights(weights, [*dict.fromkeys(server.name for server in wanted)], where=f"endpoint {name}")
             for server in wanted:
-                server.weight = weights.get(server.version, 0)
+                server.weight = weights.get(server.name, 0)
             service.refuse_not_ready()
             service.ensure_gateway(host=service.state.gateway.host, port=None)
             service.write()
@@ -117,8 +117,8 @@ class LocalEndpoint:
             service.push()
             return service.status()
 
-    def metrics(self, name: str) -> Mapping[int, PredictorMetrics]:
-        """Return the counts by version; a restart of the gateway starts them again."""
+    def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:
+        """Return the counts by predictor; a restart of the gateway starts them again."""
         return self._service(name).metrics()
 
     def stop(self, name: str) -> None:
@@ -157,3 +157,12 @@ class LocalEndpoint:
 
     def _unpacked(self, reference: str) -> Path:
         return self.unpack(reference=reference, into=self.root / _IMAGES)
+
+
+def _check_replicas(spec: EndpointSpec) -> None:
+    for predictor in spec.predictors:
+        if predictor.replicas > MAX_REPLICAS:
+            raise InvalidSpec(
+                f"predictor {predictor.name}: {predictor.replicas} replicas, there are {MAX_REPLICAS} at most here",
+                where=f"endpoint {spec.name}",
+            )

@@ -1,7 +1,8 @@
-"""Server processes of the local endpoint: one per version, from its unpacked image, on a free loopback port."""
+"""Server processes of the local endpoint: each from its predictor's unpacked image, on a free loopback port."""
 
 import http.client
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -23,9 +24,10 @@ class Server:
     """One server process, or one that should run; its facts are written into its state."""
 
     def __init__(self, endpoint_folder: Path, state: ServerState) -> None:
-        """Work in a folder of its own inside that of its endpoint; the slot keeps two of one version apart."""
+        """Work in a folder of its own inside that of its endpoint; the slot separates two of one predictor's name."""
         self.state = state
-        self.folder = endpoint_folder / f"v{state.version}-{state.slot}"
+        replica = f".{state.replica}" if state.replica else ""
+        self.folder = endpoint_folder / f"{state.name}-{state.slot}{replica}"
 
     @property
     def marker(self) -> str:
@@ -87,7 +89,12 @@ class Server:
             (self.folder / "run.json").unlink(missing_ok=True)
         argv = [sys.executable, "-P", "-m", PROGRAM, "--model-dir", str(model_dir), "--name", state.model]
         argv += ["--version", str(state.version), "--host", "127.0.0.1", "--port", "0"]
-        argv += ["--run-file", self.marker]
+        # They were when the image was unpacked, and the program may have been changed to read its weights in place.
+        argv += ["--run-file", self.marker, "--files-are-checked"]
+        if rows := state.batching.get("rows"):
+            argv += ["--batch-size", str(rows)]
+        if cpu := state.resources.get("cpu"):
+            argv += ["--threads", str(math.ceil(cpu))]
         state.port = None
         state.pid = marked.spawn(argv, folder=self.folder, log=self.folder / "server.log")
 

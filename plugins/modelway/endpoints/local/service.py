@@ -3,12 +3,12 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from modelway.endpoints.base import (
-    MAX_PREDICTORS,
     EndpointSpec,
     EndpointStatus,
     Predictor,
@@ -61,7 +61,7 @@ class Service:
 
     @property
     def wanted(self) -> list[Server]:
-        """The servers that are not being retired, by version."""
+        """The servers that are not being retired."""
         return [Server(self.folder, one) for one in self.state.wanted]
 
     @property
@@ -87,20 +87,19 @@ class Service:
 
     def ensure_servers(
         self, spec: EndpointSpec, *, unpack: Callable[[str], Path], ready_timeout: float
-    ) -> dict[int, ServerState]:
-        """Make sure that every predictor has a ready server; when one fails, the new ones are stopped again.
+    ) -> dict[str, list[ServerState]]:
+        """Make sure that every predictor has its ready servers; when one fails, the new ones are stopped again.
 
         :param unpack: returns the root folder of an image, by its reference
         :param ready_timeout: seconds that new servers may take to load their models
         """
         state = self.state
-        chosen = {predictor.version: self._find(spec, predictor) for predictor in spec.predictors}
-        fresh = [one for one in chosen.values() if one not in state.servers]
-        for one in fresh:
-            one.slot = state.free_slot()
-            state.servers.append(one)
+        before = list(state.servers)
+        chosen = {predictor.name: self._choose(spec, predictor) for predictor in spec.predictors}
+        everyone = [one for servers in chosen.values() for one in servers]
+        fresh = [one for one in state.servers if one not in before]
         try:
-            waiting = [server for server in self._each(chosen.values()) if not _continues(server)]
+            waiting = [server for server in self._each(everyone) if not _continues(server)]
             for server in waiting:
                 server.state.image_root = str(unpack(server.state.image))
                 server.state.life = Life()
@@ -110,7 +109,7 @@ class Service:
             for server in waiting:
                 server.wait_ready(until=until)
         except BaseException:
-            for server in self._each(chosen.values() if state.stopped else fresh):
+            for server in self._each(everyone if state.stopped else fresh):
                 server.stop(patience=5)
             for one in fresh:
                 state.servers.remove(one)
@@ -119,23 +118,26 @@ class Service:
         self._start_counting(fresh)
         return chosen
 
-    def settle(self, spec: EndpointSpec, chosen: Mapping[int, ServerState]) -> None:
+    def settle(self, spec: EndpointSpec, chosen: Mapping[str, list[ServerState]]) -> None:
         """Record what the spec wants; servers of no predictor are being retired."""
-        weights = {predictor.version: predictor.weight for predictor in spec.predictors}
-        for server in self.state.servers:
-            server.wanted = chosen.get(server.version) is server
-            server.weight = weights[server.version] if server.wanted else 0
-        self.state.stable, self.state.platform = spec.stable, dict(spec.platform)
+        state, weights = self.state, {predictor.name: predictor.weight for predictor in spec.predictors}
+        wanted = [server for servers in chosen.values() for server in servers]
+        for server in state.servers:
+            server.wanted = server in wanted
+            server.weight = weights[server.name] if server.wanted else 0
+        state.servers = [*wanted, *(server for server in state.servers if not server.wanted)]
+        state.stable, state.sticky, state.platform = spec.stable, spec.sticky, dict(spec.platform)
 
     def refuse_not_ready(self) -> None:
-        """Refuse a split of which a version that gets requests is not ready.
+        """Refuse a split of which a predictor that gets requests is not ready.
 
-        :raises EndpointNotReady: with the version
+        :raises EndpointNotReady: with the predictor
         """
-        for server in self.wanted:
-            if server.state.weight and not server.is_ready(patience=_STUCK):
+        ready = {server.name for server, answers in self._answers() if answers}
+        for server in self.state.wanted:
+            if server.weight and server.name not in ready:
                 raise EndpointNotReady(
-                    f"version {server.state.version} is not ready",
+                    f"predictor {server.name} is not ready",
                     where=f"endpoint {self.state.name}",
                     do="Apply the endpoint",
                 )
@@ -143,7 +145,7 @@ class Service:
     def retire(self) -> None:
         """Stop the servers that are being retired, once they have answered their open requests."""
         for server in [server for server in self.servers if not server.state.wanted]:
-            self.gateway.wait_empty(server.state.slot, patience=30)
+            self.gateway.wait_empty(server.state.slot, server.state.replica, patience=30)
             server.stop()
             shutil.rmtree(server.folder, ignore_errors=True)
             self.state.servers.remove(server.state)
@@ -170,19 +172,10 @@ class Service:
     def status(self) -> EndpointStatus:
         """Return the endpoint as it is."""
         state = self.state
-        predictors = tuple(
-            PredictorStatus(
-                version=server.version,
-                image=server.image,
-                model_path=server.model_path,
-                weight=server.weight,
-                ready=ready,
-                url=server.url,
-                restarts=server.life.restarts,
-                problem="" if ready else server.life.problem,
-            )
-            for server, ready in self._answers()
-        )
+        by_name: dict[str, list[tuple[ServerState, bool]]] = {}
+        for server, ready in self._answers():
+            by_name.setdefault(server.name, []).append((server, ready))
+        predictors = tuple(_status(servers) for servers in by_name.values())
         has_gateway = not state.stopped and self.gateway.is_running
         return EndpointStatus(
             name=state.name,
@@ -190,6 +183,7 @@ class Service:
             url=state.gateway.url,
             predictors=predictors,
             stable=state.stable,
+            sticky=state.sticky,
             platform=state.platform,
             ready=has_gateway and all(one.ready for one in predictors if one.weight),
             gateway_ready=has_gateway,
@@ -197,26 +191,44 @@ class Service:
             problem="" if has_gateway else state.gateway_life.problem,
         )
 
-    def metrics(self) -> dict[int, PredictorMetrics]:
-        """Return the counts by version since each moved in, or since the gateway started.
+    def metrics(self) -> dict[str, PredictorMetrics]:
+        """Return the counts by predictor since each moved in, or since the gateway started.
 
         :raises EndpointNotReady: when the gateway does not answer
         """
-        result = {}
+        result: dict[str, PredictorMetrics] = {}
         for server in self.state.wanted:
+            if server.name in result:
+                continue
             counts = self.gateway.slot_counters(server.slot)
             own = {key: max(0, value - server.baseline.get(key, 0)) for key, value in counts.items()}
-            result[server.version] = PredictorMetrics(**own, since=server.since)
+            result[server.name] = PredictorMetrics(**own, since=server.since, latency={})
         return result
 
-    def _find(self, spec: EndpointSpec, predictor: Predictor) -> ServerState:
-        """Return the server that runs this version from this very image, or a new one."""
-        new = ServerState(predictor.version, predictor.image, spec.model, predictor.model_path, slot=-1, wanted=False)
-        same = ("version", "image", "model", "model_path")
-        for server in self.state.servers:
-            if all(getattr(server, name) == getattr(new, name) for name in same):
-                return server
-        return new
+    def _choose(self, spec: EndpointSpec, predictor: Predictor) -> list[ServerState]:
+        """Return as many servers as the predictor wants: those that run as it says, in one slot, and new ones."""
+        state = self.state
+        model = predictor.model if predictor.model != spec.model else None
+        new = ServerState(
+            name=predictor.name,
+            version=predictor.version,
+            image=predictor.image,
+            model=spec.model,
+            model_path=predictor.model_path,
+            other_model=model,
+            resources=dict(predictor.resources),
+            batching=dict(predictor.batching),
+            slot=-1,
+            wanted=False,
+        )
+        same = [server for server in state.servers if _is_alike(server, new)]
+        # where an interrupted change left two slots, the one with requests stays
+        slot = max(same, key=lambda server: server.wanted).slot if same else state.free_slot()
+        servers = [server for server in same if server.slot == slot][: predictor.replicas]
+        while len(servers) < predictor.replicas:
+            servers.append(replace(new, slot=slot, replica=state.free_replica(slot), life=Life()))
+            state.servers.append(servers[-1])
+        return servers
 
     def _each(self, states: Iterable[ServerState]) -> list[Server]:
         return [Server(self.folder, state) for state in states]
@@ -231,6 +243,10 @@ class Service:
     def _start_counting(self, fresh: list[ServerState]) -> None:
         running = self.gateway.is_running
         for server in fresh:
+            before = next((one for one in self.state.by_slot[server.slot] if one not in fresh), None)
+            if before is not None:
+                server.baseline, server.since = before.baseline, before.since
+                continue
             server.baseline = self.gateway.slot_counters(server.slot) if running else {}
             server.since = time.time()
         self.write()
@@ -240,7 +256,7 @@ class Service:
         if self.state.stopped:
             return [(server, False) for server in self.state.wanted]
         wanted = self.wanted
-        with ThreadPoolExecutor(MAX_PREDICTORS) as asking:
+        with ThreadPoolExecutor(max(1, len(wanted))) as asking:
             answers = list(asking.map(lambda server: server.is_ready(patience=_STUCK), wanted))
         return [(server.state, ready) for server, ready in zip(wanted, answers, strict=True)]
 
@@ -255,3 +271,32 @@ def _continues(server: Server) -> bool:
             server.stop(patience=1)
         time.sleep(0.05)
     return False
+
+
+def _is_alike(server: ServerState, other: ServerState) -> bool:
+    """Return whether two servers of a predictor are interchangeable."""
+    same = ("name", "version", "image", "model", "model_path", "other_model", "resources", "batching")
+    return all(getattr(server, name) == getattr(other, name) for name in same)
+
+
+def _status(servers: Sequence[tuple[ServerState, bool]]) -> PredictorStatus:
+    """Return the status of a predictor from its servers, each with whether it is ready."""
+    first = servers[0][0]
+    ready = [server for server, answers in servers if answers]
+    problems = (server.life.problem for server, answers in servers if not answers)
+    return PredictorStatus(
+        name=first.name,
+        version=first.version,
+        model=first.other_model,
+        image=first.image,
+        model_path=first.model_path,
+        weight=first.weight,
+        ready=bool(ready),
+        url=(ready or [first])[0].url,
+        replicas=len(servers),
+        ready_replicas=len(ready),
+        resources=first.resources,
+        batching=first.batching,
+        restarts=sum(server.life.restarts for server, _ in servers),
+        problem=next(filter(None, problems), ""),
+    )

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from modelway.artifacts.whole_files import replace_file, writing
+from modelway.endpoints.base import Sticky, predictor_name
 from modelway.endpoints.gateway.process import Listener
-from modelway.endpoints.gateway.routes import SLOTS, Route, Routes
+from modelway.endpoints.gateway.routes import MAX_REPLICAS, SLOTS, Route, Routes
 from modelway.errors import DigestMismatch, EndpointNotReady
 
 
@@ -32,12 +33,21 @@ class Life:
 class ServerState:
     """One server process, or one that should run."""
 
+    #: name of its predictor
+    name: str
     version: int
     image: str
+    #: name of the model in the URLs
     model: str
     model_path: str
     #: backend of the gateway that it is in
     slot: int
+    #: which of the servers in that backend it is
+    replica: int = 0
+    #: the model whose version it is, where that is not the endpoint's
+    other_model: str | None = None
+    resources: dict[str, Any] = field(default_factory=dict)
+    batching: dict[str, Any] = field(default_factory=dict)
     weight: int = 0
     pid: int | None = None
     port: int | None = None
@@ -61,7 +71,9 @@ class State:
     """One endpoint."""
 
     name: str
-    stable: int | None = None
+    #: name of a predictor
+    stable: str | None = None
+    sticky: Sticky = field(default_factory=Sticky)
     #: the section of its spec, as it was written
     platform: Mapping[str, Any] = field(default_factory=dict)
     gateway: Listener = field(default_factory=Listener)
@@ -74,38 +86,68 @@ class State:
 
     @property
     def wanted(self) -> list[ServerState]:
-        """Servers that are to stay, by version."""
-        return sorted((server for server in self.servers if server.wanted), key=lambda server: server.version)
+        """Servers that are to stay, in the order of the spec's predictors."""
+        return [server for server in self.servers if server.wanted]
+
+    @property
+    def by_slot(self) -> dict[int, list[ServerState]]:
+        """The servers of each slot, those being retired included."""
+        found: dict[int, list[ServerState]] = {}
+        for server in self.servers:
+            found.setdefault(server.slot, []).append(server)
+        return found
 
     @property
     def routes(self) -> Routes:
         """The routes of the gateway."""
-        routes = tuple(
-            Route(
-                version=server.version,
-                slot=server.slot,
-                address=f"127.0.0.1:{server.port}" if server.port is not None else None,
-                weight=server.weight,
-                wanted=server.wanted,
-            )
-            for server in self.servers
-        )
-        return Routes(all=routes, stable_version=self.stable)
+        routes = tuple(_route(servers) for servers in self.by_slot.values())
+        return Routes(all=routes, stable_name=self.stable, sticky=self.sticky)
 
     def free_slot(self) -> int:
         """Return a backend that no server is in.
 
         :raises EndpointNotReady: when interrupted changes have left servers in all of them
         """
-        used = {server.slot for server in self.servers}
+        used = self.by_slot
         for slot in range(SLOTS):
             if slot not in used:
                 return slot
         raise EndpointNotReady(
-            f"all {SLOTS} places for versions are in use",
+            f"all {SLOTS} places for predictors are in use",
             where=f"endpoint {self.name}",
             do="Apply it once as it was before, so that old versions end",
         )
+
+    def free_replica(self, slot: int) -> int:
+        """Return a place of a backend that no server is in.
+
+        :raises EndpointNotReady: when interrupted changes have left servers in all of them
+        """
+        used = {server.replica for server in self.servers if server.slot == slot}
+        for replica in range(MAX_REPLICAS):
+            if replica not in used:
+                return replica
+        raise EndpointNotReady(
+            f"all {MAX_REPLICAS} places for servers of a predictor are in use",
+            where=f"endpoint {self.name}",
+            do="Apply it once as it was before, so that old servers end",
+        )
+
+
+def _route(servers: list[ServerState]) -> Route:
+    """Return the route to the servers of one slot; those that are being retired alone get no new requests."""
+    first = next((server for server in servers if server.wanted), servers[0])
+    used = {each.replica: each.port for each in servers if each.wanted == first.wanted and each.port is not None}
+    ports = (used.get(replica) for replica in range(max(used, default=-1) + 1))
+    return Route(
+        name=first.name,
+        version=first.version,
+        model=first.other_model,
+        slot=first.slot,
+        addresses=tuple(None if port is None else f"127.0.0.1:{port}" for port in ports),
+        weight=first.weight,
+        wanted=first.wanted,
+    )
 
 
 def read_state(folder: Path) -> State | None:
@@ -120,7 +162,8 @@ def read_state(folder: Path) -> State | None:
             ServerState(**server | {"life": Life(**server.get("life", {}))}) for server in document.pop("servers")
         ]
         life, gateway = Life(**document.pop("gateway_life", {})), Listener(**document.pop("gateway"))
-        return State(**document, gateway=gateway, gateway_life=life, servers=servers)
+        sticky = Sticky(**document.pop("sticky", {}))
+        return State(**document, gateway=gateway, gateway_life=life, sticky=sticky, servers=servers)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -130,7 +173,15 @@ def read_state(folder: Path) -> State | None:
 
 
 def _current(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a state as it is written now; earlier versions wrote the gateway's address beside everything else."""
+    """Return a state as it is written now.
+
+    Earlier versions wrote versions in place of predictors, and the first ones the gateway's address at the top.
+    """
+    if isinstance(document.get("stable"), int):
+        document["stable"] = predictor_name(document["stable"])
+    if any("name" not in server for server in document["servers"]):
+        named_servers = [{"name": predictor_name(each["version"]), **each} for each in document["servers"]]
+        document["servers"] = sorted(named_servers, key=lambda server: int(server["version"]))
     if "gateway" in document or "host" not in document:
         return document
     host, port, named = document.pop("host"), document.pop("port"), document.pop("port_named")

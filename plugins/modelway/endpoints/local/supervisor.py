@@ -98,7 +98,7 @@ def _heal_server(server: Server) -> bool:
             state.life.problem = ""
         return False
     if state.pid is not None:
-        _note_end(state.life, what=f"version {state.version}", problem=server.describe_end())
+        _note_end(state.life, what=state.name, problem=server.describe_end())
         state.pid = state.port = None
     if not _is_due(state.life):
         return False
@@ -107,7 +107,7 @@ def _heal_server(server: Server) -> bool:
         _refuse_changed(state)
         server.start()
     except ModelwayError as error:
-        _note_end(state.life, what=f"version {state.version}", problem=str(error))
+        _note_end(state.life, what=state.name, problem=str(error))
         return False
     return True
 

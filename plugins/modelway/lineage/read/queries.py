@@ -376,9 +376,20 @@ def _events_of(rows: Iterable[Row[Any]]) -> list[Event]:
 
 def read_rollout(connection: Connection, *, endpoint: str, run_id: str) -> RolloutRecord | None:
     """Return the rollout of a run at an endpoint, if it has started."""
+    return next(iter(read_rollouts(connection, endpoint=endpoint, run_id=run_id)), None)
+
+
+def read_rollouts(
+    connection: Connection, *, endpoint: str | None = None, run_id: str | None = None
+) -> list[RolloutRecord]:
+    """Return the rollouts of an endpoint, a run, or both, the one that was begun last first."""
     query = select(rollouts, versions.c.number, models.c.name)
     query = query.join(versions, rollouts.c.version == versions.c.id).join(models, versions.c.model == models.c.id)
-    row = connection.execute(query.where(rollouts.c.endpoint == endpoint, rollouts.c.run_id == run_id)).first()
-    if row is None:
-        return None
-    return RolloutRecord(**_shared_columns(row, RolloutRecord) | {"model": row.name, "version": row.number})
+    if endpoint is not None:
+        query = query.where(rollouts.c.endpoint == endpoint)
+    if run_id is not None:
+        query = query.where(rollouts.c.run_id == run_id)
+    return [
+        RolloutRecord(**_shared_columns(row, RolloutRecord) | {"model": row.name, "version": row.number})
+        for row in connection.execute(query.order_by(rollouts.c.started_at.desc()))
+    ]

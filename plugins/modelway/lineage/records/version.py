@@ -366,7 +366,10 @@ class TrainingCost:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutRecord:
-    """How far a run has rolled a version out: ``step`` is the index of the last step done, -1 before the first."""
+    """How far a run has rolled a version out: ``step`` is the index of the last step done, -1 before the first.
+
+    ``run_id`` is the run's key: ``<DAG id>/<run id>``.
+    """
 
     endpoint: str
     run_id: str
@@ -375,3 +378,5 @@ class RolloutRecord:
     state: RolloutState
     step: int = -1
     detail: Mapping[str, Any] = field(default_factory=dict)
+    updated_at: datetime | None = field(default=None, compare=False)
+    """When it was written last; set by reading it."""

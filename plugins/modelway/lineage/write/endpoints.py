@@ -1,23 +1,20 @@
-"""The record of endpoints: where they serve, the weights of their versions, and how rollouts proceed."""
+"""The record of endpoints: where they serve, and the weights of their versions."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
 from modelway.errors import ModelwayError
 from modelway.lineage.export.outbox import put_event
 from modelway.lineage.read import queries
 from modelway.lineage.read.endpoint_state import STARTED, STOPPED, read_state
 from modelway.lineage.read.keys import model_key, version_key
-from modelway.lineage.records.values import plain
-from modelway.lineage.records.version import ROLLOUT_STATES, RolloutRecord, WeightChange
+from modelway.lineage.records.version import WeightChange
 from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.schema.part import LineagePart
-from modelway.lineage.schema.tables import deployments, rollouts, versions, weight_history
-from modelway.lineage.write.bulk_insert import insert_new
+from modelway.lineage.schema.tables import deployments, versions, weight_history
 from modelway.lineage.write.events import add_event
-from modelway.lineage.write.versions import locked_keys
 
 
 class EndpointRecords(LineagePart):
@@ -41,6 +38,7 @@ class EndpointRecords(LineagePart):
         endpoint: str,
         model: str,
         weights: Mapping[int, int],
+        others: Mapping[str, Mapping[int, int]] | None = None,
         actor: str = "airflow",
         run_id: str | None = None,
     ) -> bool:
@@ -48,18 +46,28 @@ class EndpointRecords(LineagePart):
 
         A version that is left out goes to 0; only changes go into the history.
 
+        :param others: the weights of versions of other models at this endpoint, by model
         :raises ModelwayError: a weight is not within 0 to 100
         """
-        if any(not 0 <= weight <= 100 for weight in weights.values()):
+        by_model = {model: weights, **(others or {})}
+        if any(not 0 <= weight <= 100 for each in by_model.values() for weight in each.values()):
             raise ModelwayError(f"weights must lie within 0 and 100, got {dict(weights)}", where=f"endpoint {endpoint}")
         with writing(self._engine) as connection:
-            key = model_key(connection, model, lock=True)
-            wanted = {version_key(connection, model, key, number): weight for number, weight in weights.items()}
+            # always in the same order, so that two writers do not wait for each other
+            keys = {name: model_key(connection, name, lock=True) for name in sorted(by_model)}
+            wanted = {
+                version_key(connection, name, keys[name], number): weight
+                for name, each in by_model.items()
+                for number, weight in each.items()
+            }
             changed = _write_weights(connection, endpoint, wanted, actor=actor, run_id=run_id)
             if not changed:
                 return False
-            detail = {"endpoint": endpoint, "weights": dict(weights)}
-            at = add_event(connection, {"model": key}, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
+            detail: dict[str, object] = {"endpoint": endpoint, "weights": dict(weights)}
+            if others:
+                detail["others"] = {name: dict(each) for name, each in others.items()}
+            about = {"model": keys[model]}
+            at = add_event(connection, about, kind="weights-set", actor=actor, run_id=run_id, detail=detail)
             for version, weight in changed:
                 fact = {"endpoint": endpoint, "weight": weight, "actor": actor, "run_id": run_id}
                 put_event(connection, version, kind="weight-set", at=at, **fact)
@@ -87,35 +95,6 @@ class EndpointRecords(LineagePart):
             kind, detail = STOPPED if is_stopped else STARTED, {"endpoint": endpoint, "url": url}
             add_event(connection, {"model": key}, kind=kind, actor=actor, run_id=run_id, detail=detail)
             return True
-
-    def rollout(self, endpoint: str, run_id: str) -> RolloutRecord | None:
-        """Return the progress of a run's rollout at an endpoint, None before it started."""
-        with reading(self._engine) as connection:
-            return queries.read_rollout(connection, endpoint=endpoint, run_id=run_id)
-
-    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> None:
-        """Write the progress of a rollout; a change of its state is an event.
-
-        :raises ModelwayError: the state is not one of ``ROLLOUT_STATES``
-        """
-        if record.state not in ROLLOUT_STATES:
-            raise ModelwayError(
-                f"'{record.state}' is not a state of a rollout", known=ROLLOUT_STATES, given=record.state
-            )
-        with writing(self._engine) as connection:
-            keys = locked_keys(connection, record.model, record.version)
-            before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
-            if before == record:
-                return
-            now, row = datetime.now(UTC), {"endpoint": record.endpoint, "run_id": record.run_id}
-            news = {"version": keys["version"], "state": record.state, "step": record.step}
-            news |= {"detail": plain(record.detail), "updated_at": now}
-            insert_new(connection, rollouts, [row | news | {"started_at": now}])
-            connection.execute(update(rollouts).filter_by(**row).values(news))
-            if before is None or before.state != record.state:
-                detail = {"endpoint": record.endpoint, "step": record.step, **record.detail}
-                kind = f"rollout-{record.state}"
-                add_event(connection, keys, kind=kind, actor=actor, run_id=record.run_id, detail=detail)
 
 
 def _write_weights(

@@ -26,6 +26,8 @@ class Settings:
     """What one server process serves, and how."""
 
     model_dir: Path
+    #: whether the model's files are compared with their digests first
+    check_files: bool
     #: name in the URLs; None: the model's own name
     name: str | None
     version: str
@@ -79,6 +81,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         raise CannotServe("no model folder: give --model-dir or set MODELWAY_MODEL_DIR")
     settings = Settings(
         model_dir=Path(arguments.model_dir),
+        check_files=not arguments.files_are_checked,
         name=arguments.name,
         version=arguments.version,
         host=arguments.host,
@@ -114,6 +117,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m modelway.server", description=__doc__, allow_abbrev=False)
     option = parser.add_argument
     option("--model-dir", default=environ.get("MODELWAY_MODEL_DIR"), help="folder with model/model.onnx")
+    option("--files-are-checked", action="store_true", help="do not compare the model's files with their digests")
     option("--name", default=environ.get("MODELWAY_MODEL_NAME"), help="model name in the URLs")
     option("--version", default=environ.get("MODELWAY_MODEL_VERSION", "1"), help="model version in the URLs")
     # Vertex AI and Cloud Run ask from outside of the container

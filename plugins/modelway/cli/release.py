@@ -1,0 +1,213 @@
+"""``modelway release MODEL VERSION`` and ``modelway rollback MODEL``: runs of the model's DAG that move the traffic."""
+
+import argparse
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
+
+if TYPE_CHECKING:
+    from modelway.lineage.records.version import RolloutRecord
+    from modelway.localairflow.rest import AirflowApi
+    from modelway.spec.model import ModelSpec
+
+#: how long a run that was ended may take to give its traffic back
+RETURN_SECONDS = 120.0
+POLL_SECONDS = 1.0
+_WHERE = "By the Airflow that AIRFLOW_CONN_MODELWAY_AIRFLOW names; without it here, in one process, as modelway run."
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add ``release`` and ``rollback`` to the command line."""
+    release = subparsers.add_parser(
+        "release",
+        help="roll a version out, such as to production",
+        description="Roll a registered version out: a run of the model's DAG that trains nothing and moves the traffic "
+        f"as the model's rollout says. {_WHERE}",
+    )
+    release.add_argument("model", metavar="MODEL")
+    release.add_argument("version", metavar="VERSION", help="a number, v3, or an alias such as candidate")
+    release.set_defaults(run=release_version)
+    rollback = subparsers.add_parser(
+        "rollback",
+        help="give the traffic back to the version that served before",
+        description="End a rollout that is running, or give all traffic back to the version that served before, at "
+        f"once. {_WHERE}",
+    )
+    rollback.add_argument("model", metavar="MODEL")
+    rollback.set_defaults(run=roll_back)
+    for command in (release, rollback):
+        command.add_argument("--env", metavar="ENVIRONMENT", help="one of endpoint.environments (default: the last)")
+        command.add_argument("--reason", default="", metavar="TEXT", help="why; stored in the record")
+        command.add_argument("--wait", action="store_true", help="wait for the run; exit status 1 if it fails")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """Where the traffic of a model moves: the endpoint of one of its environments."""
+
+    spec: "ModelSpec"
+    environment: str | None
+    endpoint: str
+
+    @property
+    def place(self) -> str:
+        """The name that messages show."""
+        return self.environment or f"the endpoint {self.endpoint}"
+
+
+def release_version(args: argparse.Namespace) -> int:
+    """Start the run of a release.
+
+    :raises UnknownVersion: the model has no such version
+    """
+    from modelway.cli._lineage import read_lineage
+
+    target = _target(args)
+    number = read_lineage().find(args.model, args.version)
+    conf = {"version": str(number), "rollout": "yes", "reason": _reason(args, f"release to {target.place}")}
+    return _start(args, target, conf, what=f"version {number} of {args.model} goes to {target.place}")
+
+
+def roll_back(args: argparse.Namespace) -> int:
+    """End the running rollout, or start the run that returns the traffic.
+
+    :raises UnknownVersion: no version served before
+    """
+    from modelway.cli._lineage import read_lineage
+
+    target, store = _target(args), read_lineage()
+    running = next((each for each in store.rollouts(target.endpoint) if each.state == "running"), None)
+    if running is not None and (api := _airflow()) is not None and _is_alive(api, running):
+        return _end(args, api, running)
+    current, before = store.served_before(target.endpoint)
+    if before is None:
+        served = "no version" if current is None else f"no version before {current}"
+        raise UnknownVersion(
+            f"there is nothing to return to: {served} served",
+            where=f"endpoint {target.endpoint}",
+            do=f"Name one: modelway release {args.model} VERSION",
+        )
+    conf = {"version": str(before), "rollout": "rollback"}
+    conf["reason"] = _reason(args, f"rollback from version {current}")
+    what = f"the traffic of {target.place} goes back from version {current} of {args.model} to version {before}"
+    return _start(args, target, conf, what=what)
+
+
+def _target(args: argparse.Namespace) -> _Target:
+    from modelway.cli._model_spec import model_spec
+
+    spec = model_spec(args.model)
+    place = spec.serving(args.env, last=True)
+    return _Target(spec=spec, environment=place.environment, endpoint=place.endpoint)
+
+
+def _reason(args: argparse.Namespace, what: str) -> str:
+    from modelway.cli.asset import actor
+
+    return f"{what} by {actor()}" + (f": {args.reason}" if args.reason else "")
+
+
+def _start(args: argparse.Namespace, target: _Target, conf: dict[str, str], *, what: str) -> int:
+    """Start the run in the Airflow of the environment, or here."""
+    if target.environment is not None:
+        conf["environment"] = target.environment
+    if (api := _airflow()) is None:
+        return _run_here(target.spec, conf, what=what)
+    _check_dag(api, args.model)
+    run_id = api.trigger(args.model, conf=conf)
+    print(f"{what}: run {run_id}\n{_run_url(api, args.model, run_id)}")
+    return _wait(api, args.model, run_id) if args.wait else 0
+
+
+def _run_here(spec: "ModelSpec", conf: dict[str, str], *, what: str) -> int:
+    import json
+
+    from modelway.cli.run import run_model
+
+    print(what)
+    fields = [f"{name}={json.dumps(value)}" for name, value in conf.items() if name != "version"]
+    assignments = [f"version={conf['version']}", *fields]
+    return run_model(
+        argparse.Namespace(
+            model=spec.model, seed=None, set=assignments, run_after=None, interval=None, partition=None, verbose=False
+        )
+    )
+
+
+def _airflow() -> "AirflowApi | None":
+    """Return the configured Airflow's API; None where none is configured.
+
+    :raises ModelwayError: it does not answer, refuses the login, or the connection cannot be read
+    """
+    from modelway.hooks.fields import destination, fields_from_environment
+    from modelway.localairflow.rest import AirflowApi
+
+    if (fields := fields_from_environment("modelway_airflow")) is None:
+        return None
+    place = destination("airflow", fields)
+    return AirflowApi(url=place.url, username=fields.login, password=fields.password)
+
+
+def _check_dag(api: "AirflowApi", model: str) -> None:
+    """Refuse a DAG that would not run.
+
+    :raises UnknownModel: Airflow has no DAG of the model
+    :raises ModelwayError: it is paused
+    """
+    api.wait_for_dag(model, seconds=0)
+    if api.call("GET", f"/dags/{model}")["is_paused"]:
+        raise ModelwayError(
+            f"the DAG {model} is paused, so that its runs wait", where=api.url, do=f"airflow dags unpause {model}"
+        )
+
+
+def _run_url(api: "AirflowApi", model: str, run_id: str) -> str:
+    return f"{api.url.rstrip('/')}/dags/{model}/runs/{quote(run_id, safe='')}"
+
+
+def _wait(api: "AirflowApi", model: str, run_id: str) -> int:
+    """Wait until the run is over; print why it failed."""
+    while (state := api.run_state(model, run_id)) not in ("success", "failed"):
+        time.sleep(POLL_SECONDS)
+    for task in api.tasks(model, run_id) if state == "failed" else ():
+        if task.state == "failed":
+            why = api.xcom(model, run_id, task.task_id, key="failure", map_index=task.map_index)
+            print(f"{task.task_id} failed: {why or 'see its log'}")
+    print(f"the run has {'succeeded' if state == 'success' else 'failed'}")
+    return 0 if state == "success" else 1
+
+
+def _is_alive(api: "AirflowApi", running: "RolloutRecord") -> bool:
+    """Return whether the run of a rollout can go on; the next run's rollout closes one whose run has ended."""
+    dag_id, _, run_id = running.run_id.partition("/")
+    return api.run_state(dag_id, run_id) in ("queued", "running")
+
+
+def _end(args: argparse.Namespace, api: "AirflowApi", running: "RolloutRecord") -> int:
+    """Fail the run of a running rollout, which returns the traffic, and wait until it has.
+
+    :raises RolloutAborted: the traffic was not returned in time
+    """
+    from modelway.cli.asset import actor
+    from modelway.hooks.lineage import lineage_from_environment
+
+    dag_id, _, run_id = running.run_id.partition("/")
+    store, reason = lineage_from_environment(), _reason(args, "rollback")
+    store.request_rollback(running, actor=actor(), reason=reason)
+    path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+    api.call("PATCH", path, json={"state": "failed", "note": reason})
+    until = time.monotonic() + RETURN_SECONDS
+    while (found := store.rollout(running.endpoint, running.run_id)) is not None and found.state == "running":
+        if time.monotonic() > until:
+            raise RolloutAborted(
+                f"the run {run_id} was ended, and its traffic has not been returned yet",
+                where=f"endpoint {running.endpoint}",
+                do="See the logs of Airflow's scheduler and triggerer, then run this command again",
+            )
+        time.sleep(POLL_SECONDS)
+    stable = running.detail.get("stable")
+    print(f"the rollout of version {running.version} of {running.model} is ended; version {stable} gets all traffic")
+    return 0

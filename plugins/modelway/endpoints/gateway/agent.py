@@ -1,0 +1,129 @@
+"""Changes a running HAProxy: all commands of one change, sent from beside it.
+
+In the image of the gateway it is a program, ``python3 agent.py REQUEST``, so that one execution in the container is one
+change; on this machine :func:`send` is called. It stands alone, with Python's standard library.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+
+#: stands in a command for the version of the map that ``prepare map`` has begun
+NEW_MAP = "@new"
+_BEGUN = "New version created: "
+_SECONDS = 5.0
+
+
+def send(path: str, commands: Sequence[Sequence[object]]) -> list[str]:
+    """Send commands in turn over the runtime socket at ``path`` and return the answers.
+
+    It stops after the first refused one, so that a change is never committed without all its parts; that is the last
+    answer then.
+
+    :param commands: each a text and the accepted answers, of which the answer must contain one unless it is empty;
+        None: any answer is accepted
+    :raises OSError: HAProxy does not answer
+    """
+    answers: list[str] = []
+    new_map = ""
+    for text, accepted in commands:
+        answer = _ask(path, str(text).replace(NEW_MAP, f"@{new_map}"))
+        answers.append(answer)
+        if answer.startswith(_BEGUN):
+            new_map = answer.removeprefix(_BEGUN).split()[0]
+        if is_refused(answer, accepted):
+            break
+    return answers
+
+
+def is_refused(answer: str, accepted: object) -> bool:
+    """Return whether an answer is none of the accepted ones."""
+    return isinstance(accepted, Sequence) and bool(answer) and not any(str(word) in answer for word in accepted)
+
+
+def _ask(path: str, command: str) -> str:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_SECONDS)
+        connection.connect(path)
+        connection.sendall(f"{command}\n".encode())
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts).decode().strip()
+
+
+def replace_files(folder: str, files: Mapping[str, str], unless_changed: Mapping[str, str]) -> bool:
+    """Replace files of a folder, each atomically and in the order of ``files``.
+
+    :param unless_changed: SHA-256 of files as they must be now, "" for one that must not be there
+    :return: False when one of them is not as it must be: then nothing was done
+    """
+    with _locked(folder):
+        for name, digest in unless_changed.items():
+            if _digest(os.path.join(folder, name)) != digest:
+                return False
+        for name, text in files.items():
+            beside = os.path.join(folder, f".{name}.part")
+            with open(beside, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(beside, os.path.join(folder, name))
+        return True
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _page(url: str) -> str:
+    """Return what a URL answers, "" where nothing does."""
+    try:
+        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
+            return str(answer.read().decode(errors="replace"))
+    except OSError:
+        return ""
+
+
+def answer_to(request: Mapping[str, object]) -> dict[str, object]:
+    """Carry out a request: replace ``files``, send ``commands``, read ``pages``; a key that is missing is left out.
+
+    Keys: folder, files and unless_changed (see :func:`replace_files`), socket and commands (see :func:`send`), pages
+    (URLs). The answer has ``changed`` (nothing was done, since a file is not as it must be), ``answers``, ``pages``, or
+    ``error``.
+    """
+    files, unless = request.get("files"), request.get("unless_changed")
+    try:
+        if isinstance(files, Mapping) and not replace_files(
+            str(request["folder"]), files, unless if isinstance(unless, Mapping) else {}
+        ):
+            return {"changed": True}
+        commands, pages = request.get("commands"), request.get("pages")
+        answers = send(str(request["socket"]), commands) if isinstance(commands, Sequence) else []
+        return {"answers": answers, "pages": [_page(url) for url in pages] if isinstance(pages, Sequence) else []}
+    except OSError as error:
+        return {"error": str(error)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(answer_to(json.loads(sys.argv[1]))))

@@ -1,0 +1,59 @@
+"""The commands by which a running HAProxy is changed, and what it answers."""
+
+import csv
+from collections.abc import Mapping, Sequence
+
+from modelway.endpoints.gateway.agent import NEW_MAP, is_refused
+from modelway.errors import EndpointNotReady
+
+#: a command, and words of which its answer must have one unless it is empty (None: any answer will do)
+Command = tuple[str, Sequence[str] | None]
+#: (backend, server) to the row of ``show stat``
+Stats = Mapping[tuple[str, str], Mapping[str, str]]
+
+#: of an address that is set again
+_SAME = ("changed", "no need")
+
+
+def read_stats(text: str) -> Stats:
+    """Return the counters of all backends and servers, out of the answer to ``show stat``."""
+    rows = csv.DictReader(text.removeprefix("# ").splitlines())
+    return {(row["pxname"], row["svname"]): row for row in rows}
+
+
+def address_commands(stats: Stats, wanted: Mapping[tuple[str, str], str | None]) -> list[Command]:
+    """Return what brings every server to its address, or out of use; only what differs is changed."""
+    commands: list[Command] = []
+    for (backend, name), address in wanted.items():
+        row = stats[backend, name]
+        # one that follows another's checks follows its state, too
+        follows = backend.startswith("pinned")
+        if address is None:
+            if not follows and not row["status"].startswith("MAINT"):
+                commands.append((f"set server {backend}/{name} state maint", ()))
+            continue
+        if row["addr"] != address:
+            host, _, port = address.rpartition(":")
+            commands.append((f"set server {backend}/{name} addr {host} port {port}", _SAME))
+        if not follows and row["status"].startswith("MAINT"):
+            commands.append((f"set server {backend}/{name} state ready", ()))
+    return commands
+
+
+def plan_commands(entries: Mapping[str, str]) -> list[Command]:
+    """Return what changes all shares, and which versions there are, at once: when the new map is committed."""
+    return [
+        ("prepare map plan.map", ("New version created",)),
+        *((f"add map {NEW_MAP} plan.map {key} {value}", ()) for key, value in entries.items()),
+        (f"commit map {NEW_MAP} plan.map", ()),
+    ]
+
+
+def refuse_refused(commands: Sequence[Command], answers: Sequence[str]) -> None:
+    """Refuse a change of which HAProxy refused a command.
+
+    :raises EndpointNotReady: with the command and its answer
+    """
+    for (text, accepted), answer in zip(commands, answers, strict=False):
+        if is_refused(answer, accepted):
+            raise EndpointNotReady(f"the gateway refused '{text}': {answer}", do="Apply the endpoint again")

@@ -1,0 +1,112 @@
+"""A gateway that runs: its servers and shares are changed over its runtime interface, wherever it runs."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands
+from modelway.endpoints.gateway.haproxy import addresses, plan
+from modelway.endpoints.gateway.routes import MAX_REPLICAS, Route, Routes
+from modelway.endpoints.gateway.runtime_socket import Runtime
+from modelway.errors import EndpointNotReady
+
+
+class RunningGateway:
+    """The gateway of one endpoint, once it runs."""
+
+    #: seconds until a server's health check has run
+    patience = 10.0
+    #: seconds between two looks at what is awaited
+    interval = 0.02
+
+    def __init__(self, name: str) -> None:
+        """Be the gateway of the endpoint ``name``."""
+        self.name = name
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime interface."""
+        raise NotImplementedError
+
+    @property
+    def answers(self) -> bool:
+        """Whether HAProxy answers on its runtime interface."""
+        try:
+            return "Version:" in self.runtime.send("show info")
+        except EndpointNotReady:
+            return False
+
+    def change(self, commands: Sequence[Command], routes: Routes) -> None:
+        """Send the commands that bring the gateway to ``routes``; a gateway that restarts by itself stores them too."""
+        self.runtime.run(commands)
+
+    def push(self, routes: Routes) -> None:
+        """Bring the gateway to ``routes``: servers first, then, when their checks have passed, all shares at once.
+
+        :raises EndpointNotReady: when a server that is to get requests does not pass its check
+        """
+        self.set_addresses(routes)
+        self._wait_up(routes)
+        self.change(plan_commands(plan(routes)), routes)
+
+    def set_addresses(self, routes: Routes) -> None:
+        """Bring the servers alone to ``routes``, and leave their shares."""
+        if commands := address_commands(self.runtime.stats(), addresses(routes)):
+            self.change(commands, routes)
+
+    def slot_counters(self, slot: int) -> dict[str, int]:
+        """Return the counts of one slot since the gateway started."""
+        return counters(self.runtime.stats(), slot)
+
+    def wait_empty(self, slot: int, replica: int, *, patience: float) -> None:
+        """Wait until a server that gets no more requests has answered those it has, ``patience`` seconds at most."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            stats = self.runtime.stats()
+            if not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned")):
+                return
+            time.sleep(self.interval)
+
+    def _wait_up(self, routes: Routes) -> None:
+        needed = [route for route in routes.wanted if route.weight]
+        end = time.monotonic() + self.patience
+        while True:
+            stats = self.runtime.stats()
+            late = [route for route in needed if not _is_up(stats, route)]
+            if not late:
+                return
+            if time.monotonic() > end:
+                raise EndpointNotReady(
+                    f"the gateway finds {late[0].name} not ready",
+                    where=f"endpoint {self.name}",
+                    do="Apply the endpoint again",
+                )
+            time.sleep(self.interval)
+
+
+def _is_up(stats: Stats, route: Route) -> bool:
+    """Return whether every server of a route that has an address has passed its check, and there is one."""
+    used = [f"main{replica}" for replica, address in enumerate(route.addresses) if address is not None]
+    return bool(used) and all(stats[f"slot{route.slot}", name]["status"].startswith("UP") for name in used)
+
+
+def counters(stats: Stats, slot: int) -> dict[str, int]:
+    """Return the counts of one predictor from the rows of ``show stat`` of its two backends.
+
+    A backend's row counts requests and what the client got in the end; columns of a server that count its attempts,
+    such as ``eresp``, say nothing about requests.
+    """
+    whole = [stats[f"slot{slot}", "BACKEND"], stats[f"pinned{slot}", "BACKEND"]]
+    elsewhere = [stats[f"slot{slot}", f"stable{replica}"] for replica in range(MAX_REPLICAS)]
+    answers = [f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")]
+    failed = {name: _sum(whole, name) - _sum(elsewhere, name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
+    return {
+        "requests": _sum(whole, "stot"),
+        "client_errors": failed["hrsp_4xx"],
+        "server_errors": failed["hrsp_5xx"],
+        "broken_answers": failed["srv_abrt"],
+        "rerouted": _sum(elsewhere, *answers),
+    }
+
+
+def _sum(rows: Iterable[Mapping[str, str]], *columns: str) -> int:
+    return sum(int(row[column] or 0) for row in rows for column in columns)

@@ -1,0 +1,136 @@
+"""Accept a deployed version: the model's own tests, before it gets traffic."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from airflow.sdk import Context
+
+from modelway.backends.base import Handle, Job, JobStatus
+from modelway.errors import ModelwayError, RolloutAborted
+from modelway.hooks.lineage import lineage_from_airflow
+from modelway.job.acceptance import REPORT
+from modelway.job.left_files import document_below
+from modelway.operators import _argument_checks as checks
+from modelway.operators._checks import Checks
+from modelway.operators.base import skip_when_blocked
+from modelway.operators.context import actor, clear_number, job_key, run_key
+from modelway.operators.job_operator import JobOperator
+from modelway.runs.messages.code import RunPlan
+from modelway.runs.messages.serving import Deployment
+from modelway.runs.messages.version import RegisteredVersion
+
+
+class AcceptVersionOperator(JobOperator):
+    """Run the model's ``accept(job, served)``, or a command, against a deployed version without traffic.
+
+    When it fails, the version is withdrawn and its rollout aborted: the version before continues to serve, and nothing
+    does where there was none. Not run for a rollback, nor where the run's rollout is over already.
+
+    :param code: what PackageCodeOperator returned, or PlanRunOperator
+    :param version: what RegisterModelOperator returned, or FindVersionOperator
+    :param deployment: what DeployModelOperator returned
+    :param job_params: given to the model's code
+    :param seed: of the random generators
+    :param command: run in place of ``accept``
+    :param backend: where the job runs; the endpoint's address must be reachable from there
+    :param options: what it may use, see ``modelway.backends.base.Options``
+
+    Returns ``{metrics}``: the numbers that ``accept`` returned.
+    """
+
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        *("code", "version", "deployment", "job_params", "seed", "command"),
+    )
+    accepts: ClassVar[Checks] = {
+        **JobOperator.accepts,
+        "code": checks.CODE,
+        "version": checks.VERSION,
+        "deployment": checks.DEPLOYMENT,
+        "job_params": checks.PARAMS,
+        "seed": checks.SEED,
+        "command": checks.COMMAND,
+    }
+
+    def __init__(
+        self,
+        *,
+        code: Any,
+        version: Any,
+        deployment: Any,
+        job_params: Mapping[str, Any] | None = None,
+        seed: Any = 0,
+        command: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.code = code
+        self.version = version
+        self.deployment = deployment
+        self.job_params = job_params
+        self.seed = seed
+        self.command = command
+        self.check_arguments()
+
+    def run(self, context: Context) -> Any:
+        """Run the job, unless there is nothing to accept."""
+        skip_when_blocked(RegisteredVersion.from_xcom(self.version))
+        rollout = lineage_from_airflow().rollout(self._deployed.endpoint, run_key(context))
+        if rollout is None or rollout.state != "running" or "rollback" in rollout.detail:
+            self.log.info("there is nothing to accept: %s", rollout.state if rollout else "this run deployed nothing")
+            return {"metrics": {}}
+        return super().run(context)
+
+    @property
+    def _deployed(self) -> Deployment:
+        return Deployment.from_xcom(self.deployment)
+
+    def job(self, context: Context) -> Job:
+        """Return the job: the model's code, the golden requests and the address."""
+        plan, version = RunPlan.from_xcom(self.code), RegisteredVersion.from_xcom(self.version)
+        return Job(
+            model=version.model,
+            run=run_key(context),
+            key=job_key(context),
+            stage="accept",
+            action="accept",
+            clear_number=clear_number(context),
+            module=plan.code.module,
+            command=tuple(self.command) if self.command else None,
+            params=dict(self.job_params or {}),
+            seed=int(self.seed),
+            code=plan.code.artifact,
+            inputs={"archive": version.archive},
+            endpoint={"url": self._deployed.url, "model": version.model, "version": version.version},
+        )
+
+    def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
+        """Return the metrics."""
+        return {"metrics": document_below(folder, REPORT) or {}}
+
+    def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:
+        """Collect the metrics, or withdraw a version that is not accepted.
+
+        :raises RolloutAborted: it is not
+        """
+        try:
+            return super()._conclude(context, handle, status)
+        except ModelwayError as error:
+            ti = context["ti"]
+            if error.retryable and ti.try_number <= ti.max_tries:
+                raise
+            raise self._withdrawn(context, error) from error
+
+    def _withdrawn(self, context: Context, error: ModelwayError) -> RolloutAborted:
+        """Return all traffic to the version before, stop this one, and return the error that says why."""
+        from modelway.following.rollouts import abort_rollout
+
+        version, deployed = RegisteredVersion.from_xcom(self.version).version, self._deployed
+        cause = error.failure.cause if error.failure else error.what
+        reason = f"version {version} is not accepted: {cause}"
+        whose = {"endpoint": deployed.endpoint, "target": deployed.target, "run": run_key(context)}
+        abort_rollout(self.settings, **whose, actor=actor(context), reason=reason, withdraw=True)
+        refused = RolloutAborted(reason, where=f"endpoint {deployed.endpoint}", do=error.do)
+        refused.failure = error.failure
+        return refused

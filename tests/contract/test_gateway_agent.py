@@ -1,0 +1,106 @@
+"""The agent of a gateway's container: one request is one change, made whole or not at all."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from modelway.endpoints.gateway import agent
+from modelway.endpoints.gateway.commands import plan_commands
+from modelway.endpoints.gateway.container import agent_command, in_container, read_answer
+from modelway.endpoints.gateway.runtime_socket import Runtime
+from modelway.errors import EndpointNotReady
+
+
+@pytest.fixture
+def haproxy(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A socket that answers as HAProxy does, and what it received."""
+    path, received = tmp_path / "sock", list[str]()
+    answers = {"prepare map plan.map": "New version created: 7\n", "add map @7 plan.map bad 1": "no such map\n"}
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    received.append(connection.recv(4096).decode().strip())
+                    connection.sendall((answers.get(received[-1], "") + "\n").encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield path, received
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def asked(request: Mapping[str, object]) -> dict[str, object]:
+    """What the agent prints as the program of a container."""
+    argv = [sys.executable, "-I", agent.__file__, json.dumps(request)]
+    return dict(json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout))
+
+
+def test_one_execution_is_one_change_of_the_map(haproxy: tuple[Path, list[str]]) -> None:
+    path, received = haproxy
+    runs: list[list[str]] = []
+
+    def execute(argv: list[str]) -> str:
+        runs.append(argv)
+        return json.dumps(asked({**json.loads(argv[-1]), "socket": str(path)}))
+
+    Runtime(in_container(execute)).set_plan({"plan": "10000:0", "versions": "1"})
+    assert len(runs) == 1
+    assert received == [
+        "prepare map plan.map",
+        "add map @7 plan.map plan 10000:0",
+        "add map @7 plan.map versions 1",
+        "commit map @7 plan.map",
+    ]
+
+
+def test_a_change_with_a_refused_command_is_not_committed(haproxy: tuple[Path, list[str]]) -> None:
+    path, received = haproxy
+    runtime = Runtime(lambda commands: agent.send(str(path), commands))
+    with pytest.raises(EndpointNotReady, match=r"refused 'add map @new plan.map bad 1': no such map"):
+        runtime.set_plan({"good": "1", "bad": "1", "plan": "10000:0"})
+    assert received[-1] == "add map @7 plan.map bad 1"
+
+
+def test_files_are_replaced_unless_one_was_changed_meanwhile(tmp_path: Path) -> None:
+    files = {"haproxy.cfg": "frontend\n", "state.json": "one"}
+    request = {"folder": str(tmp_path), "files": files, "unless_changed": {"state.json": ""}}
+    assert asked(request) == {"answers": [], "pages": []}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+    assert asked(request) == {"changed": True}
+    known = sha256(b"one").hexdigest()
+    second = {"folder": str(tmp_path), "files": {"state.json": "two"}, "unless_changed": {"state.json": known}}
+    assert asked(second) == {"answers": [], "pages": []}
+    assert (tmp_path / "state.json").read_text() == "two"
+    assert (tmp_path / "haproxy.cfg").read_text() == "frontend\n"
+
+
+def test_a_page_that_does_not_answer_is_empty(tmp_path: Path) -> None:
+    assert asked({"pages": ["http://127.0.0.1:9/metrics"]}) == {"answers": [], "pages": [""]}
+
+
+def test_a_gateway_that_does_not_answer_is_said(tmp_path: Path) -> None:
+    printed = json.dumps(asked({"socket": str(tmp_path / "none"), "commands": plan_commands({})}))
+    with pytest.raises(EndpointNotReady, match="the gateway does not answer"):
+        read_answer(printed)
+    with pytest.raises(EndpointNotReady, match="python3: not found"):
+        read_answer("exec failed: python3: not found\n")
+
+
+def test_the_request_of_a_change_is_one_argument() -> None:
+    *program, request = agent_command(commands=plan_commands({"plan": "none"}), files={"plan.map": "plan none\n"})
+    assert program == ["python3", "/opt/gateway/agent.py"]
+    assert json.loads(request)["files"] == {"plan.map": "plan none\n"}

@@ -1,0 +1,152 @@
+"""What a run does while another one rolls out at its endpoint, and what a person's answer does; on a real endpoint."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
+from airflow.sdk.execution_time import hitl
+from modelway.errors import RolloutAborted, SignatureChanged
+from modelway.operators.deploy import DeployModelOperator
+from modelway.triggers.turn import TurnTrigger
+
+from tests.contract.test_rollout import Killed, Shop, die_at_wait
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    shop = Shop(tmp_path)
+    for number in (1, 2):
+        shop.make(number)
+    shop.roll_out(1)
+    yield shop
+    for name in shop.endpoint.names():
+        shop.endpoint.delete(name)
+
+
+@pytest.fixture
+def halfway(shop, monkeypatch):
+    """Version 2 is at 10 %, its worker is gone, and its run goes on; version 3 is made."""
+    deployed = shop.deploy(2)
+    with monkeypatch.context() as patch:
+        die_at_wait(patch, 1)
+        with pytest.raises(Killed):
+            shop.promote(2, deployed)
+    shop.make(3)
+    shop.deployed = deployed
+    return shop
+
+
+def deploy(shop, number, *, run=None, **options):
+    version, image = shop.versions[number]
+    operator = DeployModelOperator(task_id="deploy", version=version, image=image, **options)
+    return operator.run(shop.context(run or number))
+
+
+def test_a_run_waits_for_the_rollout_of_another_one(halfway, monkeypatch):
+    with pytest.raises(TaskDeferred) as deferred:
+        deploy(halfway, 3)
+    assert halfway.weights == {1: 90, 2: 10}
+    assert halfway.rollout(3) is None
+    path, arguments = deferred.value.trigger.serialize()
+    assert path == f"{TurnTrigger.__module__}.{TurnTrigger.__name__}"
+    trigger = TurnTrigger(**{**json.loads(json.dumps(arguments)), "seconds": 0.1})
+    asyncio.run(anext(trigger.run()))
+    with pytest.raises(TaskDeferred):
+        deploy(halfway, 3)
+    halfway.promote(2, halfway.deployed)
+    free = TurnTrigger(**json.loads(json.dumps(arguments)))
+    asyncio.run(anext(free.run()))
+    assert deploy(halfway, 3)["weights"] == {"2": 100, "3": 0}
+
+
+def test_a_run_replaces_the_rollout_of_another_one(halfway):
+    assert deploy(halfway, 3, when_busy="replace")["weights"] == {"1": 100, "3": 0}
+    why = "replaced by the rollout of version 3 (run tiny/run-3)"
+    assert (halfway.rollout(2).state, halfway.rollout(2).detail["reason"]) == ("aborted", why)
+    with pytest.raises(RolloutAborted, match="was aborted: replaced by the rollout of version 3"):
+        halfway.promote(2, halfway.deployed)
+    assert halfway.weights == {1: 100, 3: 0}
+    halfway.promote(3, halfway.deploy(3))
+    assert (halfway.weights, halfway.champion) == ({3: 100}, 3)
+
+
+def test_a_run_is_refused_while_another_one_rolls_out(halfway):
+    busy = r"version 2 is being rolled out \(run tiny/run-2\), and one rollout at a time is allowed"
+    with pytest.raises(RolloutAborted, match=busy):
+        deploy(halfway, 3, when_busy="refuse")
+    assert (halfway.weights, halfway.rollout(3)) == ({1: 90, 2: 10}, None)
+    halfway.failed.add("run-2")
+    assert deploy(halfway, 3, when_busy="refuse")["weights"] == {"1": 100, "3": 0}
+
+
+def test_the_rollout_of_another_environment_is_in_nobodys_way(halfway):
+    assert deploy(halfway, 3, endpoint="tiny-prod", when_busy="refuse")["endpoint"] == "tiny-prod"
+    assert halfway.weights == {1: 90, 2: 10}
+    assert halfway.lineage.weights("tiny-prod") == {3: 100}
+
+
+def test_a_rollback_goes_back_at_once_even_to_another_signature(shop):
+    shop.make(3, output="z")
+    shop.promote(3, shop.deploy(3, allow=True))
+    context = shop.context("back") | {"params": {"rollout": "rollback", "reason": "too slow"}}
+    version, image = shop.versions[1]
+    version = {**version, "requested": True}
+    with pytest.raises(SignatureChanged):
+        DeployModelOperator(task_id="deploy", version=version, image=image).run(shop.context("plain"))
+    shop.failed.add("run-plain")
+    deployed = DeployModelOperator(task_id="deploy", version=version, image=image).run(context)
+    told = shop.promoter(1, deployed, steps=(10, 100), interval=1000).run(context)
+    assert [step["weight"] for step in told["steps"]] == []
+    assert (shop.weights, shop.champion) == ({1: 100}, 1)
+    assert shop.rollout("back").detail["rollback"] == {"from": 3, "why": "too slow"}
+    assert shop.lineage.served_before("tiny") == (1, None)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What Airflow's API gets to ask a person."""
+    found = []
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **detail: found.append(detail))
+    return found
+
+
+def ask(shop, deployed):
+    """Roll version 2 out until a person has to approve it; return what rolls out."""
+    promoter = shop.promoter(2, deployed, steps=(50, 100))
+    promoter.approval = True
+    with pytest.raises(TaskAwaitingInput) as waiting:
+        promoter.run(shop.context(2) | {"ti": SimpleNamespace(id="of-this-try", try_number=1, max_tries=2)})
+    assert waiting.value.method_name == "answered"
+    return promoter
+
+
+def answer(option):
+    user = {"id": "7", "name": "mia"}
+    return {"chosen_options": [option], "params_input": {}, "responded_at": None, "responded_by_user": user}
+
+
+def test_a_person_approves_before_the_last_step(shop, asked):
+    promoter = ask(shop, shop.deploy(2))
+    (question,) = asked
+    assert question["options"] == ["Approve", "Reject"]
+    assert question["subject"] == "Give all traffic of tiny to version 2?"
+    assert "- at 50 %: " in question["body"]
+    assert (shop.weights, shop.rollout(2).detail["waits_for"]) == ({1: 50, 2: 50}, "approval")
+    told = promoter.answered(shop.context(2), answer("Approve"))
+    assert [step["weight"] for step in told["steps"]] == [50, 100]
+    assert (shop.weights, shop.champion) == ({2: 100}, 2)
+    approval = shop.rollout(2).detail["approval"]
+    assert (approval["approved"], approval["by"]) == (True, "mia")
+
+
+def test_a_person_rejects_and_the_traffic_goes_back(shop, asked):
+    promoter = ask(shop, shop.deploy(2))
+    with pytest.raises(Exception, match="mia rejected version 2"):
+        promoter.answered(shop.context(2) | {"ti": SimpleNamespace(xcom_push=lambda **_: None)}, answer("Reject"))
+    assert (shop.weights, shop.champion, shop.rollout(2).state) == ({1: 100, 2: 0}, 1, "aborted")
+    event = next(event for event in shop.lineage.events("tiny") if event.kind == "rollout-aborted")
+    assert (event.detail["reason"], event.detail["approval"]["by"]) == ("mia rejected version 2", "mia")

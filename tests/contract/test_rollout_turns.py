@@ -1,0 +1,79 @@
+"""One rollout per endpoint at a time: of two that begin at once one does, and one that is over stays over."""
+
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+from modelway.errors import RolloutAborted
+from modelway.lineage.records.version import RolloutRecord
+from modelway.lineage.store import Lineage, open_lineage
+
+from tests.lineage_samples import make_record
+
+FORK = multiprocessing.get_context("fork")
+BEGINNERS = 4
+
+
+def rollout(run: str, *, endpoint: str = "digits", version: int = 1) -> RolloutRecord:
+    return RolloutRecord(
+        endpoint=endpoint, run_id=run, model="digits", version=version, state="running", detail={"stable": None}
+    )
+
+
+@pytest.fixture
+def store(url: str) -> Lineage:
+    store = open_lineage(url)
+    store.register(make_record())
+    return store
+
+
+def test_of_several_rollouts_that_begin_at_once_one_begins(url: str, store: Lineage) -> None:
+    barrier, begun = FORK.Barrier(BEGINNERS), FORK.SimpleQueue()
+
+    def begin(number: int) -> None:
+        own = open_lineage(url)
+        barrier.wait(60)
+        running = own.begin_rollout(rollout(f"digits/{number}"))
+        begun.put((number, [each.run_id for each in running]))
+
+    store.engine.dispose()
+    children = [FORK.Process(target=begin, args=(number,)) for number in range(BEGINNERS)]
+    for child in children:
+        child.start()
+    found = dict(begun.get() for _ in children)
+    for child in children:
+        child.join()
+    (first,) = (number for number, running in found.items() if not running)
+    assert [running for number, running in found.items() if number != first] == [[f"digits/{first}"]] * 3
+    assert [(each.run_id, each.state) for each in store.rollouts("digits")] == [(f"digits/{first}", "running")]
+    assert store.begin_rollout(rollout("digits/elsewhere", endpoint="digits-prod")) == ()
+
+
+def test_a_rollout_that_began_begins_again_where_it_was(store: Lineage) -> None:
+    assert store.begin_rollout(rollout("digits/1")) == ()
+    reached = replace(rollout("digits/1"), step=1)
+    store.save_rollout(reached)
+    assert store.begin_rollout(rollout("digits/1")) == ()
+    assert store.rollout("digits", "digits/1") == reached
+
+
+def test_a_rollout_that_was_replaced_cannot_go_on(store: Lineage) -> None:
+    store.begin_rollout(rollout("digits/1"))
+    over = {"digits/1": "replaced by the rollout of run digits/2"}
+    assert store.begin_rollout(rollout("digits/2"), over=over, actor="mia") == ()
+    with pytest.raises(RolloutAborted, match="was closed: replaced by the rollout of run digits/2"):
+        store.save_rollout(replace(rollout("digits/1"), step=0))
+    states = {each.run_id: each.state for each in store.rollouts("digits")}
+    assert states == {"digits/1": "aborted", "digits/2": "running"}
+    event = next(event for event in store.events("digits") if event.kind == "rollout-aborted")
+    assert (event.actor, event.run_id, event.detail["reason"]) == ("mia", "digits/1", over["digits/1"])
+
+
+def test_only_the_rollouts_that_are_named_are_closed(store: Lineage) -> None:
+    """Who replaces one has seen it: another one that began since is in the way as before."""
+    store.begin_rollout(rollout("digits/1"))
+    store.save_rollout(replace(rollout("digits/1"), state="done"))
+    store.begin_rollout(rollout("digits/2"))
+    (running,) = store.begin_rollout(rollout("digits/3"), over={"digits/1": "its run is over"})
+    assert (running.run_id, store.rollout("digits", "digits/3")) == ("digits/2", None)
+    assert running.updated_at is not None
