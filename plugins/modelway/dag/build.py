@@ -40,7 +40,7 @@ from modelway.spec.sections import ImageSection
 
 _log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: tasks that change it run one at a time
-_ALONE = {"max_active_tis_per_dag": 1}
+_ALONE: dict[str, Any] = {"max_active_tis_per_dag": 1}
 
 
 def load_dags(folder: Path | None = None) -> dict[str, DAG]:
@@ -253,6 +253,9 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             builder=spec.image.builder,
             tag=spec.image.tag,
             doc_md="Puts the version's model on its base image",
+            # Not in the pool of the jobs: it needs no GPU, and may be no job.
+            backend=spec.imaging().backend,
+            options=literal(options_of(spec, spec.imaging())),
             **_with_platform(spec.image),
         ).output
         deployment = DeployModelOperator(
@@ -317,7 +320,8 @@ def _literal(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _deployment(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     """Return the arguments of a deployment that depend on the environment."""
     section = serving.section
-    return {"endpoint": serving.endpoint, "target": section.target, "platform": section.platform()}
+    own = {"platform": section.platform(), "serving": section.serving()}
+    return {"endpoint": serving.endpoint, "target": section.target, **own}
 
 
 def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:

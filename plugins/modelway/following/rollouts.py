@@ -67,9 +67,11 @@ def abort_rollouts_of(run: str, *, state: str) -> None:
         for rollout in found:
             target = rollout.detail.get("target")
             if rollout.state == "running" and has_moved(rollout) and target:
-                why = {"actor": "airflow", "reason": f"its run ended before it did ({state})"}
                 _log.warning("the rollout of version %d at %s is aborted", rollout.version, rollout.endpoint)
-                abort_rollout(settings, endpoint=rollout.endpoint, target=target, run=run, **why)
+                reason, place = f"its run ended before it did ({state})", str(target)
+                abort_rollout(
+                    settings, endpoint=rollout.endpoint, target=place, run=run, actor="airflow", reason=reason
+                )
     except Exception as error:
         _log.error("the rollouts of %s are not aborted: %s: %s", run, type(error).__name__, error)
 
@@ -91,6 +93,8 @@ def _give_back(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, ac
     status, stable = port.status(rollout.endpoint), rollout.detail.get("stable")
     if status is not None and stable in {predictor.version for predictor in deployed(status)}:
         status = port.set_weights(rollout.endpoint, split(status, {int(stable): 100}))
+        if status.mirror is not None:
+            status = port.apply(replace(status.spec(), mirror=None))
         record_weights(store, status, model=rollout.model, actor=actor)
 
 
@@ -102,7 +106,7 @@ def _withdraw(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, act
         return
     others = tuple(each for each in status.spec().predictors if each.name != name)
     if others and any(each.weight for each in others):
-        port.apply(replace(status.spec(), predictors=others))
+        port.apply(replace(status.spec(), predictors=others, mirror=None))
     elif not others:
         port.delete(rollout.endpoint)
         record_traffic(store, replace(status, predictors=(), stopped=True), actor=actor, run_id=None)
