@@ -13,7 +13,7 @@ _TIMED = 100
 #: a bucket's bound is of use when this share of the stable version's answers, and no more than the rest, is slower
 _LEAST_SHARE = 0.02
 #: first answers of a new version whose times are left out: it fills its caches
-WARM_UP = 20
+WARM_UP = 100
 #: a version with more than this share of the requests may be slower by that alone
 _FAIR_SHARE = 0.5
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 #: of the gateway: all of them restart together
@@ -54,12 +54,14 @@ class Observation:
             counts[each] = max(0, _of(self, each) - _of(before, each))
         # An error is counted when the answer ends, maybe an interval after its request.
         counts["requests"] = max(counts["requests"], counts["errors"], counts["invalid"])
-        return Observation(**counts, latency=_new_answers(self.latency, before.latency), since=self.since)
+        times = _new_answers(self.latency, before.latency)
+        return replace(Observation(latency=times, since=self.since), **counts)
 
     def __add__(self, more: "Observation") -> "Observation":
         """Return the sum of two intervals, without the times of the answers."""
         names = (*_OF_THE_GATEWAY, "invalid", "labelled", "wrong", "compared", "different")
-        return Observation(**{each: _of(self, each) + _of(more, each) for each in names}, since=more.since)
+        sums = {each: _of(self, each) + _of(more, each) for each in names}
+        return replace(Observation(since=more.since), **sums)
 
     def slower_than(self, bound: float) -> int:
         """Return how many answers took longer than a bucket's bound."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modelway.runs.messages.message import Message
+from modelway.runs.messages.message import Message, omitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,10 @@ class StepResult:
     weight: int
     counts: Mapping[str, Mapping[str, int]]
     """``{requests, errors}`` by version"""
-    action: str = ""
+    action: str | None = omitted()
     """promote or rollback"""
-    reason: str = ""
-    tests: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    reason: str | None = omitted()
+    tests: Mapping[str, Mapping[str, float]] | None = omitted()
     """``{e, limit}`` by test: the evidence against the version, and how much of it rolls it back"""
 
 
