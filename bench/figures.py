@@ -84,6 +84,19 @@ def _image(document: Document) -> Iterator[Figure]:
         yield Figure(name=each["name"], value=each["value"], unit=each["unit"], target=each["target"])
 
 
+def _route(document: Document) -> Iterator[Figure]:
+    for name, by_clients in document["contestants"].items():
+        for clients, row in by_clients.items():
+            title, ours = f"{name}, clients: {clients}", name == "modelway"
+            for key, what, most in (("p50_ms", "p50", 1.05), ("p99_ms", "p99", None), ("cpu_us", "CPU", None)):
+                value = row[f"{key}_by_haproxy"]
+                if name != "haproxy":
+                    target = most if ours else None
+                    yield Figure(name=f"{title}, {what}", value=value, unit="x HAProxy alone", target=target)
+    effect = document["weight_change_ms"]
+    yield Figure(name="weight change to its full effect", value=effect["effect_most"], unit="ms", target=100)
+
+
 def _serve(document: Document) -> Iterator[Figure]:
     for server, found in document["servers"].items():
         ours = server == "modelway"
@@ -153,6 +166,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "loop": _loop,
     "parse": _parse,
     "rollout": _rollout,
+    "route": _route,
     "serve": _serve,
     "serving": _serving,
     "train": _train,

@@ -94,6 +94,14 @@ def _binomial(runs: int, count: int, share: float) -> float:
     return math.comb(runs, count) * share**count * (1 - share) ** (runs - count)
 
 
+def check_route(document: dict[str, Any]) -> None:
+    """Every answer and every split was checked on the way, and no request failed while weights changed."""
+    assert set(document["contestants"]) >= {"modelway", "haproxy", "haproxy, reusing", "python"}
+    assert all(row["4"]["per_second"] > 0 for row in document["contestants"].values())
+    effect = document["weight_change_ms"]
+    assert (effect["changes"], effect["failed"]) == (5, 0)
+
+
 def check_serve(document: dict[str, Any]) -> None:
     """Every answer was compared on the way."""
     assert list(document["servers"]) == ["floor", "modelway"]
@@ -123,6 +131,7 @@ SMALL = {
     "loop": ("loop/run.py --small", check_loop, ()),
     "parse": ("parse/run.py --small", check_parse, ()),
     "rollout": ("rollout/run.py --small", check_rollout, ()),
+    "route": ("route/run.py --small", check_route, ()),
     "serve": ("serving/compare.py --rounds 1 --requests 64 --clients 1 4", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
 }

@@ -15,7 +15,15 @@ from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
 from modelway.endpoints.local.endpoint import LocalEndpoint
-from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
+from modelway.endpoints.shares import percentages
+from modelway.errors import (
+    EndpointNotReady,
+    RolloutAborted,
+    SignatureChanged,
+    UnknownModel,
+    UnknownVersion,
+    VerificationFailed,
+)
 from modelway.hooks.lineage import flush_exporters
 from modelway.lineage.records.version import RunRecord, VersionRecord
 from modelway.lineage.store import Lineage, open_lineage
@@ -54,21 +62,23 @@ class Shop:
     def state(self, *, dag_id, run_id):
         return "failed" if run_id in self.failed else "running"
 
-    def make(self, number, *, wrong=False, scale=None, output="y"):
+    def make(self, number, *, wrong=False, scale=None, output="y", model="tiny"):
         """Register a version whose answer is its number, or ``scale``, and build its image."""
         scale = number if scale is None else scale
-        folder = write_model(self.home / f"model-{number}", scale=scale, output=output)
+        folder = write_model(self.home / f"{model}-{number}", scale=scale, output=output)
         (folder / "golden").mkdir()
         x = numpy.arange(2 * WIDTH, dtype="float32").reshape(2, WIDTH)
         (folder / "golden" / "inputs.safetensors").write_bytes(save({"2/x": x}))
         (folder / "golden" / "outputs.safetensors").write_bytes(
             save({f"2/{output}": x * numpy.float32(scale) + (0.5 if wrong else 0)})
         )
-        manifest = write_archive(folder=folder, documents={}, to=self.home / f"{number}.zip")
-        archive = ArtifactStore((self.home / "artifacts").as_uri()).put(self.home / f"{number}.zip", model="tiny")
+        manifest = write_archive(folder=folder, documents={}, to=self.home / f"{model}-{number}.zip")
+        archive = ArtifactStore((self.home / "artifacts").as_uri()).put(
+            self.home / f"{model}-{number}.zip", model=model
+        )
         record = VersionRecord(
-            model="tiny",
-            run=RunRecord(dag_id="tiny", run_id=f"run-{number}"),
+            model=model,
+            run=RunRecord(dag_id=model, run_id=f"run-{number}"),
             archive_uri=archive.uri,
             archive_digest=archive.digest,
             archive_size=archive.size,
@@ -78,18 +88,23 @@ class Shop:
         )
         assert self.lineage.register(record) == number
         version = {
-            "model": "tiny",
+            "model": model,
             "version": number,
             "archive": archive.to_dict(),
             "model_digest": manifest.model_digest,
         }
         image = BuildImageOperator(task_id="build", version=version).run(self.context(number))
-        self.versions[number] = (version, image)
+        if model == "tiny":
+            self.versions[number] = (version, image)
 
-    def deploy(self, number, *, run=None, allow=False, **decided):
+    def deploy(self, number, *, run=None, allow=False, serving=None, **decided):
         version, image = self.versions[number]
         operator = DeployModelOperator(
-            task_id="deploy", version={**version, **decided}, image=image, allow_signature_change=allow
+            task_id="deploy",
+            version={**version, **decided},
+            image=image,
+            serving=serving,
+            allow_signature_change=allow,
         )
         return operator.run(self.context(run or number))
 
@@ -189,6 +204,72 @@ def test_a_second_version_takes_over_in_steps_and_the_first_is_stopped(serving):
     assert (serving.weights, serving.champion, serving.answering()) == ({2: 100}, 2, 2.0)
     changes = [(change.version, change.weight) for change in serving.lineage.weight_history("tiny")]
     assert [weight for version, weight in reversed(changes) if version == 2] == [0, 10, 50, 100]
+
+
+#: half of the requests for a version of another model
+BESIDE = {
+    "weight": 50,
+    "replicas": 2,
+    "predictors": [{"name": "small", "model": "other", "version": "v1", "weight": 50, "replicas": 1}],
+}
+
+
+def shares_of(shop):
+    status = shop.endpoint.status("tiny")
+    return percentages({each.name: each.weight for each in status.predictors})
+
+
+def test_a_rollout_leaves_the_shares_of_predictors_made_by_hand(shop):
+    shop.make(1, model="other", scale=9)
+    shop.promote(1, shop.deploy(1, serving=BESIDE))
+    assert shares_of(shop) == {"v1": 50, "small": 50}
+    shop.make(2)
+    deployed = shop.deploy(2, serving=BESIDE)
+    assert shares_of(shop) == {"v1": 50, "v2": 0, "small": 50}
+    finished = shop.promote(2, deployed, steps=(10, 50, 100))
+    assert (shares_of(shop), finished["weights"]) == ({"v2": 50, "small": 50}, {"2": 50})
+    replicas = {each.name: each.ready_replicas for each in shop.endpoint.status("tiny").predictors}
+    assert replicas == {"v2": 2, "small": 1}
+    changes = [(each.model, each.version, each.weight) for each in reversed(shop.lineage.weight_history("tiny"))]
+    assert [weight for model, version, weight in changes if (model, version) == ("tiny", 2)] == [0, 5, 25, 50]
+    assert [weight for model, *_, weight in changes if model == "other"] == [50]
+
+
+def test_an_aborted_rollout_returns_only_what_it_moved(shop, monkeypatch):
+    shop.make(1, model="other", scale=9)
+    shop.promote(1, shop.deploy(1, serving=BESIDE))
+    shop.make(2)
+    deployed = shop.deploy(2, serving=BESIDE)
+    die_at_wait(monkeypatch, 1)
+    with pytest.raises(Killed):
+        shop.promote(2, deployed, steps=(10, 100))
+    assert shares_of(shop) == {"v1": 45, "v2": 5, "small": 50}
+    trigger = RolloutTrigger(until=time.time() + 1000, endpoint="tiny", target="local", run="tiny/run-2")
+    asyncio.run(trigger.on_kill())
+    assert shares_of(shop) == {"v1": 50, "v2": 0, "small": 50}
+
+
+def test_a_wrong_first_version_beside_others_is_stopped_alone(shop):
+    shop.make(1, model="other", scale=9)
+    shop.make(2, wrong=True)
+    with pytest.raises(VerificationFailed):
+        shop.deploy(2, serving=BESIDE)
+    assert shares_of(shop) == {"small": 100}
+
+
+@pytest.mark.parametrize(
+    ("predictor", "error", "message"),
+    [
+        ({"model": "nobody"}, UnknownModel, "nobody"),
+        ({"version": "best"}, UnknownVersion, "no version 'best'"),
+    ],
+)
+def test_a_predictor_of_a_version_that_is_not_there_is_refused(shop, predictor, error, message):
+    shop.make(1, model="other", scale=9)
+    serving = {**BESIDE, "predictors": [BESIDE["predictors"][0] | predictor]}
+    with pytest.raises(error, match=message):
+        shop.deploy(1, serving=serving)
+    assert shop.endpoint.status("tiny") is None
 
 
 def test_a_finished_run_that_is_cleared_moves_nothing(serving):

@@ -86,7 +86,7 @@ LAB = system("faults", "examples", "exports", "page_browser", "release")
 #: they need a Docker engine and a Kubernetes cluster
 CLUSTER = system("docker_run", "kubernetes_run")
 #: they need the engine and the images of START, and no cluster
-IMAGES = system("docker_builder", "served_image")
+IMAGES = system("docker_builder", "image_job", "served_image")
 #: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
 PROCESSES = system("kill_processes")
 MATRIX = system("kill_matrix")

@@ -253,6 +253,9 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             builder=spec.image.builder,
             tag=spec.image.tag,
             doc_md="Puts the version's model on its base image",
+            # Not in the pool of the jobs: it needs no GPU, and may be no job.
+            backend=spec.imaging().backend,
+            options=literal(options_of(spec, spec.imaging())),
             **_with_platform(spec.image),
         ).output
         deployment = DeployModelOperator(
@@ -273,9 +276,8 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             version=version,
             deployment=deployment,
             interval_seconds=spec.rollout.interval_seconds,
-            minimum_requests=spec.rollout.minimum_requests,
-            analysis=literal(_written(spec.rollout.analysis)) or None,
             doc_md="Moves the traffic in steps, and back when the version fails a check",
+            **_judging(spec),
             **_in_environments(spec, _rollout),
             **_ALONE,
         )
@@ -318,7 +320,8 @@ def _literal(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _deployment(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     """Return the arguments of a deployment that depend on the environment."""
     section = serving.section
-    return {"endpoint": serving.endpoint, "target": section.target, "platform": section.platform()}
+    own = {"platform": section.platform(), "serving": section.serving()}
+    return {"endpoint": serving.endpoint, "target": section.target, **own}
 
 
 def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
@@ -328,6 +331,13 @@ def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     rollout = spec.rollout
     steps = [step if isinstance(step, int) else _written(step) for step in rollout.steps]
     return {"steps": steps, "alias": rollout.alias, "approval": rollout.approval, "mode": rollout.mode}
+
+
+def _judging(spec: ModelSpec) -> dict[str, Any]:
+    """Return the arguments by which a rollout is judged."""
+    analysis = _written(spec.rollout.analysis)
+    found: dict[str, Any] = {"minimum_requests": spec.rollout.minimum_requests}
+    return found | ({"analysis": literal(analysis)} if analysis else {})
 
 
 def _written(section: Section) -> dict[str, Any]:

@@ -284,6 +284,10 @@ class EndpointMember(Member[Endpoint]):
     comes as ``EndpointSpec.platform``.
     """
 
+    hook: str | None = None
+    """The class of an Airflow provider that makes its client of the connection ``modelway_<name>``; ``open`` gets what
+    that returns as ``client``. None: it has no connection."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
@@ -299,6 +303,14 @@ class Login:
         return image.partition("/")[0] == self.registry
 
 
+def endpoint_member(name: str) -> EndpointMember:
+    """Return the descriptor of a target.
+
+    :raises CapabilityMissing: there is no such target
+    """
+    return cast(EndpointMember, load("endpoints", name))
+
+
 def load_endpoint(name: str, *, root: Path, login: Login | None = None, **options: Any) -> Endpoint:
     """Return the endpoints of a target.
 
@@ -308,4 +320,4 @@ def load_endpoint(name: str, *, root: Path, login: Login | None = None, **option
     :raises CapabilityMissing: there is no such target
     """
     logins = {} if login is None else {"login": login}
-    return cast(Endpoint, load("endpoints", name).open(root=root, **logins, **options))
+    return endpoint_member(name).open(root=root, **logins, **options)

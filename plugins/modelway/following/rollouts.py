@@ -93,6 +93,8 @@ def _give_back(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, ac
     status, stable = port.status(rollout.endpoint), rollout.detail.get("stable")
     if status is not None and stable in {predictor.version for predictor in deployed(status)}:
         status = port.set_weights(rollout.endpoint, split(status, {int(stable): 100}))
+        if status.mirror is not None:
+            status = port.apply(replace(status.spec(), mirror=None))
         record_weights(store, status, model=rollout.model, actor=actor)
 
 
@@ -104,7 +106,7 @@ def _withdraw(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, act
         return
     others = tuple(each for each in status.spec().predictors if each.name != name)
     if others and any(each.weight for each in others):
-        port.apply(replace(status.spec(), predictors=others))
+        port.apply(replace(status.spec(), predictors=others, mirror=None))
     elif not others:
         port.delete(rollout.endpoint)
         record_traffic(store, replace(status, predictors=(), stopped=True), actor=actor, run_id=None)

@@ -143,6 +143,21 @@ def _model_spec(value: Any, final: bool) -> Any:
     return value
 
 
+def _serving(value: Any, final: bool) -> Any:
+    mapping(value, final)
+    from modelway.spec.check import refusal_of
+    from modelway.spec.serving import ServingSection
+
+    try:
+        ServingSection.model_validate(value)
+    except ValidationError as error:
+        # The value of a template is missing until the task runs.
+        found = [each for each in error.errors(include_url=False) if final or each["type"] != "missing"]
+        if found:
+            raise refusal_of(found[0]) from None
+    return value
+
+
 def _analysis(value: Any, final: bool) -> Any:
     from modelway.spec.check import refusal_of
 
@@ -182,6 +197,7 @@ BACKEND = typed(Backend)
 BUILDER = typed(Builder)
 TARGET = typed(Target)
 PLATFORM = optional(mapping)
+SERVING = optional(_serving)
 FLAG = typed(bool)
 ENDPOINT = optional(typed(Name))
 WHEN_BUSY = _when_busy

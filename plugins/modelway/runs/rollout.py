@@ -142,7 +142,7 @@ class Rollout:
         )
         if alias is not None:
             self._store.set_alias(model=record.model, alias=alias, version=number, actor=self._actor, reason="promoted")
-        status = self._port.apply(replace(spec, predictors=predictors, stable=name))
+        status = self._port.apply(replace(spec, predictors=predictors, stable=name, mirror=None))
         record_traffic(self._store, status, actor=self._actor, run_id=run_id)
         self._save(replace(rollout_record.finished_step(record), state="done"))
         _log.info("%s is version %d, at %s", alias or record.endpoint, number, status.url)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -119,11 +120,8 @@ class RolloutTrigger(BaseTrigger):
         from asgiref.sync import sync_to_async
 
         settings = self._settings or await sync_to_async(settings_from_airflow)()
-        closed = await sync_to_async(
-            lambda: abort_rollout(
-                settings, endpoint=self.endpoint, target=self.target, run=self.run_key, actor="airflow", reason=reason
-            )
-        )()
+        abort = partial(abort_rollout, settings, endpoint=self.endpoint, target=self.target, run=self.run_key)
+        closed = await sync_to_async(abort)(actor="airflow", reason=reason)
         if closed is not None:
             self.log.error("the rollout of version %d is aborted; its traffic goes back: %s", closed.version, reason)
 

@@ -346,9 +346,12 @@ def _moves_of(rows: Iterable[Row[Any]]) -> list[AliasChange]:
 
 def read_weight_history(connection: Connection, which: Any) -> list[WeightChange]:
     """Return the weight changes that fulfil a condition, newest first."""
-    query = select(weight_history, versions.c.number).join(versions, weight_history.c.version == versions.c.id)
+    query = select(weight_history, versions.c.number, models.c.name)
+    query = query.join(versions, weight_history.c.version == versions.c.id).join(
+        models, versions.c.model == models.c.id
+    )
     return [
-        WeightChange(**_shared_columns(row, WeightChange) | {"version": row.number})
+        WeightChange(**_shared_columns(row, WeightChange) | {"version": row.number, "model": row.name})
         for row in connection.execute(query.where(which).order_by(weight_history.c.id.desc()))
     ]
 

@@ -275,6 +275,7 @@ class WeightChange:
     """A version's share of an endpoint's traffic became ``weight`` per cent."""
 
     endpoint: str
+    model: str
     version: int
     weight: int
     at: datetime
