@@ -45,6 +45,8 @@ def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecor
         options=[_choice(version), _choice(stable)] if mode == AB else [APPROVE, REJECT],
         subject=question,
         body=_body(results_of(finished_step(rollout)), version=version, stable=stable),
+        # Left out, it is None, which Airflow 3.3.2 refuses.
+        params={},
     )
     raise TaskAwaitingInput(method_name=resume)
 
