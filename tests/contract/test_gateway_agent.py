@@ -78,18 +78,18 @@ def test_a_change_with_a_refused_command_is_not_committed(haproxy: tuple[Path, l
 def test_files_are_replaced_unless_one_was_changed_meanwhile(tmp_path: Path) -> None:
     files = {"haproxy.cfg": "frontend\n", "state.json": "one"}
     request = {"folder": str(tmp_path), "files": files, "unless_changed": {"state.json": ""}}
-    assert asked(request) == {"answers": [], "pages": []}
+    assert asked(request) == {"answers": [], "statuses": [], "pages": []}
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
     assert asked(request) == {"changed": True}
     known = sha256(b"one").hexdigest()
     second = {"folder": str(tmp_path), "files": {"state.json": "two"}, "unless_changed": {"state.json": known}}
-    assert asked(second) == {"answers": [], "pages": []}
+    assert asked(second) == {"answers": [], "statuses": [], "pages": []}
     assert (tmp_path / "state.json").read_text() == "two"
     assert (tmp_path / "haproxy.cfg").read_text() == "frontend\n"
 
 
 def test_a_page_that_does_not_answer_is_empty(tmp_path: Path) -> None:
-    assert asked({"pages": ["http://127.0.0.1:9/metrics"]}) == {"answers": [], "pages": [""]}
+    assert asked({"pages": ["http://127.0.0.1:9/metrics"]}) == {"answers": [], "statuses": [0], "pages": [""]}
 
 
 def test_a_gateway_that_does_not_answer_is_said(tmp_path: Path) -> None:
@@ -102,5 +102,5 @@ def test_a_gateway_that_does_not_answer_is_said(tmp_path: Path) -> None:
 
 def test_the_request_of_a_change_is_one_argument() -> None:
     *program, request = agent_command(commands=plan_commands({"plan": "none"}), files={"plan.map": "plan none\n"})
-    assert program == ["python3", "/opt/gateway/agent.py"]
+    assert program == ["python3", "-I", "-S", "/opt/gateway/agent.py"]
     assert json.loads(request)["files"] == {"plan.map": "plan none\n"}

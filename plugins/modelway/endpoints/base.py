@@ -202,6 +202,8 @@ class PredictorMetrics:
     #: requests by the upper bound of the seconds that their answers took; not cumulative, the last bound is infinite.
     #: Counted by the servers themselves, so a server that was restarted begins anew; empty where unknown
     latency: Mapping[float, int] = field(default_factory=dict)
+    #: of the requests, those whose URL names the version: no weight sent them
+    named: int = 0
 
     @property
     def errors(self) -> int:
@@ -282,6 +284,10 @@ class EndpointMember(Member[Endpoint]):
     comes as ``EndpointSpec.platform``.
     """
 
+    hook: str | None = None
+    """The class of an Airflow provider that makes its client of the connection ``modelway_<name>``; ``open`` gets what
+    that returns as ``client``. None: it has no connection."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
@@ -297,6 +303,14 @@ class Login:
         return image.partition("/")[0] == self.registry
 
 
+def endpoint_member(name: str) -> EndpointMember:
+    """Return the descriptor of a target.
+
+    :raises CapabilityMissing: there is no such target
+    """
+    return cast(EndpointMember, load("endpoints", name))
+
+
 def load_endpoint(name: str, *, root: Path, login: Login | None = None, **options: Any) -> Endpoint:
     """Return the endpoints of a target.
 
@@ -306,4 +320,4 @@ def load_endpoint(name: str, *, root: Path, login: Login | None = None, **option
     :raises CapabilityMissing: there is no such target
     """
     logins = {} if login is None else {"login": login}
-    return cast(Endpoint, load("endpoints", name).open(root=root, **logins, **options))
+    return endpoint_member(name).open(root=root, **logins, **options)

@@ -48,7 +48,7 @@ def check_spec(spec: EndpointSpec, *, target: EndpointMember | None = None) -> N
             raise CapabilityMissing(
                 f"the target '{target.name}' does not have {MISSING[capability]}",
                 where=where,
-                do="Leave it out, or choose another target",
+                do="Remove it, or choose another target",
             )
 
 
@@ -118,7 +118,7 @@ def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
         known = sorted(section.model_fields) if first["type"] == "extra_forbidden" else None
         why = "unknown key" if known else str(first.get("ctx", {}).get("error", first["msg"]))
         raise InvalidSpec(
-            f"{key}: {why}", where=f"endpoint {spec.name}", known=known, given=key if known else None
+            f"{key}: {why}" if key else why, where=f"endpoint {spec.name}", known=known, given=key if known else None
         ) from error
 
 

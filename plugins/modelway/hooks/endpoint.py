@@ -1,6 +1,7 @@
 """The endpoints of a target, with the login of the registry that images are pulled from."""
 
-from modelway.endpoints.base import Endpoint, Login, load_endpoint
+from modelway.endpoints.base import Endpoint, Login, endpoint_member, load_endpoint
+from modelway.hooks.client import client_from_airflow
 from modelway.hooks.settings import Settings
 
 
@@ -18,4 +19,7 @@ def open_endpoint(target: str, settings: Settings) -> Endpoint:
             username=settings.registry_login,
             password=settings.registry_password or "",
         )
-    return load_endpoint(target, root=settings.endpoint_root, login=login)
+    hook = endpoint_member(target).hook
+    client = client_from_airflow(target, hook=hook) if hook else None
+    options = {} if client is None else {"client": client}
+    return load_endpoint(target, root=settings.endpoint_root, login=login, **options)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Context
 
 from modelway.errors import RolloutAborted
+from modelway.lineage.records.rollout import evidence_text
 from modelway.operators.context import actor
+from modelway.runs.rollout_record import finished_step, results_of
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -36,7 +38,7 @@ def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecor
         ti_id=context["ti"].id,
         options=[APPROVE, REJECT],
         subject=f"Give all traffic of {rollout.endpoint} to version {rollout.version}?",
-        body=_body(rollout.detail.get("results") or (), version=rollout.version, stable=stable),
+        body=_body(results_of(finished_step(rollout)), version=rollout.version, stable=stable),
     )
     raise TaskAwaitingInput(method_name=resume)
 
@@ -71,5 +73,6 @@ def _body(results: Any, *, version: int, stable: Any) -> str:
             f"version {number}: {one.get('errors', 0)} of {one.get('requests', 0)} requests failed"
             for number, one in each.get("counts", {}).items()
         )
-        lines.append(f"- at {each.get('weight')} %: {', '.join(counts)}")
+        evidence = evidence_text(each.get("tests", {}))
+        lines.append(f"- at {each.get('weight')} %: {', '.join(counts)}; evidence against it: {evidence}")
     return "\n".join(lines)

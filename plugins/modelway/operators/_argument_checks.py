@@ -22,10 +22,11 @@ from modelway.operators._checks import (
     returned,
     typed,
 )
-from modelway.spec.fields import Backend, BaseImage, Builder, Command, Name, Repository, Steps, Target
+from modelway.spec.fields import Backend, BaseImage, Builder, Command, Name, Repository, Target
 from modelway.spec.gates import gate_of, parse_gate
 from modelway.spec.places import GpuType, RetryRules
 from modelway.spec.references import Alias, Metric, Tag, VersionReference
+from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.sections import PerJob
 
 WHEN_BUSY_VALUES = ("wait", "replace", "refuse")
@@ -135,6 +136,32 @@ def _model_spec(value: Any, final: bool) -> Any:
     return value
 
 
+def _serving(value: Any, final: bool) -> Any:
+    mapping(value, final)
+    from modelway.spec.check import refusal_of
+    from modelway.spec.serving import ServingSection
+
+    try:
+        ServingSection.model_validate(value)
+    except ValidationError as error:
+        # The value of a template is missing until the task runs.
+        found = [each for each in error.errors(include_url=False) if final or each["type"] != "missing"]
+        if found:
+            raise refusal_of(found[0]) from None
+    return value
+
+
+def _analysis(value: Any, final: bool) -> Any:
+    from modelway.spec.check import refusal_of
+
+    try:
+        # A rendered template is text.
+        AnalysisSection.model_validate(mapping(value, final), strict=not final)
+    except ValidationError as error:
+        raise refusal_of(error.errors(include_url=False)[0]) from None
+    return value
+
+
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
 CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
@@ -163,6 +190,7 @@ BACKEND = typed(Backend)
 BUILDER = typed(Builder)
 TARGET = typed(Target)
 PLATFORM = optional(mapping)
+SERVING = optional(_serving)
 FLAG = typed(bool)
 ENDPOINT = optional(typed(Name))
 WHEN_BUSY = _when_busy
@@ -175,6 +203,8 @@ TAG = typed(Tag)
 ALIAS = typed(Alias)
 OPTIONAL_ALIAS = optional(ALIAS)
 STEPS = typed(Steps)
+MINIMUM_REQUESTS = typed(MinimumRequests)
+ANALYSIS = optional(_analysis)
 INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
 PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
 PER_JOB = typed(PerJob)

@@ -15,7 +15,7 @@ S = TypeVar("S", bound=Section)
 
 
 def capabilities(name: str, *, port: str = "backends") -> frozenset[str] | None:
-    """Return the capabilities of a backend, or another port's member; None where there is none, or it is broken."""
+    """Return the capabilities of a member of a port; None where there is no such member, or it cannot be loaded."""
     try:
         return ports.load(port, name).capabilities
     except CapabilityMissing:

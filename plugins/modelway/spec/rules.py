@@ -14,6 +14,7 @@ from modelway.spec.environments import endpoint_name
 from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities
+from modelway.spec.serving_rules import refused_by_target
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
 # Sample values to fill templates with.
@@ -64,6 +65,8 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _storage(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
+    for path, refusal in refused_by_target(_mapping(data, "endpoint")):
+        yield Finding(("endpoint", *path), refusal, of_key=True)
     yield from _environments(data)
 
 
@@ -93,7 +96,9 @@ def _image_job(data: Mapping[str, Any]) -> Iterator[Finding]:
 def _environments(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Refuse environments whose endpoints would have too long a name."""
     model, names = data.get("model"), [*_mapping(data, "endpoint", "environments")]
-    for name in names if isinstance(model, str) and len(names) > 1 else ():
+    if not isinstance(model, str) or len(names) < 2:
+        return
+    for name in names:
         endpoint = endpoint_name(model, str(name))
         if len(endpoint) > MOST_CHARACTERS and len(model) <= MOST_CHARACTERS:
             what = f"its endpoint would be {shown(endpoint)}, and a name has at most {MOST_CHARACTERS} characters"

@@ -6,18 +6,18 @@ change; on this machine :func:`send` is called. It stands alone, with Python's s
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import socket
 import sys
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 
 #: stands in a command for the version of the map that ``prepare map`` has begun
 NEW_MAP = "@new"
 _BEGUN = "New version created: "
 _SECONDS = 5.0
+#: of a page
+_PAGE_SECONDS = 3.0
 
 
 def send(path: str, commands: Sequence[Sequence[object]]) -> list[str]:
@@ -89,6 +89,8 @@ def _locked(folder: str) -> Iterator[None]:
 
 
 def _digest(path: str) -> str:
+    import hashlib
+
     try:
         with open(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
@@ -96,21 +98,38 @@ def _digest(path: str) -> str:
         return ""
 
 
-def _page(url: str) -> str:
-    """Return what a URL answers, "" where nothing does."""
+def _page(url: str) -> tuple[int, str]:
+    """Return status and text of what a URL answers; 0 and nothing where nothing answers in time."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
     try:
-        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
-            return str(answer.read().decode(errors="replace"))
-    except OSError:
-        return ""
+        with urllib.request.urlopen(url, timeout=_PAGE_SECONDS) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+
+
+def read_pages(urls: Sequence[object]) -> list[tuple[int, str]]:
+    """Read pages at once, so that several servers that do not answer take no longer than one."""
+    if not urls:
+        return []
+    # Most requests read no page, and a change should take no longer than it must.
+    import concurrent.futures
+
+    with concurrent.futures.ThreadPoolExecutor(len(urls)) as reading:
+        return list(reading.map(_page, map(str, urls)))
 
 
 def answer_to(request: Mapping[str, object]) -> dict[str, object]:
     """Carry out a request: replace ``files``, send ``commands``, read ``pages``; a key that is missing is left out.
 
     Keys: folder, files and unless_changed (see :func:`replace_files`), socket and commands (see :func:`send`), pages
-    (URLs). The answer has ``changed`` (nothing was done, since a file is not as it must be), ``answers``, ``pages``, or
-    ``error``.
+    (URLs). The answer has ``changed`` (nothing was done, since a file is not as it must be), or ``answers``,
+    ``statuses`` and the texts of ``pages``, or ``error``.
     """
     files, unless = request.get("files"), request.get("unless_changed")
     try:
@@ -120,7 +139,9 @@ def answer_to(request: Mapping[str, object]) -> dict[str, object]:
             return {"changed": True}
         commands, pages = request.get("commands"), request.get("pages")
         answers = send(str(request["socket"]), commands) if isinstance(commands, Sequence) else []
-        return {"answers": answers, "pages": [_page(url) for url in pages] if isinstance(pages, Sequence) else []}
+        read = read_pages(pages) if isinstance(pages, Sequence) else []
+        statuses, texts = [status for status, _ in read], [text for _, text in read]
+        return {"answers": answers, "statuses": statuses, "pages": texts}
     except OSError as error:
         return {"error": str(error)}
 

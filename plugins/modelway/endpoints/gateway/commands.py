@@ -21,6 +21,17 @@ def read_stats(text: str) -> Stats:
     return {(row["pxname"], row["svname"]): row for row in rows}
 
 
+def read_map(text: str) -> Mapping[str, str]:
+    """Return the entries of a map, out of the answer to ``show map``: each line has an address, a key and a value."""
+    lines = (line.split(maxsplit=2) for line in text.splitlines())
+    return {parts[1]: parts[2] for parts in lines if len(parts) == 3}
+
+
+def is_in_use(row: Mapping[str, str]) -> bool:
+    """Return whether a server gets requests when its check has passed: nobody took it out."""
+    return not row["status"].startswith(("MAINT", "DRAIN", "NOLB")) and row["weight"] == "1"
+
+
 def address_commands(stats: Stats, wanted: Mapping[tuple[str, str], str | None]) -> list[Command]:
     """Return what brings every server to its address, or out of use; only what differs is changed."""
     commands: list[Command] = []
@@ -35,8 +46,10 @@ def address_commands(stats: Stats, wanted: Mapping[tuple[str, str], str | None])
         if row["addr"] != address:
             host, _, port = address.rpartition(":")
             commands.append((f"set server {backend}/{name} addr {host} port {port}", _SAME))
-        if not follows and row["status"].startswith("MAINT"):
+        if not follows and row["status"].startswith(("MAINT", "DRAIN")):
             commands.append((f"set server {backend}/{name} state ready", ()))
+        if row["weight"] != "1":
+            commands.append((f"set server {backend}/{name} weight 1", ()))
     return commands
 
 

@@ -6,7 +6,7 @@ Per endpoint ``<root>/<name>/`` holds state.json, the gateway's configuration an
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from modelway.artifacts.whole_files import writing
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.gateway.haproxy import find_haproxy
-from modelway.endpoints.gateway.routes import MAX_REPLICAS
+from modelway.endpoints.gateway.locking import locked
+from modelway.endpoints.gateway.places import check_replicas
 from modelway.endpoints.local.member import MEMBER
 from modelway.endpoints.local.section import LocalSection
 from modelway.endpoints.local.service import Service
-from modelway.endpoints.local.state import Life, State, locked
+from modelway.endpoints.local.state import Life, State
 from modelway.endpoints.local.weights import WeightsInPlace
 from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
 from modelway.oci.images import unpack_image
@@ -64,7 +65,7 @@ class LocalEndpoint:
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
         check_spec(spec, target=MEMBER)
-        _check_replicas(spec)
+        check_replicas(spec)
         own = read_platform(spec, LocalSection)
         if spec.name == _IMAGES:
             raise InvalidSpec(f"an endpoint here cannot be called '{_IMAGES}'", do="Choose another name")
@@ -100,7 +101,7 @@ class LocalEndpoint:
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
         service = Service.read(self.root / name)
-        return None if service is None else service.status()
+        return None if service is None else replace(service.status(), drift=self._drift(name, service))
 
     def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
         """Change the split in one step."""
@@ -155,14 +156,16 @@ class LocalEndpoint:
             )
         return service
 
+    def _drift(self, name: str, service: Service) -> tuple[str, ...]:
+        """Return what was changed by hand: what differs while no change is in progress."""
+        try:
+            if not service.drift():
+                return ()
+            with locked(self.root, name, patience=0):
+                current = Service.read(self.root / name)
+                return current.drift() if current is not None else ()
+        except EndpointNotReady:
+            return ()
+
     def _unpacked(self, reference: str) -> Path:
         return self.unpack(reference=reference, into=self.root / _IMAGES)
-
-
-def _check_replicas(spec: EndpointSpec) -> None:
-    for predictor in spec.predictors:
-        if predictor.replicas > MAX_REPLICAS:
-            raise InvalidSpec(
-                f"predictor {predictor.name}: {predictor.replicas} replicas, there are {MAX_REPLICAS} at most here",
-                where=f"endpoint {spec.name}",
-            )

@@ -3,19 +3,19 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from modelway.endpoints.base import (
     EndpointSpec,
     EndpointStatus,
-    Predictor,
     PredictorMetrics,
     PredictorStatus,
 )
 from modelway.endpoints.gateway import process as gateway_process
+from modelway.endpoints.gateway.latency import request_seconds
+from modelway.endpoints.gateway.places import described, predictor_status
 from modelway.endpoints.gateway.process import Gateway
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
@@ -95,7 +95,10 @@ class Service:
         """
         state = self.state
         before = list(state.servers)
-        chosen = {predictor.name: self._choose(spec, predictor) for predictor in spec.predictors}
+        chosen = {
+            each.name: state.choose(ServerState(**described(spec, each)), replicas=each.replicas)
+            for each in spec.predictors
+        }
         everyone = [one for servers in chosen.values() for one in servers]
         fresh = [one for one in state.servers if one not in before]
         try:
@@ -118,15 +121,10 @@ class Service:
         self._start_counting(fresh)
         return chosen
 
-    def settle(self, spec: EndpointSpec, chosen: Mapping[str, list[ServerState]]) -> None:
+    def settle(self, spec: EndpointSpec, chosen: dict[str, list[ServerState]]) -> None:
         """Record what the spec wants; servers of no predictor are being retired."""
-        state, weights = self.state, {predictor.name: predictor.weight for predictor in spec.predictors}
-        wanted = [server for servers in chosen.values() for server in servers]
-        for server in state.servers:
-            server.wanted = server in wanted
-            server.weight = weights[server.name] if server.wanted else 0
-        state.servers = [*wanted, *(server for server in state.servers if not server.wanted)]
-        state.stable, state.sticky, state.platform = spec.stable, spec.sticky, dict(spec.platform)
+        self.state.settle(spec, chosen)
+        self.state.platform = dict(spec.platform)
 
     def refuse_not_ready(self) -> None:
         """Refuse a split of which a predictor that gets requests is not ready.
@@ -196,39 +194,24 @@ class Service:
 
         :raises EndpointNotReady: when the gateway does not answer
         """
+        wanted = self.wanted
+        with ThreadPoolExecutor(max(1, len(wanted))) as asking:
+            pages = list(asking.map(Server.metrics_page, wanted))
         result: dict[str, PredictorMetrics] = {}
         for server in self.state.wanted:
             if server.name in result:
                 continue
             counts = self.gateway.slot_counters(server.slot)
             own = {key: max(0, value - server.baseline.get(key, 0)) for key, value in counts.items()}
-            result[server.name] = PredictorMetrics(**own, since=server.since, latency={})
+            mine = (page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name)
+            result[server.name] = PredictorMetrics(**own, since=server.since, latency=request_seconds(mine))
         return result
 
-    def _choose(self, spec: EndpointSpec, predictor: Predictor) -> list[ServerState]:
-        """Return as many servers as the predictor wants: those that run as it says, in one slot, and new ones."""
-        state = self.state
-        model = predictor.model if predictor.model != spec.model else None
-        new = ServerState(
-            name=predictor.name,
-            version=predictor.version,
-            image=predictor.image,
-            model=spec.model,
-            model_path=predictor.model_path,
-            other_model=model,
-            resources=dict(predictor.resources),
-            batching=dict(predictor.batching),
-            slot=-1,
-            wanted=False,
-        )
-        same = [server for server in state.servers if _is_alike(server, new)]
-        # where an interrupted change left two slots, the one with requests stays
-        slot = max(same, key=lambda server: server.wanted).slot if same else state.free_slot()
-        servers = [server for server in same if server.slot == slot][: predictor.replicas]
-        while len(servers) < predictor.replicas:
-            servers.append(replace(new, slot=slot, replica=state.free_replica(slot), life=Life()))
-            state.servers.append(servers[-1])
-        return servers
+    def drift(self) -> tuple[str, ...]:
+        """Return what of the gateway somebody changed by hand; nothing while it does not run."""
+        if self.state.stopped or not self.gateway.is_running:
+            return ()
+        return self.gateway.drift(self.state.routes)
 
     def _each(self, states: Iterable[ServerState]) -> list[Server]:
         return [Server(self.folder, state) for state in states]
@@ -273,30 +256,13 @@ def _continues(server: Server) -> bool:
     return False
 
 
-def _is_alike(server: ServerState, other: ServerState) -> bool:
-    """Return whether two servers of a predictor are interchangeable."""
-    same = ("name", "version", "image", "model", "model_path", "other_model", "resources", "batching")
-    return all(getattr(server, name) == getattr(other, name) for name in same)
-
-
 def _status(servers: Sequence[tuple[ServerState, bool]]) -> PredictorStatus:
     """Return the status of a predictor from its servers, each with whether it is ready."""
-    first = servers[0][0]
     ready = [server for server, answers in servers if answers]
     problems = (server.life.problem for server, answers in servers if not answers)
-    return PredictorStatus(
-        name=first.name,
-        version=first.version,
-        model=first.other_model,
-        image=first.image,
-        model_path=first.model_path,
-        weight=first.weight,
-        ready=bool(ready),
-        url=(ready or [first])[0].url,
-        replicas=len(servers),
-        ready_replicas=len(ready),
-        resources=first.resources,
-        batching=first.batching,
+    return predictor_status(
+        servers,
+        url=(ready or [servers[0][0]])[0].url,
         restarts=sum(server.life.restarts for server, _ in servers),
         problem=next(filter(None, problems), ""),
     )

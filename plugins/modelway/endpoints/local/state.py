@@ -1,19 +1,16 @@
-"""The state of the local endpoint: one ``state.json`` per endpoint, and a lock around each change."""
+"""The state of the local endpoint: one ``state.json`` per endpoint."""
 
-import contextlib
-import fcntl
 import json
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelway.artifacts.whole_files import replace_file, writing
 from modelway.endpoints.base import Sticky, predictor_name
+from modelway.endpoints.gateway.places import PlacedServer, Places
 from modelway.endpoints.gateway.process import Listener
-from modelway.endpoints.gateway.routes import MAX_REPLICAS, SLOTS, Route, Routes
-from modelway.errors import DigestMismatch, EndpointNotReady
+from modelway.errors import DigestMismatch
 
 
 @dataclass(eq=False)
@@ -29,30 +26,12 @@ class Life:
     given_up: bool = False
 
 
-@dataclass(eq=False)
-class ServerState:
+@dataclass(eq=False, kw_only=True)
+class ServerState(PlacedServer):
     """One server process, or one that should run."""
 
-    #: name of its predictor
-    name: str
-    version: int
-    image: str
-    #: name of the model in the URLs
-    model: str
-    model_path: str
-    #: backend of the gateway that it is in
-    slot: int
-    #: which of the servers in that backend it is
-    replica: int = 0
-    #: the model whose version it is, where that is not the endpoint's
-    other_model: str | None = None
-    resources: dict[str, Any] = field(default_factory=dict)
-    batching: dict[str, Any] = field(default_factory=dict)
-    weight: int = 0
     pid: int | None = None
     port: int | None = None
-    #: False while it is being retired
-    wanted: bool = True
     #: the gateway's counters of the slot when it moved in
     baseline: dict[str, int] = field(default_factory=dict)
     since: float = 0.0
@@ -63,11 +42,20 @@ class ServerState:
     @property
     def url(self) -> str:
         """Where this server alone answers."""
-        return f"http://127.0.0.1:{self.port}" if self.port else ""
+        return f"http://{self.address}" if self.port else ""
+
+    @property
+    def address(self) -> str | None:
+        """``host:port``; None while its port is not known."""
+        return None if self.port is None else f"127.0.0.1:{self.port}"
+
+    def beside(self, *, slot: int, replica: int) -> "ServerState":
+        """Return a new server like this one in that place."""
+        return replace(self, slot=slot, replica=replica, life=Life())
 
 
 @dataclass(eq=False)
-class State:
+class State(Places[ServerState]):
     """One endpoint."""
 
     name: str
@@ -83,71 +71,6 @@ class State:
     #: whether somebody stopped the endpoint
     stopped: bool = False
     servers: list[ServerState] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> list[ServerState]:
-        """Servers that are to stay, in the order of the spec's predictors."""
-        return [server for server in self.servers if server.wanted]
-
-    @property
-    def by_slot(self) -> dict[int, list[ServerState]]:
-        """The servers of each slot, those being retired included."""
-        found: dict[int, list[ServerState]] = {}
-        for server in self.servers:
-            found.setdefault(server.slot, []).append(server)
-        return found
-
-    @property
-    def routes(self) -> Routes:
-        """The routes of the gateway."""
-        routes = tuple(_route(servers) for servers in self.by_slot.values())
-        return Routes(all=routes, stable_name=self.stable, sticky=self.sticky)
-
-    def free_slot(self) -> int:
-        """Return a backend that no server is in.
-
-        :raises EndpointNotReady: when interrupted changes have left servers in all of them
-        """
-        used = self.by_slot
-        for slot in range(SLOTS):
-            if slot not in used:
-                return slot
-        raise EndpointNotReady(
-            f"all {SLOTS} places for predictors are in use",
-            where=f"endpoint {self.name}",
-            do="Apply it once as it was before, so that old versions end",
-        )
-
-    def free_replica(self, slot: int) -> int:
-        """Return a place of a backend that no server is in.
-
-        :raises EndpointNotReady: when interrupted changes have left servers in all of them
-        """
-        used = {server.replica for server in self.servers if server.slot == slot}
-        for replica in range(MAX_REPLICAS):
-            if replica not in used:
-                return replica
-        raise EndpointNotReady(
-            f"all {MAX_REPLICAS} places for servers of a predictor are in use",
-            where=f"endpoint {self.name}",
-            do="Apply it once as it was before, so that old servers end",
-        )
-
-
-def _route(servers: list[ServerState]) -> Route:
-    """Return the route to the servers of one slot; those that are being retired alone get no new requests."""
-    first = next((server for server in servers if server.wanted), servers[0])
-    used = {each.replica: each.port for each in servers if each.wanted == first.wanted and each.port is not None}
-    ports = (used.get(replica) for replica in range(max(used, default=-1) + 1))
-    return Route(
-        name=first.name,
-        version=first.version,
-        model=first.other_model,
-        slot=first.slot,
-        addresses=tuple(None if port is None else f"127.0.0.1:{port}" for port in ports),
-        weight=first.weight,
-        wanted=first.wanted,
-    )
 
 
 def read_state(folder: Path) -> State | None:
@@ -196,27 +119,3 @@ def write_state(folder: Path, state: State) -> None:
     """
     with writing(folder):
         replace_file(path=folder / "state.json", data=json.dumps(asdict(state), indent=1).encode())
-
-
-@contextlib.contextmanager
-def locked(root: Path, name: str, *, patience: float = 600) -> Iterator[None]:
-    """Lock the endpoint; the lock ends with the process that holds it.
-
-    :raises NotWritable: when the lock's folder cannot be written
-    :raises EndpointNotReady: when another change holds it for more than ``patience`` seconds
-    """
-    path = root / ".locks" / f"{name}.lock"
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise EndpointNotReady("another change of it is not done yet", where=f"endpoint {name}") from None
-                time.sleep(0.05)
-        yield

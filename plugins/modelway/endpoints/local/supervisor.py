@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from modelway.endpoints.gateway.locking import locked
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.service import Service
-from modelway.endpoints.local.state import Life, ServerState, locked
+from modelway.endpoints.local.state import Life, ServerState
 from modelway.errors import ImageInvalid, ModelwayError
 from modelway.oci.contents import is_unpacked
 from modelway.oci.manifest import parse_reference

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, Any
 
@@ -32,6 +32,13 @@ class Engine:
         own = {"DOCKER_HOST": self._client} if self._client else {}
         with translate_errors():
             return docker.from_env(timeout=READ_SECONDS, use_ssh_client=True, environment={**os.environ, **own}).api
+
+    @property
+    def address(self) -> str:
+        """Where the engine is, such as ``tcp://engine:2376``; "" for the usual place on this machine."""
+        if self._client is None or isinstance(self._client, str):
+            return self._client or os.environ.get("DOCKER_HOST") or ""
+        return str(self._client.api.base_url)
 
     @cached_property
     def info(self) -> Object:
@@ -68,26 +75,33 @@ class Engine:
                 self._pull(body["Image"])
             return str(self.api.create_container_from_config(dict(body), name)["Id"])
 
-    def pull_missing(self, image: str) -> None:
-        """Pull an image that the engine lacks.
-
-        :raises SubmitFailed: it is nowhere, or this login may not pull it
-        """
+    def find_image(self, image: str) -> Object | None:
+        """Return what the engine knows of an image; None: it has none of that name."""
         import docker.errors
 
         with translate_errors():
             try:
-                self.api.inspect_image(image)
+                found: Object = self.api.inspect_image(image)
             except docker.errors.NotFound:
-                self._pull(image)
+                return None
+        return found
 
-    def _pull(self, image: str) -> None:
+    def pull_missing(self, image: str, *, username: str | None = None, password: str | None = None) -> None:
+        """Pull an image that the engine lacks, with this login, else with the one in Docker's configuration.
+
+        :raises SubmitFailed: it is nowhere, or this login may not pull it
+        """
+        if self.find_image(image) is None:
+            with translate_errors():
+                self._pull(image, **({"auth_config": {"username": username, "password": password}} if username else {}))
+
+    def _pull(self, image: str, **login: Any) -> None:
         import docker.errors
 
         name, tag = _name_and_tag(image)
         place = {"repository": image} if "@" in image else {"repository": name, "tag": tag}
         try:
-            for progress in self.api.pull(**place, stream=True, decode=True):
+            for progress in self.api.pull(**place, stream=True, decode=True, **login):
                 if "error" in progress:
                     raise _no_image(image, progress["error"])
         except docker.errors.APIError as error:
@@ -132,6 +146,25 @@ class Engine:
             except docker.errors.APIError:
                 if not self.api.inspect_container(container)["State"]["Error"]:
                     raise
+
+    def resume(self, container: str) -> None:
+        """Let a paused container continue."""
+        with translate_errors():
+            self.api.unpause(container)
+
+    def wait(self, container: str, *, seconds: float) -> int:
+        """Wait until a container has ended and return its exit status.
+
+        :raises SubmitFailed: it has not ended in time
+        """
+        with translate_errors():
+            return int(self.api.wait(container, timeout=seconds)["StatusCode"])
+
+    def update(self, container: str, limits: Mapping[str, Any]) -> None:
+        """Change the limits and the restart policy of a container, as ``docker update`` does."""
+        with translate_errors():
+            url = self.api._url("/containers/{0}/update", container)
+            self.api._result(self.api._post_json(url, data=dict(limits)), json=True)
 
     def inspect(self, container: str) -> Object | None:
         """Return what the engine knows of a container; None: there is none."""
@@ -184,6 +217,16 @@ class Engine:
             except docker.errors.APIError as error:
                 if error.status_code not in (404, 409):
                     raise
+
+    def execute(self, container: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Run a program in a running container and return its exit status and what it printed.
+
+        :raises SubmitFailed: the container does not run, or the engine refused it
+        """
+        with translate_errors():
+            begun = self.api.exec_create(container, list(argv))["Id"]
+            printed = bytes(self.api.exec_start(begun))
+            return int(self.api.exec_inspect(begun)["ExitCode"] or 0), printed.decode(errors="replace")
 
     def put(self, container: str, *, path: str, archive: IO[bytes] | bytes) -> None:
         """Unpack a tar archive in a container."""

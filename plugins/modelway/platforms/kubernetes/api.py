@@ -69,7 +69,7 @@ class Api:
         kind, namespace = manifest["kind"], manifest["metadata"]["namespace"]
         with translate_errors(f"create the {kind} {manifest['metadata']['name']} in namespace {namespace}"):
             try:
-                return self._call("POST", _path(manifest), manifest, warn=f"{kind} {manifest['metadata']['name']}")
+                return self.call("POST", path_of(manifest), manifest, warn=f"{kind} {manifest['metadata']['name']}")
             except ApiException as error:
                 if error.status == CONFLICT and _answer(error).get("reason") == "AlreadyExists":
                     return None
@@ -78,14 +78,14 @@ class Api:
     def set_owner(self, manifest: Manifest, *, owner: Mapping[str, Any]) -> None:
         """Set the owner of an existing object, so that it is deleted with its owner."""
         with translate_errors(f"set the owner of the {manifest['kind']} {manifest['metadata']['name']}"):
-            path = f"{_path(manifest)}/{manifest['metadata']['name']}"
+            path = f"{path_of(manifest)}/{manifest['metadata']['name']}"
             body = {"metadata": {"ownerReferences": [dict(owner)]}}
-            self._call("PATCH", path, body, content="application/merge-patch+json")
+            self.call("PATCH", path, body, content="application/merge-patch+json")
 
     def find(self, manifest: Manifest) -> Object:
         """Return the object that has a manifest's name."""
         with translate_errors(f"read the {manifest['kind']} {manifest['metadata']['name']}"):
-            return self._call("GET", f"{_path(manifest)}/{manifest['metadata']['name']}", None)
+            return self.call("GET", f"{path_of(manifest)}/{manifest['metadata']['name']}", None)
 
     def customs(self, namespace: str | None, selector: str, *, group: str, version: str, kind: str) -> list[Object]:
         """Return the objects of a controller's kind with these labels; none where the kind is not known."""
@@ -97,14 +97,14 @@ class Api:
             f"list the {plural(kind)} of {f'namespace {namespace}' if namespace else 'all namespaces'}"
         ):
             try:
-                items: list[Object] = self._call("GET", path, None, query=[("labelSelector", selector)])["items"]
+                items: list[Object] = self.call("GET", path, None, query=[("labelSelector", selector)])["items"]
             except ApiException as error:
                 if error.status == NOT_FOUND:
                     return []
                 raise
         return items
 
-    def _call(
+    def call(
         self,
         method: str,
         path: str,
@@ -114,6 +114,10 @@ class Api:
         query: Sequence[tuple[str, str]] = (),
         warn: str | None = None,
     ) -> Object:
+        """Send a request on plain data and return the answer; a refusal is the client's own error.
+
+        :param warn: what the warnings of the answer are about; None: they are not logged
+        """
         # The generated classes drop fields that are newer than they are; plain data is sent unchanged.
         answer = self.client.call_api(
             path,
@@ -130,6 +134,18 @@ class Api:
             _log.warning("Kubernetes warns about the %s: %s. %s", warn, text.rstrip("."), _advice(text))
         value: Object = json.loads(answer.data)
         return value
+
+    def text(self, path: str) -> str:
+        """Return what a path answers, which is no JSON."""
+        answer = self.client.call_api(
+            path,
+            "GET",
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _return_http_data_only=True,
+            _request_timeout=TIMEOUT,
+        )
+        return bytes(answer.data).decode(errors="replace")
 
     def jobs(self, namespace: str | None, selector: str) -> list[Object]:
         """Return the Jobs with these labels; of all namespaces when none is named."""
@@ -195,7 +211,7 @@ class Api:
         for one in self.customs(namespace, selector, group=group, version=version, kind=kind):
             path = f"/apis/{group}/{version}/namespaces/{namespace}/{plural(kind)}/{one['metadata']['name']}"
             with _unless_gone():
-                self._call("DELETE", path, {"propagationPolicy": "Background"})
+                self.call("DELETE", path, {"propagationPolicy": "Background"})
 
     def delete_pods(self, namespace: str, selector: str, grace_seconds: int) -> list[Object]:
         """Delete pods that are not being deleted as quickly already; return those that still exist."""
@@ -213,7 +229,8 @@ class Api:
         return found
 
 
-def _path(manifest: Manifest) -> str:
+def path_of(manifest: Object) -> str:
+    """Return where the API has the objects of a manifest's kind in its namespace."""
     group, _, version = manifest["apiVersion"].rpartition("/")
     start = f"/apis/{group}/{version}" if group else f"/api/{version}"
     return f"{start}/namespaces/{manifest['metadata']['namespace']}/{plural(manifest['kind'])}"

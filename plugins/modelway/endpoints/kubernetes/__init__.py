@@ -1,0 +1,1 @@
+"""Endpoint ``kubernetes``: Deployments behind a gateway, an HTTPRoute, or a controller's engine."""

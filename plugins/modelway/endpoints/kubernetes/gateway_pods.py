@@ -1,0 +1,125 @@
+"""The gateway's pods: each is changed by its agent, and all of them come to the same routes."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelway.endpoints.gateway.commands import Command, refuse_refused
+from modelway.endpoints.gateway.container import agent_command, in_container, read_answer
+from modelway.endpoints.gateway.haproxy import plan
+from modelway.endpoints.gateway.routes import Routes
+from modelway.endpoints.gateway.running import RunningGateway
+from modelway.endpoints.gateway.runtime_socket import Runtime
+from modelway.endpoints.kubernetes import naming
+from modelway.endpoints.kubernetes.gateway import CONTAINER, gateway_files
+from modelway.endpoints.kubernetes.waiting import is_leaving, is_ready
+from modelway.errors import EndpointNotReady, SubmitFailed
+from modelway.platforms.kubernetes.api import Object
+from modelway.platforms.kubernetes.objects import Objects
+
+#: seconds until every pod of the gateway has the routes
+_PATIENCE = 60.0
+
+
+class GatewayPod(RunningGateway):
+    """HAProxy in one pod."""
+
+    interval = 0.2
+
+    def __init__(self, name: str, objects: Objects, pod: Object) -> None:
+        """Be a pod of the gateway of the endpoint ``name``."""
+        super().__init__(name)
+        self._objects, self.pod = objects, pod
+
+    @property
+    def key(self) -> str:
+        """What distinguishes this start of HAProxy: its counts began with it."""
+        return str(_haproxy(self.pod).get("containerID") or self.pod["metadata"]["uid"])
+
+    @property
+    def started(self) -> str:
+        """When HAProxy started, as the API writes it."""
+        return str(((_haproxy(self.pod).get("state") or {}).get("running") or {}).get("startedAt") or "")
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime interface: one execution in the pod for all commands of a change."""
+        return Runtime(in_container(self._execute))
+
+    def change(self, commands: Sequence[Command], routes: Routes) -> None:
+        """Send the commands, and store what HAProxy finds when its container restarts."""
+        answer = read_answer(self._execute(agent_command(commands=commands, files=gateway_files(routes))))
+        answers = answer.get("answers")
+        refuse_refused(commands, [str(each) for each in answers] if isinstance(answers, list) else [])
+
+    def has(self, routes: Routes) -> bool:
+        """Whether HAProxy has the shares and predictors of ``routes``."""
+        lines = (line.split(" ", 2) for line in self.runtime.send("show map plan.map").splitlines())
+        return {words[1]: words[2] for words in lines if len(words) == 3} == dict(plan(routes))
+
+    def pages(self, urls: Sequence[str]) -> list[str]:
+        """Return what URLs answer as this pod sees them, "" for one that does not."""
+        found = read_answer(self._execute(agent_command(pages=urls))).get("pages") if urls else []
+        return [str(each) for each in found] if isinstance(found, list) else []
+
+    def _execute(self, command: Sequence[str]) -> str:
+        metadata = self.pod["metadata"]
+        try:
+            return self._objects.run_in(metadata["namespace"], metadata["name"], container=CONTAINER, command=command)
+        except SubmitFailed as error:
+            raise EndpointNotReady(error.what, where=f"endpoint {self.name}", do="Try again") from error
+
+
+class GatewayPods:
+    """All pods of an endpoint's gateway."""
+
+    def __init__(self, objects: Objects, *, namespace: str, endpoint: str) -> None:
+        """Find them by their labels."""
+        self._objects, self._namespace, self._endpoint = objects, namespace, endpoint
+
+    def all(self) -> list[GatewayPod]:
+        """Return the pods that are not leaving, as they are now."""
+        found = self._objects.api.pods(self._namespace, naming.selector(self._endpoint, part=naming.GATEWAY))
+        return [GatewayPod(self._endpoint, self._objects, pod) for pod in found if not is_leaving(pod)]
+
+    def ready(self) -> list[GatewayPod]:
+        """Return those that answer."""
+        return [each for each in self.all() if is_ready(each.pod)]
+
+    def push(self, routes: Routes, *, renew: Callable[[], None]) -> None:
+        """Bring every pod to the routes; one that starts meanwhile has them, or gets them.
+
+        :param renew: called from time to time
+        :raises EndpointNotReady: when one does not answer, or finds a predictor that is to get requests not ready
+        """
+        done: set[str] = set()
+        end = time.monotonic() + _PATIENCE
+        while True:
+            renew()
+            pods = self.all()
+            for each in pods:
+                if is_ready(each.pod) and each.key not in done:
+                    each.push(routes)
+                    done.add(each.key)
+            if pods and all(each.key in done for each in pods):
+                # A pod that came while the others were changed may have started with what was before.
+                if {each.key for each in self.all()} <= done:
+                    return
+            elif time.monotonic() > end:
+                late = [each.pod["metadata"]["name"] for each in pods if each.key not in done]
+                raise EndpointNotReady(
+                    f"pods of the gateway are not ready: {', '.join(late) or 'there are none'}",
+                    where=f"endpoint {self._endpoint}",
+                    do="Apply the endpoint again",
+                )
+            time.sleep(0.2)
+
+    def wait_empty(self, slot: int, *, patience: float) -> None:
+        """Wait until a backend that gets no more requests has answered those it has."""
+        for each in self.ready():
+            each.wait_empty(slot, 0, patience=patience)
+
+
+def _haproxy(pod: Object) -> Mapping[str, Any]:
+    found = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((one for one in found if one.get("name") == CONTAINER), {})

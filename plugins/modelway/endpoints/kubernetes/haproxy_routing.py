@@ -1,0 +1,143 @@
+"""Routing by the endpoint's own gateway: HAProxy in pods of its own, changed while it runs."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from modelway.endpoints.base import PredictorMetrics
+from modelway.endpoints.gateway.latency import request_seconds
+from modelway.endpoints.kubernetes import naming, waiting
+from modelway.endpoints.kubernetes.cluster import ClusterObjects
+from modelway.endpoints.kubernetes.desired import PORT
+from modelway.endpoints.kubernetes.gateway import gateway_files, gateway_manifests
+from modelway.endpoints.kubernetes.gateway_pods import GatewayPod, GatewayPods
+from modelway.endpoints.kubernetes.predictors import DEPLOYMENT
+from modelway.endpoints.kubernetes.record import CONFIG_MAP, Record, Seat
+from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.platforms.kubernetes.api import Manifest
+
+#: seconds until the gateway's pods run
+_START = 120.0
+
+
+class HaproxyRouting:
+    """See :class:`modelway.endpoints.kubernetes.routing.Routing`."""
+
+    def __init__(self, cluster: ClusterObjects) -> None:
+        """Route the requests of an endpoint."""
+        self._cluster, self._desired = cluster, cluster.desired
+        self._name = naming.gateway_object(self._desired.spec.name)
+        self._pods = GatewayPods(cluster.objects, namespace=self._desired.namespace, endpoint=self._desired.spec.name)
+
+    def manifests(self, record: Record) -> list[Manifest]:
+        """Return the gateway's objects."""
+        return gateway_manifests(self._desired, gateway_files(record.routes()))
+
+    def prepare(self, record: Record, before: Record | None) -> None:
+        """Do nothing: predictors start by themselves."""
+
+    def begin_counting(self, record: Record, fresh: Sequence[str]) -> None:
+        """Note the counts of the backends that predictors move into: others were in them before."""
+        for pod in self._pods.ready() if fresh else ():
+            for name in fresh:
+                record.seats[name].baseline[pod.key] = pod.slot_counters(record.seats[name].slot)
+
+    def apply(self, record: Record) -> None:
+        """Record the endpoint, bring the gateway up, and push the shares to all of its pods."""
+        deployment, service, budget = self.manifests(record)
+        entry = (self._cluster.apply(service).get("spec") or {}).get("clusterIP")
+        record.url = self._desired.own.url or f"http://{entry}"
+        before = self._cluster.objects.find(CONFIG_MAP, self._desired.namespace, naming.record_object(record.spec.name))
+        self.save(record)
+        try:
+            self._cluster.apply(deployment)
+            self._cluster.apply(budget)
+            self._cluster.wait_deployment(self._name, what=naming.GATEWAY, timeout=_START)
+            self._pods.push(record.routes(), renew=self._cluster.renew)
+        except ModelwayError:
+            if before is not None:
+                former = {key: before[key] for key in ("apiVersion", "kind", "data")}
+                metadata = {key: before["metadata"][key] for key in ("name", "namespace", "labels")}
+                self._cluster.objects.apply({**former, "metadata": metadata})
+            raise
+
+    def push(self, record: Record) -> None:
+        """Bring the shares alone to what the record says, in every pod at once."""
+        self._pods.push(record.routes(), renew=self._cluster.renew)
+
+    def save(self, record: Record) -> None:
+        """Write the ConfigMap from which the gateway's pods start."""
+        self._cluster.objects.apply(record.manifest(self._desired, gateway_files(record.routes())))
+
+    def wait_empty(self, seat: Seat, *, patience: float) -> None:
+        """Wait until a backend has answered what it has."""
+        self._pods.wait_empty(seat.slot, patience=patience)
+
+    def forget(self, record: Record) -> None:
+        """Take the addresses of predictors that are no more out of the gateway."""
+        for pod in self._pods.ready():
+            pod.set_addresses(record.routes())
+
+    def is_ready(self) -> bool:
+        """Whether a pod of the gateway answers."""
+        found = self._cluster.objects.find(DEPLOYMENT, self._desired.namespace, self._name)
+        return waiting.ready_replicas(found) > 0
+
+    def problem(self) -> str:
+        """Return why no pod of the gateway answers."""
+        for pod in self._cluster.pods(part=naming.GATEWAY):
+            if (found := waiting.waits_for(pod, model_image="")) is not None:
+                return found[1]
+        return ""
+
+    def metrics(self, record: Record) -> Mapping[str, PredictorMetrics]:
+        """Return the counts of all pods of the gateway together."""
+        pods = self._pods.ready()
+        if not pods:
+            raise EndpointNotReady("the gateway does not answer", where=self._cluster.where, do="Apply the endpoint")
+        began = max(_seconds(pod.started) for pod in pods)
+        result = {}
+        for name, seat in record.seats.items():
+            latency = request_seconds(pods[0].pages(self._servers(name)))
+            result[name] = _sum((_own(pod, seat) for pod in pods), since=max(seat.since, began), latency=latency)
+        return result
+
+    def _servers(self, name: str) -> list[str]:
+        """Return where the pods of a predictor show what they count; the gateway reaches them all."""
+        addresses = ((pod.get("status") or {}).get("podIP") for pod in self._cluster.pods(predictor=name))
+        return [f"http://{address}:{PORT}/metrics" for address in addresses if address]
+
+    def stop(self, record: Record) -> None:
+        """Scale the gateway to no pod, and wait until they are gone."""
+        deployment, *_ = self.manifests(record)
+        self._cluster.apply({**deployment, "spec": {**deployment["spec"], "replicas": 0}})
+        self._cluster.wait_gone(timeout=60, part=naming.GATEWAY)
+
+
+def _sum(counts: Iterable[Mapping[str, int]], *, since: float, latency: Mapping[float, int]) -> PredictorMetrics:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return PredictorMetrics(
+        requests=total["requests"],
+        client_errors=total["client_errors"],
+        server_errors=total["server_errors"],
+        broken_answers=total["broken_answers"],
+        rerouted=total["rerouted"],
+        since=since,
+        latency=latency,
+    )
+
+
+def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:
+    """Return a pod's counts of a backend without those from before the predictor moved in."""
+    baseline = seat.baseline.get(pod.key, {})
+    return {key: max(0, value - baseline.get(key, 0)) for key, value in pod.slot_counters(seat.slot).items()}
+
+
+def _seconds(moment: str) -> float:
+    try:
+        return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return time.time()
