@@ -87,7 +87,7 @@ def test_the_page_tells_the_model(dag_of):
         "| Starts | every Monday at 03:30, Europe/Berlin (`30 3 * * 1`); an event of `s3://b/new` |",
         "| First interval | 2026-01-01 |",
         "| Continues from | version `champion` |",
-        "| Traffic | 10 % → 100 %, 30s each, then `live` |",
+        "| Traffic | 10 % → 100 %, at least 30s each, then `live` |",
         "| Served by | `local`, host `127.0.0.1`, port `8080` |",
         "| Deadline | 2h |",
         "| `one` | `local` | `lr=0.1` | 2 CPU, 2Gi, 1 GPU | 1h |",
