@@ -155,6 +155,7 @@ def test_replicas_and_a_version_are_rolled_under_load_without_one_failed_request
         answers.wait_for(50)
         more = lab.endpoint.apply(replace(lab.spec, predictors=(replace(first, replicas=3), second, third)))
         assert (more.predictors[0].replicas, more.predictors[0].ready_replicas) == (3, 3)
+        # The same predictor of another image is another server, beside the one that it replaces.
         other = replace(first, image=lab.images[3], replicas=1)
         lab.endpoint.apply(replace(lab.spec, predictors=(other, second, third)))
         mark = len(answers.all)
