@@ -3,8 +3,10 @@
 Most tests share one endpoint, each leaves it as it was. What every endpoint promises is in test_endpoints.py.
 """
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -34,6 +36,7 @@ from tests.endpoint_clients import (
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+SOCKET = "/var/run/docker.sock"
 DIGEST = f"sha256:{'0' * 64}"
 
 
@@ -294,6 +297,55 @@ def test_what_the_engines_machine_lacks_is_refused(lab: Lab, resources: dict[str
     with pytest.raises(CapabilityMissing, match=message):
         lab.endpoint.apply(replace(lab.spec, predictors=(replace(first, resources=resources), *others)))
     assert lab.status() == before
+
+
+def test_an_engine_elsewhere_serves_at_its_own_address(lab: Lab, tmp_path: Path, bridge: str) -> None:
+    elsewhere = load_endpoint("docker", root=tmp_path / "endpoints", client=f"tcp://{bridge}")
+    (_, second, _) = lab.spec.predictors
+    status = elsewhere.apply(replace(lab.spec, predictors=(second,), stable="v2"))
+    try:
+        assert status.url.startswith(f"http://{bridge.partition(':')[0]}:")
+        assert {answer for answer in ask(status.url, 5)} == {(200, "2", 2.0)}
+        assert {answer for answer in ask(status.predictors[0].url, 5)} == {(200, "2", 2.0)}
+    finally:
+        elsewhere.delete("tiny")
+    assert left_on_engine(tmp_path / "endpoints") == []
+
+
+@pytest.fixture
+def bridge() -> Iterator[str]:
+    """The engine's socket as another machine reaches it: at a port of an address that is not this machine's own."""
+    engine = require_engine(SERVER_IMAGE, GATEWAY_IMAGE)
+    if not Path(SOCKET).is_socket():
+        pytest.skip(f"the engine is not at {SOCKET}")
+    address = engine.api.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"]
+    with socket.create_server((address, 0)) as server:
+        threading.Thread(target=_forward_all, args=(server,), daemon=True).start()
+        yield f"{address}:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def _forward_all(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            caller, _ = server.accept()
+            threading.Thread(target=_forward_both, args=(caller,), daemon=True).start()
+
+
+def _forward_both(caller: socket.socket) -> None:
+    with caller, socket.socket(socket.AF_UNIX) as engine:
+        engine.connect(SOCKET)
+        answers = threading.Thread(target=_forward, args=(engine, caller), daemon=True)
+        answers.start()
+        _forward(caller, engine)
+        answers.join()
+
+
+def _forward(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 @dataclass
