@@ -84,6 +84,19 @@ def _image(document: Document) -> Iterator[Figure]:
         yield Figure(name=each["name"], value=each["value"], unit=each["unit"], target=each["target"])
 
 
+def _route(document: Document) -> Iterator[Figure]:
+    for name, by_clients in document["contestants"].items():
+        for clients, row in by_clients.items():
+            title, ours = f"{name}, clients: {clients}", name == "modelway"
+            for key, what, most in (("p50_ms", "p50", 1.05), ("p99_ms", "p99", None), ("cpu_us", "CPU", None)):
+                value = row[f"{key}_by_haproxy"]
+                if name != "haproxy":
+                    target = most if ours else None
+                    yield Figure(name=f"{title}, {what}", value=value, unit="x HAProxy alone", target=target)
+    effect = document["weight_change_ms"]
+    yield Figure(name="weight change to its full effect", value=effect["effect_most"], unit="ms", target=100)
+
+
 def _serve(document: Document) -> Iterator[Figure]:
     for server, found in document["servers"].items():
         ours = server == "modelway"
@@ -126,6 +139,23 @@ def _bytes(document: Document) -> Iterator[Figure]:
         yield Figure(name=title, value=document["ratios"][name], unit=unit, target=most)
 
 
+def _rollout(document: Document) -> Iterator[Figure]:
+    """What is wrong with each judge: good versions that it rolls back, bad ones that it does not find in an hour."""
+    for scenario, row in document["results"].items():
+        for judge, found in row["judges"].items():
+            ours = judge == "modelway"
+            name = f"{scenario}, {judge}"
+            if row["good"]:
+                value, target = 100 * found["rolled_back"], 5.0
+                yield Figure(name=name, value=round(value, 2), unit="% rolled back", target=target if ours else None)
+            elif row["never_promoted"]:
+                value = 100 * found["promoted"]
+                yield Figure(name=name, value=round(value, 2), unit="% promoted", target=0.0 if ours else None)
+            else:
+                value, target = 100 * (1 - found["within_the_hour"]), 5.0 if row["must_be_found"] and ours else None
+                yield Figure(name=name, value=round(value, 2), unit="% not found in an hour", target=target)
+
+
 _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "bytes": _bytes,
     "cost": _cost,
@@ -135,6 +165,8 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "lineage": _lineage,
     "loop": _loop,
     "parse": _parse,
+    "rollout": _rollout,
+    "route": _route,
     "serve": _serve,
     "serving": _serving,
     "train": _train,

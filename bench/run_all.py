@@ -24,6 +24,8 @@ REPOSITORY = HERE.parent
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "bytes": ("bytes/run.py",),
     "cost": ("serving/cost.py",),
+    "rollout": ("rollout/run.py",),
+    "route": ("route/run.py",),
     "serve": ("serving/compare.py",),
     "serving": ("serving/abuse.py",),
     "image": ("image/run.py",),

@@ -19,13 +19,13 @@ os.rename(path + ".part", path)
 """
 
 
-def require_engine() -> Engine:
-    """Return the engine; without one, or without the job image, the test is skipped, but never on CI."""
+def require_engine(*images: str) -> Engine:
+    """Return the engine; without one, or without an image (the job's), the test is skipped, but never on CI."""
     engine = Engine()
     try:
-        there = engine.api.images(name=JOB_IMAGE)
-        if not there and os.environ.get("CI") != "true":
-            pytest.skip(f"the Docker engine has no image {JOB_IMAGE} (make images)")
+        for image in images or (JOB_IMAGE,):
+            if not engine.api.images(name=image) and os.environ.get("CI") != "true":
+                pytest.skip(f"the Docker engine has no image {image} (make images)")
     except SubmitFailed as error:
         if os.environ.get("CI") == "true":
             raise

@@ -1,16 +1,22 @@
 """Clients that put load on an endpoint, and a look at the processes behind it."""
 
+import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
+from modelway.errors import ModelwayError, SubmitFailed
+from modelway.platforms.docker.engine import Engine
+from modelway.platforms.docker.layout_image import REPOSITORY
 
 from tests.tiny_model import infer_body
 
@@ -108,16 +114,28 @@ def eventually(condition: Callable[[], bool], patience: float = 30) -> None:
 
 
 def pid_at(url: str) -> int:
-    """The process that listens at a URL."""
+    """The process that answers at a URL, though it may be a container's."""
     port = int(url.rpartition(":")[2])
     for connection in psutil.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port and connection.pid:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port
+        if listens and connection.pid and psutil.Process(connection.pid).name() != "docker-proxy":
             return connection.pid
+    return int(container_at(url)["State"]["Pid"])
+
+
+def container_at(url: str) -> Any:
+    """The container that answers at a URL."""
+    port, engine = int(url.rpartition(":")[2]), Engine()
+    for listed in engine.containers({}):
+        if any(published.get("PublicPort") == port for published in listed.get("Ports") or ()):
+            found = engine.inspect(listed["Id"])
+            assert found is not None
+            return found
     raise AssertionError(f"nothing listens at {url}")
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Processes with a file of ``folder`` in their command line."""
+    """Processes with a file of ``folder`` in their command line, and those of its deployments' containers."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -125,4 +143,74 @@ def processes_of(folder: Path) -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             continue
-    return [process for process in found if process.pid != os.getpid()]
+    return [process for process in found if process.pid != os.getpid()] + [
+        psutil.Process(container["State"]["Pid"]) for container in containers_of(folder) if container["State"]["Pid"]
+    ]
+
+
+def containers_of(folder: Path) -> list[Any]:
+    """The containers of endpoints of the deployments whose homes are below ``folder``."""
+    found = []
+    for token in (*folder.glob("**/deployment"), *folder.parent.glob("deployment")):
+        listed = Engine().containers({"modelway.dev/deployment": token.read_text(), "modelway.dev/part": "server"})
+        listed += Engine().containers({"modelway.dev/deployment": token.read_text(), "modelway.dev/part": "gateway"})
+        found += [Engine().inspect(one["Id"]) for one in listed]
+    return [one for one in found if one is not None]
+
+
+def running(endpoint: object, *, servers: int) -> int:
+    """How many processes an endpoint has: a gateway and, where no engine restarts what ends, a supervisor."""
+    return servers + (2 if ".local." in type(endpoint).__module__ else 1)
+
+
+def end_all(folder: Path) -> None:
+    """Kill all of the endpoints below a folder, supervisors and engines included: nothing comes back by itself."""
+    for container in containers_of(folder):
+        Engine().stop(container["Id"], grace_seconds=0)
+    while left := processes_of(folder):
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=10)
+
+
+def end_for_good(url: str) -> None:
+    """Kill what answers at a URL; where an engine runs it, so that it does not restart it."""
+    pid = pid_at(url)
+    try:
+        Engine().api.kill(container_at(url)["Id"])
+    except (AssertionError, ModelwayError):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def forget(folder: Path) -> None:
+    """Remove the state of the endpoints below a folder; what runs stays."""
+    for path in folder.glob("**/state.json"):
+        path.unlink()
+    engine = Engine()
+    for container in containers_of(folder):
+        if container["Config"]["Labels"]["modelway.dev/part"] == "gateway":
+            engine.remove(container["Id"])
+            engine.remove_volume(container["Mounts"][0]["Name"])
+
+
+def left_on_engine(folder: Path) -> list[str]:
+    """Names of containers, networks and volumes that endpoints of the deployments at a folder left."""
+    left = []
+    for token in folder.parent.glob("deployment"):
+        label = f"modelway.dev/deployment={token.read_text()}"
+        api = Engine().api
+        left += [one["Names"][0] for one in api.containers(all=True, filters={"label": label})]
+        left += [one["Name"] for one in api.networks(filters={"label": label})]
+        left += [one["Name"] for one in api.volumes(filters={"label": label})["Volumes"] or ()]
+    return left
+
+
+def remove_loaded(references: Iterable[str]) -> None:
+    """Remove the images that were loaded into the engine, where there is one."""
+    engine = Engine()
+    with contextlib.suppress(SubmitFailed):
+        for reference in references:
+            name = f"{REPOSITORY}:{reference.rpartition(':')[2]}"
+            if engine.find_image(name) is not None:
+                engine.api.remove_image(name)

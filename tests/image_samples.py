@@ -4,8 +4,11 @@ import hashlib
 import io
 import tarfile
 
-from modelway.builders.base import Layer, LayerFile
+from modelway.artifacts.store import ArtifactStore
+from modelway.builders.base import BuildOptions, Layer, LayerFile
 from modelway.oci.manifest import CONFIG, LAYER_TAR, MANIFEST, bytes_digest, canonical_json
+from modelway.runs.image_contents import build_version_image
+from modelway.runs.messages.version import RegisteredVersion
 
 
 def entry(name, data=b"", **fields):
@@ -66,3 +69,13 @@ def _layer_file(folder, name, data):
     path.write_bytes(data)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     return LayerFile(path_in_image=name, source=path, size=len(data), digest=digest)
+
+
+def built_here(known, layout):
+    """Return the digest of the image that a task makes of a version in the lineage."""
+    version, store = RegisteredVersion.of(known, blocked_reason=None, requested=False), ArtifactStore("")
+    archive, options = store.readable_file(version.archive), BuildOptions(name=version.model, layout=layout)
+    image = build_version_image(
+        version, archive=archive, store=store, base="scratch", path="/models", builder="oci", options=options
+    )
+    return image.digest

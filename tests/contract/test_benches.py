@@ -4,6 +4,7 @@ bench/serving/abuse.py is tried in test_server_limits.py.
 """
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +71,37 @@ def check_parse(document: dict[str, Any]) -> None:
     assert document["missed"] == []
 
 
+def check_rollout(document: dict[str, Any]) -> None:
+    """With few runs the targets have room for chance: 1 in 1,000 when the true share is that of the target."""
+    runs, results = document["runs"], document["results"]
+    most = next(k for k in range(runs) if sum(_binomial(runs, j, 0.05) for j in range(k + 1)) > 0.999)
+    for name, row in results.items():
+        found = row["judges"]["modelway"]
+        if row["good"]:
+            assert found["rolled_back"] * runs <= most, name
+        if row["must_be_found"]:
+            assert (1 - found["within_the_hour"]) * runs <= most, name
+        if row["never_promoted"]:
+            assert found["promoted"] == 0, name
+    # It can fail: the peers do.
+    assert results["good, 5 % base errors"]["judges"]["thresholds (Flagger)"]["rolled_back"] == 1
+    assert results["good"]["judges"]["z-test"]["rolled_back"] * runs > most
+    assert results["errors doubled"]["judges"]["thresholds (Argo)"]["promoted"] == 1
+    assert results["no traffic"]["judges"]["z-test"]["promoted"] == 1
+
+
+def _binomial(runs: int, count: int, share: float) -> float:
+    return math.comb(runs, count) * share**count * (1 - share) ** (runs - count)
+
+
+def check_route(document: dict[str, Any]) -> None:
+    """Every answer and every split was checked on the way, and no request failed while weights changed."""
+    assert set(document["contestants"]) >= {"modelway", "haproxy", "haproxy, reusing", "python"}
+    assert all(row["4"]["per_second"] > 0 for row in document["contestants"].values())
+    effect = document["weight_change_ms"]
+    assert (effect["changes"], effect["failed"]) == (5, 0)
+
+
 def check_serve(document: dict[str, Any]) -> None:
     """Every answer was compared on the way."""
     assert list(document["servers"]) == ["floor", "modelway"]
@@ -98,6 +130,8 @@ SMALL = {
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
     "loop": ("loop/run.py --small", check_loop, ()),
     "parse": ("parse/run.py --small", check_parse, ()),
+    "rollout": ("rollout/run.py --small", check_rollout, ()),
+    "route": ("route/run.py --small", check_route, ()),
     "serve": ("serving/compare.py --rounds 1 --requests 64 --clients 1 4", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
 }

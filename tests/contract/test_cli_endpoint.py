@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import signal
+from dataclasses import replace
 
+import psutil
 import pytest
 from modelway.cli import main
 from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
+from modelway.endpoints.gateway.runtime_socket import Runtime, socket_path, unix_socket
 from modelway.hooks.settings import load_settings
+from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import open_lineage
 
 from tests.contract.test_endpoints import build_image
-from tests.endpoint_clients import ask, eventually, pid_at
+from tests.endpoint_clients import ask, eventually, pid_at, processes_of
 from tests.lineage_samples import make_record
 from tests.tiny_model import write_model
 
@@ -105,3 +110,82 @@ def test_what_is_not_there_is_refused(capsys, words, message):
     status, text = call(capsys, "endpoint", *words)
     assert status == 1
     assert message in text
+
+
+def test_an_endpoint_is_shown_with_its_predictors_and_their_requests(capsys, served):
+    url = served.status("tiny").url
+    before = served.metrics("tiny")["v1"].requests
+    ask(url, 3)
+    status, text = call(capsys, "endpoint", "show", "tiny")
+    assert status == 0
+    assert text.startswith(f"tiny  {url}  target local, stable v1, users by header x-user\n")
+    assert re.search(rf"^v1 +tiny v1 +100 % +1 of 1 +{before + 3} +0 ", text, re.MULTILINE)
+    shown = json.loads(call(capsys, "endpoint", "show", "tiny", "--json")[1])
+    assert (shown["metrics"]["v1"]["requests"], shown["drift"]) == (before + 3, [])
+
+
+def test_what_was_changed_by_hand_is_listed(capsys, home, served):
+    runtime = Runtime(unix_socket(socket_path(home / "endpoints" / "tiny")))
+    runtime.send("set map plan.map plan none")
+    what = "changed by hand: the gateway's shares are none, and those that were applied v1 100 %"
+    assert f"tiny: {what}\n" in call(capsys, "endpoint", "list")[1]
+    assert f"\n{what}\n" in call(capsys, "endpoint", "show", "tiny")[1]
+    assert call(capsys, "endpoint", "start", "tiny")[0] == 0
+    assert "by hand" not in call(capsys, "endpoint", "list")[1]
+
+
+def test_weights_are_set_and_recorded_unless_a_rollout_is_running(capsys, settings, served):
+    assert call(capsys, "endpoint", "weights", "tiny") == (0, "v1=100 (100 %)\n")
+    assert call(capsys, "endpoint", "weights", "tiny", "v1=3") == (0, "v1=3 (100 %)\n")
+    assert served.status("tiny").predictors[0].weight == 3
+    store = open_lineage(settings.lineage_url)
+    rollout = RolloutRecord(endpoint="tiny", run_id="tiny/r", model="tiny", version=1, state="running")
+    assert not store.begin_rollout(rollout)
+    status, text = call(capsys, "endpoint", "weights", "tiny", "v1=5")
+    assert (status, served.status("tiny").predictors[0].weight) == (1, 3)
+    assert "version 1 is being rolled out (run tiny/r). Wait until it is over" in text
+    store.save_rollout(replace(store.rollout("tiny", "tiny/r"), state="aborted"))
+    assert call(capsys, "endpoint", "weights", "tiny", "v1=100")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("weights", "tiny", "v1=x"), "'v1=x' is not a predictor and its weight"),
+        (("weights", "tiny", "v1=1", "v1=2"), "'v1=2' is not a predictor and its weight"),
+        (("weights", "tiny", "v2=1"), "there is no predictor 'v2' behind it. Known: v1."),
+        (("weights", "tiny", "v1=0"), "all weights are zero"),
+        (("show", "tini"), "there is no endpoint 'tini'. Known: tiny. Did you mean 'tiny'?"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(capsys, words, message):
+    status, text = call(capsys, "endpoint", *words)
+    assert (status, message in text) == (1, True), text
+
+
+def test_the_history_has_every_change_with_its_author(capsys, settings):
+    store = open_lineage(settings.lineage_url)
+    store.record_weights(endpoint="tiny", model="tiny", weights={1: 40}, actor="mia")
+    store.record_weights(endpoint="tiny", model="tiny", weights={1: 100}, actor="tom", run_id="r")
+    lines = call(capsys, "endpoint", "history", "tiny", "--limit", "2")[1].splitlines()
+    assert [line.split()[2:] for line in lines[1:]] == [
+        ["tiny", "v1", "100", "%", "tom", "r"],
+        ["tiny", "v1", "40", "%", "mia", "-"],
+    ]
+    newest = json.loads(call(capsys, "endpoint", "history", "tiny", "--json")[1])[0]
+    assert (newest["weight"], newest["run_id"]) == (100, "r")
+    assert call(capsys, "endpoint", "history", "none") == (0, "nothing is recorded of an endpoint 'none'\n")
+
+
+def test_after_a_restart_of_the_machine_what_nobody_stopped_comes_back(capsys, home, served):
+    url = served.status("tiny").url
+    while left := processes_of(home / "endpoints"):
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=10)
+    assert call(capsys, "endpoint", "up") == (0, f"endpoint tiny serves at {url}\n")
+    assert state(capsys) == ("answers", "answers", url)
+    served.stop("tiny")
+    text = "endpoint tiny stays stopped; `modelway endpoint start tiny` brings it back\n"
+    assert call(capsys, "endpoint", "up") == (0, text)
+    assert call(capsys, "endpoint", "start", "tiny")[0] == 0

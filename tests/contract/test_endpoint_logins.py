@@ -62,7 +62,7 @@ def deploy(tmp_path: Path, image_of: LockedRegistry, *, login_of: str) -> None:
         registry_login="me",
         registry_password="s3cret",
     )
-    predictor = Predictor(version=1, image=f"{image_of.host}/models/tiny@sha256:{'1' * 64}", weight=1)
+    predictor = Predictor(name="v1", version=1, image=f"{image_of.host}/models/tiny@sha256:{'1' * 64}", weight=1)
     spec = EndpointSpec(name="tiny", model="tiny", predictors=(predictor,))
     with pytest.raises(RegistryRefused, match="refuses access"):
         open_endpoint("local", settings).apply(spec)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,6 +23,8 @@ from modelway.endpoints.base import (
     load_endpoint,
     predictor_name,
 )
+from modelway.endpoints.docker.images import SERVER_IMAGE
+from modelway.endpoints.gateway.container import GATEWAY_IMAGE
 from modelway.endpoints.local.weights import WeightsInPlace
 from modelway.endpoints.shares import shares
 from modelway.errors import (
@@ -37,14 +40,30 @@ from modelway.errors import (
 from modelway.oci.images import unpack_image
 from modelway.ports import known
 
-from tests.endpoint_clients import ask, eventually, listener, load, pid_at, processes_of
+from tests.docker_engine import require_engine
+from tests.endpoint_clients import (
+    ask,
+    end_all,
+    end_for_good,
+    eventually,
+    forget,
+    left_on_engine,
+    listener,
+    load,
+    pid_at,
+    processes_of,
+    remove_loaded,
+    running,
+)
 from tests.tiny_model import write_model
 
+#: targets whose promises are tested where their service is started
+ELSEWHERE = {"kubernetes": "test_kubernetes_endpoint.py"}
 ONE = Predictor(name="v1", version=1, image="a", weight=1)
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[int | str, str]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int | str, str]]:
     """Images of three versions that answer with their number, and one with a broken model."""
     folder = tmp_path_factory.mktemp("images")
     layout = folder / "layout"
@@ -54,17 +73,29 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[int | str, str]:
     broken = write_model(folder / "broken", scale=1)
     (broken / "model" / "model.onnx").write_bytes(b"not a model")
     references["broken"] = build_image(broken, layout)
-    return references
+    yield references
+    remove_loaded(references.values())
 
 
-@pytest.fixture(params=known("endpoints"))
+#: the targets that run here; those that need a service of their own are skipped without it
+TARGETS = [
+    pytest.param(name, marks=[] if name == "local" else pytest.mark.cluster)
+    for name in known("endpoints")
+    if name not in ELSEWHERE
+]
+
+
+@pytest.fixture(params=TARGETS)
 def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoint]:
     """An endpoint in a folder of its own, of which nothing may be left."""
+    if request.param == "docker":
+        require_engine(SERVER_IMAGE, GATEWAY_IMAGE)
     root = tmp_path / "home folder" / "endpoints"
     found = load_endpoint(request.param, root=root)
     yield found
     found.delete("tiny")
     assert processes_of(root) == []
+    assert left_on_engine(root) == []
 
 
 @pytest.fixture
@@ -80,10 +111,9 @@ def spec(images: dict[int | str, str]) -> Callable[..., EndpointSpec]:
     return make
 
 
-def test_large_weights_stay_in_the_layer_of_their_image(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_weights_stay_in_the_layer_of_their_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelway.endpoints.local.weights.LEAST_BYTES", 1)
+    endpoint = load_endpoint("local", root=tmp_path / "home folder" / "endpoints")
     image = build_image(write_model(tmp_path / "model", scale=7), tmp_path / "layout")
     predictor = Predictor(name="v1", version=1, image=image, weight=100)
     status = endpoint.apply(EndpointSpec(name="tiny", model="tiny", predictors=(predictor,), stable="v1"))
@@ -96,6 +126,7 @@ def test_large_weights_stay_in_the_layer_of_their_image(
     # Started again, it finds the unpacked image as it was.
     endpoint.stop("tiny")
     assert [answer for *_, answer in ask(endpoint.start("tiny").url, times=1)] == [7]
+    endpoint.delete("tiny")
 
 
 def test_weights_are_copied_where_the_layer_cannot_have_another_name(
@@ -222,7 +253,7 @@ def test_a_server_that_answers_late_is_still_ready_and_a_stuck_one_is_not(
     stuck = endpoint.status("tiny")
     assert stuck is not None
     assert [one.ready for one in stuck.predictors] == [True, False]
-    canary.kill()
+    canary.resume()
 
 
 def test_a_server_that_is_told_to_end_under_load_loses_no_request(
@@ -260,7 +291,7 @@ def test_two_applies_at_once_come_one_after_the_other(
     for thread in threads:
         thread.join()
     assert results[0] == results[1]
-    assert len(processes_of(tmp_path)) == 4
+    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
 
 
 @pytest.mark.parametrize("state", ["kept", "lost"])
@@ -270,29 +301,25 @@ def test_after_everything_was_killed_apply_restores_it(
     wanted = spec({1: 70, 2: 30})
     before = endpoint.apply(wanted)
     if state == "kept":
-        while left := processes_of(tmp_path):
-            for process in left:
-                process.kill()
-            psutil.wait_procs(left, timeout=10)
+        end_all(tmp_path)
         down = endpoint.status("tiny")
         assert down is not None
         assert not down.ready
     else:
         # the processes are still there, but nobody remembers them: they must not be left beside new ones
-        (path,) = tmp_path.glob("**/state.json")
-        path.unlink()
+        forget(tmp_path)
     after = endpoint.apply(wanted)
     assert after.ready
     assert [(one.version, one.weight) for one in after.predictors] == [(1, 70), (2, 30)]
     assert state == "lost" or after.url == before.url
     assert {version for _, version, _ in ask(after.url, 100)} == {"1", "2"}
-    assert len(processes_of(tmp_path)) == 4
+    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
 
 
 def test_a_killed_gateway_comes_back_with_its_weights(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
     status = endpoint.apply(spec({1: 100, 2: 0}))
     servers = [pid_at(one.url) for one in status.predictors]
-    os.kill(pid_at(status.url), signal.SIGKILL)
+    end_for_good(status.url)
     with pytest.raises(EndpointNotReady, match="does not answer"):
         endpoint.metrics("tiny")
     changed = endpoint.set_weights("tiny", {"v2": 1})
@@ -308,16 +335,17 @@ def test_apply_finishes_what_a_killed_apply_began(
     status = endpoint.apply(spec({1: 100}))
     child = os.fork()
     if child == 0:
-        endpoint.apply(spec({1: 50, 2: 50}))
+        # not over the connections of this process
+        again(endpoint, tmp_path).apply(spec({1: 50, 2: 50}))
         os._exit(0)
-    eventually(lambda: len(processes_of(tmp_path)) >= 4)
+    eventually(lambda: len(processes_of(tmp_path)) >= running(endpoint, servers=2))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert {version for _, version, _ in ask(status.url, 20)} <= {"1", "2"}
     healed = endpoint.apply(spec({1: 50, 2: 50}))
     assert healed.ready
     assert {version for _, version, _ in ask(healed.url, 100)} == {"1", "2"}
-    assert len(processes_of(tmp_path)) == 4
+    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
@@ -330,7 +358,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
         endpoint.apply(bad)
     assert endpoint.status("tiny") == before
     assert {version for _, version, _ in ask(before.url, 20)} == {"1"}
-    assert len(processes_of(tmp_path)) == 3
+    assert len(processes_of(tmp_path)) == running(endpoint, servers=1)
 
 
 def test_same_version_from_another_image_is_replaced_without_a_gap(
@@ -358,7 +386,8 @@ def test_port_of_another_program_is_refused_and_nothing_is_left(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortTaken, match=rf"port {port} of 127.0.0.1 is used by .*process {os.getpid()}"):
+        holder = rf".*process {os.getpid()}" if kind_of(endpoint) == "local" else "another program"
+        with pytest.raises(PortTaken, match=rf"port {port} of 127.0.0.1 is used by {holder}"):
             endpoint.apply(spec({1: 1}, port=port))
     assert processes_of(tmp_path) == []
     status = endpoint.apply(spec({1: 1}, port=port))
@@ -370,7 +399,7 @@ def test_a_remembered_port_that_is_lost_is_replaced_unless_it_was_named(
 ) -> None:
     before = endpoint.apply(spec({1: 1}))
     port = int(before.url.rpartition(":")[2])
-    os.kill(pid_at(before.url), signal.SIGKILL)
+    end_for_good(before.url)
     with listener(port):
         with pytest.raises(PortTaken):
             endpoint.apply(spec({1: 1}, port=port))
@@ -380,9 +409,8 @@ def test_a_remembered_port_that_is_lost_is_replaced_unless_it_was_named(
 
 
 def test_folder_that_cannot_be_written_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    kind = type(endpoint).__module__.split(".")[2]
     with pytest.raises(NotWritable, match="/proc/none"):
-        load_endpoint(kind, root=Path("/proc/none")).apply(spec({1: 1}))
+        load_endpoint(kind_of(endpoint), root=Path("/proc/none/endpoints")).apply(spec({1: 1}))
 
 
 def test_image_without_the_model_folder_is_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
@@ -409,23 +437,19 @@ def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_
     assert after.spec() == before.spec()
 
 
-@pytest.mark.parametrize(
-    ("weights", "error"),
-    [
+def test_bad_weights_are_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
+    before = endpoint.apply(spec({1: 3, 2: 1}))
+    bad: list[tuple[dict[str, Any], type[Exception]]] = [
         ({"v1": 1, "v9": 1}, UnknownVersion),
         ({"v1": -1, "v2": 2}, InvalidSpec),
         ({"v1": 0, "v2": 0}, InvalidSpec),
         ({}, InvalidSpec),
         ({"v1": 0.5}, InvalidSpec),
-    ],
-)
-def test_bad_weights_are_refused(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec], weights: dict[str, int], error: type[Exception]
-) -> None:
-    before = endpoint.apply(spec({1: 3, 2: 1}))
-    with pytest.raises(error):
-        endpoint.set_weights("tiny", weights)
-    assert endpoint.status("tiny") == before
+    ]
+    for weights, error in bad:
+        with pytest.raises(error):
+            endpoint.set_weights("tiny", weights)
+        assert endpoint.status("tiny") == before, weights
 
 
 def test_endpoint_that_is_not_there(endpoint: Endpoint) -> None:
@@ -461,7 +485,7 @@ def test_stopped_endpoint_comes_back_as_it_was(
         (one.version, one.image, one.weight) for one in before.predictors
     ]
     assert {version for _, version, _ in ask(again.url, 100)} == {"1", "2"}
-    assert len(processes_of(tmp_path)) == 4
+    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
 
 
 def test_port_that_was_taken_while_it_was_stopped_is_replaced(
@@ -477,7 +501,7 @@ def test_port_that_was_taken_while_it_was_stopped_is_replaced(
 
 def test_delete_leaves_no_process(endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path) -> None:
     status = endpoint.apply(spec({1: 1, 2: 1}))
-    assert len(processes_of(tmp_path)) == 4
+    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
     endpoint.delete("tiny")
     assert processes_of(tmp_path) == []
     assert endpoint.status("tiny") is None
@@ -545,6 +569,15 @@ def test_specs_that_cannot_be_are_refused(endpoint: Endpoint, change: dict[str, 
     good = EndpointSpec(name="tiny", model="tiny", predictors=(ONE,))
     with pytest.raises(InvalidSpec, match=message):
         endpoint.apply(replace(good, **change))  # type: ignore[arg-type]
+
+
+def kind_of(endpoint: Endpoint) -> str:
+    return type(endpoint).__module__.split(".")[2]
+
+
+def again(endpoint: Endpoint, folder: Path) -> Endpoint:
+    """The same endpoint as another process opens it."""
+    return load_endpoint(kind_of(endpoint), root=folder / "home folder" / "endpoints")
 
 
 def build_image(model: Path, layout: Path, *, path: str = "/models") -> str:

@@ -8,16 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from modelway.artifacts.store import ArtifactStore
+from modelway.backends.base import Handle
 from modelway.errors import VerificationFailed
+from modelway.hooks.backend import backend_from_airflow
 from modelway.lineage.store import open_lineage
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.evaluate_version import EvaluateVersionOperator
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.verify import VerifyModelOperator
 
-from tests.job_folders import store_code
+from tests.job_folders import ended, store_code
 from tests.lineage_samples import make_record
 
 #: a checkpoint says which rows it answers wrongly: every so many-th
@@ -61,7 +63,8 @@ def context(task: str, *, run: int, run_type: str = "scheduled") -> Any:
         clear_number=0,
         triggering_user_name="mia",
     )
-    return {"dag_run": dag_run, "ti": Ti(task_id=task, try_number=1, max_tries=2, map_index=0, pushed={})}
+    own = {"task_id": task, "dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "map_index": -1}
+    return {"dag_run": dag_run, "ti": Ti(**own, try_number=1, max_tries=2, pushed={})}
 
 
 class Against:
@@ -213,6 +216,26 @@ def test_a_champion_that_cannot_be_evaluated_is_refused_with_its_reason(against:
         against.evaluated(code)
     with pytest.raises(AirflowFailException, match="has no version"):
         against.evaluated(code, version="v7")
+
+
+def test_a_deferred_task_continues_with_the_version_that_it_found(
+    against: Against, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    waits = f"import os, time\n    while not os.path.exists('{go}'): time.sleep(0.02)\n    {PREDICTIONS}"
+    against.champion("40", EVALUATE.format(recorded=waits, metrics=ACCURACY))
+    code, now = against.code(CODE), context("against", run=1)
+    monkeypatch.setattr("modelway.operators.job_operator.PATIENCE_SECONDS", 0.0)
+    with pytest.raises(TaskDeferred) as deferred:
+        EvaluateVersionOperator(task_id="against", code=code, version="champion").execute(now)
+    against.champion("60")
+    go.touch()
+    handle, backend = deferred.value.trigger.handle, backend_from_airflow("local", home=tmp_path / "home")
+    status = ended(backend, Handle.from_dict(handle))
+    event = {"handle": handle, "status": status.to_dict(), "follower": deferred.value.trigger.follower}
+    found = EvaluateVersionOperator(task_id="against", code=code, version="champion").resume(now, event)
+    assert (found["version"], found["evaluation"]["metrics"]["accuracy"]) == (1, 0.975)
+    assert found["evaluation"]["row_metrics"]["digest"].startswith("sha256:")
 
 
 def test_a_backfill_that_moves_nothing_compares_with_nothing(against: Against) -> None:

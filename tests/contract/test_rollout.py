@@ -14,13 +14,23 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from modelway.artifacts.archive import write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import load_endpoint
-from modelway.errors import EndpointNotReady, RolloutAborted, SignatureChanged, VerificationFailed
+from modelway.endpoints.local.endpoint import LocalEndpoint
+from modelway.endpoints.shares import percentages
+from modelway.errors import (
+    EndpointNotReady,
+    RolloutAborted,
+    SignatureChanged,
+    UnknownModel,
+    UnknownVersion,
+    VerificationFailed,
+)
 from modelway.hooks.lineage import flush_exporters
 from modelway.lineage.records.version import RunRecord, VersionRecord
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
+from modelway.runs import rollout_record
 from modelway.triggers.rollout import RolloutTrigger
 from safetensors.numpy import save
 
@@ -52,21 +62,23 @@ class Shop:
     def state(self, *, dag_id, run_id):
         return "failed" if run_id in self.failed else "running"
 
-    def make(self, number, *, wrong=False, scale=None, output="y"):
+    def make(self, number, *, wrong=False, scale=None, output="y", model="tiny"):
         """Register a version whose answer is its number, or ``scale``, and build its image."""
         scale = number if scale is None else scale
-        folder = write_model(self.home / f"model-{number}", scale=scale, output=output)
+        folder = write_model(self.home / f"{model}-{number}", scale=scale, output=output)
         (folder / "golden").mkdir()
         x = numpy.arange(2 * WIDTH, dtype="float32").reshape(2, WIDTH)
         (folder / "golden" / "inputs.safetensors").write_bytes(save({"2/x": x}))
         (folder / "golden" / "outputs.safetensors").write_bytes(
             save({f"2/{output}": x * numpy.float32(scale) + (0.5 if wrong else 0)})
         )
-        manifest = write_archive(folder=folder, documents={}, to=self.home / f"{number}.zip")
-        archive = ArtifactStore((self.home / "artifacts").as_uri()).put(self.home / f"{number}.zip", model="tiny")
+        manifest = write_archive(folder=folder, documents={}, to=self.home / f"{model}-{number}.zip")
+        archive = ArtifactStore((self.home / "artifacts").as_uri()).put(
+            self.home / f"{model}-{number}.zip", model=model
+        )
         record = VersionRecord(
-            model="tiny",
-            run=RunRecord(dag_id="tiny", run_id=f"run-{number}"),
+            model=model,
+            run=RunRecord(dag_id=model, run_id=f"run-{number}"),
             archive_uri=archive.uri,
             archive_digest=archive.digest,
             archive_size=archive.size,
@@ -76,18 +88,23 @@ class Shop:
         )
         assert self.lineage.register(record) == number
         version = {
-            "model": "tiny",
+            "model": model,
             "version": number,
             "archive": archive.to_dict(),
             "model_digest": manifest.model_digest,
         }
         image = BuildImageOperator(task_id="build", version=version).run(self.context(number))
-        self.versions[number] = (version, image)
+        if model == "tiny":
+            self.versions[number] = (version, image)
 
-    def deploy(self, number, *, run=None, allow=False, **decided):
+    def deploy(self, number, *, run=None, allow=False, serving=None, **decided):
         version, image = self.versions[number]
         operator = DeployModelOperator(
-            task_id="deploy", version={**version, **decided}, image=image, allow_signature_change=allow
+            task_id="deploy",
+            version={**version, **decided},
+            image=image,
+            serving=serving,
+            allow_signature_change=allow,
         )
         return operator.run(self.context(run or number))
 
@@ -96,17 +113,24 @@ class Shop:
         deployment = self.deploy(number, run=run, **decided)
         version = {**self.versions[number][0], **decided}
         operator = PromoteModelOperator(
-            task_id="promote", version=version, deployment=deployment, steps=(50, 100), interval_seconds=0
+            task_id="promote",
+            version=version,
+            deployment=deployment,
+            steps=(50, 100),
+            interval_seconds=0,
+            minimum_requests=0,
         )
         return operator.run(self.context(run))
 
-    def promoter(self, number, deployment, *, steps=(10, 50, 100), interval=0):
+    def promoter(self, number, deployment, *, steps=(10, 50, 100), interval=0, requests=0, **options):
         return PromoteModelOperator(
             task_id="promote",
             version=self.versions[number][0],
             deployment=deployment,
             steps=steps,
             interval_seconds=interval,
+            minimum_requests=requests,
+            **options,
         )
 
     def promote(self, number, deployment, *, last_try=False, **options):
@@ -157,7 +181,7 @@ def die_at_wait(monkeypatch, number):
     waits = []
 
     def wait(self, rollout):
-        waits.append(rollout.step)
+        waits.append(rollout.record.step)
         if len(waits) == number:
             raise Killed
 
@@ -180,6 +204,72 @@ def test_a_second_version_takes_over_in_steps_and_the_first_is_stopped(serving):
     assert (serving.weights, serving.champion, serving.answering()) == ({2: 100}, 2, 2.0)
     changes = [(change.version, change.weight) for change in serving.lineage.weight_history("tiny")]
     assert [weight for version, weight in reversed(changes) if version == 2] == [0, 10, 50, 100]
+
+
+#: half of the requests for a version of another model
+BESIDE = {
+    "weight": 50,
+    "replicas": 2,
+    "predictors": [{"name": "small", "model": "other", "version": "v1", "weight": 50, "replicas": 1}],
+}
+
+
+def shares_of(shop):
+    status = shop.endpoint.status("tiny")
+    return percentages({each.name: each.weight for each in status.predictors})
+
+
+def test_a_rollout_leaves_the_shares_of_predictors_made_by_hand(shop):
+    shop.make(1, model="other", scale=9)
+    shop.promote(1, shop.deploy(1, serving=BESIDE))
+    assert shares_of(shop) == {"v1": 50, "small": 50}
+    shop.make(2)
+    deployed = shop.deploy(2, serving=BESIDE)
+    assert shares_of(shop) == {"v1": 50, "v2": 0, "small": 50}
+    finished = shop.promote(2, deployed, steps=(10, 50, 100))
+    assert (shares_of(shop), finished["weights"]) == ({"v2": 50, "small": 50}, {"2": 50})
+    replicas = {each.name: each.ready_replicas for each in shop.endpoint.status("tiny").predictors}
+    assert replicas == {"v2": 2, "small": 1}
+    changes = [(each.model, each.version, each.weight) for each in reversed(shop.lineage.weight_history("tiny"))]
+    assert [weight for model, version, weight in changes if (model, version) == ("tiny", 2)] == [0, 5, 25, 50]
+    assert [weight for model, *_, weight in changes if model == "other"] == [50]
+
+
+def test_an_aborted_rollout_returns_only_what_it_moved(shop, monkeypatch):
+    shop.make(1, model="other", scale=9)
+    shop.promote(1, shop.deploy(1, serving=BESIDE))
+    shop.make(2)
+    deployed = shop.deploy(2, serving=BESIDE)
+    die_at_wait(monkeypatch, 1)
+    with pytest.raises(Killed):
+        shop.promote(2, deployed, steps=(10, 100))
+    assert shares_of(shop) == {"v1": 45, "v2": 5, "small": 50}
+    trigger = RolloutTrigger(until=time.time() + 1000, endpoint="tiny", target="local", run="tiny/run-2")
+    asyncio.run(trigger.on_kill())
+    assert shares_of(shop) == {"v1": 50, "v2": 0, "small": 50}
+
+
+def test_a_wrong_first_version_beside_others_is_stopped_alone(shop):
+    shop.make(1, model="other", scale=9)
+    shop.make(2, wrong=True)
+    with pytest.raises(VerificationFailed):
+        shop.deploy(2, serving=BESIDE)
+    assert shares_of(shop) == {"small": 100}
+
+
+@pytest.mark.parametrize(
+    ("predictor", "error", "message"),
+    [
+        ({"model": "nobody"}, UnknownModel, "nobody"),
+        ({"version": "best"}, UnknownVersion, "no version 'best'"),
+    ],
+)
+def test_a_predictor_of_a_version_that_is_not_there_is_refused(shop, predictor, error, message):
+    shop.make(1, model="other", scale=9)
+    serving = {**BESIDE, "predictors": [BESIDE["predictors"][0] | predictor]}
+    with pytest.raises(error, match=message):
+        shop.deploy(1, serving=serving)
+    assert shop.endpoint.status("tiny") is None
 
 
 def test_a_finished_run_that_is_cleared_moves_nothing(serving):
@@ -336,20 +426,6 @@ def test_a_canary_that_dies_is_taken_back_and_the_rollout_stays_aborted(serving,
     assert serving.weights == {1: 100, 2: 0}
 
 
-def test_a_canary_whose_requests_fail_is_taken_back(serving, monkeypatch):
-    deployed = serving.deploy(2)
-    looks = iter(range(9))
-
-    def six_of_a_hundred_fail(self):
-        look = next(looks)
-        return {"2": {"requests": 100 * look, "errors": 6 * look}}
-
-    monkeypatch.setattr(PromoteModelOperator, "_counts", six_of_a_hundred_fail)
-    with pytest.raises(RolloutAborted, match="6 of 100 requests to version 2 failed"):
-        serving.promote(2, deployed)
-    assert serving.weights == {1: 100, 2: 0}
-
-
 def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypatch):
     deployed = serving.deploy(2)
     die_at_wait(monkeypatch, 1)
@@ -368,13 +444,15 @@ def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypat
 def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_try):
     deployed = serving.deploy(2)
 
-    def no_gateway(self):
+    def no_gateway(self, name):
         raise EndpointNotReady("the gateway does not answer")
 
-    die_at_wait(monkeypatch, 1)
-    with pytest.raises(Killed):
-        serving.promote(2, deployed)
-    monkeypatch.setattr(PromoteModelOperator, "_counts", no_gateway)
+    with monkeypatch.context() as patch:
+        die_at_wait(patch, 1)
+        with pytest.raises(Killed):
+            serving.promote(2, deployed)
+    monkeypatch.setattr(LocalEndpoint, "metrics", no_gateway)
+    monkeypatch.setattr(rollout_record, "gives_up_at", lambda record: record.detail["since"])
     with pytest.raises(EndpointNotReady):
         serving.promote(2, deployed, last_try=last_try)
     assert serving.rollout(2).state == ("aborted" if last_try else "running")
@@ -441,7 +519,7 @@ def test_what_airflow_stores_of_a_wait_has_no_password_of_the_lineage(serving, m
         serving.promote(2, deployed, interval=1000)
     path, arguments = deferred.value.trigger.serialize()
     assert "s3cret" not in json.dumps(arguments)
-    assert arguments.keys() == {"until", "endpoint", "target", "run"}
+    assert arguments.keys() == {"until", "endpoint", "target", "run", "step", "poll_interval"}
 
 
 def test_the_trigger_fires_when_the_time_has_come():

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG, literal, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
-from modelway.endpoints.base import EndpointSpec, read_platform
+from modelway.endpoints.base import EndpointSpec
+from modelway.endpoints.checking import read_platform
 from modelway.endpoints.local.section import LocalSection
 from modelway.errors import InvalidArgument
 from modelway.operators import base

@@ -14,6 +14,7 @@ from modelway.dag import build_dag
 from modelway.job.contract import Job
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.divide import DivideCheckpointsOperator
+from modelway.operators.environment_operator import EnvironmentOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.job_operator import JobOperator
 from modelway.operators.train import TrainModelOperator
@@ -23,23 +24,23 @@ from tests.job_folders import write_job
 
 ARTIFACT = {"uri": "file:///c", "digest": "sha256:c", "size": 1}
 CODE = {"model": "tiny", "module": "tiny.py", **ARTIFACT}
+#: what several operators have in common
+SHARED = (JobOperator, EnvironmentOperator)
 OPERATORS = sorted(
     {
         value
         for module in pkgutil.iter_modules(modelway.operators.__path__)
         if not module.name.startswith("_")
         for value in vars(importlib.import_module(f"modelway.operators.{module.name}")).values()
-        if inspect.isclass(value)
-        and issubclass(value, ModelwayOperator)
-        and value not in (ModelwayOperator, JobOperator)
+        if inspect.isclass(value) and issubclass(value, ModelwayOperator) and value not in (ModelwayOperator, *SHARED)
     },
     key=lambda operator: operator.__name__,
 )
 
 
 def parameters(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
-    """Return an operator's own parameters, those of JobOperator included where it is one."""
-    classes = [operator, JobOperator] if issubclass(operator, JobOperator) else [operator]
+    """Return an operator's own parameters, and those that it shares with others."""
+    classes = [operator, *(shared for shared in SHARED if issubclass(operator, shared))]
     own: dict[str, inspect.Parameter] = {}
     for each in classes:
         signature = inspect.signature(inspect.unwrap(each.__init__))
@@ -52,7 +53,7 @@ def parameters(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
 
 
 def test_all_operators_are_found():
-    assert len(OPERATORS) == 14
+    assert len(OPERATORS) == 15
 
 
 def test_attributes_are_set_as_airflow_sets_them(monkeypatch):
@@ -73,7 +74,7 @@ def test_attributes_are_set_as_airflow_sets_them(monkeypatch):
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_parameters_are_few_keyword_only_templated_and_documented(operator):
     own = parameters(operator)
-    assert 1 <= len(own) <= 8
+    assert 1 <= len(own) <= 12
     documented = inspect.getdoc(operator)
     for name, parameter in own.items():
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, name

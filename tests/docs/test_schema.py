@@ -24,7 +24,15 @@ SPECS = [spec.folder / FILE_NAME for spec in load_files(FILES, environment="").s
 BEYOND_A_SCHEMA = {
     *("container-keys", "docker-keys", "several-nodes", "storage-missing", "storage-node", "storage-nowhere"),
     *("storage-docker", "storage-uri-nodes", "kubernetes-queue", "kubernetes-patch", "freeze-command"),
-    *("secret-without-key", "storage-two", "storage-uri-path", "retry-rules-memory", "retry-rules-more-memory"),
+    *(
+        "image-backend",
+        "image-backend-docker",
+        "secret-without-key",
+        "storage-two",
+        "storage-uri-path",
+        "retry-rules-memory",
+        "retry-rules-more-memory",
+    ),
     *("retry-rules-no-limit", "retry-rules-node-no-limit"),
     *("alias-bomb", "alias-in-itself", "alias-names", "alias-latest", "alias-same", "ambiguous", "assets", "asset-own"),
     *(
@@ -69,7 +77,7 @@ BEYOND_A_SCHEMA = {
     *("rollout-falls", "rollout-repeats", "schedule-backfill", "schedule-catchup", "schedule-empty", "schedule-start"),
     *("stage-twice", "template-escapes", "template-fails", "template-filter", "template-grows", "template-loop"),
     *("template-name", "template-param", "template-syntax", "template-without-cron", "timezone", "notifier-args"),
-    *("notifier-path", "notifier-not-listed", "tag-and-merge"),
+    *("notifier-path", "notifier-not-listed", "tag-and-merge", "serving-target", "serving-twice", "serving-sticky"),
 }
 
 

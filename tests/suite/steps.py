@@ -59,6 +59,7 @@ SERVING = contract(
     *("endpoints", "gateway", "gateway_agent", "rollout", "rollout_policies", "acceptance"),
     *(
         "server",
+        "server_bfloat16",
         "server_clients",
         "server_connections",
         "server_files",
@@ -82,11 +83,11 @@ DEMO = system("demo")
 #: each starts an Airflow of its own, to edit and break the specs that it sees
 AUTHORING = system("authoring", "spec_faults")
 #: all need the Airflow of tests/system/conftest.py
-LAB = system("faults", "examples", "exports", "page_browser")
+LAB = system("faults", "examples", "exports", "page_browser", "release")
 #: they need a Docker engine and a Kubernetes cluster
 CLUSTER = system("docker_run", "kubernetes_run")
 #: they need the engine and the images of START, and no cluster
-IMAGES = system("docker_builder", "served_image")
+IMAGES = system("docker_builder", "image_job", "served_image")
 #: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
 PROCESSES = system("kill_processes")
 MATRIX = system("kill_matrix")

@@ -10,10 +10,12 @@ import yaml
 from conftest import Lab
 from modelway import names
 from modelway.backends.base import Options, image_of
+from registry import Registry, needs_registry
 
 from tests.docker_engine import remove_all, require_engine
+from tests.image_samples import built_here
 
-pytestmark = [pytest.mark.system, pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.cluster, pytest.mark.timeout(900), needs_registry]
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 
@@ -25,7 +27,16 @@ def model() -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Lab]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    found = Registry(tmp_path_factory.mktemp("registry"))
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def lab(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: str, registry: Registry
+) -> Iterator[Lab]:
     """An Airflow with the model digits, its jobs on Docker."""
     engine = require_engine()
     lab: Lab = request.getfixturevalue("container_lab")
@@ -37,6 +48,9 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     document["model"] = model
     document["train"]["backend"] = "docker"
     document["rollout"] = {"steps": [100]}
+    # The registry is on the engine's machine.
+    document["docker"] = {"network": "host"}
+    document["image"] = {"repository": f"{registry.host}/models/digits"}
     spec.write_text(yaml.safe_dump(document))
     # The whole folder at once: Airflow reads it meanwhile.
     folder.rename(lab.models / model)
@@ -62,10 +76,18 @@ def test_its_jobs_were_containers_without_any_folder_of_this_machine(lab: Lab, m
     recorded = lab.lineage.version(model, 1).run.stages
     assert {stage.environment.image for stage in recorded if stage.environment} == {f"{name}@{digest}"}
     assert all(stage.cpu_seconds > 1 for stage in recorded), recorded
-    assert {names.slug("train.warmup"), names.slug("train.finetune")} <= stages
+    assert {names.slug(task) for task in ("train.warmup", "train.finetune", "serve.build_image")} <= stages
     for container in listed:
         assert container["State"] == "exited"
         assert {mount["Type"] for mount in container["Mounts"]} == {"volume"}
+
+
+def test_a_container_pushed_the_image_that_the_task_would_have(lab: Lab, model: str, tmp_path: Path) -> None:
+    lab.finish(model)
+    (image,) = lab.lineage.version(model, 1).images
+    assert image.digest == built_here(lab.lineage.version(model, 1).summary, tmp_path)
+    log = lab.log(model, "serve.build_image")
+    assert f"image {image.digest} as {image.reference}" in log, log[-3000:]
 
 
 def test_the_log_of_a_container_is_in_the_log_of_its_task(lab: Lab, model: str) -> None:

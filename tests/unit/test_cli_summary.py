@@ -50,3 +50,21 @@ def test_a_run_that_moved_nothing() -> None:
         serve__promote=None, freeze__register={**VERSION, "blocked_reason": "the run's parameter rollout is no"}
     )
     assert told[-1] == "  endpoint       as it was: the run's parameter rollout is no"
+
+
+def test_what_was_found_in_each_step() -> None:
+    counts = {"2": {"requests": 900, "errors": 9}, "3": {"requests": 100, "errors": 1}}
+    tests = {"errors": {"e": 0.412, "limit": 66.667}, "split": {"e": 1e-9, "limit": 400.0}}
+    step = {"weight": 10, "counts": counts, "action": "promote", "reason": "", "tests": tests}
+    alone = {"weight": 100, "counts": {"3": counts["3"]}, "action": "promote", "reason": "", "tests": {}}
+    served = {"url": "http://here", "version": 3, "weights": {"3": 100}, "steps": [step, alone]}
+    assert summary(serve__promote=served)[-1] == (
+        "  judged at 10 % 100 requests, 1 failed (version 2: 900 requests, 9 failed); "
+        "evidence errors 0.412 of 66.67, split <0.001 of 400: promote"
+    )
+
+
+def test_steps_of_an_earlier_modelway_have_counts_alone() -> None:
+    step = {"weight": 10, "counts": {"3": {"requests": 100, "errors": 1}}}
+    served = {"url": "http://here", "version": 3, "weights": {"3": 100}, "steps": [step]}
+    assert "endpoint" in summary(serve__promote=served)[-1]

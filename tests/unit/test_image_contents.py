@@ -74,5 +74,37 @@ def test_an_archive_of_another_model_is_refused(tmp_path: Path) -> None:
     version = KnownVersion(model="digits", version=1, archive=stored, model_digest="sha256:" + "1" * 64)
     options = BuildOptions(name="digits", layout=tmp_path / "images")
     with pytest.raises(DigestMismatch, match=f"the archive has {manifest.model_digest} instead of sha256:1111"):
-        build_version_image(version, store=store, base="scratch", path="/m", builder="oci", options=options)
+        build_version_image(
+            version, archive=archive, store=store, base="scratch", path="/m", builder="oci", options=options
+        )
     assert not (tmp_path / "images").exists()
+
+
+def test_an_archive_on_an_object_store_is_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"model/a.safetensors": b"a" * 3_000_000, "model/model.onnx": b"program", "rows/inputs.safetensors": b"r"}
+    archive, manifest = archive_of(tmp_path, files)
+    digests = []
+    for root in (tmp_path.as_uri(), "memory://bucket"):
+        store = ArtifactStore(f"{root}/artifacts")
+        stored = store.put(archive, model="digits")
+        version = KnownVersion(model="digits", version=1, archive=stored, model_digest=manifest.model_digest)
+        options = BuildOptions(name="digits", layout=tmp_path / root.partition(":")[0])
+        monkeypatch.setattr("tempfile.TemporaryDirectory", None)
+        readable = store.readable_file(stored)
+        image = build_version_image(
+            version, archive=readable, store=store, base="scratch", path="/m", builder="oci", options=options
+        )
+        digests.append((isinstance(readable, Path), image.digest))
+    assert [is_path for is_path, _ in digests] == [True, False]
+    assert digests[0][1] == digests[1][1]
+
+
+def test_a_damaged_archive_of_this_machine_is_named(tmp_path: Path) -> None:
+    archive, _ = archive_of(tmp_path, {"model/model.onnx": b"program"})
+    store = ArtifactStore((tmp_path / "artifacts").as_uri())
+    stored = store.put(archive, model="digits")
+    place = Path(stored.uri.removeprefix("file://"))
+    place.chmod(0o644)
+    place.write_bytes(b"x" + archive.read_bytes()[1:])
+    with pytest.raises(DigestMismatch, match="the stored bytes are sha256:.*not sha256:"):
+        store.readable_file(stored)

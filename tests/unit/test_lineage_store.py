@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
+from modelway.errors import ModelwayError, RolloutAborted, UnknownModel, UnknownVersion
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import EvaluationRecord, MetricPoint, RolloutRecord
 from modelway.lineage.store import Lineage, open_lineage
@@ -219,9 +219,25 @@ def test_a_rollout_is_found_again_where_it_stopped(store: Lineage) -> None:
     for record in (begun, replace(begun, step=0), replace(begun, step=0), replace(begun, step=1, state="done")):
         store.save_rollout(record)
         assert store.rollout("digits", "manual__1") == record
+        assert store.version("digits", 1).rollouts == (record,)
     assert [event.kind for event in store.events("digits")][:2] == ["rollout-done", "rollout-running"]
     with pytest.raises(ModelwayError, match="'finished' is not a state"):
         store.save_rollout(replace(begun, state="finished"))
+
+
+@pytest.mark.parametrize("state", ["done", "aborted"])
+def test_a_rollout_that_is_over_stays_as_it_is(store: Lineage, state: str) -> None:
+    """Whoever read it before it was over, and writes after that, changes nothing."""
+    store.register(make_record())
+    begun = RolloutRecord(endpoint="digits", run_id="manual__1", model="digits", version=1, state="running")
+    over = replace(begun, state=state, detail={"reason": "by hand", "evidence": {"looks": 1}})
+    for record in (begun, over, over):
+        store.save_rollout(record)
+    for record in (replace(begun, step=1), replace(begun, state="aborted" if state == "done" else "done")):
+        with pytest.raises(RolloutAborted, match="was closed: by hand"):
+            store.save_rollout(record)
+    assert store.rollout("digits", "manual__1") == over
+    assert store.events("digits")[0].detail == {"endpoint": "digits", "step": -1, "reason": "by hand"}
 
 
 @pytest.mark.parametrize("field", ["archive_digest", "model_digest", "checkpoint_digest"])

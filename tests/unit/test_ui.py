@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from modelway.lineage.records.readable import bytes_text, number_text
-from modelway.lineage.records.version import EvaluationRecord
+from modelway.lineage.records.version import EvaluationRecord, RolloutRecord
 from modelway.lineage.store import open_lineage
 from starlette.testclient import TestClient
 
@@ -132,6 +132,24 @@ def test_the_record_of_a_version_has_every_part(client: TestClient) -> None:
         assert part in text
     chosen = re.findall(r'<tr class="chosen">\s*<td><code>([^<]*)', text)
     assert chosen == ["fine-3"]
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_a_version_shows_what_its_rollout_found(client: TestClient, url: str) -> None:
+    counts = {"1": {"requests": 900, "errors": 9}, "2": {"requests": 100, "errors": 40}}
+    tests = {"errors": {"e": 1234.5, "limit": 66.667}}
+    why = "40 of 100 requests to the new version failed <b>"
+    step = {"weight": 10, "counts": counts, "action": "rollback", "reason": why, "tests": tests}
+    record = RolloutRecord(endpoint="digits", run_id="digits/r", model="digits", version=2, state="aborted", step=0)
+    detail = {"stable": 1, "results": [step], "reason": why, "evidence": {}}
+    open_lineage(url).save_rollout(replace(record, detail=detail))
+    page = client.get("/modelway/models/digits/versions/2").text
+    shown = re.search(r'<section id="rollouts">.*?</section>', page, re.S)
+    assert shown
+    for text in ("aborted", "10 %", "100 requests, 40 failed", "900 requests, 9 failed", "errors 1.23e+03 of 66.67"):
+        assert text in shown[0], text
+    assert "rollback: 40 of 100 requests to the new version failed &lt;b&gt;" in shown[0]
+    assert 'id="rollouts"' not in client.get("/modelway/models/digits/versions/1").text
 
 
 @pytest.mark.usefixtures("_lineage")

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from modelway.artifacts.store import StoredFile
 from modelway.artifacts.whole_files import blocks
 from modelway.errors import DigestMismatch
 from modelway.job.left_files import files_below, open_below
@@ -37,6 +38,10 @@ MANIFEST = "MANIFEST.json"
 ALIGNMENT = 4096
 #: the field of a header that is skipped by every reader, as Android's zipalign uses it
 _PADDING = 0xD935
+
+
+#: an archive on this machine, or on an object store
+Readable = Path | StoredFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +119,13 @@ def _model_digest(members: list[Member]) -> str:
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_manifest(archive: Path | BinaryIO) -> Manifest:
+def read_manifest(archive: Readable | BinaryIO) -> Manifest:
     """Return an archive's manifest; of a file on an object store, only what is needed is read.
 
     :raises DigestMismatch: the file is not a whole archive
     """
     try:
-        with zipfile.ZipFile(archive) as zipped:
+        with _opened(archive) as file, zipfile.ZipFile(file) as zipped:
             document = json.loads(zipped.read(MANIFEST))
         members = tuple(Member(**entry) for entry in document["files"])
         return Manifest(members=members, model_digest=document["model_digest"])
@@ -130,13 +135,13 @@ def read_manifest(archive: Path | BinaryIO) -> Manifest:
         ) from error
 
 
-def manifest_member(archive: Path) -> Member:
+def manifest_member(archive: Readable) -> Member:
     """Return the description of an archive's manifest, which does not list itself.
 
     :raises DigestMismatch: the file is not a whole archive
     """
     try:
-        with zipfile.ZipFile(archive) as zipped:
+        with archive.open("rb") as file, zipfile.ZipFile(file) as zipped:
             data = zipped.read(MANIFEST)
     except (zipfile.BadZipFile, OSError, KeyError) as error:
         raise DigestMismatch(
@@ -145,13 +150,13 @@ def manifest_member(archive: Path) -> Member:
     return Member(path=MANIFEST, size=len(data), sha256=hashlib.sha256(data).hexdigest(), role="doc")
 
 
-def member_offsets(archive: Path) -> dict[str, int]:
+def member_offsets(archive: Readable) -> dict[str, int]:
     """Return where the data of each member begins in the file, by the members' names.
 
     :raises DigestMismatch: the file is not a whole archive, or a member is compressed
     """
     try:
-        with zipfile.ZipFile(archive) as zipped, archive.open("rb") as file:
+        with archive.open("rb") as file, zipfile.ZipFile(file) as zipped:
             return {info.filename: member_offset(file, info) for info in zipped.infolist()}
     except (zipfile.BadZipFile, OSError) as error:
         raise DigestMismatch(
@@ -193,6 +198,15 @@ def _unpack_member(zipped: zipfile.ZipFile, member: Member, target: Path, *, whe
 
 
 @contextmanager
+def _opened(archive: Readable | BinaryIO) -> Iterator[BinaryIO]:
+    if isinstance(archive, Readable):
+        with archive.open("rb") as file:
+            yield file
+    else:
+        yield archive
+
+
+@contextmanager
 def _damage_translated(path: str, archive: Path | BinaryIO) -> Iterator[None]:
     try:
         yield
@@ -200,5 +214,5 @@ def _damage_translated(path: str, archive: Path | BinaryIO) -> Iterator[None]:
         raise DigestMismatch(f"the member '{path}' is damaged ({error})", where=_name(archive)) from error
 
 
-def _name(archive: Path | BinaryIO) -> str:
-    return str(archive) if isinstance(archive, Path) else str(getattr(archive, "path", archive))
+def _name(archive: Readable | BinaryIO) -> str:
+    return str(archive) if isinstance(archive, Readable) else str(getattr(archive, "path", archive))

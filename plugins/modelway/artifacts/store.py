@@ -3,12 +3,13 @@
 import contextlib
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from modelway.artifacts.copying import copy, copy_to_end, new_part, reused_part
 from modelway.artifacts.sharing import is_shared, share
@@ -20,6 +21,8 @@ from modelway.job.file_marks import digest_of, known_digest, mark_digest, marked
 QUARANTINE = ".quarantine"
 #: a stored file older than this gets a new time when it is put again: garbage collection spares new files
 SETTLED = timedelta(days=1)
+#: bytes of a stored file that one request reads
+_READ_AHEAD = 4 << 20
 #: what object stores and file systems call the time of an object's last change
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 _NAMED = re.compile(r"(?P<folder>[^/]+)/sha256/(?P<start>[0-9a-f]{2})/(?P<rest>[0-9a-f]{62})(?P<ending>\.[.\w]+)?")
@@ -46,6 +49,28 @@ class Artifact:
             raise ModelwayError(
                 f"{data!r} is not an artifact", do="Give a mapping with uri, digest and size"
             ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """The bytes of an artifact that are read where they are, as a ``Path`` is: on an object store, without a copy."""
+
+    artifact: Artifact
+
+    def __str__(self) -> str:
+        return self.artifact.uri
+
+    def open(self, mode: Literal["rb"] = "rb", buffering: int = -1) -> Any:
+        """Open it to read parts of it, which the reader checks.
+
+        :raises DigestMismatch: it is gone
+        """
+        fs, place = _filesystem(self.artifact.uri)
+        try:
+            opened = fs.open(place, mode, block_size=_READ_AHEAD)
+        except FileNotFoundError as error:
+            raise _gone(self.artifact) from error
+        return opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,12 +234,22 @@ class ArtifactStore:
 
         :raises DigestMismatch: they are gone
         """
-        fs, place = _filesystem(artifact.uri)
-        try:
-            opened: BinaryIO = fs.open(place, "rb")
-        except FileNotFoundError as error:
-            raise _gone(artifact) from error
+        opened: BinaryIO = StoredFile(artifact=artifact).open()
         return opened
+
+    def readable_file(self, artifact: Artifact) -> Path | StoredFile:
+        """Return the stored file to read parts of it: by its path where it is on this machine.
+
+        :raises DigestMismatch: a file on this machine is not what its digest names, or is gone
+        """
+        fs, place = _filesystem(artifact.uri)
+        if not _is_local(fs):
+            return StoredFile(artifact=artifact)
+        if self.local_file(artifact) is None:
+            # Reading all of it says what is wrong.
+            with tempfile.TemporaryDirectory() as folder:
+                self.fetch(artifact, to=Path(folder) / "read")
+        return Path(place)
 
     def fetch(self, artifact: Artifact, *, to: Path, parts: Path | None = None, shared: bool = False) -> Path:
         """Copy the artifact to the file ``to``, checking its digest on the way; ``to`` appears whole or not at all.

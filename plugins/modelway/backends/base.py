@@ -85,7 +85,7 @@ class Job:
     stage: str
     """the stage's name as the model's author knows it"""
     action: str
-    """``train``, ``evaluate``, ``freeze``, ``verify`` or ``accept``"""
+    """``train``, ``evaluate``, ``freeze``, ``verify``, ``image`` or ``accept``"""
     clear_number: int = 0
     module: str | None = None
     """the model's Python file inside the code package"""
@@ -266,6 +266,8 @@ class BackendMember(Member[Backend]):
     ``modelway_<name>``; None: the client is that connection's host"""
     secret_form: str | None = None
     """how ``env`` of its section refers to a secret, where it has one"""
+    gives_secrets: bool = False
+    """whether the worker gives a job the values of its secrets; else they are kept where the job runs"""
     stop_command: Callable[[Handle], str] | None = None
     """returns the command by which a person stops a job without modelway"""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from modelway.artifacts.store import StoredFile
 from modelway.ports import Member, load
 
 #: the base of an image without one
@@ -20,7 +21,7 @@ class LayerFile:
 
     path_in_image: str
     """Such as ``/models/model/model.onnx``."""
-    source: Path
+    source: Path | StoredFile
     size: int
     """In bytes."""
     digest: str
@@ -97,7 +98,10 @@ class Builder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderMember(Member[Builder]):
-    """The descriptor of a builder; ``open()`` makes it. Its section stands in the spec as ``image.<name>``."""
+    """The descriptor of a builder; ``open()`` makes it. Its section stands in the spec as ``image.<name>``.
+
+    ``capabilities`` are of: scratch, push, dockerfile, job (it runs in a job, without the worker's environment).
+    """
 
 
 def load_builder(name: str) -> Builder:

@@ -1,14 +1,16 @@
-"""``modelway endpoint list|start|stop|restart``: what serves on this machine, and its processes."""
+"""``modelway endpoint``: what serves on this machine, its processes, and the shares of its predictors."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
+from modelway.cli import _endpoint_split as split
 from modelway.cli._endpoints import local_endpoints, open_local, start_endpoint, stop_endpoint
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.endpoints.base import EndpointStatus
 from modelway.endpoints.shares import percentages
-from modelway.errors import InvalidSpec, UnknownEndpoint
+from modelway.errors import InvalidSpec, ModelwayError, UnknownEndpoint
 from modelway.hooks.settings import Settings
 
 NONE = "there is no endpoint here"
@@ -16,7 +18,7 @@ NONE = "there is no endpoint here"
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``endpoint`` to the command line."""
-    endpoint = subparsers.add_parser("endpoint", help="list, start and stop the endpoints of this machine")
+    endpoint = subparsers.add_parser("endpoint", help="list, start and stop endpoints, show and set their weights")
     commands = endpoint.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listed = commands.add_parser("list", help="where each endpoint serves, and whether it answers")
     listed.add_argument("--json", action="store_true", help="print JSON")
@@ -30,6 +32,11 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         command.add_argument("names", metavar="NAME", nargs="*", help="an endpoint, which has the name of its model")
         command.add_argument("--all", action="store_true", help="every endpoint of this machine")
         command.set_defaults(run=_command(change))
+    up = commands.add_parser(
+        "up", help="start all endpoints that nobody stopped, such as after a restart of the machine"
+    )
+    up.set_defaults(run=bring_up)
+    split.add_commands(commands)
 
 
 def list_endpoints(args: argparse.Namespace) -> int:
@@ -55,6 +62,26 @@ def list_endpoints(args: argparse.Namespace) -> int:
     return 0
 
 
+def bring_up(args: argparse.Namespace) -> int:
+    """Start every endpoint that nobody stopped; one that cannot start holds up no other."""
+    from modelway.hooks.settings import load_settings
+
+    settings, failed = load_settings(), False
+    found = local_endpoints(settings)
+    for status in found:
+        if status.stopped:
+            print(f"endpoint {status.name} stays stopped; `modelway endpoint start {status.name}` brings it back")
+            continue
+        try:
+            print(_start(settings, status.name))
+        except ModelwayError as error:
+            failed = True
+            print(error, file=sys.stderr)
+    if not found:
+        print(NONE)
+    return int(failed)
+
+
 def state_of(status: EndpointStatus) -> str:
     """Return the state of an endpoint as a short text."""
     if status.stopped:
@@ -67,6 +94,7 @@ def state_of(status: EndpointStatus) -> str:
 
 def _problems(status: EndpointStatus) -> list[str]:
     found = [f"{status.name}: {status.problem}"] if status.problem else []
+    found += [f"{status.name}: changed by hand: {difference}" for difference in status.drift]
     return found + [f"{status.name} {each.name}: {each.problem}" for each in status.predictors if each.problem]
 
 

@@ -84,7 +84,15 @@ def build_image(args: argparse.Namespace) -> int:
         platform={"order": args.order, "modelpack": args.modelpack},
     )
     store, base = ArtifactStore(settings.artifact_root), settings.base_image(args.base)
-    made = build_version_image(version, store=store, base=base, path=args.path, builder="oci", options=options)
+    made = build_version_image(
+        version,
+        archive=store.readable_file(version.archive),
+        store=store,
+        base=base,
+        path=args.path,
+        builder="oci",
+        options=options,
+    )
     lineage_from_environment().record_image(
         model=model, version=found.number, builder="oci", digest=made.digest, reference=made.reference, actor=actor()
     )

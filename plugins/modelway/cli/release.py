@@ -183,7 +183,11 @@ def _wait(api: "AirflowApi", model: str, run_id: str) -> int:
 def _is_alive(api: "AirflowApi", running: "RolloutRecord") -> bool:
     """Return whether the run of a rollout can go on; the next run's rollout closes one whose run has ended."""
     dag_id, _, run_id = running.run_id.partition("/")
-    return api.run_state(dag_id, run_id) in ("queued", "running")
+    try:
+        return api.run_state(dag_id, run_id) in ("queued", "running")
+    except ModelwayError:
+        # Another Airflow's.
+        return False
 
 
 def _end(args: argparse.Namespace, api: "AirflowApi", running: "RolloutRecord") -> int:

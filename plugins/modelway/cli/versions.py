@@ -9,6 +9,7 @@ from modelway.cli._lineage import add_time, add_version, read_lineage, read_vers
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
 from modelway.lineage.records.readable import digest_text, number_text, time_text
+from modelway.lineage.records.rollout import step_texts
 from modelway.lineage.records.verification import is_on_examples_alone, verified_text
 
 if TYPE_CHECKING:
@@ -177,6 +178,15 @@ def _importances(run: "RunRecord") -> "Table":
     return found
 
 
+def _rollouts(detail: "VersionDetail") -> "Table":
+    found = table("ROLLOUT", "ENDPOINT", "STEP", "NEW VERSION", "STABLE VERSION", "EVIDENCE AGAINST IT", "RESULT")
+    for rollout in detail.rollouts:
+        for step in step_texts(rollout):
+            row = (step.weight, step.new, step.stable, step.evidence, step.result)
+            found.add_row(rollout.state, rollout.endpoint, *row)
+    return found
+
+
 def _cost(run: "RunRecord") -> str:
     if run.seconds is None:
         return "-"
@@ -215,7 +225,8 @@ def _print_tables(detail: "VersionDetail") -> None:
         why = str(event.detail.get("reason") or "")
         events.add_row(event.kind, time_text(event.at, to="seconds"), event.actor, event.run_id or "-", why)
     importances, stages, ran_in = _importances(detail.run), _stages(detail.run), _environments(detail.run)
-    for each_table in (evaluations, importances, stages, ran_in, params, datasets, files, events):
+    rollouts = _rollouts(detail)
+    for each_table in (evaluations, importances, stages, ran_in, params, datasets, files, rollouts, events):
         if each_table.row_count:
             print()
             print_table(each_table)

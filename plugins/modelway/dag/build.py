@@ -14,6 +14,7 @@ from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
@@ -39,7 +40,7 @@ from modelway.spec.sections import ImageSection
 
 _log = logging.getLogger(__name__)
 #: two runs of a model share its endpoint: tasks that change it run one at a time
-_ALONE = {"max_active_tis_per_dag": 1}
+_ALONE: dict[str, Any] = {"max_active_tis_per_dag": 1}
 
 
 def load_dags(folder: Path | None = None) -> dict[str, DAG]:
@@ -252,6 +253,9 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             builder=spec.image.builder,
             tag=spec.image.tag,
             doc_md="Puts the version's model on its base image",
+            # Not in the pool of the jobs: it needs no GPU, and may be no job.
+            backend=spec.imaging().backend,
+            options=literal(options_of(spec, spec.imaging())),
             **_with_platform(spec.image),
         ).output
         deployment = DeployModelOperator(
@@ -273,6 +277,7 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             deployment=deployment,
             interval_seconds=spec.rollout.interval_seconds,
             doc_md="Moves the traffic in steps, and back when the version fails a check",
+            **_judging(spec),
             **_in_environments(spec, _rollout),
             **_ALONE,
         )
@@ -315,15 +320,29 @@ def _literal(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _deployment(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     """Return the arguments of a deployment that depend on the environment."""
     section = serving.section
-    return {"endpoint": serving.endpoint, "target": section.target, "platform": section.platform()}
+    own = {"platform": section.platform(), "serving": section.serving()}
+    return {"endpoint": serving.endpoint, "target": section.target, **own}
 
 
 def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     """Return the arguments of a rollout that depend on the environment: one for development has no steps."""
     if serving.is_development:
-        return {"steps": [100], "alias": None, "approval": False}
+        return {"steps": [100], "alias": None, "approval": False, "mode": "canary"}
     rollout = spec.rollout
-    return {"steps": list(rollout.steps), "alias": rollout.alias, "approval": rollout.approval}
+    steps = [step if isinstance(step, int) else _written(step) for step in rollout.steps]
+    return {"steps": steps, "alias": rollout.alias, "approval": rollout.approval, "mode": rollout.mode}
+
+
+def _judging(spec: ModelSpec) -> dict[str, Any]:
+    """Return the arguments by which a rollout is judged."""
+    analysis = _written(spec.rollout.analysis)
+    found: dict[str, Any] = {"minimum_requests": spec.rollout.minimum_requests}
+    return found | ({"analysis": literal(analysis)} if analysis else {})
+
+
+def _written(section: Section) -> dict[str, Any]:
+    """Return what a section sets, in the form of the YAML."""
+    return section.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:

@@ -130,8 +130,11 @@ def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
         yield "Continues from", f"version {code(spec.train.base)}"
     if spec.reuse == "same-inputs":
         yield "Same inputs as before", "reuses the version that they produced"
-    steps = " → ".join(f"{step} %" for step in spec.rollout.steps)
-    yield "Traffic", f"{steps}, {format_duration(spec.rollout.interval_seconds)} each, then {code(spec.rollout.alias)}"
+    steps = " → ".join(f"{step if isinstance(step, int) else step.weight} %" for step in spec.rollout.steps)
+    yield (
+        "Traffic",
+        f"{steps}, at least {format_duration(spec.rollout.interval_seconds)} each, then {code(spec.rollout.alias)}",
+    )
     platform = (f"{key} {code(str(value))}" for key, value in spec.endpoint.platform().items() if value is not None)
     yield "Served by", ", ".join((code(spec.endpoint.target), *platform))
     yield "Attempts", f"{spec.retries + 1}, {format_duration(spec.retry_delay_seconds)} apart"

@@ -202,6 +202,8 @@ class PredictorMetrics:
     #: requests by the upper bound of the seconds that their answers took; not cumulative, the last bound is infinite.
     #: Counted by the servers themselves, so a server that was restarted begins anew; empty where unknown
     latency: Mapping[float, int] = field(default_factory=dict)
+    #: of the requests, those whose URL names the version: no weight sent them
+    named: int = 0
 
     @property
     def errors(self) -> int:
@@ -284,7 +286,9 @@ class EndpointMember(Member[Endpoint]):
 
     hook: str | None = None
     """The class of an Airflow provider that makes its client of the connection ``modelway_<name>``; ``open`` gets what
-    that returns as ``client``. None: it has no connection."""
+    that returns as ``client``."""
+    connects: bool = False
+    """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
 
 
 @dataclass(frozen=True, kw_only=True)

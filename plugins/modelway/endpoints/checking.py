@@ -48,7 +48,7 @@ def check_spec(spec: EndpointSpec, *, target: EndpointMember | None = None) -> N
             raise CapabilityMissing(
                 f"the target '{target.name}' does not have {MISSING[capability]}",
                 where=where,
-                do="Leave it out, or choose another target",
+                do="Remove it, or choose another target",
             )
 
 

@@ -1,13 +1,15 @@
 """A rollout that ends before its time: its traffic goes back to the version that served."""
 
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelway.endpoints.base import Endpoint, EndpointStatus, predictor_name
-from modelway.errors import RolloutAborted
+from modelway.endpoints.base import Endpoint, predictor_name
+from modelway.errors import ModelwayError, RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
+from modelway.runs.rollout_record import aborted, has_moved
 from modelway.runs.traffic import deployed, record_traffic, record_weights, split
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from modelway.lineage.store import Lineage
 
 _log = logging.getLogger(__name__)
+#: seconds after each attempt to return the traffic, when the endpoint does not answer
+_WAITS = (1.0, 3.0, 6.0, 0.0)
 
 
 def abort_rollout(
@@ -33,17 +37,16 @@ def abort_rollout(
     if rollout is None or rollout.state != "running":
         return None
     # Closed first: even if the endpoint fails below, no retry continues it.
-    rollout = replace(rollout, state="aborted", detail={**rollout.detail, "reason": reason})
+    rollout = aborted(rollout, reason)
     try:
         store.save_rollout(rollout, actor=actor)
     except RolloutAborted:
         # Somebody else was faster, and returns the traffic.
         return None
     port = open_endpoint(target, settings)
-    if (status := port.status(endpoint)) is not None:
-        _return_traffic(store, port, rollout, status, actor=actor)
-        if withdraw:
-            _withdraw(store, port, rollout, actor=actor)
+    _return_traffic(store, port, rollout, actor=actor)
+    if withdraw:
+        _withdraw(store, port, rollout, actor=actor)
     return rollout
 
 
@@ -63,20 +66,35 @@ def abort_rollouts_of(run: str, *, state: str) -> None:
         found = lineage_from_airflow(settings.lineage_url).rollouts_of_run(run)
         for rollout in found:
             target = rollout.detail.get("target")
-            if rollout.state == "running" and rollout.step >= 0 and target:
-                why = {"actor": "airflow", "reason": f"its run ended before it did ({state})"}
+            if rollout.state == "running" and has_moved(rollout) and target:
                 _log.warning("the rollout of version %d at %s is aborted", rollout.version, rollout.endpoint)
-                abort_rollout(settings, endpoint=rollout.endpoint, target=target, run=run, **why)
+                reason, place = f"its run ended before it did ({state})", str(target)
+                abort_rollout(
+                    settings, endpoint=rollout.endpoint, target=place, run=run, actor="airflow", reason=reason
+                )
     except Exception as error:
         _log.error("the rollouts of %s are not aborted: %s: %s", run, type(error).__name__, error)
 
 
-def _return_traffic(
-    store: "Lineage", port: Endpoint, rollout: "RolloutRecord", status: EndpointStatus, *, actor: str
-) -> None:
-    stable = rollout.detail.get("stable")
-    if stable in {predictor.version for predictor in deployed(status)}:
+def _return_traffic(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
+    """Give the stable version all traffic, also when the endpoint does not answer for a moment: no retry does it."""
+    *first, last = _WAITS
+    for seconds in first:
+        try:
+            return _give_back(store, port, rollout, actor=actor)
+        except ModelwayError as error:
+            _log.warning("the traffic of %s does not go back yet: %s", rollout.endpoint, error)
+            time.sleep(seconds)
+    time.sleep(last)
+    _give_back(store, port, rollout, actor=actor)
+
+
+def _give_back(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
+    status, stable = port.status(rollout.endpoint), rollout.detail.get("stable")
+    if status is not None and stable in {predictor.version for predictor in deployed(status)}:
         status = port.set_weights(rollout.endpoint, split(status, {int(stable): 100}))
+        if status.mirror is not None:
+            status = port.apply(replace(status.spec(), mirror=None))
         record_weights(store, status, model=rollout.model, actor=actor)
 
 
@@ -88,7 +106,7 @@ def _withdraw(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, act
         return
     others = tuple(each for each in status.spec().predictors if each.name != name)
     if others and any(each.weight for each in others):
-        port.apply(replace(status.spec(), predictors=others))
+        port.apply(replace(status.spec(), predictors=others, mirror=None))
     elif not others:
         port.delete(rollout.endpoint)
         record_traffic(store, replace(status, predictors=(), stopped=True), actor=actor, run_id=None)

@@ -20,6 +20,16 @@ def with_secrets(options: Options) -> Options:
     return replace(options, platform={**options.platform, "env": {**variables, **found}}) if found else options
 
 
+def with_values(options: Options, values: Mapping[str, str]) -> Options:
+    """Return the options with secret variables of the environment, which Airflow then masks in its logs."""
+    from airflow.sdk.log import mask_secret
+
+    for value in values.values():
+        mask_secret(value)
+    variables: Mapping[str, Any] = options.platform.get("env") or {}
+    return replace(options, platform={**options.platform, "env": {**variables, **values}}) if values else options
+
+
 def _is_reference(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value.get("connection") or value.get("variable"))
 

@@ -54,7 +54,8 @@ def main(folder: Path) -> int:
     try:
         job = Job(folder)
         job.output.mkdir(exist_ok=True)
-        actions = {"train": _train, "evaluate": _evaluate, "freeze": _freeze, "verify": _verify, "accept": _accept}
+        actions = {"train": _train, "evaluate": _evaluate, "freeze": _freeze, "verify": _verify}
+        actions |= {"image": _image, "accept": _accept}
         actions[job.spec["action"]](job)
     except Stopped as stopped:
         print(stopped.reason, flush=True)
@@ -159,6 +160,13 @@ def _verify(job: Job) -> None:
     verify(archive=archive, scratch=job.folder / "unpacked", report=job.output / "verify.json", **job.params)
 
 
+def _image(job: Job) -> None:
+    # The runner of this action has the builders, and they have what jobs stand without.
+    from modelway.runs.image_job import build_ordered
+
+    build_ordered(job.params, archive=job.input("archive"), folder=job.folder)
+
+
 def _accept(job: Job) -> None:
     from modelway.job.acceptance import ServedVersion, environment_of, record_acceptance
 
@@ -245,7 +253,7 @@ def _report_error(folder: Path, error: BaseException) -> None:
     with contextlib.suppress(OSError):
         traceback.print_exception(type(error), error, _from_own_code(error, folder / "code"))
         sys.stderr.flush()
-    _leave_reason(folder, _reason(folder, error), stopped=False)
+    _leave_reason(folder, _reason(folder, error), stopped=False, retryable=getattr(error, "retryable", None) is True)
 
 
 def _from_own_code(error: BaseException, code: Path) -> TracebackType | None:
@@ -278,8 +286,9 @@ def _advice(error: BaseException, folder: Path) -> str:
     return ""
 
 
-def _leave_reason(folder: Path, reason: str, *, stopped: bool) -> None:
-    text = json.dumps({"reason": reason, "stopped": stopped, "at": time.time()})
+def _leave_reason(folder: Path, reason: str, *, stopped: bool, retryable: bool = False) -> None:
+    worth = {"retryable": True} if retryable else {}
+    text = json.dumps({"reason": reason, "stopped": stopped, "at": time.time(), **worth})
     for reserve in folder.glob(f"try-*/{RESERVE}"):
         reserve.unlink(missing_ok=True)
     # Of several processes the first to fail is to blame: the others lose their connection to it.

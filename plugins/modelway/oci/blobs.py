@@ -1,8 +1,9 @@
 """A blob on its way into a layout or a registry: its descriptor, and where its bytes come from."""
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal, Protocol
 
 from modelway.errors import ImageInvalid
 from modelway.oci.manifest import Descriptor, ImageSource
@@ -37,13 +38,20 @@ def source_blob(source: ImageSource, descriptor: Descriptor) -> Blob:
     return Blob(descriptor=descriptor, pieces=pieces)
 
 
-def read_part(path: Path, *, offset: int, size: int) -> Iterator[memoryview]:
-    """Yield a part of a file in pieces, less where the file ends before it.
+class Readable(Protocol):
+    """A file by its path, or one on an object store, of which parts are read."""
+
+    def open(self, mode: Literal["rb"], buffering: Literal[0]) -> io.RawIOBase:
+        """Open it for reading."""
+
+
+def read_part(path: Readable, *, offset: int, size: int) -> Iterator[memoryview]:
+    """Yield a part of a file in pieces, less where the file ends before it; one on an object store is not copied.
 
     :raises OSError: the file cannot be read
     """
     buffer = memoryview(bytearray(min(PIECE, max(size, 1))))
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb", 0) as file:
         if offset:
             file.seek(offset)
         while size > 0 and (number := file.readinto(buffer[:size])):

@@ -22,12 +22,14 @@ from modelway.operators._checks import (
     returned,
     typed,
 )
-from modelway.spec.fields import Backend, BaseImage, Builder, Command, Name, Repository, Steps, Target
+from modelway.spec.fields import Backend, BaseImage, Builder, Command, Name, Repository, Target
 from modelway.spec.gates import gate_of, parse_gate
 from modelway.spec.places import GpuType, RetryRules
 from modelway.spec.references import Alias, Metric, Tag, VersionReference
+from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.sections import PerJob
 
+ROLLOUT_MODES = ("canary", "ab")
 WHEN_BUSY_VALUES = ("wait", "replace", "refuse")
 _COUNT = Annotated[int, Field(ge=1, le=1024)]
 _NOT_NEGATIVE = Annotated[float, Field(ge=0)]
@@ -91,6 +93,12 @@ def _folder(value: Any, final: bool) -> Any:
     return value
 
 
+def _rollout_mode(value: Any, final: bool) -> Any:
+    if value not in ROLLOUT_MODES:
+        raise Refusal(f"{shown(value)} is not a mode of a rollout", known=ROLLOUT_MODES, given=str(value))
+    return value
+
+
 def _when_busy(value: Any, final: bool) -> Any:
     if value not in WHEN_BUSY_VALUES:
         raise Refusal(f"{shown(value)} is not a policy", known=WHEN_BUSY_VALUES, given=str(value))
@@ -135,6 +143,32 @@ def _model_spec(value: Any, final: bool) -> Any:
     return value
 
 
+def _serving(value: Any, final: bool) -> Any:
+    mapping(value, final)
+    from modelway.spec.check import refusal_of
+    from modelway.spec.serving import ServingSection
+
+    try:
+        ServingSection.model_validate(value)
+    except ValidationError as error:
+        # The value of a template is missing until the task runs.
+        found = [each for each in error.errors(include_url=False) if final or each["type"] != "missing"]
+        if found:
+            raise refusal_of(found[0]) from None
+    return value
+
+
+def _analysis(value: Any, final: bool) -> Any:
+    from modelway.spec.check import refusal_of
+
+    try:
+        # A rendered template is text.
+        AnalysisSection.model_validate(mapping(value, final), strict=not final)
+    except ValidationError as error:
+        raise refusal_of(error.errors(include_url=False)[0]) from None
+    return value
+
+
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
 CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
@@ -163,9 +197,11 @@ BACKEND = typed(Backend)
 BUILDER = typed(Builder)
 TARGET = typed(Target)
 PLATFORM = optional(mapping)
+SERVING = optional(_serving)
 FLAG = typed(bool)
 ENDPOINT = optional(typed(Name))
 WHEN_BUSY = _when_busy
+ROLLOUT_MODE = _rollout_mode
 ENVIRONMENT = optional(typed(Text))
 ENVIRONMENTS = optional(mapping)
 IMAGE_PATH = typed(ImagePath)
@@ -175,6 +211,8 @@ TAG = typed(Tag)
 ALIAS = typed(Alias)
 OPTIONAL_ALIAS = optional(ALIAS)
 STEPS = typed(Steps)
+MINIMUM_REQUESTS = typed(MinimumRequests)
+ANALYSIS = optional(_analysis)
 INTERVAL = _in_units(LONGEST_SECONDS, "seconds", parse_duration, least=0)
 PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
 PER_JOB = typed(PerJob)

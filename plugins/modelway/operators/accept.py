@@ -1,6 +1,6 @@
 """Accept a deployed version: the model's own tests, before it gets traffic."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,9 +59,9 @@ class AcceptVersionOperator(JobOperator):
         code: Any,
         version: Any,
         deployment: Any,
-        job_params: Mapping[str, Any] | None = None,
+        job_params: Any = None,
         seed: Any = 0,
-        command: Sequence[str] | None = None,
+        command: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

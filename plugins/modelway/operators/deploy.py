@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import unpack_archive
-from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor, predictor_name
+from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, predictor_name
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.fields.refusal import Refusal
 from modelway.hooks.endpoint import open_endpoint
@@ -20,6 +20,7 @@ from modelway.operators.arguments import platform_refusals
 from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
 from modelway.operators.environment_operator import EnvironmentOperator
+from modelway.runs.deployment import desired_endpoint, make_predictor, predictors_by_hand
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import BuiltImage, Deployment
 from modelway.runs.messages.version import RegisteredVersion
@@ -47,6 +48,8 @@ class DeployModelOperator(EnvironmentOperator):
     :param image: what BuildImageOperator returned
     :param target: where versions serve
     :param platform: what only the target knows, as the spec's section ``endpoint.<target>`` has it
+    :param serving: how versions are served, as the spec's section ``endpoint`` has it: weight, replicas, resources,
+        batching, autoscaling, sticky, mirror, predictors
     :param path: the model's folder in the image
     :param tolerance: ``{"absolute": …, "relative": …}`` between the predictor's answers and the checkpoint's
     :param allow_signature_change: whether the version may have other inputs or outputs than the one that serves
@@ -60,7 +63,7 @@ class DeployModelOperator(EnvironmentOperator):
 
     template_fields: Sequence[str] = (
         *EnvironmentOperator.template_fields,
-        *("version", "image", "target", "platform", "path", "tolerance"),
+        *("version", "image", "target", "platform", "serving", "path", "tolerance"),
         *("allow_signature_change", "endpoint", "when_busy"),
     )
     accepts: ClassVar[Checks] = {
@@ -69,6 +72,7 @@ class DeployModelOperator(EnvironmentOperator):
         "image": checks.IMAGE,
         "target": checks.TARGET,
         "platform": checks.PLATFORM,
+        "serving": checks.SERVING,
         "path": checks.IMAGE_PATH,
         "tolerance": checks.TOLERANCE,
         "allow_signature_change": checks.FLAG,
@@ -83,6 +87,7 @@ class DeployModelOperator(EnvironmentOperator):
         image: Any,
         target: str = "local",
         platform: Mapping[str, Any] | None = None,
+        serving: Mapping[str, Any] | None = None,
         path: str = "/models",
         tolerance: Mapping[str, float] | None = None,
         allow_signature_change: bool = False,
@@ -95,6 +100,7 @@ class DeployModelOperator(EnvironmentOperator):
         self.image = image
         self.target = target
         self.platform = platform
+        self.serving = serving
         self.path = path
         self.tolerance = tolerance
         self.allow_signature_change = allow_signature_change
@@ -130,14 +136,15 @@ class DeployModelOperator(EnvironmentOperator):
         if "stable" not in rollout.detail:
             rollout = self._begin(context, store, version, current, rollout)
         stable = rollout.detail["stable"]
-        status = endpoint.apply(self._spec(version, current, stable))
+        spec = self._spec(store, version, current, stable)
+        status = endpoint.apply(spec)
         try:
             if stable is not None:
                 is_allowed = self.allow_signature_change or "rollback" in rollout.detail
                 self._compare_signatures(version, status, stable, is_allowed=is_allowed)
             difference = self._golden_difference(version, status)
         except ModelwayError:
-            self._withdraw(version, endpoint, status, stable)
+            self._withdraw(version, endpoint, status, spec)
             raise
         self.log.info("the golden inputs' answers differ by at most %.3g from the checkpoint's", difference)
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
@@ -182,21 +189,22 @@ class DeployModelOperator(EnvironmentOperator):
         store.save_rollout(rollout, actor=actor(context))
         return rollout
 
-    def _spec(self, version: RegisteredVersion, current: EndpointStatus | None, stable: int | None) -> EndpointSpec:
-        """Return the endpoint with this version beside the stable one; a canary left by another run is stopped."""
-        model, number, image = version.model, version.version, BuiltImage.from_xcom(self.image)
-        before = {predictor.name: predictor for predictor in current.spec().predictors} if current else {}
-        name = predictor_name(number)
-        weight = before[name].weight if name in before else 0
-        mine = Predictor(name=name, version=number, image=image.reference, weight=weight, model_path=self.path)
-        predictors: tuple[Predictor, ...] = (replace(mine, weight=100),)
-        if stable is not None and predictor_name(stable) in before:
-            predictors = (replace(before[predictor_name(stable)], weight=100 - weight), mine)
-        return EndpointSpec(
-            name=self.endpoint or model,
-            model=model,
-            predictors=predictors,
-            stable=predictors[0].name,
+    def _spec(
+        self, store: "Lineage", version: RegisteredVersion, current: EndpointStatus | None, stable: int | None
+    ) -> EndpointSpec:
+        """Return the endpoint with this version beside the stable one, served as the arguments say."""
+        from modelway.spec.serving import ServingSection
+
+        serving = ServingSection.model_validate(self.serving or {})
+        image = BuiltImage.from_xcom(self.image).reference
+        return desired_endpoint(
+            make_predictor(version=version.version, image=image, path=self.path, serving=serving),
+            name=self.endpoint or version.model,
+            model=version.model,
+            current=current,
+            stable=stable,
+            by_hand=predictors_by_hand(store, serving, model=version.model, path=self.path),
+            serving=serving,
             platform=self.platform or {},
         )
 
@@ -243,15 +251,17 @@ class DeployModelOperator(EnvironmentOperator):
             )
 
     def _withdraw(
-        self, version: RegisteredVersion, endpoint: Endpoint, status: EndpointStatus, stable: int | None
+        self, version: RegisteredVersion, endpoint: Endpoint, status: EndpointStatus, spec: EndpointSpec
     ) -> None:
-        """Stop a version whose answers are wrong; it had no traffic unless nothing else serves."""
-        spec = self._spec(version, status, stable)
-        others = tuple(each for each in spec.predictors if each.name != predictor_name(version.version))
-        if not others:
-            endpoint.delete(status.name)
-        elif not weights_of(status)[version.version]:
-            endpoint.apply(replace(spec, predictors=others))
+        """Stop a version whose answers are wrong; it had no traffic unless nothing else of the pipeline serves."""
+        name = predictor_name(version.version)
+        others = tuple(each for each in spec.predictors if each.name != name)
+        if not any(each.weight for each in others):
+            if spec.stable == name:
+                endpoint.delete(status.name)
+        elif spec.stable == name or not weights_of(status)[version.version]:
+            stable = spec.stable if spec.stable != name else None
+            endpoint.apply(replace(spec, predictors=others, stable=stable, mirror=None))
 
     def _deployment(self, version: RegisteredVersion, status: EndpointStatus | None) -> Deployment:
         section = self.platform or {}

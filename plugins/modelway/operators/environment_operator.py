@@ -15,7 +15,7 @@ from modelway.operators.base import ModelwayOperator
 class EnvironmentOperator(ModelwayOperator):
     """An operator with other arguments in each environment: the run says which one."""
 
-    template_fields: Sequence[str] = ("environment",)
+    template_fields: Sequence[str] = ("environment", "environments")
     accepts: ClassVar[Checks] = {"environment": checks.ENVIRONMENT, "environments": checks.ENVIRONMENTS}
 
     def __init__(

@@ -102,10 +102,14 @@ class JobOperator(ModelwayOperator):
             self.log.info("the job gets %s of memory: an attempt before ran out of it", format_size(limit))
         try:
             backend = backend_from_airflow(self.backend, home=home)
-            final = with_secrets(replace(options, memory_bytes=limit))
+            final = self.final_options(replace(options, memory_bytes=limit))
             return backend, backend.submit(backend.build_request(job, final))
         except SubmitFailed as error:
             raise submit_error(error, stage=job.stage, options=options) from error
+
+    def final_options(self, options: Options) -> Options:
+        """Return the options with the secrets that the job gets, just before it is submitted."""
+        return with_secrets(options)
 
     def _follow(self, context: Context, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
         """Stream the job's log until the task defers; return the job's status and how far its log was read."""

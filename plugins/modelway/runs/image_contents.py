@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelway.artifacts.archive import Member, manifest_member, member_offsets, read_manifest
+from modelway.artifacts.archive import Member, Readable, manifest_member, member_offsets, read_manifest
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile, load_builder
@@ -29,30 +29,38 @@ _OCI, _OURS = "org.opencontainers.image.", "io.modelway."
 
 
 def build_version_image(
-    version: KnownVersion, *, store: ArtifactStore, base: str, path: str, builder: str, options: BuildOptions
+    version: KnownVersion,
+    *,
+    archive: Readable,
+    store: ArtifactStore,
+    base: str,
+    path: str,
+    builder: str,
+    options: BuildOptions,
 ) -> BuiltImage:
     """Make the image of a registered version with what it says of itself; the same each time.
 
-    :param store: where the version's archive is; read there if the store is on this machine
+    :param archive: the version's archive, whose parts are read where they are
+    :param store: where its code package is, for a builder that needs it
     :param path: the model's folder in the image
     :param builder: the builder's name
     :raises DigestMismatch: the stored file is not the version's archive, or damaged
     """
+    _check_model(version, archive)
+    layers, code = image_layers(archive=archive, path=path), _document(archive, "inputs/git_commit.yml")
+    options = replace(
+        options,
+        annotations={**_annotations(version, code), **options.annotations},
+        statement=_provenance(version, code, base=base),
+    )
+    if "dockerfile" not in load("builders", builder).capabilities:
+        return load_builder(builder).build(layers=layers, base=base, options=options)
     with tempfile.TemporaryDirectory() as scratch:
-        archive = store.local_file(version.archive) or store.fetch(version.archive, to=Path(scratch) / "archive.zip")
-        _check_model(version, archive)
-        layers, code = image_layers(archive=archive, path=path), _document(archive, "inputs/git_commit.yml")
-        if "dockerfile" in load("builders", builder).capabilities:
-            options = replace(options, code=_unpacked_code(version, code, store, scratch=Path(scratch)))
-        options = replace(
-            options,
-            annotations={**_annotations(version, code), **options.annotations},
-            statement=_provenance(version, code, base=base),
-        )
+        options = replace(options, code=_unpacked_code(version, code, store, scratch=Path(scratch)))
         return load_builder(builder).build(layers=layers, base=base, options=options)
 
 
-def _check_model(version: KnownVersion, archive: Path) -> None:
+def _check_model(version: KnownVersion, archive: Readable) -> None:
     found = read_manifest(archive).model_digest
     if version.model_digest and found != version.model_digest:
         what = f"the archive has {found} instead of {version.model_digest}"
@@ -70,7 +78,7 @@ def _unpacked_code(version: KnownVersion, code: Mapping[str, Any], store: Artifa
     return scratch / "code"
 
 
-def image_layers(*, archive: Path, path: str) -> list[Layer]:
+def image_layers(*, archive: Readable, path: str) -> list[Layer]:
     """Return the layers of an archive's files, to be read from it in place.
 
     Each file of weights has a layer of its own, by name, so that one that has not changed never travels again; where
@@ -137,10 +145,10 @@ def _material(uri: str, digest: str) -> dict[str, Any]:
     return {"uri": uri, "digest": {algorithm: value}}
 
 
-def _document(archive: Path, name: str) -> Mapping[str, Any]:
+def _document(archive: Readable, name: str) -> Mapping[str, Any]:
     """Return a JSON document of an archive, empty where it has none of that name."""
     try:
-        with zipfile.ZipFile(archive) as zipped:
+        with archive.open("rb") as file, zipfile.ZipFile(file) as zipped:
             document = json.loads(zipped.read(name)) if name in zipped.namelist() else {}
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise DigestMismatch(f"the member '{name}' is damaged ({error})", where=str(archive), do=_AGAIN) from error
@@ -169,7 +177,7 @@ def _at_most(members: Sequence[Member], most: int) -> list[list[Member]]:
     return groups
 
 
-def _layer_file(member: Member, offsets: Mapping[str, int], archive: Path, path: str) -> LayerFile:
+def _layer_file(member: Member, offsets: Mapping[str, int], archive: Readable, path: str) -> LayerFile:
     if member.path not in offsets:
         raise DigestMismatch(f"the member '{member.path}' is missing", where=str(archive), do=_AGAIN)
     return LayerFile(

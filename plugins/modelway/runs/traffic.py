@@ -36,7 +36,16 @@ def split(status: EndpointStatus, versions: Mapping[int, int]) -> dict[str, int]
     together = sum(each.weight for each in deployed(status))
     by_hand = {each.name: each.weight for each in status.predictors if pipeline_version(each.name) is None}
     percents = {predictor_name(version): percent for version, percent in versions.items()}
-    if not any(by_hand.values()) or not together:
+    return weigh(percents, together=together or 100, by_hand=by_hand)
+
+
+def weigh(percents: Mapping[str, int], *, together: int, by_hand: Mapping[str, int]) -> dict[str, int]:
+    """Return the weights of all predictors, exactly, in the smallest numbers; of the pipeline's alone, their per cents.
+
+    :param percents: of the pipeline's predictors, of what they have together
+    :param together: their weight, beside the weights of ``by_hand``
+    """
+    if not any(by_hand.values()):
         return {**percents, **by_hand}
     weights = {name: percent * together for name, percent in percents.items()}
     weights |= {name: weight * 100 for name, weight in by_hand.items()}

@@ -132,7 +132,14 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     if settings.grpc_port is not None:
         grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
     every_second = partial(_every_second, batcher, sketches, samples)
-    listener = Listener(routes, drain=drain, version=settings.version, every_second=every_second, beside=grpc)
+    listener = Listener(
+        routes,
+        drain=drain,
+        version=settings.version,
+        model=settings.model,
+        every_second=every_second,
+        beside=grpc,
+    )
     return listener, grpc
 
 
@@ -188,6 +195,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         service,
         port=settings.grpc_port,
         version=settings.version,
+        model=settings.model,
         metrics=shared.metrics,
         drain=shared.drain,
         budget=shared.budget,

@@ -160,7 +160,7 @@ def _check(name: str, bound: _Bound, file: Path) -> Problem | None:
         if bound.star:
             return None
         instead = {"train": ", or give every stage a command", "evaluate": ", or give evaluate a command"}
-        instead["export"] = ", or give freeze a command"
+        instead |= {"export": ", or give freeze a command", "accept": ", or give rollout.acceptance a command"}
         return Problem(file=file, what=f"there is no function {call}", do=f"Define it{instead[name]}")
     function = bound.functions.get(name)
     if function is None or (isinstance(function, ast.FunctionDef) and _accepts(function.args, len(parameters))):

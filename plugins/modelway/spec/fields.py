@@ -1,4 +1,4 @@
-"""The kinds of values of the spec's own sections: names, members of ports, images, gates, weights."""
+"""The kinds of values of the spec's own sections: names, members of ports, images, gates."""
 
 import re
 from collections.abc import Callable
@@ -62,14 +62,6 @@ def _base(value: str) -> str:
     return value
 
 
-def _weights(value: tuple[int, ...]) -> tuple[int, ...]:
-    rising = all(0 < step <= 100 for step in value) and list(value) == sorted(set(value))
-    if not value or value[-1] != 100 or not rising:
-        do = "Write them in rising order, from 1" if value and value[-1] == 100 else "End with 100"
-        raise Refusal(f"weights must rise to 100, got {shown(value)}", do=do)
-    return value
-
-
 def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise Refusal("must not be empty")
@@ -87,7 +79,6 @@ BaseImage = Annotated[str, AfterValidator(_base)]
 # YAML yields lists: a frozen spec has tuples, whose members stay strict.
 Command = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_not_empty)]
 Tags = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(strict=False)]
-Steps = Annotated[tuple[int, ...], Field(strict=False), AfterValidator(_weights)]
 
 GateText = Annotated[
     Gate,

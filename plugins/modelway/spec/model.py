@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +162,7 @@ class ModelSpec(Section):
         Empty sections of backends, builders and targets that the spec does not use are left out.
         """
         data = self.model_dump(mode="json", by_alias=True)
-        used = {self.train.backend, self.evaluation().backend}
+        used = {self.train.backend, self.evaluation().backend, self.imaging().backend}
         if acceptance := self.acceptance():
             used.add(acceptance.backend)
         drop_unused(data, port="backends", used=used)
@@ -218,6 +218,12 @@ class ModelSpec(Section):
             resources=evaluate.resources,
             image=evaluate.image or self.train.image,
         )
+
+    def imaging(self) -> Evaluation:
+        """Return how the job that pushes the image runs: as an evaluation without code, on resources of its own."""
+        evaluation = self.evaluation()
+        backend = self.image.backend or evaluation.backend
+        return replace(evaluation, backend=backend, resources=self.image.resources, command=None, timeout_seconds=None)
 
     def acceptance(self) -> Evaluation | None:
         """Return how a version is accepted, with what it inherits from ``train``; None where it is not tested."""

@@ -100,7 +100,10 @@ def _value(value: Mapping[str, Any]) -> str:
 
 
 def _plural(word: str) -> str:
-    plurals = {"section": "sections", "text": "texts", "whole number": "whole numbers"}
+    plurals = {
+        **{"section": "sections", "text": "texts", "whole number": "whole numbers"},
+        "whole number or section": "whole numbers or sections",
+    }
     return plurals.get(word, word)
 
 
@@ -113,7 +116,9 @@ def _bounds(value: Mapping[str, Any]) -> str:
 
 def _default(value: Mapping[str, Any]) -> str:
     default = value.get("default")
-    if default is None or default in ("", [], {}) or isinstance(default, list | dict) and "$ref" in str(value):
+    is_plain = isinstance(default, list) and all(isinstance(one, int) for one in default)
+    is_section = isinstance(default, list | dict) and "$ref" in str(value) and not is_plain
+    if default is None or default in ("", [], {}) or is_section:
         return ""
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 

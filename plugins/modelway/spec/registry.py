@@ -14,10 +14,10 @@ from modelway.fields.section import Section
 S = TypeVar("S", bound=Section)
 
 
-def capabilities(backend: str) -> frozenset[str] | None:
-    """Return the capabilities of a backend; None where there is no such backend, or it cannot be loaded."""
+def capabilities(name: str, *, port: str = "backends") -> frozenset[str] | None:
+    """Return the capabilities of a member of a port; None where there is no such member, or it cannot be loaded."""
     try:
-        return ports.load("backends", backend).capabilities
+        return ports.load(port, name).capabilities
     except CapabilityMissing:
         return None
 

@@ -14,6 +14,7 @@ from modelway.spec.environments import endpoint_name
 from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities
+from modelway.spec.serving_rules import refused_by_target
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
 # Sample values to fill templates with.
@@ -58,12 +59,16 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _deadline(data)
     yield from _freeze_command(data)
     yield from _aliases(data)
+    yield from _image_job(data)
     yield from _compared_aliases(data)
     yield from _resources(data)
     yield from _storage(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
+    for path, refusal in refused_by_target(_mapping(data, "endpoint")):
+        yield Finding(("endpoint", *path), refusal, of_key=True)
     yield from _environments(data)
+    yield from _ab(data)
 
 
 def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -76,10 +81,35 @@ def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(("freeze", "command"), refusal)
 
 
+def _ab(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse more or fewer splits than one to compare two versions at."""
+    if _inside(data, "rollout", "mode") == "ab" and len(_list(data, "rollout", "steps")) != 2:
+        refusal = Refusal(
+            "two versions are compared at one split", do="Write two steps: steps: [{weight: 50, hold: 7d}, 100]"
+        )
+        path: KeyPath = ("rollout", "steps") if _inside(data, "rollout", "steps") is not None else ("rollout", "mode")
+        yield Finding(path, refusal)
+
+
+def _image_job(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse a backend of the image's own where no job builds it."""
+    backend, builder = _inside(data, "image", "backend"), _inside(data, "image", "builder") or "oci"
+    if not isinstance(backend, str) or backend == "local":
+        return
+    if not _inside(data, "image", "repository"):
+        refusal = Refusal("without a repository the image stays on this machine", do="Add image.repository")
+        yield Finding(("image", "backend"), refusal, of_key=True)
+    elif isinstance(builder, str) and "job" not in (capabilities(builder, port="builders") or ("job",)):
+        what = f"the builder '{builder}' works in the task itself"
+        yield Finding(("image", "backend"), Refusal(what, do="Remove it, or use the builder oci"), of_key=True)
+
+
 def _environments(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Refuse environments whose endpoints would have too long a name."""
     model, names = data.get("model"), [*_mapping(data, "endpoint", "environments")]
-    for name in names if isinstance(model, str) and len(names) > 1 else ():
+    if not isinstance(model, str) or len(names) < 2:
+        return
+    for name in names:
         endpoint = endpoint_name(model, str(name))
         if len(endpoint) > MOST_CHARACTERS and len(model) <= MOST_CHARACTERS:
             what = f"its endpoint would be {shown(endpoint)}, and a name has at most {MOST_CHARACTERS} characters"
@@ -210,6 +240,8 @@ def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
             yield section, backend
     if isinstance(evaluation, str):
         yield ("evaluate",), evaluation
+    if isinstance(image := _inside(data, "image", "backend") or evaluation, str):
+        yield ("image",), image
     if isinstance(_inside(data, "rollout", "acceptance"), dict):
         acceptance = _inside(data, "rollout", "acceptance", "backend") or backend
         if isinstance(acceptance, str):
@@ -240,7 +272,7 @@ def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
     storage = data.get("storage")
     by_backend = {backend: capabilities(backend) for _, backend in _backends(data)}
     if storage is None:
-        for section in ("train", "evaluate"):
+        for section in ("train", "evaluate", "image"):
             backend = _inside(data, section, "backend")
             if isinstance(backend, str) and "storage" in (by_backend.get(backend) or ()):
                 what = f"the backend '{backend}' needs a place for its jobs' folders"
@@ -262,7 +294,7 @@ def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Refuse more-memory where no job has a memory limit to raise."""
-    sections = (("train",), *_stage_paths(data), ("evaluate",))
+    sections = (("train",), *_stage_paths(data), ("evaluate",), ("image",))
     if any(_inside(data, *section, "resources", "memory") for section in sections):
         return
     for kind, rule in _mapping(data, "retry_rules").items():

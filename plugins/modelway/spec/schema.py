@@ -84,9 +84,10 @@ def _tidy(name: str, value: _Schema) -> None:
         # Any other name is an error.
         ((pattern, item),) = patterns.items()
         value |= {"propertyNames": {"pattern": pattern}, "additionalProperties": item}
-    if isinstance(below := value.get("additionalProperties"), dict) and "oneOf" in below:
-        # The kinds of values exclude one another anyway.
-        below["anyOf"] = below.pop("oneOf")
+    for below in (value.get("additionalProperties"), value.get("items")):
+        if isinstance(below, dict) and "oneOf" in below:
+            # The kinds of values exclude one another anyway.
+            below["anyOf"] = below.pop("oneOf")
     if "default" in value and any("pattern" in one for one in _strings(value)) and isinstance(value["default"], int):
         value["default"] = format_duration(value["default"])
     for one in _strings(value) if name in _PORTS else ():

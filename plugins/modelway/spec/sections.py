@@ -18,14 +18,15 @@ from modelway.spec.fields import (
     GateText,
     Name,
     Repository,
-    Steps,
     Target,
 )
 from modelway.spec.gates import VersionGate
 from modelway.spec.places import GpuType
 from modelway.spec.references import Alias, Argument, Asset, Digest, ImportPath, Metric, Tag, VersionReference
 from modelway.spec.registry import platform_of, with_sections_of
+from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.run_params import Choices, Number, ParamName, Scalar, check_param
+from modelway.spec.serving import ServingSection, StickySection
 from modelway.spec.times import Cron, Day, Timezone
 
 Params = Mapping[str, Any]
@@ -203,6 +204,10 @@ class ImageSection(Section):
     )
     path: ImagePath = Field(default="/models", description="The model's folder in the image")
     tag: Tag = Field(default="v{version}", description="The image's tag; {version} stands for the version's number")
+    backend: Backend | None = Field(
+        default=None, description="Where the job runs that pushes it; local: in the task; default: evaluate.backend"
+    )
+    resources: Resources = Field(default_factory=Resources, description="What that job may use")
 
     def platform(self) -> dict[str, Any]:
         """Return the settings of the builder only: the section with its name, as plain data."""
@@ -210,7 +215,7 @@ class ImageSection(Section):
 
 
 @with_sections_of("endpoints")
-class EnvironmentSection(Section):
+class EnvironmentSection(ServingSection):
     """How versions are served in one environment; what is left out is as in the endpoint's own section."""
 
     target: Target = Field(default="local", description="What runs the predictors")
@@ -243,6 +248,9 @@ def _over(base: S, above: S) -> S:
     """Return a section with the values that are set above it."""
     news = {name: getattr(above, name) for name in above.model_fields_set}
     for name, value in news.items():
+        # its keys exclude each other
+        if isinstance(value, StickySection):
+            continue
         if isinstance(value, Section) and isinstance(below := getattr(base, name), type(value)):
             news[name] = _over(below, value)
     return base.model_copy(update=news)
@@ -262,11 +270,19 @@ class AcceptanceSection(Section):
 class RolloutSection(Section):
     """How traffic moves to a new version."""
 
-    steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100")
-    interval_seconds: Duration = Field(default=10, alias="interval", description="Time between two steps")
+    steps: Steps = Field(default=(100,), description="Percent of traffic, rising to 100, or {weight, hold, requests}")
+    interval_seconds: Duration = Field(default=10, alias="interval", description="Least time that a step takes")
+    minimum_requests: MinimumRequests = Field(
+        default=100, description="Least requests to the version in a step below 100 %; 0: none are needed"
+    )
+    analysis: AnalysisSection = Field(default_factory=AnalysisSection, description="How the version is judged")
     alias: Alias = Field(default="champion", description="Moves to the version at 100 %")
     acceptance: AcceptanceSection | None = Field(
         default=None, description="Tests of the model's own before the version gets traffic; {} for accept(job, served)"
+    )
+    mode: Literal["canary", "ab"] = Field(
+        default="canary",
+        description="ab: the split of the first of two steps stays as it is, then a version is chosen",
     )
     approval: bool = Field(
         default=False, description="Whether a person approves in Airflow before the version gets 100 %"

@@ -1,52 +1,130 @@
-"""The trigger that waits between two steps of a rollout, and aborts a rollout that a user stops."""
+"""The trigger that judges a step of a rollout while its task is deferred, and returns the traffic when it has to."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from modelway.errors import RolloutAborted
 from modelway.following.rollouts import abort_rollout
 from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.endpoint import open_endpoint
+from modelway.hooks.lineage import lineage_from_airflow
+from modelway.hooks.settings import Settings
+from modelway.runs.rollout import Rollout
+from modelway.triggers.job import SETTLE_SECONDS
+
+#: how long the trigger waits for a lineage or a connection that cannot be read, after the step's time
+_PATIENCE_SECONDS = 3600.0
+#: looks that may wait for an endpoint at the same time; asyncio's own threads are few, and Airflow needs them
+_LOOKS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="modelway-rollout")
+Found = TypeVar("Found")
 
 
 class RolloutTrigger(BaseTrigger):
-    """Fires when the step's time is over; aborts the rollout when a user ends the task meanwhile.
+    """Looks at the endpoint every few seconds and fires when the step is over, or the rollout.
 
-    Airflow stores its arguments: the lineage's URL, which may contain a password, is read by the triggerer itself.
+    What it finds is stored in the lineage at each look, so that another triggerer continues from there. A version that
+    does worse loses its traffic here, at once, and so does one whose task a user ends. Airflow stores the arguments:
+    the lineage's URL, which may contain a password, is read by the triggerer itself.
     """
 
-    def __init__(self, *, until: float, endpoint: str, target: str, run: str) -> None:
-        """Wait for the moment ``until`` (seconds since the epoch).
+    def __init__(
+        self,
+        *,
+        until: float,
+        endpoint: str,
+        target: str,
+        run: str,
+        step: int | None = None,
+        poll_interval: float = 5.0,
+    ) -> None:
+        """Judge a step that lasts until the moment ``until`` (seconds since the epoch), or longer.
 
         :param endpoint: the endpoint's name
         :param target: where it serves, such as ``local``
         :param run: the key of the DAG run whose rollout it is
+        :param step: the index of the step; None: a task of an earlier modelway waits, for the time alone
+        :param poll_interval: seconds between two looks
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
         self.endpoint = endpoint
         self.target = target
         self.run_key = run
+        self.step = step
+        self.poll_interval = poll_interval
+        self._settings: Settings | None = None
+        self._rollout: Rollout | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to create this trigger again."""
-        return (
-            "modelway.triggers.rollout.RolloutTrigger",
-            {"until": self.until, "endpoint": self.endpoint, "target": self.target, "run": self.run_key},
-        )
+        names = ("until", "endpoint", "target", "step", "poll_interval")
+        arguments = {name: getattr(self, name) for name in names} | {"run": self.run_key}
+        return "modelway.triggers.rollout.RolloutTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Sleep until the time has come."""
-        await asyncio.sleep(max(0.0, self.until - time.time()))
+        """Look until there is a verdict; a task that resumes too soon may count as lost, so that it comes later."""
+        settled = time.monotonic() + SETTLE_SECONDS
+        if self.step is None:
+            await asyncio.sleep(max(0.0, self.until - time.time()))
+        else:
+            while not await self._is_over():
+                await asyncio.sleep(self.poll_interval)
+            await asyncio.sleep(max(0.0, settled - time.monotonic()))
         yield TriggerEvent({"endpoint": self.endpoint})
 
     async def on_kill(self) -> None:
         """Return all traffic to the stable version."""
-        # Airflow returns a connection only this way, and not in the event loop's own thread.
+        await self._abort("a user ended the task")
+
+    async def _is_over(self) -> bool:
+        """Look once and return whether the task has something to do: the next step, or to fail."""
+        try:
+            rollout = await self._open()
+            if (await _in_thread(lambda: rollout.record)).step != self.step:
+                return True
+            verdict = await _in_thread(rollout.look)
+        except RolloutAborted as error:
+            await self._abort(error.what)
+            return True
+        except Exception as error:
+            self.log.warning("the rollout cannot be judged now: %s: %s", type(error).__name__, error)
+            self._rollout = None
+            # The task fails with the same error, and is tried again.
+            return time.time() > self.until + _PATIENCE_SECONDS
+        if verdict.action == "rollback":
+            await self._abort(verdict.reason)
+        elif verdict.action == "hold":
+            self.log.debug("%s %s", verdict.reason, verdict.numbers)
+        return verdict.action != "hold"
+
+    async def _open(self) -> Rollout:
+        if self._rollout is None:
+            # Airflow returns a connection only this way, and not in the event loop's own thread.
+            from asgiref.sync import sync_to_async
+
+            def opened() -> tuple[Settings, Rollout]:
+                settings = settings_from_airflow()
+                store, port = lineage_from_airflow(settings.lineage_url), open_endpoint(self.target, settings)
+                return settings, Rollout(store=store, port=port, endpoint=self.endpoint, run=self.run_key)
+
+            self._settings, self._rollout = await sync_to_async(opened)()
+        return self._rollout
+
+    async def _abort(self, reason: str) -> None:
         from asgiref.sync import sync_to_async
 
-        whose = {"endpoint": self.endpoint, "target": self.target, "run": self.run_key}
-        why = {"actor": "airflow", "reason": "a user ended the task"}
-        await sync_to_async(lambda: abort_rollout(settings_from_airflow(), **whose, **why))()
+        settings = self._settings or await sync_to_async(settings_from_airflow)()
+        abort = partial(abort_rollout, settings, endpoint=self.endpoint, target=self.target, run=self.run_key)
+        closed = await sync_to_async(abort)(actor="airflow", reason=reason)
+        if closed is not None:
+            self.log.error("the rollout of version %d is aborted; its traffic goes back: %s", closed.version, reason)
+
+
+async def _in_thread(function: Callable[[], Found]) -> Found:
+    return await asyncio.get_running_loop().run_in_executor(_LOOKS, function)

@@ -18,6 +18,7 @@ from modelway.lineage.graph.tree import TreeStep, tree
 from modelway.lineage.records.answers import LineageGraph
 from modelway.lineage.records.difference import Change, EnvironmentDifference
 from modelway.lineage.records.readable import bytes_text, digest_text, number_text, plural, seconds_text, time_text
+from modelway.lineage.records.rollout import step_texts
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.verification import verified_text
 from modelway.lineage.records.version import EvaluationRecord, VersionSummary
@@ -108,6 +109,7 @@ def _make_environment() -> Environment:
     environment.filters.update(
         number=_number,
         verified_text=verified_text,
+        step_texts=step_texts,
         time=_time,
         digest=partial(digest_text, none=_NONE),
         bytes=bytes_text,

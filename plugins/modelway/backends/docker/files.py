@@ -51,7 +51,7 @@ def pack_inputs(request: DockerRequest, *, scratch: Path) -> IO[bytes]:
             for name in ("", *_LINKED):
                 archive.addfile(_folder(f"{root}/{name}".rstrip("/")))
             _add_bytes(archive, f"{root}/job.json", generations.text(request.contract).encode())
-            for name, file in runner_files().items():
+            for name, file in runner_files(request.job).items():
                 _add_bytes(archive, f"{root}/runner/{name}", file.read_bytes())
             for name in ("code", "inputs"):
                 if (folder / name).is_dir():

@@ -31,5 +31,6 @@ MEMBER = BackendMember(
     capabilities=frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process", "image"}),
     section=_section,
     secret_form="{connection: id, field: password} or {variable: key}",
+    gives_secrets=True,
     stop_command=_stop_command,
 )

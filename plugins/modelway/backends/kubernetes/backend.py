@@ -139,7 +139,7 @@ class KubernetesBackend:
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
         """Put what the job needs into its folder, and create a new attempt."""
         number = generations.number(last) + 1 if last else 1
-        runner = runner_folder(Path(request.root) / "jobs")
+        runner = runner_folder(Path(request.root) / "jobs", request.job)
         generations.prepare(generation, job=request.job, contract=request.contract, runner=runner, owner=request.run_as)
         attempt = generation / f"try-{number}"
         if attempt.is_symlink():

@@ -21,6 +21,8 @@ from modelway.platforms.kubernetes.labels import DEPLOYMENT, GROUP, run_labels
 from modelway.platforms.kubernetes.patch import strategic_merge
 
 CONTAINER = "job"
+#: where the image job sees the registry's login
+_LOGIN = "/modelway-registry"
 SUSPEND_SINCE, INDEXED_SINCE, FAILURE_POLICY_SINCE, REPLACEMENT_SINCE = (1, 21), (1, 24), (1, 26), (1, 29)
 
 
@@ -241,7 +243,14 @@ def _environment(one: Attempt) -> list[Manifest]:
     variables: list[Manifest] = [{"name": name, "value": value} for name, value in own.items()]
     for name, value in one.options.platform.get("env", {}).items():
         variables.append({"name": name, **_value(value)})
+    if _push_secret(one):
+        variables.append({"name": "REGISTRY_AUTH_FILE", "value": f"{_LOGIN}/.dockerconfigjson"})
     return variables
+
+
+def _push_secret(one: Attempt) -> str | None:
+    """Return the Secret with the login for a registry, which the job that pushes has."""
+    return one.options.platform.get("push_secret") if one.job.action == "image" else None
 
 
 def _value(value: Any) -> Manifest:
@@ -273,6 +282,9 @@ def _volumes(one: Attempt) -> tuple[list[Manifest], list[Manifest]]:
     if size := platform.get("shared_memory_bytes"):
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    if secret := _push_secret(one):
+        volumes.append({"name": "registry-login", "secret": {"secretName": secret}})
+        mounts.append({"name": "registry-login", "mountPath": _LOGIN, "readOnly": True})
     for index, (path, source) in enumerate(platform.get("files", {}).items()):
         volumes.append({"name": f"files-{index}", **_files(source)})
         mounts.append({"name": f"files-{index}", "mountPath": path, "readOnly": True})

@@ -57,6 +57,11 @@ class KubernetesSection(Section):
     image_pull_secrets: Annotated[tuple[Label, ...], Field(strict=False)] = Field(
         default=(), description="Secrets that hold the image registry's login"
     )
+    push_secret: Label | None = Field(
+        default=None,
+        description="Secret (kubernetes.io/dockerconfigjson) with the login that images are pushed with; "
+        "the image job alone sees it",
+    )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="When nodes pull the image"
     )

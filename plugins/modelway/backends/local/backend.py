@@ -125,7 +125,7 @@ class LocalBackend:
         name = request.job.name(generations.number(attempt))
         generations.write(attempt / "request.json", {"name": name, "words": flags})
         # One copy for all jobs: what Python has compiled of it is used again.
-        runner = runner_folder(self.home / "jobs")
+        runner = runner_folder(self.home / "jobs", request.job)
         with (attempt / "start.txt").open("ab") as output:
             agent = subprocess.Popen(
                 [sys.executable, "-m", AGENT, *flags],

@@ -20,4 +20,4 @@ def _section() -> "type[OciSection]":
     return OciSection
 
 
-MEMBER = BuilderMember(name="oci", open=_open, capabilities=frozenset({"scratch", "push"}), section=_section)
+MEMBER = BuilderMember(name="oci", open=_open, capabilities=frozenset({"scratch", "push", "job"}), section=_section)

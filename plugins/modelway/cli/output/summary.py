@@ -1,12 +1,13 @@
 """The summary of a run: what was made, where it is, and what serves it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
 from modelway.lineage.records.readable import number_text
+from modelway.lineage.records.rollout import evidence_text, step_text
 from modelway.lineage.records.verification import verified_text
 
 #: (task id, XCom key) → value or None
@@ -50,7 +51,18 @@ def _rows(xcom: Xcom, version: Mapping[str, Any], extras: Extras) -> list[tuple[
         rows.append(("prediction", extras.prediction))
     for weight, counts in sorted(extras.split.items()):
         rows.append((f"split at {weight} %", _split(counts)))
-    return [*rows, *extras.links.items()]
+    return [*rows, *_judged(xcom), *extras.links.items()]
+
+
+def _judged(xcom: Xcom) -> Iterator[tuple[str, str]]:
+    """Yield what was found in each step in which the version could be compared with another one."""
+    served = xcom("serve.promote", "return_value") or {}
+    for step in served.get("steps", ()):
+        if evidence := step.get("tests"):
+            own, *others = sorted(step["counts"], key=lambda number: number != str(served["version"]))
+            found = step_text(step, version=int(own), stable=int(others[0]) if others else None)
+            counts = f"{found.new}" + (f" (version {others[0]}: {found.stable})" if others else "")
+            yield f"judged at {step['weight']} %", f"{counts}; evidence {evidence_text(evidence)}: {step['action']}"
 
 
 def _selected(xcom: Xcom) -> list[tuple[str, str]]:

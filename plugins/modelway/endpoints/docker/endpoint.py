@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from modelway.endpoints.base import EndpointSpec, EndpointStatus, PredictorMetrics
+from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.docker.addresses import reachable_at
 from modelway.endpoints.docker.containers import DEPLOYMENT, ENDPOINT, PART, Key
 from modelway.endpoints.docker.gateway import Changed
-from modelway.endpoints.docker.images import Login
 from modelway.endpoints.docker.member import MEMBER
 from modelway.endpoints.docker.section import DockerTargetSection
 from modelway.endpoints.docker.service import Service
@@ -40,7 +39,7 @@ class DockerEndpoint:
 
     root: Path
     engine: Engine
-    login: Login
+    login: Login | None
     ready_timeout: float
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:

@@ -3,9 +3,9 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from modelway.endpoints.base import Login
 from modelway.endpoints.docker.containers import DEPLOYMENT, PART, Runnable
 from modelway.errors import CapabilityMissing, ImageInvalid
 from modelway.oci.manifest import LayoutReference, parse_reference
@@ -17,23 +17,7 @@ SERVER_IMAGE = "modelway-server:0.1.0"
 _PROGRAM = "modelway.server"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Login:
-    """A login of one registry."""
-
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    #: its host; empty: it is for every registry
-    registry: str = ""
-
-    def of(self, image: str) -> dict[str, str | None]:
-        """Return the login for an image's registry, none where it is for another one."""
-        if self.registry not in ("", image.partition("/")[0]):
-            return {}
-        return {"username": self.username, "password": self.password}
-
-
-def prepare(engine: Engine, image: str, *, model_path: str, login: Login, deployment: str) -> Runnable:
+def prepare(engine: Engine, image: str, *, model_path: str, login: Login | None, deployment: str) -> Runnable:
     """Bring a model's image to the engine, and return what its server is made of.
 
     An image with a server runs as it is. One with a model alone (``image.base: scratch``) gives its model to a volume,
@@ -48,7 +32,7 @@ def prepare(engine: Engine, image: str, *, model_path: str, login: Login, deploy
         name = load_missing(engine, reference)
     else:
         name = image
-        engine.pull_missing(image, **login.of(image))
+        _pull(engine, image, login)
     found = engine.find_image(name) or {}
     if program := _program(found):
         return Runnable(image=name, image_id=found["Id"], own=_PROGRAM in program)
@@ -73,15 +57,22 @@ def remove_unused_models(engine: Engine, *, deployment: str) -> None:
         engine.remove_volume(found["Name"])
 
 
+def _pull(engine: Engine, image: str, login: Login | None) -> None:
+    if login is not None and login.opens(image):
+        engine.pull_missing(image, username=login.username, password=login.password)
+    else:
+        engine.pull_missing(image)
+
+
 def _program(image: Object) -> list[str]:
     config: Mapping[str, Any] = image.get("Config") or {}
     return [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
 
 
-def _server_image(engine: Engine, login: Login) -> tuple[str, Object]:
+def _server_image(engine: Engine, login: Login | None) -> tuple[str, Object]:
     name = os.environ.get("MODELWAY_SERVER_IMAGE") or SERVER_IMAGE
     if "@" in name:
-        engine.pull_missing(name, **login.of(name))
+        _pull(engine, name, login)
     found = engine.find_image(name)
     if found is None:
         raise CapabilityMissing(

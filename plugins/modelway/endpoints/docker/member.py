@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.endpoints.base import Endpoint, EndpointMember
+from modelway.endpoints.base import Endpoint, EndpointMember, Login
 
 if TYPE_CHECKING:
     from modelway.endpoints.docker.section import DockerTargetSection
@@ -12,17 +12,13 @@ if TYPE_CHECKING:
 def _open(
     *,
     root: Path,
-    username: str | None = None,
-    password: str | None = None,
-    registry: str = "",
+    login: Login | None = None,
     client: Any = None,
     ready_timeout: float = 120.0,
 ) -> Endpoint:
     from modelway.endpoints.docker.endpoint import DockerEndpoint
-    from modelway.endpoints.docker.images import Login
     from modelway.platforms.docker.engine import Engine
 
-    login = Login(username=username, password=password, registry=registry)
     return DockerEndpoint(root=root.absolute(), engine=Engine(client), login=login, ready_timeout=ready_timeout)
 
 
@@ -33,4 +29,4 @@ def _section() -> "type[DockerTargetSection]":
 
 
 _CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit", "memory_limit", "gpu"})
-MEMBER = EndpointMember(name="docker", open=_open, capabilities=_CAN, section=_section)
+MEMBER = EndpointMember(name="docker", open=_open, capabilities=_CAN, section=_section, connects=True)

@@ -100,6 +100,11 @@ class Servers:
             with ThreadPoolExecutor(len(names)) as stopping:
                 list(stopping.map(end, names))
 
+    def discard(self, states: Sequence[ServerState]) -> None:
+        """Remove the containers of servers that never got a request."""
+        for state in states:
+            self.engine.remove(self.key.server(state))
+
     def url(self, state: ServerState, found: Mapping[str, Object], *, address: str) -> str:
         """Return where a server answers past the gateway, "" where it does not run."""
         container = found.get(self.key.server(state)) or {}
@@ -121,7 +126,8 @@ class Servers:
         """
         container = self.engine.inspect(self.key.server(state)) or {}
         own: Mapping[str, Any] = container.get("State") or {"Error": "its container was removed"}
-        if own.get("Running") and not own.get("Restarting") and not container.get("RestartCount"):
+        # One that the engine has restarted says how it ended once it ends again.
+        if own.get("Running") and not own.get("Restarting"):
             return
         if own.get("ExitCode") == _CANNOT_SERVE:
             raise ImageInvalid(

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from modelway.endpoints.base import EndpointSpec, EndpointStatus, Predictor, PredictorMetrics, PredictorStatus
+from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics, PredictorStatus
 from modelway.endpoints.docker.addresses import default_host
 from modelway.endpoints.docker.containers import Key, changeable, server_body
 from modelway.endpoints.docker.drift import differences
-from modelway.endpoints.docker.gateway import DockerGateway, files_of
-from modelway.endpoints.docker.images import Login, prepare, remove_unused_models
+from modelway.endpoints.docker.gateway import Changed, DockerGateway, files_of
+from modelway.endpoints.docker.images import prepare, remove_unused_models
 from modelway.endpoints.docker.section import DockerTargetSection
 from modelway.endpoints.docker.servers import Servers, are_ready, ready_url
 from modelway.endpoints.docker.state import FILE, ServerState, State, digest, read_state
-from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_stats
+from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_map, read_stats
 from modelway.endpoints.gateway.container import PORT
+from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
@@ -66,28 +67,24 @@ class Service:
         self.gateway.store(files, unless_changed={FILE: digest(self._text)}, commands=commands)
         self._text = text
 
-    def apply(self, spec: EndpointSpec, *, section: DockerTargetSection, login: Login, ready_timeout: float) -> None:
+    def apply(
+        self, spec: EndpointSpec, *, section: DockerTargetSection, login: Login | None, ready_timeout: float
+    ) -> None:
         """Bring the endpoint to the state of ``spec``; when a new server fails, all is as before."""
-        state = self.state
-        self._remove_strays()
-        network = ensure_network(self.engine, self.key.name, self.key.labels())
-        if not self.engine.volumes(self.key.labels("gateway")):
-            self.engine.create_volume(self.key.name, self.key.labels("gateway"))
-        if not state.servers:
-            state.platform, state.sticky, state.model = dict(spec.platform), spec.sticky, spec.model
-        self.ensure_gateway(section)
-        before = list(state.servers)
-        chosen = {each.name: state.choose(_new(spec, each), replicas=each.replicas) for each in spec.predictors}
-        for server in state.servers:
-            if not server.ip:
-                server.ip = free_address(network, self._used(network))
-        fresh = [server for server in state.servers if server not in before]
-        if fresh:
-            self.write()
+        state, before = self.state, list(self.state.servers)
         try:
+            self._remove_strays()
+            self._ensure_places(spec, section)
+            chosen = {each.name: state.choose(_new(spec, each), replicas=each.replicas) for each in spec.predictors}
+            fresh = [server for server in state.servers if server not in before]
+            if fresh:
+                self._give_addresses(fresh)
+                self.write()
             self._run(spec, chosen, section=section, login=login, ready_timeout=ready_timeout)
+        except Changed:
+            raise
         except BaseException:
-            self._withdraw(fresh)
+            self._withdraw([server for server in state.servers if server not in before])
             raise
         self._start_counting(fresh)
         state.settle(spec, chosen)
@@ -95,6 +92,23 @@ class Service:
         self.ensure_gateway(section)
         self.push()
         self._retire()
+
+    def _ensure_places(self, spec: EndpointSpec, section: DockerTargetSection) -> None:
+        """Make sure that the network, the volume and the gateway are there."""
+        state = self.state
+        ensure_network(self.engine, self.key.name, self.key.labels())
+        if not self.engine.volumes(self.key.labels("gateway")):
+            self.engine.create_volume(self.key.name, self.key.labels("gateway"))
+        if not state.servers:
+            state.platform, state.sticky, state.model = dict(spec.platform), spec.sticky, spec.model
+        self.ensure_gateway(section)
+
+    def _give_addresses(self, fresh: Sequence[ServerState]) -> None:
+        network = ensure_network(self.engine, self.key.name, self.key.labels())
+        for server in fresh:
+            # The first one is the gateway's.
+            used = [free_address(network, ()), *(each.ip for each in self.state.servers if each.ip)]
+            server.ip = free_address(network, used)
 
     def ensure_gateway(self, section: DockerTargetSection) -> None:
         """Make sure that the gateway runs, published as the section says.
@@ -148,12 +162,14 @@ class Service:
         :param address: of the engine's machine, for the URLs
         """
         state, found = self.state, self.servers.found()
-        runs, shown = self.gateway.runs and not state.stopped, ""
+        runs, drift = self.gateway.runs and not state.stopped, list[str]()
         ready = [False] * len(state.wanted)
         if runs:
             try:
-                look = self.gateway.look(urls=[*map(ready_url, state.wanted)], commands=["show map plan.map"])
-                ready, (shown,) = [status == 200 for status, _ in look.pages], look.answers
+                urls = [*map(ready_url, state.wanted)]
+                look = self.gateway.look(urls=urls, commands=["show map plan.map", "show stat"])
+                ready = [status == 200 for status, _ in look.pages]
+                drift += find_drift(read_stats(look.answers[1]), read_map(look.answers[0]), state.routes)
             except EndpointNotReady:
                 runs = False
         by_name: dict[str, list[tuple[ServerState, bool]]] = {}
@@ -172,7 +188,7 @@ class Service:
             gateway_ready=runs,
             stopped=state.stopped,
             problem="" if runs or state.stopped else "the gateway's container does not run",
-            drift=() if state.stopped else tuple(differences(self.key, state, found, shown)),
+            drift=() if state.stopped else (*differences(self.key, state, found), *drift),
         )
 
     def metrics(self) -> dict[str, PredictorMetrics]:
@@ -222,7 +238,7 @@ class Service:
         chosen: Mapping[str, Sequence[ServerState]],
         *,
         section: DockerTargetSection,
-        login: Login,
+        login: Login | None,
         ready_timeout: float,
     ) -> None:
         """Run all servers, and wait until they are ready."""
@@ -246,10 +262,10 @@ class Service:
 
     def _withdraw(self, fresh: Sequence[ServerState]) -> None:
         """Remove new servers after a failure; an endpoint that never served is removed whole."""
-        self.servers.stop(fresh)
+        self.servers.discard(fresh)
         for server in fresh:
             self.state.servers.remove(server)
-        if not self.state.wanted:
+        if not self.state.servers:
             self.delete()
         elif self.state.stopped:
             self.stop()
@@ -289,9 +305,6 @@ class Service:
 
     def _stats(self) -> Stats:
         return self.gateway.runtime.stats()
-
-    def _used(self, network: Mapping[str, object]) -> list[str]:
-        return [free_address(network, ()), *(server.ip for server in self.state.servers if server.ip)]
 
     def _predictor(
         self, servers: Sequence[tuple[ServerState, bool]], found: Mapping[str, Mapping[str, object]], address: str

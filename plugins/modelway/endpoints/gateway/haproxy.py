@@ -10,13 +10,13 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from modelway.endpoints.base import MAX_PREDICTORS, Sticky
+from modelway.endpoints.base import MAX_PREDICTORS, Sticky, pipeline_version
 from modelway.endpoints.gateway.routes import MAX_REPLICAS, SLOTS, Route, Routes
 from modelway.endpoints.shares import BUCKETS, shares
 from modelway.errors import CapabilityMissing
 
 #: first line of the configuration; another number than that of a running gateway's file means another configuration
-_FORM = "# Written by modelway, form 3, users by {key}. Changed over the socket once the gateway runs."
+_FORM = "# Written by modelway, form 4, users by {key}. Changed over the socket once the gateway runs."
 #: address of a server that is not there; port 9 is the discard service
 _NOWHERE = "127.0.0.1:9"
 
@@ -64,6 +64,11 @@ if {{ var(txn.version) -m found }}
     http-request return status 404 content-type application/json lf-string \
 '{{"error":"there is no version %[var(txn.version),json(utf8s)] behind this endpoint, there are %[var(txn.known)]"}}' \
 if {{ var(txn.version) -m found }} !{{ var(txn.pinned) -m found }}
+    # the server knows itself by its version's number
+    http-request set-var(txn.number) str(number/),concat(,txn.version),map(plan.map) \
+if {{ var(txn.version) -m found }}
+    http-request replace-path ^(/v2/models/[^/]+/versions/)[^/]+(.*)$ \\1%[var(txn.number)]\\2 \
+if {{ var(txn.number) -m found }}
     # a bucket per request: the same one for the same user
     http-request set-var(txn.bucket) rand({buckets})
 {sticky}
@@ -148,14 +153,17 @@ def find_haproxy() -> str:
 
 
 def plan(routes: Routes) -> dict[str, str]:
-    """Return the entries of the gateway's map: the shares, and the slot of every version.
+    """Return the entries of the gateway's map: the shares, and the slot of every version and predictor by its name.
 
     The stable predictor comes first, so that users of another one stay with it while it grows.
     """
     by_version = {str(route.version): route for route in reversed(routes.wanted) if route.model is None}
     versions = sorted(by_version, key=int)
+    by_hand = [route.name for route in routes.wanted if pipeline_version(route.name) is None]
     slots = {f"version/{version}": str(by_version[version].slot) for version in versions}
-    return {"plan": _shares(routes), "versions": ",".join(versions) or "none", **slots}
+    slots |= {f"version/{route.name}": str(route.slot) for route in routes.wanted}
+    numbers = {f"number/{route.name}": str(route.version) for route in routes.wanted}
+    return {"plan": _shares(routes), "versions": ",".join([*versions, *by_hand]) or "none", **slots, **numbers}
 
 
 def _shares(routes: Routes) -> str:

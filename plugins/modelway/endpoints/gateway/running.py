@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands
+from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_map
+from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.routes import MAX_REPLICAS, Route, Routes
 from modelway.endpoints.gateway.runtime_socket import Runtime
@@ -44,14 +45,25 @@ class RunningGateway:
 
         :raises EndpointNotReady: when a server that is to get requests does not pass its check
         """
-        self.set_addresses(routes)
-        self.wait_up(routes)
+        stats = self.runtime.stats()
+        if commands := address_commands(stats, addresses(routes)):
+            self.change(commands, routes)
+            stats = self.runtime.stats()
+        if _late(stats, routes):
+            self.wait_up(routes)
         self.change(plan_commands(plan(routes)), routes)
 
     def set_addresses(self, routes: Routes) -> None:
         """Bring the servers alone to ``routes``, and leave their shares."""
         if commands := address_commands(self.runtime.stats(), addresses(routes)):
             self.change(commands, routes)
+
+    def drift(self, routes: Routes) -> tuple[str, ...]:
+        """Return a phrase for each difference between the gateway and ``routes`` that was made by hand.
+
+        :raises EndpointNotReady: when the gateway does not answer
+        """
+        return find_drift(self.runtime.stats(), read_map(self.runtime.send("show map plan.map")), routes)
 
     def slot_counters(self, slot: int) -> dict[str, int]:
         """Return the counts of one slot since the gateway started."""
@@ -71,13 +83,8 @@ class RunningGateway:
 
         :raises EndpointNotReady: when one does not
         """
-        needed = [route for route in routes.wanted if route.weight]
         end = time.monotonic() + self.patience
-        while True:
-            stats = self.runtime.stats()
-            late = [route for route in needed if not _is_up(stats, route)]
-            if not late:
-                return
+        while late := _late(self.runtime.stats(), routes):
             if time.monotonic() > end:
                 raise EndpointNotReady(
                     f"the gateway finds {late[0].name} not ready",
@@ -87,10 +94,15 @@ class RunningGateway:
             time.sleep(self.interval)
 
 
+def _late(stats: Stats, routes: Routes) -> list[Route]:
+    """Return the routes that are to get requests and whose servers have not passed their checks."""
+    return [route for route in routes.wanted if route.weight and not _is_up(stats, route)]
+
+
 def _is_up(stats: Stats, route: Route) -> bool:
-    """Return whether every server of a route that has an address has passed its check, and there is one."""
+    """Return whether a server of a route has passed its check; others get requests when theirs have passed."""
     used = [f"main{replica}" for replica, address in enumerate(route.addresses) if address is not None]
-    return bool(used) and all(stats[f"slot{route.slot}", name]["status"].startswith("UP") for name in used)
+    return any(stats[f"slot{route.slot}", name]["status"].startswith("UP") for name in used)
 
 
 def counters(stats: Stats, slot: int) -> dict[str, int]:
@@ -109,6 +121,7 @@ def counters(stats: Stats, slot: int) -> dict[str, int]:
         "server_errors": failed["hrsp_5xx"],
         "broken_answers": failed["srv_abrt"],
         "rerouted": _sum(elsewhere, *answers),
+        "named": _sum(whole[1:], "stot"),
     }
 
 

@@ -6,7 +6,7 @@ Per endpoint ``<root>/<name>/`` holds state.json, the gateway's configuration an
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class LocalEndpoint:
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
         service = Service.read(self.root / name)
-        return None if service is None else service.status()
+        return None if service is None else replace(service.status(), drift=self._drift(name, service))
 
     def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
         """Change the split in one step."""
@@ -155,6 +155,17 @@ class LocalEndpoint:
                 f"there is no endpoint '{name}'", where=str(self.root), known=self.names(), given=name
             )
         return service
+
+    def _drift(self, name: str, service: Service) -> tuple[str, ...]:
+        """Return what was changed by hand: what differs while no change is in progress."""
+        try:
+            if not service.drift():
+                return ()
+            with locked(self.root, name, patience=0):
+                current = Service.read(self.root / name)
+                return current.drift() if current is not None else ()
+        except EndpointNotReady:
+            return ()
 
     def _unpacked(self, reference: str) -> Path:
         return self.unpack(reference=reference, into=self.root / _IMAGES)

@@ -16,6 +16,8 @@ from modelway.platforms.processes import marked
 PROGRAM = "modelway.server"
 #: exit status of a server whose model cannot be loaded (``modelway.server.__main__``)
 _CANNOT_SERVE = 2
+#: seconds a server may take to say what it counted
+_METRICS = 2.0
 #: seconds a server may take to drain; it stops waiting by itself after 25
 _DRAIN = 30.0
 
@@ -64,6 +66,19 @@ class Server:
                 connection.close()
         return False
 
+    def metrics_page(self) -> str:
+        """Return what it counted, in Prometheus' text format; empty where it does not answer."""
+        if self.state.port is None:
+            return ""
+        connection = http.client.HTTPConnection("127.0.0.1", self.state.port, timeout=_METRICS)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        except (OSError, http.client.HTTPException, UnicodeDecodeError):
+            return ""
+        finally:
+            connection.close()
+
     def note_port(self) -> bool:
         """Note the port of a server that was started, and return whether it is known yet."""
         if self.state.port is None:
@@ -91,6 +106,8 @@ class Server:
         argv += ["--version", str(state.version), "--host", "127.0.0.1", "--port", "0"]
         # They were when the image was unpacked, and the program may have been changed to read its weights in place.
         argv += ["--run-file", self.marker, "--files-are-checked"]
+        if state.other_model:
+            argv += ["--model", state.other_model]
         if rows := state.batching.get("rows"):
             argv += ["--batch-size", str(rows)]
         if cpu := state.resources.get("cpu"):

@@ -25,7 +25,8 @@ of the grace time. A notice from before this container started is ignored.
 
 ``exit-<node>.json``: ``returncode`` (int or null) · ``signal`` (such as ``SIGKILL``, or null) · ``reason`` (one line or
 null) · ``kind`` (a ``FailureKind``'s value or null) · ``out_of_memory`` · ``stopped`` (ended because of the notice) ·
-``seconds`` · ``peak_memory_bytes`` · ``retryable`` (only where it differs from the kind's rule: pip without a network).
+``seconds`` · ``peak_memory_bytes`` · ``retryable`` (only where it differs from the kind's rule: pip without a network,
+and errors of the job's code that say so).
 
 Own exit status: 0 succeeded · 1 the code failed · 2 the preparation failed · 124 the timeout · 137 killed or
 out of memory, or another container took over (then there is no exit file) · 143 stopped after the notice.

@@ -97,6 +97,8 @@ def report_of(
         report.kind, report.reason = "killed", f"the job's process was killed by {signal.Signals(-number).name}"
     elif error:
         report.kind, report.reason = "bad_exit", str(error["reason"])
+        # Such as a registry that did not answer the image job.
+        report.retryable = True if error.get("retryable") is True else None
     else:
         report.kind, report.reason = "bad_exit", f"the job's process ended with exit status {returncode}"
     return report

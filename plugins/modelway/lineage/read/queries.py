@@ -60,7 +60,7 @@ _MADE = versions.join(runs, versions.c.run == runs.c.id)
 #: the parts that a version may have or lack
 _OF_VERSION = (
     *(version_metrics, aliases, images, deployments, version_files, architectures),
-    *(alias_history, weight_history),
+    *(alias_history, weight_history, rollouts),
 )
 _OF_RUN = (datasets, stages, figures, importances, evaluations, metrics)
 
@@ -232,6 +232,7 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
         alias_history=read(alias_history, _read_moves, version),
         weight_history=read(weight_history, read_weight_history, weight_history.c.version == version),
         events=tuple(_events_of(connection.execute(_version_events(), {"of_version": version}))),
+        rollouts=read(rollouts, lambda _, key: read_rollouts(connection, version=key), version),
     )
 
 
@@ -345,9 +346,12 @@ def _moves_of(rows: Iterable[Row[Any]]) -> list[AliasChange]:
 
 def read_weight_history(connection: Connection, which: Any) -> list[WeightChange]:
     """Return the weight changes that fulfil a condition, newest first."""
-    query = select(weight_history, versions.c.number).join(versions, weight_history.c.version == versions.c.id)
+    query = select(weight_history, versions.c.number, models.c.name)
+    query = query.join(versions, weight_history.c.version == versions.c.id).join(
+        models, versions.c.model == models.c.id
+    )
     return [
-        WeightChange(**_shared_columns(row, WeightChange) | {"version": row.number})
+        WeightChange(**_shared_columns(row, WeightChange) | {"version": row.number, "model": row.name})
         for row in connection.execute(query.where(which).order_by(weight_history.c.id.desc()))
     ]
 
@@ -380,15 +384,17 @@ def read_rollout(connection: Connection, *, endpoint: str, run_id: str) -> Rollo
 
 
 def read_rollouts(
-    connection: Connection, *, endpoint: str | None = None, run_id: str | None = None
+    connection: Connection, *, endpoint: str | None = None, run_id: str | None = None, version: int | None = None
 ) -> list[RolloutRecord]:
-    """Return the rollouts of an endpoint, a run, or both, the one that was begun last first."""
+    """Return the rollouts of an endpoint, a run, a version (by its key), the one that was begun last first."""
     query = select(rollouts, versions.c.number, models.c.name)
     query = query.join(versions, rollouts.c.version == versions.c.id).join(models, versions.c.model == models.c.id)
     if endpoint is not None:
         query = query.where(rollouts.c.endpoint == endpoint)
     if run_id is not None:
         query = query.where(rollouts.c.run_id == run_id)
+    if version is not None:
+        query = query.where(rollouts.c.version == version)
     return [
         RolloutRecord(**_shared_columns(row, RolloutRecord) | {"model": row.name, "version": row.number})
         for row in connection.execute(query.order_by(rollouts.c.started_at.desc()))

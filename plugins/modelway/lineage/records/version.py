@@ -275,6 +275,7 @@ class WeightChange:
     """A version's share of an endpoint's traffic became ``weight`` per cent."""
 
     endpoint: str
+    model: str
     version: int
     weight: int
     at: datetime
@@ -312,6 +313,8 @@ class VersionDetail:
     alias_history: tuple[AliasChange, ...]
     weight_history: tuple[WeightChange, ...]
     events: tuple[Event, ...]
+    rollouts: "tuple[RolloutRecord, ...]" = ()
+    """The rollouts that brought it to traffic, or did not; newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,5 +113,7 @@ def _write(connection: Connection, record: RolloutRecord, *, before: RolloutReco
     insert_new(connection, rollouts, [row | news | {"started_at": now}])
     connection.execute(update(rollouts).filter_by(**row).values(news))
     if before is None or before.state != record.state:
-        detail = {"endpoint": record.endpoint, "step": record.step, **record.detail}
+        # The evidence is of use to the rollout alone.
+        found = {name: value for name, value in record.detail.items() if name != "evidence"}
+        detail = {"endpoint": record.endpoint, "step": record.step, **found}
         add_event(connection, keys, kind=f"rollout-{record.state}", actor=actor, run_id=record.run_id, detail=detail)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from modelway.runs.messages.message import Message
+from modelway.runs.messages.message import Message, omitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,16 @@ class Deployment(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """The counts of one step of a rollout."""
+    """What was found in one step of a rollout."""
 
     weight: int
     counts: Mapping[str, Mapping[str, int]]
     """``{requests, errors}`` by version"""
+    action: str | None = omitted()
+    """promote or rollback"""
+    reason: str | None = omitted()
+    tests: Mapping[str, Mapping[str, float]] | None = omitted()
+    """``{e, limit}`` by test: the evidence against the version, and how much of it rolls it back"""
 
 
 @dataclass(frozen=True, kw_only=True)

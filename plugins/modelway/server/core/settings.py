@@ -30,6 +30,8 @@ class Settings:
     check_files: bool
     #: name in the URLs; None: the model's own name
     name: str | None
+    #: name for the header x-model-name, where the URLs have another; None: there is no such header
+    model: str | None
     version: str
     host: str
     #: 0 lets the system choose; ``run_file`` then contains the choice
@@ -83,6 +85,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         model_dir=Path(arguments.model_dir),
         check_files=not arguments.files_are_checked,
         name=arguments.name,
+        model=arguments.model,
         version=arguments.version,
         host=arguments.host,
         port=_whole("port", arguments.port, 0, 65535),
@@ -105,8 +108,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         health_route=environ.get("AIP_HEALTH_ROUTE"),
     )
     settings = replace(settings, max_in_flight=max(settings.max_in_flight, settings.max_body))
-    if not (settings.version.isascii() and settings.version.isprintable()):
-        raise CannotServe(f"--version must be printable ASCII, got {settings.version!r}: it is in a header")
+    for option, value in (("version", settings.version), ("model", settings.model or "")):
+        if not (value.isascii() and value.isprintable()):
+            raise CannotServe(f"--{option} must be printable ASCII, got {value!r}: it is in a header")
     for route in (settings.predict_route, settings.health_route):
         if route is not None and not route.startswith("/"):
             raise CannotServe(f"a route must start with '/', got {route!r} in AIP_PREDICT_ROUTE or AIP_HEALTH_ROUTE")
@@ -119,6 +123,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option("--model-dir", default=environ.get("MODELWAY_MODEL_DIR"), help="folder with model/model.onnx")
     option("--files-are-checked", action="store_true", help="do not compare the model's files with their digests")
     option("--name", default=environ.get("MODELWAY_MODEL_NAME"), help="model name in the URLs")
+    option("--model", help="name of the version's model for the header x-model-name, where --name is another")
     option("--version", default=environ.get("MODELWAY_MODEL_VERSION", "1"), help="model version in the URLs")
     # Vertex AI and Cloud Run ask from outside of the container
     host = "0.0.0.0" if environ.get("AIP_HTTP_PORT") or environ.get("K_SERVICE") else "127.0.0.1"

@@ -19,15 +19,25 @@ class GrpcListener:
     """Accepts connections, and counts calls for metrics, drain and memory."""
 
     def __init__(
-        self, service: Service, *, port: int, version: str, metrics: Metrics, drain: Drain, budget: Budget
+        self,
+        service: Service,
+        *,
+        port: int,
+        version: str,
+        model: str | None = None,
+        metrics: Metrics,
+        drain: Drain,
+        budget: Budget,
     ) -> None:
         """Combine the parts.
 
         :param port: 0 lets the system choose; :meth:`start` sets the choice
         :param version: sent with every answer as ``x-model-version``
+        :param model: sent as ``x-model-name``
         """
         self.port = port
-        self.headers: tuple[Header, ...] = ((b"x-model-version", version.encode()),)
+        names = (("x-model-version", version), ("x-model-name", model))
+        self.headers: tuple[Header, ...] = tuple((key.encode(), value.encode()) for key, value in names if value)
         self.draining = False
         self._service, self._metrics, self._drain, self._budget = service, metrics, drain, budget
         self._connections: set[Connection] = set()

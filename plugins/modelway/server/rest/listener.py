@@ -56,17 +56,20 @@ class Listener:
         *,
         drain: Drain,
         version: str,
+        model: str | None = None,
         every_second: Callable[[], None],
         beside: Beside | None = None,
     ) -> None:
         """Serve ``routes``.
 
         :param version: for the header ``x-model-version``
+        :param model: for the header ``x-model-name``
         :param every_second: called once a second
         :param beside: what is served besides, and drained with it
         """
         self._routes, self._drain, self._every_second = routes, drain, every_second
-        self._version, self._beside = version, beside
+        self._names = f"x-model-version: {version}\r\n" + (f"x-model-name: {model}\r\n" if model else "")
+        self._beside = beside
         self._connections: set[Connection] = set()
         self._turns = Turns()
         self._ends_now = False
@@ -133,7 +136,7 @@ class Listener:
         self._every_second()
 
     def _set_common(self) -> None:
-        self.common = f"date: {formatdate(usegmt=True)}\r\nx-model-version: {self._version}\r\n".encode()
+        self.common = f"date: {formatdate(usegmt=True)}\r\n{self._names}".encode()
 
     # what connections call
 

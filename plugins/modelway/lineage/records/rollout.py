@@ -1,0 +1,63 @@
+"""What was found in the steps of a rollout, as commands, pages and the summary of a run show it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelway.lineage.records.version import RolloutRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepText:
+    """One step in a few texts."""
+
+    weight: str
+    new: str
+    """requests to the new version and how many failed"""
+    stable: str
+    evidence: str
+    """of each test, the e-value and the one that rolls back"""
+    result: str
+
+
+def step_texts(record: RolloutRecord) -> list[StepText]:
+    """Return the steps of a rollout, the present one included; one of an earlier modelway has counts alone."""
+    stable = record.detail.get("stable")
+    results = record.detail.get("results", record.detail.get("told", []))
+    found = [step_text(result, version=record.version, stable=stable) for result in results]
+    verdict, plan = record.detail.get("verdict"), record.detail.get("plan", ())
+    if verdict and record.state == "running" and 0 <= record.step < len(plan) and not record.detail.get("moving"):
+        numbers = verdict.get("numbers", {})
+        counts = {str(record.version): numbers.get("new", {}), str(stable): numbers.get("stable", {})}
+        present = {"weight": plan[record.step]["weight"], "counts": counts, "tests": numbers.get("tests", {})}
+        found.append(step_text({**present, **verdict}, version=record.version, stable=stable))
+    return found
+
+
+def step_text(result: Mapping[str, Any], *, version: int, stable: int | None) -> StepText:
+    """Return what one step found."""
+    counts = result.get("counts", {})
+    action, reason = result.get("action", ""), result.get("reason", "")
+    return StepText(
+        weight=f"{result['weight']} %",
+        new=_counted(counts.get(str(version))),
+        stable=_counted(counts.get(str(stable))),
+        evidence=evidence_text(result.get("tests", {})),
+        result=f"{action}: {reason}" if action and reason else action or "-",
+    )
+
+
+def evidence_text(tests: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the evidence against a version: of each test, the e-value and the one that rolls back."""
+    values = (f"{name} {_small(each['e'])} of {each['limit']:.4g}" for name, each in tests.items())
+    return ", ".join(values) or "-"
+
+
+def _counted(counts: Mapping[str, int] | None) -> str:
+    if not counts:
+        return "-"
+    return f"{counts.get('requests', 0):,} requests, {counts.get('errors', 0):,} failed"
+
+
+def _small(e_value: float) -> str:
+    return f"{e_value:.3g}" if e_value >= 0.001 else "<0.001"

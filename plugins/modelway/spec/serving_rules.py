@@ -1,0 +1,65 @@
+"""Rules between ``endpoint.target`` and the other keys of ``endpoint``: what the target cannot do is refused."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelway.endpoints.checking import MISSING
+from modelway.fields.refusal import KeyPath, Refusal
+from modelway.spec.registry import capabilities
+
+_RESOURCES = {"cpu": "cpu_limit", "memory": "memory_limit", "gpu": "gpu"}
+_DEFAULT_STICKY = {"header": "x-user"}
+
+
+def refused_by_target(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
+    """Find keys of ``endpoint``, as written, that its target cannot serve; paths begin within ``endpoint``."""
+    environments = endpoint.get("environments")
+    if not isinstance(environments, dict) or not environments:
+        yield from _refused(endpoint)
+        return
+    found: dict[KeyPath, Refusal] = {}
+    for name, own in environments.items():
+        if not isinstance(own, dict):
+            continue
+        for path, refusal in _refused({**endpoint, **own}):
+            # where it is inherited, the target is what does not fit, if that is the environment's own
+            at = path if path[0] in own else ("target",) if "target" in own else None
+            found.setdefault(path if at is None else ("environments", name, *at), refusal)
+    yield from found.items()
+
+
+def _refused(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
+    target = endpoint.get("target", "local")
+    able = capabilities(target, port="endpoints") if isinstance(target, str) else None
+    if able is None:
+        return
+    for path, capability in _used(endpoint):
+        if capability not in able:
+            what = f"the target '{target}' does not have {MISSING[capability]}"
+            yield path, Refusal(what, do="Remove the key, or choose another target")
+
+
+def _used(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    yield from _of_servers(endpoint, ())
+    if endpoint.get("sticky") not in (None, _DEFAULT_STICKY):
+        yield ("sticky",), "sticky"
+    if endpoint.get("mirror") is not None:
+        yield ("mirror",), "mirror"
+    predictors = endpoint.get("predictors")
+    if isinstance(predictors, list) and predictors:
+        # beside the two of a rollout
+        yield ("predictors",), "several"
+        for index, predictor in enumerate(predictors):
+            if isinstance(predictor, dict):
+                yield from _of_servers(predictor, ("predictors", index))
+
+
+def _of_servers(section: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if section.get("replicas") not in (None, 1):
+        yield (*path, "replicas"), "replicas"
+    if section.get("autoscaling") is not None:
+        yield (*path, "autoscaling"), "autoscaling"
+    resources = section.get("resources")
+    for key, capability in _RESOURCES.items():
+        if isinstance(resources, dict) and resources.get(key):
+            yield (*path, "resources", key), capability
