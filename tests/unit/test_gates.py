@@ -1,8 +1,8 @@
 """What keeps a model from being registered, and how a step of a rollout counts requests."""
 
 import pytest
+from modelway.endpoints.judge.observation import Observation
 from modelway.errors import VerificationFailed
-from modelway.operators.promote import difference
 from modelway.runs.gates import check_gates
 
 
@@ -67,31 +67,30 @@ def test_without_gates_every_model_passes():
     check_gates(gates={}, metrics={})
 
 
-def counts(requests, errors):
-    return {"requests": requests, "errors": errors}
+def counts(requests, errors, since=0.0):
+    return Observation(requests=requests, errors=errors, since=since)
 
 
 def test_what_was_counted_since_is_the_difference():
-    before, now = {"1": counts(100, 2)}, {"1": counts(150, 5)}
-    assert difference(now, before) == {"1": counts(50, 3)}
+    assert counts(150, 5).since_then(counts(100, 2)) == counts(50, 3)
 
 
 def test_a_version_that_is_new_is_counted_from_nothing():
-    assert difference({"2": counts(7, 1)}, {"1": counts(9, 9)}) == {"2": counts(7, 1)}
+    assert counts(7, 1).since_then(Observation()) == counts(7, 1)
 
 
 @pytest.mark.parametrize("now", [counts(10, 0), counts(150, 1), counts(0, 0)])
 def test_counting_that_began_anew_counts_all_since_then(now):
-    assert difference({"1": now}, {"1": counts(100, 2)}) == {"1": now}
+    assert now.since_then(counts(100, 2)) == now
 
 
-def test_nothing_is_ever_negative():
-    told = difference({"1": counts(3, 1), "2": counts(5, 5)}, {"1": counts(4, 0), "2": counts(5, 5)})
-    assert min(count for each in told.values() for count in each.values()) == 0
+@pytest.mark.parametrize(("now", "before"), [(counts(3, 1), counts(4, 0)), (counts(5, 5), counts(5, 5))])
+def test_nothing_is_ever_negative(now, before):
+    found = now.since_then(before)
+    assert min(found.requests, found.errors) >= 0
 
 
 def test_counts_that_began_anew_and_are_higher_already_are_counted_whole():
     """A gateway that was started again during a busy step."""
-    before = {"1": counts(10, 5) | {"since": 100.0}}
-    assert difference({"1": counts(20, 6) | {"since": 200.0}}, before) == {"1": counts(20, 6)}
-    assert difference({"1": counts(20, 6) | {"since": 100.0}}, before) == {"1": counts(10, 1)}
+    assert counts(20, 6, since=200.0).since_then(counts(10, 5, since=100.0)) == counts(20, 6, since=200.0)
+    assert counts(20, 6, since=100.0).since_then(counts(10, 5, since=100.0)) == counts(10, 1, since=100.0)
