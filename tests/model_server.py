@@ -76,6 +76,8 @@ KINDS = {
     "FP64": TensorProto.DOUBLE,
     "BYTES": TensorProto.STRING,
 }
+#: and BF16, for which numpy has no type
+_ALL_KINDS = {**KINDS, "BF16": TensorProto.BFLOAT16}
 #: name to datatype and shape, in which a word is the program's name of a free length
 Tensors = Mapping[str, tuple[str, Sequence[int | str]]]
 
@@ -93,7 +95,7 @@ def write_program(
     for part in ("model", "outputs"):
         (folder / part).mkdir(parents=True)
     sides = [
-        [helper.make_tensor_value_info(name, KINDS[kind], list(shape)) for name, (kind, shape) in side.items()]
+        [helper.make_tensor_value_info(name, _ALL_KINDS[kind], list(shape)) for name, (kind, shape) in side.items()]
         for side in (inputs, outputs)
     ]
     graph = helper.make_graph(list(nodes), "m", sides[0], sides[1], list(weights))

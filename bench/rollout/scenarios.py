@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from modelway.server.core.metrics import SECONDS
 
 #: upper bounds of the server's histogram of answers' times, in seconds
-BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, math.inf)
+BOUNDS = (*SECONDS, math.inf)
 LOOK_SECONDS = 60
 Array = Any
 

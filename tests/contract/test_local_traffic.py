@@ -154,10 +154,32 @@ def test_the_servers_of_a_predictor_change_their_number_and_are_replaced_without
     assert answers.failures == []
     assert {code for code, _, _ in answers.all} == {200}
     assert pid_at(status.url) == gateway
-    # gateway, supervisor and one server
-    assert len(processes_of(root)) == 3
-    (left,) = (each.cmdline() for each in processes_of(root) if "--batch-size" in each.cmdline())
+    (left,) = (each.cmdline() for each in _servers(root))
     assert [left[left.index(option) + 1] for option in ("--batch-size", "--threads")] == ["1", "2"]
+
+
+def test_apply_finishes_what_a_killed_apply_of_several_servers_began(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], root: Path
+) -> None:
+    one = spec(100)
+    status = endpoint.apply(one)
+    more = replace(one, predictors=(replace(one.predictors[0], replicas=3),))
+    child = os.fork()
+    if child == 0:
+        endpoint.apply(more)
+        os._exit(0)
+    eventually(lambda: len(_servers(root)) >= 2)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert {code for code, _, _ in ask(status.url, 20)} == {200}
+    assert endpoint.apply(more).predictors[0].ready_replicas == 3
+    assert len(_servers(root)) == 3
+    assert endpoint.apply(one).predictors[0].ready_replicas == 1
+    assert len(_servers(root)) == 1
+
+
+def _servers(root: Path) -> list[psutil.Process]:
+    return [process for process in processes_of(root) if "--model-dir" in process.cmdline()]
 
 
 def test_a_killed_server_of_several_costs_what_it_had_and_the_others_answer(

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import hitl
 from modelway.errors import RolloutAborted, SignatureChanged
 from modelway.operators.deploy import DeployModelOperator
+from modelway.operators.promote import PromoteModelOperator
 from modelway.triggers.turn import TurnTrigger
 
 from tests.contract.test_rollout import Killed, Shop, die_at_wait
@@ -114,10 +115,9 @@ def asked(monkeypatch):
     return found
 
 
-def ask(shop, deployed):
-    """Roll version 2 out until a person has to approve it; return what rolls out."""
-    promoter = shop.promoter(2, deployed, steps=(50, 100))
-    promoter.approval = True
+def ask(shop, deployed, **options):
+    """Roll version 2 out until a person has to answer; return what rolls out."""
+    promoter = shop.promoter(2, deployed, steps=(50, 100), approval=True, **options)
     with pytest.raises(TaskAwaitingInput) as waiting:
         promoter.run(shop.context(2) | {"ti": SimpleNamespace(id="of-this-try", try_number=1, max_tries=2)})
     assert waiting.value.method_name == "answered"
@@ -150,3 +150,40 @@ def test_a_person_rejects_and_the_traffic_goes_back(shop, asked):
     assert (shop.weights, shop.champion, shop.rollout(2).state) == ({1: 100, 2: 0}, 1, "aborted")
     event = next(event for event in shop.lineage.events("tiny") if event.kind == "rollout-aborted")
     assert (event.detail["reason"], event.detail["approval"]["by"]) == ("mia rejected version 2", "mia")
+
+
+def test_a_rejected_version_never_serves_even_if_the_worker_dies_before_the_traffic_went_back(shop, asked, monkeypatch):
+    promoter = ask(shop, shop.deploy(2))
+
+    def die(self, context, reason):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PromoteModelOperator, "_abort", die)
+        with pytest.raises(Killed):
+            promoter.answered(shop.context(2), answer("Reject"))
+    assert shop.rollout(2).state == "running"
+    with pytest.raises(RolloutAborted, match="mia rejected version 2"):
+        promoter.run(shop.context(2))
+    assert (shop.weights, shop.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
+
+
+@pytest.mark.parametrize(("option", "winner"), [("Version 2", 2), ("Version 1", 1)])
+def test_of_two_versions_a_person_chooses_one_and_both_choices_are_good_ends(shop, asked, option, winner):
+    promoter = ask(shop, shop.deploy(2), mode="ab")
+    (question,) = asked
+    assert question["options"] == ["Version 2", "Version 1"]
+    assert question["subject"] == "Which version serves tiny from now on?"
+    assert shop.weights == {1: 50, 2: 50}
+    promoter.answered(shop.context(2), answer(option))
+    assert {version: weight for version, weight in shop.weights.items() if weight} == {winner: 100}
+    assert shop.champion == winner
+    decision = shop.rollout(2).detail["decision"]
+    assert (decision["version"], decision["by"], set(decision["counts"])) == (winner, "mia", {"1", "2"})
+
+
+def test_of_two_versions_the_numbers_choose_one(shop):
+    shop.promoter(2, shop.deploy(2), steps=(50, 100), mode="ab").run(shop.context(2))
+    assert (shop.weights, shop.champion) == ({2: 100}, 2)
+    decision = shop.rollout(2).detail["decision"]
+    assert (decision["version"], decision["by"]) == (2, "analysis")

@@ -59,6 +59,7 @@ SERVING = contract(
     *("endpoints", "gateway", "gateway_agent", "rollout", "rollout_policies", "acceptance"),
     *(
         "server",
+        "server_bfloat16",
         "server_clients",
         "server_connections",
         "server_files",

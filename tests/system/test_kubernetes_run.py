@@ -1,5 +1,6 @@
 """The digits model, from code to a registered version, with every job on a real cluster."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,13 +11,21 @@ import pytest
 import yaml
 from matrix_lab import REPOSITORY
 from matrix_places import cluster_node, core_api
+from registry import Registry, basic_auth, needs_registry
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+from tests.image_samples import built_here
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900), needs_registry]
 
 IMAGE = os.environ.get("MODELWAY_JOB_IMAGE", "modelway-job:0.1.0")
 RUN_SECONDS = 600
 #: what has a job, as the jobs' labels begin
-TASKS = {"train-warmup", "train-finetune", "evaluate-checkpoint", "freeze-freeze", "freeze-verify"}
+TASKS = {
+    *("train-warmup", "train-finetune", "evaluate-checkpoint", "freeze-freeze", "freeze-verify"),
+    "serve-build-image",
+}
+#: the Secret with the login of the registry
+LOGIN = "registry-login"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +47,28 @@ def has_image() -> bool:
 
 
 @pytest.fixture(scope="module")
-def lab(request, tmp_path_factory, cluster):
+def registry(tmp_path_factory, cluster):
+    """A registry that lets nobody in but who has the Secret."""
+    from kubernetes import client
+
+    core, _, namespace = cluster
+    folder = tmp_path_factory.mktemp("registry")
+    found = Registry(folder, auth=basic_auth(folder))
+    login = {"auths": {found.host: {"username": "me", "password": "s3cret"}}}
+    core.create_namespaced_secret(
+        namespace,
+        client.V1Secret(
+            metadata=client.V1ObjectMeta(name=LOGIN),
+            type="kubernetes.io/dockerconfigjson",
+            string_data={".dockerconfigjson": json.dumps(login)},
+        ),
+    )
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def lab(request, tmp_path_factory, cluster, registry):
     """The model's run, which is over, on an Airflow."""
     _, node, namespace = cluster
     airflow = request.getfixturevalue("container_lab")
@@ -50,14 +80,17 @@ def lab(request, tmp_path_factory, cluster):
     spec["train"] |= {"backend": "kubernetes", "image": IMAGE}
     spec["evaluate"] |= {"image": IMAGE}
     spec["storage"] = {"node": {"name": node, "path": str(root / "storage")}}
-    spec["kubernetes"] = {"namespace": namespace, "start_within": "5m"}
+    # The registry is on the node.
+    patch = {"spec": {"template": {"spec": {"hostNetwork": True}}}}
+    spec["kubernetes"] = {"namespace": namespace, "start_within": "5m", "push_secret": LOGIN, "patch": patch}
+    spec["image"] = {"repository": f"{registry.host}/models/digits"}
     (model / "model.yaml").write_text(yaml.safe_dump(spec))
     # The whole folder at once: Airflow reads it meanwhile.
     model.rename(airflow.models / "digits")
     api, run_id = airflow.api, airflow.start("digits")
     until = time.monotonic() + RUN_SECONDS
     tasks: dict[str, str | None] = {}
-    while tasks.get("freeze.register") not in ("success", "failed", "upstream_failed", "skipped"):
+    while tasks.get("serve.build_image") not in ("success", "failed", "upstream_failed", "skipped"):
         assert time.monotonic() < until, tasks
         time.sleep(1)
         tasks = {task.task_id: task.state for task in api.tasks("digits", run_id)}
@@ -96,6 +129,18 @@ def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
     assert {task for task in TASKS if any(label.startswith(task) for label in found)} == TASKS, found
     assert all(job.status.succeeded == 1 for job in jobs), [(job.metadata.name, job.status) for job in jobs]
     assert all(job.metadata.name.endswith("-1") for job in jobs), "no job needed a second try"
+
+
+def test_a_pod_pushed_the_image_that_the_task_would_have(lab, tmp_path):
+    airflow, run_id, storage = lab
+    version = airflow.lineage.version("digits", 1)
+    log = airflow.api.log("digits", run_id, "serve.build_image")
+    (image,) = version.images
+    assert image.digest == built_here(version.summary, tmp_path)
+    assert f"image {image.digest} as {image.reference}" in log, log[-3000:]
+    (folder,) = storage.glob("jobs/digits/*/serve-build-image-*")
+    left = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"s3cret" not in left + log.encode()
 
 
 def test_the_jobs_logs_are_in_the_tasks_logs(lab):

@@ -1,4 +1,4 @@
-"""The model digits from its code to a container: its DAG pushes the image, Docker runs it, both protocols answer."""
+"""The model digits from its code to containers: its DAG pushes the image and serves it on Docker."""
 
 import io
 import os
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,18 +16,53 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import yaml
+from modelway.endpoints.base import Endpoint, EndpointStatus, load_endpoint
+from modelway.endpoints.gateway.container import GATEWAY_IMAGE
 from modelway.job.freezing.golden import read_calls
-from modelway.lineage.store import open_lineage
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.platforms.docker.engine import Engine
 from registry import Registry, needs_registry
 
 from tests.airflow_template import with_database
+from tests.docker_engine import require_engine
+from tests.endpoint_clients import left_on_engine
 from tests.inference_messages import connected
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900), needs_registry]
 MODELWAY = Path(sys.executable).parent / "modelway"
 DIGITS = Path(__file__).resolve().parents[2] / "include/models/digits"
 SERVER = "modelway-server:0.1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """The DAG of digits with an image in a registry and an endpoint on Docker."""
+
+    engine: Engine
+    root: Path
+    home: Path
+    environment: dict[str, str]
+
+    def run(self, *words: str, version: int) -> str:
+        """Run the DAG to its end and return the image of the version that it made."""
+        done = subprocess.run([MODELWAY, "run", "digits", *words], env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        (image,) = self.lineage.version("digits", version).images
+        return image.reference
+
+    @property
+    def lineage(self) -> Lineage:
+        return open_lineage(f"sqlite:///{self.home / 'lineage.db'}")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return load_endpoint("docker", root=self.home / "endpoints")
+
+    def status(self) -> EndpointStatus:
+        found = self.endpoint.status("digits")
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True)
@@ -42,21 +78,45 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    root, engine = tmp_path_factory.mktemp("image"), Engine()
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    root, engine = tmp_path_factory.mktemp("image"), require_engine(SERVER, GATEWAY_IMAGE)
     registry = Registry(root)
+    models, home = root / "models", with_database(root / "home", name="airflow-run")
+    shutil.copytree(DIGITS, models / "digits", ignore=shutil.ignore_patterns("__pycache__"))
+    spec = models / "digits/model.yaml"
+    document = yaml.safe_load(spec.read_text())
+    document["image"] = {"base": "server", "repository": f"{registry.host}/models/digits"}
+    document["endpoint"] = {"target": "docker", "resources": {"cpu": 1, "memory": "512Mi"}}
+    document["rollout"] |= {"steps": [50, 100], "interval": "2s"}
+    spec.write_text(yaml.safe_dump(document))
+    base = _pushed(engine, f"{registry.host}/modelway/server")
+    own = {"MODELWAY_HOME": str(home), "MODELWAY_MODELS": str(models), "MODELWAY_SERVER_IMAGE": base}
+    found = Pipeline(engine=engine, root=root, home=home, environment={**os.environ, **own})
     try:
-        image = _image_of_the_dag(root, registry, base=_pushed(engine, f"{registry.host}/modelway/server"))
-        container = engine.create(_description(image), f"modelway-test-{registry.port}")
-        try:
-            engine.start(container)
-            yield _served(engine, container, root)
-        finally:
-            print(engine.last_lines(container, lines=20).decode())
-            engine.remove(container)
-            engine.api.remove_image(image)
+        yield found
     finally:
+        found.endpoint.delete("digits")
+        for listed in engine.api.images(name=f"{registry.host}/models/digits"):
+            engine.api.remove_image(listed["Id"], force=True)
         registry.stop()
+    assert left_on_engine(home / "endpoints") == []
+
+
+@pytest.fixture(scope="module")
+def image(pipeline: Pipeline) -> str:
+    """The image of version 1, which the pipeline serves on Docker."""
+    return pipeline.run(version=1)
+
+
+@pytest.fixture(scope="module")
+def served(pipeline: Pipeline, image: str) -> Iterator[Served]:
+    engine, container = pipeline.engine, pipeline.engine.create(_description(image), f"modelway-test-{os.getpid()}")
+    try:
+        engine.start(container)
+        yield _served(engine, container, pipeline.root)
+    finally:
+        print(engine.last_lines(container, lines=20).decode())
+        engine.remove(container)
 
 
 def _pushed(engine: Engine, repository: str) -> str:
@@ -66,19 +126,6 @@ def _pushed(engine: Engine, repository: str) -> str:
     (digest,) = [name for name in engine.api.inspect_image(SERVER)["RepoDigests"] if name.startswith(repository)]
     engine.api.remove_image(f"{repository}:test")
     return str(digest)
-
-
-def _image_of_the_dag(root: Path, registry: Registry, *, base: str) -> str:
-    models, home = root / "models", with_database(root / "home", name="airflow-run")
-    shutil.copytree(DIGITS, models / "digits", ignore=shutil.ignore_patterns("__pycache__"))
-    with (models / "digits/model.yaml").open("a") as spec:
-        spec.write(f"image: {{base: server, repository: {registry.host}/models/digits}}\n")
-    environment = {"MODELWAY_HOME": str(home), "MODELWAY_MODELS": str(models), "MODELWAY_SERVER_IMAGE": base}
-    command = [MODELWAY, "run", "digits", "--set", "rollout=no"]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    (image,) = open_lineage(f"sqlite:///{home / 'lineage.db'}").version("digits", 1).images
-    return image.reference
 
 
 def _description(image: str) -> dict[str, Any]:
@@ -120,13 +167,16 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-def test_the_container_answers_right_over_rest(served: Served) -> None:
-    tensors = [
+def _tensors(served: Served) -> list[dict[str, Any]]:
+    return [
         {"name": name, "shape": array.shape, "datatype": "FP32", "data": array.ravel().tolist()}
         for name, array in served.inputs.items()
     ]
+
+
+def test_the_container_answers_right_over_rest(served: Served) -> None:
     url = f"http://127.0.0.1:{served.port}/v2/models/digits/versions/1/infer"
-    answer = httpx.post(url, json={"inputs": tensors}, trust_env=False)
+    answer = httpx.post(url, json={"inputs": _tensors(served)}, trust_env=False)
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-model-version"] == "1"
     for output in answer.json()["outputs"]:
@@ -170,6 +220,48 @@ def test_the_loader_of_the_servers_image_fetches_the_model(served: Served) -> No
     assert second == f"{first} already"
     files, name = loaded.split()
     assert (int(files) >= 2, name) == (True, "digits")
+
+
+def test_the_dag_serves_version_1_on_docker(pipeline: Pipeline, image: str, served: Served) -> None:
+    status = pipeline.status()
+    assert [(one.name, one.weight, one.ready, one.image) for one in status.predictors] == [("v1", 100, True, image)]
+    (server,) = pipeline.engine.containers({"modelway.dev/endpoint": "digits", "modelway.dev/predictor": "v1"})
+    found = pipeline.engine.inspect(server["Id"])
+    assert found is not None
+    assert (found["Config"]["Image"], found["HostConfig"]["Memory"]) == (image, 512 << 20)
+    answer = httpx.post(f"{status.url}/v2/models/digits/infer", json={"inputs": _tensors(served)}, trust_env=False)
+    assert (answer.status_code, answer.headers["x-model-version"]) == (200, "1")
+
+
+def test_the_dag_rolls_version_2_out_beside_version_1(pipeline: Pipeline, image: str, served: Served) -> None:
+    url, over, answers = f"{pipeline.status().url}/v2/models/digits/infer", threading.Event(), list[tuple[int, str]]()
+
+    def call() -> None:
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            while not over.is_set():
+                answer = client.post(url, json={"inputs": _tensors(served)})
+                answers.append((answer.status_code, answer.headers.get("x-model-version", "")))
+                time.sleep(0.02)
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    try:
+        second = pipeline.run("--seed", "2", version=2)
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
+    status = pipeline.status()
+    assert [(one.name, one.weight, one.image) for one in status.predictors if one.weight] == [("v2", 100, second)]
+    assert second != image
+    assert pipeline.lineage.version("digits", 2).aliases == ("champion",)
+    assert {code for code, _ in answers} == {200}, "no request failed"
+    versions = [version for _, version in answers]
+    first_of_2, last_of_1 = versions.index("2"), len(versions) - 1 - versions[::-1].index("1")
+    assert first_of_2 < last_of_1, "both answered for a while"
+    mixed = versions[first_of_2:last_of_1].count("2") / (last_of_1 - first_of_2)
+    assert 0.25 < mixed < 0.75
 
 
 def test_it_drains_as_the_first_process_of_its_container(served: Served) -> None:

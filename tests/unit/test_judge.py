@@ -284,6 +284,16 @@ def test_times_of_a_server_that_restarted_are_left_out():
     assert evidence.log_e("latency") == 0
 
 
+def test_times_of_a_server_that_could_not_be_read_before_are_left_out():
+    """Its answers of all the time before would count as those of the last interval."""
+    stable, canary = timed(1000, 100), timed(100, 10)
+    evidence = begin(stable=stable, canary=canary)
+    back = timed(100, 60, before=canary)
+    all_at_once = replace(timed(10_000, 0, before=stable), requests=stable.requests + 900)
+    evidence = update(evidence, **_same(all_at_once, back, ANALYSIS))
+    assert evidence.log_e("latency") == 0
+
+
 def test_an_error_that_is_counted_after_its_request_is_one_request_and_one_error():
     evidence = begin(stable=Observation(requests=900), canary=Observation(requests=100))
     late = Observation(requests=100, errors=1)

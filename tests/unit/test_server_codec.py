@@ -40,6 +40,7 @@ def test_id_is_optional_and_comes_back() -> None:
 SAMPLES: dict[str, list[Any]] = {
     "BOOL": [True, False],
     "BYTES": ["Zürich", ""],
+    "BF16": [-0.5, 1024.0],
     **{f"UINT{bits}": [0, 2**bits - 1] for bits in (8, 16, 32, 64)},
     **{f"INT{bits}": [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": [-0.5, 1024.0] for bits in (16, 32, 64)},

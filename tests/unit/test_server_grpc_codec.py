@@ -72,7 +72,8 @@ def test_typed_contents_of_every_datatype(datatype: str) -> None:
 
 @pytest.mark.parametrize("datatype", list(DATATYPES))
 def test_raw_contents_of_every_datatype(datatype: str) -> None:
-    array = np.zeros((2, 2), dtype=DATATYPES[datatype])
+    # Zeros are the same in BF16, whose values have two bytes on the wire only.
+    array = np.zeros((2, 2), dtype="<u2" if datatype == "BF16" else DATATYPES[datatype])
     raw = b"\x01\x00\x00\x00a" * 4 if datatype == "BYTES" else array.tobytes()
     tensor = message("InferInputTensor", name="x", datatype=datatype, shape=[2, 2])
     found = read(message("ModelInferRequest", model_name="m", inputs=[tensor], raw_input_contents=[raw]), datatype)

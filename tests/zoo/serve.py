@@ -30,14 +30,14 @@ def served_difference(folder: Path) -> float:
         request = {}
         for name, array in inputs.items():
             shape = check_shape(known[name], list(array.shape))
-            request[name] = from_binary(known[name], shape, memoryview(to_binary(array)))
+            request[name] = from_binary(known[name], shape, memoryview(to_binary(known[name], array)))
         answers = model.run(request)
         assert set(answers) == set(expected)
         for spec in model.signature.outputs:
             array = answers[spec.name]
             assert len(spec.shape) == array.ndim
             assert all(want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)), (call, spec)
-            back = from_binary(spec, array.shape, memoryview(to_binary(numpy.asarray(array))))
+            back = from_binary(spec, array.shape, memoryview(to_binary(spec, numpy.asarray(array))))
             found = compare(back, expected[spec.name], **tolerance_of(folder))
             assert found.reason is None, (call, spec.name, found.reason)
             largest = max(largest, found.largest)

@@ -327,10 +327,10 @@ def _deployment(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
 def _rollout(spec: ModelSpec, serving: Serving) -> dict[str, Any]:
     """Return the arguments of a rollout that depend on the environment: one for development has no steps."""
     if serving.is_development:
-        return {"steps": [100], "alias": None, "approval": False}
+        return {"steps": [100], "alias": None, "approval": False, "mode": "canary"}
     rollout = spec.rollout
     steps = [step if isinstance(step, int) else _written(step) for step in rollout.steps]
-    return {"steps": steps, "alias": rollout.alias, "approval": rollout.approval}
+    return {"steps": steps, "alias": rollout.alias, "approval": rollout.approval, "mode": rollout.mode}
 
 
 def _judging(spec: ModelSpec) -> dict[str, Any]:

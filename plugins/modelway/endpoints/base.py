@@ -286,7 +286,9 @@ class EndpointMember(Member[Endpoint]):
 
     hook: str | None = None
     """The class of an Airflow provider that makes its client of the connection ``modelway_<name>``; ``open`` gets what
-    that returns as ``client``. None: it has no connection."""
+    that returns as ``client``."""
+    connects: bool = False
+    """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ def open_endpoint(target: str, settings: Settings) -> Endpoint:
             username=settings.registry_login,
             password=settings.registry_password or "",
         )
-    hook = endpoint_member(target).hook
-    client = client_from_airflow(target, hook=hook) if hook else None
+    member = endpoint_member(target)
+    client = client_from_airflow(target, hook=member.hook) if member.hook or member.connects else None
     options = {} if client is None else {"client": client}
     return load_endpoint(target, root=settings.endpoint_root, login=login, **options)

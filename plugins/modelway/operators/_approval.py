@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from modelway.lineage.store import Lineage
 
 APPROVE, REJECT = "Approve", "Reject"
-#: under these keys of the rollout's record: what it waits for, and what was answered
-WAITS_FOR, ANSWER = "waits_for", "approval"
+#: of a rollout: the version takes over unless it does worse, or one of two is chosen that share the traffic
+CANARY, AB = "canary", "ab"
+#: under these keys of the rollout's record: what it waits for, what was answered, and which version was chosen
+WAITS_FOR, ANSWER, DECISION = "waits_for", "approval", "decision"
 
 
-def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecord", *, resume: str) -> None:
+def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecord", *, mode: str, resume: str) -> None:
     """Ask for an approval, unless there is one, and park the task until it comes: no process waits meanwhile.
 
+    :param mode: with ``ab`` the question is which version serves from now on
     :param resume: the operator's method that gets the answer
     :raises TaskAwaitingInput: to wait
     """
@@ -33,34 +36,61 @@ def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecor
 
     waiting = replace(rollout, detail={**rollout.detail, WAITS_FOR: ANSWER})
     store.save_rollout(waiting, actor=actor(context))
-    stable = rollout.detail.get("stable")
+    endpoint, version, stable = rollout.endpoint, rollout.version, rollout.detail.get("stable")
+    question = f"Give all traffic of {endpoint} to version {version}?"
+    if mode == AB:
+        question = f"Which version serves {endpoint} from now on?"
     upsert_hitl_detail(
         ti_id=context["ti"].id,
-        options=[APPROVE, REJECT],
-        subject=f"Give all traffic of {rollout.endpoint} to version {rollout.version}?",
-        body=_body(results_of(finished_step(rollout)), version=rollout.version, stable=stable),
+        options=[_choice(version), _choice(stable)] if mode == AB else [APPROVE, REJECT],
+        subject=question,
+        body=_body(results_of(finished_step(rollout)), version=version, stable=stable),
+        # Left out, it is None, which Airflow 3.3.2 refuses.
+        params={},
     )
     raise TaskAwaitingInput(method_name=resume)
 
 
-def record_answer(context: Context, store: "Lineage", *, endpoint: str, run: str, event: Mapping[str, Any]) -> None:
-    """Record what a person answered, and who it was.
+def record_answer(store: "Lineage", *, endpoint: str, run: str, event: Mapping[str, Any]) -> None:
+    """Record what a person answered, and who it was: ``refusal`` then says whether the version may serve.
 
-    :raises RolloutAborted: the answer is no, or waiting failed
+    :raises RolloutAborted: waiting failed
     """
     if (rollout := store.rollout(endpoint, run)) is None or rollout.state != "running":
         return
     if "error" in event:
         raise RolloutAborted(f"no approval was given: {event['error']}", where=f"endpoint {endpoint}")
-    user = event.get("responded_by_user") or {}
+    user, at = event.get("responded_by_user") or {}, event.get("responded_at")
     name = str(user.get("name") or user.get("id") or "unknown")
-    is_approved = list(event.get("chosen_options") or ()) == [APPROVE]
-    at = event.get("responded_at")
+    chosen = list(event.get("chosen_options") or ())
+    is_approved = chosen in ([APPROVE], [_choice(rollout.version)])
     answer = {"approved": is_approved, "by": name, "at": str(getattr(at, "isoformat", lambda: at)())}
-    detail = {key: value for key, value in rollout.detail.items() if key != WAITS_FOR}
-    store.save_rollout(replace(rollout, detail={**detail, ANSWER: answer}), actor=name)
-    if not is_approved:
-        raise RolloutAborted(f"{name} rejected version {rollout.version}", where=f"endpoint {endpoint}")
+    detail = {key: value for key, value in rollout.detail.items() if key != WAITS_FOR} | {ANSWER: answer}
+    rollout = replace(rollout, detail=detail)
+    if chosen in ([_choice(rollout.version)], [_choice(detail.get("stable"))]):
+        rollout = decided(rollout, by=name, version=rollout.version if is_approved else int(detail["stable"]))
+    store.save_rollout(rollout, actor=name)
+
+
+def decided(rollout: "RolloutRecord", *, by: str, version: int) -> "RolloutRecord":
+    """Return the record with the version that was chosen, by whom, and the counts at that moment."""
+    results = results_of(finished_step(rollout))
+    decision = {"version": version, "by": by, "counts": results[-1]["counts"] if results else {}}
+    return replace(rollout, detail={**rollout.detail, DECISION: decision})
+
+
+def refusal(rollout: "RolloutRecord") -> str | None:
+    """Return why a person does not let the version serve; None where nobody refused."""
+    answer = rollout.detail.get(ANSWER) or {"approved": True}
+    if answer["approved"]:
+        return None
+    if DECISION in rollout.detail:
+        return f"{answer['by']} chose version {rollout.detail[DECISION]['version']}"
+    return f"{answer['by']} rejected version {rollout.version}"
+
+
+def _choice(version: Any) -> str:
+    return f"Version {version}"
 
 
 def _body(results: Any, *, version: int, stable: Any) -> str:

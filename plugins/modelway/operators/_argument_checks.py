@@ -29,6 +29,7 @@ from modelway.spec.references import Alias, Metric, Tag, VersionReference
 from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.sections import PerJob
 
+ROLLOUT_MODES = ("canary", "ab")
 WHEN_BUSY_VALUES = ("wait", "replace", "refuse")
 _COUNT = Annotated[int, Field(ge=1, le=1024)]
 _NOT_NEGATIVE = Annotated[float, Field(ge=0)]
@@ -89,6 +90,12 @@ def _file_name(value: Any, final: bool) -> Any:
 def _folder(value: Any, final: bool) -> Any:
     if not isinstance(value, str | Path):
         raise Refusal(f"expected a folder, got {shown(value)}")
+    return value
+
+
+def _rollout_mode(value: Any, final: bool) -> Any:
+    if value not in ROLLOUT_MODES:
+        raise Refusal(f"{shown(value)} is not a mode of a rollout", known=ROLLOUT_MODES, given=str(value))
     return value
 
 
@@ -194,6 +201,7 @@ SERVING = optional(_serving)
 FLAG = typed(bool)
 ENDPOINT = optional(typed(Name))
 WHEN_BUSY = _when_busy
+ROLLOUT_MODE = _rollout_mode
 ENVIRONMENT = optional(typed(Text))
 ENVIRONMENTS = optional(mapping)
 IMAGE_PATH = typed(ImagePath)

@@ -12,7 +12,7 @@ from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.lineage.records.rollout import evidence_text
 from modelway.operators import _argument_checks as checks
-from modelway.operators._approval import record_answer, wait_for_approval
+from modelway.operators._approval import AB, CANARY, DECISION, decided, record_answer, refusal, wait_for_approval
 from modelway.operators._checks import Checks
 from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
@@ -48,6 +48,8 @@ class PromoteModelOperator(EnvironmentOperator):
     :param analysis: how the version is judged, as the spec's section ``rollout.analysis`` has it
     :param alias: the alias that moves to the version, ``champion`` by default; None: none does
     :param approval: whether a person approves in Airflow before the version gets all traffic
+    :param mode: ``canary``, or ``ab``: at the end of the only step below 100 % one of the two versions is chosen, by a
+        person with ``approval``, else by the numbers; choosing the one before is no failure
     :param environment: the environment to serve in, one of ``environments``
     :param environments: other values of these parameters by environment: ``{"dev": {"steps": [100]}}``
 
@@ -57,7 +59,8 @@ class PromoteModelOperator(EnvironmentOperator):
 
     template_fields: Sequence[str] = (
         *EnvironmentOperator.template_fields,
-        *("version", "deployment", "steps", "interval_seconds", "minimum_requests", "alias"),
+        *("version", "deployment", "steps", "interval_seconds", "minimum_requests", "analysis", "alias"),
+        *("approval", "mode"),
     )
     accepts: ClassVar[Checks] = {
         **EnvironmentOperator.accepts,
@@ -69,6 +72,7 @@ class PromoteModelOperator(EnvironmentOperator):
         "analysis": checks.ANALYSIS,
         "alias": checks.OPTIONAL_ALIAS,
         "approval": checks.FLAG,
+        "mode": checks.ROLLOUT_MODE,
     }
     _killed = False
 
@@ -83,6 +87,7 @@ class PromoteModelOperator(EnvironmentOperator):
         analysis: Mapping[str, Any] | None = None,
         alias: str | None = "champion",
         approval: bool = False,
+        mode: str = CANARY,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -94,6 +99,7 @@ class PromoteModelOperator(EnvironmentOperator):
         self.analysis = analysis
         self.alias = alias
         self.approval = approval
+        self.mode = mode
         self.check_arguments()
 
     def run(self, context: Context) -> Any:
@@ -113,7 +119,7 @@ class PromoteModelOperator(EnvironmentOperator):
         except Exception as error:
             ti = context["ti"]
             if not getattr(error, "retryable", True) or ti.try_number > ti.max_tries:
-                self._abort(context, str(error).splitlines()[0])
+                self._abort(context, str(getattr(error, "what", error)).splitlines()[0])
             raise
 
     def _rollout(self, context: Context) -> Rollout:
@@ -138,6 +144,8 @@ class PromoteModelOperator(EnvironmentOperator):
             analysis=self.analysis,
         )
         rollout.plan(settings, target=self._deployed.target)
+        if (reason := refusal(rollout.record)) is not None:
+            return self._refused(context, rollout, reason)
         run_id = context["dag_run"].run_id
         while True:
             if rollout.is_in_step():
@@ -157,20 +165,30 @@ class PromoteModelOperator(EnvironmentOperator):
     def _wait_for_approval(self, context: Context, rollout: Rollout) -> None:
         """Wait until a person approves the last step; the first version, and a rollback, need nobody."""
         record = rollout.record
-        if self.approval and record.detail["stable"] is not None and "rollback" not in record.detail:
-            store = lineage_from_airflow(self.settings.lineage_url)
-            wait_for_approval(context, store, record, resume="answered")
+        if record.detail["stable"] is None or "rollback" in record.detail:
+            return
+        store = lineage_from_airflow(self.settings.lineage_url)
+        if self.approval:
+            wait_for_approval(context, store, record, mode=self.mode, resume="answered")
+        elif self.mode == AB and DECISION not in record.detail:
+            store.save_rollout(decided(record, by="analysis", version=record.version), actor=actor(context))
 
     def answered(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Continue with what a person answered: the last step, or all traffic goes back."""
         with translate_errors(self, context):
-            run, store = run_key(context), lineage_from_airflow()
-            try:
-                record_answer(context, store, endpoint=self._deployed.endpoint, run=run, event=event)
-            except RolloutAborted as error:
-                self._abort(context, error.what)
-                raise
+            store = lineage_from_airflow(self.settings.lineage_url)
+            record_answer(store, endpoint=self._deployed.endpoint, run=run_key(context), event=event)
             return self.run(context)
+
+    def _refused(self, context: Context, rollout: Rollout, reason: str) -> Xcom:
+        """Return all traffic; of two versions that were compared, the one before may well be chosen.
+
+        :raises RolloutAborted: a person rejected the version
+        """
+        if self.mode != AB:
+            raise RolloutAborted(reason, where=f"endpoint {self._deployed.endpoint}")
+        self._abort(context, reason)
+        return self._finished(rollout, rollout.status)
 
     def on_kill(self) -> None:
         """Abort the rollout when a user ends the task; while it is deferred, the trigger does."""

@@ -68,6 +68,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     for path, refusal in refused_by_target(_mapping(data, "endpoint")):
         yield Finding(("endpoint", *path), refusal, of_key=True)
     yield from _environments(data)
+    yield from _ab(data)
 
 
 def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -78,6 +79,16 @@ def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
             do="Define export(job, checkpoint) in its place, or write format: onnx",
         )
         yield Finding(("freeze", "command"), refusal)
+
+
+def _ab(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse more or fewer splits than one to compare two versions at."""
+    if _inside(data, "rollout", "mode") == "ab" and len(_list(data, "rollout", "steps")) != 2:
+        refusal = Refusal(
+            "two versions are compared at one split", do="Write two steps: steps: [{weight: 50, hold: 7d}, 100]"
+        )
+        path: KeyPath = ("rollout", "steps") if _inside(data, "rollout", "steps") is not None else ("rollout", "mode")
+        yield Finding(path, refusal)
 
 
 def _image_job(data: Mapping[str, Any]) -> Iterator[Finding]:

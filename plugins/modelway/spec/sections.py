@@ -280,6 +280,10 @@ class RolloutSection(Section):
     acceptance: AcceptanceSection | None = Field(
         default=None, description="Tests of the model's own before the version gets traffic; {} for accept(job, served)"
     )
+    mode: Literal["canary", "ab"] = Field(
+        default="canary",
+        description="ab: the split of the first of two steps stays as it is, then a version is chosen",
+    )
     approval: bool = Field(
         default=False, description="Whether a person approves in Airflow before the version gets 100 %"
     )

@@ -1,20 +1,18 @@
-"""Differences between an endpoint and its state: what somebody changed by hand on the engine."""
+"""Differences between an endpoint's containers and its state: what somebody changed by hand on the engine."""
 
 from collections.abc import Iterator, Mapping
 
 from modelway.endpoints.docker.containers import Key, changeable
 from modelway.endpoints.docker.state import ServerState, State
-from modelway.endpoints.gateway.haproxy import plan
 from modelway.platforms.docker.engine import Object
 
 _WHAT = {"Memory": "memory", "MemorySwap": "memory", "NanoCpus": "CPU", "RestartPolicy": "restart policy"}
 
 
-def differences(key: Key, state: State, found: Mapping[str, Object], shown_map: str) -> Iterator[str]:
-    """Yield a phrase for each difference of an endpoint that was not stopped.
+def differences(key: Key, state: State, found: Mapping[str, Object]) -> Iterator[str]:
+    """Yield a phrase for each difference of the containers of an endpoint that was not stopped.
 
     :param found: the servers' containers
-    :param shown_map: HAProxy's answer to ``show map``; "" where it does not answer
     """
     expected = {key.server(server): server for server in state.servers}
     for name, server in expected.items():
@@ -22,10 +20,6 @@ def differences(key: Key, state: State, found: Mapping[str, Object], shown_map: 
     for name in found:
         if name not in expected:
             yield f"the container {name} is not of any predictor"
-    if shown_map:
-        entries = dict(line.split()[1:3] for line in shown_map.splitlines() if len(line.split()) >= 3)
-        if entries != plan(state.routes):
-            yield "the gateway's shares were changed"
 
 
 def _of_server(name: str, server: ServerState, container: Object | None) -> Iterator[str]:

@@ -58,8 +58,10 @@ def remove_unused_models(engine: Engine, *, deployment: str) -> None:
 
 
 def _pull(engine: Engine, image: str, login: Login | None) -> None:
-    own = login if login is not None and login.opens(image) else None
-    engine.pull_missing(image, username=own and own.username, password=own and own.password)
+    if login is not None and login.opens(image):
+        engine.pull_missing(image, username=login.username, password=login.password)
+    else:
+        engine.pull_missing(image)
 
 
 def _program(image: Object) -> list[str]:

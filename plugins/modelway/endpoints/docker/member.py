@@ -29,4 +29,4 @@ def _section() -> "type[DockerTargetSection]":
 
 
 _CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit", "memory_limit", "gpu"})
-MEMBER = EndpointMember(name="docker", open=_open, capabilities=_CAN, section=_section)
+MEMBER = EndpointMember(name="docker", open=_open, capabilities=_CAN, section=_section, connects=True)

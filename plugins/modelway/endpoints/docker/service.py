@@ -12,8 +12,9 @@ from modelway.endpoints.docker.images import prepare, remove_unused_models
 from modelway.endpoints.docker.section import DockerTargetSection
 from modelway.endpoints.docker.servers import Servers, are_ready, ready_url
 from modelway.endpoints.docker.state import FILE, ServerState, State, digest, read_state
-from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_stats
+from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_map, read_stats
 from modelway.endpoints.gateway.container import PORT
+from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
@@ -161,12 +162,14 @@ class Service:
         :param address: of the engine's machine, for the URLs
         """
         state, found = self.state, self.servers.found()
-        runs, shown = self.gateway.runs and not state.stopped, ""
+        runs, drift = self.gateway.runs and not state.stopped, list[str]()
         ready = [False] * len(state.wanted)
         if runs:
             try:
-                look = self.gateway.look(urls=[*map(ready_url, state.wanted)], commands=["show map plan.map"])
-                ready, (shown,) = [status == 200 for status, _ in look.pages], look.answers
+                urls = [*map(ready_url, state.wanted)]
+                look = self.gateway.look(urls=urls, commands=["show map plan.map", "show stat"])
+                ready = [status == 200 for status, _ in look.pages]
+                drift += find_drift(read_stats(look.answers[1]), read_map(look.answers[0]), state.routes)
             except EndpointNotReady:
                 runs = False
         by_name: dict[str, list[tuple[ServerState, bool]]] = {}
@@ -185,7 +188,7 @@ class Service:
             gateway_ready=runs,
             stopped=state.stopped,
             problem="" if runs or state.stopped else "the gateway's container does not run",
-            drift=() if state.stopped else tuple(differences(self.key, state, found, shown)),
+            drift=() if state.stopped else (*differences(self.key, state, found), *drift),
         )
 
     def metrics(self) -> dict[str, PredictorMetrics]:

@@ -8,17 +8,21 @@ from modelway.errors import EndpointNotReady
 
 #: a command, and words of which its answer must have one unless it is empty (None: any answer will do)
 Command = tuple[str, Sequence[str] | None]
-#: (backend, server) to the row of ``show stat``
+#: (backend, server) to what is read of its row of ``show stat``
 Stats = Mapping[tuple[str, str], Mapping[str, str]]
 
+_ANSWERS = tuple(f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
+_COLUMNS = ("status", "weight", "addr", "scur", "stot", "srv_abrt", *_ANSWERS)
 #: of an address that is set again
 _SAME = ("changed", "no need")
 
 
 def read_stats(text: str) -> Stats:
     """Return the counters of all backends and servers, out of the answer to ``show stat``."""
-    rows = csv.DictReader(text.removeprefix("# ").splitlines())
-    return {(row["pxname"], row["svname"]): row for row in rows}
+    head, *rows = csv.reader(text.removeprefix("# ").splitlines())
+    # of ninety columns, in hundreds of rows, at each change of the weights
+    at = {name: head.index(name) for name in _COLUMNS}
+    return {(row[0], row[1]): {name: row[index] for name, index in at.items()} for row in rows}
 
 
 def read_map(text: str) -> Mapping[str, str]:

@@ -45,8 +45,12 @@ class RunningGateway:
 
         :raises EndpointNotReady: when a server that is to get requests does not pass its check
         """
-        self.set_addresses(routes)
-        self.wait_up(routes)
+        stats = self.runtime.stats()
+        if commands := address_commands(stats, addresses(routes)):
+            self.change(commands, routes)
+            stats = self.runtime.stats()
+        if _late(stats, routes):
+            self.wait_up(routes)
         self.change(plan_commands(plan(routes)), routes)
 
     def set_addresses(self, routes: Routes) -> None:
@@ -79,13 +83,8 @@ class RunningGateway:
 
         :raises EndpointNotReady: when one does not
         """
-        needed = [route for route in routes.wanted if route.weight]
         end = time.monotonic() + self.patience
-        while True:
-            stats = self.runtime.stats()
-            late = [route for route in needed if not _is_up(stats, route)]
-            if not late:
-                return
+        while late := _late(self.runtime.stats(), routes):
             if time.monotonic() > end:
                 raise EndpointNotReady(
                     f"the gateway finds {late[0].name} not ready",
@@ -93,6 +92,11 @@ class RunningGateway:
                     do="Apply the endpoint again",
                 )
             time.sleep(self.interval)
+
+
+def _late(stats: Stats, routes: Routes) -> list[Route]:
+    """Return the routes that are to get requests and whose servers have not passed their checks."""
+    return [route for route in routes.wanted if route.weight and not _is_up(stats, route)]
 
 
 def _is_up(stats: Stats, route: Route) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+#: answers with a time in an interval, per request that the gateway counted in it, and those that began before it
+_MOST_TIMES, _LATE = 2, 50
 #: of the gateway: all of them restart together
 _OF_THE_GATEWAY = ("requests", "errors", "named")
 
@@ -55,6 +57,9 @@ class Observation:
         # An error is counted when the answer ends, maybe an interval after its request.
         counts["requests"] = max(counts["requests"], counts["errors"], counts["invalid"])
         times = _new_answers(self.latency, before.latency)
+        if sum(times.values()) > _MOST_TIMES * counts["requests"] + _LATE:
+            # A server that could not be read before counts all of its answers at once.
+            times = {}
         return replace(Observation(latency=times, since=self.since), **counts)
 
     def __add__(self, more: "Observation") -> "Observation":

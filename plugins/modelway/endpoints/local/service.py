@@ -17,6 +17,7 @@ from modelway.endpoints.gateway import process as gateway_process
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
 from modelway.endpoints.gateway.process import Gateway
+from modelway.endpoints.gateway.running import counters
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
@@ -197,11 +198,12 @@ class Service:
         wanted = self.wanted
         with ThreadPoolExecutor(max(1, len(wanted))) as asking:
             pages = list(asking.map(Server.metrics_page, wanted))
+        stats = self.gateway.runtime.stats()
         result: dict[str, PredictorMetrics] = {}
         for server in self.state.wanted:
             if server.name in result:
                 continue
-            counts = self.gateway.slot_counters(server.slot)
+            counts = counters(stats, server.slot)
             own = {key: max(0, value - server.baseline.get(key, 0)) for key, value in counts.items()}
             mine = (page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name)
             result[server.name] = PredictorMetrics(**own, since=server.since, latency=request_seconds(mine))

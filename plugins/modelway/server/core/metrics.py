@@ -9,8 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 _LABELS = ("model", "model_version")
-#: seconds; small models answer in a tenth of a millisecond, large ones in seconds
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: seconds; small models answer in a tenth of a millisecond, large ones in seconds. A rollout compares versions by how
+#: many answers are above a bound, so that there are one or two to each doubling of the time
+SECONDS = (
+    *(0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.0025, 0.0035, 0.005, 0.0075),
+    *(0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75),
+    *(1.0, 1.5, 2.0, 2.5, 3.5, 5.0, 7.5, 10.0),
+)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -23,7 +28,7 @@ class Metrics(Collector):
         self._names = (model, version)
         self._lock = threading.Lock()
         self._by_code = {200: 0}
-        self._seconds, self._calls, self._rows = _Histogram(_SECONDS), _Histogram(_SECONDS), _Histogram(_ROWS)
+        self._seconds, self._calls, self._rows = _Histogram(SECONDS), _Histogram(SECONDS), _Histogram(_ROWS)
         #: infer requests being answered
         self.in_flight = _Gauge(self._lock)
         self._registry.register(self)

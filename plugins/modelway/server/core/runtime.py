@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
+from modelway.server.core.bfloat16 import BF16
+from modelway.server.core.bfloat16_session import Bfloat16Session
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.signature import Signature, TensorSpec, read_signature
 from modelway.server.core.tensors import Array
@@ -20,6 +22,7 @@ from modelway.server.core.tensors import Array
 _ONNX_TYPES = {
     "tensor(bool)": "BOOL",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": BF16,
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
@@ -113,7 +116,10 @@ def load_model(model_dir: Path, *, threads: int) -> OnnxModel:
     :raises CannotServe: when a file is missing or broken, or the two disagree
     """
     signature = read_signature(model_dir / "outputs" / "model.yml")
+    halves = [spec.name for spec in (*signature.inputs, *signature.outputs) if spec.is_bfloat16]
     if signature.platform == "torch_export":
+        if halves:
+            raise CannotServe(f"{model_dir}: '{halves[0]}' is BF16, which is served of ONNX programs only")
         return OnnxModel(_torch_program(model_dir / "model", threads=threads), signature)
     if signature.platform == "files":
         raise CannotServe(
@@ -132,12 +138,15 @@ def load_model(model_dir: Path, *, threads: int) -> OnnxModel:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise CannotServe(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from error
+        advice = f"; '{halves[0]}' is BF16: cast it to FP32 within the program" if halves else ""
+        raise CannotServe(f"{path}: ONNX Runtime cannot load it: {_line(error)}{advice}") from error
     _compare(path, "inputs", signature.inputs, session.get_inputs())
     _compare(path, "outputs", signature.outputs, session.get_outputs())
     program = path.read_bytes()
     divides = any(node in program for node in _DIVISIONS)
-    return OnnxModel(session, _with_symbols(signature, session), divides=divides)
+    inputs = [spec.name for spec in signature.inputs if spec.is_bfloat16]
+    runs = Bfloat16Session(session, inputs=inputs) if halves else session
+    return OnnxModel(runs, _with_symbols(signature, session), divides=divides)
 
 
 def _torch_program(folder: Path, *, threads: int) -> Session:

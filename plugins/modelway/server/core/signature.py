@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from modelway.server.core.bfloat16 import BF16
 from modelway.server.core.refusal import CannotServe
 
-#: datatypes of the Open Inference Protocol v2 that are served, with numpy's little-endian type of each
+#: datatypes of the Open Inference Protocol v2 that are served, with numpy's little-endian type of each; BF16, which it
+#: lacks, has that of FP32 (see ``bfloat16``)
 DATATYPES: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
     **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
     **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+    BF16: np.dtype("<f4"),
     "BYTES": np.dtype(object),
 }
 
@@ -38,6 +41,11 @@ class TensorSpec:
     def dtype(self) -> np.dtype[Any]:
         """The numpy type of ``datatype``."""
         return DATATYPES[self.datatype]
+
+    @cached_property
+    def is_bfloat16(self) -> bool:
+        """Whether its values are rounded to BF16, and have two bytes each on the wire."""
+        return self.datatype == BF16
 
     def document(self) -> dict[str, Any]:
         """Return the tensor as the protocol's metadata shows it."""

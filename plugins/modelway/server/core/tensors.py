@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from modelway.server.core import bfloat16
 from modelway.server.core.refusal import Refusal
 from modelway.server.core.signature import TensorSpec
 
@@ -74,6 +75,8 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: object) -> Array:
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype=spec.dtype)
+            if spec.is_bfloat16:
+                array = bfloat16.rounded(array)
             # a sum of squares is not finite when a value is not, and costs less than looking at each
             finite = kind != "f" or math.isfinite(array.dot(array))
     except OverflowError as error:
@@ -90,7 +93,7 @@ def from_binary(spec: TensorSpec, shape: tuple[int, ...], block: memoryview) -> 
     """
     if spec.datatype == "BYTES":
         return _objects(_unpack_strings(spec, shape, block)).reshape(shape)
-    expected = math.prod(shape) * spec.dtype.itemsize
+    expected = math.prod(shape) * (bfloat16.SIZE if spec.is_bfloat16 else spec.dtype.itemsize)
     if len(block) != expected:
         raise Refusal(
             400,
@@ -99,11 +102,15 @@ def from_binary(spec: TensorSpec, shape: tuple[int, ...], block: memoryview) -> 
         )
     if spec.datatype == "BOOL" and len(block) and np.frombuffer(block, dtype=np.uint8).max() > 1:
         raise Refusal(400, f"input '{spec.name}': binary BOOL data must be bytes of 0 and 1")
+    if spec.is_bfloat16:
+        return bfloat16.values(np.frombuffer(block, dtype="<u2")).reshape(shape)
     return np.frombuffer(block, dtype=spec.dtype).reshape(shape)
 
 
-def to_binary(array: Array) -> bytes:
+def to_binary(spec: TensorSpec, array: Array) -> bytes:
     """Return the little-endian row-major bytes of an array; strings are prefixed with their length (uint32)."""
+    if spec.is_bfloat16:
+        return bfloat16.bits(array).tobytes()
     if array.dtype.kind not in "OUS":
         return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
     texts = [_encoded(text) for text in array.ravel()]

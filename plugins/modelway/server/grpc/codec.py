@@ -24,7 +24,7 @@ _CONTENTS = {
     "fp64_contents": 7,
     "bytes_contents": 8,
 }
-#: the field of each datatype; FP16 has none
+#: the field of each datatype; FP16 and BF16 have none
 _FIELDS: Mapping[str, str] = {
     "BOOL": "bool_contents",
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),

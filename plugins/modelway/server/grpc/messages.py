@@ -164,7 +164,7 @@ def model_metadata(name: str, version: str, signature: Signature) -> bytes:
 class InferResponses:
     """Writes the ModelInferResponses of one model version.
 
-    All outputs are raw bytes: Triton's client reads no other form, and FP16 has none.
+    All outputs are raw bytes: Triton's client reads no other form, and FP16 and BF16 have none.
     """
 
     def __init__(self, *, name: str, version: str) -> None:
@@ -177,7 +177,7 @@ class InferResponses:
         contents: list[bytes] = []
         for spec, array in outputs:
             parts.append(protobuf.bytes_field(5, _tensor(spec, array.shape)))
-            raw = to_binary(array)
+            raw = to_binary(spec, array)
             contents += (protobuf.head(6, len(raw)), raw)
         return parts + contents
 

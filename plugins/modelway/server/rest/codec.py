@@ -113,7 +113,7 @@ def _document(
         array = arrays[spec.name]
         entry: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape)}
         if binary:
-            blocks.append(to_binary(array))
+            blocks.append(to_binary(spec, array))
             entry["parameters"] = {"binary_data_size": len(blocks[-1])}
         else:
             entry["data"] = data(array)

@@ -88,7 +88,7 @@ def translate(
     entries, blocks = [], []
     for spec in signature.inputs:
         array = inference.inputs[spec.name]
-        blocks.append(to_binary(array))
+        blocks.append(to_binary(spec, array))
         entry = {"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape)}
         entries.append({**entry, "parameters": {"binary_data_size": len(blocks[-1])}})
     outputs = [{"name": spec.name, "parameters": {"binary_data": binary}} for spec, binary in inference.outputs]
