@@ -87,7 +87,7 @@ AUTHORING = system("authoring", "spec_faults")
 #: all need the Airflow of tests/system/conftest.py
 LAB = system("faults", "examples", "exports", "page_browser", "release")
 #: they need a Docker engine and a Kubernetes cluster
-CLUSTER = system("docker_run", "kubernetes_run")
+CLUSTER = system("docker_run", "kubernetes_run", "kubernetes_rollout")
 #: they need the engine and the images of START, and no cluster
 IMAGES = system("docker_builder", "image_job", "served_image")
 #: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
