@@ -1,5 +1,6 @@
 """The endpoint on a real cluster keeps the promises of its port, with its own gateway before Deployments."""
 
+import json
 import os
 import signal
 import threading
@@ -372,6 +373,26 @@ def test_requests_are_answered_while_the_api_server_is_away(endpoint: Endpoint, 
     assert answers.failures == []
     assert statuses(answers) == {200}
     assert {version for _, version, _ in answers.all[-40:]} == {"1", "2"}
+
+
+def test_a_loader_brings_the_model_to_pods_of_the_servers_image(
+    endpoint: Endpoint, spec: Make, images: dict[int | str, str], place: str
+) -> None:
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    addresses = nodes[0]["status"]["addresses"]
+    node = next(each["address"] for each in addresses if each["type"] == "InternalIP")
+
+    def loaded(word: int | str, version: int) -> EndpointSpec:
+        wanted = spec({1: 1}, mount="loader", insecure_registry=True)
+        image = images[word].replace("127.0.0.1", node)
+        (one,) = wanted.predictors
+        return replace(wanted, predictors=(replace(one, image=image, version=version),))
+
+    status = endpoint.apply(loaded(2, 2))
+    assert [(version, value) for _, version, value in ask(status.url, 1)] == [("2", 2.0)]
+    with pytest.raises(ImageInvalid, match="version 3 cannot be served"):
+        endpoint.apply(loaded("broken", 3))
+    assert [(version, value) for _, version, value in ask(status.url, 1)] == [("2", 2.0)]
 
 
 def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
