@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -34,6 +37,7 @@ from modelway.errors import (
 )
 
 from tests.endpoint_clients import ask, eventually, load
+from tests.inference_messages import connected
 from tests.kubernetes_cluster import kubectl, own_namespace, require_cluster
 from tests.kubernetes_endpoint import kill_container, pod_names
 from tests.pushed_models import pushed_models
@@ -415,3 +419,18 @@ def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
     endpoint.delete("tiny")
     assert endpoint.status("tiny") is None
     assert objects(place, "pods", "deployments", "services", "pdb", "configmaps", "leases") == []
+
+
+def test_predictors_answer_grpc_at_their_services(endpoint: Endpoint, spec: Make) -> None:
+    status = endpoint.apply(spec({1: 50, 2: 50}, grpc=True))
+    found = {}
+    for one in status.predictors:
+        host = str(urlsplit(one.url).hostname)
+        with connected(SimpleNamespace(grpc_port=8001), host=host) as client:
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4]}
+            answer = client.call(
+                "ModelInfer", model_name="tiny", inputs=[tensor], raw_input_contents=[struct.pack("<4f", *[1.0] * 4)]
+            )
+        (raw,) = answer.raw_output_contents
+        found[answer.model_version] = set(struct.unpack("<4f", raw))
+    assert found == {"1": {1.0}, "2": {2.0}}

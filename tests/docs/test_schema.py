@@ -77,15 +77,8 @@ BEYOND_A_SCHEMA = {
     *("rollout-falls", "rollout-repeats", "schedule-backfill", "schedule-catchup", "schedule-empty", "schedule-start"),
     *("stage-twice", "template-escapes", "template-fails", "template-filter", "template-grows", "template-loop"),
     *("template-name", "template-param", "template-syntax", "template-without-cron", "timezone", "notifier-args"),
-    *(
-        "notifier-path",
-        "notifier-not-listed",
-        "tag-and-merge",
-        "serving-target",
-        "serving-engine",
-        "serving-twice",
-        "serving-sticky",
-    ),
+    *("notifier-path", "notifier-not-listed", "tag-and-merge", "serving-target", "serving-twice", "serving-sticky"),
+    *("serving-engine", "serving-targets"),
 }
 
 
