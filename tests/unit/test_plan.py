@@ -310,9 +310,14 @@ def test_a_version_that_is_asked_for_is_taken(shop):
         shop.plan(params={"version": "7"})
 
 
-def test_rollout_is_one_of_three(shop):
-    with pytest.raises(ModelwayError, match="'maybe' is not a value of rollout. Known: auto, no, yes"):
+def test_rollout_is_one_of_four(shop):
+    with pytest.raises(ModelwayError, match="'maybe' is not a value of rollout. Known: auto, no, rollback, yes"):
         shop.plan(params={"rollout": "maybe"})
+
+
+def test_a_rollback_names_the_version(shop):
+    with pytest.raises(ModelwayError, match="a rollback is to a version, and the run names none. Set its parameter"):
+        shop.plan(params={"rollout": "rollback"})
 
 
 def test_a_backfill_moves_nothing_unless_it_is_asked_to(shop):

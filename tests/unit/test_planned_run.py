@@ -391,18 +391,25 @@ def test_a_run_that_is_held_is_skipped_where_traffic_would_move(operator: Any) -
         operator.run(context())
 
 
-def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
+def test_an_older_version_takes_over_only_when_somebody_asks_for_it(lineage: Lineage) -> None:
+    for run in ("a", "b", "c"):
+        lineage.register(make_record(run))
     current: Any = SimpleNamespace(predictors=[SimpleNamespace(name="v5", version=5, weight=100)], stable="v5")
     version = RegisteredVersion.from_xcom({**TAKEN, "version": 3})
     operator = DeployModelOperator(task_id="d", version={}, image={})
-    saved: list[RolloutRecord] = []
-    store: Any = SimpleNamespace(save_rollout=lambda record, actor: saved.append(record))
-    rollout = RolloutRecord(endpoint="digits", run_id="run", model="digits", version=3, state="running")
-    refused = "version 5 serves already and is newer than version 3.*parameter version"
-    with pytest.raises(RolloutAborted, match=refused):
-        operator._begin(context(), store, version, current, rollout)
-    operator._begin(context(), store, replace(version, requested=True), current, rollout)
-    assert [(each.state, each.detail["stable"]) for each in saved] == [("aborted", 5), ("running", 5)]
+
+    def begin(run: str, *, requested: bool) -> RolloutRecord:
+        record = RolloutRecord(endpoint="digits", run_id=run, model="digits", version=3, state="running")
+        lineage.save_rollout(record)
+        return operator._begin(context(), lineage, replace(version, requested=requested), current, record)
+
+    with pytest.raises(RolloutAborted, match="version 5 serves already and is newer than version 3.*parameter version"):
+        begin("digits/1", requested=False)
+    closed = lineage.rollout("digits", "digits/1")
+    assert closed is not None
+    assert closed.state == "aborted"
+    rollout = begin("digits/2", requested=True)
+    assert (rollout.version, rollout.detail["stable"]) == (3, 5)
 
 
 def test_a_version_is_found_by_number_or_alias(lineage: Lineage) -> None:
