@@ -22,8 +22,11 @@ def _upgrade_by_template(config: Config, revision: str) -> None:
         return
     script_location = config.get_main_option("script_location")
     assert script_location is not None
+    # Not through SQLAlchemy, which prepares a context for each of a hundred statements.
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
     for statement in _statements(script_location):
-        connection.exec_driver_sql(statement)
+        raw.execute(statement)
 
 
 @cache

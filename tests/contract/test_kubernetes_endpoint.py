@@ -1,5 +1,6 @@
 """The endpoint on a real cluster keeps the promises of its port, with its own gateway before Deployments."""
 
+import json
 import struct
 import threading
 from collections import Counter
@@ -245,8 +246,9 @@ def statuses(answers: Any) -> set[int]:
 
 
 def pod_names(place: str, selector: str) -> list[str]:
-    found = kubectl("get", "pods", "-n", place, "-l", selector, "-o", "name")
-    return found.split()
+    """Return the pods that are not leaving."""
+    items = json.loads(kubectl("get", "pods", "-n", place, "-l", selector, "-o", "json"))["items"]
+    return [f"pod/{one['metadata']['name']}" for one in items if "deletionTimestamp" not in one["metadata"]]
 
 
 def kill_container(place: str, pod: str) -> None:

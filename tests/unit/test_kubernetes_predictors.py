@@ -198,14 +198,14 @@ def test_what_an_engine_or_a_routing_cannot_do_is_refused_by_name(
 ) -> None:
     wanted = desired(more=more, **own)
     with pytest.raises(CapabilityMissing, match=message):
-        refuse_missing(wanted.spec, wanted.own)
+        refuse_missing(wanted.spec)
 
 
 @pytest.mark.parametrize("engine", ["kserve", "kubedl"])
 def test_engines_have_no_autoscaling(engine: str) -> None:
     wanted = desired(one(autoscaling=Autoscaling(minimum=1, maximum=2)), engine=engine)
     with pytest.raises(CapabilityMissing, match="autoscaling: "):
-        refuse_missing(wanted.spec, wanted.own)
+        refuse_missing(wanted.spec)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from airflow.sdk import Context
 from modelway.backends.base import Handle, Job, JobStatus
 from modelway.errors import ModelwayError, RolloutAborted
 from modelway.hooks.lineage import lineage_from_airflow
-from modelway.job.acceptance import REPORT
 from modelway.job.left_files import document_below
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
@@ -107,6 +106,8 @@ class AcceptVersionOperator(JobOperator):
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
         """Return the metrics."""
+        from modelway.job.acceptance import REPORT
+
         return {"metrics": document_below(folder, REPORT) or {}}
 
     def _conclude(self, context: Context, handle: Handle, status: JobStatus) -> Any:

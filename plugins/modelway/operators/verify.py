@@ -3,25 +3,24 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.backends.base import Job, JobStatus
 from modelway.errors import JobFailed, UnknownVersion, VerificationFailed
 from modelway.job.left_files import document_below
-from modelway.lineage.records.verification import comparison_text
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.context import clear_number, job_key, run_key
 from modelway.operators.job_operator import JobOperator
-from modelway.runs.comparison import Comparison
-from modelway.runs.gates import check_gates
-from modelway.runs.measured import read_measured, read_other
 from modelway.runs.messages.evaluation import EvaluatedVersion, Selection, evaluated_versions_from_xcom
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.version import FrozenModel, VerifiedModel
 from modelway.spec.gates import Gate, gate_of
+
+if TYPE_CHECKING:
+    from modelway.runs.comparison import Comparison
 
 
 class VerifyModelOperator(JobOperator):
@@ -116,8 +115,13 @@ class VerifyModelOperator(JobOperator):
         found = {**report, "gates": passed, "comparisons": [each.to_dict() for each in comparisons]}
         return VerifiedModel(report=found).to_xcom()
 
-    def _check_gates(self) -> list[Comparison]:
+    def _check_gates(self) -> "list[Comparison]":
         """Check the gates; return how the model compares with other versions."""
+        # A DAG file makes many of these tasks and checks no gate.
+        from modelway.lineage.records.verification import comparison_text
+        from modelway.runs.gates import check_gates
+        from modelway.runs.measured import read_measured, read_other
+
         selected, others = self._selection(), evaluated_versions_from_xcom(self.compared)
         metrics = selected.metrics if selected else {}
         if not others:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelway.lineage.records.version import RolloutRecord
+# A DAG file imports this module, and needs none of the records.
+if TYPE_CHECKING:
+    from modelway.lineage.records.version import RolloutRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class StepText:
     result: str
 
 
-def step_texts(record: RolloutRecord) -> list[StepText]:
+def step_texts(record: "RolloutRecord") -> list[StepText]:
     """Return the steps of a rollout, the present one included; one of an earlier modelway has counts alone."""
     stable = record.detail.get("stable")
     results = record.detail.get("results", record.detail.get("told", []))
