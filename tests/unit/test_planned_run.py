@@ -17,7 +17,7 @@ from modelway.backends.base import JobState, JobStatus
 from modelway.backends.folders import generations
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 from modelway.job.contract import Job
-from modelway.lineage.records.version import DatasetRecord, RunRecord
+from modelway.lineage.records.version import DatasetRecord, RolloutRecord, RunRecord
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
@@ -395,10 +395,14 @@ def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
     current: Any = SimpleNamespace(predictors=[SimpleNamespace(name="v5", version=5, weight=100)], stable="v5")
     version = RegisteredVersion.from_xcom({**TAKEN, "version": 3})
     operator = DeployModelOperator(task_id="d", version={}, image={})
-    with pytest.raises(RolloutAborted, match="version 5 serves already and is newer than version 3.*parameter version"):
-        operator._begin(version, current, "run")
-    rollout = operator._begin(replace(version, requested=True), current, "run")
-    assert (rollout.version, rollout.detail["stable"]) == (3, 5)
+    saved: list[RolloutRecord] = []
+    store: Any = SimpleNamespace(save_rollout=lambda record, actor: saved.append(record))
+    rollout = RolloutRecord(endpoint="digits", run_id="run", model="digits", version=3, state="running")
+    refused = "version 5 serves already and is newer than version 3.*parameter version"
+    with pytest.raises(RolloutAborted, match=refused):
+        operator._begin(context(), store, version, current, rollout)
+    operator._begin(context(), store, replace(version, requested=True), current, rollout)
+    assert [(each.state, each.detail["stable"]) for each in saved] == [("aborted", 5), ("running", 5)]
 
 
 def test_a_version_is_found_by_number_or_alias(lineage: Lineage) -> None:
