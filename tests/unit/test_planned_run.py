@@ -17,7 +17,7 @@ from modelway.backends.base import JobState, JobStatus
 from modelway.backends.folders import generations
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 from modelway.job.contract import Job
-from modelway.lineage.records.version import DatasetRecord, RunRecord
+from modelway.lineage.records.version import DatasetRecord, RolloutRecord, RunRecord
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
@@ -391,14 +391,22 @@ def test_a_run_that_is_held_is_skipped_where_traffic_would_move(operator: Any) -
         operator.run(context())
 
 
-def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
+def test_an_older_version_takes_over_only_when_somebody_asks_for_it(lineage: Lineage) -> None:
+    for run in "abc":
+        lineage.register(make_record(run))
+    begun = RolloutRecord(endpoint="digits", run_id="digits/now", model="digits", version=3, state="running")
     current: Any = SimpleNamespace(predictors=[SimpleNamespace(name="v5", version=5, weight=100)], stable="v5")
     version = RegisteredVersion.from_xcom({**TAKEN, "version": 3})
     operator = DeployModelOperator(task_id="d", version={}, image={})
     with pytest.raises(RolloutAborted, match="version 5 serves already and is newer than version 3.*parameter version"):
-        operator._begin(version, current, "run")
-    rollout = operator._begin(replace(version, requested=True), current, "run")
-    assert (rollout.version, rollout.detail["stable"]) == (3, 5)
+        operator._begin(context(), lineage, version, current, begun)
+    aborted = lineage.rollout("digits", "digits/now")
+    assert aborted is not None
+    assert aborted.state == "aborted"
+    rollout = operator._begin(
+        context(), lineage, replace(version, requested=True), current, replace(begun, run_id="digits/again")
+    )
+    assert (rollout.version, rollout.state, rollout.detail["stable"]) == (3, "running", 5)
 
 
 def test_a_version_is_found_by_number_or_alias(lineage: Lineage) -> None:
