@@ -6,13 +6,19 @@ and tests/clients compare both with the stubs of KServe and Triton.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-from tests.model_server import Server
+
+class HasGrpcPort(Protocol):
+    """A server that is asked over gRPC."""
+
+    @property
+    def grpc_port(self) -> int: ...
+
 
 SERVICE = "/inference.GRPCInferenceService/"
 _PARAMETERS = "map:InferParameter"
@@ -140,8 +146,8 @@ class Client:
 
 
 @contextmanager
-def connected(server: Server) -> Iterator[Client]:
+def connected(server: HasGrpcPort, *, host: str = "127.0.0.1") -> Iterator[Client]:
     """A client on a connection of its own, which takes answers of any size."""
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=options) as channel:
+    with grpc.insecure_channel(f"{host}:{server.grpc_port}", options=options) as channel:
         yield Client(channel)

@@ -1,11 +1,15 @@
 """The endpoint on a real cluster keeps the promises of its port, with its own gateway before Deployments."""
 
+import json
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from modelway.endpoints.base import (
@@ -28,6 +32,7 @@ from modelway.errors import (
 )
 
 from tests.endpoint_clients import ask, eventually, load
+from tests.inference_messages import connected
 from tests.kubernetes_cluster import kubectl, own_namespace
 from tests.pushed_models import docker, pushed_models
 from tests.system.registry import needs_registry
@@ -241,8 +246,9 @@ def statuses(answers: Any) -> set[int]:
 
 
 def pod_names(place: str, selector: str) -> list[str]:
-    found = kubectl("get", "pods", "-n", place, "-l", selector, "-o", "name")
-    return found.split()
+    """Return the pods that are not leaving."""
+    items = json.loads(kubectl("get", "pods", "-n", place, "-l", selector, "-o", "json"))["items"]
+    return [f"pod/{one['metadata']['name']}" for one in items if "deletionTimestamp" not in one["metadata"]]
 
 
 def kill_container(place: str, pod: str) -> None:
@@ -311,3 +317,18 @@ def test_a_killed_server_costs_what_it_had_and_nothing_else(endpoint: Endpoint, 
     found = endpoint.status("tiny")
     assert found is not None
     assert [one.restarts for one in found.predictors] == [0, 1]
+
+
+def test_predictors_answer_grpc_at_their_services(endpoint: Endpoint, spec: Make) -> None:
+    status = endpoint.apply(spec({1: 50, 2: 50}, grpc=True))
+    found = {}
+    for one in status.predictors:
+        host = str(urlsplit(one.url).hostname)
+        with connected(SimpleNamespace(grpc_port=8001), host=host) as client:
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4]}
+            answer = client.call(
+                "ModelInfer", model_name="tiny", inputs=[tensor], raw_input_contents=[struct.pack("<4f", *[1.0] * 4)]
+            )
+        (raw,) = answer.raw_output_contents
+        found[answer.model_version] = set(struct.unpack("<4f", raw))
+    assert found == {"1": {1.0}, "2": {2.0}}

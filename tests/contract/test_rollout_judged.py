@@ -105,6 +105,8 @@ def test_a_version_that_answers_real_requests_well_is_promoted_with_the_numbers(
     record = serving.rollout(2)
     assert record.detail["results"] == done["steps"]
     assert serving.lineage.version("tiny", 2).rollouts == (record,)
+    evidence = rollout_record.evidence_of(record)
+    assert evidence.canary.timed >= evidence.canary_total.requests > 120
 
 
 def test_a_version_whose_requests_fail_is_rolled_back_with_the_numbers(serving, monkeypatch):

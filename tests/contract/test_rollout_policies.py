@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import hitl
 from modelway.errors import RolloutAborted, SignatureChanged
+from modelway.following.rollouts import abort_rollouts_of
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
 from modelway.triggers.turn import TurnTrigger
@@ -187,3 +188,16 @@ def test_of_two_versions_the_numbers_choose_one(shop):
     assert (shop.weights, shop.champion) == ({2: 100}, 2)
     decision = shop.rollout(2).detail["decision"]
     assert (decision["version"], decision["by"]) == (2, "analysis")
+
+
+def test_a_run_that_ends_gives_back_the_traffic_of_its_rollout(halfway):
+    """Such as one whose worker and triggerer died, or that somebody marked while it waited for a person."""
+    abort_rollouts_of("tiny/run-2", state="failed")
+    assert (halfway.weights, halfway.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
+    assert halfway.rollout(2).detail["reason"] == "its run ended before it did (failed)"
+    deployed = deploy(halfway, 3)
+    abort_rollouts_of("tiny/run-3", state="failed")
+    assert halfway.rollout(3).state == "running", "it has moved no traffic: a cleared run continues it"
+    assert halfway.promote(3, deployed)["weights"] == {"3": 100}
+    abort_rollouts_of("tiny/run-3", state="success")
+    assert halfway.weights == {3: 100}

@@ -77,3 +77,28 @@ def test_only_the_rollouts_that_are_named_are_closed(store: Lineage) -> None:
     (running,) = store.begin_rollout(rollout("digits/3"), over={"digits/1": "its run is over"})
     assert (running.run_id, store.rollout("digits", "digits/3")) == ("digits/2", None)
     assert running.updated_at is not None
+
+
+def test_the_version_that_served_before_is_read_from_the_rollouts_that_are_done(store: Lineage) -> None:
+    for run in ("manual__2", "manual__3"):
+        store.register(make_record(run))
+    assert store.served_before("digits") == (None, None)
+
+    def done(run: str, version: int, **detail: object) -> None:
+        record = rollout(f"digits/{run}", version=version)
+        store.begin_rollout(record)
+        store.save_rollout(replace(record, state="done", detail=detail))
+
+    done("a", 1)
+    assert store.served_before("digits") == (1, None)
+    done("b", 2)
+    done("c", 3)
+    store.save_rollout(replace(rollout("digits/d", version=1), state="aborted"))
+    assert store.served_before("digits") == (3, 2)
+    done("e", 2, rollback={"from": 3})
+    assert store.served_before("digits") == (2, 1), "what was rolled back is not returned to"
+    done("f", 3)
+    assert store.served_before("digits") == (3, 2)
+    done("g", 1)
+    assert store.served_before("digits") == (1, 3), "a release of an old version is no rollback"
+    assert [each.version for each in store.rollouts_of_run("digits/f")] == [3]

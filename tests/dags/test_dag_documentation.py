@@ -75,7 +75,7 @@ pool: gpus
 train: {base: champion, params: {lr: 0.1}, resources: {cpu: 2, memory: 2Gi, gpu: 1}, timeout: 1h, stages: [{name: one}]}
 verify: {gates: {accuracy: ">= 0.9"}}
 rollout: {steps: [10, 100], interval: 30s, alias: live}
-endpoint: {local: {port: 8080}}
+endpoint: {local: {port: 8080}, weight: 60, predictors: [{name: small, version: champion, weight: 40}]}
 """ % ("ab" * 32)
 
 
@@ -87,8 +87,9 @@ def test_the_page_tells_the_model(dag_of):
         "| Starts | every Monday at 03:30, Europe/Berlin (`30 3 * * 1`); an event of `s3://b/new` |",
         "| First interval | 2026-01-01 |",
         "| Continues from | version `champion` |",
-        "| Traffic | 10 % → 100 %, 30s each, then `live` |",
+        "| Traffic | 10 % → 100 %, at least 30s each, then `live` |",
         "| Served by | `local`, host `127.0.0.1`, port `8080` |",
+        "| Served beside it | `small`: `tiny` `champion`, weight 40, and 60 of what the runs deploy |",
         "| Deadline | 2h |",
         "| `one` | `local` | `lr=0.1` | 2 CPU, 2Gi, 1 GPU | 1h |",
         "| `images` | `s3://b/{{ partition }}` | `v7` |",

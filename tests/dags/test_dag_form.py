@@ -1,8 +1,11 @@
 """The form of a run: what a person sees, and which values Airflow takes."""
 
+import copy
+
 import jsonschema
 import pytest
 from airflow.sdk import TriggerRule
+from airflow.sdk.exceptions import AirflowFailException
 from modelway.spec.load import load_spec
 from modelway.spec.options import options_of
 
@@ -107,6 +110,32 @@ def test_a_good_value_is_taken(form, name, value):
 def test_a_bad_value_is_refused(form, name, value):
     with pytest.raises(Exception, match="is not|does not match|too long|less than|greater than|non-unique"):
         form[name].resolve(value)
+
+
+def test_the_form_says_where_a_version_is_served_and_the_tasks_get_its_arguments(dag_of):
+    spec = "endpoint: {environments: {dev: {}, prod: {local: {port: 8080}}}}\n"
+    dag = dag_of(f"{spec}rollout: {{approval: true, steps: [9, 100]}}\n")
+    field = dag.params.get_param("environment")
+    assert (field.value, field.schema["enum"]) == ("dev", ["dev", "prod"])
+
+    def started(task_id, environment):
+        task = copy.copy(dag.get_task(task_id))
+        # What other tasks return needs a run.
+        for name in ("version", "image", "deployment"):
+            setattr(task, name, None)
+        task.render_template_fields({"params": {"environment": environment}, "dag": dag})
+        return task
+
+    for name, endpoint, port in ("dev", "tiny-dev", None), ("prod", "tiny-prod", 8080):
+        task = started("serve.deploy", name)
+        assert (task.endpoint, task.platform["port"]) == (endpoint, port)
+    expected = {"dev": ([100], None, False), "prod": ([9, 100], "champion", True)}
+    for name, values in expected.items():
+        task = started("serve.promote", name)
+        assert (task.steps, task.alias, task.approval) == values
+    with pytest.raises(AirflowFailException, match="'elsewhere' is not an environment of serve.promote. Known: dev, "):
+        started("serve.promote", "elsewhere")
+    assert "environment" not in dag_of("", name="plain").params
 
 
 def test_the_spec_reaches_the_dag_and_its_tasks(dag_of):

@@ -187,6 +187,14 @@ MISTAKES = {
         lambda c: DeployModelOperator(task_id="d", version=c, image=c, target="kserve"),
         "not an endpoint target",
     ),
+    "serving": (
+        lambda c: DeployModelOperator(task_id="d", version=c, image=c, serving={"sticky": {"cookie": "a b"}}),
+        "serving.sticky.cookie: 'a b' is not a name. Use letters",
+    ),
+    "what the target cannot do": (
+        lambda c: DeployModelOperator(task_id="d", version=c, image=c, serving={"mirror": {"percent": 5}}),
+        "serving.mirror: the target 'local' does not have copies of requests (mirror)",
+    ),
     "platform": (
         lambda c: DeployModelOperator(task_id="d", version=c, image=c, platform={"prot": 80}),
         "platform.prot: unknown key. Known: host, port. Did you mean 'port'?",

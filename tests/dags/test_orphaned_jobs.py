@@ -77,6 +77,9 @@ def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(mon
         tell(ended(local, local, mapped, SimpleNamespace(backend="redis"), SimpleNamespace()), "timed_out")
     words = ["-m", "modelway.following.orphaned_jobs", RUN]
     assert started == [[*words, state, "kubernetes", "local"] for state in ("failed", "success")]
+    # A rollout that is left behind is ended, too.
+    plugin.EndOfRuns().on_dag_run_failed(ended(SimpleNamespace(deployment="{{ … }}")), "failed")
+    assert started.pop() == [*words, "failed"]
     plugin.EndOfRuns().on_dag_run_failed(ended(SimpleNamespace()), "failed")
     assert len(started) == 2, "a DAG without jobs costs nothing"
 

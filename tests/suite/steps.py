@@ -79,13 +79,15 @@ KUBERNETES = tuple(
 #: jobs on S3 and on Google Cloud Storage, and jobs of the cluster with them
 OBJECTS = contract("object_store_job", "object_store_files")
 STORED = contract("kubernetes_object_store")
+#: endpoints on a Docker engine; the first file is that of this machine's endpoints, too
+ENGINE = contract("endpoints", "docker_endpoint")
 DEMO = system("demo")
 #: each starts an Airflow of its own, to edit and break the specs that it sees
 AUTHORING = system("authoring", "spec_faults")
 #: all need the Airflow of tests/system/conftest.py
 LAB = system("faults", "examples", "exports", "page_browser", "release")
 #: they need a Docker engine and a Kubernetes cluster
-CLUSTER = system("docker_run", "kubernetes_run")
+CLUSTER = system("docker_run", "kubernetes_run", "kubernetes_rollout")
 #: they need the engine and the images of START, and no cluster
 IMAGES = system("docker_builder", "image_job", "served_image")
 #: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
@@ -119,8 +121,16 @@ STEPS = (
         name="docker",
         command=(*PYTEST, "-m", "cluster"),
         tests=("tests/contract",),
-        ignored=(*KUBERNETES, *STORED),
+        ignored=(*KUBERNETES, *STORED, *ENGINE),
         seconds=150,
+        waits=True,
+        needs=START,
+    ),
+    Step(
+        name="engine",
+        command=(*PYTEST, "-m", "cluster"),
+        tests=ENGINE,
+        seconds=280,
         waits=True,
         needs=START,
     ),
@@ -136,7 +146,7 @@ STEPS = (
     ),
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START, uses=NODE),
     Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START, uses=NODE),
-    Step(name="images", tests=IMAGES, seconds=60, waits=True, needs=START),
+    Step(name="images", tests=IMAGES, seconds=150, waits=True, needs=START),
     Step(
         name="processes",
         command=(*PYTEST, "-s"),

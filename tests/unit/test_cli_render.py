@@ -197,6 +197,21 @@ def test_what_would_be_sent_to_kubernetes_is_printed(models: Path, capsys: pytes
         assert found[start : start + len(sent)] == json.loads(json.dumps(sent))
 
 
+def test_the_image_job_alone_has_the_login_of_the_registry(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pushed = ON_KUBERNETES.replace("namespace: ml", "namespace: ml, push_secret: registry")
+    write_model(
+        models, "digits", spec=f"{pushed}image: {{repository: registry.example.com/digits, resources: {{cpu: 1}}}}\n"
+    )
+    *others, job = manifests(capsys, "--server", "1.30")
+    pod = job["spec"]["template"]["spec"]  # type: ignore[index]
+    (container,) = pod["containers"]
+    assert {"name": "REGISTRY_AUTH_FILE", "value": "/modelway-registry/.dockerconfigjson"} in container["env"]
+    assert {"name": "registry-login", "secret": {"secretName": "registry"}} in pod["volumes"]
+    assert container["resources"]["limits"] == {"cpu": "1000m"}
+    assert "registry-login" not in json.dumps(others)
+    assert "REGISTRY_AUTH_FILE" not in json.dumps(others)
+
+
 def test_an_older_server_gets_what_it_knows(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_model(models, "digits", spec=ON_KUBERNETES)
     assert [each["kind"] for each in manifests(capsys, "--server", "1.20")].count("Job") == 6

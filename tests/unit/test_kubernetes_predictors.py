@@ -72,6 +72,19 @@ def test_resources_and_batching_come_to_the_server() -> None:
     assert "args" not in pod_of(desired(predictor, how="foreign"))["containers"][0]
 
 
+def test_predictors_answer_grpc_at_a_port_of_their_service_where_wanted() -> None:
+    wanted = desired(grpc=True)
+    (container,) = pod_of(wanted)["containers"]
+    assert {each["name"]: each["containerPort"] for each in container["ports"]} == {"http": 8080, "grpc": 8001}
+    assert {"name": "GRPC_PORT", "value": "8001"} in container["env"]
+    (service,) = (each for each in predictor_manifests(wanted, wanted.spec.predictors[0]) if each["kind"] == "Service")
+    assert [(each["name"], each["targetPort"]) for each in service["spec"]["ports"]] == [("http", 8080), ("grpc", 8001)]
+    assert service["spec"]["ports"][1]["appProtocol"] == "kubernetes.io/h2c"
+    (container,) = pod_of(desired())["containers"]
+    assert [each["name"] for each in container["ports"]] == ["http"]
+    assert "GRPC_PORT" not in {each["name"] for each in container["env"]}
+
+
 def test_the_number_of_pods_is_left_to_the_autoscaler_from_the_first_apply_on() -> None:
     wanted = desired(one(replicas=2))
     assert predictor_manifests(wanted, wanted.spec.predictors[0])[0]["spec"]["replicas"] == 2
@@ -185,14 +198,14 @@ def test_what_an_engine_or_a_routing_cannot_do_is_refused_by_name(
 ) -> None:
     wanted = desired(more=more, **own)
     with pytest.raises(CapabilityMissing, match=message):
-        refuse_missing(wanted.spec, wanted.own)
+        refuse_missing(wanted.spec)
 
 
 @pytest.mark.parametrize("engine", ["kserve", "kubedl"])
 def test_engines_have_no_autoscaling(engine: str) -> None:
     wanted = desired(one(autoscaling=Autoscaling(minimum=1, maximum=2)), engine=engine)
     with pytest.raises(CapabilityMissing, match="autoscaling: "):
-        refuse_missing(wanted.spec, wanted.own)
+        refuse_missing(wanted.spec)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +216,7 @@ def test_engines_have_no_autoscaling(engine: str) -> None:
         ({"engine": "kserve", "routing": "gateway-api", "gateway": "g"}, "engine: kserve splits the requests"),
         ({"engine": "kubedl", "mount": "image"}, "engine: kubedl drops image volumes"),
         ({"engine": "kubedl", "patch": {"spec": {}}}, "engine: kubedl makes the Deployments itself"),
+        ({"engine": "kserve", "grpc": True}, "engine: kserve makes the Services itself"),
         ({"patch": {"$setElementOrder": []}}, "no directive"),
     ],
 )

@@ -81,7 +81,7 @@ def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator
     backend = _cluster(version=version)
     for name, key, action, stage in _tasks(spec):
         options = Options(**options_of(spec, dataclasses.replace(stage, backend=BACKEND)))
-        seed = 0 if action == "verify" else spec.train.seed
+        seed = 0 if action in ("verify", "image") else spec.train.seed
         job = Job(model=spec.model, run=run, key=key, stage=name, action=action, seed=seed)
         yield name, backend.build_request(job, options)
 
@@ -97,3 +97,5 @@ def _tasks(spec: "ModelSpec") -> Iterator[tuple[str, str, str, "Stage | Evaluati
     yield f"evaluate {CHECKPOINT}", f"evaluate.checkpoint/{CHECKPOINT}", "evaluate", evaluation
     for name in ("freeze", "verify"):
         yield name, f"freeze.{name}", name, evaluation
+    if spec.image.repository and "job" in load("builders", spec.image.builder).capabilities:
+        yield "image", "serve.build_image", "image", spec.imaging()

@@ -137,6 +137,10 @@ def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
     )
     platform = (f"{key} {code(str(value))}" for key, value in spec.endpoint.platform().items() if value is not None)
     yield "Served by", ", ".join((code(spec.endpoint.target), *platform))
+    for each in spec.endpoint.predictors:
+        served = f"{code(each.model or spec.model)} {code(each.version)}"
+        share = f"weight {each.weight}, and {spec.endpoint.weight} of what the runs deploy"
+        yield "Served beside it", f"{code(each.name)}: {served}, {share}"
     yield "Attempts", f"{spec.retries + 1}, {format_duration(spec.retry_delay_seconds)} apart"
     if spec.deadline_seconds is not None:
         yield "Deadline", format_duration(spec.deadline_seconds)

@@ -4,7 +4,7 @@ A member of the room serves on one target, its name is the YAML value ``endpoint
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -284,6 +284,8 @@ class EndpointMember(Member[Endpoint]):
     comes as ``EndpointSpec.platform``.
     """
 
+    lacks: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+    """By its section as written: the capabilities that it does not have with these settings, and what has them."""
     hook: str | None = None
     """The class of an Airflow provider that makes its client of the connection ``modelway_<name>``; ``open`` gets what
     that returns as ``client``."""

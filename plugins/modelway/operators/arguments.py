@@ -155,6 +155,18 @@ def platform_refusals(port: str, *, name: str, value: object) -> Iterator[tuple[
                 yield "platform", refusal_of(detail)
 
 
+def serving_refusals(target: object, serving: object) -> Iterator[tuple[str, Refusal]]:
+    """Refuse settings of ``serving`` that its target cannot serve, as far as both are known."""
+    from modelway.spec.serving_rules import refused_by_target
+
+    settings = _known(serving)
+    if isinstance(settings, Mapping) and is_known(target):
+        for path, refusal in refused_by_target({**settings, "target": target}):
+            for key in reversed(path):
+                refusal = refusal.within(key)
+            yield "serving", refusal
+
+
 def unused_params(operator: Any) -> list[tuple[str, Refusal]]:
     """Refuse ``params``, which are Airflow's, where ``job_params`` must be meant: nothing of the operator uses them."""
     dag = operator.get_dag()

@@ -16,7 +16,7 @@ from modelway.hooks.endpoint import open_endpoint
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators._turn import rollback_detail, take_turn
-from modelway.operators.arguments import platform_refusals
+from modelway.operators.arguments import platform_refusals, serving_refusals
 from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
 from modelway.operators.environment_operator import EnvironmentOperator
@@ -109,8 +109,9 @@ class DeployModelOperator(EnvironmentOperator):
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
-        """Return settings that the target's section does not accept."""
-        return platform_refusals("endpoints", name=self.target, value=self.platform)
+        """Return settings that the target's section does not accept, and what the target cannot do."""
+        yield from platform_refusals("endpoints", name=self.target, value=self.platform)
+        yield from serving_refusals(self.target, self.serving)
 
     def run(self, context: Context) -> Xcom:
         """Start the version and check its answers."""

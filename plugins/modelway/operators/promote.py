@@ -223,7 +223,8 @@ class PromoteModelOperator(EnvironmentOperator):
                     step=record.step,
                 )
                 self.defer(trigger=trigger, method_name="resume")
-            self._sleep(min(LOOK_SECONDS, max(0.1, holds_until(record) - time.time())))
+            left = holds_until(record) - time.time()
+            self._sleep(min(LOOK_SECONDS, left) if left > 0 else LOOK_SECONDS)
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds

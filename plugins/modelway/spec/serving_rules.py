@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelway.endpoints.base import endpoint_member
 from modelway.endpoints.checking import MISSING
 from modelway.fields.refusal import KeyPath, Refusal
 from modelway.spec.registry import capabilities
@@ -33,8 +34,14 @@ def _refused(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
     able = capabilities(target, port="endpoints") if isinstance(target, str) else None
     if able is None:
         return
+    lacks = endpoint_member(target).lacks
+    section = endpoint.get(target)
+    missing = lacks(section if isinstance(section, dict) else {}) if lacks else {}
     for path, capability in _used(endpoint):
-        if capability not in able:
+        if capability in missing:
+            what, _, do = missing[capability].partition("; ")
+            yield path, Refusal(what, do=f"Remove the key, or {do}")
+        elif capability not in able:
             what = f"the target '{target}' does not have {MISSING[capability]}"
             yield path, Refusal(what, do="Remove the key, or choose another target")
 

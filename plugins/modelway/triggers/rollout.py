@@ -20,6 +20,8 @@ from modelway.triggers.job import SETTLE_SECONDS
 
 #: how long the trigger waits for a lineage or a connection that cannot be read, after the step's time
 _PATIENCE_SECONDS = 3600.0
+#: how often the task's log says what the trigger waits for
+_SAY_SECONDS = 60.0
 #: looks that may wait for an endpoint at the same time; asyncio's own threads are few, and Airflow needs them
 _LOOKS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="modelway-rollout")
 Found = TypeVar("Found")
@@ -60,6 +62,7 @@ class RolloutTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self._settings: Settings | None = None
         self._rollout: Rollout | None = None
+        self._said = -_SAY_SECONDS
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to create this trigger again."""
@@ -99,8 +102,9 @@ class RolloutTrigger(BaseTrigger):
             return time.time() > self.until + _PATIENCE_SECONDS
         if verdict.action == "rollback":
             await self._abort(verdict.reason)
-        elif verdict.action == "hold":
-            self.log.debug("%s %s", verdict.reason, verdict.numbers)
+        elif time.monotonic() > self._said + _SAY_SECONDS:
+            self._said = time.monotonic()
+            self.log.info("%s: %s", verdict.action, verdict.reason)
         return verdict.action != "hold"
 
     async def _open(self) -> Rollout:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics, PredictorStatus
 from modelway.endpoints.docker.addresses import default_host
-from modelway.endpoints.docker.containers import Key, changeable, server_body
+from modelway.endpoints.docker.containers import BODY, Key, Runnable, changeable, server_body
 from modelway.endpoints.docker.drift import differences
 from modelway.endpoints.docker.gateway import Changed, DockerGateway, files_of
 from modelway.endpoints.docker.images import prepare, remove_unused_models
@@ -75,12 +75,17 @@ class Service:
         try:
             self._remove_strays()
             self._ensure_places(spec, section)
-            chosen = {each.name: state.choose(_new(spec, each), replicas=each.replicas) for each in spec.predictors}
+            host = section.host or default_host(self.engine)
+            runnables = {each.name: self._prepare(each, login) for each in spec.predictors}
+            chosen = {
+                each.name: state.choose(self._new(spec, each, runnables[each.name], host), replicas=each.replicas)
+                for each in spec.predictors
+            }
             fresh = [server for server in state.servers if server not in before]
             if fresh:
                 self._give_addresses(fresh)
                 self.write()
-            self._run(spec, chosen, section=section, login=login, ready_timeout=ready_timeout)
+            self._run(chosen, runnables, host=host, ready_timeout=ready_timeout)
         except Changed:
             raise
         except BaseException:
@@ -232,29 +237,35 @@ class Service:
             self.engine.remove_volume(volume["Name"])
         remove_unused_models(self.engine, deployment=self.key.deployment)
 
+    def _prepare(self, predictor: Predictor, login: Login | None) -> Runnable:
+        return prepare(
+            self.engine,
+            predictor.image,
+            model_path=predictor.model_path,
+            login=login,
+            deployment=self.key.deployment,
+        )
+
+    def _new(self, spec: EndpointSpec, predictor: Predictor, runnable: Runnable, host: str) -> ServerState:
+        """Return a server of a predictor that has no place yet."""
+        new = ServerState(**described(spec, predictor))
+        new.made_of = server_body(self.key, new, runnable, host=host)["Labels"][BODY]
+        return new
+
     def _run(
         self,
-        spec: EndpointSpec,
         chosen: Mapping[str, Sequence[ServerState]],
+        runnables: Mapping[str, Runnable],
         *,
-        section: DockerTargetSection,
-        login: Login | None,
+        host: str,
         ready_timeout: float,
     ) -> None:
         """Run all servers, and wait until they are ready."""
         found = self.servers.found()
-        host = section.host or default_host(self.engine)
-        for predictor in spec.predictors:
-            runnable = prepare(
-                self.engine,
-                predictor.image,
-                model_path=predictor.model_path,
-                login=login,
-                deployment=self.key.deployment,
-            )
-            for server in chosen[predictor.name]:
-                self.servers.ensure(server, runnable, host=host, found=found)
-                server.limits = changeable(server_body(self.key, server, runnable, host=host))
+        for name, servers in chosen.items():
+            for server in servers:
+                self.servers.ensure(server, runnables[name], host=host, found=found)
+                server.limits = changeable(server_body(self.key, server, runnables[name], host=host))
         everyone = [server for servers in chosen.values() for server in servers]
         self.servers.wait_ready(everyone, self.gateway, until=time.monotonic() + ready_timeout)
         for server in everyone:
@@ -318,10 +329,6 @@ class Service:
             restarts=sum(int(str(one.get("RestartCount") or 0)) for one in containers),
             problem="" if self.state.stopped else next(filter(None, problems), ""),
         )
-
-
-def _new(spec: EndpointSpec, predictor: Predictor) -> ServerState:
-    return ServerState(**described(spec, predictor))
 
 
 def _epoch(info: str) -> int:

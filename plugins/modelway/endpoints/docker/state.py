@@ -21,6 +21,8 @@ FILE = "state.json"
 class ServerState(PlacedServer):
     """One server's container, or one that should be there."""
 
+    #: digest of what its container is made of, wherever it is: another one is another server
+    made_of: str = ""
     #: address in the endpoint's network
     ip: str = ""
     #: whether it has answered that it is ready since it was created
@@ -37,6 +39,10 @@ class ServerState(PlacedServer):
     def address(self) -> str | None:
         """``host:port`` by which the gateway reaches it; None before it was ready once."""
         return f"{self.ip}:{PORT}" if self.started else None
+
+    def is_alike(self, other: PlacedServer) -> bool:
+        """Return whether two servers are interchangeable."""
+        return super().is_alike(other) and isinstance(other, ServerState) and self.made_of == other.made_of
 
     def beside(self, *, slot: int, replica: int) -> "ServerState":
         """Return a new server like this one in that place."""

@@ -16,7 +16,7 @@ from modelway.endpoints.shares import BUCKETS, shares
 from modelway.errors import CapabilityMissing
 
 #: first line of the configuration; another number than that of a running gateway's file means another configuration
-_FORM = "# Written by modelway, form 4, users by {key}. Changed over the socket once the gateway runs."
+_FORM = "# Written by modelway, form 5, users by {key}. Changed over the socket once the gateway runs."
 #: address of a server that is not there; port 9 is the discard service
 _NOWHERE = "127.0.0.1:9"
 
@@ -57,10 +57,10 @@ frontend entry
     bind {bind}
     # a URL that names a version, or a predictor, is for that one alone
     http-request set-var(txn.version) path,url_dec,field(6,/) \
-if {{ path,url_dec -m reg ^/v2/models/[^/]+/versions/[^/]+(/|$) }}
+if {{ path -m sub versions % }} {{ path,url_dec -m reg ^/v2/models/[^/]+/versions/[^/]+(/|$) }}
     http-request set-var(txn.pinned) str(version/),concat(,txn.version),map(plan.map) \
 if {{ var(txn.version) -m found }}
-    http-request set-var(txn.known) str(versions),map(plan.map)
+    http-request set-var(txn.known) str(versions),map(plan.map) if {{ var(txn.version) -m found }}
     http-request return status 404 content-type application/json lf-string \
 '{{"error":"there is no version %[var(txn.version),json(utf8s)] behind this endpoint, there are %[var(txn.known)]"}}' \
 if {{ var(txn.version) -m found }} !{{ var(txn.pinned) -m found }}
@@ -75,6 +75,8 @@ if {{ var(txn.number) -m found }}
     # the plan is "<upper bound>:<slot>:<upper bound>:<slot>..."
     http-request set-var(txn.plan) str(plan),map(plan.map)
 {rules}
+    use_backend pinned%[var(txn.pinned)] if {{ var(txn.pinned) -m found }}
+    use_backend slot%[var(txn.slot)] if {{ var(txn.slot) -m found }}
     default_backend nothing
 
 backend nothing
@@ -97,15 +99,11 @@ _ERRORS = {
 
 _ERROR = """    http-error status {status} content-type application/json string '{{"error":"{text}"}}'"""
 
+# A bound that the plan does not have leaves the one before, which is not above the bucket.
 _RULE = """\
-    http-request set-var(txn.bound{at}) var(txn.plan),word({first},:)
+    http-request set-var(txn.bound) var(txn.plan),word({first},:) if !{{ var(txn.slot) -m found }}
     http-request set-var(txn.slot) var(txn.plan),word({second},:) if !{{ var(txn.slot) -m found }} \
-{{ var(txn.bound{at}) -m found }} {{ var(txn.bucket),sub(txn.bound{at}) lt 0 }}
-"""
-
-_CHOICE = """\
-    use_backend pinned{slot} if {{ var(txn.pinned) -m str {slot} }}
-    use_backend slot{slot} if !{{ var(txn.pinned) -m found }} {{ var(txn.slot) -m str {slot} }}
+{{ var(txn.bound) -m found }} {{ var(txn.bucket),sub(txn.bound) lt 0 }}
 """
 
 _BACKEND = """
@@ -208,9 +206,7 @@ def config(
     :param through_services: whether an address leads to one of several servers, each time to another one
     :param stop_seconds: how long requests in progress may take when it is to end
     """
-    rules = "".join(_RULE.format(at=at, first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS)) + "".join(
-        _CHOICE.format(slot=slot) for slot in range(SLOTS)
-    )
+    rules = "".join(_RULE.format(first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS))
     text = _CONFIG.format(
         form=_form(routes.sticky),
         socket=socket_file,

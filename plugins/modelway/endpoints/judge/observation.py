@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 #: answers with a time in an interval, per request that the gateway counted in it, and those that began before it
@@ -60,13 +60,13 @@ class Observation:
         if sum(times.values()) > _MOST_TIMES * counts["requests"] + _LATE:
             # A server that could not be read before counts all of its answers at once.
             times = {}
-        return replace(Observation(latency=times, since=self.since), **counts)
+        return _observation(counts, latency=times, since=self.since)
 
     def __add__(self, more: "Observation") -> "Observation":
         """Return the sum of two intervals, without the times of the answers."""
         names = (*_OF_THE_GATEWAY, "invalid", "labelled", "wrong", "compared", "different")
         sums = {each: _of(self, each) + _of(more, each) for each in names}
-        return replace(Observation(since=more.since), **sums)
+        return _observation(sums, latency={}, since=more.since)
 
     def slower_than(self, bound: float) -> int:
         """Return how many answers took longer than a bucket's bound."""
@@ -76,6 +76,21 @@ class Observation:
     def timed(self) -> int:
         """Return how many answers have a time."""
         return sum(self.latency.values())
+
+
+def _observation(counts: Mapping[str, int], *, latency: Mapping[float, int], since: float) -> Observation:
+    return Observation(
+        requests=counts["requests"],
+        errors=counts["errors"],
+        named=counts["named"],
+        invalid=counts["invalid"],
+        labelled=counts["labelled"],
+        wrong=counts["wrong"],
+        compared=counts["compared"],
+        different=counts["different"],
+        latency=latency,
+        since=since,
+    )
 
 
 def _of(observation: Observation, name: str) -> int:

@@ -1,13 +1,13 @@
 """What an engine or a way of routing cannot do, refused by name before anything is applied."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from modelway.endpoints.base import EndpointSpec, Sticky
-from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
 from modelway.errors import CapabilityMissing
 
 #: by engine or routing: what it cannot do
-MISSING: Mapping[str, Mapping[str, str]] = {
+_MISSING: Mapping[str, Mapping[str, str]] = {
     "haproxy": {"mirror": "HAProxy sends a request to one server only; choose routing: gateway-api or istio"},
     "gateway-api": {"sticky": "a route of the Gateway API splits requests, not users; choose routing: haproxy"},
     "istio": {"sticky": "Istio chooses the version before it hashes; choose routing: haproxy"},
@@ -20,7 +20,18 @@ MISSING: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def refuse_missing(spec: EndpointSpec, own: KubernetesEndpointSection) -> None:
+def lacking(section: Mapping[str, Any]) -> dict[str, str]:
+    """Return the capabilities that an endpoint with this section does not have, and why.
+
+    :param section: as it is written; other values than the known ones lack nothing
+    """
+    engine, routing = section.get("engine", "plain"), section.get("routing", "haproxy")
+    # KServe splits the requests itself.
+    found = (engine,) if engine == "kserve" else (engine, routing)
+    return {key: why for one in found if isinstance(one, str) for key, why in _MISSING.get(one, {}).items()}
+
+
+def refuse_missing(spec: EndpointSpec) -> None:
     """Refuse what the engine or the routing of an endpoint cannot do.
 
     :raises CapabilityMissing: with what it is, and what can
@@ -30,8 +41,6 @@ def refuse_missing(spec: EndpointSpec, own: KubernetesEndpointSection) -> None:
         "sticky": spec.sticky != Sticky(),
         "autoscaling": any(each.autoscaling for each in spec.predictors),
     }
-    engines = (own.engine,) if own.engine == "kserve" else (own.engine, own.routing)
-    for one in engines:
-        for capability, why in MISSING.get(one, {}).items():
-            if needed[capability]:
-                raise CapabilityMissing(f"{capability}: {why}", where=f"endpoint {spec.name}")
+    for capability, why in lacking(spec.platform).items():
+        if needed[capability]:
+            raise CapabilityMissing(f"{capability}: {why}", where=f"endpoint {spec.name}")

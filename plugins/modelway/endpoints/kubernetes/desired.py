@@ -19,6 +19,8 @@ IMAGE_VOLUME_SINCE = (1, 36)
 SERVER_IMAGE = "modelway-server:0.1.0"
 #: where the server listens
 PORT = 8080
+#: of gRPC, where predictors answer it
+GRPC_PORT = 8001
 
 #: the image runs by itself, with our server (none) or another program (foreign); or the model comes out of it
 How = Literal["none", "foreign", "image", "loader"]

@@ -69,7 +69,7 @@ class KubernetesEndpoint:
         """Bring the endpoint to the state of ``spec``."""
         check_spec(spec, target=MEMBER)
         own = read_platform(spec, KubernetesEndpointSection)
-        refuse(spec, own)
+        refuse(spec)
         known = self._places.find(spec.name)
         if known not in (None, own.namespace):
             raise InvalidSpec(
@@ -275,14 +275,14 @@ def _manifests(desired: Desired) -> list[Any]:
     return [one for each in desired.spec.predictors for one in predictor_manifests(desired, each)]
 
 
-def refuse(spec: EndpointSpec, own: KubernetesEndpointSection) -> None:
+def refuse(spec: EndpointSpec) -> None:
     """Refuse what the engine or the routing of an endpoint cannot do.
 
     :raises CapabilityMissing: with what it is
     :raises InvalidSpec: a name that objects of the endpoint have already
     """
 
-    refuse_missing(spec, own)
+    refuse_missing(spec)
     if any(each.name == naming.GATEWAY for each in spec.predictors):
         raise InvalidSpec(
             f"a predictor here cannot be called '{naming.GATEWAY}'",

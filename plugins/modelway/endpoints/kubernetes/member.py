@@ -1,5 +1,6 @@
 """The descriptor of the endpoint ``kubernetes``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,12 @@ def _section() -> "type[KubernetesEndpointSection]":
     return KubernetesEndpointSection
 
 
+def _lacks(section: Mapping[str, Any]) -> Mapping[str, str]:
+    from modelway.endpoints.kubernetes.abilities import lacking
+
+    return lacking(section)
+
+
 MEMBER = EndpointMember(
     name="kubernetes",
     open=_open,
@@ -35,5 +42,6 @@ MEMBER = EndpointMember(
         {"weights", "sticky", "mirror", "replicas", "autoscaling", "several", "cpu_limit", "memory_limit", "gpu"}
     ),
     section=_section,
+    lacks=_lacks,
     hook="airflow.providers.cncf.kubernetes.hooks.kubernetes.KubernetesHook",
 )

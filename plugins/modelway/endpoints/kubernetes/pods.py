@@ -4,7 +4,7 @@ import math
 
 from modelway.endpoints.base import Predictor
 from modelway.endpoints.kubernetes import naming
-from modelway.endpoints.kubernetes.desired import PORT, Desired
+from modelway.endpoints.kubernetes.desired import GRPC_PORT, PORT, Desired
 from modelway.platforms.kubernetes.api import Manifest
 
 #: the container of the model server
@@ -107,7 +107,7 @@ def _container(desired: Desired, predictor: Predictor, name: str) -> Manifest:
             "periodSeconds": 10,
             "timeoutSeconds": 5,
         },
-        "ports": [{"containerPort": PORT, "name": "http", "protocol": "TCP"}],
+        "ports": [{"containerPort": PORT, "name": "http", "protocol": "TCP"}, *_grpc_ports(desired)],
         "readinessProbe": {
             "failureThreshold": 3,
             "httpGet": {"path": "/v2/health/ready", "port": PORT},
@@ -120,6 +120,10 @@ def _container(desired: Desired, predictor: Predictor, name: str) -> Manifest:
         "volumeMounts": mounts,
     }
     return {key: value for key, value in container.items() if value not in ({}, [])}
+
+
+def _grpc_ports(desired: Desired) -> list[Manifest]:
+    return [{"containerPort": GRPC_PORT, "name": "grpc", "protocol": "TCP"}] if desired.own.grpc else []
 
 
 def _arguments(predictor: Predictor) -> list[str]:
@@ -136,6 +140,7 @@ def _environment(desired: Desired, predictor: Predictor) -> dict[str, str]:
         "MODELWAY_MODEL_NAME": desired.spec.model,
         "MODELWAY_MODEL_VERSION": str(predictor.version),
         "PORT": str(PORT),
+        **({"GRPC_PORT": str(GRPC_PORT)} if desired.own.grpc else {}),
     }
 
 

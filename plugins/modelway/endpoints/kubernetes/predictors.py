@@ -4,7 +4,7 @@ Sources: the Kubernetes API reference; policy/v1 exists from 1.21, autoscaling/v
 """
 
 from modelway.endpoints.base import Predictor
-from modelway.endpoints.kubernetes.desired import PORT, Desired
+from modelway.endpoints.kubernetes.desired import GRPC_PORT, PORT, Desired
 from modelway.endpoints.kubernetes.pods import pod_labels, pod_selector, pod_spec
 from modelway.platforms.kubernetes.api import Manifest
 from modelway.platforms.kubernetes.objects import Kind
@@ -46,6 +46,10 @@ def service(desired: Desired, predictor: Predictor) -> Manifest:
     """Return the Service that has the predictor's ready pods."""
     manifest = desired.metadata(SERVICE, desired.name_of(predictor), predictor=predictor.name)
     ports = [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": PORT}]
+    if desired.own.grpc:
+        # By its name a gateway knows that it must speak HTTP/2.
+        grpc: Manifest = {"name": "grpc", "port": GRPC_PORT, "protocol": "TCP", "targetPort": GRPC_PORT}
+        ports.append({**grpc, "appProtocol": "kubernetes.io/h2c"})
     return {**manifest, "spec": {"ports": ports, "selector": pod_selector(desired, predictor), "type": "ClusterIP"}}
 
 

@@ -55,7 +55,8 @@ def http_route(desired: Desired) -> Manifest:
 
 
 def _backend(desired: Desired, predictor: Predictor) -> Manifest:
-    return {"group": "", "kind": "Service", "name": desired.name_of(predictor), "port": PORT}
+    # Group and kind are left to their defaults: an older server reads an empty group as null.
+    return {"name": desired.name_of(predictor), "port": PORT}
 
 
 def virtual_service(desired: Desired) -> Manifest:

@@ -37,6 +37,10 @@ class KubernetesEndpointSection(Section):
     insecure_registry: bool = Field(
         default=False, description="Whether the loader speaks HTTP with the registry, for mount: loader"
     )
+    grpc: bool = Field(
+        default=False,
+        description="Whether predictors answer gRPC, too, at port 8001 of their own Services",
+    )
     gateway_image: Text | None = Field(default=None, description="The gateway's image, for routing: haproxy")
     gateway_replicas: int = Field(default=2, ge=1, le=16, description="Pods of the gateway, for routing: haproxy")
     gateway: Text | None = Field(
@@ -88,6 +92,9 @@ class KubernetesEndpointSection(Section):
         if self.engine == "kubedl" and self.mount == "image":
             what = "engine: kubedl drops image volumes, its pods are of an older form"
             raise Refusal(what, at=("mount",), do="Choose mount: loader or none")
+        if self.grpc and self.engine != "plain":
+            what = f"engine: {self.engine} makes the Services itself"
+            raise Refusal(what, at=("grpc",), do="Leave grpc out, or choose engine: plain")
         if self.patch and self.engine != "plain":
             what = f"engine: {self.engine} makes the Deployments itself"
             raise Refusal(what, at=("patch",), do="Leave patch out, or choose engine: plain")
