@@ -139,13 +139,13 @@ STEPS = (
         # Two processes, each with files of its own: its tests wait for the cluster.
         command=(*PYTEST, "-n", "2", "--dist", "loadgroup"),
         tests=KUBERNETES,
-        seconds=150,
+        seconds=330,
         waits=True,
         needs=START,
         uses=NODE,
     ),
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START, uses=NODE),
-    Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START, uses=NODE),
+    Step(name="runs", tests=CLUSTER, seconds=330, waits=True, needs=START, uses=NODE),
     Step(name="images", tests=IMAGES, seconds=150, waits=True, needs=START),
     Step(
         name="processes",

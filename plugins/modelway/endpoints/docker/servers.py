@@ -46,7 +46,7 @@ class Servers:
         body = server_body(self.key, state, runnable, host=host)
         limits = changeable(body)
         current = found.get(name)
-        if current is not None and current["Config"]["Labels"].get(BODY) != body["Labels"][BODY]:
+        if current is not None and not _can_become(current, body):
             self.stop([state])
             current = None
         if current is None:
@@ -159,6 +159,14 @@ def are_ready(states: Sequence[ServerState], gateway: DockerGateway) -> list[boo
     if not states:
         return []
     return [status == 200 for status, _ in gateway.look(urls=[ready_url(state) for state in states]).pages]
+
+
+def _can_become(container: Object, body: Mapping[str, Any]) -> bool:
+    """Whether a container is of this body, but for limits that can be changed: none can be taken away."""
+    now, wanted = changeable(container), changeable(body)
+    return container["Config"]["Labels"].get(BODY) == body["Labels"][BODY] and all(
+        wanted[limit] or not now[limit] for limit in wanted
+    )
 
 
 def _problem(own: Mapping[str, Any]) -> str:
