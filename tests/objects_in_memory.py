@@ -65,7 +65,7 @@ class ObjectsInMemory:
         found = [one for key, one in self.all.items() if key[0] == kind.kind and namespace in (None, key[1])]
         return [copy.deepcopy(one) for one in found if wanted.items() <= one["metadata"].get("labels", {}).items()]
 
-    def delete(self, manifest: Mapping[str, Any]) -> None:
+    def delete(self, manifest: Mapping[str, Any], *, unchanged: bool = False) -> None:
         self.all.pop(self._key(manifest), None)
 
     def pods(self, namespace: str, selector: str) -> list[Plain]:

@@ -21,7 +21,8 @@ def docker(*words: str) -> str:
 @contextmanager
 def pushed_models(folder: Path) -> Iterator[dict[int | str, str]]:
     """Give the references, by digest, of versions that answer with their number, and of one with a broken model."""
-    registry, tags = Registry(folder), []
+    # Also pods reach it, under the address of their node.
+    registry, tags = Registry(folder, address="0.0.0.0"), []
     found: dict[int | str, str] = {}
     try:
         for word in (1, 2, 3, "broken"):

@@ -1,8 +1,11 @@
 """The endpoint on a real cluster keeps the promises of its port, with its own gateway before Deployments."""
 
 import json
+import os
+import signal
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from modelway.endpoints.base import (
     Endpoint,
@@ -27,18 +31,24 @@ from modelway.errors import (
     EndpointNotReady,
     ImageInvalid,
     InvalidSpec,
+    ModelwayError,
     UnknownEndpoint,
     UnknownVersion,
 )
 
 from tests.endpoint_clients import ask, eventually, load
 from tests.inference_messages import connected
-from tests.kubernetes_cluster import kubectl, own_namespace
-from tests.pushed_models import docker, pushed_models
+from tests.kubernetes_cluster import kubectl, own_namespace, require_cluster
+from tests.kubernetes_endpoint import kill_container, pod_names
+from tests.pushed_models import pushed_models
 from tests.system.registry import needs_registry
 
-pytestmark = [needs_registry]
+# Its images are pushed first, and pods take their time on a busy node.
+pytestmark = [needs_registry, pytest.mark.timeout(900)]
 Make = Callable[..., EndpointSpec]
+#: requests of the split, and changes of the weights under load: 20,000 and 200 take ten minutes of a quiet machine
+REQUESTS = int(os.environ.get("ENDPOINT_REQUESTS") or 2000)
+CHANGES = int(os.environ.get("ENDPOINT_CHANGES") or 20)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +68,7 @@ def place(client: Any) -> Iterator[str]:
 def endpoint(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Endpoint:
     """One for all tests: each applies what it needs to the same endpoint."""
     root = tmp_path_factory.mktemp("home") / "endpoints"
-    return load_endpoint("kubernetes", root=root, client=client, ready_timeout=120)
+    return load_endpoint("kubernetes", root=root, client=client, ready_timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +97,7 @@ def test_split_is_exact(endpoint: Endpoint, spec: Make) -> None:
     """Pearson's chi-square, 2 degrees of freedom: 27.6 is passed by chance once in a million."""
     status = endpoint.apply(spec({1: 3, 2: 5, 3: 2}))
     assert status.ready
-    total = 2000
+    total = REQUESTS
     before = {name: one.requests for name, one in endpoint.metrics("tiny").items()}
     counts = Counter(version for code, version, _ in ask(status.url, total) if code == 200)
     assert sum(counts.values()) == total
@@ -171,7 +181,7 @@ def test_drift_made_by_hand_is_seen_and_removed(endpoint: Endpoint, spec: Make, 
     kubectl("scale", "deployment/tiny-v1", "--replicas=0", "-n", place)
     kubectl("delete", "pdb/tiny-v2", "-n", place)
     kubectl("label", "service/tiny-v2", "someone=else", "-n", place)
-    eventually(lambda: not endpoint.status("tiny").predictors[0].ready)  # type: ignore[union-attr]
+    eventually(lambda: not endpoint.status("tiny").predictors[0].ready, patience=120)  # type: ignore[union-attr]
     status = endpoint.status("tiny")
     assert status is not None
     assert not status.ready
@@ -219,53 +229,15 @@ def test_what_a_routing_cannot_do_is_refused_by_name(endpoint: Endpoint, spec: M
         endpoint.apply(sticky)
 
 
-def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
-    endpoint: Endpoint, spec: Make, place: str
-) -> None:
-    before = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
-    endpoint.stop("tiny")
-    assert objects(place, "pods") == []
-    stopped = endpoint.status("tiny")
-    assert stopped is not None
-    assert (stopped.ready, stopped.stopped, stopped.stable, stopped.url) == (False, True, "v2", before.url)
-    assert [(one.name, one.weight, one.ready) for one in stopped.predictors] == [("v1", 70, False), ("v2", 30, False)]
-    assert stopped.drift == ()
-    endpoint.stop("tiny")
-    assert endpoint.status("tiny") == stopped
-    again = endpoint.start("tiny")
-    assert again.ready
-    assert again.spec() == before.spec()
-    assert {version for _, version, _ in ask(again.url, 50)} == {"1", "2"}
-    endpoint.delete("tiny")
-    assert endpoint.status("tiny") is None
-    assert objects(place, "pods", "deployments", "services", "pdb", "configmaps", "leases") == []
-
-
 def statuses(answers: Any) -> set[int]:
     return {code for code, _, _ in answers.all}
-
-
-def pod_names(place: str, selector: str) -> list[str]:
-    """Return the pods that are not leaving."""
-    items = json.loads(kubectl("get", "pods", "-n", place, "-l", selector, "-o", "json"))["items"]
-    return [f"pod/{one['metadata']['name']}" for one in items if "deletionTimestamp" not in one["metadata"]]
-
-
-def kill_container(place: str, pod: str) -> None:
-    """End all of a pod's container at once, as the kernel does that lacks memory."""
-    runtime, _, container = kubectl(
-        "get", pod, "-n", place, "-o", "jsonpath={.status.containerStatuses[0].containerID}"
-    ).partition("://")
-    if runtime != "docker":
-        pytest.skip(f"the node's containers are not Docker's but {runtime}'s")
-    docker("kill", "--signal", "KILL", container)
 
 
 def test_weights_change_many_times_under_load_without_one_failed_request(endpoint: Endpoint, spec: Make) -> None:
     status = endpoint.apply(spec({1: 100, 2: 0}))
     with load(status.url) as answers:
-        for weight in range(20):
-            endpoint.set_weights("tiny", {"v1": 20 - weight, "v2": weight})
+        for weight in range(CHANGES):
+            endpoint.set_weights("tiny", {"v1": CHANGES - weight, "v2": weight})
         answers.wait_for(50)
         mark = len(answers.all)
         endpoint.set_weights("tiny", {"v1": 0, "v2": 1})
@@ -307,7 +279,7 @@ def test_a_killed_server_costs_what_it_had_and_nothing_else(endpoint: Endpoint, 
         pod, _ = pod_names(place, "modelway.dev/predictor=v2")
         kill_container(place, pod)
         answers.wait_for(200)
-        eventually(lambda: endpoint.status("tiny").predictors[1].ready_replicas == 2, patience=60)  # type: ignore[union-attr]
+        eventually(lambda: endpoint.status("tiny").predictors[1].ready_replicas == 2, patience=120)  # type: ignore[union-attr]
         answers.wait_for(50)
     assert answers.failures == []
     lost = [code for code, _, _ in answers.all if code != 200]
@@ -317,6 +289,140 @@ def test_a_killed_server_costs_what_it_had_and_nothing_else(endpoint: Endpoint, 
     found = endpoint.status("tiny")
     assert found is not None
     assert [one.restarts for one in found.predictors] == [0, 1]
+
+
+def test_a_gateways_pod_that_is_replaced_costs_no_request(endpoint: Endpoint, spec: Make, place: str) -> None:
+    status = endpoint.apply(spec({1: 1, 2: 0}, gateway_replicas=2))
+    with load(status.url) as answers:
+        answers.wait_for(50)
+        first, _ = pod_names(place, "modelway.dev/part=gateway")
+        kubectl("delete", first, "-n", place, "--wait=false")
+        endpoint.set_weights("tiny", {"v2": 1})
+        mark = len(answers.all)
+        eventually(lambda: len(pod_names(place, "modelway.dev/part=gateway")) == 2, patience=120)
+        answers.wait_for(200)
+    assert answers.failures == []
+    assert statuses(answers) == {200}
+    # Also the new pod has what was changed while it came.
+    assert {version for _, version, _ in answers.all[mark + 8 :]} == {"2"}
+
+
+def test_a_killed_gateway_comes_back_with_its_last_weights(endpoint: Endpoint, spec: Make, place: str) -> None:
+    status = endpoint.apply(spec({1: 100, 2: 0}))
+    endpoint.set_weights("tiny", {"v2": 1})
+    before = endpoint.metrics("tiny")["v2"].since
+    (pod,) = pod_names(place, "modelway.dev/part=gateway")
+    kill_container(place, pod)
+
+    def is_back() -> bool:
+        try:
+            return endpoint.metrics("tiny")["v2"].since > before
+        except EndpointNotReady:
+            return False
+
+    eventually(is_back, patience=120)
+    # Its file is the one of the last change, not the one that its pod started with.
+    assert {version for _, version, _ in ask(status.url, 30)} == {"2"}
+    found = endpoint.status("tiny")
+    assert found is not None
+    assert (found.ready, found.drift) == (True, ())
+
+
+def test_apply_finishes_what_a_killed_apply_began(endpoint: Endpoint, spec: Make, place: str) -> None:
+    status = endpoint.apply(spec({1: 100}))
+    child = os.fork()
+    if child == 0:
+        other = load_endpoint("kubernetes", root=endpoint.root, client=require_cluster())  # type: ignore[attr-defined]
+        other.apply(spec({1: 50, 3: 50}))
+        os._exit(0)
+    eventually(lambda: bool(pod_names(place, "modelway.dev/predictor=v3")), patience=120)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert {version for _, version, _ in ask(status.url, 20)} <= {"1", "3"}
+    # The killed one has the lease until it is expired.
+    healed = endpoint.apply(spec({1: 50, 2: 50}))
+    assert healed.ready
+    assert {version for _, version, _ in ask(healed.url, 50)} == {"1", "2"}
+    assert objects(place, "deployments") == [f"deployment.apps/tiny-{word}" for word in ("gateway", "v1", "v2")]
+
+
+@pytest.mark.alone_on_node
+def test_requests_are_answered_while_the_api_server_is_away(endpoint: Endpoint, spec: Make) -> None:
+    file = Path(os.environ["KUBECONFIG"]).parent / "kube-apiserver.pid"
+    if not file.exists() and os.environ.get("CI") != "true":
+        pytest.skip("the cluster's API server is no process of this machine")
+    server = psutil.Process(int(file.read_text()))
+    status = endpoint.apply(spec({1: 100}))
+    results: list[object] = []
+
+    def change() -> None:
+        try:
+            results.append(endpoint.apply(spec({1: 50, 2: 50})).ready)
+        except ModelwayError as error:
+            results.append(error.retryable)
+
+    changing = threading.Thread(target=change)
+    with load(status.url, clients=2) as answers:
+        answers.wait_for(20)
+        changing.start()
+        time.sleep(1)
+        server.suspend()
+        try:
+            answers.wait_for(300)
+            time.sleep(10)
+            answers.wait_for(300)
+        finally:
+            server.resume()
+        changing.join()
+        # The change went on, or may be tried again.
+        assert results == [True]
+        assert endpoint.apply(spec({1: 50, 2: 50})).ready
+        answers.wait_for(50)
+    assert answers.failures == []
+    assert statuses(answers) == {200}
+    assert {version for _, version, _ in answers.all[-40:]} == {"1", "2"}
+
+
+def test_a_loader_brings_the_model_to_pods_of_the_servers_image(
+    endpoint: Endpoint, spec: Make, images: dict[int | str, str], place: str
+) -> None:
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    addresses = nodes[0]["status"]["addresses"]
+    node = next(each["address"] for each in addresses if each["type"] == "InternalIP")
+
+    def loaded(word: int | str, version: int) -> EndpointSpec:
+        wanted = spec({1: 1}, mount="loader", insecure_registry=True)
+        image = images[word].replace("127.0.0.1", node)
+        (one,) = wanted.predictors
+        return replace(wanted, predictors=(replace(one, image=image, version=version),))
+
+    status = endpoint.apply(loaded(2, 2))
+    assert [(version, value) for _, version, value in ask(status.url, 1)] == [("2", 2.0)]
+    with pytest.raises(ImageInvalid, match="version 3 cannot be served"):
+        endpoint.apply(loaded("broken", 3))
+    assert [(version, value) for _, version, value in ask(status.url, 1)] == [("2", 2.0)]
+
+
+def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
+    endpoint: Endpoint, spec: Make, place: str
+) -> None:
+    before = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
+    endpoint.stop("tiny")
+    assert objects(place, "pods") == []
+    stopped = endpoint.status("tiny")
+    assert stopped is not None
+    assert (stopped.ready, stopped.stopped, stopped.stable, stopped.url) == (False, True, "v2", before.url)
+    assert [(one.name, one.weight, one.ready) for one in stopped.predictors] == [("v1", 70, False), ("v2", 30, False)]
+    assert stopped.drift == ()
+    endpoint.stop("tiny")
+    assert endpoint.status("tiny") == stopped
+    again = endpoint.start("tiny")
+    assert again.ready
+    assert again.spec() == before.spec()
+    assert {version for _, version, _ in ask(again.url, 50)} == {"1", "2"}
+    endpoint.delete("tiny")
+    assert endpoint.status("tiny") is None
+    assert objects(place, "pods", "deployments", "services", "pdb", "configmaps", "leases") == []
 
 
 def test_predictors_answer_grpc_at_their_services(endpoint: Endpoint, spec: Make) -> None:

@@ -56,7 +56,7 @@ def system(*names: str) -> tuple[str, ...]:
 HERE = (*PYTEST, "-m", "not cluster and not database")
 FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
 SERVING = contract(
-    *("endpoints", "gateway", "gateway_agent", "rollout", "rollout_policies", "acceptance"),
+    *("endpoints", "gateway", "gateway_agent", "rollout", "rollout_judged", "rollout_policies", "acceptance"),
     *(
         "server",
         "server_bfloat16",
@@ -139,13 +139,13 @@ STEPS = (
         # Two processes, each with files of its own: its tests wait for the cluster.
         command=(*PYTEST, "-n", "2", "--dist", "loadgroup"),
         tests=KUBERNETES,
-        seconds=150,
+        seconds=330,
         waits=True,
         needs=START,
         uses=NODE,
     ),
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START, uses=NODE),
-    Step(name="runs", tests=CLUSTER, seconds=209, waits=True, needs=START, uses=NODE),
+    Step(name="runs", tests=CLUSTER, seconds=330, waits=True, needs=START, uses=NODE),
     Step(name="images", tests=IMAGES, seconds=150, waits=True, needs=START),
     Step(
         name="processes",

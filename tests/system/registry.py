@@ -22,7 +22,7 @@ HTPASSWD = "me:$2b$05$B5kN.WcAR7DPzqj7htRSre2shLLx4yvPxObta2rTWo1z.fJ/f3Dwm\n"
 class Registry:
     """A registry process with its storage and its log of requests."""
 
-    def __init__(self, folder, *, auth=None, port=None):
+    def __init__(self, folder, *, auth=None, port=None, address="127.0.0.1"):
         self.storage, self.log = folder / "storage", folder / "log"
         self.port = port or free_port()
         self.host = f"127.0.0.1:{self.port}"
@@ -30,7 +30,7 @@ class Registry:
             "version": 0.1,
             "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
-            "http": {"addr": self.host},
+            "http": {"addr": f"{address}:{self.port}"},
             **({"auth": auth} if auth else {}),
         }
         (folder / "config.yml").write_text(json.dumps(config))

@@ -110,8 +110,9 @@ def test_a_person_rejects_a_version(released):
     path = wait_for_question(released, run_id)
     released.api.call("PATCH", path, json={"chosen_options": ["Reject"], "params_input": {}})
     assert ended(released, run_id) == "failed"
-    assert weights(released, PROD) == {1: 100, 2: 0}
-    assert rollout(released, run_id).detail["reason"] == "admin rejected version 2"
+    wait_for(lambda: weights(released, PROD) == {1: 100, 2: 0})
+    closed = rollout(released, run_id)
+    assert (closed.state, closed.detail["approval"]["approved"]) == ("aborted", False)
 
 
 def test_a_rollback_ends_the_rollout_that_is_running(released):
@@ -122,6 +123,6 @@ def test_a_rollback_ends_the_rollout_that_is_running(released):
     assert "the rollout of version 2 of released is ended; version 1 gets all traffic" in done.stdout
     assert released.api.run_state(MODEL, run_id) == "failed"
     assert rollout(released, run_id).state == "aborted"
-    assert weights(released, PROD) == {1: 100, 2: 0}
+    wait_for(lambda: weights(released, PROD) == {1: 100, 2: 0})
     requested = next(each for each in released.lineage.events(MODEL) if each.kind == "rollback-requested")
     assert "not today" in requested.detail["reason"]

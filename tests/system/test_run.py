@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -137,3 +139,10 @@ def test_a_signal_ends_the_run_and_its_training(home, long, number, when):
     finally:
         for process in [run, *job_processes(home)]:
             process.kill()
+
+
+def test_a_run_that_was_stopped_counts_as_failed_for_the_next_one(home):
+    """Otherwise it would wait for ever for the rollout of one that is not there any more."""
+    with closing(sqlite3.connect(f"file:{home}/airflow-run/airflow.db?mode=ro", uri=True)) as database:
+        states = [state for (state,) in database.execute("SELECT state FROM dag_run WHERE dag_id = 'long' ORDER BY id")]
+    assert states[:-1] == ["failed"] * 2

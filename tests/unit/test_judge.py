@@ -272,9 +272,20 @@ def test_counters_that_restart_count_from_zero():
     evidence = update(evidence, stable=stable, canary=canary, expected_share=0.1, analysis=ANALYSIS)
     assert (evidence.canary_total.requests, evidence.canary_total.errors) == (10, 2)
     assert evidence.stable_total.requests == 90
-    lower = replace(canary, requests=5, errors=0)
-    evidence = update(evidence, stable=stable, canary=lower, expected_share=0.1, analysis=ANALYSIS)
+    lower = (replace(each, requests=each.requests // 2, errors=0) for each in (stable, canary))
+    evidence = update(evidence, **_same(*lower, ANALYSIS))
     assert (evidence.canary_total.requests, evidence.canary_total.errors) == (15, 2)
+
+
+def test_an_interval_in_which_the_counters_of_one_version_restarted_is_left_out():
+    """They are sums over servers: one of them was replaced, and the others' counts are not new."""
+    evidence = begin(stable=Observation(requests=20_000, errors=100), canary=Observation(requests=1000))
+    stable, canary = Observation(requests=10_050, errors=50), Observation(requests=1100)
+    evidence = update(evidence, **_same(stable, canary, ANALYSIS))
+    assert (evidence.stable_total.requests, evidence.canary_total.requests, evidence.log_e("split")) == (0, 0, 0)
+    stable, canary = replace(stable, requests=10_950), replace(canary, requests=1200)
+    evidence = update(evidence, **_same(stable, canary, ANALYSIS))
+    assert (evidence.stable_total.requests, evidence.canary_total.requests) == (900, 100)
 
 
 def test_times_of_a_server_that_restarted_are_left_out():

@@ -71,7 +71,9 @@ class Shop:
 
 def test_a_field_that_the_run_does_not_have_is_refused_with_the_nearest(shop: Shop) -> None:
     spec = {"params": {"epochs": 3}}
-    with pytest.raises(ModelwayError, match="the run has no field 'epoch'. Known: base, epochs, .* mean 'epochs'"):
+    with pytest.raises(
+        ModelwayError, match="the run has no field 'epoch'. Known: base, environment, epochs, .* mean 'epochs'"
+    ):
         shop.plan(spec=spec, conf={"epoch": 5}, params={"epochs": 3, "epoch": 5})
     with pytest.raises(ModelwayError, match="the run has no field 'rolout', 'sed'. .* mean 'rollout'"):
         shop.plan(spec=spec, conf={"rolout": "no", "seed": 1, "sed": 2})
@@ -310,9 +312,14 @@ def test_a_version_that_is_asked_for_is_taken(shop):
         shop.plan(params={"version": "7"})
 
 
-def test_rollout_is_one_of_three(shop):
-    with pytest.raises(ModelwayError, match="'maybe' is not a value of rollout. Known: auto, no, yes"):
+def test_rollout_is_one_of_four(shop):
+    with pytest.raises(ModelwayError, match="'maybe' is not a value of rollout. Known: auto, no, rollback, yes"):
         shop.plan(params={"rollout": "maybe"})
+
+
+def test_a_rollback_names_the_version(shop):
+    with pytest.raises(ModelwayError, match="a rollback is to a version, and the run names none. Set its parameter"):
+        shop.plan(params={"rollout": "rollback"})
 
 
 def test_a_backfill_moves_nothing_unless_it_is_asked_to(shop):

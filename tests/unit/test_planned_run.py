@@ -17,7 +17,7 @@ from modelway.backends.base import JobState, JobStatus
 from modelway.backends.folders import generations
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 from modelway.job.contract import Job
-from modelway.lineage.records.version import DatasetRecord, RunRecord
+from modelway.lineage.records.version import DatasetRecord, RolloutRecord, RunRecord
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.evaluate import EvaluateCheckpointOperator
@@ -391,13 +391,24 @@ def test_a_run_that_is_held_is_skipped_where_traffic_would_move(operator: Any) -
         operator.run(context())
 
 
-def test_an_older_version_takes_over_only_when_somebody_asks_for_it() -> None:
+def test_an_older_version_takes_over_only_when_somebody_asks_for_it(lineage: Lineage) -> None:
+    for run in ("a", "b", "c"):
+        lineage.register(make_record(run))
     current: Any = SimpleNamespace(predictors=[SimpleNamespace(name="v5", version=5, weight=100)], stable="v5")
     version = RegisteredVersion.from_xcom({**TAKEN, "version": 3})
     operator = DeployModelOperator(task_id="d", version={}, image={})
+
+    def begin(run: str, *, requested: bool) -> RolloutRecord:
+        record = RolloutRecord(endpoint="digits", run_id=run, model="digits", version=3, state="running")
+        lineage.save_rollout(record)
+        return operator._begin(context(), lineage, replace(version, requested=requested), current, record)
+
     with pytest.raises(RolloutAborted, match="version 5 serves already and is newer than version 3.*parameter version"):
-        operator._begin(version, current, "run")
-    rollout = operator._begin(replace(version, requested=True), current, "run")
+        begin("digits/1", requested=False)
+    closed = lineage.rollout("digits", "digits/1")
+    assert closed is not None
+    assert closed.state == "aborted"
+    rollout = begin("digits/2", requested=True)
     assert (rollout.version, rollout.detail["stable"]) == (3, 5)
 
 

@@ -145,7 +145,7 @@ def test_traffic_may_have_moved_as_soon_as_a_step_begins():
     assert has_moved(first_step())
 
 
-def test_each_step_is_told_in_a_few_texts_the_present_one_too():
+def test_each_step_is_shown_in_a_few_texts_the_present_one_too():
     record, _ = look(first_step(), now=1011.0, stable=(1800, 9), new=(200, 1))
     record = begun(moving(record), metrics=metrics(stable=(1800, 9), new=(200, 1)), restarts=0, now=1020.0)
     record, _ = look(record, now=1021.0, stable=(1800, 9), new=(300, 1), weights=(0, 100))
@@ -156,5 +156,5 @@ def test_each_step_is_told_in_a_few_texts_the_present_one_too():
     assert " of 66.67" in first.evidence
     assert (present.weight, present.result) == ("100 %", "hold: the step lasts 10s")
     earlier = {"stable": 1, "told": [{"weight": 10, "counts": {"2": {"requests": 5, "errors": 0}}}]}
-    (told,) = step_texts(replace(record, detail=earlier, state="done"))
-    assert (told.new, told.stable, told.evidence, told.result) == ("5 requests, 0 failed", "-", "-", "-")
+    (only,) = step_texts(replace(record, detail=earlier, state="done"))
+    assert (only.new, only.stable, only.evidence, only.result) == ("5 requests, 0 failed", "-", "-", "-")

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from modelway.artifacts.store import StoredFile
 from modelway.ports import Member, load
+
+if TYPE_CHECKING:
+    from modelway.artifacts.store import StoredFile
 
 #: the base of an image without one
 SCRATCH = "scratch"
@@ -21,7 +23,7 @@ class LayerFile:
 
     path_in_image: str
     """Such as ``/models/model/model.onnx``."""
-    source: Path | StoredFile
+    source: "Path | StoredFile"
     size: int
     """In bytes."""
     digest: str

@@ -18,7 +18,7 @@ COMMANDS = {
     "diff": Indexed(
         "diff", "show how two versions differ: parameters, code, data, environment, metrics, files, architecture"
     ),
-    "endpoint": Indexed("endpoint", "list, start and stop the endpoints of this machine"),
+    "endpoint": Indexed("endpoint", "list, start and stop endpoints, show and set their weights"),
     "explain": Indexed("explain", "say why a run failed, and what to do"),
     "exports": Indexed("exports", "show what MLflow and OpenLineage have of the lineage, and send it"),
     "gc": Indexed("gc", "remove files that no retained version needs"),

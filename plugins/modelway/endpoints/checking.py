@@ -110,8 +110,8 @@ def read_platform(spec: EndpointSpec, section: "type[S]") -> "S":
     from pydantic import ValidationError
 
     try:
-        # A value from a template is text.
-        return section.model_validate(dict(spec.platform), strict=False)
+        # A value from a template is text; a spec that was read has the names of fields, one that is written their keys.
+        return section.model_validate(dict(spec.platform), strict=False, by_alias=True, by_name=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelway.errors import LineageUnavailable
-from modelway.hooks.fields import database_url, destination, fields_from_airflow, registry_of
+from modelway.hooks.fields import database_url, destination, fields_from_airflow, is_for_jobs, registry_of
 from modelway.hooks.settings import (
     LINEAGE_CONN_ID,
     REGISTRY_CONN_ID,
@@ -33,9 +33,13 @@ def settings_from_airflow() -> Settings:
     settings = replace(load_settings(), lineage_url=lineage_url_from_airflow())
     make_private(settings.home)
     if registry := connection(REGISTRY_CONN_ID):
-        host = registry_of(fields_from_airflow(REGISTRY_CONN_ID, registry))
+        fields = fields_from_airflow(REGISTRY_CONN_ID, registry)
         settings = replace(
-            settings, registry_host=host, registry_login=registry.login, registry_password=registry.password
+            settings,
+            registry_host=registry_of(fields),
+            registry_login=registry.login,
+            registry_password=registry.password,
+            registry_for_jobs=is_for_jobs(fields),
         )
     return settings
 

@@ -46,6 +46,11 @@ def registry_of(fields: Fields) -> str:
     return f"{host}:{fields.port}" if host and fields.port else host
 
 
+def is_for_jobs(fields: Fields) -> bool:
+    """Return whether the extra field ``jobs`` of a registry's connection gives its login to jobs."""
+    return fields.extra.get("jobs") in (True, "true")
+
+
 def fields_from_airflow(conn_id: str, connection: Any) -> Fields:
     """Return the fields of Airflow's own object."""
     texts = {name: getattr(connection, name) or "" for name in ("conn_type", "host", "login", "password", "schema")}

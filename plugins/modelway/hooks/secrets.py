@@ -20,12 +20,15 @@ def with_secrets(options: Options) -> Options:
     return replace(options, platform={**options.platform, "env": {**variables, **found}}) if found else options
 
 
-def with_values(options: Options, values: Mapping[str, str]) -> Options:
-    """Return the options with secret variables of the environment, which Airflow then masks in its logs."""
+def with_values(options: Options, values: Mapping[str, str], *, secret: str) -> Options:
+    """Return the options with more variables of the environment.
+
+    :param secret: the one whose value Airflow then masks in its logs
+    """
     from airflow.sdk.log import mask_secret
 
-    for value in values.values():
-        mask_secret(value)
+    if secret in values:
+        mask_secret(values[secret])
     variables: Mapping[str, Any] = options.platform.get("env") or {}
     return replace(options, platform={**options.platform, "env": {**variables, **values}}) if values else options
 

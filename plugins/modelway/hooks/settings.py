@@ -8,7 +8,14 @@ from pathlib import Path
 
 from modelway.errors import ModelwayError, NotWritable
 from modelway.folders import home_folder
-from modelway.hooks.fields import database_url, destination, destination_of_url, fields_from_environment, registry_of
+from modelway.hooks.fields import (
+    database_url,
+    destination,
+    destination_of_url,
+    fields_from_environment,
+    is_for_jobs,
+    registry_of,
+)
 from modelway.lineage.exporters.base import Destination
 from modelway.ports import known
 
@@ -36,6 +43,8 @@ class Settings:
     """The only registry that the login is for; empty: that of each repository."""
     registry_login: str | None = None
     registry_password: str | None = field(default=None, repr=False)
+    registry_for_jobs: bool = False
+    """Whether jobs may have the login: whoever chooses their image can read it."""
 
     @property
     def image_layout(self) -> Path:
@@ -99,6 +108,7 @@ def load_settings() -> Settings:
         registry_host=registry_of(registry) if registry else "",
         registry_login=registry.login if registry else None,
         registry_password=registry.password if registry else None,
+        registry_for_jobs=is_for_jobs(registry) if registry else False,
         signing_key=Path(key) if (key := os.environ.get("MODELWAY_SIGNING_KEY")) else None,
     )
 

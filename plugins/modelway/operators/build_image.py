@@ -99,13 +99,25 @@ class BuildImageOperator(JobOperator):
         return self._record(context, self._build(version))
 
     def _is_job(self) -> bool:
-        """Whether a job builds the image: not on this machine, and neither for it nor with a key that is only here."""
+        """Whether a job builds the image: elsewhere, and without anything that only this machine may have."""
         if self.backend == "local" or not self.repository:
             return False
-        if self.settings.signing_key:
-            self.log.info("The image is built in this task: the key that signs it is on this machine.")
+        if reason := self._only_here():
+            self.log.info("The image is built in this task: %s.", reason)
             return False
         return "job" in load("builders", self.builder).capabilities
+
+    def _only_here(self) -> str | None:
+        from modelway.oci.credentials import find_credentials
+
+        if self.settings.signing_key:
+            return "the key that signs it is on this machine"
+        if not backend_member(self.backend).gives_secrets:
+            return None
+        if self._login[0]:
+            return None if self.settings.registry_for_jobs else "the registry's login is not for jobs"
+        docker = find_credentials((self.repository or "").partition("/")[0])
+        return "the registry's login is one of Docker's own on this machine" if docker else None
 
     @property
     def _login(self) -> tuple[str | None, str | None]:
@@ -137,18 +149,10 @@ class BuildImageOperator(JobOperator):
     def final_options(self, options: Options) -> Options:
         """Return the job's options with the registry's login, unless it is kept where the job runs."""
         final = super().final_options(options)
-        return with_values(final, self._job_login()) if backend_member(self.backend).gives_secrets else final
-
-    def _job_login(self) -> dict[str, str]:
-        """Return the variables with the login: that of the connection, else that of Docker's own settings here."""
-        from modelway.oci.credentials import Credentials, find_credentials
-
         username, password = self._login
-        given = Credentials(username=username, password=password or "") if username else None
-        login = given or find_credentials((self.repository or "").partition("/")[0])
-        if login is not None and login.identity_token:
-            self.log.warning("Docker's login for %s is an identity token, which a job does not get.", self.repository)
-        return {USERNAME: login.username, PASSWORD: login.password} if login is not None and login.username else {}
+        if not username or not backend_member(self.backend).gives_secrets:
+            return final
+        return with_values(final, {USERNAME: username, PASSWORD: password or ""}, secret=PASSWORD)
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Xcom:
         """Record the image that the job has pushed."""

@@ -33,6 +33,8 @@ def refuse_unknown_fields(spec: "ModelSpec", conf: Mapping[str, Any], *, others:
     :raises ModelwayError: a field is not in the run's form
     """
     known = {*RESERVED, *spec.params, *others}
+    if not spec.endpoint.environments:
+        known.discard("environment")
     if unknown := [name for name in conf if name not in known]:
         raise ModelwayError(
             f"the run has no field {', '.join(map(repr, unknown))}", known=sorted(known), given=str(unknown[0])

@@ -25,6 +25,8 @@ _BUILDING = (
     *(f"runs/messages/{name}.py" for name in ("__init__", "message", "checkpoints", "version")),
 )
 _PACKAGE = "httpx"
+#: a job's Python may be another one than the worker's: what the oldest needs does no harm
+_ENVIRONMENT = {"extra": "", "python_version": "3.11", "python_full_version": "3.11.0"}
 
 
 def runner_files(job: Job) -> dict[str, Path]:
@@ -40,12 +42,15 @@ def runner_files(job: Job) -> dict[str, Path]:
 def _files_of(package: str, *, seen: set[str]) -> Iterator[tuple[str, Path]]:
     """Yield the modules of an installed package and of those that it requires, by their place on the PYTHONPATH."""
     seen.add(package)
-    found = importlib.metadata.distribution(package)
+    try:
+        found = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return
     for file in found.files or ():
         if file.suffix in (".py", ".pem") and ".." not in file.parts:
             yield file.as_posix(), Path(str(found.locate_file(file)))
     for requirement in map(Requirement, found.requires or ()):
-        if requirement.name not in seen and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+        if requirement.name not in seen and (requirement.marker is None or requirement.marker.evaluate(_ENVIRONMENT)):
             yield from _files_of(requirement.name, seen=seen)
 
 

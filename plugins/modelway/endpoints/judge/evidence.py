@@ -109,10 +109,7 @@ def update(
     :param expected_share: the new version's share of the requests by the weights, 0 to 1
     """
     tests = dict(evidence.tests)
-    ours = canary.since_then(evidence.canary)
-    theirs = Observation()
-    if stable is not None and evidence.stable is not None:
-        theirs = stable.since_then(evidence.stable)
+    ours, theirs = _interval(evidence, stable=stable, canary=canary)
     for test, hits, others, odds in _events(evidence, ours, theirs, expected_share, analysis):
         tests[test] = more_evidence(tests.get(test, no_evidence()), hits=hits, others=others, odds=odds)
     slow = evidence.slow
@@ -133,6 +130,21 @@ def update(
         slow=slow,
     )
     return _with_bounds(found)
+
+
+def _interval(
+    evidence: Evidence, *, stable: Observation | None, canary: Observation
+) -> tuple[Observation, Observation]:
+    """Return what both versions' counters counted since the last look.
+
+    Those of both restart with the gateway, and then all that they have is new. Where those of one restarted, they are
+    sums over servers, of which nobody knows what is new: the interval is left out, for both.
+    """
+    if stable is None or evidence.stable is None:
+        return canary.since_then(evidence.canary), Observation()
+    if stable.restarted_after(evidence.stable) != canary.restarted_after(evidence.canary):
+        return Observation(since=canary.since), Observation(since=stable.since)
+    return canary.since_then(evidence.canary), stable.since_then(evidence.stable)
 
 
 def _events(

@@ -44,13 +44,17 @@ class Observation:
         latency = {math.inf if bound is None else bound: count for bound, count in data.get("latency", ())}
         return cls(**{**data, "latency": latency})
 
+    def restarted_after(self, before: "Observation") -> bool:
+        """Return whether counting of requests began anew after ``before``."""
+        return self.since != before.since or any(_of(self, each) < _of(before, each) for each in _OF_THE_GATEWAY)
+
     def since_then(self, before: "Observation") -> "Observation":
         """Return what was counted after ``before``.
 
         Where the gateway's counters restarted, that is all of its own. Where a server's did, nobody knows how much of
         its answers' times is new, and none of them counts.
         """
-        restarted = self.since != before.since or any(_of(self, each) < _of(before, each) for each in _OF_THE_GATEWAY)
+        restarted = self.restarted_after(before)
         counts = {each: _of(self, each) - (0 if restarted else _of(before, each)) for each in _OF_THE_GATEWAY}
         for each in ("invalid", "labelled", "wrong", "compared", "different"):
             counts[each] = max(0, _of(self, each) - _of(before, each))

@@ -89,9 +89,10 @@ class Change:
 
     def _undo(self) -> None:
         """Leave what served before as it was: a new predictor is removed, a changed one gets its former pods."""
-        if self.before is None or self.before.stopped:
+        if self.before is None:
+            self.cluster.prune(())
             return
-        old = replace(self.desired, spec=self.before.spec, mounts=self.before.mounts)
+        old = replace(self.desired, spec=self.before.spec, mounts=self.before.mounts, stopped=self.before.stopped)
         wanted = [one for each in old.spec.predictors for one in predictor_manifests(old, each)]
         for manifest in wanted:
             self.cluster.apply(manifest)

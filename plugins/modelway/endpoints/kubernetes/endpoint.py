@@ -207,9 +207,7 @@ class KubernetesEndpoint:
             changed = tuple(replace(each, weight=weights.get(each.name, 0)) for each in record.spec.predictors)
             record.spec = replace(record.spec, predictors=changed)
             cluster = self._recorded(record, renew)
-            routing = routing_of(cluster)
-            routing.apply(record)
-            routing.save(record)
+            routing_of(cluster).shift(record)
         return self._status(record)
 
     def _refuse_not_ready(self, cluster: ClusterObjects, record: Record, weights: Mapping[str, int]) -> None:

@@ -1,12 +1,12 @@
 """The gateway's pods: each is changed by its agent, and all of them come to the same routes."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modelway.endpoints.gateway.commands import Command, refuse_refused
 from modelway.endpoints.gateway.container import agent_command, in_container, read_answer
-from modelway.endpoints.gateway.haproxy import plan
 from modelway.endpoints.gateway.routes import Routes
 from modelway.endpoints.gateway.running import RunningGateway
 from modelway.endpoints.gateway.runtime_socket import Runtime
@@ -52,11 +52,6 @@ class GatewayPod(RunningGateway):
         answers = answer.get("answers")
         refuse_refused(commands, [str(each) for each in answers] if isinstance(answers, list) else [])
 
-    def has(self, routes: Routes) -> bool:
-        """Whether HAProxy has the shares and predictors of ``routes``."""
-        lines = (line.split(" ", 2) for line in self.runtime.send("show map plan.map").splitlines())
-        return {words[1]: words[2] for words in lines if len(words) == 3} == dict(plan(routes))
-
     def pages(self, urls: Sequence[str]) -> list[str]:
         """Return what URLs answer as this pod sees them, "" for one that does not."""
         found = read_answer(self._execute(agent_command(pages=urls))).get("pages") if urls else []
@@ -79,8 +74,11 @@ class GatewayPods:
 
     def all(self) -> list[GatewayPod]:
         """Return the pods that are not leaving, as they are now."""
+        return [each for each in self._found() if not is_leaving(each.pod)]
+
+    def _found(self) -> list[GatewayPod]:
         found = self._objects.api.pods(self._namespace, naming.selector(self._endpoint, part=naming.GATEWAY))
-        return [GatewayPod(self._endpoint, self._objects, pod) for pod in found if not is_leaving(pod)]
+        return [GatewayPod(self._endpoint, self._objects, pod) for pod in found]
 
     def ready(self) -> list[GatewayPod]:
         """Return those that answer."""
@@ -93,6 +91,11 @@ class GatewayPods:
         :raises EndpointNotReady: when one does not answer, or finds a predictor that is to get requests not ready
         """
         done: set[str] = set()
+        for each in self._found():
+            if is_leaving(each.pod):
+                # It answers on for some seconds, unless it is gone already.
+                with contextlib.suppress(EndpointNotReady):
+                    each.push(routes)
         end = time.monotonic() + _PATIENCE
         while True:
             renew()

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from modelway.endpoints.base import PredictorMetrics
@@ -48,23 +49,30 @@ class HaproxyRouting:
         deployment, service, budget = self.manifests(record)
         entry = (self._cluster.apply(service).get("spec") or {}).get("clusterIP")
         record.url = self._desired.own.url or f"http://{entry}"
-        before = self._cluster.objects.find(CONFIG_MAP, self._desired.namespace, naming.record_object(record.spec.name))
-        self.save(record)
-        try:
+        with self._recorded(record):
             self._cluster.apply(deployment)
             self._cluster.apply(budget)
             self._cluster.wait_deployment(self._name, what=naming.GATEWAY, timeout=_START)
             self._pods.push(record.routes(), renew=self._cluster.renew)
+
+    def shift(self, record: Record) -> None:
+        """Record other shares and push them to all pods."""
+        with self._recorded(record):
+            self._pods.push(record.routes(), renew=self._cluster.renew)
+
+    @contextmanager
+    def _recorded(self, record: Record) -> Iterator[None]:
+        """Write the record before pods are changed, for those that start meanwhile; the former one where that fails."""
+        before = self._cluster.objects.find(CONFIG_MAP, self._desired.namespace, naming.record_object(record.spec.name))
+        self.save(record)
+        try:
+            yield
         except ModelwayError:
             if before is not None:
                 former = {key: before[key] for key in ("apiVersion", "kind", "data")}
                 metadata = {key: before["metadata"][key] for key in ("name", "namespace", "labels")}
                 self._cluster.objects.apply({**former, "metadata": metadata})
             raise
-
-    def push(self, record: Record) -> None:
-        """Bring the shares alone to what the record says, in every pod at once."""
-        self._pods.push(record.routes(), renew=self._cluster.renew)
 
     def save(self, record: Record) -> None:
         """Write the ConfigMap from which the gateway's pods start."""

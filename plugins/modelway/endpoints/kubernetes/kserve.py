@@ -97,6 +97,11 @@ class KServeRouting:
         record.url = self._desired.own.url or str((found.get("status") or {}).get("url") or "")
         self.save(record)
 
+    def shift(self, record: Record) -> None:
+        """Apply the InferenceService with its other weights."""
+        self.apply(record)
+        self.save(record)
+
     def save(self, record: Record) -> None:
         """Write the record."""
         self._cluster.objects.apply(record.manifest(self._desired, {}))

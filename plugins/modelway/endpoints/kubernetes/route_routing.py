@@ -39,6 +39,11 @@ class RouteRouting:
         self._cluster.apply(self._route())
         self.save(record)
 
+    def shift(self, record: Record) -> None:
+        """Apply the route with its other weights."""
+        self.apply(record)
+        self.save(record)
+
     def save(self, record: Record) -> None:
         """Write the record."""
         self._cluster.objects.apply(record.manifest(self._desired, {}))

@@ -30,6 +30,13 @@ class Routing(Protocol):
         """
         ...
 
+    def shift(self, record: Record) -> None:
+        """Record other weights and bring all traffic to them, where nothing else changes.
+
+        :raises EndpointNotReady: see :meth:`apply`
+        """
+        ...
+
     def save(self, record: Record) -> None:
         """Record the endpoint, where traffic does not change."""
         ...

@@ -47,8 +47,8 @@ class Lease:
         self._held, self._renewed = dict(renewed), time.monotonic()
 
     def release(self) -> None:
-        """Give it up."""
-        self._objects.delete(self._held)
+        """Give it up, unless another process has it by now."""
+        self._objects.delete(self._held, unchanged=True)
 
 
 @contextmanager

@@ -111,15 +111,21 @@ class Objects:
                     return None
                 raise
 
-    def delete(self, manifest: Object) -> None:
-        """Delete an object, and in the background what it owns; one that is gone is fine."""
+    def delete(self, manifest: Object, *, unchanged: bool = False) -> None:
+        """Delete an object, and in the background what it owns; one that is gone is fine.
+
+        :param unchanged: leave one that was changed since its ``resourceVersion``
+        """
         from kubernetes.client.exceptions import ApiException
 
+        body: Manifest = {"propagationPolicy": "Background"}
+        if unchanged:
+            body["preconditions"] = {"resourceVersion": manifest["metadata"]["resourceVersion"]}
         with translate_errors(f"delete the {title(manifest)}"):
             try:
-                self.api.call("DELETE", _place(manifest), {"propagationPolicy": "Background"})
+                self.api.call("DELETE", _place(manifest), body)
             except ApiException as error:
-                if error.status != NOT_FOUND:
+                if error.status != NOT_FOUND and not (unchanged and error.status == CONFLICT):
                     raise
 
     def run_in(self, namespace: str, pod: str, *, container: str, command: Sequence[str]) -> str:
