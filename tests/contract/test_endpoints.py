@@ -435,6 +435,8 @@ def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_
     after = endpoint.start("tiny")
     assert after.ready
     assert after.spec() == before.spec()
+    endpoint.delete("tiny")
+    remove_loaded([image])
 
 
 def test_bad_weights_are_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:

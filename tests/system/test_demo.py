@@ -90,6 +90,9 @@ def test_the_second_run_rolls_out_beside_the_first_by_weights(home, second):
         margin = 6 * (total * weight / 100 * (1 - weight / 100)) ** 0.5
         assert abs(counts[weight][2] - total * weight / 100) < margin, counts
     assert re.search(r"endpoint .*\(version 2 100 %\)", text)
+    for weight in (10, 50):
+        counts = r"[\d,]+ requests, 0 failed"
+        assert re.search(rf"judged at {weight} % +{counts} \(version 1: {counts}\); evidence .*: promote", text), text
 
 
 def test_nothing_is_left_running(home, second):

@@ -88,6 +88,9 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     document["image"] = {"base": "server", "repository": f"{registry.host}/models/digits"}
     document["endpoint"] = {"target": "docker", "resources": {"cpu": 1, "memory": "512Mi"}}
     document["rollout"] |= {"steps": [50, 100], "interval": "2s"}
+    # Trained for a moment: it is served here, not judged.
+    document["train"]["stages"] = [{"name": "warmup", "params": {"epochs": 2, "lr": 0.003}}]
+    document["verify"]["gates"] = {"accuracy": ">= 0.2"}
     spec.write_text(yaml.safe_dump(document))
     base = _pushed(engine, f"{registry.host}/modelway/server")
     own = {"MODELWAY_HOME": str(home), "MODELWAY_MODELS": str(models), "MODELWAY_SERVER_IMAGE": base}
@@ -255,7 +258,7 @@ def test_the_dag_rolls_version_2_out_beside_version_1(pipeline: Pipeline, image:
     status = pipeline.status()
     assert [(one.name, one.weight, one.image) for one in status.predictors if one.weight] == [("v2", 100, second)]
     assert second != image
-    assert pipeline.lineage.version("digits", 2).aliases == ("champion",)
+    assert pipeline.lineage.aliases("digits")["champion"] == 2
     assert {code for code, _ in answers} == {200}, "no request failed"
     versions = [version for _, version in answers]
     first_of_2, last_of_1 = versions.index("2"), len(versions) - 1 - versions[::-1].index("1")

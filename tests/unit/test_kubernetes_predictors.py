@@ -201,6 +201,12 @@ def test_what_an_engine_or_a_routing_cannot_do_is_refused_by_name(
         refuse_missing(wanted.spec)
 
 
+def test_a_section_that_was_read_is_read_again_as_plain_data() -> None:
+    written = KubernetesEndpointSection.model_validate({"namespace": "serving", "ready_within": "90s"})
+    spec = replace(desired().spec, platform=written.model_dump())
+    assert read_platform(spec, KubernetesEndpointSection) == written
+
+
 @pytest.mark.parametrize("engine", ["kserve", "kubedl"])
 def test_engines_have_no_autoscaling(engine: str) -> None:
     wanted = desired(one(autoscaling=Autoscaling(minimum=1, maximum=2)), engine=engine)

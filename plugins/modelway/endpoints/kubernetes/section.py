@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.section import Section
+from modelway.fields.units import format_duration
 from modelway.fields.values import Duration, Host, Label, Text
 from modelway.platforms.kubernetes.patch import DIRECTIVE, unknown_directives
 
@@ -70,6 +71,16 @@ class KubernetesEndpointSection(Section):
         default_factory=dict,
         description="Merged into each predictor's Deployment (strategic merge), for what has no key here",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_before(cls, data: Any) -> Any:
+        """Accept what a section that was read before is as plain data: the time in seconds, by its field's name."""
+        seconds = data.get("ready_within_seconds") if isinstance(data, Mapping) else None
+        if type(seconds) is not int:
+            return data
+        rest = {key: value for key, value in data.items() if key != "ready_within_seconds"}
+        return {**rest, "ready_within": format_duration(seconds)}
 
     @model_validator(mode="after")
     def _patched(self) -> Self:
