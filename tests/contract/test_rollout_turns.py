@@ -35,6 +35,7 @@ def test_of_several_rollouts_that_begin_at_once_one_begins(url: str, store: Line
         barrier.wait(60)
         running = own.begin_rollout(rollout(f"digits/{number}"))
         begun.put((number, [each.run_id for each in running]))
+        own.engine.dispose()
 
     store.engine.dispose()
     children = [FORK.Process(target=begin, args=(number,)) for number in range(BEGINNERS)]
