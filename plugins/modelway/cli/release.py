@@ -3,6 +3,7 @@
 import argparse
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -222,10 +223,10 @@ def _ended(args: argparse.Namespace, store: "Lineage", rollout: "RolloutRecord",
     from modelway.following.rollouts import close_rollout
     from modelway.lineage.records.rollout import has_moved, is_returning
 
-    whose = {"endpoint": rollout.endpoint, "run": rollout.run_id}
+    close = partial(close_rollout, store, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor(), reason=reason)
     until = time.monotonic() + RETURN_SECONDS
     while rollout.state == "running" or is_returning(rollout):
-        if not has_moved(rollout) and close_rollout(store, **whose, actor=actor(), reason=reason) is not None:
+        if not has_moved(rollout) and close() is not None:
             rollout = store.rollout(rollout.endpoint, rollout.run_id) or rollout
             continue
         if time.monotonic() > until:
