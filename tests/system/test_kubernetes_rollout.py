@@ -42,7 +42,11 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry,
         yield registry, next(each for each in digests if each.startswith(f"{registry.host}/"))
     finally:
         registry.stop()
-        subprocess.run(["docker", "rmi", tag], capture_output=True)
+        # Also what the node has pulled.
+        form = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}"
+        words = docker("images", "--digests", "--format", form).split()
+        names = [word for word in words if word.startswith(f"{registry.host}/") and "<none>" not in word]
+        subprocess.run(["docker", "rmi", *dict.fromkeys(names)], capture_output=True)
 
 
 @pytest.fixture(scope="module")
