@@ -106,9 +106,9 @@ class PromoteModelOperator(EnvironmentOperator):
         """Do one step after the other, each at its time; a retry continues from the last one."""
         skip_when_blocked(RegisteredVersion.from_xcom(self.version))
         rollout = self._rollout(context)
+        self._return_traffic(context, rollout)
         record = rollout.record
         if record.state == "aborted":
-            self._return_traffic(context, rollout)
             raise RolloutAborted(
                 f"this run's rollout was aborted: {record.detail.get('reason')}", do="Trigger a new run to try again"
             )
