@@ -108,6 +108,32 @@ def test_a_rollback_goes_back_at_once_even_to_another_signature(shop):
     assert shop.lineage.served_before("tiny") == (1, None)
 
 
+def test_a_rollback_to_a_version_that_never_served_is_refused(shop):
+    """Else a field of the form would be a way around approval, steps, acceptance and the check of the signature."""
+    version, image = shop.versions[2]
+    context = shop.context(2) | {"params": {"rollout": "rollback"}}
+    deployer = DeployModelOperator(task_id="deploy", version={**version, "requested": True}, image=image)
+    never = r"version 2 never served all requests here, so that there is no rollback to it\. Known: 1\."
+    with pytest.raises(RolloutAborted, match=never):
+        deployer.run(context)
+    deployed = deploy(shop, 2)
+    with pytest.raises(RolloutAborted, match=never):
+        deployer.run(shop.context("back") | {"params": {"rollout": "rollback"}})
+    shop.promote(2, deployed)
+    assert shop.weights == {2: 100}
+
+
+def test_the_endpoint_of_another_model_is_refused(shop):
+    """``digits-prod`` may be a model, and the environment ``prod`` of the model ``digits``."""
+    version, image = shop.versions[2]
+    other = DeployModelOperator(
+        task_id="deploy", version={**version, "model": "tin"}, image=image, endpoint="tiny", when_busy="replace"
+    )
+    with pytest.raises(RolloutAborted, match="tiny: it is the endpoint of the model tiny, and not of tin"):
+        other.run(shop.context(2))
+    assert (shop.weights, shop.rollout(2)) == ({1: 100}, None)
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """What Airflow's API gets to ask a person."""
