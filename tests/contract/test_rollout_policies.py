@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,10 @@ from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import hitl
 from modelway.errors import RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
+from modelway.operators._approval import record_answer
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
+from modelway.runs.rollout import Rollout
 from modelway.triggers.turn import TurnTrigger
 
 from tests.contract.test_rollout import Killed, Shop, die_at_wait
@@ -193,6 +196,35 @@ def test_a_rejected_version_never_serves_even_if_the_worker_dies_before_the_traf
     with pytest.raises(RolloutAborted, match="mia rejected version 2"):
         promoter.run(shop.context(2))
     assert (shop.weights, shop.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
+
+
+def test_an_approval_may_take_longer_than_the_patience_of_the_step(shop, asked):
+    """What was counted meanwhile is judged as at any other time: some evidence against a version is no failure."""
+    ask(shop, shop.deploy(2))
+    record, hours = shop.rollout(2), 2 * 3600
+    evidence = dict(record.detail["evidence"])
+    evidence["tests"] = {**evidence["tests"], "errors": [1.2] * len(evidence["tests"]["errors"])}
+    times = {name: record.detail[name] - hours for name in ("since", "waits_since")}
+    shop.lineage.save_rollout(replace(record, detail={**record.detail, **times, "evidence": evidence}))
+    record_answer(shop.lineage, endpoint="tiny", run="tiny/run-2", event=answer("Approve"))
+    rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
+    verdict = rollout.look()
+    assert verdict.action == "hold", verdict.reason
+    assert not {"waits_for", "waits_since"} & rollout.record.detail.keys()
+
+
+def test_choosing_the_version_before_is_no_failure_even_if_the_worker_dies_after_it(shop, asked, monkeypatch):
+    promoter = ask(shop, shop.deploy(2), mode="ab")
+
+    def die(self, rollout, status):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PromoteModelOperator, "_finished", die)
+        with pytest.raises(Killed):
+            promoter.answered(shop.context(2), answer("Version 1"))
+    assert shop.rollout(2).state == "aborted"
+    assert promoter.run(shop.context(2))["weights"] == {"1": 100, "2": 0}
 
 
 @pytest.mark.parametrize(("option", "winner"), [("Version 2", 2), ("Version 1", 1)])
