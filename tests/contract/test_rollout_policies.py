@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import hitl
-from modelway.errors import RolloutAborted, SignatureChanged
+from modelway.errors import LineageUnavailable, RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
+from modelway.lineage.store import open_lineage
 from modelway.operators._approval import record_answer
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
 from modelway.runs.rollout import Rollout
+from modelway.triggers import turn
 from modelway.triggers.turn import TurnTrigger
 
 from tests.contract.test_rollout import Killed, Shop, die_at_wait
@@ -66,6 +68,23 @@ def test_a_run_waits_for_the_rollout_of_another_one(halfway, monkeypatch):
     free = TurnTrigger(**json.loads(json.dumps(arguments)))
     asyncio.run(anext(free.run()))
     assert deploy(halfway, 3)["weights"] == {"2": 100, "3": 0}
+
+
+def test_a_wait_goes_on_when_the_lineage_cannot_be_read_for_a_moment(tmp_path, monkeypatch):
+    reads = []
+
+    def open_at_the_second_time(url):
+        reads.append(url)
+        if len(reads) == 1:
+            raise LineageUnavailable("the database does not answer")
+        return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
+
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.setattr(turn, "lineage_from_airflow", open_at_the_second_time)
+    monkeypatch.setattr(turn, "POLL_SECONDS", 0.01)
+    trigger = TurnTrigger(endpoint="tiny", run="tiny/run-3", seconds=60)
+    assert asyncio.run(anext(trigger.run())).payload == {"endpoint": "tiny"}
+    assert len(reads) == 2
 
 
 def test_a_run_replaces_the_rollout_of_another_one(halfway):
