@@ -71,9 +71,7 @@ class Shop:
 
 def test_a_field_that_the_run_does_not_have_is_refused_with_the_nearest(shop: Shop) -> None:
     spec = {"params": {"epochs": 3}}
-    with pytest.raises(
-        ModelwayError, match="the run has no field 'epoch'. Known: base, environment, epochs, .* mean 'epochs'"
-    ):
+    with pytest.raises(ModelwayError, match="the run has no field 'epoch'. Known: base, epochs, .* mean 'epochs'"):
         shop.plan(spec=spec, conf={"epoch": 5}, params={"epochs": 3, "epoch": 5})
     with pytest.raises(ModelwayError, match="the run has no field 'rolout', 'sed'. .* mean 'rollout'"):
         shop.plan(spec=spec, conf={"rolout": "no", "seed": 1, "sed": 2})
