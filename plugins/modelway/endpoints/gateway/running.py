@@ -72,11 +72,13 @@ class RunningGateway:
     def wait_empty(self, slot: int, replica: int, *, patience: float) -> None:
         """Wait until a server that gets no more requests has answered those it has, ``patience`` seconds at most."""
         end = time.monotonic() + patience
-        while time.monotonic() < end:
-            stats = self.runtime.stats()
-            if not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned")):
-                return
+        while time.monotonic() < end and not self.is_empty(slot, replica):
             time.sleep(self.interval)
+
+    def is_empty(self, slot: int, replica: int) -> bool:
+        """Return whether a server has answered all requests that it was given."""
+        stats = self.runtime.stats()
+        return not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned"))
 
     def wait_up(self, routes: Routes) -> None:
         """Wait until the servers that are to get requests have passed their checks.

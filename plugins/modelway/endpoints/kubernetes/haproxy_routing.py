@@ -40,9 +40,12 @@ class HaproxyRouting:
 
     def begin_counting(self, record: Record, fresh: Sequence[str]) -> None:
         """Note the counts of the backends that predictors move into: others were in them before."""
-        for pod in self._pods.ready() if fresh else ():
-            for name in fresh:
-                record.seats[name].baseline[pod.key] = pod.slot_counters(record.seats[name].slot)
+        for name in fresh:
+            seat = record.seats[name]
+            seat.baseline |= {pod.key: counts for pod, counts in self._counts(seat)}
+
+    def _counts(self, seat: Seat) -> list[tuple[GatewayPod, dict[str, int]]]:
+        return self._pods.each(lambda pod: pod.slot_counters(seat.slot))
 
     def apply(self, record: Record) -> None:
         """Record the endpoint, bring the gateway up, and push the shares to all of its pods."""
@@ -80,12 +83,11 @@ class HaproxyRouting:
 
     def wait_empty(self, seat: Seat, *, patience: float) -> None:
         """Wait until a backend has answered what it has."""
-        self._pods.wait_empty(seat.slot, patience=patience)
+        self._pods.wait_empty(seat.slot, patience=patience, renew=self._cluster.renew)
 
     def forget(self, record: Record) -> None:
         """Take the addresses of predictors that are no more out of the gateway."""
-        for pod in self._pods.ready():
-            pod.set_addresses(record.routes())
+        self._pods.each(lambda pod: pod.set_addresses(record.routes()))
 
     def is_ready(self) -> bool:
         """Whether a pod of the gateway answers."""
