@@ -15,13 +15,18 @@ class PodInMemory(GatewayPod):
     """A pod that is ready since a moment."""
 
     def __init__(self, name: str, *, since: str = "2026-11-29T10:00:00Z") -> None:
-        status: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since}]}
-        pod = {"metadata": {"name": name, "uid": name}, "status": status}
+        pod: dict[str, Any] = {"metadata": {"name": name, "uid": name}, "status": {}}
         super().__init__("digits", None, pod)  # type: ignore[arg-type]
+        self._plain = pod
+        self.set_ready_since(since)
         self.map: Mapping[str, str] = {}
         self.counts: Counter[str] = Counter(dict.fromkeys(NOTHING, 0))
         #: called before each action; may raise
         self.before: Callable[[], None] = lambda: None
+
+    def set_ready_since(self, moment: str) -> None:
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": moment}
+        self._plain["status"] = {"conditions": [condition]}
 
     def push(self, routes: Routes) -> None:
         self.before()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from modelway.endpoints.kubernetes.endpoint import KubernetesEndpoint
 from modelway.endpoints.kubernetes.gateway_pods import PodAway
-from modelway.errors import EndpointNotReady
+from modelway.errors import EndpointNotReady, SubmitFailed
+from modelway.failures import FailureKind
 
 from tests.gateway_pods_in_memory import PodInMemory, use
 from tests.objects_in_memory import ObjectsInMemory
@@ -71,3 +72,44 @@ def test_a_container_of_the_gateway_that_is_being_restarted_is_changed_when_it_r
     pods[1].before = restart
     with pytest.raises(EndpointNotReady, match="container not found"):
         endpoint.metrics("digits")
+
+
+def test_counts_begin_anew_with_each_pod_of_the_gateway_that_joins_or_was_left_out(
+    endpoint: KubernetesEndpoint, pods: list[PodInMemory]
+) -> None:
+    def since() -> float:
+        return endpoint.metrics("digits")["v1"].since
+
+    endpoint.apply(spec(100))
+    pods[0].counts.update(requests=50, named=3)
+    pods[1].counts.update(requests=40, server_errors=2)
+    for pod in pods:
+        pod.set_ready_since("2099-01-01T00:00:00Z")
+    found = endpoint.metrics("digits")["v1"]
+    assert (found.requests, found.named, found.errors) == (90, 3, 2)
+    first = since()
+    pods[0].set_ready_since("2099-01-01T00:01:00Z")
+    second = since()
+    pods.append(PodInMemory("c", since="2099-01-01T00:02:00Z"))
+    assert (second - first, since() - second) == (60, 60)
+
+
+def test_a_server_that_does_not_say_what_it_counts_is_not_left_out_while_it_is_ready(
+    endpoint: KubernetesEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its counts would look new when it says them again."""
+    page = 'modelway_requests_total{code="200"} 7\n'
+    objects = endpoint.objects
+    monkeypatch.setattr(objects, "page", lambda *place, **what: page, raising=False)
+    monkeypatch.setattr(objects.api, "pods", lambda *which: [PodInMemory("s").pod] if "predictor" in which[1] else [])
+    own = {"routing": "gateway-api", "gateway": "infra/web"}
+    endpoint.apply(spec(100, **own))
+    assert endpoint.metrics("digits")["v1"].requests == 7
+
+    def fail(*place: str, **what: Any) -> str:
+        raise SubmitFailed("the server is busy", kind=FailureKind.UNREACHABLE)
+
+    monkeypatch.setattr(objects, "page", fail)
+    with pytest.raises(EndpointNotReady, match="the server is busy"):
+        endpoint.metrics("digits")
+    monkeypatch.setattr(objects.api, "pods", lambda *which: [])

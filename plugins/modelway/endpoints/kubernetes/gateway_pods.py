@@ -43,11 +43,6 @@ class GatewayPod(RunningGateway):
         return str(_haproxy(self.pod).get("containerID") or self.pod["metadata"]["uid"])
 
     @property
-    def started(self) -> str:
-        """When HAProxy started, as the API writes it."""
-        return str(((_haproxy(self.pod).get("state") or {}).get("running") or {}).get("startedAt") or "")
-
-    @property
     def runtime(self) -> Runtime:
         """The runtime interface: one execution in the pod for all commands of a change."""
         return Runtime(in_container(self._execute))

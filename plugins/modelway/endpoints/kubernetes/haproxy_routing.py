@@ -1,10 +1,8 @@
 """Routing by the endpoint's own gateway: HAProxy in pods of its own, changed while it runs."""
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.gateway.latency import request_seconds
@@ -103,14 +101,16 @@ class HaproxyRouting:
 
     def metrics(self, record: Record) -> Mapping[str, PredictorMetrics]:
         """Return the counts of all pods of the gateway together."""
-        pods = self._pods.ready()
-        if not pods:
+        counts = self._pods.each(lambda pod: {name: _own(pod, seat) for name, seat in record.seats.items()})
+        if not counts:
             raise EndpointNotReady("the gateway does not answer", where=self._cluster.where, do="Apply the endpoint")
-        began = max(_seconds(pod.started) for pod in pods)
+        # The counts of a pod that joins, or that was left out for a while, are not new: with it counting begins anew.
+        began = max(waiting.ready_since(pod.pod) for pod, _ in counts)
         result = {}
         for name, seat in record.seats.items():
-            latency = request_seconds(pods[0].pages(self._servers(name)))
-            result[name] = _sum((_own(pod, seat) for pod in pods), since=max(seat.since, began), latency=latency)
+            latency = request_seconds(counts[0][0].pages(self._servers(name)))
+            own = [found[name] for _, found in counts]
+            result[name] = _sum(own, since=max(seat.since, began), latency=latency)
         return result
 
     def _servers(self, name: str) -> list[str]:
@@ -135,6 +135,7 @@ def _sum(counts: Iterable[Mapping[str, int]], *, since: float, latency: Mapping[
         server_errors=total["server_errors"],
         broken_answers=total["broken_answers"],
         rerouted=total["rerouted"],
+        named=total["named"],
         since=since,
         latency=latency,
     )
@@ -144,10 +145,3 @@ def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:
     """Return a pod's counts of a backend without those from before the predictor moved in."""
     baseline = seat.baseline.get(pod.key, {})
     return {key: max(0, value - baseline.get(key, 0)) for key, value in pod.slot_counters(seat.slot).items()}
-
-
-def _seconds(moment: str) -> float:
-    try:
-        return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return time.time()

@@ -1,6 +1,7 @@
 """How far the pods of an endpoint are, in the API's own words: ready, late, or broken for good."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from modelway.platforms.kubernetes.api import Object
@@ -22,6 +23,13 @@ def is_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
     return ready and not is_leaving(pod)
+
+
+def ready_since(pod: Object) -> float:
+    """Return when a pod that answers became ready for the last time, in seconds since the epoch."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    moments = (one.get("lastTransitionTime") for one in conditions if one.get("type") == "Ready")
+    return max((datetime.fromisoformat(str(each)).timestamp() for each in moments if each), default=0.0)
 
 
 def is_rolled_out(deployment: Object) -> bool:
