@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from modelway.endpoints.gateway.drift import find_share_drift
 from modelway.endpoints.gateway.haproxy import plan
 from modelway.endpoints.gateway.routes import Routes
 from modelway.endpoints.kubernetes.gateway_pods import GatewayPod, GatewayPods
@@ -43,9 +44,9 @@ class PodInMemory(GatewayPod):
         self.before()
         return True
 
-    def drift(self, routes: Routes) -> tuple[str, ...]:
+    def share_drift(self, routes: Routes) -> tuple[str, ...]:
         self.before()
-        return () if self.map == plan(routes) else (f"the shares of {self.key} are others",)
+        return tuple(find_share_drift(self.map, routes))
 
     def pages(self, urls: object) -> list[str]:
         return []

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_map
-from modelway.endpoints.gateway.drift import find_drift
+from modelway.endpoints.gateway.drift import find_drift, find_share_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.routes import MAX_REPLICAS, Route, Routes
 from modelway.endpoints.gateway.runtime_socket import Runtime
@@ -64,6 +64,13 @@ class RunningGateway:
         :raises EndpointNotReady: when the gateway does not answer
         """
         return find_drift(self.runtime.stats(), read_map(self.runtime.send("show map plan.map")), routes)
+
+    def share_drift(self, routes: Routes) -> tuple[str, ...]:
+        """Return a phrase for each difference between the gateway's shares and those of ``routes``.
+
+        :raises EndpointNotReady: when the gateway does not answer
+        """
+        return tuple(find_share_drift(read_map(self.runtime.send("show map plan.map")), routes))
 
     def slot_counters(self, slot: int) -> dict[str, int]:
         """Return the counts of one slot since the gateway started."""

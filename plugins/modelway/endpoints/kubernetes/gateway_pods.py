@@ -104,6 +104,7 @@ class GatewayPods:
             renew()
             pods = self.all()
             for each in pods:
+                renew()
                 if is_ready(each.pod) and each.key not in done and self._pushed(each, routes, end=end):
                     done.add(each.key)
             if pods and all(each.key in done for each in pods):
@@ -118,6 +119,21 @@ class GatewayPods:
                     do="Apply the endpoint again",
                 )
             time.sleep(0.2)
+
+    def restore(self, routes: Routes, *, renew: Callable[[], None]) -> None:
+        """Bring every pod that answers back to former routes, also where others do not."""
+        for each in self.all():
+            renew()
+            with contextlib.suppress(EndpointNotReady):
+                each.push(routes)
+
+    def drift(self, routes: Routes) -> tuple[str, ...]:
+        """Return a phrase for each pod whose shares are not those of ``routes``; pods that do not answer have none."""
+        found = []
+        for each in self.ready():
+            with contextlib.suppress(EndpointNotReady, SubmitFailed):
+                found += [f"pod {each.pod['metadata']['name']}: {what}" for what in each.share_drift(routes)]
+        return tuple(found)
 
     def _pushed(self, pod: GatewayPod, routes: Routes, *, end: float) -> bool:
         """Return whether a pod has the routes; False for one that leaves meanwhile, or is being started again."""

@@ -1,8 +1,7 @@
 """Routing by the endpoint's own gateway: HAProxy in pods of its own, changed while it runs."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.gateway.latency import request_seconds
@@ -12,8 +11,8 @@ from modelway.endpoints.kubernetes.desired import PORT
 from modelway.endpoints.kubernetes.gateway import gateway_files, gateway_manifests
 from modelway.endpoints.kubernetes.gateway_pods import GatewayPod, GatewayPods
 from modelway.endpoints.kubernetes.predictors import DEPLOYMENT
-from modelway.endpoints.kubernetes.record import CONFIG_MAP, Record, Seat
-from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.endpoints.kubernetes.record import Record, Seat
+from modelway.errors import EndpointNotReady
 from modelway.platforms.kubernetes.api import Manifest
 
 #: seconds until the gateway's pods run
@@ -50,34 +49,30 @@ class HaproxyRouting:
         deployment, service, budget = self.manifests(record)
         entry = (self._cluster.apply(service).get("spec") or {}).get("clusterIP")
         record.url = self._desired.own.url or f"http://{entry}"
-        with self._recorded(record):
-            self._cluster.apply(deployment)
-            self._cluster.apply(budget)
-            self._cluster.wait_deployment(self._name, what=naming.GATEWAY, timeout=_START)
-            self._pods.push(record.routes(), renew=self._cluster.renew)
+        # The record first, for pods that start meanwhile.
+        self.save(record)
+        self._cluster.apply(deployment)
+        self._cluster.apply(budget)
+        self._cluster.wait_deployment(self._name, what=naming.GATEWAY, timeout=_START)
+        self._pods.push(record.routes(), renew=self._cluster.renew)
 
     def shift(self, record: Record) -> None:
         """Record other shares and push them to all pods."""
-        with self._recorded(record):
-            self._pods.push(record.routes(), renew=self._cluster.renew)
-
-    @contextmanager
-    def _recorded(self, record: Record) -> Iterator[None]:
-        """Write the record before pods are changed, for those that start meanwhile; the former one where that fails."""
-        before = self._cluster.objects.find(CONFIG_MAP, self._desired.namespace, naming.record_object(record.spec.name))
         self.save(record)
-        try:
-            yield
-        except ModelwayError:
-            if before is not None:
-                former = {key: before[key] for key in ("apiVersion", "kind", "data")}
-                metadata = {key: before["metadata"][key] for key in ("name", "namespace", "labels")}
-                self._cluster.objects.apply({**former, "metadata": metadata})
-            raise
+        self._pods.push(record.routes(), renew=self._cluster.renew)
+
+    def restore(self, record: Record) -> None:
+        """Record former shares, and push them to all pods that answer."""
+        self.save(record)
+        self._pods.restore(record.routes(), renew=self._cluster.renew)
 
     def save(self, record: Record) -> None:
         """Write the ConfigMap from which the gateway's pods start."""
-        self._cluster.objects.apply(record.manifest(self._desired, gateway_files(record.routes())))
+        self._cluster.save(record.manifest(self._desired, gateway_files(record.routes())))
+
+    def drift(self, record: Record) -> tuple[str, ...]:
+        """Return a phrase for each pod whose shares are others than those that are recorded."""
+        return self._pods.drift(record.routes())
 
     def wait_empty(self, seat: Seat, *, patience: float) -> None:
         """Wait until a backend has answered what it has."""
@@ -85,6 +80,7 @@ class HaproxyRouting:
 
     def forget(self, record: Record) -> None:
         """Take the addresses of predictors that are no more out of the gateway."""
+        self._cluster.renew()
         self._pods.each(lambda pod: pod.set_addresses(record.routes()))
 
     def is_ready(self) -> bool:

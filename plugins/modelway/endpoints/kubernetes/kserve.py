@@ -93,6 +93,9 @@ class KServeRouting:
 
     def apply(self, record: Record) -> None:
         """Apply all weights at once, and record the endpoint."""
+        if self._desired.stopped:
+            self.save(record)
+            return
         found = self._cluster.apply(self.manifests(record)[0])
         record.url = self._desired.own.url or str((found.get("status") or {}).get("url") or "")
         self.save(record)
@@ -102,9 +105,13 @@ class KServeRouting:
         self.apply(record)
         self.save(record)
 
+    def restore(self, record: Record) -> None:
+        """See :meth:`apply`."""
+        self.apply(record)
+
     def save(self, record: Record) -> None:
         """Write the record."""
-        self._cluster.objects.apply(record.manifest(self._desired, {}))
+        self._cluster.save(record.manifest(self._desired, {}))
 
     def wait_empty(self, seat: Seat, *, patience: float) -> None:
         """Do nothing: its controller ends the pods of a predictor that it was given no more."""
@@ -114,6 +121,10 @@ class KServeRouting:
 
     def _found(self) -> Object | None:
         return self._cluster.objects.find(INFERENCE_SERVICE, self._desired.namespace, self._desired.spec.name)
+
+    def drift(self, record: Record) -> tuple[str, ...]:
+        """Return nothing: all is in the cluster's objects."""
+        return ()
 
     def is_ready(self) -> bool:
         """Whether its controller reports it as ready."""

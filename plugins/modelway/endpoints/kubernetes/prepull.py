@@ -13,11 +13,10 @@ from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import Desired
 from modelway.endpoints.kubernetes.pods import IMAGE_ROOT, locked_down
+from modelway.endpoints.kubernetes.predictors import DAEMON_SET
 from modelway.errors import EndpointNotReady
 from modelway.platforms.kubernetes.api import Manifest, Object
-from modelway.platforms.kubernetes.objects import Kind
 
-DAEMON_SET = Kind("apps/v1", "DaemonSet")
 _PART = "prepull"
 #: seconds after which a node whose kubelet does not report on its pod is left out
 _SILENT = 60.0
