@@ -258,3 +258,12 @@ def test_what_a_killed_change_leaves_of_its_pulls_is_removed_by_the_next_one(
     assert len(objects.of("DaemonSet")) == 1
     endpoint.apply(spec(100))
     assert objects.of("DaemonSet") == []
+
+
+def test_images_are_not_pulled_where_no_node_is_there_for_predictors(
+    endpoint: KubernetesEndpoint, objects: ObjectsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepull, "_NOBODY", 0.0)
+    objects.controllers["DaemonSet"] = lambda one: {"observedGeneration": 1, "desiredNumberScheduled": 0}
+    assert endpoint.apply(spec(100, prepull=True, node_selector={"pool": "gpu"})).ready
+    assert objects.of("DaemonSet") == []

@@ -53,8 +53,10 @@ def restarts(pods: list[Object]) -> int:
 def model_error(pod: Object) -> str | None:
     """Return what a model server says that cannot use its model; None where none says so."""
     for container in _states(pod):
-        for state in (container.get("state"), container.get("lastState")):
-            ended = (state or {}).get("terminated") or {}
+        now = container.get("state") or {}
+        # One that runs again may use its model by now.
+        for state in (now, {} if "running" in now else container.get("lastState") or {}):
+            ended = state.get("terminated") or {}
             if ended.get("exitCode") == UNUSABLE:
                 return str(ended.get("message") or "").strip()[-1000:] or "it ended with exit status 2"
     return None

@@ -183,7 +183,8 @@ def _refused_stream(error: BaseException | None) -> Exception:
 
     found = ApiException(status=getattr(error, "status_code", 0), reason=str(error))
     found.body = getattr(error, "resp_body", None)
-    return found
+    refusal: Exception = found
+    return refusal
 
 
 def _place(manifest: Object) -> str:
