@@ -214,3 +214,9 @@ class EndpointNotReady(ModelwayError):
 
 class RolloutAborted(ModelwayError):
     """A rollout that was stopped; traffic is back on the stable version."""
+
+
+class RolloutChanged(ModelwayError):
+    """A rollout that somebody else wrote since it was read."""
+
+    retryable = True

@@ -141,6 +141,8 @@ def test_weights_are_set_and_recorded_unless_a_rollout_is_running(capsys, settin
     store = open_lineage(settings.lineage_url)
     rollout = RolloutRecord(endpoint="tiny", run_id="tiny/r", model="tiny", version=1, state="running")
     assert not store.begin_rollout(rollout)
+    assert call(capsys, "endpoint", "weights", "tiny", "v1=3")[0] == 0, "it has moved nothing"
+    store.save_rollout(replace(rollout, step=0))
     status, text = call(capsys, "endpoint", "weights", "tiny", "v1=5")
     assert (status, served.status("tiny").predictors[0].weight) == (1, 3)
     assert "version 1 is being rolled out (run tiny/r). Wait until it is over" in text

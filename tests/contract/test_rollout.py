@@ -288,7 +288,7 @@ def test_killed_before_the_rollout_is_closed_a_cleared_run_closes_it(serving, mo
     def die_when_done(self, record, **options):
         if record.state == "done":
             raise Killed
-        save_rollout(self, record, **options)
+        return save_rollout(self, record, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Lineage, "save_rollout", die_when_done)

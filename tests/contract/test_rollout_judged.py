@@ -173,7 +173,7 @@ def test_killed_between_the_weights_and_their_record_a_retry_begins_the_step_aga
     def die_at_the_second_step(self, record, **options):
         if record.step == 1:
             raise Killed
-        save(self, record, **options)
+        return save(self, record, **options)
 
     Counters(monkeypatch, v1=(90, 0), v2=(10, 0))
     with monkeypatch.context() as patch:

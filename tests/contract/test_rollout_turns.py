@@ -4,7 +4,7 @@ import multiprocessing
 from dataclasses import replace
 
 import pytest
-from modelway.errors import RolloutAborted
+from modelway.errors import RolloutAborted, RolloutChanged
 from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import Lineage, open_lineage
 
@@ -103,3 +103,38 @@ def test_the_version_that_served_before_is_read_from_the_rollouts_that_are_done(
     done("g", 1)
     assert store.served_before("digits") == (1, 3), "a release of an old version is no rollback"
     assert [each.version for each in store.rollouts_of_run("digits/f")] == [3]
+
+
+def test_of_two_writes_of_one_record_that_was_read_the_first_counts(store: Lineage) -> None:
+    store.begin_rollout(rollout("digits/1"))
+    read = store.rollout("digits", "digits/1")
+    written = store.save_rollout(replace(read, step=0))
+    assert written.updated_at > read.updated_at
+    for late in (replace(read, detail={"stable": None, "verdict": {}}), replace(read, state="aborted")):
+        with pytest.raises(RolloutChanged, match="run digits/1 was changed by another process"):
+            store.save_rollout(late)
+    assert store.save_rollout(replace(read, step=0)) == written, "a write can be repeated"
+    store.save_rollout(replace(written, step=1))
+    assert store.rollout("digits", "digits/1").step == 1
+
+
+def test_a_rollout_whose_version_takes_over_is_not_closed(store: Lineage) -> None:
+    taking = replace(rollout("digits/1"), step=0, detail={"stable": None, "finishing": {"alias": None}})
+    store.begin_rollout(taking)
+    found = store.begin_rollout(rollout("digits/2"), over={"digits/1": "its run has ended"})
+    assert [each.run_id for each in found] == ["digits/1"]
+    assert store.rollout("digits", "digits/1") == taking
+
+
+@pytest.mark.parametrize("step", [-1, 0])
+def test_a_rollout_that_is_closed_with_traffic_says_so_until_that_is_returned(store: Lineage, step: int) -> None:
+    store.begin_rollout(replace(rollout("digits/1"), step=step))
+    assert store.begin_rollout(rollout("digits/2"), over={"digits/1": "its run has ended"}) == ()
+    closed = store.rollout("digits", "digits/1")
+    assert closed.detail.get("returning", False) == (step >= 0)
+    events = store.events("digits")
+    for _ in range(2):
+        store.record_returned(closed)
+        found = store.rollout("digits", "digits/1")
+        assert (found.state, found.detail) == ("aborted", {"stable": None, "reason": "its run has ended"})
+    assert store.events("digits") == events

@@ -1,11 +1,13 @@
 """What ``modelway release`` and ``modelway rollback`` refuse, and what they ask an Airflow for."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from modelway.cli import main
+from modelway.cli import main, release
 from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import Lineage, open_lineage
 
@@ -21,6 +23,8 @@ class Airflow:
     def __init__(self) -> None:
         self.paused = False
         self.triggered: list[dict[str, str]] = []
+        #: what happens when the run b is marked as failed; None: there is no such run
+        self.when_ended: Callable[[], object] | None = None
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/auth/token":
@@ -30,7 +34,11 @@ class Airflow:
             return httpx.Response(200, json={"dag_run_id": "manual__7"})
         if request.url.path.endswith("/dags/digits"):
             return httpx.Response(200, json={"is_paused": self.paused})
-        return httpx.Response(404, json={"detail": "no such run"})
+        if self.when_ended is None or not request.url.path.endswith("/dagRuns/b"):
+            return httpx.Response(404, json={"detail": "no such run"})
+        if request.method == "PATCH":
+            self.when_ended()
+        return httpx.Response(200, json={"state": "running"})
 
 
 @pytest.fixture
@@ -92,6 +100,71 @@ def test_a_rollback_returns_to_the_version_that_served_before(airflow, lineage, 
     assert airflow.triggered == [
         {"version": "1", "rollout": "rollback", "reason": "rollback from version 2 by mia", "environment": "prod"}
     ]
+
+
+def begin(store: Lineage, *, step: int = 0, **detail: object) -> RolloutRecord:
+    """Begin the rollout of version 2 in the run b."""
+    roll_out(store, "a", 1)
+    record = {"endpoint": "digits-prod", "model": "digits", "run_id": "digits/b", "version": 2, "step": step}
+    store.begin_rollout(RolloutRecord(**record, state="running", detail={"stable": 1, **detail}))
+    return store.rollout("digits-prod", "digits/b")
+
+
+def test_a_rollout_that_has_moved_nothing_is_ended_at_once(airflow, lineage, capsys) -> None:
+    begin(lineage, step=-1)
+    airflow.when_ended = lambda: None
+    status, text = call(capsys, "rollback", "digits", "--reason", "not today")
+    assert (status, text) == (0, "the rollout of version 2 of digits is ended; version 1 gets all traffic\n")
+    closed = lineage.rollout("digits-prod", "digits/b")
+    assert (closed.state, closed.detail["reason"]) == ("aborted", "rollback by mia: not today")
+
+
+def test_a_rollback_waits_until_the_traffic_is_back(airflow, lineage, capsys, monkeypatch) -> None:
+    begun, waits = begin(lineage), []
+
+    def abort() -> None:
+        lineage.save_rollout(replace(begun, state="aborted", detail={**begun.detail, "returning": True}))
+
+    def sleep(seconds: float) -> None:
+        waits.append(lineage.rollout("digits-prod", "digits/b"))
+        if len(waits) == 2:
+            lineage.record_returned(waits[-1])
+
+    airflow.when_ended = abort
+    monkeypatch.setattr(release.time, "sleep", sleep)
+    status, text = call(capsys, "rollback", "digits")
+    assert (status, len(waits)) == (0, 2)
+    assert "version 1 gets all traffic" in text
+
+
+def test_a_rollback_whose_traffic_stays_says_so_and_so_does_the_next_one(airflow, lineage, capsys, monkeypatch) -> None:
+    begun = begin(lineage)
+    monkeypatch.setattr(release, "RETURN_SECONDS", -1.0)
+    airflow.when_ended = lambda: lineage.save_rollout(
+        replace(begun, state="aborted", detail={**begun.detail, "returning": True})
+    )
+    for _ in range(2):
+        status, text = call(capsys, "rollback", "digits")
+        assert (status, airflow.triggered) == (1, [])
+        assert "its traffic has not been returned yet" in text
+        assert "a new run of the DAG returns it as well, such as modelway release digits 1" in text
+    lineage.record_returned(lineage.rollout("digits-prod", "digits/b"))
+    assert "there is nothing to return to: no version before 1 served" in call(capsys, "rollback", "digits")[1]
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "expected", "message"),
+    [
+        ("done", {}, 1, "version 2 has taken over before its rollout could be ended. Run this command again"),
+        ("aborted", {"stable": None}, 1, "and there is nothing to return to: no version served before"),
+        ("aborted", {"stable": None, "already_served": True}, 0, "is ended; version 2 serves on"),
+    ],
+)
+def test_a_rollback_says_how_the_rollout_ended(airflow, lineage, capsys, state, detail, expected, message) -> None:
+    begun = begin(lineage, **detail)
+    airflow.when_ended = lambda: lineage.save_rollout(replace(begun, state=state))
+    status, text = call(capsys, "rollback", "digits")
+    assert (status, message in text) == (expected, True), text
 
 
 @pytest.mark.parametrize(

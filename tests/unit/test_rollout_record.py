@@ -7,7 +7,7 @@ import pytest
 from modelway.endpoints.base import EndpointStatus, PredictorMetrics, PredictorStatus
 from modelway.endpoints.judge import Step
 from modelway.errors import RolloutAborted
-from modelway.lineage.records.rollout import step_texts
+from modelway.lineage.records.rollout import has_moved, step_texts
 from modelway.lineage.records.version import RolloutRecord
 from modelway.runs.rollout_record import (
     UNREADY_SECONDS,
@@ -16,7 +16,6 @@ from modelway.runs.rollout_record import (
     begun,
     finished_step,
     gives_up_at,
-    has_moved,
     holds_until,
     looked,
     moving,

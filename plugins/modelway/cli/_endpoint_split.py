@@ -13,6 +13,7 @@ from modelway.endpoints.base import Endpoint, EndpointStatus, PredictorMetrics
 from modelway.endpoints.shares import percentages
 from modelway.errors import EndpointNotReady, InvalidSpec, ModelwayError, UnknownEndpoint, UnknownModel
 from modelway.lineage.records.readable import time_text
+from modelway.lineage.records.rollout import has_moved, is_returning
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -129,9 +130,11 @@ def _endpoint(name: str) -> tuple[Endpoint, EndpointStatus, str]:
 
 
 def _running(name: str) -> "RolloutRecord | None":
+    """Return the rollout whose traffic is moving, or not back yet; one that has moved nothing is in nobody's way."""
     lineage = lineage_if_any()
     found = lineage.rollouts(name) if lineage is not None else []
-    return next((each for each in found if each.state == "running"), None)
+    moves = (each for each in found if is_returning(each) or (each.state == "running" and has_moved(each)))
+    return next(moves, None)
 
 
 def _parsed(texts: Sequence[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import argparse
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
+    from modelway.lineage.store import Lineage
     from modelway.localairflow.rest import AirflowApi
     from modelway.spec.model import ModelSpec
 
@@ -77,10 +79,15 @@ def roll_back(args: argparse.Namespace) -> int:
     :raises UnknownVersion: no version served before
     """
     from modelway.cli._lineage import read_lineage
+    from modelway.lineage.records.rollout import is_returning
 
     target, store = _target(args), read_lineage()
-    running = next((each for each in store.rollouts(target.endpoint) if each.state == "running"), None)
-    if running is not None and (api := _airflow()) is not None and _is_alive(api, running):
+    rollouts, api = store.rollouts(target.endpoint), _airflow()
+    if api is not None and (ended := next((each for each in rollouts if is_returning(each)), None)) is not None:
+        # By this command a moment ago, or by whoever could not return the traffic.
+        return _report_end(_ended(args, store, ended, reason=""))
+    running = next((each for each in rollouts if each.state == "running"), None)
+    if running is not None and api is not None and _is_alive(api, running):
         return _end(args, api, running)
     current, before = store.served_before(target.endpoint)
     if before is None:
@@ -194,6 +201,7 @@ def _end(args: argparse.Namespace, api: "AirflowApi", running: "RolloutRecord") 
     """Fail the run of a running rollout, which returns the traffic, and wait until it has.
 
     :raises RolloutAborted: the traffic was not returned in time
+    :raises ModelwayError: the version has taken over meanwhile, or there is none to return to
     """
     from modelway.cli.asset import actor
     from modelway.hooks.lineage import lineage_from_environment
@@ -203,15 +211,54 @@ def _end(args: argparse.Namespace, api: "AirflowApi", running: "RolloutRecord") 
     store.request_rollback(running, actor=actor(), reason=reason)
     path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
     api.call("PATCH", path, json={"state": "failed", "note": reason})
+    return _report_end(_ended(args, store, running, reason=reason))
+
+
+def _ended(args: argparse.Namespace, store: "Lineage", rollout: "RolloutRecord", *, reason: str) -> "RolloutRecord":
+    """Wait until a rollout is over and its traffic is back; one that has moved none is closed here.
+
+    :raises RolloutAborted: the traffic was not returned in time
+    """
+    from modelway.cli.asset import actor
+    from modelway.following.rollouts import close_rollout
+    from modelway.lineage.records.rollout import has_moved, is_returning
+
+    close = partial(close_rollout, store, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor(), reason=reason)
     until = time.monotonic() + RETURN_SECONDS
-    while (found := store.rollout(running.endpoint, running.run_id)) is not None and found.state == "running":
+    while rollout.state == "running" or is_returning(rollout):
+        if not has_moved(rollout) and close() is not None:
+            rollout = store.rollout(rollout.endpoint, rollout.run_id) or rollout
+            continue
         if time.monotonic() > until:
             raise RolloutAborted(
-                f"the run {run_id} was ended, and its traffic has not been returned yet",
-                where=f"endpoint {running.endpoint}",
-                do="See the logs of Airflow's scheduler and triggerer, then run this command again",
+                f"the run {rollout.run_id} was ended, and its traffic has not been returned yet",
+                where=f"endpoint {rollout.endpoint}",
+                do="See the logs of Airflow's scheduler and triggerer, then run this command again; a new run of the "
+                f"DAG returns it as well, such as modelway release {args.model} {rollout.detail.get('stable')}",
             )
         time.sleep(POLL_SECONDS)
-    stable = running.detail.get("stable")
-    print(f"the rollout of version {running.version} of {running.model} is ended; version {stable} gets all traffic")
+        rollout = store.rollout(rollout.endpoint, rollout.run_id) or rollout
+    return rollout
+
+
+def _report_end(ended: "RolloutRecord") -> int:
+    """Print who serves after a rollout was ended.
+
+    :raises ModelwayError: the version that was to lose its traffic has it
+    """
+    version, stable, where = ended.version, ended.detail.get("stable"), f"endpoint {ended.endpoint}"
+    if ended.state == "done":
+        raise ModelwayError(
+            f"version {version} has taken over before its rollout could be ended",
+            where=where,
+            do="Run this command again to return to the version that served before",
+        )
+    if stable is None and not ended.detail.get("already_served"):
+        raise UnknownVersion(
+            f"the rollout of version {version} is ended, and there is nothing to return to: no version served before",
+            where=where,
+            do="Release another version, or stop the endpoint",
+        )
+    serves = f"version {version} serves on" if stable is None else f"version {stable} gets all traffic"
+    print(f"the rollout of version {version} of {ended.model} is ended; {serves}")
     return 0

@@ -2,15 +2,17 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelway.endpoints.base import Endpoint, predictor_name
-from modelway.errors import ModelwayError, RolloutAborted
+from modelway.errors import ModelwayError, RolloutAborted, RolloutChanged
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.settings import Settings
-from modelway.runs.rollout_record import aborted, has_moved
-from modelway.runs.traffic import deployed, record_traffic, record_weights, split
+from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning
+from modelway.runs.rollout_record import aborted
+from modelway.runs.traffic import record_traffic, record_weights, returned
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -26,28 +28,65 @@ def abort_rollout(
 ) -> "RolloutRecord | None":
     """Close a running rollout as aborted and return all traffic to its stable version, if that still exists.
 
-    Returns the closed rollout; ``None`` when it was not running, in which case nothing is done.
+    Returns the closed rollout; ``None`` when it was not running, or its version is taking over already, in which case
+    nothing is done.
 
     :param withdraw: stop the version as well, and with it the endpoint where no other version serves
+    :raises ModelwayError: the endpoint does not answer; ``return_traffic`` of any process does the rest
     """
     from modelway.hooks.lineage import lineage_from_airflow
 
     store = lineage_from_airflow(settings.lineage_url)
-    rollout = store.rollout(endpoint, run)
-    if rollout is None or rollout.state != "running":
-        return None
     # Closed first: even if the endpoint fails below, no retry continues it.
-    rollout = aborted(rollout, reason)
-    try:
-        store.save_rollout(rollout, actor=actor)
-    except RolloutAborted:
-        # Somebody else was faster, and returns the traffic.
-        return None
-    port = open_endpoint(target, settings)
-    _return_traffic(store, port, rollout, actor=actor)
-    if withdraw:
-        _withdraw(store, port, rollout, actor=actor)
+    rollout = close_rollout(store, endpoint=endpoint, run=run, actor=actor, reason=reason, withdraw=withdraw)
+    if rollout is not None:
+        _return(store, open_endpoint(target, settings), rollout, actor=actor)
     return rollout
+
+
+def close_rollout(
+    store: "Lineage", *, endpoint: str, run: str, actor: str, reason: str, withdraw: bool = False
+) -> "RolloutRecord | None":
+    """Record a running rollout as aborted; return it, and ``None`` when it is over or its version is taking over."""
+    while (rollout := store.rollout(endpoint, run)) is not None:
+        if rollout.state != "running" or is_finishing(rollout):
+            return None
+        try:
+            return store.save_rollout(aborted(rollout, reason, withdraw=withdraw), actor=actor)
+        except RolloutChanged:
+            # By a look, or by the step that follows: what is closed is the rollout as it is now.
+            continue
+        except RolloutAborted:
+            # Somebody else was faster, and returns the traffic.
+            return None
+    return None
+
+
+def return_traffic(store: "Lineage", settings: Settings, *, endpoint: str, target: str, actor: str) -> None:
+    """Return what rollouts of the endpoint still have that were closed by a process that could not, or did not.
+
+    :param target: where it serves, unless the rollout's record says so
+    :raises ModelwayError: the endpoint does not answer
+    """
+    for rollout in store.rollouts(endpoint):
+        if is_returning(rollout):
+            port = open_endpoint(str(rollout.detail.get("target") or target), settings)
+            _return(store, port, rollout, actor=actor)
+
+
+def complete_rollout(store: "Lineage", settings: Settings, rollout: "RolloutRecord", *, actor: str) -> None:
+    """Let the version of a rollout take over whose process ended while it did that.
+
+    :raises ModelwayError: the endpoint does not answer
+    """
+    from modelway.runs.rollout import Rollout
+
+    port = open_endpoint(str(rollout.detail["target"]), settings)
+    mine = Rollout(store=store, port=port, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor)
+    try:
+        _attempt(f"version {rollout.version} does not take over {rollout.endpoint} yet", mine.complete)
+    except RolloutAborted as error:
+        _log.warning("the rollout of version %d is closed: %s", rollout.version, error)
 
 
 def abort_rollouts_of(run: str, *, state: str) -> None:
@@ -63,43 +102,72 @@ def abort_rollouts_of(run: str, *, state: str) -> None:
         from modelway.hooks.lineage import lineage_from_airflow
 
         settings = settings_from_airflow()
-        found = lineage_from_airflow(settings.lineage_url).rollouts_of_run(run)
-        for rollout in found:
-            target = rollout.detail.get("target")
-            if rollout.state == "running" and has_moved(rollout) and target:
-                _log.warning("the rollout of version %d at %s is aborted", rollout.version, rollout.endpoint)
-                reason, place = f"its run ended before it did ({state})", str(target)
-                abort_rollout(
-                    settings, endpoint=rollout.endpoint, target=place, run=run, actor="airflow", reason=reason
-                )
+        store = lineage_from_airflow(settings.lineage_url)
+        for rollout in store.rollouts_of_run(run):
+            _end(store, settings, rollout, state=state)
     except Exception as error:
         _log.error("the rollouts of %s are not aborted: %s: %s", run, type(error).__name__, error)
 
 
-def _return_traffic(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
-    """Give the stable version all traffic, also when the endpoint does not answer for a moment: no retry does it."""
+def _end(store: "Lineage", settings: Settings, rollout: "RolloutRecord", *, state: str) -> None:
+    """End the rollout of a run that has ended, and return what is still to be returned of its endpoint."""
+    if not (target := str(rollout.detail.get("target") or "")):
+        return
+    place, actor = rollout.endpoint, "airflow"
+    if is_finishing(rollout):
+        _log.warning("version %d takes over %s, which its run did not finish", rollout.version, place)
+        complete_rollout(store, settings, rollout, actor=actor)
+    elif rollout.state == "running" and has_moved(rollout):
+        _log.warning("the rollout of version %d at %s is aborted", rollout.version, place)
+        reason = f"its run ended before it did ({state})"
+        abort_rollout(settings, endpoint=place, target=target, run=rollout.run_id, actor=actor, reason=reason)
+    return_traffic(store, settings, endpoint=place, target=target, actor=actor)
+
+
+def _return(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
+    """Return a closed rollout's traffic, stop its version where that is wanted, and record that this is done."""
+    what = f"the traffic of {rollout.endpoint} does not go back yet"
+    _attempt(what, lambda: _return_once(store, port, rollout, actor=actor))
+    store.record_returned(rollout)
+
+
+def _attempt(what: str, work: Callable[[], object]) -> None:
+    """Do the work, also when the endpoint does not answer for a moment."""
     *first, last = _WAITS
     for seconds in first:
         try:
-            return _give_back(store, port, rollout, actor=actor)
+            work()
+            return
+        except RolloutAborted:
+            raise
         except ModelwayError as error:
-            _log.warning("the traffic of %s does not go back yet: %s", rollout.endpoint, error)
+            _log.warning("%s: %s", what, error)
             time.sleep(seconds)
     time.sleep(last)
-    _give_back(store, port, rollout, actor=actor)
+    work()
 
 
-def _give_back(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
-    status, stable = port.status(rollout.endpoint), rollout.detail.get("stable")
-    if status is not None and stable in {predictor.version for predictor in deployed(status)}:
-        status = port.set_weights(rollout.endpoint, split(status, {int(stable): 100}))
-        if status.mirror is not None:
-            status = port.apply(replace(status.spec(), mirror=None))
-        record_weights(store, status, model=rollout.model, actor=actor)
+def _return_once(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
+    now = store.rollout(rollout.endpoint, rollout.run_id)
+    if is_returning(rollout) and (now is None or not is_returning(now)):
+        # Somebody else has returned it meanwhile: what the version has now is another rollout's.
+        return
+    if (status := port.status(rollout.endpoint)) is None:
+        return
+    weights = returned(status, version=rollout.version, stable=rollout.detail.get("stable"))
+    if weights is not None:
+        status = port.set_weights(rollout.endpoint, weights)
+    if status.mirror is not None and status.mirror.predictor == predictor_name(rollout.version):
+        status = port.apply(replace(status.spec(), mirror=None))
+    record_weights(store, status, model=rollout.model, actor=actor)
+    if rollout.detail.get("withdraw"):
+        _withdraw(store, port, rollout, actor=actor)
 
 
 def _withdraw(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
-    """Stop the version of an aborted rollout, unless the endpoint does not have it."""
+    """Stop the version of an aborted rollout, unless the endpoint does not have it, or it served before the run."""
+    if rollout.detail.get("already_served"):
+        return
     name = predictor_name(rollout.version)
     status = port.status(rollout.endpoint)
     if status is None or name not in {each.name for each in status.predictors}:

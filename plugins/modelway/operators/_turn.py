@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Context
 
 from modelway.errors import RolloutAborted
+from modelway.lineage.records.rollout import is_finishing
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import actor
 
@@ -25,15 +26,21 @@ def take_turn(
     """Begin a rollout: now, or deferred until the other one at the endpoint is over.
 
     A rollout whose run is over, such as after its worker and triggerer died, is closed, whatever ``when_busy`` says.
+    One whose version is taking over is never closed: it is waited for, and completed here where its run is over.
 
     :param when_busy: ``wait``, ``replace`` (abort the other one) or ``refuse``
     :raises RolloutAborted: another rollout is running, and ``when_busy`` is ``refuse``
     """
+    from modelway.following.rollouts import complete_rollout
+
     over: dict[str, str] = {}
     while running := store.begin_rollout(rollout, over=over, actor=actor(context)):
         for other in running:
             reason = _over(context, other)
-            if reason is None and when_busy == "replace":
+            if reason is not None and is_finishing(other):
+                complete_rollout(store, operator.settings, other, actor=actor(context))
+                continue
+            if reason is None and not is_finishing(other) and when_busy == "replace":
                 reason = f"replaced by the rollout of version {rollout.version} (run {rollout.run_id})"
             if reason is None:
                 _yield(operator, rollout, other, when_busy=when_busy)

@@ -115,7 +115,9 @@ class DeployModelOperator(EnvironmentOperator):
 
     def run(self, context: Context) -> Xcom:
         """Start the version and check its answers."""
+        from modelway.following.rollouts import return_traffic
         from modelway.hooks.lineage import lineage_from_airflow
+        from modelway.lineage.records.rollout import is_finishing
         from modelway.lineage.records.version import RolloutRecord
 
         version = RegisteredVersion.from_xcom(self.version)
@@ -124,7 +126,7 @@ class DeployModelOperator(EnvironmentOperator):
         endpoint = open_endpoint(self.target, self.settings)
         name, run = self.endpoint or version.model, run_key(context)
         rollout = store.rollout(name, run)
-        if rollout is not None and rollout.state != "running":
+        if rollout is not None and (rollout.state != "running" or is_finishing(rollout)):
             self.log.info("this run's rollout is %s; nothing is deployed and no traffic moves", rollout.state)
             return self._deployment(version, endpoint.status(name)).to_xcom()
         if rollout is None:
@@ -132,6 +134,8 @@ class DeployModelOperator(EnvironmentOperator):
                 endpoint=name, run_id=run, model=version.model, version=version.version, state="running"
             )
             take_turn(self, context, store, rollout, when_busy=self.when_busy)
+        # Of rollouts that were closed, by this one or whoever could not return their traffic.
+        return_traffic(store, self.settings, endpoint=name, target=self.target, actor=actor(context))
         # Read only now: another rollout may have ended meanwhile.
         current = endpoint.status(name)
         if "stable" not in rollout.detail:
@@ -145,7 +149,8 @@ class DeployModelOperator(EnvironmentOperator):
                 self._compare_signatures(version, status, stable, is_allowed=is_allowed)
             difference = self._golden_difference(version, status)
         except ModelwayError:
-            self._withdraw(version, endpoint, status, spec)
+            if not rollout.detail.get("already_served"):
+                self._withdraw(version, endpoint, status, spec)
             raise
         self.log.info("the golden inputs' answers differ by at most %.3g from the checkpoint's", difference)
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
@@ -183,6 +188,7 @@ class DeployModelOperator(EnvironmentOperator):
             raise error
         detail = {
             "stable": stable if stable != number else None,
+            "already_served": stable == number,
             "target": self.target,
             **rollback_detail(context, stable),
         }

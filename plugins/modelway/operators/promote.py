@@ -10,7 +10,7 @@ from modelway.endpoints.base import EndpointStatus
 from modelway.errors import RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
-from modelway.lineage.records.rollout import evidence_text
+from modelway.lineage.records.rollout import evidence_text, is_finishing, is_returning
 from modelway.operators import _argument_checks as checks
 from modelway.operators._approval import AB, CANARY, DECISION, decided, record_answer, refusal, wait_for_approval
 from modelway.operators._checks import Checks
@@ -108,6 +108,7 @@ class PromoteModelOperator(EnvironmentOperator):
         rollout = self._rollout(context)
         record = rollout.record
         if record.state == "aborted":
+            self._return_traffic(context, rollout)
             raise RolloutAborted(
                 f"this run's rollout was aborted: {record.detail.get('reason')}", do="Trigger a new run to try again"
             )
@@ -146,6 +147,8 @@ class PromoteModelOperator(EnvironmentOperator):
         rollout.plan(settings, target=self._deployed.target)
         if (reason := refusal(rollout.record)) is not None:
             return self._refused(context, rollout, reason)
+        if is_finishing(rollout.record):
+            return self._finished(rollout, rollout.complete())
         run_id = context["dag_run"].run_id
         while True:
             if rollout.is_in_step():
@@ -155,7 +158,7 @@ class PromoteModelOperator(EnvironmentOperator):
             if step.weight == 100:
                 self._wait_for_approval(context, rollout)
             rollout.advance(run_id=run_id)
-        return self._finished(rollout, rollout.finish(alias=self.alias, run_id=run_id))
+        return self._finished(rollout, rollout.finish(alias=self.alias))
 
     def resume(self, context: Context, event: Any) -> Any:
         """Continue when the step is over, or the rollout."""
@@ -244,6 +247,19 @@ class PromoteModelOperator(EnvironmentOperator):
         )
         if closed is not None:
             self.log.error("the rollout of version %d is aborted; its traffic goes back", closed.version)
+
+    def _return_traffic(self, context: Context, rollout: Rollout) -> None:
+        """Return what this run's rollout still has, if whoever aborted it could not."""
+        from modelway.following.rollouts import return_traffic
+
+        if is_returning(rollout.record):
+            return_traffic(
+                lineage_from_airflow(self.settings.lineage_url),
+                self.settings,
+                endpoint=self._deployed.endpoint,
+                target=self._deployed.target,
+                actor=actor(context),
+            )
 
     def _finished(self, rollout: Rollout, status: EndpointStatus) -> Xcom:
         record = rollout.record

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version, predictor_name
 from modelway.endpoints.judge import Step, Verdict
 from modelway.errors import EndpointNotReady, RolloutAborted
+from modelway.lineage.records.rollout import is_finishing
 from modelway.runs import rollout_record
 from modelway.runs.rollout_record import Settings
-from modelway.runs.traffic import record_traffic, split
+from modelway.runs.traffic import record_traffic, returned, split
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -82,8 +83,7 @@ class Rollout:
         record = self.record
         if not record.detail.get("moving"):
             # Written first: a process that ends before the step has begun leaves one to begin again, none to judge.
-            record = rollout_record.moving(record)
-            self._save(record)
+            record = self._save(rollout_record.moving(record))
         step = rollout_record.plan_of(record)[record.step + 1]
         percents = {record.version: step.weight}
         if (stable := record.detail["stable"]) is not None:
@@ -120,47 +120,63 @@ class Rollout:
         record = self.record
         if record.state == "aborted":
             raise RolloutAborted(f"this run's rollout was aborted: {record.detail.get('reason')}")
+        # A sign of life, also while the endpoint does not answer.
+        record = self._save(record)
         self._gives_up_at = rollout_record.gives_up_at(record)
         metrics = self._port.metrics(self._endpoint)
         record, verdict = rollout_record.looked(record, status=self.status, metrics=metrics, now=time.time())
         self._save(record)
         return verdict
 
-    def finish(self, *, alias: str | None, run_id: str) -> EndpointStatus:
-        """Move the alias, stop the previous version, and close the rollout.
+    def finish(self, *, alias: str | None) -> EndpointStatus:
+        """Let the version take over: nothing aborts the rollout from now on, and ``complete`` can be repeated.
 
         :raises RolloutAborted: the rollout was ended meanwhile
         """
-        record, before = self.record, self.status
-        number = record.version
-        name, weights, spec = predictor_name(number), split(before, {number: 100}), before.spec()
+        record = self.record
+        if not is_finishing(record):
+            self._save(rollout_record.finishing(record, alias=alias))
+        return self.complete()
+
+    def complete(self) -> EndpointStatus:
+        """Stop the previous version, move the alias, and close the rollout, as far as that is not done.
+
+        :raises RolloutAborted: the version is no longer behind the endpoint, so that the rollout is closed
+        """
+        record, before = self.record, self._port.status(self._endpoint)
+        if not is_finishing(record):
+            return self.status
+        number, alias = record.version, record.detail["finishing"]["alias"]
+        name = predictor_name(number)
+        if before is None or name not in {each.name for each in before.predictors}:
+            reason = f"version {number} is no longer behind the endpoint"
+            self._save(replace(record, state="aborted", detail={**record.detail, "reason": reason}))
+            raise RolloutAborted(reason, where=f"endpoint {record.endpoint}", do="Trigger a new run")
+        weights, spec = split(before, {number: 100}), before.spec()
         # in the order of before, by which users stay where they are
         predictors = tuple(
             replace(each, weight=weights[each.name])
             for each in spec.predictors
             if each.name == name or pipeline_version(each.name) is None
         )
+        status = self._port.apply(replace(spec, predictors=predictors, stable=name, mirror=None))
+        record_traffic(self._store, status, actor=self._actor, run_id=record.run_id.partition("/")[2])
         if alias is not None:
             self._store.set_alias(model=record.model, alias=alias, version=number, actor=self._actor, reason="promoted")
-        status = self._port.apply(replace(spec, predictors=predictors, stable=name, mirror=None))
-        record_traffic(self._store, status, actor=self._actor, run_id=run_id)
-        self._save(replace(rollout_record.finished_step(record), state="done"))
+        self._save(rollout_record.done(record))
         _log.info("%s is version %d, at %s", alias or record.endpoint, number, status.url)
         return status
 
     def _give_back(self, record: "RolloutRecord") -> None:
-        """Give the version's share back to the stable one; others keep theirs: they may be another rollout's."""
-        status, stable = self.status, record.detail["stable"]
-        weights = {each.name: each.weight for each in status.predictors}
-        mine = predictor_name(record.version)
-        if stable is None or predictor_name(int(stable)) not in weights or not weights.get(mine):
-            return
-        weights[predictor_name(int(stable))] += weights.pop(mine)
-        self._port.set_weights(self._endpoint, weights)
+        """Give the version's share back to the stable one."""
+        weights = returned(self.status, version=record.version, stable=record.detail["stable"])
+        if weights is not None:
+            self._port.set_weights(self._endpoint, weights)
 
-    def _save(self, record: "RolloutRecord") -> None:
-        """Write the record.
+    def _save(self, record: "RolloutRecord") -> "RolloutRecord":
+        """Write the record and return it as written.
 
         :raises RolloutAborted: the rollout was ended meanwhile
+        :raises RolloutChanged: another process wrote it since it was read
         """
-        self._store.save_rollout(record, actor=self._actor)
+        return self._store.save_rollout(record, actor=self._actor)

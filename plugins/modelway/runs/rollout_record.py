@@ -3,7 +3,10 @@
 ``detail`` of the record has: ``stable`` (the version before, None where there is none), ``target``, ``plan`` (the
 steps), ``analysis`` (how they are judged), ``since`` (when the step began), ``moving`` (while a step begins),
 ``restarts`` (of the version's servers before the step), ``evidence``, ``verdict`` (of the last look), ``results`` (one
-per finished step), ``reason`` (of an abort). Rollouts that an earlier modelway began have some of them only.
+per finished step), ``reason`` (of an abort), ``already_served`` (whether the version served before the run).
+``finishing`` has the alias that moves, once the version takes over: from then on the rollout only goes forward.
+``returning`` is set from an abort until the traffic is back, with ``withdraw`` where the version is stopped as well.
+Rollouts that an earlier modelway began have some of them only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelway.endpoints.base import EndpointStatus, PredictorMetrics, predictor_name
 from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, Verdict, begin, decide, update
 from modelway.errors import RolloutAborted
+from modelway.lineage.records.rollout import has_moved
 from modelway.runs.traffic import deployed
 from modelway.spec.rollout import AnalysisSection, StepSection
 
@@ -108,16 +112,32 @@ def moving(record: "RolloutRecord") -> "RolloutRecord":
     return replace(record, detail={**record.detail, "moving": True})
 
 
-def has_moved(record: "RolloutRecord") -> bool:
-    """Return whether the rollout may have moved traffic."""
-    return record.step >= 0 or bool(record.detail.get("moving"))
+def aborted(record: "RolloutRecord", reason: str, *, withdraw: bool = False) -> "RolloutRecord":
+    """Return the record of a rollout that ends without the version, and whose traffic is still to be returned.
 
-
-def aborted(record: "RolloutRecord", reason: str) -> "RolloutRecord":
-    """Return the record of a rollout that ends without the version."""
+    :param withdraw: whether the version is stopped as well
+    """
     if record.step >= 0 and "plan" in record.detail and not record.detail.get("moving"):
         record = finished_step(record, action="rollback", reason=reason)
-    return replace(record, state="aborted", detail={**record.detail, "reason": reason})
+    detail = {**record.detail, "reason": reason}
+    if has_moved(record) or withdraw:
+        detail |= {"returning": True} | ({"withdraw": True} if withdraw else {})
+    return replace(record, state="aborted", detail=detail)
+
+
+def finishing(record: "RolloutRecord", *, alias: str | None) -> "RolloutRecord":
+    """Return the record of a rollout whose last step is over, before the version takes over.
+
+    :param alias: what moves to the version
+    """
+    record = finished_step(record)
+    return replace(record, detail={**record.detail, "finishing": {"alias": alias}})
+
+
+def done(record: "RolloutRecord") -> "RolloutRecord":
+    """Return the record of a rollout whose version has taken over."""
+    detail = {name: value for name, value in record.detail.items() if name != "finishing"}
+    return replace(record, state="done", detail=detail)
 
 
 def begun(record: "RolloutRecord", *, metrics: Metrics, restarts: int, now: float) -> "RolloutRecord":

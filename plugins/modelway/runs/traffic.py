@@ -39,6 +39,20 @@ def split(status: EndpointStatus, versions: Mapping[int, int]) -> dict[str, int]
     return weigh(percents, together=together or 100, by_hand=by_hand)
 
 
+def returned(status: EndpointStatus, *, version: int, stable: int | None) -> dict[str, int] | None:
+    """Return the weights by which the stable version gets a version's share; None where there is nothing to return.
+
+    All others keep what they have: a share may be that of another rollout, or given by hand.
+    """
+    if stable is None:
+        return None
+    weights = {each.name: each.weight for each in status.predictors}
+    mine, other = predictor_name(version), predictor_name(stable)
+    if mine == other or other not in weights or not weights.get(mine):
+        return None
+    return weights | {mine: 0, other: weights[other] + weights[mine]}
+
+
 def weigh(percents: Mapping[str, int], *, together: int, by_hand: Mapping[str, int]) -> dict[str, int]:
     """Return the weights of all predictors, exactly, in the smallest numbers; of the pipeline's alone, their per cents.
 

@@ -125,7 +125,12 @@ class RolloutTrigger(BaseTrigger):
 
         settings = self._settings or await sync_to_async(settings_from_airflow)()
         abort = partial(abort_rollout, settings, endpoint=self.endpoint, target=self.target, run=self.run_key)
-        closed = await sync_to_async(abort)(actor="airflow", reason=reason)
+        try:
+            closed = await sync_to_async(abort)(actor="airflow", reason=reason)
+        except Exception as error:
+            # The task's retry, the end of its run and the next deployment return it.
+            self.log.error("the traffic is not returned yet: %s: %s", type(error).__name__, error)
+            return
         if closed is not None:
             self.log.error("the rollout of version %d is aborted; its traffic goes back: %s", closed.version, reason)
 

@@ -1,4 +1,4 @@
-"""What was found in the steps of a rollout, as commands, pages and the summary of a run show it."""
+"""How far a rollout is, and what was found in its steps, as commands, pages and the summary of a run show it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +22,29 @@ class StepText:
     result: str
 
 
+def has_moved(record: "RolloutRecord") -> bool:
+    """Return whether the rollout may have moved traffic."""
+    return record.step >= 0 or bool(record.detail.get("moving"))
+
+
+def is_finishing(record: "RolloutRecord") -> bool:
+    """Return whether the version has passed all steps and is taking over: nothing aborts that any more."""
+    return record.state == "running" and "finishing" in record.detail
+
+
+def is_returning(record: "RolloutRecord") -> bool:
+    """Return whether the rollout is closed and its traffic is not back yet."""
+    return record.state == "aborted" and bool(record.detail.get("returning"))
+
+
 def step_texts(record: "RolloutRecord") -> list[StepText]:
     """Return the steps of a rollout, the present one included; one of an earlier modelway has counts alone."""
     stable = record.detail.get("stable")
     results = record.detail.get("results", record.detail.get("told", []))
     found = [step_text(result, version=record.version, stable=stable) for result in results]
     verdict, plan = record.detail.get("verdict"), record.detail.get("plan", ())
-    if verdict and record.state == "running" and 0 <= record.step < len(plan) and not record.detail.get("moving"):
+    is_in_step = record.state == "running" and not {"moving", "finishing"} & record.detail.keys()
+    if verdict and is_in_step and 0 <= record.step < len(plan):
         numbers = verdict.get("numbers", {})
         counts = {str(record.version): numbers.get("new", {}), str(stable): numbers.get("stable", {})}
         present = {"weight": plan[record.step]["weight"], "counts": counts, "tests": numbers.get("tests", {})}

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, update
 
-from modelway.errors import ModelwayError, RolloutAborted
+from modelway.errors import ModelwayError, RolloutAborted, RolloutChanged
 from modelway.lineage.read import queries
+from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import ROLLOUT_STATES, RolloutRecord
 from modelway.lineage.schema.engine import reading, writing
@@ -16,6 +17,9 @@ from modelway.lineage.schema.tables import rollouts
 from modelway.lineage.write.bulk_insert import insert_new
 from modelway.lineage.write.events import add_event
 from modelway.lineage.write.versions import locked_keys
+
+#: how often a rollout that is written as it was shows that it lives
+_HEARTBEAT = timedelta(minutes=2)
 
 
 class RolloutRecords(LineagePart):
@@ -66,7 +70,8 @@ class RolloutRecords(LineagePart):
 
         Of two that begin at once, in any two processes, one does. A rollout that began already stays as it is.
 
-        :param over: running rollouts to close as aborted in the same transaction: the run's key and why
+        :param over: running rollouts to close as aborted in the same transaction: the run's key and why; one whose
+            version is taking over is not closed
         """
         over = over or {}
         with writing(self._engine) as connection:
@@ -76,19 +81,24 @@ class RolloutRecords(LineagePart):
             if any(each.run_id == record.run_id for each in found):
                 return ()
             running = [each for each in found if each.state == "running"]
-            if others := tuple(each for each in running if each.run_id not in over):
+            if others := tuple(each for each in running if each.run_id not in over or is_finishing(each)):
                 return others
             for each in running:
                 detail = {**each.detail, "reason": over[each.run_id]}
+                if has_moved(each):
+                    detail["returning"] = True
                 _write(connection, replace(each, state="aborted", detail=detail), before=each, actor=actor)
             _write(connection, record, before=None, actor=actor)
             return ()
 
-    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> None:
-        """Write the progress of a rollout; a change of its state is an event.
+    def save_rollout(self, record: RolloutRecord, *, actor: str = "airflow") -> RolloutRecord:
+        """Write the progress of a rollout and return it as written; a change of its state is an event.
+
+        A record that was read is written only if nobody else wrote it since, which ``updated_at`` says.
 
         :raises ModelwayError: the state is not one of ``ROLLOUT_STATES``
         :raises RolloutAborted: the rollout was closed meanwhile, such as by another one that replaced it
+        :raises RolloutChanged: it was written since ``record`` was read
         """
         if record.state not in ROLLOUT_STATES:
             raise ModelwayError(
@@ -97,23 +107,57 @@ class RolloutRecords(LineagePart):
         with writing(self._engine) as connection:
             locked_keys(connection, record.model, record.version)
             before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
-            if before == record:
-                return
-            if before is not None and before.state != "running":
-                reason = before.detail.get("reason") or f"it is {before.state}"
-                raise RolloutAborted(f"this run's rollout was closed: {reason}", where=f"endpoint {record.endpoint}")
-            _write(connection, record, before=before, actor=actor)
+            if before == record and not _is_due(before):
+                return before
+            _refuse_stale(record, before)
+            return _write(connection, record, before=before, actor=actor)
+
+    def record_returned(self, record: RolloutRecord) -> None:
+        """Record that the traffic of an aborted rollout is back."""
+        with writing(self._engine) as connection:
+            locked_keys(connection, record.model, record.version)
+            before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
+            if before is not None and is_returning(before):
+                done = ("returning", "withdraw")
+                detail = {name: value for name, value in before.detail.items() if name not in done}
+                _write(connection, replace(before, detail=detail), before=before, actor="")
 
 
-def _write(connection: Connection, record: RolloutRecord, *, before: RolloutRecord | None, actor: str) -> None:
+def _is_due(record: RolloutRecord) -> bool:
+    """Return whether a running rollout has to show that it lives."""
+    written = record.updated_at
+    return record.state == "running" and written is not None and datetime.now(UTC) - written > _HEARTBEAT
+
+
+def _refuse_stale(record: RolloutRecord, before: RolloutRecord | None) -> None:
+    """Refuse to write over a rollout that is closed, or that somebody else wrote since ``record`` was read.
+
+    :raises RolloutAborted: the rollout is closed
+    :raises RolloutChanged: it was written
+    """
+    if before is None:
+        return
+    where = f"endpoint {record.endpoint}"
+    if before.state != "running":
+        reason = before.detail.get("reason") or f"it is {before.state}"
+        raise RolloutAborted(f"this run's rollout was closed: {reason}", where=where)
+    if before != record and record.updated_at not in (None, before.updated_at):
+        raise RolloutChanged(f"the rollout of run {record.run_id} was changed by another process", where=where)
+
+
+def _write(connection: Connection, record: RolloutRecord, *, before: RolloutRecord | None, actor: str) -> RolloutRecord:
     keys = locked_keys(connection, record.model, record.version)
     now, row = datetime.now(UTC), {"endpoint": record.endpoint, "run_id": record.run_id}
+    if before is not None and before.updated_at is not None:
+        # Rises with every write, also where clocks differ: it is what tells two writes apart.
+        now = max(now, before.updated_at + timedelta(microseconds=1))
     news = {"version": keys["version"], "state": record.state, "step": record.step}
     news |= {"detail": plain(record.detail), "updated_at": now}
     insert_new(connection, rollouts, [row | news | {"started_at": now}])
     connection.execute(update(rollouts).filter_by(**row).values(news))
     if before is None or before.state != record.state:
-        # The evidence is of use to the rollout alone.
-        found = {name: value for name, value in record.detail.items() if name != "evidence"}
+        # The rest is of use to the rollout alone.
+        found = {name: value for name, value in record.detail.items() if name not in ("evidence", "returning")}
         detail = {"endpoint": record.endpoint, "step": record.step, **found}
         add_event(connection, keys, kind=f"rollout-{record.state}", actor=actor, run_id=record.run_id, detail=detail)
+    return replace(record, updated_at=now)
