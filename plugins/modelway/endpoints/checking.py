@@ -43,6 +43,12 @@ def check_spec(spec: EndpointSpec, *, target: EndpointMember | None = None) -> N
     check_weights(weights, list(weights), where=where)
     if target is None:
         return
+    if target.letter_first and not spec.name[0].isalpha():
+        raise InvalidSpec(
+            f"on the target '{target.name}' the name of an endpoint begins with a letter",
+            where=where,
+            do="Rename the model, or choose another target",
+        )
     for capability in needed(spec):
         if capability not in target.capabilities:
             raise CapabilityMissing(
