@@ -32,7 +32,8 @@ class ObjectsInMemory:
         fields = {"f:spec": json.loads(json.dumps(manifest.get("spec") or {}, sort_keys=True))}
         applied["metadata"]["managedFields"] = [{"manager": self.manager, "operation": "Apply", "fieldsV1": fields}]
         if manifest["kind"] == "Service":
-            applied["spec"]["clusterIP"] = f"10.0.0.{len(self.all) + 1}"
+            former = self.all.get(key)
+            applied["spec"]["clusterIP"] = former["spec"]["clusterIP"] if former else f"10.0.0.{len(self.all) + 1}"
         self.all[key] = applied
         self._control(applied)
         return copy.deepcopy(applied)
@@ -55,7 +56,12 @@ class ObjectsInMemory:
         return copy.deepcopy(self.all[key])
 
     def replace(self, manifest: Plain) -> Plain | None:
-        return self.all.get(self._key(manifest))
+        key, version = self._key(manifest), manifest["metadata"]["resourceVersion"]
+        if key not in self.all or self.all[key]["metadata"]["resourceVersion"] != version:
+            return None
+        self.all[key] = copy.deepcopy(manifest)
+        self.all[key]["metadata"]["resourceVersion"] = f"{int(version) + 1}"
+        return copy.deepcopy(self.all[key])
 
     def find(self, kind: Kind, namespace: str, name: str) -> Plain | None:
         return copy.deepcopy(self.all.get((kind.kind, namespace, name)))
@@ -66,6 +72,9 @@ class ObjectsInMemory:
         return [copy.deepcopy(one) for one in found if wanted.items() <= one["metadata"].get("labels", {}).items()]
 
     def delete(self, manifest: Mapping[str, Any], *, unchanged: bool = False) -> None:
+        found = self.all.get(self._key(manifest))
+        if found and unchanged and found["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
+            return
         self.all.pop(self._key(manifest), None)
 
     def pods(self, namespace: str, selector: str) -> list[Plain]:

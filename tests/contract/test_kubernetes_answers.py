@@ -1,11 +1,15 @@
 """What the API server's answers carry beside objects: warnings in their headers, the text of a pod's log."""
 
+import json
 import logging
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
+from modelway.errors import SubmitFailed
+from modelway.failures import FailureKind
 from modelway.platforms.kubernetes.api import Api, warnings_of
+from modelway.platforms.kubernetes.objects import Objects
 
 RESTRICTED = (
     'would violate PodSecurity "restricted:latest": unrestricted capabilities (container "job" must set '
@@ -24,7 +28,10 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(201, body, [f'299 - "{escaped}", 299 - "unknown field \\"spec.x\\""', '299 - "batch/v0 is old"'])
 
     def do_GET(self):
-        if "/none/" in self.path:
+        if "/exec" in self.path:
+            status = int(self.path.split("/pods/p")[1].split("/")[0])
+            self._answer(status, json.dumps({"kind": "Status", "message": f"the reason of {status}"}).encode(), [])
+        elif "/none/" in self.path:
             self._answer(200, b"", [])
         else:
             self._answer(200, LOG.encode(), [], kind="text/plain")
@@ -74,3 +81,28 @@ def test_warnings_of_an_answer_are_told_apart():
 def test_a_pods_log_is_plain_text_or_nothing(api):
     assert api.pod_log("default", "mw-1", lines=10) == LOG
     assert api.pod_log("default", "none", lines=10) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, FailureKind.FORBIDDEN),
+        (403, FailureKind.FORBIDDEN),
+        (404, FailureKind.REFUSED),
+        (500, FailureKind.UNREACHABLE),
+    ],
+)
+def test_a_command_in_a_pod_that_the_server_refuses_fails_with_its_reason(api, status, kind):
+    with pytest.raises(SubmitFailed, match=f"the reason of {status}") as refused:
+        Objects(api, manager="test").run_in("default", f"p{status}", container="haproxy", command=["true"])
+    assert refused.value.kind is kind
+
+
+def test_a_command_in_a_pod_of_a_server_that_is_not_there_can_be_tried_again():
+    from kubernetes import client
+
+    away = Api(client.ApiClient(client.Configuration(host="http://127.0.0.1:9")))
+    with pytest.raises(SubmitFailed, match="Connection refused") as refused:
+        Objects(away, manager="test").run_in("default", "p", container="haproxy", command=["true"])
+    assert refused.value.kind is FailureKind.UNREACHABLE
+    assert refused.value.retryable

@@ -147,7 +147,7 @@ def test_a_step_of_its_own_time_and_requests_waits_for_both(serving):
     assert deferred.value.trigger.step == 0
 
 
-def test_a_gateway_that_restarts_in_mid_step_loses_and_repeats_no_request(serving, monkeypatch):
+def test_a_gateway_that_restarts_in_mid_step_repeats_no_request_and_counts_on(serving, monkeypatch):
     begin(serving, monkeypatch, steps=(50, 100), requests=1000)
     rollout, url = rollout_of(serving), serving.endpoint.status("tiny").url
     ask(url, 30)
@@ -156,6 +156,7 @@ def test_a_gateway_that_restarts_in_mid_step_loses_and_repeats_no_request(servin
     pid = json.loads((folder / "state.json").read_text())["gateway"]["pid"]
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: serving.endpoint.status("tiny").gateway_ready and _pid(folder) != pid)
+    assert rollout.look().action == "hold"
     ask(url, 20)
     assert rollout.look().action == "hold"
     evidence = rollout_record.evidence_of(rollout.record)

@@ -265,16 +265,21 @@ def _at_all(canary):
     return {"stable": Observation(), "canary": canary, "expected_share": 1.0, "analysis": ANALYSIS}
 
 
-def test_counters_that_restart_count_from_zero():
-    """The gateway was started again: its counts are those of the new process, and nothing is counted twice."""
-    evidence = begin(stable=Observation(requests=900, since=1), canary=Observation(requests=100, errors=1, since=1))
-    stable, canary = Observation(requests=90, since=2), Observation(requests=10, errors=2, since=2)
-    evidence = update(evidence, stable=stable, canary=canary, expected_share=0.1, analysis=ANALYSIS)
+def test_counters_that_restart_are_a_new_base():
+    """One of several gateways was replaced: what the others have counted is not new, and nothing is counted twice."""
+    evidence = begin(stable=Observation(requests=9000, since=1), canary=Observation(requests=1000, errors=10, since=1))
+    # It leaves.
+    stable, canary = Observation(requests=4500, since=1), Observation(requests=505, errors=5, since=1)
+    evidence = update(evidence, **_same(stable, canary, ANALYSIS))
+    assert (evidence.canary_total.requests, evidence.stable_total.requests) == (0, 0)
+    # Its successor joins.
+    stable, canary = (replace(each, requests=each.requests + 5, since=2) for each in (stable, canary))
+    evidence = update(evidence, **_same(stable, canary, ANALYSIS))
+    assert (evidence.canary_total.requests, evidence.canary_total.errors) == (0, 0)
+    stable, canary = replace(stable, requests=4595), replace(canary, requests=520, errors=7)
+    evidence = update(evidence, **_same(stable, canary, ANALYSIS))
     assert (evidence.canary_total.requests, evidence.canary_total.errors) == (10, 2)
     assert evidence.stable_total.requests == 90
-    lower = (replace(each, requests=each.requests // 2, errors=0) for each in (stable, canary))
-    evidence = update(evidence, **_same(*lower, ANALYSIS))
-    assert (evidence.canary_total.requests, evidence.canary_total.errors) == (15, 2)
 
 
 def test_an_interval_in_which_the_counters_of_one_version_restarted_is_left_out():

@@ -4,18 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from modelway.endpoints.base import Autoscaling, EndpointSpec, Mirror, Predictor, Sticky
-from modelway.endpoints.checking import read_platform
+from modelway.endpoints.base import Autoscaling, EndpointSpec, Mirror, Predictor, Sticky, endpoint_member
+from modelway.endpoints.checking import check_spec, read_platform
 from modelway.endpoints.kubernetes.abilities import refuse_missing
 from modelway.endpoints.kubernetes.desired import Desired
 from modelway.endpoints.kubernetes.engines import predictor_manifests
-from modelway.endpoints.kubernetes.kserve import inference_service
+from modelway.endpoints.kubernetes.images import choose_mounts
+from modelway.endpoints.kubernetes.kserve import answering, inference_service
 from modelway.endpoints.kubernetes.kubedl import inference
 from modelway.endpoints.kubernetes.naming import predictor_object
 from modelway.endpoints.kubernetes.prepull import prepull_manifest
+from modelway.endpoints.kubernetes.record import Record, Seat
 from modelway.endpoints.kubernetes.routes import http_route, virtual_service
 from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
-from modelway.errors import CapabilityMissing, InvalidSpec
+from modelway.endpoints.kubernetes.waiting import model_error
+from modelway.errors import CapabilityMissing, EndpointNotReady, InvalidSpec
 
 IMAGE = "registry.example.org/models/digits@sha256:" + "0" * 64
 
@@ -126,6 +129,54 @@ def test_a_loader_copies_the_model_to_its_own_path_with_the_pods_login() -> None
     assert loader["env"] == [{"name": "DOCKER_CONFIG", "value": "/modelway-login"}]
     variables = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
     assert variables["MODELWAY_MODEL_DIR"] == "/models"
+
+
+def test_a_predictor_of_another_model_names_it() -> None:
+    first = one(model="digits", batching={"rows": 8})
+    assert pod_of(desired(first))["containers"][0]["args"] == ["--batch-size", "8"]
+    other = replace(first, model="letters")
+    assert pod_of(desired(other))["containers"][0]["args"] == ["--model", "letters", "--batch-size", "8"]
+    assert "args" not in pod_of(desired(other, how="foreign"))["containers"][0]
+
+
+def test_an_endpoint_whose_name_begins_with_a_digit_is_refused() -> None:
+    digit = EndpointSpec(name="3d-shapes", model="3d-shapes", predictors=(one(),))
+    check_spec(digit, target=endpoint_member("local"))
+    with pytest.raises(InvalidSpec, match="begins with a letter"):
+        check_spec(digit, target=endpoint_member("kubernetes"))
+
+
+def test_what_an_image_is_mounted_by_survives_no_engine_that_cannot() -> None:
+    wanted = desired()
+    before = Record(spec=wanted.spec, mounts={"v1": "image"})
+    how = {"before": before, "version": (1, 36), "login": None}
+    own = wanted.own
+    assert choose_mounts(wanted.spec, own, **how) == {"v1": "image"}
+    kubedl = own.model_copy(update={"engine": "kubedl"})
+    assert choose_mounts(wanted.spec, kubedl, **how) == {"v1": "loader"}
+
+
+def test_a_gateway_without_a_free_backend_says_so() -> None:
+    wanted = desired()
+    seats = {f"v{number}": Seat(slot=number) for number in range(16)}
+    with pytest.raises(EndpointNotReady, match="have all backends"):
+        Record(spec=wanted.spec, mounts={}, retiring=seats).free_slot()
+
+
+def test_kserve_s_report_on_what_a_service_was_before_says_nothing() -> None:
+    status = {"conditions": [{"type": "PredictorReady", "status": "True"}], "observedGeneration": 1}
+    wanted = desired(engine="kserve")
+    (predictor,) = wanted.spec.predictors
+    assert answering({"metadata": {"generation": 1}, "status": status}, wanted, predictor) == 1
+    assert answering({"metadata": {"generation": 2}, "status": status}, wanted, predictor) == 0
+
+
+def test_a_model_server_that_runs_again_after_an_error_has_none() -> None:
+    ended = {"terminated": {"exitCode": 2, "message": "no file model.onnx"}}
+    running, waits = {"running": {}}, {"waiting": {"reason": "CrashLoopBackOff"}}
+    for now, said in ((running, None), (waits, "no file model.onnx"), (ended, "no file model.onnx")):
+        pod = {"status": {"containerStatuses": [{"state": now, "lastState": ended}]}}
+        assert model_error(pod) == said
 
 
 def test_a_prepull_mounts_what_predictors_mount_with_their_login() -> None:

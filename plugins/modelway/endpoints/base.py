@@ -289,6 +289,8 @@ class EndpointMember(Member[Endpoint]):
     hook: str | None = None
     """The class of an Airflow provider that makes its client of the connection ``modelway_<name>``; ``open`` gets what
     that returns as ``client``."""
+    letter_first: bool = False
+    """Whether an endpoint's name must begin with a letter."""
     connects: bool = False
     """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
 

@@ -65,7 +65,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _storage(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
-    for path, refusal in refused_by_target(_mapping(data, "endpoint")):
+    for path, refusal in refused_by_target(_mapping(data, "endpoint"), model=data.get("model")):
         yield Finding(("endpoint", *path), refusal, of_key=True)
     yield from _environments(data)
     yield from _ab(data)

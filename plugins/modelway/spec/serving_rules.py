@@ -12,29 +12,36 @@ _RESOURCES = {"cpu": "cpu_limit", "memory": "memory_limit", "gpu": "gpu"}
 _DEFAULT_STICKY = {"header": "x-user"}
 
 
-def refused_by_target(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
-    """Find keys of ``endpoint``, as written, that its target cannot serve; paths begin within ``endpoint``."""
+def refused_by_target(endpoint: Mapping[str, Any], *, model: object = None) -> Iterator[tuple[KeyPath, Refusal]]:
+    """Find keys of ``endpoint``, as written, that its target cannot serve; paths begin within ``endpoint``.
+
+    :param model: the model's name, where it is known: that of an endpoint begins with it
+    """
     environments = endpoint.get("environments")
     if not isinstance(environments, dict) or not environments:
-        yield from _refused(endpoint)
+        yield from _refused(endpoint, model)
         return
     found: dict[KeyPath, Refusal] = {}
     for name, own in environments.items():
         if not isinstance(own, dict):
             continue
-        for path, refusal in _refused({**endpoint, **own}):
+        for path, refusal in _refused({**endpoint, **own}, model):
             # where it is inherited, the target is what does not fit, if that is the environment's own
             at = path if path[0] in own else ("target",) if "target" in own else None
             found.setdefault(path if at is None else ("environments", name, *at), refusal)
     yield from found.items()
 
 
-def _refused(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
+def _refused(endpoint: Mapping[str, Any], model: object) -> Iterator[tuple[KeyPath, Refusal]]:
     target = endpoint.get("target", "local")
     able = capabilities(target, port="endpoints") if isinstance(target, str) else None
     if able is None:
         return
-    lacks = endpoint_member(target).lacks
+    member = endpoint_member(target)
+    if member.letter_first and isinstance(model, str) and model[:1].isdigit():
+        what = f"on the target '{target}' the name of an endpoint begins with a letter, and that of this model does not"
+        yield ("target",), Refusal(what, do="Rename the model, or choose another target")
+    lacks = member.lacks
     section = endpoint.get(target)
     missing = lacks(section if isinstance(section, dict) else {}) if lacks else {}
     for path, capability in _used(endpoint):

@@ -14,10 +14,11 @@ def find_drift(stats: Stats, entries: Mapping[str, str], routes: Routes) -> tupl
 
     :param entries: of the gateway's map, as it is
     """
-    return (*_of_shares(entries, routes), *_of_servers(stats, routes))
+    return (*find_share_drift(entries, routes), *_of_servers(stats, routes))
 
 
-def _of_shares(entries: Mapping[str, str], routes: Routes) -> Iterator[str]:
+def find_share_drift(entries: Mapping[str, str], routes: Routes) -> Iterator[str]:
+    """Yield a phrase for each difference between a gateway's map and its routes."""
     wanted = plan(routes)
     if entries.get("plan") != wanted["plan"]:
         yield (

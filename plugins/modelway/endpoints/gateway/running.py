@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_map
-from modelway.endpoints.gateway.drift import find_drift
+from modelway.endpoints.gateway.drift import find_drift, find_share_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.routes import MAX_REPLICAS, Route, Routes
 from modelway.endpoints.gateway.runtime_socket import Runtime
@@ -65,6 +65,13 @@ class RunningGateway:
         """
         return find_drift(self.runtime.stats(), read_map(self.runtime.send("show map plan.map")), routes)
 
+    def share_drift(self, routes: Routes) -> tuple[str, ...]:
+        """Return a phrase for each difference between the gateway's shares and those of ``routes``.
+
+        :raises EndpointNotReady: when the gateway does not answer
+        """
+        return tuple(find_share_drift(read_map(self.runtime.send("show map plan.map")), routes))
+
     def slot_counters(self, slot: int) -> dict[str, int]:
         """Return the counts of one slot since the gateway started."""
         return counters(self.runtime.stats(), slot)
@@ -72,11 +79,13 @@ class RunningGateway:
     def wait_empty(self, slot: int, replica: int, *, patience: float) -> None:
         """Wait until a server that gets no more requests has answered those it has, ``patience`` seconds at most."""
         end = time.monotonic() + patience
-        while time.monotonic() < end:
-            stats = self.runtime.stats()
-            if not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned")):
-                return
+        while time.monotonic() < end and not self.is_empty(slot, replica):
             time.sleep(self.interval)
+
+    def is_empty(self, slot: int, replica: int) -> bool:
+        """Return whether a server has answered all requests that it was given."""
+        stats = self.runtime.stats()
+        return not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned"))
 
     def wait_up(self, routes: Routes) -> None:
         """Wait until the servers that are to get requests have passed their checks.

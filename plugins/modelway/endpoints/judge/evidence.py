@@ -137,12 +137,11 @@ def _interval(
 ) -> tuple[Observation, Observation]:
     """Return what both versions' counters counted since the last look.
 
-    Those of both restart with the gateway, and then all that they have is new. Where those of one restarted, they are
-    sums over servers, of which nobody knows what is new: the interval is left out, for both.
+    Where those of one restarted, nobody knows what of them is new: the interval is left out, for both.
     """
     if stable is None or evidence.stable is None:
         return canary.since_then(evidence.canary), Observation()
-    if stable.restarted_after(evidence.stable) != canary.restarted_after(evidence.canary):
+    if stable.restarted_after(evidence.stable) or canary.restarted_after(evidence.canary):
         return Observation(since=canary.since), Observation(since=stable.since)
     return canary.since_then(evidence.canary), stable.since_then(evidence.stable)
 

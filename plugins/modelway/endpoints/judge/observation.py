@@ -7,7 +7,7 @@ from typing import Any, Self
 
 #: answers with a time in an interval, per request that the gateway counted in it, and those that began before it
 _MOST_TIMES, _LATE = 2, 50
-#: of the gateway: all of them restart together
+#: of the gateways: all of them restart together
 _OF_THE_GATEWAY = ("requests", "errors", "named")
 
 
@@ -30,7 +30,7 @@ class Observation:
     #: mirrored requests that both versions answered, and those of them that they answered differently
     compared: int = 0
     different: int = 0
-    #: when counting began; another value than before means that the gateway's counts restarted
+    #: when counting began; another value than before means that they restarted
     since: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,11 +51,12 @@ class Observation:
     def since_then(self, before: "Observation") -> "Observation":
         """Return what was counted after ``before``.
 
-        Where the gateway's counters restarted, that is all of its own. Where a server's did, nobody knows how much of
-        its answers' times is new, and none of them counts.
+        Nothing is, where the counters restarted: they are sums over gateways or servers, of which the others' counts
+        are not new. Where a server's did, nobody knows how much of its answers' times is new, and none of them counts.
         """
-        restarted = self.restarted_after(before)
-        counts = {each: _of(self, each) - (0 if restarted else _of(before, each)) for each in _OF_THE_GATEWAY}
+        if self.restarted_after(before):
+            return Observation(since=self.since)
+        counts = {each: _of(self, each) - _of(before, each) for each in _OF_THE_GATEWAY}
         for each in ("invalid", "labelled", "wrong", "compared", "different"):
             counts[each] = max(0, _of(self, each) - _of(before, each))
         # An error is counted when the answer ends, maybe an interval after its request.

@@ -1,6 +1,7 @@
 """One change of an endpoint: predictors first; when they are ready, all traffic at once; then what is left."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from modelway.endpoints.base import Predictor
@@ -10,6 +11,7 @@ from modelway.endpoints.kubernetes.engines import is_available, predictor_manife
 from modelway.endpoints.kubernetes.prepull import prepull
 from modelway.endpoints.kubernetes.record import Record, Seat, address_of
 from modelway.endpoints.kubernetes.routing import Routing
+from modelway.endpoints.kubernetes.routings import routing_of
 from modelway.errors import ModelwayError
 from modelway.platforms.kubernetes.api import Manifest
 
@@ -20,9 +22,14 @@ _EMPTY_SECONDS = 30.0
 class Change:
     """Brings an endpoint to what is desired, from whatever there is."""
 
-    def __init__(self, cluster: ClusterObjects, routing: Routing, *, before: Record | None) -> None:
-        """Change what ``before`` records, None for a new endpoint."""
-        self.cluster, self.routing, self.before = cluster, routing, before
+    def __init__(
+        self, cluster: ClusterObjects, routing: Routing, *, before: Record | None, former: ClusterObjects | None
+    ) -> None:
+        """Change what ``before`` records, None for a new endpoint.
+
+        :param former: the objects as ``before`` has them
+        """
+        self.cluster, self.routing, self.before, self.former = cluster, routing, before, former
         self.desired: Desired = cluster.desired
         self.record = self._seated()
 
@@ -35,18 +42,25 @@ class Change:
         manifests = {each.name: predictor_manifests(self.desired, each) for each in spec.predictors}
         everything = [one for found in manifests.values() for one in found]
         self.cluster.refuse_foreign([*everything, *self.routing.manifests(self.record)])
-        if self.desired.own.prepull:
-            prepull(self.cluster, self._unseen(), timeout=timeout)
+        if self.before is None:
+            # What a change that is killed leaves is found by it.
+            self.record.served = False
+            self.routing.save(self.record)
+            self.record.served = True
         try:
+            if self.desired.own.prepull:
+                prepull(self.cluster, self._unseen(), timeout=timeout)
             for each in spec.predictors:
                 self._apply_predictor(each, manifests[each.name])
             self.routing.prepare(self.record, self.before)
             self.cluster.wait_predictors(spec.predictors, is_available=self._is_available, timeout=timeout)
+            self.routing.begin_counting(self.record, self._fresh())
+            self.routing.apply(self.record)
         except ModelwayError:
-            self._undo()
+            # What failed first is what matters; what is left of it then is drift.
+            with suppress(ModelwayError):
+                self._undo()
             raise
-        self.routing.begin_counting(self.record, self._fresh())
-        self.routing.apply(self.record)
         self._retire([*everything, *self.routing.manifests(self.record)])
         return self.record
 
@@ -89,14 +103,19 @@ class Change:
 
     def _undo(self) -> None:
         """Leave what served before as it was: a new predictor is removed, a changed one gets its former pods."""
-        if self.before is None:
+        if self.before is None or self.former is None:
             self.cluster.prune(())
+            self.cluster.objects.delete(self.record.manifest(self.desired, {}))
             return
-        old = replace(self.desired, spec=self.before.spec, mounts=self.before.mounts, stopped=self.before.stopped)
-        wanted = [one for each in old.spec.predictors for one in predictor_manifests(old, each)]
+        routing = routing_of(self.former)
+        predictors = [
+            one for each in self.before.spec.predictors for one in predictor_manifests(self.former.desired, each)
+        ]
+        wanted = [*predictors, *routing.manifests(self.before)]
         for manifest in wanted:
-            self.cluster.apply(manifest)
-        self.cluster.prune([*wanted, *self.routing.manifests(self.before)])
+            self.former.apply(manifest)
+        routing.restore(self.before)
+        self.former.prune(wanted)
 
     def _retire(self, wanted: list[Manifest]) -> None:
         """Remove what is no longer wanted, once the requests that it has are answered."""

@@ -9,7 +9,7 @@ from typing import Any
 from modelway.endpoints.base import Predictor
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.desired import Desired
-from modelway.endpoints.kubernetes.predictors import DEPLOYMENT, SERVICE, budget_kind
+from modelway.endpoints.kubernetes.predictors import DAEMON_SET, DEPLOYMENT, SERVICE, budget_kind
 from modelway.endpoints.kubernetes.record import CONFIG_MAP
 from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec
 from modelway.platforms.kubernetes.api import Manifest, Object
@@ -45,7 +45,7 @@ class ClusterObjects:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of objects that an endpoint consists of, the record's last."""
-        first = [DEPLOYMENT, SERVICE, budget_kind(self.desired.version)]
+        first = [DEPLOYMENT, DAEMON_SET, SERVICE, budget_kind(self.desired.version)]
         return [*dict.fromkeys([*first, *self.more_kinds]), CONFIG_MAP]
 
     def refuse_foreign(self, manifests: Iterable[Manifest]) -> None:
@@ -66,11 +66,17 @@ class ClusterObjects:
 
     def apply(self, manifest: Manifest) -> Object:
         """Apply an object, and remember which fields are ours."""
+        self.renew()
         if manifest["kind"] == DEPLOYMENT.kind and "replicas" not in manifest["spec"]:
             self._hand_over_replicas(manifest)
         found = self.objects.apply(manifest)
         self.applied[title(manifest)] = fields_digest(found)
         return found
+
+    def save(self, record: Manifest) -> None:
+        """Write the record."""
+        self.renew()
+        self.objects.apply(record)
 
     def _hand_over_replicas(self, manifest: Manifest) -> None:
         """Let another manager own the number of pods: a field that its only owner drops falls back to 1."""
@@ -101,6 +107,8 @@ class ClusterObjects:
         titles = {title(each) for each in wanted}
         for found in self.present():
             if title(found) not in titles and found["kind"] != CONFIG_MAP.kind:
+                # Not if another process changes the endpoint by now: it may want what this one does not.
+                self.renew()
                 self.objects.delete(found)
                 self.applied.pop(title(found), None)
         for name in [name for name in self.applied if name not in titles]:

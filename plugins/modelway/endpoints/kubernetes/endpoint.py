@@ -1,7 +1,7 @@
 """Endpoint ``kubernetes``: see the package. What is recorded of an endpoint is on the cluster, beside what runs it."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,10 @@ from modelway.endpoints.kubernetes.images import choose_mounts
 from modelway.endpoints.kubernetes.member import MEMBER
 from modelway.endpoints.kubernetes.places import Places
 from modelway.endpoints.kubernetes.record import CONFIG_MAP, Record, read_record
+from modelway.endpoints.kubernetes.routing import Routing
 from modelway.endpoints.kubernetes.routings import kinds_of, routing_of
 from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
-from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
+from modelway.errors import EndpointNotReady, InvalidSpec, ModelwayError, UnknownEndpoint
 from modelway.platforms.deployment import deployment
 from modelway.platforms.kubernetes.api import Api, Object, find_client
 from modelway.platforms.kubernetes.lease import leased
@@ -81,14 +82,25 @@ class KubernetesEndpoint:
             before = self._record(own.namespace, spec.name)
             mounts = choose_mounts(spec, own, before=before, version=self.version, login=self.login)
             cluster = self._cluster(spec, own, mounts=mounts, before=before, renew=renew)
-            change = Change(cluster, routing_of(cluster), before=before)
-            change.run(timeout=self.ready_timeout or own.ready_within_seconds)
+            served = before if before and before.served else None
+            former = self._recorded(served, renew, stopped=served.stopped) if served else None
+            if former is not None:
+                former.more_kinds = cluster.more_kinds
             self._places.remember(spec.name, own.namespace)
+            change = Change(cluster, routing_of(cluster), before=served, former=former)
+            change.run(timeout=self.ready_timeout or own.ready_within_seconds)
         return self._known_status(spec.name)
 
     def _cluster(self, spec: EndpointSpec, own: KubernetesEndpointSection, **given: Any) -> ClusterObjects:
         before: Record | None = given["before"]
-        desired = Desired(spec=spec, own=own, deployment=self.deployment, version=self.version, mounts=given["mounts"])
+        desired = Desired(
+            spec=spec,
+            own=own,
+            deployment=self.deployment,
+            version=self.version,
+            mounts=given["mounts"],
+            stopped=given.get("stopped", False),
+        )
         cluster = ClusterObjects(
             self.objects, desired, applied=before.applied if before else {}, renew=given.get("renew", _nothing)
         )
@@ -97,10 +109,10 @@ class KubernetesEndpoint:
         cluster.more_kinds = [*kinds_of(own), *kinds_of(former)]
         return cluster
 
-    def _recorded(self, record: Record, renew: Any = _nothing) -> ClusterObjects:
+    def _recorded(self, record: Record, renew: Any = _nothing, *, stopped: bool = False) -> ClusterObjects:
         """Return the objects of an endpoint as it is recorded."""
         own = read_platform(record.spec, KubernetesEndpointSection)
-        return self._cluster(record.spec, own, mounts=record.mounts, before=record, renew=renew)
+        return self._cluster(record.spec, own, mounts=record.mounts, before=record, renew=renew, stopped=stopped)
 
     @contextmanager
     def _locked(self, namespace: str, name: str) -> Iterator[Any]:
@@ -156,7 +168,6 @@ class KubernetesEndpoint:
         routing = routing_of(cluster)
         predictors = tuple(self._predictor(cluster, record, each) for each in record.spec.predictors)
         gateway = not record.stopped and routing.is_ready()
-        wanted = stopped_manifests(cluster.desired) if record.stopped else _manifests(cluster.desired)
         return EndpointStatus(
             name=record.spec.name,
             model=record.spec.model,
@@ -170,8 +181,14 @@ class KubernetesEndpoint:
             gateway_ready=gateway,
             stopped=record.stopped,
             problem="" if gateway or record.stopped else routing.problem(),
-            drift=cluster.drift([*wanted, *([] if record.stopped else routing.manifests(record))]),
+            drift=self._drift(cluster, routing, record),
         )
+
+    def _drift(self, cluster: ClusterObjects, routing: Routing, record: Record) -> tuple[str, ...]:
+        if record.stopped:
+            return cluster.drift(stopped_manifests(cluster.desired))
+        objects = cluster.drift([*_manifests(cluster.desired), *routing.manifests(record)])
+        return (*objects, *routing.drift(record))
 
     def _predictor(self, cluster: ClusterObjects, record: Record, each: Predictor) -> PredictorStatus:
         pods = [pod for pod in cluster.pods(predictor=each.name) if not waiting.is_leaving(pod)]
@@ -185,7 +202,7 @@ class KubernetesEndpoint:
             model_path=each.model_path,
             weight=each.weight,
             ready=servers > 0,
-            url=f"http://{record.seats[each.name].address}",
+            url=f"http://{address}" if (address := record.seats[each.name].address) else "",
             replicas=each.replicas,
             ready_replicas=servers,
             resources=each.resources,
@@ -204,10 +221,16 @@ class KubernetesEndpoint:
             check_weights(weights, names, where=f"endpoint {name}")
             cluster = self._recorded(record, renew)
             self._refuse_not_ready(cluster, record, weights)
+            former = record.spec
             changed = tuple(replace(each, weight=weights.get(each.name, 0)) for each in record.spec.predictors)
             record.spec = replace(record.spec, predictors=changed)
-            cluster = self._recorded(record, renew)
-            routing_of(cluster).shift(record)
+            try:
+                routing_of(self._recorded(record, renew)).shift(record)
+            except ModelwayError:
+                record.spec = former
+                with suppress(ModelwayError):
+                    routing_of(cluster).restore(record)
+                raise
         return self._status(record)
 
     def _refuse_not_ready(self, cluster: ClusterObjects, record: Record, weights: Mapping[str, int]) -> None:
@@ -265,6 +288,7 @@ class KubernetesEndpoint:
             cluster = self._recorded(read_record(found), renew)
             cluster.prune(())
             cluster.wait_gone(timeout=_GONE_SECONDS)
+            renew()
             self.objects.delete(found)
         self._places.forget(name)
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from modelway.endpoints.gateway.commands import Command, refuse_refused
 from modelway.endpoints.gateway.container import agent_command, in_container, read_answer
@@ -14,11 +14,17 @@ from modelway.endpoints.kubernetes import naming
 from modelway.endpoints.kubernetes.gateway import CONTAINER, gateway_files
 from modelway.endpoints.kubernetes.waiting import is_leaving, is_ready
 from modelway.errors import EndpointNotReady, SubmitFailed
+from modelway.failures import FailureKind
 from modelway.platforms.kubernetes.api import Object
 from modelway.platforms.kubernetes.objects import Objects
 
 #: seconds until every pod of the gateway has the routes
 _PATIENCE = 60.0
+T = TypeVar("T")
+
+
+class PodAway(EndpointNotReady):
+    """A pod of the gateway in which nothing can be run: it has left, or its container is being started again."""
 
 
 class GatewayPod(RunningGateway):
@@ -35,11 +41,6 @@ class GatewayPod(RunningGateway):
     def key(self) -> str:
         """What distinguishes this start of HAProxy: its counts began with it."""
         return str(_haproxy(self.pod).get("containerID") or self.pod["metadata"]["uid"])
-
-    @property
-    def started(self) -> str:
-        """When HAProxy started, as the API writes it."""
-        return str(((_haproxy(self.pod).get("state") or {}).get("running") or {}).get("startedAt") or "")
 
     @property
     def runtime(self) -> Runtime:
@@ -62,7 +63,9 @@ class GatewayPod(RunningGateway):
         try:
             return self._objects.run_in(metadata["namespace"], metadata["name"], container=CONTAINER, command=command)
         except SubmitFailed as error:
-            raise EndpointNotReady(error.what, where=f"endpoint {self.name}", do="Try again") from error
+            if error.kind is FailureKind.FORBIDDEN:
+                raise
+            raise PodAway(error.what, where=f"endpoint {self.name}", do="Try again") from error
 
 
 class GatewayPods:
@@ -101,8 +104,8 @@ class GatewayPods:
             renew()
             pods = self.all()
             for each in pods:
-                if is_ready(each.pod) and each.key not in done:
-                    each.push(routes)
+                renew()
+                if is_ready(each.pod) and each.key not in done and self._pushed(each, routes, end=end):
                     done.add(each.key)
             if pods and all(each.key in done for each in pods):
                 # A pod that came while the others were changed may have started with what was before.
@@ -117,10 +120,54 @@ class GatewayPods:
                 )
             time.sleep(0.2)
 
-    def wait_empty(self, slot: int, *, patience: float) -> None:
-        """Wait until a backend that gets no more requests has answered those it has."""
+    def restore(self, routes: Routes, *, renew: Callable[[], None]) -> None:
+        """Bring every pod that answers back to former routes, also where others do not."""
+        for each in self.all():
+            renew()
+            with contextlib.suppress(EndpointNotReady):
+                each.push(routes)
+
+    def drift(self, routes: Routes) -> tuple[str, ...]:
+        """Return a phrase for each pod whose shares are not those of ``routes``; pods that do not answer have none."""
+        found = []
         for each in self.ready():
-            each.wait_empty(slot, 0, patience=patience)
+            with contextlib.suppress(EndpointNotReady, SubmitFailed):
+                found += [f"pod {each.pod['metadata']['name']}: {what}" for what in each.share_drift(routes)]
+        return tuple(found)
+
+    def _pushed(self, pod: GatewayPod, routes: Routes, *, end: float) -> bool:
+        """Return whether a pod has the routes; False for one that leaves meanwhile, or is being started again."""
+        try:
+            pod.push(routes)
+        except PodAway:
+            if time.monotonic() > end:
+                raise
+            return False
+        return True
+
+    def each(self, do: Callable[[GatewayPod], T]) -> list[tuple[GatewayPod, T]]:
+        """Return what comes of something for each pod that answers, but not for one that leaves meanwhile.
+
+        :raises EndpointNotReady: one does not answer, and stays
+        """
+        found = []
+        for pod in self.ready():
+            try:
+                found.append((pod, do(pod)))
+            except PodAway:
+                if pod.key in {one.key for one in self.ready()}:
+                    raise
+        return found
+
+    def wait_empty(self, slot: int, *, patience: float, renew: Callable[[], None]) -> None:
+        """Wait until a backend that gets no more requests has answered those it has, ``patience`` seconds at most.
+
+        :param renew: called from time to time
+        """
+        end = time.monotonic() + patience
+        while time.monotonic() < end and not all(empty for _, empty in self.each(lambda pod: pod.is_empty(slot, 0))):
+            renew()
+            time.sleep(GatewayPod.interval)
 
 
 def _haproxy(pod: Object) -> Mapping[str, Any]:

@@ -1,10 +1,7 @@
 """Routing by the endpoint's own gateway: HAProxy in pods of its own, changed while it runs."""
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.gateway.latency import request_seconds
@@ -14,8 +11,8 @@ from modelway.endpoints.kubernetes.desired import PORT
 from modelway.endpoints.kubernetes.gateway import gateway_files, gateway_manifests
 from modelway.endpoints.kubernetes.gateway_pods import GatewayPod, GatewayPods
 from modelway.endpoints.kubernetes.predictors import DEPLOYMENT
-from modelway.endpoints.kubernetes.record import CONFIG_MAP, Record, Seat
-from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.endpoints.kubernetes.record import Record, Seat
+from modelway.errors import EndpointNotReady
 from modelway.platforms.kubernetes.api import Manifest
 
 #: seconds until the gateway's pods run
@@ -40,52 +37,51 @@ class HaproxyRouting:
 
     def begin_counting(self, record: Record, fresh: Sequence[str]) -> None:
         """Note the counts of the backends that predictors move into: others were in them before."""
-        for pod in self._pods.ready() if fresh else ():
-            for name in fresh:
-                record.seats[name].baseline[pod.key] = pod.slot_counters(record.seats[name].slot)
+        for name in fresh:
+            seat = record.seats[name]
+            seat.baseline |= {pod.key: counts for pod, counts in self._counts(seat)}
+
+    def _counts(self, seat: Seat) -> list[tuple[GatewayPod, dict[str, int]]]:
+        return self._pods.each(lambda pod: pod.slot_counters(seat.slot))
 
     def apply(self, record: Record) -> None:
         """Record the endpoint, bring the gateway up, and push the shares to all of its pods."""
         deployment, service, budget = self.manifests(record)
         entry = (self._cluster.apply(service).get("spec") or {}).get("clusterIP")
         record.url = self._desired.own.url or f"http://{entry}"
-        with self._recorded(record):
-            self._cluster.apply(deployment)
-            self._cluster.apply(budget)
-            self._cluster.wait_deployment(self._name, what=naming.GATEWAY, timeout=_START)
-            self._pods.push(record.routes(), renew=self._cluster.renew)
+        # The record first, for pods that start meanwhile.
+        self.save(record)
+        self._cluster.apply(deployment)
+        self._cluster.apply(budget)
+        self._cluster.wait_deployment(self._name, what=naming.GATEWAY, timeout=_START)
+        self._pods.push(record.routes(), renew=self._cluster.renew)
 
     def shift(self, record: Record) -> None:
         """Record other shares and push them to all pods."""
-        with self._recorded(record):
-            self._pods.push(record.routes(), renew=self._cluster.renew)
-
-    @contextmanager
-    def _recorded(self, record: Record) -> Iterator[None]:
-        """Write the record before pods are changed, for those that start meanwhile; the former one where that fails."""
-        before = self._cluster.objects.find(CONFIG_MAP, self._desired.namespace, naming.record_object(record.spec.name))
         self.save(record)
-        try:
-            yield
-        except ModelwayError:
-            if before is not None:
-                former = {key: before[key] for key in ("apiVersion", "kind", "data")}
-                metadata = {key: before["metadata"][key] for key in ("name", "namespace", "labels")}
-                self._cluster.objects.apply({**former, "metadata": metadata})
-            raise
+        self._pods.push(record.routes(), renew=self._cluster.renew)
+
+    def restore(self, record: Record) -> None:
+        """Record former shares, and push them to all pods that answer."""
+        self.save(record)
+        self._pods.restore(record.routes(), renew=self._cluster.renew)
 
     def save(self, record: Record) -> None:
         """Write the ConfigMap from which the gateway's pods start."""
-        self._cluster.objects.apply(record.manifest(self._desired, gateway_files(record.routes())))
+        self._cluster.save(record.manifest(self._desired, gateway_files(record.routes())))
+
+    def drift(self, record: Record) -> tuple[str, ...]:
+        """Return a phrase for each pod whose shares are others than those that are recorded."""
+        return self._pods.drift(record.routes())
 
     def wait_empty(self, seat: Seat, *, patience: float) -> None:
         """Wait until a backend has answered what it has."""
-        self._pods.wait_empty(seat.slot, patience=patience)
+        self._pods.wait_empty(seat.slot, patience=patience, renew=self._cluster.renew)
 
     def forget(self, record: Record) -> None:
         """Take the addresses of predictors that are no more out of the gateway."""
-        for pod in self._pods.ready():
-            pod.set_addresses(record.routes())
+        self._cluster.renew()
+        self._pods.each(lambda pod: pod.set_addresses(record.routes()))
 
     def is_ready(self) -> bool:
         """Whether a pod of the gateway answers."""
@@ -101,14 +97,16 @@ class HaproxyRouting:
 
     def metrics(self, record: Record) -> Mapping[str, PredictorMetrics]:
         """Return the counts of all pods of the gateway together."""
-        pods = self._pods.ready()
-        if not pods:
+        counts = self._pods.each(lambda pod: {name: _own(pod, seat) for name, seat in record.seats.items()})
+        if not counts:
             raise EndpointNotReady("the gateway does not answer", where=self._cluster.where, do="Apply the endpoint")
-        began = max(_seconds(pod.started) for pod in pods)
+        # The counts of a pod that joins, or that was left out for a while, are not new: with it counting begins anew.
+        began = max(waiting.ready_since(pod.pod) for pod, _ in counts)
         result = {}
         for name, seat in record.seats.items():
-            latency = request_seconds(pods[0].pages(self._servers(name)))
-            result[name] = _sum((_own(pod, seat) for pod in pods), since=max(seat.since, began), latency=latency)
+            latency = request_seconds(counts[0][0].pages(self._servers(name)))
+            own = [found[name] for _, found in counts]
+            result[name] = _sum(own, since=max(seat.since, began), latency=latency)
         return result
 
     def _servers(self, name: str) -> list[str]:
@@ -133,6 +131,7 @@ def _sum(counts: Iterable[Mapping[str, int]], *, since: float, latency: Mapping[
         server_errors=total["server_errors"],
         broken_answers=total["broken_answers"],
         rerouted=total["rerouted"],
+        named=total["named"],
         since=since,
         latency=latency,
     )
@@ -142,10 +141,3 @@ def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:
     """Return a pod's counts of a backend without those from before the predictor moved in."""
     baseline = seat.baseline.get(pod.key, {})
     return {key: max(0, value - baseline.get(key, 0)) for key, value in pod.slot_counters(seat.slot).items()}
-
-
-def _seconds(moment: str) -> float:
-    try:
-        return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return time.time()

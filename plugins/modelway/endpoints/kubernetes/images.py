@@ -30,6 +30,9 @@ def choose_mounts(
         known = {each.image: before.mounts[each.name] for each in before.spec.predictors}
     mounts: dict[str, How] = {}
     mounted: How = "image" if version >= IMAGE_VOLUME_SINCE and own.engine != "kubedl" else "loader"
+    if mounted != "image":
+        # Of another engine, which had image volumes.
+        known = {image: mounted if how == "image" else how for image, how in known.items()}
     for each in spec.predictors:
         reference = _reference(each, where=f"endpoint {spec.name}")
         if own.mount != "auto":
@@ -37,7 +40,7 @@ def choose_mounts(
         elif each.image in known:
             mounts[each.name] = known[each.image]
         else:
-            mounts[each.name] = _program(reference, login) or mounted
+            mounts[each.name] = _program(reference, login, insecure=own.insecure_registry) or mounted
     return mounts
 
 
@@ -52,11 +55,11 @@ def _reference(predictor: Predictor, *, where: str) -> RegistryReference:
     return reference
 
 
-def _program(reference: RegistryReference, login: Login | None) -> How | None:
+def _program(reference: RegistryReference, login: Login | None, *, insecure: bool) -> How | None:
     """Return whose program an image has that serves its model; None where it has none."""
     known = login is not None and login.opens(str(reference))
     name, word = (login.username, login.password) if login and known else (None, None)
-    with open_source(reference=reference, username=name, password=word) as source:
+    with open_source(reference=reference, username=name, password=word, insecure=insecure) as source:
         config = read_image(source, reference.digest, architecture=this_architecture()).config.get("config") or {}
     program = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
     if not program:

@@ -6,6 +6,7 @@ canary that is not ready.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from modelway.endpoints.base import Predictor, PredictorMetrics
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
@@ -56,12 +57,19 @@ def _predictor(desired: Desired, predictor: Predictor) -> Manifest:
 
 def answering(found: Object | None, desired: Desired, predictor: Predictor) -> int:
     """Return how many servers of a predictor its controller reports as ready: all or none."""
-    status = (found or {}).get("status") or {}
+    status = _current_status(found)
     if predictor.name == main_predictor(desired).name:
         ready = _condition(status, "PredictorReady") == "True"
     else:
         ready = any(one["name"] == predictor.name and one["ready"] for one in status.get("canaryStatuses") or ())
     return predictor.replicas if ready else 0
+
+
+def _current_status(found: Object | None) -> Mapping[str, Any]:
+    """Return what its controller reports of the InferenceService as it is; nothing of what it was before."""
+    status: Mapping[str, Any] = (found or {}).get("status") or {}
+    observed = status.get("observedGeneration")
+    return {} if found and observed is not None and observed < found["metadata"]["generation"] else status
 
 
 def _condition(status: Mapping[str, object], kind: str) -> str:
@@ -93,6 +101,9 @@ class KServeRouting:
 
     def apply(self, record: Record) -> None:
         """Apply all weights at once, and record the endpoint."""
+        if self._desired.stopped:
+            self.save(record)
+            return
         found = self._cluster.apply(self.manifests(record)[0])
         record.url = self._desired.own.url or str((found.get("status") or {}).get("url") or "")
         self.save(record)
@@ -102,9 +113,13 @@ class KServeRouting:
         self.apply(record)
         self.save(record)
 
+    def restore(self, record: Record) -> None:
+        """See :meth:`apply`."""
+        self.apply(record)
+
     def save(self, record: Record) -> None:
         """Write the record."""
-        self._cluster.objects.apply(record.manifest(self._desired, {}))
+        self._cluster.save(record.manifest(self._desired, {}))
 
     def wait_empty(self, seat: Seat, *, patience: float) -> None:
         """Do nothing: its controller ends the pods of a predictor that it was given no more."""
@@ -115,9 +130,13 @@ class KServeRouting:
     def _found(self) -> Object | None:
         return self._cluster.objects.find(INFERENCE_SERVICE, self._desired.namespace, self._desired.spec.name)
 
+    def drift(self, record: Record) -> tuple[str, ...]:
+        """Return nothing: all is in the cluster's objects."""
+        return ()
+
     def is_ready(self) -> bool:
         """Whether its controller reports it as ready."""
-        return _condition((self._found() or {}).get("status") or {}, "Ready") == "True"
+        return _condition(_current_status(self._found()), "Ready") == "True"
 
     def problem(self) -> str:
         """Return what its controller says of it."""

@@ -43,5 +43,7 @@ MEMBER = EndpointMember(
     ),
     section=_section,
     lacks=_lacks,
+    # That of a Service must.
+    letter_first=True,
     hook="airflow.providers.cncf.kubernetes.hooks.kubernetes.KubernetesHook",
 )

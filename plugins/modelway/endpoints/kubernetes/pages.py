@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from datetime import datetime
 
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.gateway.latency import request_seconds
@@ -10,7 +9,7 @@ from modelway.endpoints.kubernetes import waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import PORT
 from modelway.endpoints.kubernetes.record import Seat
-from modelway.errors import SubmitFailed
+from modelway.errors import EndpointNotReady, SubmitFailed
 from modelway.platforms.kubernetes.api import Object
 
 _ANSWERED = re.compile(r'^modelway_requests_total\{[^}]*code="(\d)\d\d"[^}]*\} (\S+)$', re.MULTILINE)
@@ -19,10 +18,13 @@ _ANSWERED = re.compile(r'^modelway_requests_total\{[^}]*code="(\d)\d\d"[^}]*\} (
 def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorMetrics:
     """Return the counts of a predictor's pods together.
 
-    A server that ended took its counts with it: counting began when the youngest one started.
+    A server that ended took its counts with it, and those of one that joins, or that was left out for a while, are not
+    new: counting began when the last one became ready.
+
+    :raises EndpointNotReady: a server that is ready does not say what it counts
     """
-    pods = [pod for pod in cluster.pods(predictor=name) if waiting.is_ready(pod)]
-    pages = [_page(cluster, pod) for pod in pods]
+    pods = _ready(cluster, name)
+    pages = [_page(cluster, name, pod) for pod in pods]
     answered: Counter[str] = Counter()
     for page in pages:
         for kind, number in _ANSWERED.findall(page):
@@ -33,20 +35,20 @@ def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorM
         server_errors=answered["5"],
         broken_answers=0,
         rerouted=0,
-        since=max([seat.since, *map(_started, pods)]),
+        since=max([seat.since, *map(waiting.ready_since, pods)]),
         latency=request_seconds(pages),
     )
 
 
-def _page(cluster: ClusterObjects, pod: Object) -> str:
+def _ready(cluster: ClusterObjects, name: str) -> list[Object]:
+    return [pod for pod in cluster.pods(predictor=name) if waiting.is_ready(pod)]
+
+
+def _page(cluster: ClusterObjects, name: str, pod: Object) -> str:
     try:
         return cluster.objects.page(cluster.desired.namespace, pod["metadata"]["name"], port=PORT, path="/metrics")
-    except SubmitFailed:
-        # It has just ended.
+    except SubmitFailed as error:
+        if pod["metadata"]["name"] in [one["metadata"]["name"] for one in _ready(cluster, name)]:
+            # Its counts would be missing now, and look new as soon as it answers.
+            raise EndpointNotReady(error.what, where=cluster.where, do="Try again") from error
         return ""
-
-
-def _started(pod: Object) -> float:
-    running = [(one.get("state") or {}).get("running") or {} for one in (pod.get("status") or {})["containerStatuses"]]
-    moments = [datetime.fromisoformat(str(each["startedAt"])).timestamp() for each in running if each.get("startedAt")]
-    return max(moments, default=0.0)

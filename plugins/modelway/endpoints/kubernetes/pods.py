@@ -97,7 +97,7 @@ def _container(desired: Desired, predictor: Predictor, name: str) -> Manifest:
         "name": name,
         "image": predictor.image if how in ("none", "foreign") else desired.server_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": [] if how == "foreign" else _arguments(predictor),
+        "args": [] if how == "foreign" else _arguments(desired, predictor),
         "env": [{"name": key, "value": value} for key, value in _environment(desired, predictor).items()],
         "lifecycle": leave(desired),
         "livenessProbe": {
@@ -126,10 +126,11 @@ def _grpc_ports(desired: Desired) -> list[Manifest]:
     return [{"containerPort": GRPC_PORT, "name": "grpc", "protocol": "TCP"}] if desired.own.grpc else []
 
 
-def _arguments(predictor: Predictor) -> list[str]:
+def _arguments(desired: Desired, predictor: Predictor) -> list[str]:
+    model = ["--model", predictor.model] if predictor.model not in (None, desired.spec.model) else []
     rows, cpu = predictor.batching.get("rows"), predictor.resources.get("cpu")
     threads = ["--threads", str(math.ceil(cpu))] if cpu and cpu > 1 else []
-    return [*(["--batch-size", str(rows)] if rows else []), *threads]
+    return [*model, *(["--batch-size", str(rows)] if rows else []), *threads]
 
 
 def _environment(desired: Desired, predictor: Predictor) -> dict[str, str]:

@@ -11,6 +11,8 @@ from modelway.platforms.kubernetes.objects import Kind
 from modelway.platforms.kubernetes.patch import strategic_merge
 
 DEPLOYMENT, SERVICE = Kind("apps/v1", "Deployment"), Kind("v1", "Service")
+#: what pulls images before predictors need them
+DAEMON_SET = Kind("apps/v1", "DaemonSet")
 AUTOSCALER = Kind("autoscaling/v1", "HorizontalPodAutoscaler")
 BUDGET_SINCE = (1, 21)
 

@@ -13,14 +13,15 @@ from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import Desired
 from modelway.endpoints.kubernetes.pods import IMAGE_ROOT, locked_down
+from modelway.endpoints.kubernetes.predictors import DAEMON_SET
 from modelway.errors import EndpointNotReady
 from modelway.platforms.kubernetes.api import Manifest, Object
-from modelway.platforms.kubernetes.objects import Kind
 
-DAEMON_SET = Kind("apps/v1", "DaemonSet")
 _PART = "prepull"
 #: seconds after which a node whose kubelet does not report on its pod is left out
 _SILENT = 60.0
+#: seconds after which no node is there that predictors may run on: one that comes pulls by itself
+_NOBODY = 10.0
 _PAUSE = 0.5
 #: the image is what counts: whether a program of this name is in it does not matter
 _COMMAND = ["sleep", "3600"]
@@ -101,6 +102,8 @@ def _wait(cluster: ClusterObjects, manifest: Manifest, predictors: Sequence[Pred
             late = [pod for pod in late if (pod.get("status") or {}).get("containerStatuses")]
         if found is not None and _is_scheduled(found, pods) and not late:
             return
+        if found is not None and time.monotonic() - began > _NOBODY and _has_no_node(found):
+            return
         for pod in late:
             why = next((why for image in images if (why := waiting.waits_for(pod, model_image=image))), None)
             if why and (why[0] in waiting.HOPELESS or time.monotonic() - began > cluster.patience):
@@ -113,10 +116,19 @@ def _wait(cluster: ClusterObjects, manifest: Manifest, predictors: Sequence[Pred
 
 def _is_scheduled(found: Object, pods: Sequence[Object]) -> bool:
     """Whether all nodes have their pod: at its birth a DaemonSet wants none."""
-    status = found.get("status") or {}
-    wanted = int(status.get("desiredNumberScheduled") or 0)
-    current = int(status.get("observedGeneration") or 0) >= found["metadata"]["generation"]
-    return current and 0 < wanted <= len(pods)
+    return _is_current(found) and 0 < _wanted(found) <= len(pods)
+
+
+def _has_no_node(found: Object) -> bool:
+    return _is_current(found) and _wanted(found) == 0
+
+
+def _is_current(found: Object) -> bool:
+    return int((found.get("status") or {}).get("observedGeneration") or 0) >= found["metadata"]["generation"]
+
+
+def _wanted(found: Object) -> int:
+    return int((found.get("status") or {}).get("desiredNumberScheduled") or 0)
 
 
 def _has_images(pod: Object) -> bool:

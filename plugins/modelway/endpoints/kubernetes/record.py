@@ -9,7 +9,7 @@ from modelway.endpoints.base import Autoscaling, EndpointSpec, Mirror, Predictor
 from modelway.endpoints.gateway.routes import SLOTS, Route, Routes
 from modelway.endpoints.kubernetes import naming
 from modelway.endpoints.kubernetes.desired import PORT, Desired, How
-from modelway.errors import DigestMismatch
+from modelway.errors import DigestMismatch, EndpointNotReady
 from modelway.platforms.kubernetes.api import Manifest, Object
 from modelway.platforms.kubernetes.objects import Kind
 
@@ -44,6 +44,8 @@ class Record:
     #: by an object's title: the fields that were applied, as a digest
     applied: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    #: False while an endpoint is made: nothing of it has served yet
+    served: bool = True
     url: str = ""
 
     def routes(self) -> Routes:
@@ -66,9 +68,19 @@ class Record:
         return Routes(all=(*wanted, *leaving), stable_name=self.spec.stable, sticky=self.spec.sticky)
 
     def free_slot(self) -> int:
-        """Return a backend that no predictor is in."""
+        """Return a backend that no predictor is in.
+
+        :raises EndpointNotReady: there is none
+        """
         used = {seat.slot for seat in (*self.seats.values(), *self.retiring.values())}
-        return next(slot for slot in range(SLOTS) if slot not in used)
+        free = next((slot for slot in range(SLOTS) if slot not in used), None)
+        if free is None:
+            raise EndpointNotReady(
+                "predictors of former changes still have all backends of the gateway",
+                where=f"endpoint {self.spec.name}",
+                do="Apply the endpoint as it is, then try again",
+            )
+        return free
 
     def manifest(self, desired: Desired, files: Mapping[str, str]) -> Manifest:
         """Return the ConfigMap.
@@ -93,6 +105,7 @@ def read_record(found: Object) -> Record:
             retiring={name: Seat(**seat) for name, seat in plain["retiring"].items()},
             applied=plain["applied"],
             stopped=plain["stopped"],
+            served=plain.get("served", True),
             url=plain["url"],
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -44,9 +44,13 @@ class RouteRouting:
         self.apply(record)
         self.save(record)
 
+    def restore(self, record: Record) -> None:
+        """See :meth:`apply`."""
+        self.apply(record)
+
     def save(self, record: Record) -> None:
         """Write the record."""
-        self._cluster.objects.apply(record.manifest(self._desired, {}))
+        self._cluster.save(record.manifest(self._desired, {}))
 
     def _url(self) -> str:
         if self._desired.own.url:
@@ -62,6 +66,10 @@ class RouteRouting:
 
     def forget(self, record: Record) -> None:
         """Do nothing: the route has only what is wanted."""
+
+    def drift(self, record: Record) -> tuple[str, ...]:
+        """Return nothing: all is in the cluster's objects."""
+        return ()
 
     def is_ready(self) -> bool:
         """Whether a controller has accepted the route; Istio does not say."""

@@ -37,6 +37,10 @@ class Routing(Protocol):
         """
         ...
 
+    def restore(self, record: Record) -> None:
+        """Bring traffic back to a former record, as far as that goes; :meth:`apply` or :meth:`shift` has failed."""
+        ...
+
     def save(self, record: Record) -> None:
         """Record the endpoint, where traffic does not change."""
         ...
@@ -47,6 +51,10 @@ class Routing(Protocol):
 
     def forget(self, record: Record) -> None:
         """Let go of the addresses of predictors that are no more."""
+        ...
+
+    def drift(self, record: Record) -> tuple[str, ...]:
+        """Return a phrase for each difference to the record that is in no object of the cluster."""
         ...
 
     def is_ready(self) -> bool:

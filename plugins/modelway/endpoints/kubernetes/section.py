@@ -36,7 +36,7 @@ class KubernetesEndpointSection(Section):
         default=None, description="The model server's image, where the model's own image has none"
     )
     insecure_registry: bool = Field(
-        default=False, description="Whether the loader speaks HTTP with the registry, for mount: loader"
+        default=False, description="Whether images are read from the registry over HTTP, also by the loader"
     )
     grpc: bool = Field(
         default=False,

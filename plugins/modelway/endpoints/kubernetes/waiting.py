@@ -1,6 +1,7 @@
 """How far the pods of an endpoint are, in the API's own words: ready, late, or broken for good."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from modelway.platforms.kubernetes.api import Object
@@ -24,6 +25,13 @@ def is_ready(pod: Object) -> bool:
     return ready and not is_leaving(pod)
 
 
+def ready_since(pod: Object) -> float:
+    """Return when a pod that answers became ready for the last time, in seconds since the epoch."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    moments = (one.get("lastTransitionTime") for one in conditions if one.get("type") == "Ready")
+    return max((datetime.fromisoformat(str(each)).timestamp() for each in moments if each), default=0.0)
+
+
 def is_rolled_out(deployment: Object) -> bool:
     """Whether all pods of a Deployment are those of its template, and available."""
     spec, status = deployment.get("spec") or {}, deployment.get("status") or {}
@@ -45,8 +53,10 @@ def restarts(pods: list[Object]) -> int:
 def model_error(pod: Object) -> str | None:
     """Return what a model server says that cannot use its model; None where none says so."""
     for container in _states(pod):
-        for state in (container.get("state"), container.get("lastState")):
-            ended = (state or {}).get("terminated") or {}
+        now = container.get("state") or {}
+        # One that runs again may use its model by now.
+        for state in (now, {} if "running" in now else container.get("lastState") or {}):
+            ended = state.get("terminated") or {}
             if ended.get("exitCode") == UNUSABLE:
                 return str(ended.get("message") or "").strip()[-1000:] or "it ended with exit status 2"
     return None

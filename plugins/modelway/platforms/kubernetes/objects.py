@@ -161,7 +161,12 @@ class Objects:
                     # Also the socket, which an ended stream leaves open.
                     answer.sock.shutdown()
             except websocket.WebSocketException as error:
-                raise ApiException(status=0, reason=str(error)) from error
+                raise _refused_stream(error) from error
+            except AttributeError as error:
+                # The library fails at its own refusal of a stream, which has no body.
+                if not isinstance(error.__context__, ApiException):
+                    raise
+                raise _refused_stream(error.__context__.__context__) from error
 
     def page(self, namespace: str, pod: str, *, port: int, path: str) -> str:
         """Return what a pod's port answers, through the API server.
@@ -170,6 +175,16 @@ class Objects:
         """
         with translate_errors(f"read {path} of the pod {pod} in namespace {namespace}"):
             return self.api.text(f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}")
+
+
+def _refused_stream(error: BaseException | None) -> Exception:
+    """Return the refusal of a stream as the library raises that of another call: with status and body, if any."""
+    from kubernetes.client.exceptions import ApiException
+
+    found = ApiException(status=getattr(error, "status_code", 0), reason=str(error))
+    found.body = getattr(error, "resp_body", None)
+    refusal: Exception = found
+    return refusal
 
 
 def _place(manifest: Object) -> str:
