@@ -91,7 +91,7 @@ class DockerEndpoint:
             if service.state.stopped:
                 raise EndpointNotReady("it is stopped", where=f"endpoint {name}", do="Start it, or apply it")
             if not service.gateway.runs:
-                service.ensure_gateway(_section(service))
+                service.ensure_gateway(service.section)
             service.refuse_not_ready(weights)
             with service.restored_after_failure():
                 for server in wanted:
@@ -157,8 +157,8 @@ class DockerEndpoint:
             return service if service.exists else None
 
     def _status(self, service: Service) -> EndpointStatus:
-        section = _section(service)
-        return service.status(address=reachable_at(self.engine, published=service.state.host, address=section.address))
+        own = service.section.address
+        return service.status(address=reachable_at(self.engine, published=service.state.host, address=own))
 
     def _refuse_resources(self, spec: EndpointSpec) -> None:
         """Refuse what the engine's machine does not have.
@@ -190,10 +190,6 @@ class DockerEndpoint:
 
     def _unknown(self, name: str) -> UnknownEndpoint:
         return UnknownEndpoint(f"there is no endpoint '{name}'", where="Docker engine", known=self.names(), given=name)
-
-
-def _section(service: Service) -> DockerTargetSection:
-    return DockerTargetSection.model_validate(dict(service.state.platform), strict=False)
 
 
 @contextlib.contextmanager

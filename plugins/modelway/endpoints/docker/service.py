@@ -21,7 +21,7 @@ from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
 from modelway.endpoints.gateway.running import counters
-from modelway.errors import EndpointNotReady, SubmitFailed
+from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.platforms.docker.engine import Engine
 from modelway.platforms.docker.networks import ensure_network, free_address, remove_networks
 
@@ -57,6 +57,11 @@ class Service:
     def exists(self) -> bool:
         """Whether there is such an endpoint."""
         return self._text is not None
+
+    @property
+    def section(self) -> DockerTargetSection:
+        """The section of the spec that it serves."""
+        return DockerTargetSection.model_validate(dict(self.state.platform), strict=False)
 
     def write(self, commands: Sequence[Command] = ()) -> None:
         """Write the state and the gateway's files as they are now, and send commands with them.
@@ -158,7 +163,7 @@ class Service:
             raise
         except BaseException:
             # What cannot be restored now, since the engine does not answer, shows as drift until the next change.
-            with contextlib.suppress(EndpointNotReady, SubmitFailed):
+            with contextlib.suppress(ModelwayError):
                 self._restore(before)
             raise
 
@@ -166,14 +171,16 @@ class Service:
         if not before.wanted:
             self.delete()
             return
-        before.host, before.port = self.state.host, self.state.port
+        # The failed change has replaced the files or not; one of somebody else stays.
+        found = self.gateway.read()
+        if found == self.state.text():
+            self._text = found
         self.state = before
-        # The files may have been replaced or not.
-        self._text = self.gateway.read()
         self.write()
         if before.stopped:
             self.stop()
             return
+        self.ensure_gateway(self.section)
         self.push()
         self._retire()
 

@@ -23,7 +23,7 @@ from modelway.endpoints.gateway.running import counters
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
-from modelway.errors import EndpointNotReady
+from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.platforms.processes import marked
 
 SUPERVISOR = "modelway.endpoints.local.supervisor"
@@ -137,7 +137,7 @@ class Service:
             yield
         except BaseException:
             # A gateway that does not answer gets it when it is started.
-            with contextlib.suppress(EndpointNotReady):
+            with contextlib.suppress(ModelwayError):
                 self._restore(before)
             raise
 
@@ -149,6 +149,7 @@ class Service:
         if before.stopped or not before.wanted:
             self.stop()
             return
+        self.ensure_gateway(host=self.state.gateway.host, port=None)
         self.push()
         self.retire()
 
