@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import docker.errors
 import psutil
 from modelway.errors import ModelwayError, SubmitFailed
 from modelway.platforms.docker.engine import Engine
@@ -212,5 +213,11 @@ def remove_loaded(references: Iterable[str]) -> None:
     with contextlib.suppress(SubmitFailed):
         for reference in references:
             name = f"{REPOSITORY}:{reference.rpartition(':')[2]}"
-            if engine.find_image(name) is not None:
+            if engine.find_image(name) is None:
+                continue
+            try:
                 engine.api.remove_image(name)
+            except docker.errors.APIError as error:
+                # Gone, or used by another run on this engine, which removes it.
+                if error.status_code not in (404, 409):
+                    raise

@@ -13,13 +13,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Login, Predictor, load_endpoint
-from modelway.endpoints.docker.images import SERVER_IMAGE, prepare
+from modelway.endpoints.docker.containers import Key, Runnable, server_body
+from modelway.endpoints.docker.images import SERVER_IMAGE, prepare, remove_unused_models
+from modelway.endpoints.docker.service import Service
+from modelway.endpoints.docker.state import ServerState
 from modelway.endpoints.gateway.container import GATEWAY_IMAGE
 from modelway.errors import CapabilityMissing, EndpointNotReady
 from modelway.platforms.docker.engine import Engine
+from modelway.platforms.docker.networks import ensure_network, networks
 
 from tests.contract.test_endpoints import build_image
 from tests.docker_engine import require_engine
@@ -290,6 +295,45 @@ def test_changes_of_two_machines_at_once_both_take_place(
     lab.endpoint.apply(lab.spec)
 
 
+def test_an_endpoint_that_ends_leaves_the_model_that_another_is_about_to_serve(lab: Lab) -> None:
+    engine, deployment = Engine(), (lab.root / "deployment").read_text()
+    one, other = (Key(deployment=deployment, endpoint=name) for name in ("one", "other"))
+    try:
+        prepared = prepare(engine, lab.images[1], model_path="/models", login=None, key=one)
+        remove_unused_models(engine, other)
+        assert prepared.volume in {volume["Name"] for volume in engine.volumes(one.labels("model"))}
+        again = prepare(engine, lab.images[1], model_path="/models", login=None, key=one)
+        assert again == prepared
+        remove_unused_models(engine, one)
+        assert engine.volumes(one.labels()) == engine.containers(one.labels()) == []
+    finally:
+        Service(engine, one).delete()
+
+
+def test_what_an_apply_left_that_was_killed_in_its_network_is_deleted(lab: Lab) -> None:
+    engine = Engine()
+    key = Key(deployment=(lab.root / "deployment").read_text(), endpoint="killed")
+    ensure_network(engine, key.name, key.labels())
+    engine.api.create_network(f"{key.name}-address", driver="bridge")
+    assert len(networks(engine, key.name, key.labels())) == 2
+    lab.endpoint.delete("killed")
+    assert networks(engine, key.name, key.labels()) == []
+    engine.api.create_network(f"{key.name}-address", driver="bridge")
+    lab.endpoint.delete("killed")
+    assert networks(engine, key.name, key.labels()) == []
+
+
+def test_a_predictor_of_another_model_says_which_model_it_is(lab: Lab) -> None:
+    state = ServerState(name="small", version=7, image="i", model="tiny", model_path="/models", other_model="other")
+    key, runnable = Key(deployment="d", endpoint="tiny"), Runnable(image="i", image_id="i")
+    assert server_body(key, state, runnable, host="127.0.0.1")["Cmd"] == ["--model", "other"]
+    first, second, third = lab.spec.predictors
+    lab.endpoint.apply(replace(lab.spec, predictors=(first, second, replace(third, model="other"))))
+    with urlopen(f"{lab.status().url}/v2/models/tiny/versions/v3/ready") as answer:
+        assert answer.headers["x-model-name"] == "other"
+    lab.endpoint.apply(lab.spec)
+
+
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
@@ -374,6 +418,6 @@ class PullingEngine:
 def test_a_login_is_sent_to_its_own_registry_alone(image: str, login: str | None) -> None:
     engine: Any = PullingEngine()
     own = Login(registry="registry.example.com", username="ci", password="secret")
-    found = prepare(engine, f"{image}@{DIGEST}", model_path="/models", login=own, deployment="d")
+    found = prepare(engine, f"{image}@{DIGEST}", model_path="/models", login=own, key=Key(deployment="d", endpoint="e"))
     assert (found.image, found.volume, found.own) == (f"{image}@{DIGEST}", None, True)
     assert engine.pulled == [(f"{image}@{DIGEST}", login)]

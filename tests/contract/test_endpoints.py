@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +24,11 @@ from modelway.endpoints.base import (
     predictor_name,
 )
 from modelway.endpoints.docker.images import SERVER_IMAGE
+from modelway.endpoints.gateway import running as gateway_running
+from modelway.endpoints.gateway.commands import Command
 from modelway.endpoints.gateway.container import GATEWAY_IMAGE
+from modelway.endpoints.gateway.routes import Route, Routes
+from modelway.endpoints.gateway.runtime_socket import Runtime
 from modelway.endpoints.local.weights import WeightsInPlace
 from modelway.endpoints.shares import shares
 from modelway.errors import (
@@ -361,6 +365,40 @@ def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
     assert len(processes_of(tmp_path)) == running(endpoint, servers=1)
 
 
+def test_a_change_that_the_gateway_refuses_leaves_the_split_as_it_is(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = endpoint.apply(spec({1: 100}))
+
+    def late(stats: object, routes: Routes) -> list[Route]:
+        return [route for route in routes.wanted if route.weight and route.name == "v2"]
+
+    with monkeypatch.context() as fault:
+        fault.setattr(gateway_running, "_late", late)
+        fault.setattr(gateway_running.RunningGateway, "patience", 0)
+        with pytest.raises(EndpointNotReady, match="finds v2 not ready"):
+            endpoint.apply(spec({1: 50, 2: 50}))
+    assert endpoint.status("tiny") == before
+    assert {version for _, version, _ in ask(before.url, 20)} == {"1"}
+    assert len(processes_of(tmp_path)) == running(endpoint, servers=1)
+    both = endpoint.apply(spec({1: 100, 2: 0}))
+    send, sent = Runtime.run, list[object]()
+
+    def refuse(self: Runtime, commands: Sequence[Command]) -> object:
+        # The first change of the shares alone: those by which the split is restored are accepted.
+        if any(text.startswith("prepare map") for text, _ in commands) and not sent:
+            sent.append(commands)
+            raise EndpointNotReady("HAProxy refused it")
+        return send(self, commands)
+
+    with monkeypatch.context() as fault:
+        fault.setattr(Runtime, "run", refuse)
+        with pytest.raises(EndpointNotReady, match="HAProxy refused it"):
+            endpoint.set_weights("tiny", {"v1": 50, "v2": 50})
+    assert endpoint.status("tiny") == both
+    assert {version for _, version, _ in ask(before.url, 20)} == {"1"}
+
+
 def test_same_version_from_another_image_is_replaced_without_a_gap(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec], images: dict[int | str, str]
 ) -> None:
@@ -480,6 +518,10 @@ def test_stopped_endpoint_comes_back_as_it_was(
     assert [(one.version, one.weight, one.ready) for one in stopped.predictors] == [(1, 70, False), (2, 30, False)]
     endpoint.stop("tiny")
     assert endpoint.status("tiny") == stopped
+    with pytest.raises(EndpointNotReady):
+        endpoint.set_weights("tiny", {"v1": 1})
+    assert endpoint.status("tiny") == stopped
+    assert processes_of(tmp_path) == []
     again = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
     assert again.ready
     assert (again.url, again.stable) == (before.url, "v2")
@@ -549,12 +591,14 @@ def test_shares_add_up_by_largest_remainder(weights: dict[int, int], expected: d
     [
         ({"name": "Tiny"}, "'Tiny' is not a name"),
         ({"name": "../up"}, "is not a name"),
+        ({"name": "tiny\n"}, "is not a name"),
         ({"predictors": ()}, "0 predictors"),
         ({"predictors": (replace(ONE, name="Small"),)}, "'Small' is not a name"),
         ({"predictors": (replace(ONE, replicas=0),)}, "predictor v1: 0 replicas"),
         ({"predictors": (replace(ONE, replicas=9),)}, "predictor v1: 9 replicas, there are 8 at most here"),
         ({"sticky": Sticky(cookie="who")}, "sticky: exactly one of header and cookie"),
         ({"sticky": Sticky(header="x user")}, "sticky: 'x user' is not a name"),
+        ({"sticky": Sticky(header="x-user\n")}, "is not a name"),
         ({"stable": "v5"}, "stable: 'v5' is not a predictor"),
         ({"platform": {"port": 70000}}, "port: .*less than or equal to 65535"),
         ({"platform": {"host": "two words"}}, "host: 'two words' is not a host"),

@@ -8,11 +8,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
+from modelway.endpoints.docker.gateway import files_of
+from modelway.endpoints.docker.state import FILE, ServerState, State
 from modelway.endpoints.gateway import agent
 from modelway.endpoints.gateway.commands import plan_commands
 from modelway.endpoints.gateway.container import agent_command, in_container, read_answer
+from modelway.endpoints.gateway.haproxy import plan
+from modelway.endpoints.gateway.routes import MAX_REPLICAS, SLOTS
 from modelway.endpoints.gateway.runtime_socket import Runtime
 from modelway.errors import EndpointNotReady
 
@@ -45,7 +50,7 @@ def haproxy(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def asked(request: Mapping[str, object]) -> dict[str, object]:
     """What the agent prints as the program of a container."""
-    argv = [sys.executable, "-I", agent.__file__, json.dumps(request)]
+    argv = [sys.executable, "-I", "-S", agent.__file__, agent.packed(request)]
     return dict(json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout))
 
 
@@ -55,7 +60,7 @@ def test_one_execution_is_one_change_of_the_map(haproxy: tuple[Path, list[str]])
 
     def execute(argv: list[str]) -> str:
         runs.append(argv)
-        return json.dumps(asked({**json.loads(argv[-1]), "socket": str(path)}))
+        return json.dumps(asked({**agent.unpacked(argv[-1]), "socket": str(path)}))
 
     Runtime(in_container(execute)).set_plan({"plan": "10000:0", "versions": "1"})
     assert len(runs) == 1
@@ -103,4 +108,38 @@ def test_a_gateway_that_does_not_answer_is_said(tmp_path: Path) -> None:
 def test_the_request_of_a_change_is_one_argument() -> None:
     *program, request = agent_command(commands=plan_commands({"plan": "none"}), files={"plan.map": "plan none\n"})
     assert program == ["python3", "-I", "-S", "/opt/gateway/agent.py"]
-    assert json.loads(request)["files"] == {"plan.map": "plan none\n"}
+    assert agent.unpacked(request)["files"] == {"plan.map": "plan none\n"}
+    assert agent.unpacked('{"pages": []}') == {"pages": []}
+
+
+def test_the_request_of_the_largest_endpoint_fits_into_an_argument_and_a_url() -> None:
+    """128 KiB are an argument of Linux at most, and about 32 KB a URL of servers: here with twice as many servers."""
+    digest = iter(range(1 << 20))
+    state = State(name="digits-production", model="digits", stable="v1")
+    for slot in range(SLOTS):
+        for replica in range(MAX_REPLICAS):
+            hexdigits = sha256(str(next(digest)).encode()).hexdigest()
+            server = ServerState(
+                name=f"v{slot}",
+                version=slot,
+                image=f"registry.example.org/models/digits@sha256:{hexdigits}",
+                model="digits",
+                model_path="/models",
+                slot=slot,
+                replica=replica,
+                wanted=True,
+                weight=10,
+                made_of=hexdigits[:32],
+                ip=f"172.18.{slot}.{replica}",
+                started=True,
+                limits={"Memory": 1 << 30, "MemorySwap": 1 << 30, "NanoCpus": 10**9, "RestartPolicy": "unless-stopped"},
+                baseline={"requests": 123456 * slot, "client_errors": replica, "server_errors": 0, "named": slot},
+                since=1e9 + slot / 7,
+                epoch=1700000000,
+                resources={"cpu": 1.0, "memory_bytes": 1 << 30},
+            )
+            state.servers.append(server)
+    files = {**files_of(state.routes), FILE: state.text()}
+    argv = agent_command(files=files, unless_changed={FILE: "0" * 64}, commands=plan_commands(plan(state.routes)))
+    assert len(json.dumps(agent.unpacked(argv[-1]))) > 100_000
+    assert len(urlencode([("command", word) for word in argv])) < 20_000

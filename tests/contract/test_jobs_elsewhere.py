@@ -170,9 +170,10 @@ def test_a_run_that_is_interrupted_says_what_goes_on(home, monkeypatch, capsys):
     monkeypatch.setattr(_airflow_processes.LocalAirflow, "prepare", prepare)
     monkeypatch.setattr(_interrupts, "interrupt_once", lambda: None)
     monkeypatch.setattr(_model_spec, "model_spec", lambda name: SimpleNamespace(model=name, schedule=None))
+    monkeypatch.setattr(run_command, "_refuse_approval", lambda spec, assignments: None)
     monkeypatch.setattr(elsewhere, "stop_jobs_elsewhere", left_once)
     monkeypatch.setattr(run_command, "_run", interrupted)
-    args = SimpleNamespace(model="tiny", run_after=None, interval=None, partition=None)
+    args = SimpleNamespace(model="tiny", run_after=None, interval=None, partition=None, set=[])
     assert run_command.run_model(args) == 130
     printed = capsys.readouterr()
     assert printed.out == "job mw-tiny-1 went on\nthe run\n"

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import hitl
-from modelway.errors import RolloutAborted, SignatureChanged
+from modelway.errors import LineageUnavailable, RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
+from modelway.lineage.store import open_lineage
+from modelway.operators._approval import record_answer
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
+from modelway.runs.rollout import Rollout
+from modelway.triggers import turn
 from modelway.triggers.turn import TurnTrigger
 
 from tests.contract.test_rollout import Killed, Shop, die_at_wait
@@ -65,6 +70,23 @@ def test_a_run_waits_for_the_rollout_of_another_one(halfway, monkeypatch):
     assert deploy(halfway, 3)["weights"] == {"2": 100, "3": 0}
 
 
+def test_a_wait_goes_on_when_the_lineage_cannot_be_read_for_a_moment(tmp_path, monkeypatch):
+    reads = []
+
+    def open_at_the_second_time(url):
+        reads.append(url)
+        if len(reads) == 1:
+            raise LineageUnavailable("the database does not answer")
+        return open_lineage(f"sqlite:///{tmp_path}/lineage.db")
+
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
+    monkeypatch.setattr(turn, "lineage_from_airflow", open_at_the_second_time)
+    monkeypatch.setattr(turn, "POLL_SECONDS", 0.01)
+    trigger = TurnTrigger(endpoint="tiny", run="tiny/run-3", seconds=60)
+    assert asyncio.run(anext(trigger.run())).payload == {"endpoint": "tiny"}
+    assert len(reads) == 2
+
+
 def test_a_run_replaces_the_rollout_of_another_one(halfway):
     assert deploy(halfway, 3, when_busy="replace")["weights"] == {"1": 100, "3": 0}
     why = "replaced by the rollout of version 3 (run tiny/run-3)"
@@ -106,6 +128,32 @@ def test_a_rollback_goes_back_at_once_even_to_another_signature(shop):
     assert (shop.weights, shop.champion) == ({1: 100}, 1)
     assert shop.rollout("back").detail["rollback"] == {"from": 3, "why": "too slow"}
     assert shop.lineage.served_before("tiny") == (1, None)
+
+
+def test_a_rollback_to_a_version_that_never_served_is_refused(shop):
+    """Else a field of the form would be a way around approval, steps, acceptance and the check of the signature."""
+    version, image = shop.versions[2]
+    context = shop.context(2) | {"params": {"rollout": "rollback"}}
+    deployer = DeployModelOperator(task_id="deploy", version={**version, "requested": True}, image=image)
+    never = r"version 2 never served all requests here, so that there is no rollback to it\. Known: 1\."
+    with pytest.raises(RolloutAborted, match=never):
+        deployer.run(context)
+    deployed = deploy(shop, 2)
+    with pytest.raises(RolloutAborted, match=never):
+        deployer.run(shop.context("back") | {"params": {"rollout": "rollback"}})
+    shop.promote(2, deployed)
+    assert shop.weights == {2: 100}
+
+
+def test_the_endpoint_of_another_model_is_refused(shop):
+    """``digits-prod`` may be a model, and the environment ``prod`` of the model ``digits``."""
+    version, image = shop.versions[2]
+    other = DeployModelOperator(
+        task_id="deploy", version={**version, "model": "tin"}, image=image, endpoint="tiny", when_busy="replace"
+    )
+    with pytest.raises(RolloutAborted, match="tiny: it is the endpoint of the model tiny, and not of tin"):
+        other.run(shop.context(2))
+    assert (shop.weights, shop.rollout(2)) == ({1: 100}, None)
 
 
 @pytest.fixture
@@ -167,6 +215,35 @@ def test_a_rejected_version_never_serves_even_if_the_worker_dies_before_the_traf
     with pytest.raises(RolloutAborted, match="mia rejected version 2"):
         promoter.run(shop.context(2))
     assert (shop.weights, shop.rollout(2).state) == ({1: 100, 2: 0}, "aborted")
+
+
+def test_an_approval_may_take_longer_than_the_patience_of_the_step(shop, asked):
+    """What was counted meanwhile is judged as at any other time: some evidence against a version is no failure."""
+    ask(shop, shop.deploy(2))
+    record, hours = shop.rollout(2), 2 * 3600
+    evidence = dict(record.detail["evidence"])
+    evidence["tests"] = {**evidence["tests"], "errors": [1.2] * len(evidence["tests"]["errors"])}
+    times = {name: record.detail[name] - hours for name in ("since", "waits_since")}
+    shop.lineage.save_rollout(replace(record, detail={**record.detail, **times, "evidence": evidence}))
+    record_answer(shop.lineage, endpoint="tiny", run="tiny/run-2", event=answer("Approve"))
+    rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
+    verdict = rollout.look()
+    assert verdict.action == "hold", verdict.reason
+    assert not {"waits_for", "waits_since"} & rollout.record.detail.keys()
+
+
+def test_choosing_the_version_before_is_no_failure_even_if_the_worker_dies_after_it(shop, asked, monkeypatch):
+    promoter = ask(shop, shop.deploy(2), mode="ab")
+
+    def die(self, rollout, status):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PromoteModelOperator, "_finished", die)
+        with pytest.raises(Killed):
+            promoter.answered(shop.context(2), answer("Version 1"))
+    assert shop.rollout(2).state == "aborted"
+    assert promoter.run(shop.context(2))["weights"] == {"1": 100, "2": 0}
 
 
 @pytest.mark.parametrize(("option", "winner"), [("Version 2", 2), ("Version 1", 1)])

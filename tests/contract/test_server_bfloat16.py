@@ -146,6 +146,67 @@ def test_a_program_that_calculates_in_it_is_refused_with_what_to_do(tmp_path: Pa
         load_model(model, threads=1)
 
 
+def test_text_and_scalars_may_stand_beside_it(tmp_path: Path) -> None:
+    inputs: Tensors = {
+        "x": ("BF16", ["batch"]),
+        "half": ("BF16", []),
+        "scale": ("FP32", []),
+        "text": ("BYTES", ["batch"]),
+    }
+    outputs: Tensors = {"y": ("FP32", ["batch"]), "one": ("FP32", []), "same": ("BYTES", ["batch"])}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["half"], ["one"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["wide", "scale"], ["y"]),
+        helper.make_node("Identity", ["text"], ["same"]),
+    ]
+    arrays = {
+        "x": np.float32([1, 2]),
+        "half": rounded(np.asarray(np.float32(1.0 + 2**-8))),
+        "scale": np.asarray(np.float32(3)),
+        "text": np.array(["a", "b"], dtype=object),
+    }
+    assert arrays["half"].shape == ()
+    model = load_model(write_program(tmp_path / "m", nodes, inputs, outputs, record={}), threads=1)
+    found = model.run(arrays)
+    assert {name: (array.shape, array.tolist()) for name, array in found.items()} == {
+        "y": ((2,), [3.0, 6.0]),
+        "one": ((), 1.0),
+        "same": ((2,), ["a", "b"]),
+    }
+
+
+def test_scalars_may_stand_beside_an_output_of_it(tmp_path: Path) -> None:
+    inputs: Tensors = {"x": ("BF16", ["batch"]), "scale": ("FP32", [])}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["scale"], ["one"], to=TensorProto.BFLOAT16),
+        helper.make_node("Mul", ["wide", "scale"], ["product"]),
+        helper.make_node("Cast", ["product"], ["y"], to=TensorProto.BFLOAT16),
+    ]
+    outputs: Tensors = {"y": ("BF16", ["batch"]), "one": ("BF16", [])}
+    model = load_model(write_program(tmp_path / "m", nodes, inputs, outputs, record={}), threads=1)
+    found = model.run({"x": np.float32([1, 2]), "scale": np.asarray(np.float32(3))})
+    assert {name: (array.shape, array.tolist()) for name, array in found.items()} == {
+        "y": ((2,), [3.0, 6.0]),
+        "one": ((), 3.0),
+    }
+
+
+def test_an_output_of_it_beside_text_is_refused_when_the_model_is_loaded(tmp_path: Path) -> None:
+    inputs: Tensors = {"x": ("FP32", ["batch"]), "text": ("BYTES", ["batch"])}
+    outputs: Tensors = {"y": ("BF16", ["batch"]), "same": ("BYTES", ["batch"])}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16),
+        helper.make_node("Identity", ["text"], ["same"]),
+    ]
+    model = write_program(tmp_path / "m", nodes, inputs, outputs)
+    with pytest.raises(
+        CannotServe, match="'y' is BF16, which ONNX Runtime does not give beside text, the input 'text'"
+    ):
+        load_model(model, threads=1)
+
+
 def test_a_program_of_torch_with_it_is_refused(tmp_path: Path) -> None:
     tensors: Tensors = {"x": ("BF16", ["batch", 2])}
     nodes = [helper.make_node("Identity", ["x"], ["y"])]

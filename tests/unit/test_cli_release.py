@@ -25,6 +25,7 @@ class Airflow:
         self.triggered: list[dict[str, str]] = []
         #: what happens when the run b is marked as failed; None: there is no such run
         self.when_ended: Callable[[], object] | None = None
+        self.active: list[str] = []
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/auth/token":
@@ -33,7 +34,10 @@ class Airflow:
             self.triggered.append(json.loads(request.content)["conf"])
             return httpx.Response(200, json={"dag_run_id": "manual__7"})
         if request.url.path.endswith("/dags/digits"):
-            return httpx.Response(200, json={"is_paused": self.paused})
+            return httpx.Response(200, json={"is_paused": self.paused, "max_active_runs": 1})
+        if request.url.path.endswith("/dags/digits/dagRuns"):
+            assert request.url.params["state"] == "running"
+            return httpx.Response(200, json={"dag_runs": [{"dag_run_id": run} for run in self.active]})
         if self.when_ended is None or not request.url.path.endswith("/dagRuns/b"):
             return httpx.Response(404, json={"detail": "no such run"})
         if request.method == "PATCH":
@@ -87,6 +91,24 @@ def test_a_release_is_a_run_with_a_version_and_an_environment(airflow, capsys) -
     assert airflow.triggered == [{"version": "3", "rollout": "yes", "reason": reason, "environment": "prod"}]
     call(capsys, "release", "digits", "2", "--env", "dev")
     assert (airflow.triggered[-1]["version"], airflow.triggered[-1]["environment"]) == ("2", "dev")
+
+
+def test_a_run_that_waits_for_another_one_says_so(airflow, capsys) -> None:
+    airflow.active = ["scheduled__1"]
+    status, text = call(capsys, "release", "digits", "3")
+    assert status == 0
+    assert text.splitlines()[-1] == "it waits for the run scheduled__1: max_active_runs of digits is 1"
+
+
+def test_a_rollback_returns_to_the_stable_version_of_a_rollout_that_it_cannot_end(airflow, lineage, capsys) -> None:
+    """Of another Airflow: the version that serves now is not the one that served before."""
+    roll_out(lineage, "a", 1)
+    roll_out(lineage, "b", 2)
+    roll_out(lineage, "c", 3, state="running", stable=2)
+    status, text = call(capsys, "rollback", "digits", "--env", "prod")
+    assert (status, "goes back from version 3 of digits to version 2" in text) == (0, True)
+    assert "version 3 is being rolled out by the run digits/c, which this command cannot end" in text
+    assert [each["version"] for each in airflow.triggered] == ["2"]
 
 
 def test_a_rollback_returns_to_the_version_that_served_before(airflow, lineage, capsys) -> None:

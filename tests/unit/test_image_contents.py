@@ -1,10 +1,13 @@
 """How the files of an archive become the layers of an image."""
 
 import hashlib
+import json
+import zipfile
 from pathlib import Path
 
+import fsspec
 import pytest
-from modelway.artifacts.archive import Manifest, write_archive
+from modelway.artifacts.archive import Manifest, read_manifest, write_archive
 from modelway.artifacts.store import ArtifactStore
 from modelway.builders.base import BuildOptions, Layer
 from modelway.errors import DigestMismatch
@@ -108,3 +111,43 @@ def test_a_damaged_archive_of_this_machine_is_named(tmp_path: Path) -> None:
     place.write_bytes(b"x" + archive.read_bytes()[1:])
     with pytest.raises(DigestMismatch, match="the stored bytes are sha256:.*not sha256:"):
         store.readable_file(stored)
+
+
+@pytest.mark.parametrize("changed", ["model/model.onnx", "golden/inputs.safetensors", "inputs/git_commit.yml"])
+def test_a_changed_archive_on_an_object_store_is_refused(tmp_path: Path, changed: str) -> None:
+    """Whoever can write to the bucket changes a member and the manifest with it, but not the lineage."""
+    files = {"model/model.onnx": b"program", "golden/inputs.safetensors": b"golden", "inputs/git_commit.yml": b"{}"}
+    (tmp_path / "good").mkdir()
+    (tmp_path / "other").mkdir()
+    archive, manifest = archive_of(tmp_path / "good", files)
+    other, _ = archive_of(tmp_path / "other", files | {changed: b"changed"})
+    store = ArtifactStore(f"memory://bucket/{tmp_path.name}")
+    stored = store.put(archive, model="digits")
+    fsspec.filesystem("memory").pipe(stored.uri.removeprefix("memory:/"), other.read_bytes())
+    version = KnownVersion(model="digits", version=1, archive=stored, model_digest=manifest.model_digest)
+    options = BuildOptions(name="digits", layout=tmp_path / "images")
+    readable = store.readable_file(stored)
+    with pytest.raises(DigestMismatch, match=f"the stored bytes are sha256:.*, not {stored.digest}"):
+        build_version_image(
+            version, archive=readable, store=store, base="scratch", path="/m", builder="oci", options=options
+        )
+    assert not (tmp_path / "images").exists()
+
+
+def test_a_manifest_that_names_another_model_than_its_members_are_is_refused(tmp_path: Path) -> None:
+    archive, manifest = archive_of(tmp_path, {"model/model.onnx": b"program"})
+    document = json.loads(zipfile.ZipFile(archive).read("MANIFEST.json"))
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for member in document["files"]:
+            zipped.writestr(member["path"], b"another")
+            member["sha256"] = hashlib.sha256(b"another").hexdigest()
+        zipped.writestr("MANIFEST.json", json.dumps(document))
+    assert read_manifest(archive).model_digest == manifest.model_digest
+    store = ArtifactStore((tmp_path / "artifacts").as_uri())
+    stored = store.put(archive, model="digits")
+    version = KnownVersion(model="digits", version=1, archive=stored, model_digest=manifest.model_digest)
+    options = BuildOptions(name="digits", layout=tmp_path / "images")
+    with pytest.raises(DigestMismatch, match=f"the archive has sha256:.* instead of {manifest.model_digest}"):
+        build_version_image(
+            version, archive=archive, store=store, base="scratch", path="/m", builder="oci", options=options
+        )

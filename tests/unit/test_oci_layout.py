@@ -24,6 +24,7 @@ from modelway.oci.manifest import (
     canonical_json,
     parse_reference,
 )
+from modelway.oci.model_folder import fetch_model_folder
 
 from tests.image_samples import entry, folder, link, make_image, tar
 
@@ -190,6 +191,20 @@ def test_layers_are_unpacked_in_order_with_whiteouts(layout, tmp_path):
     assert (root / "etc/b").stat().st_mode & 0o777 == 0o755
     assert (root / "etc/c").read_bytes() == (root / "absolute").read_bytes() == (root / "hard").read_bytes() == b"22"
     assert os.readlink(root / "absolute") == "etc/b"
+
+
+@pytest.mark.parametrize("removed", [".wh.opt", "opt/.wh.models", ".wh..wh..opq", "opt/.wh..wh..opq"])
+def test_the_models_folder_loses_what_a_later_layer_removes_above_it(layout, tmp_path, removed):
+    model = [folder("opt"), folder("opt/models"), folder("opt/models/model")]
+    reference = make_image(
+        layout,
+        tar(*model, entry("opt/models/model/old.onnx", b"old"), entry("opt/models/model/a.onnx", b"1")),
+        tar(*model[: removed.count("/")], entry(removed)),
+        tar(*model, entry("opt/models/model/a.onnx", b"2"), entry("opt/.wh.other"), entry("opt/models2/b", b"3")),
+    )
+    assert fetch_model_folder(reference=reference, path="/opt/models", into=tmp_path / "model")
+    assert visible(tmp_path / "model") == [".modelway-loader", ".unpacked.json", "model/a.onnx"]
+    assert (tmp_path / "model/model/a.onnx").read_bytes() == b"2"
 
 
 @pytest.mark.parametrize("level", [1, 9])

@@ -8,7 +8,7 @@ import pytest
 from modelway.errors import InvalidSpec
 from modelway.ports import PORTS, known
 from modelway.spec.gates import Gate
-from modelway.spec.load import load_files, load_spec, load_specs, models_folder
+from modelway.spec.load import find_specs, load_files, load_spec, load_specs, models_folder
 from modelway.spec.model import ModelSpec, Resources
 from spec_samples import FULL, GOOD_CODE, write_model
 
@@ -219,3 +219,35 @@ def test_the_members_that_come_with_modelway_are_known() -> None:
     assert found["builders"] >= {"oci"}
     assert found["endpoints"] >= {"local"}
     assert found["exporters"] >= {"mlflow", "openlineage"}
+
+
+PROD = "endpoint: {environments: {dev: {}, prod: {}}}\n"
+
+
+def test_two_models_whose_endpoints_have_one_name_are_refused(tmp_path: Path) -> None:
+    """Their rollouts would replace each other's versions."""
+    write_model(tmp_path, "digits", spec=f"model: digits\n{PROD}")
+    write_model(tmp_path, "digits-test", spec=f"model: digits-test\n{PROD}")
+    assert not load_specs(tmp_path).problems
+    write_model(tmp_path, "digits-prod")
+    loaded = load_specs(tmp_path)
+    assert set(loaded.specs) == {"digits-prod", "digits-test"}
+    (problem,) = loaded.problems
+    assert (problem.file, problem.line) == (tmp_path / "digits" / "model.yaml", 2)
+    assert problem.message == (
+        "endpoint.environments: its endpoint digits-prod is already that of the model digits-prod. "
+        "Rename the model, or the environment."
+    )
+    write_model(tmp_path, "a", spec="model: a\nendpoint: {environments: {b-c: {}, d: {}}}\n")
+    write_model(tmp_path, "a-b", spec="model: a-b\nendpoint: {environments: {c: {}, d: {}}}\n")
+    assert len(load_specs(tmp_path).problems) == 2
+
+
+def test_an_endpoint_of_one_environment_of_the_spec_is_refused_there(tmp_path: Path) -> None:
+    spec = "model: digits\nenvironments:\n  live:\n    endpoint: {environments: {dev: {}, prod: {}}}\n"
+    write_model(tmp_path, "digits", spec=spec)
+    write_model(tmp_path, "digits-prod")
+    assert not load_specs(tmp_path, environment="").problems
+    (problem,) = load_files(find_specs(tmp_path)[0], environment="", every_environment=True).problems
+    assert problem.line == 4
+    assert load_specs(tmp_path, environment="live").problems == (problem,)

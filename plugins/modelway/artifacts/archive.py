@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -75,7 +75,7 @@ def write_archive(*, folder: Path, documents: Mapping[str, Any], to: Path, below
         for path in sorted({*files, *texts}):
             with io.BytesIO(texts[path]) if path in texts else open_below(folder, files[path]) as source:
                 members.append(_add(archive, path, source))
-        manifest = Manifest(members=tuple(members), model_digest=_model_digest(members))
+        manifest = Manifest(members=tuple(members), model_digest=members_digest(members))
         document = {
             "format": 1,
             "model_digest": manifest.model_digest,
@@ -113,9 +113,9 @@ def _add(archive: zipfile.ZipFile, path: str, source: BinaryIO) -> Member:
     return Member(path=path, size=size, sha256=digest.hexdigest(), role=role)
 
 
-def _model_digest(members: list[Member]) -> str:
+def members_digest(members: Iterable[Member]) -> str:
     """Return the digest of the sorted ``<sha256>  <path>`` lines of the model's own files."""
-    lines = sorted(f"{member.sha256}  {member.path}\n" for member in members if member.role == "model")
+    lines = sorted(f"{member.sha256}  {member.path}\n" for member in members if member.path.startswith("model/"))
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -59,22 +59,11 @@ def _prepared(model: str) -> Any:
     from modelway.localairflow.one_process import migrate, serve_one_api_version
 
     migrate()
-    _fail_unfinished_runs()
     serve_one_api_version()
     dag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"] + "/models.py").dags[model]
     gc.freeze()
     gc.enable()
     return dag
-
-
-def _fail_unfinished_runs() -> None:
-    """Mark the runs that were killed: one runs here at a time, and a later one may wait for the rollout of another."""
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from sqlalchemy import update
-
-    with create_session() as session:
-        session.execute(update(DagRun).where(DagRun.state.in_(("queued", "running"))).values(state="failed"))
 
 
 def _set_interval(interval: list[str] | None, partition: str | None) -> None:

@@ -1,6 +1,7 @@
 """``modelway release MODEL VERSION`` and ``modelway rollback MODEL``: runs of the model's DAG that move the traffic."""
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 #: how long a run that was ended may take to give its traffic back
 RETURN_SECONDS = 120.0
 POLL_SECONDS = 1.0
+_UNKNOWN_RUN = "the traffic goes back when that run is over, or AIRFLOW_CONN_MODELWAY_AIRFLOW names its Airflow"
 _WHERE = "By the Airflow that AIRFLOW_CONN_MODELWAY_AIRFLOW names; without it here, in one process, as modelway run."
 
 
@@ -90,6 +92,11 @@ def roll_back(args: argparse.Namespace) -> int:
     if running is not None and api is not None and _is_alive(api, running):
         return _end(args, api, running)
     current, before = store.served_before(target.endpoint)
+    if running is not None and running.detail.get("stable") is not None:
+        # Closed by the rollback's run, as soon as its own run is over.
+        current, before = running.version, int(running.detail["stable"])
+        busy = f"version {current} is being rolled out by the run {running.run_id}, which this command cannot end"
+        print(f"{busy}: {_UNKNOWN_RUN}", file=sys.stderr)
     if before is None:
         served = "no version" if current is None else f"no version before {current}"
         raise UnknownVersion(
@@ -124,8 +131,11 @@ def _start(args: argparse.Namespace, target: _Target, conf: dict[str, str], *, w
     if (api := _airflow()) is None:
         return _run_here(target.spec, conf, what=what)
     _check_dag(api, args.model)
+    others = _active_runs(api, args.model)
     run_id = api.trigger(args.model, conf=conf)
     print(f"{what}: run {run_id}\n{_run_url(api, args.model, run_id)}")
+    if others:
+        print(f"it waits for the run {' or '.join(others)}: max_active_runs of {args.model} is {len(others)}")
     return _wait(api, args.model, run_id) if args.wait else 0
 
 
@@ -169,6 +179,15 @@ def _check_dag(api: "AirflowApi", model: str) -> None:
         raise ModelwayError(
             f"the DAG {model} is paused, so that its runs wait", where=api.url, do=f"airflow dags unpause {model}"
         )
+
+
+def _active_runs(api: "AirflowApi", model: str) -> list[str]:
+    """Return the running runs of the DAG if they are as many as may run at the same time, else none."""
+    if not (limit := api.call("GET", f"/dags/{model}").get("max_active_runs")):
+        return []
+    query = {"state": "running", "limit": limit, "order_by": "run_after"}
+    runs = api.call("GET", f"/dags/{model}/dagRuns", params=query)["dag_runs"]
+    return [str(run["dag_run_id"]) for run in runs] if len(runs) >= limit else []
 
 
 def _run_url(api: "AirflowApi", model: str, run_id: str) -> str:

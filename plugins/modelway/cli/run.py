@@ -78,6 +78,7 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.localairflow.jobs_elsewhere import names_elsewhere, stop_jobs_elsewhere
     from modelway.localairflow.leftovers import recorded_start
     from modelway.localairflow.processes import LocalAirflow
+    from modelway.localairflow.unfinished_runs import close_unfinished_runs
 
     settings = load_settings()
     command = f"modelway run {args.model}"
@@ -97,7 +98,12 @@ def run_model(args: argparse.Namespace) -> int:
         tried = names_elsewhere(settings.home)
         log = _new_log(settings.home, args.model)
         try:
-            return _run(args, spec, airflow, about, log)
+            # Of a command that was killed.
+            close_unfinished_runs(airflow, log=log)
+            try:
+                return _run(args, spec, airflow, about, log)
+            finally:
+                close_unfinished_runs(airflow, log=log)
         except KeyboardInterrupt:
             message = f"the run of {args.model} was stopped with its jobs on this machine; its log is {log}"
             print("\n".join([f"modelway: {message}", *serving_lines(settings)]), file=sys.stderr)

@@ -39,8 +39,6 @@ from modelway.spec.problems import invalid_spec
 from modelway.spec.sections import ImageSection
 
 _log = logging.getLogger(__name__)
-#: two runs of a model share its endpoint: tasks that change it run one at a time
-_ALONE: dict[str, Any] = {"max_active_tis_per_dag": 1}
 
 
 def load_dags(folder: Path | None = None) -> dict[str, DAG]:
@@ -268,7 +266,6 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             when_busy=spec.rollout.when_busy,
             doc_md="Starts a predictor of the version, without traffic",
             **_in_environments(spec, _deployment),
-            **_ALONE,
         ).output
         accepted = _accept(spec, code, version, deployment)
         promote = PromoteModelOperator(
@@ -279,7 +276,6 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             doc_md="Moves the traffic in steps, and back when the version fails a check",
             **_judging(spec),
             **_in_environments(spec, _rollout),
-            **_ALONE,
         )
         if accepted is not None:
             accepted.set_downstream(promote)
@@ -356,5 +352,9 @@ def _job(spec: ModelSpec, job_section: Stage | Evaluation) -> dict[str, Any]:
 
 
 def _with_platform(section: ImageSection) -> dict[str, Any]:
-    """Return the task's settings with those of the chosen builder, which are not templates."""
-    return {**_ALONE, "platform": literal(section.platform())}
+    """Return the task's settings with those of the chosen builder, which are not templates.
+
+    Images of a model are built one at a time. Tasks that change its endpoint are not limited: it has one rollout at a
+    time by the lineage, and one that waits, deferred, would count as running and block a rollback.
+    """
+    return {"max_active_tis_per_dag": 1, "platform": literal(section.platform())}

@@ -61,7 +61,7 @@ def check_spec(spec: EndpointSpec, *, target: EndpointMember | None = None) -> N
 def _check_names(spec: EndpointSpec, where: str) -> None:
     predictors = {predictor.name: predictor for predictor in spec.predictors}
     for name in (spec.name, spec.model, *predictors):
-        if not re.match(NAME_PATTERN, name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise InvalidSpec(f"'{name}' is not a name: small letters, digits and '-', 40 at most", where=where)
     if not 1 <= len(spec.predictors) <= MAX_PREDICTORS:
         raise InvalidSpec(f"{len(spec.predictors)} predictors, an endpoint has 1 to {MAX_PREDICTORS}", where=where)
@@ -95,7 +95,7 @@ def _check_sticky(sticky: Sticky, where: str) -> None:
     if (sticky.header is None) == (sticky.cookie is None):
         raise InvalidSpec("sticky: exactly one of header and cookie", where=where)
     name = sticky.header or sticky.cookie or ""
-    if not re.match(TOKEN_PATTERN, name):
+    if not re.fullmatch(TOKEN_PATTERN, name):
         raise InvalidSpec(f"sticky: '{name}' is not a name: letters, digits, '-' and '_', 64 at most", where=where)
 
 

@@ -20,6 +20,10 @@ _PUSH_AGAIN = "Push the image again, and let nothing remove blobs from the regis
 _REBUILD = "Build the image again (clear the build_image task)"
 
 
+class AccessRefused(RegistryRefused):
+    """No login, a wrong one, or one without the right."""
+
+
 class OtherBytes(ImageInvalid):
     """Bytes that a registry refused: they are not the ones that their digest names."""
 
@@ -131,7 +135,7 @@ class RegistryConnection:
         codes = _error_codes(self.read(answer, repository))
         if status in (401, 403):
             do = "Check the registry's connection in Airflow: host, login, password and the right to pull and push here"
-            raise RegistryRefused(f"the registry refuses access ({status}{codes})", where=where, do=do)
+            raise AccessRefused(f"the registry refuses access ({status}{codes})", where=where, do=do)
         if "BLOB_UNKNOWN" in codes and answer.request.method == "PUT":
             raise BlobsMissing(f"the registry lacks blobs of the image ({status}{codes})", where=where, do=_PUSH_AGAIN)
         if status == 404:

@@ -240,7 +240,7 @@ def _unpack_members(
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\0" in member.name:
             raise ImageInvalid(f"a layer names the path {member.name!r}", where=where, do=_HOSTILE)
-        if not path.parts or not (path.is_relative_to(below) or below.is_relative_to(path)):
+        if not _concerns(path, below):
             continue
         folder = _folder(root, path.parent, where=where)
         if path.name == OPAQUE:
@@ -255,6 +255,17 @@ def _unpack_members(
             if leave is None or not leave.leaves(member, folder / path.name):
                 _place(tar, member, folder / path.name, root=root, where=where)
             fresh.update((folder / path.name, *folder.parents, folder))
+
+
+def _concerns(path: PurePosixPath, below: PurePosixPath) -> bool:
+    """Whether a member writes or removes something in the folder ``below``, or a folder that it is in."""
+    changed = path
+    if path.name == OPAQUE:
+        changed = path.parent
+    elif path.name.startswith(WHITEOUT):
+        # Names that a whiteout cannot have are refused by the caller.
+        changed = path.parent / path.name.removeprefix(WHITEOUT)
+    return bool(path.parts) and (changed.is_relative_to(below) or below.is_relative_to(changed))
 
 
 def _check_file(member: tarfile.TarInfo, written: set[str], *, where: str) -> None:

@@ -1,5 +1,6 @@
 """Approval of a rollout by a person: Airflow's own human-in-the-loop, within the task that rolls out."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 APPROVE, REJECT = "Approve", "Reject"
 #: of a rollout: the version takes over unless it does worse, or one of two is chosen that share the traffic
 CANARY, AB = "canary", "ab"
-#: under these keys of the rollout's record: what it waits for, what was answered, and which version was chosen
-WAITS_FOR, ANSWER, DECISION = "waits_for", "approval", "decision"
+#: under these keys of the rollout's record: what it waits for and since when, the answer, and which version was chosen
+WAITS_FOR, WAITS_SINCE, ANSWER, DECISION = "waits_for", "waits_since", "approval", "decision"
 
 
 def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecord", *, mode: str, resume: str) -> None:
@@ -34,7 +35,8 @@ def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecor
     from airflow.sdk.exceptions import TaskAwaitingInput
     from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
-    waiting = replace(rollout, detail={**rollout.detail, WAITS_FOR: ANSWER})
+    # Asked again, such as by a retry, it waits since the first time.
+    waiting = replace(rollout, detail={WAITS_SINCE: time.time(), **rollout.detail, WAITS_FOR: ANSWER})
     store.save_rollout(waiting, actor=actor(context))
     endpoint, version, stable = rollout.endpoint, rollout.version, rollout.detail.get("stable")
     question = f"Give all traffic of {endpoint} to version {version}?"
@@ -54,6 +56,8 @@ def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecor
 def record_answer(store: "Lineage", *, endpoint: str, run: str, event: Mapping[str, Any]) -> None:
     """Record what a person answered, and who it was: ``refusal`` then says whether the version may serve.
 
+    The time until then does not count as time of the step, which would have no patience left for the next look.
+
     :raises RolloutAborted: waiting failed
     """
     if (rollout := store.rollout(endpoint, run)) is None or rollout.state != "running":
@@ -65,7 +69,10 @@ def record_answer(store: "Lineage", *, endpoint: str, run: str, event: Mapping[s
     chosen = list(event.get("chosen_options") or ())
     is_approved = chosen in ([APPROVE], [_choice(rollout.version)])
     answer = {"approved": is_approved, "by": name, "at": str(getattr(at, "isoformat", lambda: at)())}
-    detail = {key: value for key, value in rollout.detail.items() if key != WAITS_FOR} | {ANSWER: answer}
+    detail = {key: value for key, value in rollout.detail.items() if key not in (WAITS_FOR, WAITS_SINCE)}
+    detail[ANSWER] = answer
+    if (waits_since := rollout.detail.get(WAITS_SINCE)) is not None and "since" in detail:
+        detail["since"] += time.time() - waits_since
     rollout = replace(rollout, detail=detail)
     if chosen in ([_choice(rollout.version)], [_choice(detail.get("stable"))]):
         rollout = decided(rollout, by=name, version=rollout.version if is_approved else int(detail["stable"]))

@@ -51,14 +51,6 @@ def take_turn(
                 over[other.run_id] = reason
 
 
-def rollback_detail(context: Context, stable: int | None) -> dict[str, object]:
-    """Return what a rollout's record says where the run returns the traffic to an earlier version; else nothing."""
-    params = context.get("params") or {}
-    if params.get("rollout") != "rollback":
-        return {}
-    return {"rollback": {"from": stable, "why": params.get("reason")}}
-
-
 def _over(context: Context, other: "RolloutRecord") -> str | None:
     """Return why a rollout that is recorded as running is over, None while it may go on."""
     dag_id, _, run_id = other.run_id.partition("/")

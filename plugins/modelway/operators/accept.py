@@ -75,7 +75,7 @@ class AcceptVersionOperator(JobOperator):
     def run(self, context: Context) -> Any:
         """Run the job, unless there is nothing to accept."""
         skip_when_blocked(RegisteredVersion.from_xcom(self.version))
-        rollout = lineage_from_airflow().rollout(self._deployed.endpoint, run_key(context))
+        rollout = lineage_from_airflow(self.settings.lineage_url).rollout(self._deployed.endpoint, run_key(context))
         if rollout is None or rollout.state != "running" or "rollback" in rollout.detail:
             self.log.info("there is nothing to accept: %s", rollout.state if rollout else "this run deployed nothing")
             return {"metrics": {}}

@@ -15,7 +15,8 @@ from modelway.fields.refusal import Refusal
 from modelway.hooks.endpoint import open_endpoint
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
-from modelway.operators._turn import rollback_detail, take_turn
+from modelway.operators._rollback import check_rollback, rollback_detail
+from modelway.operators._turn import take_turn
 from modelway.operators.arguments import platform_refusals, serving_refusals
 from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
@@ -39,7 +40,8 @@ class DeployModelOperator(EnvironmentOperator):
     A run whose rollout is over deploys nothing again, so that clearing it moves no traffic, and a run whose version is
     older than the one that serves is refused, unless somebody requested it. A run that may move no traffic, such as one
     of a backfill, is skipped here. A version whose inputs or outputs would break the callers of the one that serves is
-    refused, unless ``allow_signature_change``.
+    refused, unless ``allow_signature_change``. So is an endpoint of another model, and a rollback to a version that
+    never had all the traffic of the endpoint.
 
     Of an endpoint one rollout runs at a time. Where another one is running, this one waits for it, deferred, replaces
     it, or is refused, as ``when_busy`` says; one whose run has ended is closed.
@@ -130,6 +132,8 @@ class DeployModelOperator(EnvironmentOperator):
             self.log.info("this run's rollout is %s; nothing is deployed and no traffic moves", rollout.state)
             return self._deployment(version, endpoint.status(name)).to_xcom()
         if rollout is None:
+            check_rollback(context, store, endpoint=name, version=version.version)
+            self._check_model(version, endpoint.status(name))
             rollout = RolloutRecord(
                 endpoint=name, run_id=run, model=version.model, version=version.version, state="running"
             )
@@ -162,6 +166,18 @@ class DeployModelOperator(EnvironmentOperator):
         """Continue when the endpoint is free, or to check whether the other rollout still runs."""
         with translate_errors(self, context):
             return self.run(context)
+
+    def _check_model(self, version: RegisteredVersion, current: EndpointStatus | None) -> None:
+        """Refuse the endpoint of another model, such as ``digits-prod`` where ``digits`` has an environment ``prod``.
+
+        :raises RolloutAborted: it is one
+        """
+        if current is not None and current.model != version.model:
+            raise RolloutAborted(
+                f"it is the endpoint of the model {current.model}, and not of {version.model}",
+                where=f"endpoint {current.name}",
+                do="Rename the model, or its environment in endpoint.environments; an endpoint has the name of both",
+            )
 
     def _begin(
         self,

@@ -37,7 +37,8 @@ class PromoteModelOperator(EnvironmentOperator):
     nothing speaks against it. The rollout, its plan, the evidence and the step reached are recorded in the lineage: a
     retry continues from there, and a finished rollout is never done again. When the version does worse, its server
     ends, a step gets no result, the last attempt fails, or a user ends the task, all traffic goes back to the stable
-    version and the rollout is aborted. While a step lasts the task is deferred, unless that is short.
+    version and the rollout is aborted. While a step lasts the task is deferred, unless that is short. While a person is
+    to approve nobody compares; the first look after the answer judges that time, too.
 
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param deployment: what DeployModelOperator returned
@@ -109,6 +110,9 @@ class PromoteModelOperator(EnvironmentOperator):
         record = rollout.record
         if record.state == "aborted":
             self._return_traffic(context, rollout)
+            if self.mode == AB and (reason := refusal(record)) is not None:
+                # The attempt before ended after that: choosing the version before is no failure.
+                return self._refused(context, rollout, reason)
             raise RolloutAborted(
                 f"this run's rollout was aborted: {record.detail.get('reason')}", do="Trigger a new run to try again"
             )

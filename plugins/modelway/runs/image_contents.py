@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelway.artifacts.archive import Member, Readable, manifest_member, member_offsets, read_manifest
+from modelway.artifacts.archive import Member, Readable, manifest_member, member_offsets, members_digest, read_manifest
 from modelway.artifacts.code_package import unpack_code_package
-from modelway.artifacts.store import ArtifactStore
+from modelway.artifacts.store import ArtifactStore, StoredFile
 from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile, load_builder
 from modelway.errors import DigestMismatch
+from modelway.job.file_marks import digest_of
 from modelway.ports import load
 from modelway.runs.messages.version import KnownVersion
 
@@ -46,7 +47,7 @@ def build_version_image(
     :param builder: the builder's name
     :raises DigestMismatch: the stored file is not the version's archive, or damaged
     """
-    _check_model(version, archive)
+    _check_archive(version, archive)
     layers, code = image_layers(archive=archive, path=path), _document(archive, "inputs/git_commit.yml")
     options = replace(
         options,
@@ -60,8 +61,20 @@ def build_version_image(
         return load_builder(builder).build(layers=layers, base=base, options=options)
 
 
-def _check_model(version: KnownVersion, archive: Readable) -> None:
-    found = read_manifest(archive).model_digest
+def _check_archive(version: KnownVersion, archive: Readable) -> None:
+    """Refuse another archive than the version's; one on this machine was compared when it was found or copied.
+
+    :raises DigestMismatch: its bytes, or the model in it, have another digest
+    """
+    if isinstance(archive, StoredFile):
+        # Of the manifest alone nothing is recorded: only the whole file says that no member was changed with it.
+        with archive.open("rb") as file:
+            digest = digest_of(file)
+        if digest != version.archive.digest:
+            what = f"the stored bytes are {digest}, not {version.archive.digest}"
+            raise DigestMismatch(what, where=str(archive), do=_AGAIN)
+    # Of the members, whose bytes are compared when they are read, and not the digest that stands beside them.
+    found = members_digest(read_manifest(archive).members)
     if version.model_digest and found != version.model_digest:
         what = f"the archive has {found} instead of {version.model_digest}"
         raise DigestMismatch(what, where=str(archive), do=_AGAIN)

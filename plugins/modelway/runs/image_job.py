@@ -14,7 +14,7 @@ from typing import Any
 
 from modelway.artifacts.store import Artifact, ArtifactStore, StoredFile
 from modelway.builders.base import BuildOptions, BuiltImage
-from modelway.errors import ImageInvalid
+from modelway.errors import ImageInvalid, RegistryRefused
 from modelway.runs.image_contents import build_version_image
 from modelway.runs.messages.version import KnownVersion
 
@@ -25,6 +25,10 @@ ARCHIVE = "archive"
 #: what the job leaves
 IMAGE = "output/image.json"
 _OLDEST_PYTHON = (3, 11)
+_NO_LOGIN = (
+    "On Kubernetes, name the Secret with the registry's login in kubernetes.push_secret; on Docker, set the connection "
+    'modelway_registry with {"jobs": true} in its extra; or set image.backend to local'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,8 @@ def build_ordered(params: Mapping[str, Any], *, archive: Path | None, folder: Pa
     :raises ImageInvalid: the image cannot be made
     :raises RegistryError: the registry refuses or does not answer
     """
+    from modelway.oci.http import AccessRefused
+
     if sys.version_info < _OLDEST_PYTHON:
         raise ImageInvalid(
             f"the job's image has Python {sys.version_info[0]}.{sys.version_info[1]}, and the builder needs 3.11",
@@ -81,15 +87,20 @@ def build_ordered(params: Mapping[str, Any], *, archive: Path | None, folder: Pa
         known_layers=folder / "output" / "layers",
         platform=order.platform,
     )
-    image = build_version_image(
-        order.version,
-        archive=archive or StoredFile(artifact=order.version.archive),
-        store=ArtifactStore(""),
-        base=order.base,
-        path=order.path,
-        builder=order.builder,
-        options=options,
-    )
+    try:
+        image = build_version_image(
+            order.version,
+            archive=archive or StoredFile(artifact=order.version.archive),
+            store=ArtifactStore(""),
+            base=order.base,
+            path=order.path,
+            builder=order.builder,
+            options=options,
+        )
+    except AccessRefused as error:
+        if options.username or "REGISTRY_AUTH_FILE" in os.environ:
+            raise
+        raise RegistryRefused(f"{error.what}, and the job has no login", where=error.where, do=_NO_LOGIN) from error
     print(f"image {image.digest} as {image.reference}", flush=True)
     (folder / IMAGE).write_text(json.dumps(asdict(image)))
 

@@ -13,6 +13,7 @@ from modelway.names import nearest
 from modelway.spec.check import check_spec
 from modelway.spec.collection import paused_collection
 from modelway.spec.cycles import Started, cycle_problems, starting
+from modelway.spec.endpoint_names import Served, endpoint_problems, endpoints_of
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
 from modelway.spec.problems import Problem, display, dotted, invalid_spec, problem_of
@@ -95,6 +96,7 @@ def load_files(
     problems: list[Problem] = []
     environments: set[str] = set()
     started: dict[str, Mapping[str | None, Started | None]] = {}
+    served: dict[str, Mapping[str | None, Served | None]] = {}
     unread = 0
     with paused_collection():
         reads = [
@@ -112,10 +114,11 @@ def load_files(
             problems.append(Problem(file=file, where="model", what=what, do="Rename one of the two, with its folder"))
             continue
         specs[read.spec.model], sources[read.spec.model] = read.spec, read.files
-        started[read.spec.model] = read.started
-    for model, problem in cycle_problems(started).items():
-        problems.append(problem)
-        del specs[model]
+        started[read.spec.model], served[read.spec.model] = read.started, read.served
+    for found in (cycle_problems(started), endpoint_problems(served)):
+        for model, problem in found.items():
+            problems.append(problem)
+            specs.pop(model, None)
     return LoadedSpecs(
         specs=MappingProxyType(dict(sorted(specs.items()))),
         # A problem of a file that many extend is reported once.
@@ -199,6 +202,8 @@ class _Read:
     environments: tuple[str, ...] = ()
     started: Mapping[str | None, Started | None] = field(default_factory=dict)
     """by checked environment; None stands for the chosen one"""
+    served: Mapping[str | None, Served | None] = field(default_factory=dict)
+    """the same"""
     is_unread: bool = False
 
 
@@ -222,10 +227,12 @@ def _read_layers(file: Path, layers: Layers, *, chosen: str | None, every: bool,
     here = chosen if chosen in layers.environments else None
     spec, found = _checked(layers, file, here, more)
     started: dict[str | None, Started | None] = {None: _started(layers, spec, here)}
+    served: dict[str | None, Served | None] = {None: _served(layers, spec, here)}
     if every and chosen is None:
         for environment in layers.environments:
             other, there = _checked(layers, file, environment, more)
             started[environment] = _started(layers, other, environment)
+            served[environment] = _served(layers, other, environment)
             found += _only_there(there, known=found, environment=environment)
     # A YAML problem is reported once: a value that was refused there is not refused again for its type.
     places = {(one.file, one.line, one.column, one.where) for one in layers.problems}
@@ -237,6 +244,7 @@ def _read_layers(file: Path, layers: Layers, *, chosen: str | None, every: bool,
     return _Read(
         spec=None if any(one.severity == "error" for one in problems) else spec,
         started=started,
+        served=served,
         problems=tuple(in_order),
         files=layers.files,
         environments=tuple(layers.environments),
@@ -246,6 +254,12 @@ def _read_layers(file: Path, layers: Layers, *, chosen: str | None, every: bool,
 def _started(layers: Layers, spec: ModelSpec | None, environment: str | None) -> Started | None:
     models = starting(spec) if spec else ()
     return Started(models, layers.at(environment).place(("schedule", "assets"))) if models else None
+
+
+def _served(layers: Layers, spec: ModelSpec | None, environment: str | None) -> Served | None:
+    if spec is None:
+        return None
+    return Served(endpoints_of(spec), layers.at(environment).place(("endpoint", "environments")))
 
 
 def _checked(

@@ -34,10 +34,15 @@ class TurnTrigger(BaseTrigger):
         from asgiref.sync import sync_to_async
 
         until = time.monotonic() + self.seconds
-        while await sync_to_async(self._is_busy)() and time.monotonic() < until:
+        while await sync_to_async(self._may_be_busy)() and time.monotonic() < until:
             await asyncio.sleep(min(POLL_SECONDS, self.seconds))
         yield TriggerEvent({"endpoint": self.endpoint})
 
-    def _is_busy(self) -> bool:
-        rollouts = lineage_from_airflow(settings_from_airflow().lineage_url).rollouts(self.endpoint)
+    def _may_be_busy(self) -> bool:
+        """Return whether another rollout is running, as far as can be said; the task that resumes finds out."""
+        try:
+            rollouts = lineage_from_airflow(settings_from_airflow().lineage_url).rollouts(self.endpoint)
+        except Exception as error:
+            self.log.warning("the rollouts of %s cannot be read: %s: %s", self.endpoint, type(error).__name__, error)
+            return True
         return any(each.state == "running" and each.run_id != self.run_key for each in rollouts)

@@ -161,6 +161,7 @@ def _environment(state: ServerState) -> dict[str, str]:
 def _options(state: ServerState) -> list[str]:
     rows, cpu = state.batching.get("rows"), state.resources.get("cpu")
     options = ["--batch-size", str(rows)] if rows else []
+    options += ["--model", state.other_model] if state.other_model else []
     return options + (["--threads", str(math.ceil(cpu))] if cpu else [])
 
 

@@ -26,6 +26,7 @@ from modelway.endpoints.gateway.places import check_replicas
 from modelway.errors import CapabilityMissing, EndpointNotReady, SubmitFailed, UnknownEndpoint
 from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine
+from modelway.platforms.docker.networks import networks
 
 #: how often a change is made anew when another process was faster
 _ATTEMPTS = 3
@@ -87,12 +88,15 @@ class DockerEndpoint:
         def change(service: Service) -> EndpointStatus:
             wanted = service.state.wanted
             check_weights(weights, [*dict.fromkeys(server.name for server in wanted)], where=f"endpoint {name}")
-            for server in wanted:
-                server.weight = weights.get(server.name, 0)
+            if service.state.stopped:
+                raise EndpointNotReady("it is stopped", where=f"endpoint {name}", do="Start it, or apply it")
             if not service.gateway.runs:
                 service.ensure_gateway(_section(service))
-            service.refuse_not_ready()
-            service.write(plan_commands(plan(service.state.routes)))
+            service.refuse_not_ready(weights)
+            with service.restored_after_failure():
+                for server in wanted:
+                    server.weight = weights.get(server.name, 0)
+                service.write(plan_commands(plan(service.state.routes)))
             return self._status(service)
 
         return self._change(name, change, known=True)
@@ -116,11 +120,14 @@ class DockerEndpoint:
         if own is None:
             return
         with _translated():
-            labels = {DEPLOYMENT: own, ENDPOINT: name}
-            if not self.engine.containers(labels) and not self.engine.volumes(labels):
+            key = Key(deployment=own, endpoint=name)
+            labels = key.labels()
+            if not (
+                self.engine.containers(labels) or self.engine.volumes(labels) or networks(self.engine, key.name, labels)
+            ):
                 return
             with locked(self.root, name):
-                Service(self.engine, Key(deployment=own, endpoint=name)).delete()
+                Service(self.engine, key).delete()
 
     def _change(self, name: str, change: Callable[[Service], R], *, known: bool = False) -> R:
         """Change an endpoint, anew when another process was faster.

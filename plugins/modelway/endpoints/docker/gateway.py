@@ -81,7 +81,7 @@ class DockerGateway(RunningGateway):
         """Return the document of the state, None when there is none."""
         if self.inspect() is not None:
             return read_file(self.engine, self.key.gateway, f"{FOLDER}/{FILE}")
-        if not self.engine.volumes(self.key.labels()):
+        if not self.engine.volumes(self.key.labels("gateway")):
             return None
         # Somebody removed the container: its files are still there.
         holder = self.engine.create(agent_body(self.key, image=gateway_image(), command=["true"]), self._once())

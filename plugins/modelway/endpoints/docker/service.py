@@ -1,7 +1,9 @@
 """One endpoint on an engine: its state, its network, its servers and its gateway."""
 
+import contextlib
+import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics, PredictorStatus
 from modelway.endpoints.docker.addresses import default_host
@@ -19,9 +21,9 @@ from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
 from modelway.endpoints.gateway.running import counters
-from modelway.errors import EndpointNotReady
+from modelway.errors import EndpointNotReady, SubmitFailed
 from modelway.platforms.docker.engine import Engine
-from modelway.platforms.docker.networks import ensure_network, free_address, remove_network
+from modelway.platforms.docker.networks import ensure_network, free_address, remove_networks
 
 #: seconds that a retiring server may take to answer its open requests
 _EMPTY = 30.0
@@ -91,11 +93,12 @@ class Service:
         except BaseException:
             self._withdraw([server for server in state.servers if server not in before])
             raise
-        self._start_counting(fresh)
-        state.settle(spec, chosen)
-        state.platform, state.model, state.stopped = dict(spec.platform), spec.model, False
-        self.ensure_gateway(section)
-        self.push()
+        with self.restored_after_failure():
+            self._start_counting(fresh)
+            state.settle(spec, chosen)
+            state.platform, state.model, state.stopped = dict(spec.platform), spec.model, False
+            self.ensure_gateway(section)
+            self.push()
         self._retire()
 
     def _ensure_places(self, spec: EndpointSpec, section: DockerTargetSection) -> None:
@@ -145,7 +148,36 @@ class Service:
             self.gateway.wait_up(routes)
         self.write(plan_commands(plan(routes)))
 
-    def refuse_not_ready(self) -> None:
+    @contextlib.contextmanager
+    def restored_after_failure(self) -> Iterator[None]:
+        """Restore the state and the split when a change of them fails; servers that the split does not need end."""
+        before = copy.deepcopy(self.state)
+        try:
+            yield
+        except Changed:
+            raise
+        except BaseException:
+            # What cannot be restored now, since the engine does not answer, shows as drift until the next change.
+            with contextlib.suppress(EndpointNotReady, SubmitFailed):
+                self._restore(before)
+            raise
+
+    def _restore(self, before: State) -> None:
+        if not before.wanted:
+            self.delete()
+            return
+        before.host, before.port = self.state.host, self.state.port
+        self.state = before
+        # The files may have been replaced or not.
+        self._text = self.gateway.read()
+        self.write()
+        if before.stopped:
+            self.stop()
+            return
+        self.push()
+        self._retire()
+
+    def refuse_not_ready(self, weights: Mapping[str, int]) -> None:
         """Refuse a split of which a predictor that gets requests is not ready.
 
         :raises EndpointNotReady: with the predictor
@@ -154,7 +186,7 @@ class Service:
         answers = are_ready(wanted, self.gateway)
         ready = {server.name for server, is_ready in zip(wanted, answers, strict=True) if is_ready}
         for server in wanted:
-            if server.weight and server.name not in ready:
+            if weights.get(server.name) and server.name not in ready:
                 raise EndpointNotReady(
                     f"predictor {server.name} is not ready",
                     where=f"endpoint {self.state.name}",
@@ -232,19 +264,12 @@ class Service:
         self.servers.stop_named([*self.servers.found()])
         for left in self.engine.containers(self.key.labels()):
             self.engine.remove(left["Id"])
-        remove_network(self.engine, self.key.labels())
+        remove_networks(self.engine, self.key.name, self.key.labels())
         for volume in self.engine.volumes(self.key.labels()):
             self.engine.remove_volume(volume["Name"])
-        remove_unused_models(self.engine, deployment=self.key.deployment)
 
     def _prepare(self, predictor: Predictor, login: Login | None) -> Runnable:
-        return prepare(
-            self.engine,
-            predictor.image,
-            model_path=predictor.model_path,
-            login=login,
-            deployment=self.key.deployment,
-        )
+        return prepare(self.engine, predictor.image, model_path=predictor.model_path, login=login, key=self.key)
 
     def _new(self, spec: EndpointSpec, predictor: Predictor, runnable: Runnable, host: str) -> ServerState:
         """Return a server of a predictor that has no place yet."""
@@ -300,7 +325,7 @@ class Service:
         self.servers.stop(retiring)
         self.state.servers = self.state.wanted
         self.write(address_commands(self._stats(), addresses(self.state.routes)))
-        remove_unused_models(self.engine, deployment=self.key.deployment)
+        remove_unused_models(self.engine, self.key)
 
     def _start_counting(self, fresh: Sequence[ServerState]) -> None:
         if not fresh:

@@ -4,12 +4,14 @@ In the image of the gateway it is a program, ``python3 agent.py REQUEST``, so th
 change; on this machine :func:`send` is called. It stands alone, with Python's standard library.
 """
 
+import base64
 import contextlib
 import fcntl
 import json
 import os
 import socket
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 #: stands in a command for the version of the map that ``prepare map`` has begun
@@ -146,5 +148,16 @@ def answer_to(request: Mapping[str, object]) -> dict[str, object]:
         return {"error": str(error)}
 
 
+def packed(request: Mapping[str, object]) -> str:
+    """Return a request as an argument: compressed, since a system limits an argument and a server the URL with it."""
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(request).encode())).decode()
+
+
+def unpacked(argument: str) -> dict[str, object]:
+    """Return the request of an argument; plain JSON is one, too."""
+    text = argument if argument.startswith("{") else zlib.decompress(base64.urlsafe_b64decode(argument))
+    return dict(json.loads(text))
+
+
 if __name__ == "__main__":
-    print(json.dumps(answer_to(json.loads(sys.argv[1]))))
+    print(json.dumps(answer_to(unpacked(sys.argv[1]))))

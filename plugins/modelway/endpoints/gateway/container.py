@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from modelway.endpoints.gateway.agent import packed
 from modelway.endpoints.gateway.commands import Command
 from modelway.endpoints.gateway.runtime_socket import Transport
 from modelway.errors import EndpointNotReady
@@ -50,7 +51,7 @@ def agent_command(
     }
     if files is not None:
         request |= {"files": dict(files), "unless_changed": dict(unless_changed or {})}
-    return [*_AGENT, json.dumps(request)]
+    return [*_AGENT, packed(request)]
 
 
 def read_answer(printed: str) -> Mapping[str, object]:

@@ -78,12 +78,13 @@ class LocalEndpoint:
             service.stop_strays()
             service.gateway.refuse_used_port(host=own.host, port=own.port)
             chosen = service.ensure_servers(spec, unpack=self._unpacked, ready_timeout=self.ready_timeout)
-            service.settle(spec, chosen)
-            service.ensure_gateway(host=own.host, port=own.port)
-            service.state.gateway_life, service.state.stopped = Life(), False
-            service.write()
-            service.ensure_supervisor()
-            service.push()
+            with service.restored_after_failure():
+                service.settle(spec, chosen)
+                service.ensure_gateway(host=own.host, port=own.port)
+                service.state.gateway_life, service.state.stopped = Life(), False
+                service.write()
+                service.ensure_supervisor()
+                service.push()
             service.retire()
             return service.status()
 
@@ -109,13 +110,14 @@ class LocalEndpoint:
             service = self._service(name)
             wanted = service.state.wanted
             check_weights(weights, [*dict.fromkeys(server.name for server in wanted)], where=f"endpoint {name}")
-            for server in wanted:
-                server.weight = weights.get(server.name, 0)
-            service.refuse_not_ready()
-            service.ensure_gateway(host=service.state.gateway.host, port=None)
-            service.write()
-            service.ensure_supervisor()
-            service.push()
+            service.refuse_not_ready(weights)
+            with service.restored_after_failure():
+                for server in wanted:
+                    server.weight = weights.get(server.name, 0)
+                service.ensure_gateway(host=service.state.gateway.host, port=None)
+                service.write()
+                service.ensure_supervisor()
+                service.push()
             return service.status()
 
     def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:

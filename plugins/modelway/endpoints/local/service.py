@@ -1,9 +1,11 @@
 """One endpoint of this machine: its folder, its state, its servers, its gateway and its supervisor."""
 
+import contextlib
+import copy
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -127,14 +129,37 @@ class Service:
         self.state.settle(spec, chosen)
         self.state.platform = dict(spec.platform)
 
-    def refuse_not_ready(self) -> None:
+    @contextlib.contextmanager
+    def restored_after_failure(self) -> Iterator[None]:
+        """Restore the state and the split when a change of them fails; servers that the split does not need end."""
+        before = copy.deepcopy(self.state)
+        try:
+            yield
+        except BaseException:
+            # A gateway that does not answer gets it when it is started.
+            with contextlib.suppress(EndpointNotReady):
+                self._restore(before)
+            raise
+
+    def _restore(self, before: State) -> None:
+        # Processes that were started meanwhile are known.
+        before.gateway, before.supervisor_pid = self.state.gateway, self.state.supervisor_pid
+        self.state = before
+        self.write()
+        if before.stopped or not before.wanted:
+            self.stop()
+            return
+        self.push()
+        self.retire()
+
+    def refuse_not_ready(self, weights: Mapping[str, int]) -> None:
         """Refuse a split of which a predictor that gets requests is not ready.
 
         :raises EndpointNotReady: with the predictor
         """
         ready = {server.name for server, answers in self._answers() if answers}
         for server in self.state.wanted:
-            if server.weight and server.name not in ready:
+            if weights.get(server.name) and server.name not in ready:
                 raise EndpointNotReady(
                     f"predictor {server.name} is not ready",
                     where=f"endpoint {self.state.name}",

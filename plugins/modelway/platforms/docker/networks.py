@@ -1,5 +1,6 @@
 """Networks of an engine whose containers have fixed addresses, which stay theirs when the engine restarts."""
 
+import contextlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 
@@ -47,11 +48,16 @@ def ensure_network(engine: Engine, name: str, labels: Mapping[str, str]) -> Obje
 def _free_subnet(engine: Engine, name: str, labels: Mapping[str, str]) -> str:
     with translate_errors():
         # Without the labels: a crash now leaves a network that nobody takes for the right one.
-        made = engine.api.create_network(f"{name}-address", driver="bridge", labels={})["Id"]
+        made = engine.api.create_network(_probe(name), driver="bridge", labels={})["Id"]
         try:
             return str(engine.api.inspect_network(made)["IPAM"]["Config"][0]["Subnet"])
         finally:
             engine.api.remove_network(made)
+
+
+def _probe(name: str) -> str:
+    """Return the name of the network that is there for a moment only."""
+    return f"{name}-address"
 
 
 def _create(engine: Engine, name: str, labels: Mapping[str, str], subnet: str) -> None:
@@ -67,16 +73,22 @@ def _create(engine: Engine, name: str, labels: Mapping[str, str], subnet: str) -
         )
 
 
-def remove_network(engine: Engine, labels: Mapping[str, str]) -> None:
-    """Remove the networks with these labels; one that is gone is gone."""
+def networks(engine: Engine, name: str, labels: Mapping[str, str]) -> list[str]:
+    """Return the ids of the networks with these labels, and of those that a killed :func:`ensure_network` left."""
+    with translate_errors():
+        own = engine.api.networks(filters={"label": [f"{key}={value}" for key, value in labels.items()]})
+        # The engine finds names that begin so.
+        left = [one for one in engine.api.networks(names=[_probe(name)]) if one["Name"] == _probe(name)]
+        return [one["Id"] for one in (*own, *left)]
+
+
+def remove_networks(engine: Engine, name: str, labels: Mapping[str, str]) -> None:
+    """Remove them; one that is gone is gone."""
     import docker.errors
 
-    while (found := find_network(engine, labels)) is not None:
-        with translate_errors():
-            try:
-                engine.api.remove_network(found["Id"])
-            except docker.errors.NotFound:
-                continue
+    for found in networks(engine, name, labels):
+        with translate_errors(), contextlib.suppress(docker.errors.NotFound):
+            engine.api.remove_network(found)
 
 
 def free_address(network: Object, used: Sequence[str]) -> str:

@@ -23,14 +23,14 @@ def rounded(array: Array) -> Array:
 
 def bits(array: Array) -> Array:
     """Return values of FP32 as the bits of BF16, rounded to the nearest, of two to the even one."""
-    whole = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
+    whole = np.asarray(array, dtype=np.float32, order="C").view(np.uint32)
     upper = whole >> 16
     nearest = (whole + (0x7FFF + (upper & 1))) >> 16
     # A number must not become another one's payload, nor infinite.
-    return np.where(np.isnan(array), upper | 0x40, nearest).astype(_BITS)
+    return np.asarray(np.where(np.isnan(array), upper | 0x40, nearest), dtype=_BITS)
 
 
 def values(bits: Array) -> Array:
     """Return the bits of BF16 as values of FP32."""
-    found: Array = (bits.astype(np.uint32) << 16).view(np.float32)
-    return found
+    # Of a scalar numpy makes a number in between, not an array.
+    return np.asarray(bits.astype(np.uint32) << 16, dtype=np.uint32).view(np.float32)

@@ -16,22 +16,32 @@ _ONNX_BFLOAT16 = 16
 class Bfloat16Session:
     """A session of ONNX Runtime with inputs or outputs of BF16, which gets and gives values of FP32."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, inputs: Collection[str]) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, *, inputs: Collection[str], outputs: Collection[str]
+    ) -> None:
         """Wrap a session.
 
         :param inputs: those of BF16
+        :param outputs: those of BF16; with one, no input can be of text, of which ONNX Runtime makes no value
         """
-        self._session, self._inputs = session, frozenset(inputs)
+        self._session, self._inputs, self._has_outputs = session, frozenset(inputs), bool(outputs)
 
     def run(self, names: list[str], inputs: dict[str, Any], /) -> list[Array]:
         """Return the named outputs, in their order."""
-        given = {name: self._given(name, array) for name, array in inputs.items()}
-        return [_array(found) for found in self._session.run_with_ort_values(names, given)]
+        given = {name: _value(array) if name in self._inputs else array for name, array in inputs.items()}
+        if not self._has_outputs:
+            found: list[Array] = self._session.run(names, given)
+            return found
+        values = {name: each if name in self._inputs else _plain_value(each) for name, each in given.items()}
+        return [_array(each) for each in self._session.run_with_ort_values(names, values)]
 
-    def _given(self, name: str, array: Array) -> onnxruntime.OrtValue:
-        if name in self._inputs:
-            return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits(array), _ONNX_BFLOAT16)
-        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+def _value(array: Array) -> onnxruntime.OrtValue:
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits(array), _ONNX_BFLOAT16)
+
+
+def _plain_value(array: Array) -> onnxruntime.OrtValue:
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
 
 
 def _array(found: onnxruntime.OrtValue) -> Array:

@@ -144,9 +144,24 @@ def load_model(model_dir: Path, *, threads: int) -> OnnxModel:
     _compare(path, "outputs", signature.outputs, session.get_outputs())
     program = path.read_bytes()
     divides = any(node in program for node in _DIVISIONS)
-    inputs = [spec.name for spec in signature.inputs if spec.is_bfloat16]
-    runs = Bfloat16Session(session, inputs=inputs) if halves else session
+    runs = _with_halves(path, session, signature) if halves else session
     return OnnxModel(runs, _with_symbols(signature, session), divides=divides)
+
+
+def _with_halves(path: Path, session: onnxruntime.InferenceSession, signature: Signature) -> Bfloat16Session:
+    """Return a session that gets and gives BF16.
+
+    :raises CannotServe: it would give BF16 for text
+    """
+    inputs = [spec.name for spec in signature.inputs if spec.is_bfloat16]
+    outputs = [spec.name for spec in signature.outputs if spec.is_bfloat16]
+    texts = [spec.name for spec in signature.inputs if spec.datatype == "BYTES"]
+    if texts and outputs:
+        raise CannotServe(
+            f"{path}: the output '{outputs[0]}' is BF16, which ONNX Runtime does not give beside text, the input "
+            f"'{texts[0]}': cast it to FP32 within the program"
+        )
+    return Bfloat16Session(session, inputs=inputs, outputs=outputs)
 
 
 def _torch_program(folder: Path, *, threads: int) -> Session:
