@@ -78,7 +78,7 @@ BEYOND_A_SCHEMA = {
     *("stage-twice", "template-escapes", "template-fails", "template-filter", "template-grows", "template-loop"),
     *("template-name", "template-param", "template-syntax", "template-without-cron", "timezone", "notifier-args"),
     *("notifier-path", "notifier-not-listed", "tag-and-merge", "serving-target", "serving-twice", "serving-sticky"),
-    *("serving-engine", "serving-targets"),
+    *("serving-engine", "serving-targets", "3d-shapes"),
 }
 
 

@@ -10,7 +10,7 @@ from modelway.endpoints.kubernetes.abilities import refuse_missing
 from modelway.endpoints.kubernetes.desired import Desired
 from modelway.endpoints.kubernetes.engines import predictor_manifests
 from modelway.endpoints.kubernetes.images import choose_mounts
-from modelway.endpoints.kubernetes.kserve import answering, inference_service
+from modelway.endpoints.kubernetes.kserve import inference_service
 from modelway.endpoints.kubernetes.kubedl import inference
 from modelway.endpoints.kubernetes.naming import predictor_object
 from modelway.endpoints.kubernetes.prepull import prepull_manifest
@@ -161,14 +161,6 @@ def test_a_gateway_without_a_free_backend_says_so() -> None:
     seats = {f"v{number}": Seat(slot=number) for number in range(16)}
     with pytest.raises(EndpointNotReady, match="have all backends"):
         Record(spec=wanted.spec, mounts={}, retiring=seats).free_slot()
-
-
-def test_kserve_s_report_on_what_a_service_was_before_says_nothing() -> None:
-    status = {"conditions": [{"type": "PredictorReady", "status": "True"}], "observedGeneration": 1}
-    wanted = desired(engine="kserve")
-    (predictor,) = wanted.spec.predictors
-    assert answering({"metadata": {"generation": 1}, "status": status}, wanted, predictor) == 1
-    assert answering({"metadata": {"generation": 2}, "status": status}, wanted, predictor) == 0
 
 
 def test_a_model_server_that_runs_again_after_an_error_has_none() -> None:

@@ -105,6 +105,7 @@ class Change:
         """Leave what served before as it was: a new predictor is removed, a changed one gets its former pods."""
         if self.before is None or self.former is None:
             self.cluster.prune(())
+            self.cluster.renew()
             self.cluster.objects.delete(self.record.manifest(self.desired, {}))
             return
         routing = routing_of(self.former)

@@ -6,7 +6,6 @@ canary that is not ready.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from modelway.endpoints.base import Predictor, PredictorMetrics
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
@@ -57,19 +56,13 @@ def _predictor(desired: Desired, predictor: Predictor) -> Manifest:
 
 def answering(found: Object | None, desired: Desired, predictor: Predictor) -> int:
     """Return how many servers of a predictor its controller reports as ready: all or none."""
-    status = _current_status(found)
+    # Its observedGeneration is that of a Deployment of KServe's, and says nothing of this object.
+    status = (found or {}).get("status") or {}
     if predictor.name == main_predictor(desired).name:
         ready = _condition(status, "PredictorReady") == "True"
     else:
         ready = any(one["name"] == predictor.name and one["ready"] for one in status.get("canaryStatuses") or ())
     return predictor.replicas if ready else 0
-
-
-def _current_status(found: Object | None) -> Mapping[str, Any]:
-    """Return what its controller reports of the InferenceService as it is; nothing of what it was before."""
-    status: Mapping[str, Any] = (found or {}).get("status") or {}
-    observed = status.get("observedGeneration")
-    return {} if found and observed is not None and observed < found["metadata"]["generation"] else status
 
 
 def _condition(status: Mapping[str, object], kind: str) -> str:
@@ -136,7 +129,7 @@ class KServeRouting:
 
     def is_ready(self) -> bool:
         """Whether its controller reports it as ready."""
-        return _condition(_current_status(self._found()), "Ready") == "True"
+        return _condition((self._found() or {}).get("status") or {}, "Ready") == "True"
 
     def problem(self) -> str:
         """Return what its controller says of it."""

@@ -124,7 +124,7 @@ def _has_no_node(found: Object) -> bool:
 
 
 def _is_current(found: Object) -> bool:
-    return int((found.get("status") or {}).get("observedGeneration") or 0) >= found["metadata"]["generation"]
+    return int((found.get("status") or {}).get("observedGeneration") or 0) >= int(found["metadata"]["generation"])
 
 
 def _wanted(found: Object) -> int:
