@@ -11,7 +11,7 @@ from airflow.sdk.execution_time import hitl
 from modelway.errors import LineageUnavailable, RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
 from modelway.lineage.store import open_lineage
-from modelway.operators._approval import record_answer
+from modelway.operators.approval import record_answer
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
 from modelway.runs.rollout import Rollout

@@ -5,7 +5,6 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from modelway.cli import _model_spec
 from modelway.cli import run as run_command
 from modelway.localairflow import interrupts
 
@@ -22,7 +21,7 @@ def halfway(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/lineage.db")
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
     spec = SimpleNamespace(model="tiny", schedule=None)
-    monkeypatch.setattr(_model_spec, "model_spec", lambda name: spec)
+    monkeypatch.setattr("modelway.cli._model_spec.model_spec", lambda name: spec)
     monkeypatch.setattr(run_command, "_refuse_approval", lambda spec, assignments: None)
     monkeypatch.setattr(interrupts, "interrupt_once", lambda: None)
     shop = Shop(tmp_path)

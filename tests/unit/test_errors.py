@@ -19,6 +19,7 @@ RETRYABLE = {
     "RegistryError",
     "LineageUnavailable",
     "EndpointNotReady",
+    "RolloutChanged",
 }
 
 

@@ -80,8 +80,8 @@ def test_a_version_that_is_new_is_counted_from_nothing():
 
 
 @pytest.mark.parametrize("now", [counts(10, 0), counts(150, 1), counts(0, 0)])
-def test_counting_that_began_anew_counts_all_since_then(now):
-    assert now.since_then(counts(100, 2)) == now
+def test_an_interval_in_which_counting_began_anew_counts_nothing(now):
+    assert now.since_then(counts(100, 2)) == counts(0, 0)
 
 
 @pytest.mark.parametrize(("now", "before"), [(counts(3, 1), counts(4, 0)), (counts(5, 5), counts(5, 5))])
@@ -90,7 +90,7 @@ def test_nothing_is_ever_negative(now, before):
     assert min(found.requests, found.errors) >= 0
 
 
-def test_counts_that_began_anew_and_are_higher_already_are_counted_whole():
+def test_counts_that_began_anew_and_are_higher_already_are_a_new_base():
     """A gateway that was started again during a busy step."""
-    assert counts(20, 6, since=200.0).since_then(counts(10, 5, since=100.0)) == counts(20, 6, since=200.0)
+    assert counts(20, 6, since=200.0).since_then(counts(10, 5, since=100.0)) == counts(0, 0, since=200.0)
     assert counts(20, 6, since=100.0).since_then(counts(10, 5, since=100.0)) == counts(10, 1, since=100.0)

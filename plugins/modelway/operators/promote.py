@@ -12,8 +12,8 @@ from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.lineage.records.rollout import evidence_text, is_finishing, is_returning
 from modelway.operators import _argument_checks as checks
-from modelway.operators._approval import AB, CANARY, DECISION, decided, record_answer, refusal, wait_for_approval
 from modelway.operators._checks import Checks
+from modelway.operators.approval import AB, CANARY, DECISION, decided, record_answer, refusal, wait_for_approval
 from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
 from modelway.operators.environment_operator import EnvironmentOperator
