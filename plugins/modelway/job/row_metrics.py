@@ -28,7 +28,7 @@ MOST_ROWS = 100_000
 FOLDER = "row-metrics"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RowMetrics:
     """The values of some metrics for each row of one set of rows."""
 
