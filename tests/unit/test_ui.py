@@ -150,6 +150,9 @@ def test_a_version_shows_what_its_rollout_found(client: TestClient, url: str) ->
         assert text in shown[0], text
     assert "rollback: 40 of 100 requests to the new version failed &lt;b&gt;" in shown[0]
     assert 'id="rollouts"' not in client.get("/modelway/models/digits/versions/1").text
+    done = replace(record, run_id="digits/of-one", version=1, state="done", detail={"stable": None, "results": [step]})
+    open_lineage(url).save_rollout(done)
+    assert 'id="rollouts"' in client.get("/modelway/models/digits/versions/1").text
 
 
 @pytest.mark.usefixtures("_lineage")
