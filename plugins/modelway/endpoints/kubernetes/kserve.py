@@ -5,14 +5,13 @@ predictor, percentages that add up to 100 at most. Its controller makes the pods
 canary that is not ready.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from modelway.endpoints.base import Predictor, PredictorMetrics
-from modelway.endpoints.kubernetes.cluster import ClusterObjects
+from modelway.endpoints.base import Predictor
+from modelway.endpoints.kubernetes.controller_routing import ControllerRouting
 from modelway.endpoints.kubernetes.desired import Desired
-from modelway.endpoints.kubernetes.pages import server_metrics
 from modelway.endpoints.kubernetes.pods import pod_labels, pod_spec
-from modelway.endpoints.kubernetes.record import Record, Seat
+from modelway.endpoints.kubernetes.record import Record
 from modelway.endpoints.shares import percentages
 from modelway.platforms.kubernetes.api import Manifest, Object
 from modelway.platforms.kubernetes.objects import Kind
@@ -71,12 +70,8 @@ def _condition(status: Mapping[str, object], kind: str) -> str:
     return next((str(one.get("status")) for one in found if one.get("type") == kind), "")
 
 
-class KServeRouting:
+class KServeRouting(ControllerRouting):
     """See :class:`modelway.endpoints.kubernetes.routing.Routing`."""
-
-    def __init__(self, cluster: ClusterObjects) -> None:
-        """Route the requests of an endpoint."""
-        self._cluster, self._desired = cluster, cluster.desired
 
     def manifests(self, record: Record) -> list[Manifest]:
         """Return the InferenceService."""
@@ -89,9 +84,6 @@ class KServeRouting:
         weights = {each.name: each.weight for each in (before or record).spec.predictors}
         self._cluster.apply(inference_service(self._desired, weights))
 
-    def begin_counting(self, record: Record, fresh: Sequence[str]) -> None:
-        """Do nothing: the servers count from their start."""
-
     def apply(self, record: Record) -> None:
         """Apply all weights at once, and record the endpoint."""
         if self._desired.stopped:
@@ -101,31 +93,8 @@ class KServeRouting:
         record.url = self._desired.own.url or str((found.get("status") or {}).get("url") or "")
         self.save(record)
 
-    def shift(self, record: Record) -> None:
-        """Apply the InferenceService with its other weights."""
-        self.apply(record)
-        self.save(record)
-
-    def restore(self, record: Record) -> None:
-        """See :meth:`apply`."""
-        self.apply(record)
-
-    def save(self, record: Record) -> None:
-        """Write the record."""
-        self._cluster.save(record.manifest(self._desired, {}))
-
-    def wait_empty(self, seat: Seat, *, patience: float) -> None:
-        """Do nothing: its controller ends the pods of a predictor that it was given no more."""
-
-    def forget(self, record: Record) -> None:
-        """Do nothing: the InferenceService has only what is wanted."""
-
     def _found(self) -> Object | None:
         return self._cluster.objects.find(INFERENCE_SERVICE, self._desired.namespace, self._desired.spec.name)
-
-    def drift(self, record: Record) -> tuple[str, ...]:
-        """Return nothing: all is in the cluster's objects."""
-        return ()
 
     def is_ready(self) -> bool:
         """Whether its controller reports it as ready."""
@@ -141,10 +110,6 @@ class KServeRouting:
             f"{one['type']}: {one['message']}" for one in conditions if one["status"] != "True" and one.get("message")
         ]
         return "; ".join(said) or "no controller reports on its InferenceService"
-
-    def metrics(self, record: Record) -> Mapping[str, PredictorMetrics]:
-        """Return what the servers themselves count."""
-        return {name: server_metrics(self._cluster, name, seat) for name, seat in record.seats.items()}
 
     def stop(self, record: Record) -> None:
         """Remove the InferenceService; the record brings it back."""
