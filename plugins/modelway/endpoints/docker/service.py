@@ -20,7 +20,7 @@ from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
-from modelway.endpoints.gateway.running import counters
+from modelway.endpoints.gateway.running import counted_since, counters
 from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.platforms.docker.engine import Engine
 from modelway.platforms.docker.networks import ensure_network, free_address, remove_networks
@@ -249,12 +249,14 @@ class Service:
         for server, (_, text) in zip(wanted, look.pages, strict=True):
             texts.setdefault(server.name, []).append(text)
         result: dict[str, PredictorMetrics] = {}
-        for server in self.state.wanted:
+        for server in wanted:
+            if server.name in result:
+                continue
             # A gateway that has started since has counted nothing before.
             before, since = (server.baseline, server.since) if server.epoch == epoch else ({}, float(epoch))
-            own = {key: max(0, value - before.get(key, 0)) for key, value in counters(stats, server.slot).items()}
+            own = counted_since(counters(stats, server.slot), before)
             seconds = request_seconds(texts[server.name])
-            result.setdefault(server.name, PredictorMetrics(**own, since=since, latency=seconds))
+            result[server.name] = PredictorMetrics(**own, since=since, latency=seconds)
         return result
 
     def stop(self) -> None:

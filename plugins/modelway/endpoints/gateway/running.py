@@ -134,5 +134,10 @@ def counters(stats: Stats, slot: int) -> dict[str, int]:
     }
 
 
+def counted_since(counts: Mapping[str, int], baseline: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts of one predictor without those from before it moved in."""
+    return {key: max(0, value - baseline.get(key, 0)) for key, value in counts.items()}
+
+
 def _sum(rows: Iterable[Mapping[str, str]], *columns: str) -> int:
     return sum(int(row[column] or 0) for row in rows for column in columns)

@@ -9,6 +9,8 @@ from typing import Any, Self
 _MOST_TIMES, _LATE = 2, 50
 #: of the gateways: all of them restart together
 _OF_THE_GATEWAY = ("requests", "errors", "named")
+#: of what reads the answers
+_OF_ANSWERS = ("invalid", "labelled", "wrong", "compared", "different")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Observation:
         if self.restarted_after(before):
             return Observation(since=self.since)
         counts = {each: _of(self, each) - _of(before, each) for each in _OF_THE_GATEWAY}
-        for each in ("invalid", "labelled", "wrong", "compared", "different"):
+        for each in _OF_ANSWERS:
             counts[each] = max(0, _of(self, each) - _of(before, each))
         # An error is counted when the answer ends, maybe an interval after its request.
         counts["requests"] = max(counts["requests"], counts["errors"], counts["invalid"])
@@ -65,13 +67,13 @@ class Observation:
         if sum(times.values()) > _MOST_TIMES * counts["requests"] + _LATE:
             # A server that could not be read before counts all of its answers at once.
             times = {}
-        return _observation(counts, latency=times, since=self.since)
+        return Observation(**counts, latency=times, since=self.since)
 
     def __add__(self, more: "Observation") -> "Observation":
         """Return the sum of two intervals, without the times of the answers."""
-        names = (*_OF_THE_GATEWAY, "invalid", "labelled", "wrong", "compared", "different")
+        names = (*_OF_THE_GATEWAY, *_OF_ANSWERS)
         sums = {each: _of(self, each) + _of(more, each) for each in names}
-        return _observation(sums, latency={}, since=more.since)
+        return Observation(**sums, latency={}, since=more.since)
 
     def slower_than(self, bound: float) -> int:
         """Return how many answers took longer than a bucket's bound."""
@@ -81,21 +83,6 @@ class Observation:
     def timed(self) -> int:
         """Return how many answers have a time."""
         return sum(self.latency.values())
-
-
-def _observation(counts: Mapping[str, int], *, latency: Mapping[float, int], since: float) -> Observation:
-    return Observation(
-        requests=counts["requests"],
-        errors=counts["errors"],
-        named=counts["named"],
-        invalid=counts["invalid"],
-        labelled=counts["labelled"],
-        wrong=counts["wrong"],
-        compared=counts["compared"],
-        different=counts["different"],
-        latency=latency,
-        since=since,
-    )
 
 
 def _of(observation: Observation, name: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.gateway.latency import request_seconds
+from modelway.endpoints.gateway.running import counted_since
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import PORT
@@ -125,19 +126,9 @@ def _sum(counts: Iterable[Mapping[str, int]], *, since: float, latency: Mapping[
     total: Counter[str] = Counter()
     for each in counts:
         total.update(each)
-    return PredictorMetrics(
-        requests=total["requests"],
-        client_errors=total["client_errors"],
-        server_errors=total["server_errors"],
-        broken_answers=total["broken_answers"],
-        rerouted=total["rerouted"],
-        named=total["named"],
-        since=since,
-        latency=latency,
-    )
+    return PredictorMetrics(**total, since=since, latency=latency)
 
 
 def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:
     """Return a pod's counts of a backend without those from before the predictor moved in."""
-    baseline = seat.baseline.get(pod.key, {})
-    return {key: max(0, value - baseline.get(key, 0)) for key, value in pod.slot_counters(seat.slot).items()}
+    return counted_since(pod.slot_counters(seat.slot), seat.baseline.get(pod.key, {}))

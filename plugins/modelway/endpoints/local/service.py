@@ -19,7 +19,7 @@ from modelway.endpoints.gateway import process as gateway_process
 from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import described, predictor_status
 from modelway.endpoints.gateway.process import Gateway
-from modelway.endpoints.gateway.running import counters
+from modelway.endpoints.gateway.running import counted_since, counters
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
@@ -229,8 +229,7 @@ class Service:
         for server in self.state.wanted:
             if server.name in result:
                 continue
-            counts = counters(stats, server.slot)
-            own = {key: max(0, value - server.baseline.get(key, 0)) for key, value in counts.items()}
+            own = counted_since(counters(stats, server.slot), server.baseline)
             mine = (page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name)
             result[server.name] = PredictorMetrics(**own, since=server.since, latency=request_seconds(mine))
         return result
