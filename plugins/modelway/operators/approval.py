@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Context
 
 from modelway.errors import RolloutAborted
-from modelway.lineage.records.rollout import evidence_text
+from modelway.lineage.records.rollout import evidence_text, results_of
 from modelway.operators.context import actor
-from modelway.runs.rollout_record import finished_step, results_of
+from modelway.runs.rollout_record import finished_step
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord

@@ -10,7 +10,7 @@ from modelway.endpoints.base import EndpointStatus
 from modelway.errors import RolloutAborted
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
-from modelway.lineage.records.rollout import evidence_text, is_finishing, is_returning
+from modelway.lineage.records.rollout import evidence_text, is_finishing, is_returning, results_of
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.approval import AB, CANARY, DECISION, decided, record_answer, refusal, wait_for_approval
@@ -22,7 +22,7 @@ from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import Deployment, FinishedRollout, StepResult
 from modelway.runs.messages.version import RegisteredVersion
 from modelway.runs.rollout import Rollout
-from modelway.runs.rollout_record import Settings, holds_until, results_of
+from modelway.runs.rollout_record import Settings, holds_until
 from modelway.runs.traffic import weights_of
 
 #: seconds between two looks at the counts while the task waits in its worker

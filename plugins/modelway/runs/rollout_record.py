@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelway.endpoints.base import EndpointStatus, PredictorMetrics, predictor_name
 from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, Verdict, begin, decide, update
 from modelway.errors import RolloutAborted
-from modelway.lineage.records.rollout import has_moved
+from modelway.lineage.records.rollout import has_moved, results_of
 from modelway.runs.traffic import deployed
 from modelway.spec.rollout import AnalysisSection, StepSection
 
@@ -77,12 +77,6 @@ def planned(record: "RolloutRecord", settings: Settings, *, target: str) -> "Rol
     detail.setdefault("analysis", settings.judged_by().to_dict())
     detail.setdefault("target", target)
     return replace(record, detail=detail)
-
-
-def results_of(record: "RolloutRecord") -> list[dict[str, Any]]:
-    """Return what was found in each step; a rollout that an earlier modelway started has them under ``told``."""
-    results: list[dict[str, Any]] = record.detail.get("results", record.detail.get("told", []))
-    return results
 
 
 def plan_of(record: "RolloutRecord") -> list[Step]:

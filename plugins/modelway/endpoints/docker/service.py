@@ -19,7 +19,7 @@ from modelway.endpoints.gateway.container import PORT
 from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.latency import request_seconds
-from modelway.endpoints.gateway.places import described, predictor_status
+from modelway.endpoints.gateway.places import by_predictor, described, predictor_status, refuse_not_ready
 from modelway.endpoints.gateway.running import counted_since, counters
 from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.platforms.docker.engine import Engine
@@ -190,15 +190,8 @@ class Service:
         :raises EndpointNotReady: with the predictor
         """
         wanted = self.state.wanted
-        answers = are_ready(wanted, self.gateway)
-        ready = {server.name for server, is_ready in zip(wanted, answers, strict=True) if is_ready}
-        for server in wanted:
-            if weights.get(server.name) and server.name not in ready:
-                raise EndpointNotReady(
-                    f"predictor {server.name} is not ready",
-                    where=f"endpoint {self.state.name}",
-                    do="Apply the endpoint",
-                )
+        answers = zip(wanted, are_ready(wanted, self.gateway), strict=True)
+        refuse_not_ready(answers, weights, endpoint=self.state.name)
 
     def status(self, *, address: str) -> EndpointStatus:
         """Return the endpoint as it is.
@@ -216,10 +209,8 @@ class Service:
                 drift += find_drift(read_stats(look.answers[1]), read_map(look.answers[0]), state.routes)
             except EndpointNotReady:
                 runs = False
-        by_name: dict[str, list[tuple[ServerState, bool]]] = {}
-        for server, answers in zip(state.wanted, ready, strict=True):
-            by_name.setdefault(server.name, []).append((server, answers))
-        predictors = tuple(self._predictor(servers, found, address) for servers in by_name.values())
+        servers = by_predictor(zip(state.wanted, ready, strict=True))
+        predictors = tuple(self._predictor(each, found, address) for each in servers.values())
         return EndpointStatus(
             name=state.name,
             model=state.model or state.name,

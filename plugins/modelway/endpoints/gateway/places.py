@@ -1,6 +1,6 @@
 """The servers of an endpoint and their places in its gateway: the slot of each predictor, and the replicas in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
@@ -152,6 +152,29 @@ def described(spec: EndpointSpec, predictor: Predictor) -> dict[str, Any]:
         "resources": dict(predictor.resources),
         "batching": dict(predictor.batching),
     }
+
+
+def by_predictor(servers: Iterable[tuple[S, bool]]) -> dict[str, list[tuple[S, bool]]]:
+    """Return servers, each with whether it is ready, by the names of their predictors."""
+    found: dict[str, list[tuple[S, bool]]] = {}
+    for server, answers in servers:
+        found.setdefault(server.name, []).append((server, answers))
+    return found
+
+
+def refuse_not_ready(
+    servers: Iterable[tuple[PlacedServer, bool]], weights: Mapping[str, int], *, endpoint: str
+) -> None:
+    """Refuse weights of which a predictor that gets requests has no server that is ready.
+
+    :param servers: those that are to stay, each with whether it is ready
+    :raises EndpointNotReady: with the predictor
+    """
+    for name, answers in by_predictor(servers).items():
+        if weights.get(name) and not any(is_ready for _, is_ready in answers):
+            raise EndpointNotReady(
+                f"predictor {name} is not ready", where=f"endpoint {endpoint}", do="Apply the endpoint"
+            )
 
 
 def predictor_status(

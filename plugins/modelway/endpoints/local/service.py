@@ -17,13 +17,13 @@ from modelway.endpoints.base import (
 )
 from modelway.endpoints.gateway import process as gateway_process
 from modelway.endpoints.gateway.latency import request_seconds
-from modelway.endpoints.gateway.places import described, predictor_status
+from modelway.endpoints.gateway.places import by_predictor, described, predictor_status, refuse_not_ready
 from modelway.endpoints.gateway.process import Gateway
 from modelway.endpoints.gateway.running import counted_since, counters
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
-from modelway.errors import EndpointNotReady, ModelwayError
+from modelway.errors import ModelwayError
 from modelway.platforms.processes import marked
 
 SUPERVISOR = "modelway.endpoints.local.supervisor"
@@ -158,14 +158,7 @@ class Service:
 
         :raises EndpointNotReady: with the predictor
         """
-        ready = {server.name for server, answers in self._answers() if answers}
-        for server in self.state.wanted:
-            if weights.get(server.name) and server.name not in ready:
-                raise EndpointNotReady(
-                    f"predictor {server.name} is not ready",
-                    where=f"endpoint {self.state.name}",
-                    do="Apply the endpoint",
-                )
+        refuse_not_ready(self._answers(), weights, endpoint=self.state.name)
 
     def retire(self) -> None:
         """Stop the servers that are being retired, once they have answered their open requests."""
@@ -197,10 +190,7 @@ class Service:
     def status(self) -> EndpointStatus:
         """Return the endpoint as it is."""
         state = self.state
-        by_name: dict[str, list[tuple[ServerState, bool]]] = {}
-        for server, ready in self._answers():
-            by_name.setdefault(server.name, []).append((server, ready))
-        predictors = tuple(_status(servers) for servers in by_name.values())
+        predictors = tuple(_status(servers) for servers in by_predictor(self._answers()).values())
         has_gateway = not state.stopped and self.gateway.is_running
         return EndpointStatus(
             name=state.name,

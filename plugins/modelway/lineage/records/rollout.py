@@ -37,11 +37,16 @@ def is_returning(record: "RolloutRecord") -> bool:
     return record.state == "aborted" and bool(record.detail.get("returning"))
 
 
+def results_of(record: "RolloutRecord") -> list[dict[str, Any]]:
+    """Return what was found in each step; a rollout that an earlier modelway started has them under ``told``."""
+    results: list[dict[str, Any]] = record.detail.get("results", record.detail.get("told", []))
+    return results
+
+
 def step_texts(record: "RolloutRecord") -> list[StepText]:
     """Return the steps of a rollout, the present one included; one of an earlier modelway has counts alone."""
     stable = record.detail.get("stable")
-    results = record.detail.get("results", record.detail.get("told", []))
-    found = [step_text(result, version=record.version, stable=stable) for result in results]
+    found = [step_text(result, version=record.version, stable=stable) for result in results_of(record)]
     verdict, plan = record.detail.get("verdict"), record.detail.get("plan", ())
     is_in_step = record.state == "running" and not {"moving", "finishing"} & record.detail.keys()
     if verdict and is_in_step and 0 <= record.step < len(plan):
