@@ -64,7 +64,7 @@ def print_table(results: dict[str, Any]) -> None:
     print("|---|" + "---|" * len(JUDGES))
     for name, row in results.items():
         print(f"| {name} | " + " | ".join(cell(found) for found in row["judges"].values()) + " |")
-    print("\nrolled back within the hour (median minute), promoted; the rest is held")
+    print("\nrolled back within the hour (median minute), promoted; the rest is undecided")
 
 
 def cell(found: dict[str, Any]) -> str:

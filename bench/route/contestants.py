@@ -141,7 +141,7 @@ class Process(Contestant):
 def haproxy(folder: Path, servers: Sequence[int], *, reuses: bool) -> Process:
     """HAProxy with the limits of our gateway and one server.
 
-    :param reuses: whether it uses a connection to the server again, as it does unless told otherwise
+    :param reuses: whether it uses a connection to the server again, as it does by default
     """
     port, file = free_port(), folder / f"haproxy-{reuses}.cfg"
     closes = "" if reuses else "option http-server-close"

@@ -266,7 +266,7 @@ def test_two_airflows_on_one_engine_do_not_see_each_others_endpoints(lab: Lab, t
 def test_changes_of_two_machines_at_once_both_take_place(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What tells the processes of one machine apart from those of another is the lock below the root.
+    # Processes of two machines are distinguished by the lock below the root.
     (tmp_path / "deployment").write_text((lab.root / "deployment").read_text())
     elsewhere = load_endpoint("docker", root=tmp_path / "endpoints")
     assert elsewhere.status("tiny") == lab.status()

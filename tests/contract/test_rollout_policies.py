@@ -36,7 +36,7 @@ def shop(tmp_path, monkeypatch):
 
 @pytest.fixture
 def halfway(shop, monkeypatch):
-    """Version 2 is at 10 %, its worker is gone, and its run goes on; version 3 is made."""
+    """Version 2 is at 10 %, its worker is gone, and its run continues; version 3 is made."""
     deployed = shop.deploy(2)
     with monkeypatch.context() as patch:
         die_at_wait(patch, 1)

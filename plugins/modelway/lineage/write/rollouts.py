@@ -149,7 +149,7 @@ def _write(connection: Connection, record: RolloutRecord, *, before: RolloutReco
     keys = locked_keys(connection, record.model, record.version)
     now, row = datetime.now(UTC), {"endpoint": record.endpoint, "run_id": record.run_id}
     if before is not None and before.updated_at is not None:
-        # Rises with every write, also where clocks differ: it is what tells two writes apart.
+        # Rises with every write, also where clocks differ: two writes are distinguished by it.
         now = max(now, before.updated_at + timedelta(microseconds=1))
     news = {"version": keys["version"], "state": record.state, "step": record.step}
     news |= {"detail": plain(record.detail), "updated_at": now}
