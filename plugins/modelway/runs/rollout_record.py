@@ -158,7 +158,10 @@ def looked(
     stable, canary = observations(record, metrics)
     evidence = evidence_of(record) or _evidence_of_earlier_counts(record, stable=stable, canary=canary)
     if canary is not None:
-        evidence = update(evidence, stable=stable, canary=canary, expected_share=share, analysis=analysis)
+        copied = status.mirror is not None and status.mirror.predictor == predictor_name(record.version)
+        evidence = update(
+            evidence, stable=stable, canary=canary, expected_share=share, analysis=analysis, gets_copies=copied
+        )
     verdict = decide(evidence, analysis, step=step, seconds=now - float(detail["since"]))
     if verdict.action == "promote" and (reason := _not_as_planned(record, is_ready=is_ready, share=share)):
         verdict = replace(verdict, action="rollback" if now > gives_up_at(record) else "hold", reason=reason)
@@ -252,6 +255,7 @@ def _observation(metrics: PredictorMetrics | None) -> Observation | None:
         errors=metrics.errors,
         named=metrics.named,
         latency=metrics.latency,
+        invalid=metrics.invalid,
         since=metrics.since,
     )
 
@@ -273,4 +277,5 @@ def _evidence_of_earlier_counts(
 
 
 def _counted(observation: Observation) -> dict[str, int]:
-    return {"requests": observation.requests, "errors": observation.errors}
+    counts = {"requests": observation.requests, "errors": observation.errors}
+    return counts | ({"invalid": observation.invalid} if observation.invalid else {})
