@@ -5,6 +5,7 @@ steps), ``analysis`` (how they are judged), ``since`` (when the step began), ``m
 ``restarts`` (of the version's servers before the step), ``evidence``, ``verdict`` (of the last look), ``results`` (one
 per finished step), ``reason`` (of an abort), ``already_served`` (whether the version served before the run).
 ``finishing`` has the alias that moves, once the version takes over: from then on the rollout only goes forward.
+``waits_since`` is when a person was asked, until the answer: that time is none of the step.
 ``returning`` is set from an abort until the traffic is back, with ``withdraw`` where the version is stopped as well.
 Rollouts that an earlier modelway began have some of them only.
 """
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
 
 Metrics = Mapping[str, PredictorMetrics]
+#: see ``waits_since`` above
+WAITS_SINCE = "waits_since"
 #: a version whose servers are not ready for so long is rolled back; a busy machine's are late now and then
 UNREADY_SECONDS = 30.0
 
@@ -162,9 +165,10 @@ def looked(
         evidence = update(
             evidence, stable=stable, canary=canary, expected_share=share, analysis=analysis, gets_copies=copied
         )
-    verdict = decide(evidence, analysis, step=step, seconds=now - float(detail["since"]))
+    moment = float(detail.get(WAITS_SINCE, now))
+    verdict = decide(evidence, analysis, step=step, seconds=moment - float(detail["since"]))
     if verdict.action == "promote" and (reason := _not_as_planned(record, is_ready=is_ready, share=share)):
-        verdict = replace(verdict, action="rollback" if now > gives_up_at(record) else "hold", reason=reason)
+        verdict = replace(verdict, action="rollback" if moment > gives_up_at(record) else "hold", reason=reason)
     detail |= {"evidence": evidence.to_dict(), "verdict": verdict.to_dict()}
     return replace(record, detail=detail), verdict
 
