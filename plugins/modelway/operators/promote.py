@@ -38,7 +38,7 @@ class PromoteModelOperator(EnvironmentOperator):
     retry continues from there, and a finished rollout is never done again. When the version does worse, its server
     ends, a step gets no result, the last attempt fails, or a user ends the task, all traffic goes back to the stable
     version and the rollout is aborted. While a step lasts the task is deferred, unless that is short. So it is
-    while a person is asked to approve; when the version does worse meanwhile, it is rolled back and the question closed.
+    while a person is asked to approve: a version that does worse meanwhile is rolled back, and the question closed.
 
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param deployment: what DeployModelOperator returned
