@@ -27,6 +27,7 @@ from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
 from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
+from modelway.server.core.validity import Validity
 from modelway.server.core.whole import check_files
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.infer import Infer
@@ -104,6 +105,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     budget = Budget(settings.max_in_flight)
     # one body after another, so that only one needs memory for decoding
     codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
+    validity = Validity(metrics.count_invalid)
     infer = Infer(
         name=name,
         version=settings.version,
@@ -114,6 +116,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         max_rows=settings.max_rows,
         budget=budget,
         codec=codec,
+        validity=validity,
         max_seconds=settings.max_wait,
         samples=samples,
     )
@@ -130,7 +133,9 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     )
     grpc = None
     if settings.grpc_port is not None:
-        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
+        grpc = _grpc(
+            settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples, validity)
+        )
     every_second = partial(_every_second, batcher, sketches, samples)
     listener = Listener(
         routes,
@@ -165,6 +170,7 @@ class _Shared:
     metrics: Metrics
     drain: Drain
     samples: Samples | None
+    validity: Validity
 
 
 def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
@@ -187,6 +193,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         codec=shared.codec,
         ready=lambda: not shared.drain.began,
         limits=limits,
+        validity=shared.validity,
         max_seconds=settings.max_wait,
         samples=shared.samples,
     )
