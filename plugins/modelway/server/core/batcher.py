@@ -1,8 +1,9 @@
 """Idle-first micro-batching: a request that finds the model idle runs at once; a busy model's requests are gathered.
 
-No timer is involved, so a lone client never waits for company, nor for the next turn of the event loop. A request with more rows than fit into one call
-is cut into slices where the model allows it, and others run between them. Calls of a model that is quick run on the
-event loop, where the requests of one turn of the loop are gathered: handing a call to another thread takes as long.
+No timer is involved, so a lone client never waits for company, nor for the next turn of the event loop. A request
+with more rows than fit into one call is cut into slices where the model allows it, and others run between them. Calls
+of a model that is quick run on the event loop, where the requests of one turn of the loop are gathered: handing a call
+to another thread takes as long.
 """
 
 import asyncio
