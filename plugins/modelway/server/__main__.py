@@ -5,6 +5,7 @@ used, 3 when the server cannot listen on the address.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -64,6 +65,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         say(str(error))
         return 2
     limit_process()
+    # what the server is made of is never garbage: it is not searched again while requests wait
+    gc.freeze()
     try:
         listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name, grpc))
     except OSError as error:

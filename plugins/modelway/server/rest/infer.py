@@ -97,7 +97,7 @@ class Infer:
             respond(response)
 
         until = time.monotonic() + self._max_seconds
-        request.waiting = self._batcher.submit(inference.inputs, done, until=until)
+        request.waiting = self._batcher.submit(inference.inputs, done, until=until, alone=request.alone)
 
     async def _answer_large(self, request: Request, form: BodyForm, instances: bool, respond: Respond) -> None:
         size, inference = await aside(self._codec, self._decode, request, form, instances)
