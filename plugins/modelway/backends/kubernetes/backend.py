@@ -19,10 +19,12 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
+from modelway.backends.folders.exit_status import exits_of
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.runner import runner_folder
-from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord, exits_of, handle_of
-from modelway.backends.kubernetes.folders import GENERATION, Folders
+from modelway.backends.folders.stored import GENERATION, SUBMITTED
+from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
+from modelway.backends.kubernetes.folders import Folders
 from modelway.backends.kubernetes.inspect import StatusReader
 from modelway.backends.kubernetes.launchers import WORK, custom_kind
 from modelway.backends.kubernetes.member import MEMBER
