@@ -1,8 +1,8 @@
 """Jobs as custom jobs of Google's Vertex AI: their folders on an object store, their state by one list for all.
 
 See docs/vertex.md for users, docs/adr/0041 for what is decided. ``<key>/try-<n>.json`` beside the generations says
-where an attempt's job is; its folder holds ``submitted`` (its job was created), ``result.json`` (how it ended) and what the
-agents write (``modelway.job.agent``).
+where an attempt's job is; its folder holds ``submitted`` (its job was created), ``result.json`` (how it ended) and
+what the agents write (``modelway.job.agent``).
 
 Vertex AI gives a job its name, and creates two of two requests. So an attempt's job has a label that follows from the
 attempt's place: a job is searched before it is created, and afterwards: of two the earlier stays.
@@ -227,7 +227,7 @@ class VertexBackend:
             return "", offset
         if (record := self._reader.record(attempt)) is None:
             return "", offset
-        self._folders.fetch_log(attempt, over=over, nodes=record.nodes)
+        self._folders.fetch_log(attempt, over=over, nodes=record.nodes, seconds=0)
         return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
 
     def cancel(self, handle: Handle) -> None:
