@@ -51,6 +51,7 @@ MEMBER = EndpointMember(
     section=_section,
     lacks=_lacks,
     refuses=_refuses,
+    hook="modelway.hooks.google.GoogleHook",
     letter_first=True,
     placed=True,
     needs_server=True,
