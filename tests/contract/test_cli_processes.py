@@ -168,12 +168,12 @@ def test_a_component_that_ended_is_started_again_until_it_ends_too_often(compone
     for _ in range(MOST_RESTARTS):
         ended = components.processes["scheduler"]
         (components.home / "scheduler").write_text("database is locked")
-        ended.wait(timeout=20)
+        ended.wait(timeout=60)
         restarts.check()
         assert components.processes["scheduler"].poll() is None
         assert components.processes["scheduler"].pid != ended.pid
     (components.home / "scheduler").write_text("the last of its ends")
-    components.processes["scheduler"].wait(timeout=20)
+    components.processes["scheduler"].wait(timeout=60)
     with pytest.raises(EndpointNotReady, match=r"airflow scheduler ended with 1(.|\n)*the last of its ends"):
         restarts.check()
     assert components.processes["triggerer"] is triggerer
