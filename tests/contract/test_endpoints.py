@@ -163,6 +163,10 @@ def test_answers_come_from_the_version_that_the_header_names(
     status = endpoint.apply(spec({1: 1, 2: 1}))
     assert {(version, value) for _, version, value in ask(status.url, 100)} == {("1", 1.0), ("2", 2.0)}
     assert [{value for _, _, value in ask(one.url, 3)} for one in status.predictors] == [{1.0}, {2.0}]
+    sketches = endpoint.sketches("tiny")
+    assert [len(documents) for documents in sketches.values()] == [1, 1]
+    assert sum(document["rows_seen"] for (document,) in sketches.values()) == 106
+    assert {name: document["outputs"][0]["max"] for name, (document,) in sketches.items()} == {"v1": 1.0, "v2": 2.0}
 
 
 def test_a_user_stays_with_a_version_while_it_grows(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
