@@ -38,17 +38,20 @@ class Tensor(Protocol):
     """One input or output; -1 in ``shape`` stands for any length."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the tensor."""
 
     @property
-    def datatype(self) -> str: ...
+    def datatype(self) -> str:
+        """As the Open Inference Protocol has it; BYTES is text."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """The batch first, where it is one."""
 
 
 class Counts:
-    """Counts of the rows of all inputs and outputs; of an output that scores classes also how often each is the best."""
+    """Counts of the rows of all inputs and outputs; of an output with scores also how often each class is the best."""
 
     def __init__(self, *, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Start with nothing."""
@@ -80,7 +83,9 @@ class Counts:
 
 def scores_classes(spec: Tensor) -> bool:
     """Return whether each row of an output is a score for each of some classes."""
-    return spec.datatype != "BYTES" and len(spec.shape) == 2 and spec.shape[0] == -1 and 2 <= spec.shape[1] <= MAX_CLASSES
+    return (
+        spec.datatype != "BYTES" and len(spec.shape) == 2 and spec.shape[0] == -1 and 2 <= spec.shape[1] <= MAX_CLASSES
+    )
 
 
 def best_classes(array: Array) -> Array:

@@ -252,8 +252,8 @@ class Endpoint(Protocol):
     def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Return what each server counted of inputs and outputs since it started, by the predictors' names.
 
-        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One that does
-        not answer is left out.
+        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
+        that does not answer is left out.
 
         :raises UnknownEndpoint: when there is no endpoint of this name
         :raises EndpointNotReady: when the servers cannot be reached

@@ -11,7 +11,7 @@ def sketches_path(model: str) -> str:
 
 
 def sketches_of(pages: Mapping[str, Iterable[str]]) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """Return the documents of each predictor's servers; a page that is none, such as that of another server, is left out."""
+    """Return the documents of each predictor's servers; a page that is none is left out."""
     return {name: [each for each in map(_document, texts) if each is not None] for name, texts in pages.items()}
 
 

@@ -1,6 +1,6 @@
 """How inputs and answers were distributed on the rows of the evaluation, for the monitor: ``outputs/sketches.json``.
 
-The counts are those that the server makes of what it answers, so that the two can be compared; see ``modelway.sketches``.
+The counts are those that the server makes of what it answers, so that both can be compared: ``modelway.sketches``.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from urllib.parse import unquote_to_bytes
 import httptools
 
 from modelway.server.core.metrics import Metrics
+from modelway.server.core.predictions import Predictions
 from modelway.server.core.refusal import Refusal
 from modelway.server.core.signature import Signature
-from modelway.server.core.predictions import Predictions
 from modelway.server.core.sketches import Sketches
 from modelway.server.rest.infer import Infer
 from modelway.server.rest.message import Head, Request, Respond, Response, Route, json_response
