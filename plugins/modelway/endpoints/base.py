@@ -204,6 +204,10 @@ class PredictorMetrics:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: of the requests, those whose URL names the version: no weight sent them
     named: int = 0
+    #: calls of gRPC that servers failed, by their own counts, which a gateway sees as answers with status 200; they
+    #: begin anew with a server, so that they are compared only between readings of the same number of servers
+    call_errors: int = 0
+    counting_servers: int = 0
 
     @property
     def errors(self) -> int:

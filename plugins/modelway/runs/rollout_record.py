@@ -252,6 +252,8 @@ def _observation(metrics: PredictorMetrics | None) -> Observation | None:
         errors=metrics.errors,
         named=metrics.named,
         latency=metrics.latency,
+        call_errors=metrics.call_errors,
+        counting_servers=metrics.counting_servers,
         since=metrics.since,
     )
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.base import PredictorMetrics
-from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.running import counted_since
+from modelway.endpoints.gateway.server_pages import call_errors, request_seconds
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import PORT
@@ -105,9 +105,9 @@ class HaproxyRouting:
         began = max(waiting.ready_since(pod.pod) for pod, _ in counts)
         result = {}
         for name, seat in record.seats.items():
-            latency = request_seconds(counts[0][0].pages(self._servers(name)))
-            own = [found[name] for _, found in counts]
-            result[name] = _sum(own, since=max(seat.since, began), latency=latency)
+            pages = counts[0][0].pages(self._servers(name))
+            own = [*(found[name] for _, found in counts), call_errors(pages)]
+            result[name] = _sum(own, since=max(seat.since, began), latency=request_seconds(pages))
         return result
 
     def _servers(self, name: str) -> list[str]:

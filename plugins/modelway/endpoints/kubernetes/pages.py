@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from modelway.endpoints.base import PredictorMetrics
-from modelway.endpoints.gateway.latency import request_seconds
+from modelway.endpoints.gateway.server_pages import request_seconds
 from modelway.endpoints.kubernetes import waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import PORT

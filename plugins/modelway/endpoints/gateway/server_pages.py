@@ -1,9 +1,11 @@
-"""How long requests took, as the servers of a predictor counted it: out of their pages ``/metrics``."""
+"""What the servers of a predictor count themselves, out of their pages ``/metrics``: times, and errors of gRPC."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 #: the buckets of a histogram in Prometheus' text format
 _SERIES = "modelway_request_seconds_bucket{"
+_FAILED_CALL = re.compile(r'^modelway_grpc_requests_total\{[^}]*code="5\d\d"[^}]*\} (\S+)$', re.MULTILINE)
 
 
 def request_seconds(pages: Iterable[str]) -> dict[float, int]:
@@ -22,3 +24,12 @@ def request_seconds(pages: Iterable[str]) -> dict[float, int]:
             found[bound] = found.get(bound, 0) + total - before
             before = total
     return dict(sorted(found.items()))
+
+
+def call_errors(pages: Sequence[str]) -> dict[str, int]:
+    """Return how many calls of gRPC the servers failed, which a gateway sees as 200, and how many servers say so.
+
+    :param pages: as of :func:`request_seconds`
+    """
+    failed = sum(int(float(number)) for page in pages for number in _FAILED_CALL.findall(page))
+    return {"call_errors": failed, "counting_servers": sum(map(bool, pages))}
