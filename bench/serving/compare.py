@@ -38,6 +38,8 @@ FLOOR = f"{sys.executable} {HERE}/floor.py {{model}} {{port}}"
 MODELS: Mapping[str, tuple[Callable[[Path], Path], int]] = {"digits": (write_network, 1), "encoder": (write_encoder, 8)}
 #: turns of a lone client in one round
 _TURNS = 5
+#: of the requests, a peer gets one in so many: it takes as much longer
+_PEERS_SHARE = 4
 
 
 def compare(model: Path, commands: dict[str, str], *, clients: list[int], rounds: int, number: int) -> dict[str, Any]:
@@ -74,16 +76,17 @@ def round_of(servers: Mapping[str, Contestant], together: int, number: int) -> d
     """Measure each server once with so many clients."""
     turns = _TURNS if together == 1 else 1
     # a lone client waits for each of its requests
-    many = max(2, number // 4 // turns) if together == 1 else number
+    all_of_them = max(2, number // 4 // turns) if together == 1 else number
+    many = {name: max(2, all_of_them // (_PEERS_SHARE if name in PEERS else 1)) for name in servers}
     seen: dict[str, list[tuple[Seen, float]]] = {name: [] for name in servers}
     for _ in range(turns):
         for name, server in servers.items():
-            seen[name].append(server.measure(together, many))
+            seen[name].append(server.measure(together, many[name]))
     return {
         name: {
-            "cpu_us": sum(cpu for _, cpu in parts) / (many * turns) * 1e6,
+            "cpu_us": sum(cpu for _, cpu in parts) / (many[name] * turns) * 1e6,
             "p50_ms": statistics.median(each for part, _ in parts for each in part.times) * 1e3,
-            "per_second": many * turns / sum(part.seconds for part, _ in parts),
+            "per_second": many[name] * turns / sum(part.seconds for part, _ in parts),
         }
         for name, parts in seen.items()
     }
@@ -104,8 +107,8 @@ def main() -> None:
     parser.add_argument("others", nargs="*", help="NAME=COMMAND")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=2000, help="of a round; a peer gets a quarter")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--small", action="store_true", help="see that the answers are right; the figures say nothing")
     args = parser.parse_args()
