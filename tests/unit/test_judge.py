@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from modelway.endpoints.gateway.server_pages import call_errors
+from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, begin, decide, update
 from modelway.endpoints.judge.e_process import RATIOS, log_mean, more_evidence, no_evidence
 
@@ -314,14 +314,39 @@ def test_times_of_a_server_that_could_not_be_read_before_are_left_out():
 def test_calls_of_grpc_that_servers_failed_are_errors_unless_a_server_could_not_be_read():
     page = 'modelway_grpc_requests_total{model="m",model_version="1",code="%d"} %d.0\n'
     pages = [page % (200, 90) + page % (500, 3), page % (503, 4) + page % (404, 9), page % (500, 0)]
-    assert call_errors(pages) == {"call_errors": 7, "counting_servers": 3}
-    assert call_errors([*pages[:2], ""]) == {"call_errors": 7, "counting_servers": 2}
-    before = Observation(requests=100, errors=1, call_errors=2, counting_servers=3)
+    assert read_server_counts(pages).call_errors == 7
+    assert read_server_counts([*pages, ""]).call_errors == 0
+    before = replace(timed(100, 100), errors=1, call_errors=2)
     now = replace(before, requests=200, errors=2, call_errors=7)
     assert now.since_then(before).errors == 6
-    assert replace(now, counting_servers=2).since_then(before).errors == 1
+    unread = replace(now, latency={}, call_errors=0)
+    assert unread.since_then(before).errors == 1
+    assert replace(now, requests=300, errors=3).since_then(unread).errors == 1
     # a server that was restarted begins anew
     assert replace(now, call_errors=0).since_then(before).errors == 1
+
+
+def test_invalid_answers_of_a_server_that_could_not_be_read_before_are_left_out():
+    """Both versions give invalid answers to the same requests, and all of the time before would count as new."""
+    stable, canary = replace(timed(1000, 100), invalid=20), replace(timed(1000, 100), invalid=20)
+    evidence = begin(stable=stable, canary=canary)
+    for reads in (False, True):
+        more = [replace(each, requests=each.requests + 100) for each in (stable, canary)]
+        canary = more[1] if reads else replace(more[1], latency={}, invalid=0)
+        evidence = update(evidence, **_same(more[0], canary, ANALYSIS))
+        stable, canary = more
+    assert evidence.canary_total.invalid == 0
+    evidence = update(evidence, **_same(stable, replace(canary, requests=1300, invalid=21), ANALYSIS))
+    assert evidence.canary_total.invalid == 1
+
+
+def test_copies_that_a_version_gets_are_no_broken_split():
+    evidence = begin(stable=Observation(), canary=Observation())
+    counts = {"stable": Observation(requests=9_000), "canary": Observation(requests=10_000)}
+    for gets_copies in (True, False):
+        found = update(evidence, **counts, expected_share=0.1, analysis=ANALYSIS, gets_copies=gets_copies)
+        assert (found.log_e("split") == 0) is gets_copies
+        assert decide(found, ANALYSIS, step=STEP, seconds=99).action == ("promote" if gets_copies else "hold")
 
 
 def test_an_error_that_is_counted_after_its_request_is_one_request_and_one_error():

@@ -28,6 +28,7 @@ from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
 from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
+from modelway.server.core.validity import Validity
 from modelway.server.core.whole import check_files
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.infer import Infer
@@ -107,6 +108,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     budget = Budget(settings.max_in_flight)
     # one body after another, so that only one needs memory for decoding
     codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
+    validity = Validity(metrics.count_invalid)
     infer = Infer(
         name=name,
         version=settings.version,
@@ -117,6 +119,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         max_rows=settings.max_rows,
         budget=budget,
         codec=codec,
+        validity=validity,
         max_seconds=settings.max_wait,
         samples=samples,
     )
@@ -131,7 +134,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         predict_route=settings.predict_route,
         health_route=settings.health_route,
     )
-    shared = _Shared(batcher, budget, codec, metrics, drain, samples)
+    shared = _Shared(batcher, budget, codec, metrics, drain, samples, validity)
     http2 = cache(partial(_grpc, settings, name, model.signature, shared))
     grpc = None if settings.grpc_port is None else http2()
     every_second = partial(_every_second, batcher, sketches, samples)
@@ -169,6 +172,7 @@ class _Shared:
     metrics: Metrics
     drain: Drain
     samples: Samples | None
+    validity: Validity
 
 
 def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
@@ -191,6 +195,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         codec=shared.codec,
         ready=lambda: not shared.drain.began,
         limits=limits,
+        validity=shared.validity,
         max_seconds=settings.max_wait,
         samples=shared.samples,
     )

@@ -28,6 +28,7 @@ class Metrics(Collector):
         self._names = (model, version)
         self._lock = threading.Lock()
         self._by_code, self._by_code_grpc = {200: 0}, {200: 0}
+        self._invalid = 0
         self._seconds, self._calls, self._rows = _Histogram(SECONDS), _Histogram(SECONDS), _Histogram(_ROWS)
         #: infer requests being answered
         self.in_flight = _Gauge(self._lock)
@@ -40,6 +41,11 @@ class Metrics(Collector):
             if grpc:
                 self._by_code_grpc[code] = self._by_code_grpc.get(code, 0) + 1
             self._seconds.add(seconds)
+
+    def count_invalid(self) -> None:
+        """Count an answer with an output that is not valid."""
+        with self._lock:
+            self._invalid += 1
 
     def call(self, rows: int, seconds: float) -> None:
         """Count one call of the model."""
@@ -59,14 +65,17 @@ class Metrics(Collector):
         calls = CounterMetricFamily(
             "modelway_grpc_requests", "Those of them that came by gRPC.", labels=(*_LABELS, "code")
         )
+        invalid = CounterMetricFamily(
+            "modelway_invalid_answers", "Answers with an output that is not valid.", labels=_LABELS
+        )
         flight = GaugeMetricFamily("modelway_requests_in_flight", "Infer requests being answered.", labels=_LABELS)
         with self._lock:
             for family, by_code in ((requests, self._by_code), (calls, self._by_code_grpc)):
                 for code, number in by_code.items():
                     family.add_metric((*self._names, str(code)), number)
+            invalid.add_metric(self._names, self._invalid)
             flight.add_metric(self._names, self.in_flight.value)
-            yield requests
-            yield calls
+            yield from (requests, calls, invalid)
             yield flight
             yield self._family("modelway_request_seconds", "Time of an infer request.", self._seconds)
             yield self._family("modelway_call_seconds", "Time of one call of the model.", self._calls)
