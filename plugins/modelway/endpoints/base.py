@@ -207,6 +207,9 @@ class PredictorMetrics:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: of the requests, those whose URL names the version: no weight sent them
     named: int = 0
+    #: calls of gRPC that the servers failed, which a gateway sees as answers with status 200: not among the errors;
+    #: counted by the servers themselves, as ``latency``
+    call_errors: int = 0
     #: answers with an output that is not valid: a number that is not finite, another type or shape than the model
     #: names; counted by the servers themselves, as ``latency``
     invalid: int = 0
