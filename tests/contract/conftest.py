@@ -15,6 +15,9 @@ from tests.google.vertex_jobs import VertexJobs
 from tests.job_folders import store_code
 from tests.kubernetes_cluster import PYTHON_IMAGE, node_in_use, node_storage, own_namespace, require_cluster
 
+# Tests that several files import.
+pytest.register_assert_rewrite("tests.endpoint_promises")
+
 #: what needs more than this machine's processes; `make test` runs it in a step of its own
 ELSEWHERE = ("docker", "kubernetes")
 #: its own tests hold it to the same promises: what they need of a cluster takes longer than an engine's
