@@ -29,10 +29,11 @@ from tests.endpoint_promises import (  # noqa: F401
 from tests.google.cloud_run import CloudRun
 from tests.google.endpoints import PROJECT, REGION, pushed_images, serving_fake
 from tests.google.fake import GoogleFake
+from tests.google.vertex_endpoints import VertexEndpoints
 from tests.system.registry import needs_registry
 
 pytestmark = needs_registry
-KINDS = {"cloud_run": CloudRun}
+KINDS = {"cloud_run": CloudRun, "vertex": VertexEndpoints}
 PLACE = {"project": PROJECT, "region": REGION}
 
 
@@ -77,7 +78,8 @@ def spec(images: dict[int | str, str]) -> Make:
 class Served:
     """What the fake runs."""
 
-    of_broken = r"version 4 cannot be served: .*failed to start"
+    requests = 500
+    of_broken = r"version 4 cannot be served: .*(failed to start|exited unexpectedly)"
 
     def __init__(self, service: Any) -> None:
         self._service = service

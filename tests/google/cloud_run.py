@@ -278,8 +278,8 @@ class CloudRun:
         elif is_late or (server.has_ended and not is_held):
             message = (
                 f"Revision '{short}' is not ready and cannot serve traffic. The user-provided container failed to "
-                "start and listen on the port defined provided by the PORT=8080 environment variable within the allocated "
-                "timeout."
+                "start and listen on the port defined provided by the PORT=8080 environment variable within the "
+                "allocated timeout."
             )
             reason = "HEALTH_CHECK_CONTAINER_ERROR"
             condition = {"state": "CONDITION_FAILED", "revisionReason": reason, "message": message}

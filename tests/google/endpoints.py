@@ -12,6 +12,7 @@ from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from tests.google.cloud_run import CloudRun
 from tests.google.counted import Monitoring
 from tests.google.fake import GoogleFake
+from tests.google.vertex_endpoints import VertexEndpoints
 from tests.system.registry import Registry
 from tests.tiny_model import write_model
 
@@ -61,7 +62,7 @@ def serving_fake(folder: Path, **options: Any) -> Iterator[GoogleFake]:
         return monitoring[0]
 
     def served(kind: Callable[..., Any], fake: GoogleFake) -> Any:
-        return kind(fake, folder=folder, monitoring=monitoring[0])
+        return kind(fake, folder=folder / kind.__name__, monitoring=monitoring[0])
 
     fake = GoogleFake(counted, *(partial(served, kind) for kind in SERVED), **options)
     try:
@@ -73,4 +74,4 @@ def serving_fake(folder: Path, **options: Any) -> Iterator[GoogleFake]:
 
 
 #: the services whose endpoints answer
-SERVED: tuple[type[Any], ...] = (CloudRun,)
+SERVED: tuple[type[Any], ...] = (CloudRun, VertexEndpoints)
