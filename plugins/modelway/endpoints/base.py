@@ -207,6 +207,9 @@ class PredictorMetrics:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: of the requests, those whose URL names the version: no weight sent them
     named: int = 0
+    #: answers with an output that is not valid: a number that is not finite, another type or shape than the model
+    #: names; counted by the servers themselves, as ``latency``
+    invalid: int = 0
 
     @property
     def errors(self) -> int:

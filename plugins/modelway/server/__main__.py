@@ -5,6 +5,7 @@ used, 3 when the server cannot listen on the address.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
 from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
+from modelway.server.core.validity import Validity
 from modelway.server.core.whole import check_files
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.infer import Infer
@@ -63,6 +65,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         say(str(error))
         return 2
     limit_process()
+    # what the server is made of is never garbage: it is not searched again while requests wait
+    gc.freeze()
     try:
         listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name, grpc))
     except OSError as error:
@@ -104,6 +108,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     budget = Budget(settings.max_in_flight)
     # one body after another, so that only one needs memory for decoding
     codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
+    validity = Validity(metrics.count_invalid)
     infer = Infer(
         name=name,
         version=settings.version,
@@ -114,6 +119,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         max_rows=settings.max_rows,
         budget=budget,
         codec=codec,
+        validity=validity,
         max_seconds=settings.max_wait,
         samples=samples,
     )
@@ -130,7 +136,9 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     )
     grpc = None
     if settings.grpc_port is not None:
-        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
+        grpc = _grpc(
+            settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples, validity)
+        )
     every_second = partial(_every_second, batcher, sketches, samples)
     listener = Listener(
         routes,
@@ -165,6 +173,7 @@ class _Shared:
     metrics: Metrics
     drain: Drain
     samples: Samples | None
+    validity: Validity
 
 
 def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
@@ -187,6 +196,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         codec=shared.codec,
         ready=lambda: not shared.drain.began,
         limits=limits,
+        validity=shared.validity,
         max_seconds=settings.max_wait,
         samples=shared.samples,
     )
