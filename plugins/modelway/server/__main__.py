@@ -133,6 +133,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
+        only_post=settings.only_post,
     )
     grpc = None
     if settings.grpc_port is not None:

@@ -1,5 +1,6 @@
 """Endpoint ``cloud_run``: see the package. The service is its own record; nothing is on the worker."""
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from modelway.endpoints.cloud_run.template import Desired, Object
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
 from modelway.platforms.deployment import deployment, known_deployment
-from modelway.platforms.google.connection import GoogleConnection
+from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.errors import GoogleError, LostAnswer
 from modelway.platforms.google.rest import GoogleApi
 
@@ -75,7 +76,7 @@ class CloudRunEndpoint:
         """Do what can be done now for the endpoint to become what ``spec`` says."""
         desired, patience = self._desired(spec)
         place = self._at(desired.own)
-        memory = steps.Memory(**change.memory) if change is not None else None
+        memory = steps.Memory(**copy.deepcopy(dict(change.memory))) if change is not None else None
         for _ in range(_CONFLICTS):
             names, seen, memory = self._look(desired, place, memory)
             step = steps.next_step(desired, seen, names, memory, patience=patience)
@@ -288,10 +289,19 @@ class CloudRunEndpoint:
 
     def request_headers(self, url: str) -> Mapping[str, str]:
         """Return an ID token for the service of a URL, also where anybody may call it."""
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("---")[2]
-        # The audience is the service, also for a tag's URL.
-        return self.api.credentials.identity(f"{parts.scheme}://{host}")
+        return self.api.credentials.identity(_audience(url))
+
+    def demanded_token(self, url: str) -> Mapping[str, str] | None:
+        """Return what kind of token the service demands."""
+        if self.api.connection.source is Source.ANONYMOUS:
+            return None
+        return {"kind": "identity", "audience": _audience(url)}
+
+
+def _audience(url: str) -> str:
+    """Return the URL of the service, also for a tag's."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('---')[2]}"
 
 
 def _with_weights(seen: Seen, status: EndpointStatus, weights: Mapping[str, int]) -> list[Object]:

@@ -1,5 +1,6 @@
 """Endpoint ``vertex``: see the package. The endpoint's description is its record; nothing is on the worker."""
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
 from modelway.platforms.deployment import deployment, known_deployment
-from modelway.platforms.google.connection import GoogleConnection
+from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.errors import GoogleError, LostAnswer
 from modelway.platforms.google.operations import read_operation
 from modelway.platforms.google.rest import GoogleApi
@@ -72,7 +73,7 @@ class VertexEndpoint:
     def advance(self, spec: EndpointSpec, change: Change | None = None) -> EndpointStatus | Change:
         """Do what can be done now for the endpoint to become what ``spec`` says."""
         desired, place, patience = self._desired(spec)
-        memory = steps.Memory(**change.memory) if change is not None else steps.Memory()
+        memory = steps.Memory(**copy.deepcopy(dict(change.memory))) if change is not None else steps.Memory()
         for _ in range(_CONFLICTS):
             failure = self._ended(desired, place, memory)
             seen = None if memory.operations else place.find(spec.name, desired)
@@ -279,6 +280,10 @@ class VertexEndpoint:
     def request_headers(self, url: str) -> Mapping[str, str]:
         """Return the headers of a call of Google's APIs: the endpoint's addresses check them, too."""
         return self.api.credentials.headers()
+
+    def demanded_token(self, url: str) -> Mapping[str, str] | None:
+        """Return what kind of token the endpoint demands."""
+        return None if self.api.connection.source is Source.ANONYMOUS else {"kind": "access"}
 
 
 def _conflict(name: str) -> ModelwayError:
