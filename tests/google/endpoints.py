@@ -19,7 +19,7 @@ from tests.tiny_model import write_model
 PROJECT, REGION = "p1", "europe-west1"
 
 
-def push_model(model: Path, repository: str) -> str:
+def push_model(model: Path, repository: str, *, login: tuple[str, str] | tuple[None, None] = (None, None)) -> str:
     """Push an image of a model's folder and return its reference by digest."""
     files = tuple(
         LayerFile(
@@ -31,7 +31,7 @@ def push_model(model: Path, repository: str) -> str:
         for file in sorted(model.glob("**/*"))
         if file.is_file()
     )
-    options = BuildOptions(name="tiny", repository=repository)
+    options = BuildOptions(name="tiny", repository=repository, username=login[0], password=login[1])
     return load_builder("oci").build(layers=(Layer(files=files),), base="scratch", options=options).reference
 
 
@@ -53,8 +53,14 @@ def pushed_images(folder: Path) -> Iterator[dict[int | str, str]]:
 
 
 @contextmanager
-def serving_fake(folder: Path, **options: Any) -> Iterator[GoogleFake]:
-    """Give the fake with what serves; nothing of it is left afterwards."""
+def serving_fake(
+    folder: Path, *more: Callable[[GoogleFake], Any], login: tuple[str, str] | tuple[None, None] = (None, None)
+) -> Iterator[GoogleFake]:
+    """Give the fake with what serves; nothing of it is left afterwards.
+
+    :param more: other services
+    :param login: that images are read with
+    """
     monitoring: list[Monitoring] = []
 
     def counted(fake: GoogleFake) -> Monitoring:
@@ -62,9 +68,9 @@ def serving_fake(folder: Path, **options: Any) -> Iterator[GoogleFake]:
         return monitoring[0]
 
     def served(kind: Callable[..., Any], fake: GoogleFake) -> Any:
-        return kind(fake, folder=folder / kind.__name__, monitoring=monitoring[0])
+        return kind(fake, folder=folder / kind.__name__, monitoring=monitoring[0], login=login)
 
-    fake = GoogleFake(counted, *(partial(served, kind) for kind in SERVED), **options)
+    fake = GoogleFake(counted, *(partial(served, kind) for kind in SERVED), *more)
     try:
         with fake:
             yield fake

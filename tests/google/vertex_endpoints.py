@@ -30,8 +30,10 @@ _FIELDS = ("description", "displayName", "labels", "trafficSplit", "clientConnec
 class VertexEndpoints:
     """Models, pools and endpoints of all projects and regions."""
 
-    def __init__(self, fake: GoogleFake, *, folder: Path, monitoring: Monitoring) -> None:
-        self._fake, self._folder, self._monitoring = fake, folder, monitoring
+    def __init__(
+        self, fake: GoogleFake, *, folder: Path, monitoring: Monitoring, login: tuple[str, str] | tuple[None, None]
+    ) -> None:
+        self._fake, self._folder, self._monitoring, self._login = fake, folder, monitoring, login
         self._models: dict[str, Object] = {}
         self._pools: dict[str, Object] = {}
         self._endpoints: dict[str, Object] = {}
@@ -274,6 +276,7 @@ class VertexEndpoints:
             image=container["imageUri"],
             environment=environment,
             arguments=container.get("args") or (),
+            login=self._login,
         )
 
     # Operations.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, PredictorMetrics
+from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.cloud_run import steps
 from modelway.endpoints.cloud_run.counts import Counts
@@ -18,6 +18,7 @@ from modelway.endpoints.cloud_run.place import Place
 from modelway.endpoints.cloud_run.rules import check_own
 from modelway.endpoints.cloud_run.section import CloudRunSection
 from modelway.endpoints.cloud_run.template import Desired, Object
+from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
 from modelway.platforms.deployment import deployment, known_deployment
@@ -34,17 +35,23 @@ _CONFLICTS = 10
 
 
 def open_endpoint(
-    *, root: Path, client: Any, platform: Mapping[str, Any], ready_timeout: float | None = None
+    *,
+    root: Path,
+    client: Any,
+    platform: Mapping[str, Any],
+    login: Login | None = None,
+    ready_timeout: float | None = None,
 ) -> "CloudRunEndpoint":
     """Return the endpoint of a project and region.
 
     :param client: the connection, or the API that was opened with it; None: the credentials of the environment
+    :param login: of a registry whose images are copied; for Google's, the connection's account is used
     :param platform: the section ``endpoint.cloud_run``: where endpoints are looked for
     :param ready_timeout: seconds that new versions may take to become ready; None: as the spec says
     """
     api = client if isinstance(client, GoogleApi) else GoogleApi(client or GoogleConnection())
     place = Place.of(platform, api)
-    return CloudRunEndpoint(root=root.absolute(), api=api, place=place, ready_timeout=ready_timeout)
+    return CloudRunEndpoint(root=root.absolute(), api=api, place=place, ready_timeout=ready_timeout, login=login)
 
 
 @dataclass(kw_only=True)
@@ -56,13 +63,16 @@ class CloudRunEndpoint:
     #: None where nothing says the region
     place: Place | None
     ready_timeout: float | None = None
+    login: Login | None = None
     #: seconds between two looks at what Cloud Run does
     poll_seconds: float = 2.0
     _counts: Counts = field(init=False)
+    _images: ReleasedImages = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count nothing yet."""
+        """Count and copy nothing yet."""
         self._counts = Counts(self.api)
+        self._images = ReleasedImages(self.api, self.login)
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
@@ -95,6 +105,8 @@ class CloudRunEndpoint:
         own = read_platform(spec, CloudRunSection)
         check_own(spec, own)
         whole_percents({each.name: each.weight for each in spec.predictors}, where=f"endpoint {spec.name}")
+        for each in spec.predictors:
+            self._images.bring(each.image, own.image_repository, where=f"endpoint {spec.name}, predictor {each.name}")
         desired = Desired(spec=spec, own=own, deployment=deployment(self.root.parent))
         return desired, self.ready_timeout or own.ready_within_seconds
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, PredictorMetrics
+from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
+from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.vertex import steps
 from modelway.endpoints.vertex.bodies import Desired, recorded
 from modelway.endpoints.vertex.counts import Counts
@@ -33,16 +34,24 @@ _GONE_SECONDS = 1800.0
 
 
 def open_endpoint(
-    *, root: Path, client: Any, platform: Mapping[str, Any], ready_timeout: float | None = None
+    *,
+    root: Path,
+    client: Any,
+    platform: Mapping[str, Any],
+    login: Login | None = None,
+    ready_timeout: float | None = None,
 ) -> "VertexEndpoint":
     """Return the endpoint of a project and region.
 
     :param client: the connection, or the API that was opened with it; None: the credentials of the environment
+    :param login: of a registry whose images are copied; for Google's, the connection's account is used
     :param platform: the section ``endpoint.vertex``: where endpoints are looked for
     :param ready_timeout: seconds that new versions may take to become ready; None: as the spec says
     """
     api = client if isinstance(client, GoogleApi) else GoogleApi(client or GoogleConnection())
-    return VertexEndpoint(root=root.absolute(), api=api, place=Place.of(platform, api), ready_timeout=ready_timeout)
+    return VertexEndpoint(
+        root=root.absolute(), api=api, place=Place.of(platform, api), ready_timeout=ready_timeout, login=login
+    )
 
 
 @dataclass(kw_only=True)
@@ -54,13 +63,16 @@ class VertexEndpoint:
     #: None where nothing says the region
     place: Place | None
     ready_timeout: float | None = None
+    login: Login | None = None
     #: seconds between two looks at what Vertex AI does
     poll_seconds: float = 5.0
     _counts: Counts = field(init=False)
+    _images: ReleasedImages = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count nothing yet."""
+        """Count and copy nothing yet."""
         self._counts = Counts(self.api)
+        self._images = ReleasedImages(self.api, self.login)
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
@@ -94,6 +106,8 @@ class VertexEndpoint:
         own = read_platform(spec, VertexEndpointSection)
         check_own(spec, own)
         whole_percents({each.name: each.weight for each in spec.predictors}, where=f"endpoint {spec.name}")
+        for each in spec.predictors:
+            self._images.bring(each.image, own.image_repository, where=f"endpoint {spec.name}, predictor {each.name}")
         # From now on it is looked for here.
         self.place = place = Place.of({"project": own.project, "region": own.region}, self.api)
         assert place is not None
