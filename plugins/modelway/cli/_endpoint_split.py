@@ -139,11 +139,14 @@ def _endpoint(name: str) -> tuple[Endpoint, EndpointStatus, str]:
 
     :raises UnknownEndpoint: there is none of that name
     """
-    from modelway.hooks.endpoint import open_endpoint
+    from modelway.hooks.endpoint import open_endpoint_of
     from modelway.hooks.settings import load_settings
 
-    target = known_targets().get(name, TARGET)
-    port = open_endpoint(target, load_settings())
+    lineage = lineage_if_any()
+    rollouts = lineage.rollouts(name) if lineage is not None else []
+    known = next((each for each in rollouts if each.detail.get("target")), None)
+    target = str(known.detail["target"]) if known is not None else TARGET
+    port = open_endpoint_of(known, load_settings(), target=target)
     status = port.status(name)
     if status is None:
         raise UnknownEndpoint(f"there is no endpoint '{name}'", where=target, known=port.names(), given=name)

@@ -328,6 +328,18 @@ class Guarded(Protocol):
         """Return the headers that requests to a URL of it need; a secret, valid for an hour at most."""
         ...
 
+    def demanded_token(self, url: str) -> Mapping[str, str] | None:
+        """Return what kind of token requests to a URL of it need, for a job that has an account of its own.
+
+        ``{"kind": "identity", "audience": URL}`` or ``{"kind": "access"}`` of Google; None: there is no need of one.
+        """
+        ...
+
+
+def demanded_token(endpoint: Endpoint, url: str) -> Mapping[str, str] | None:
+    """Return what kind of token requests to an endpoint's URL need, see ``Guarded``; None where none is needed."""
+    return endpoint.demanded_token(url) if isinstance(endpoint, Guarded) else None
+
 
 def request_headers(endpoint: Endpoint, url: str) -> Mapping[str, str]:
     """Return the headers that requests to an endpoint's URL need: none where anybody may call it."""

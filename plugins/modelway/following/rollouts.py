@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelway.endpoints.base import Endpoint, predictor_name
 from modelway.errors import EndpointNotReady, ModelwayError, RolloutAborted, RolloutChanged
-from modelway.hooks.endpoint import open_endpoint
+from modelway.hooks.endpoint import open_endpoint_of
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning
 from modelway.runs.rollout_record import aborted
@@ -41,7 +41,8 @@ def abort_rollout(
     # Closed first: even if the endpoint fails below, no retry continues it.
     rollout = close_rollout(store, endpoint=endpoint, run=run, actor=actor, reason=reason, withdraw=withdraw)
     if rollout is not None:
-        _return(store, open_endpoint(target, settings), rollout, actor=actor, may_move=True)
+        port = open_endpoint_of(rollout, settings, target=target)
+        _return(store, port, rollout, actor=actor, may_move=True)
     return rollout
 
 
@@ -72,7 +73,7 @@ def return_traffic(store: "Lineage", settings: Settings, *, endpoint: str, targe
     for rollout in store.rollouts(endpoint):
         if is_returning(rollout):
             with _or_abandoned(rollout):
-                port = open_endpoint(str(rollout.detail.get("target") or target), settings)
+                port = open_endpoint_of(rollout, settings, target=target)
                 _return(store, port, rollout, actor=actor)
 
 
@@ -85,7 +86,7 @@ def complete_rollout(store: "Lineage", settings: Settings, rollout: "RolloutReco
 
     try:
         with _or_abandoned(rollout):
-            port = open_endpoint(str(rollout.detail["target"]), settings)
+            port = open_endpoint_of(rollout, settings, target=str(rollout.detail["target"]))
             mine = Rollout(store=store, port=port, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor)
             _attempt(f"version {rollout.version} does not take over {rollout.endpoint} yet", mine.complete)
     except RolloutAborted as error:

@@ -104,7 +104,12 @@ class AcceptVersionOperator(JobOperator):
             seed=int(self.seed),
             code=plan.code.artifact,
             inputs={"archive": version.archive},
-            endpoint={"url": self._deployed.url, "model": version.model, "version": version.version},
+            endpoint={
+                "url": self._deployed.version_url or self._deployed.url,
+                "model": version.model,
+                "version": version.version,
+                **({"authorisation": dict(found)} if (found := self._deployed.authorisation) else {}),
+            },
         )
 
     def trigger(self, context: Context, **job: Any) -> "JobTrigger":

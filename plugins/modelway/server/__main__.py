@@ -137,6 +137,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
+        only_post=settings.only_post,
     )
     shared = _Shared(batcher, budget, codec, metrics, drain, predictions, validity)
     http2 = cache(partial(_grpc, settings, name, model.signature, shared))
