@@ -54,7 +54,7 @@ fix: $(READY) ## rewrite what ruff can
 
 lock: $(READY) ## make requirements.txt from pyproject.toml, and of it include/install/requirements-hashed.txt
 	$(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
-		--allow-unsafe --extra torch --extra postgres --extra dev --output-file requirements.txt pyproject.toml
+		--allow-unsafe --extra torch --extra postgres --extra celery --extra dev --output-file requirements.txt pyproject.toml
 	@# The CPU build calls itself 2.13.0+cpu, which only its own index knows.
 	@sed -i 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.txt
 	grep -v '^torch==' requirements.txt | $(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links \

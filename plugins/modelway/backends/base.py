@@ -268,6 +268,8 @@ class BackendMember(Member[Backend]):
     """how ``env`` of its section refers to a secret, where it has one"""
     gives_secrets: bool = False
     """whether the worker gives a job the values of its secrets; else they are kept where the job runs"""
+    of_host: bool = False
+    """whether its jobs are processes of the host of their task, which no other host can see"""
     stop_command: Callable[[Handle], str] | None = None
     """returns the command by which a person stops a job without modelway"""
 
