@@ -5,6 +5,7 @@ used, 3 when the server cannot listen on the address.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from modelway.server.core.batcher import Batcher, Inputs, Outputs
 from modelway.server.core.budget import Budget
 from modelway.server.core.drain import Drain
 from modelway.server.core.metrics import Metrics
+from modelway.server.core.predictions import Predictions
 from modelway.server.core.process import limit_process
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.runtime import OnnxModel, load_model
@@ -27,6 +29,7 @@ from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
 from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
+from modelway.server.core.validity import Validity
 from modelway.server.core.whole import check_files
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.infer import Infer
@@ -63,6 +66,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         say(str(error))
         return 2
     limit_process()
+    # what the server is made of is never garbage: it is not searched again while requests wait
+    gc.freeze()
     try:
         listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name, grpc))
     except OSError as error:
@@ -84,6 +89,8 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     if settings.sample_dir is not None:
         samples = Samples(settings.sample_dir, share=settings.sample_share, model=name, version=settings.version)
 
+    predictions = Predictions(model.signature, samples=samples)
+
     def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         metrics.call(rows, seconds)
         sketches.add(inputs, outputs, rows)
@@ -104,6 +111,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     budget = Budget(settings.max_in_flight)
     # one body after another, so that only one needs memory for decoding
     codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
+    validity = Validity(metrics.count_invalid)
     infer = Infer(
         name=name,
         version=settings.version,
@@ -114,8 +122,9 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         max_rows=settings.max_rows,
         budget=budget,
         codec=codec,
+        validity=validity,
         max_seconds=settings.max_wait,
-        samples=samples,
+        observer=predictions,
     )
     routes = Routes(
         name=name,
@@ -124,14 +133,17 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         infer=infer,
         metrics=metrics,
         sketches=sketches,
+        predictions=predictions,
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
     )
     grpc = None
     if settings.grpc_port is not None:
-        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples))
-    every_second = partial(_every_second, batcher, sketches, samples)
+        grpc = _grpc(
+            settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, predictions, validity)
+        )
+    every_second = partial(_every_second, batcher, sketches, predictions, samples)
     listener = Listener(
         routes,
         drain=drain,
@@ -143,15 +155,16 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     return listener, grpc
 
 
-def _every_second(batcher: Batcher, sketches: Sketches, samples: Samples | None) -> None:
+def _every_second(batcher: Batcher, sketches: Sketches, predictions: Predictions, samples: Samples | None) -> None:
     batcher.expire()
 
     def count() -> None:
         sketches.fold()
+        predictions.fold()
         if samples is not None:
             samples.write()
 
-    if sketches.waits or (samples is not None and samples.waits):
+    if sketches.waits or predictions.waits or (samples is not None and samples.waits):
         asyncio.get_running_loop().run_in_executor(None, count)
 
 
@@ -164,7 +177,8 @@ class _Shared:
     codec: Executor
     metrics: Metrics
     drain: Drain
-    samples: Samples | None
+    observer: Predictions
+    validity: Validity
 
 
 def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
@@ -187,8 +201,9 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         codec=shared.codec,
         ready=lambda: not shared.drain.began,
         limits=limits,
+        validity=shared.validity,
         max_seconds=settings.max_wait,
-        samples=shared.samples,
+        observer=shared.observer,
     )
     assert settings.grpc_port is not None
     return GrpcListener(

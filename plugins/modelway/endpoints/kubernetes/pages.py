@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from modelway.endpoints.base import PredictorMetrics
-from modelway.endpoints.gateway.latency import request_seconds
+from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.endpoints.kubernetes import waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import PORT
@@ -24,11 +24,12 @@ def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorM
     :raises EndpointNotReady: a server that is ready does not say what it counts
     """
     pods = _ready(cluster, name)
-    pages = [_page(cluster, name, pod) for pod in pods]
+    pages = [_page(cluster, name, pod, "/metrics") for pod in pods]
     answered: Counter[str] = Counter()
     for page in pages:
         for kind, number in _ANSWERED.findall(page):
             answered[kind] += int(float(number))
+    more = read_server_counts(pages)
     return PredictorMetrics(
         requests=sum(answered.values()),
         client_errors=answered["4"],
@@ -36,17 +37,26 @@ def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorM
         broken_answers=0,
         rerouted=0,
         since=max([seat.since, *map(waiting.ready_since, pods)]),
-        latency=request_seconds(pages),
+        latency=more.latency,
+        invalid=more.invalid,
     )
+
+
+def server_pages(cluster: ClusterObjects, name: str, path: str) -> list[str]:
+    """Return what the pods of a predictor answer to a path.
+
+    :raises EndpointNotReady: a server that is ready does not answer
+    """
+    return [_page(cluster, name, pod, path) for pod in _ready(cluster, name)]
 
 
 def _ready(cluster: ClusterObjects, name: str) -> list[Object]:
     return [pod for pod in cluster.pods(predictor=name) if waiting.is_ready(pod)]
 
 
-def _page(cluster: ClusterObjects, name: str, pod: Object) -> str:
+def _page(cluster: ClusterObjects, name: str, pod: Object, path: str) -> str:
     try:
-        return cluster.objects.page(cluster.desired.namespace, pod["metadata"]["name"], port=PORT, path="/metrics")
+        return cluster.objects.page(cluster.desired.namespace, pod["metadata"]["name"], port=PORT, path=path)
     except SubmitFailed as error:
         if pod["metadata"]["name"] in [one["metadata"]["name"] for one in _ready(cluster, name)]:
             # Its counts would be missing now, and look new as soon as it answers.

@@ -16,10 +16,10 @@ from modelway.endpoints.base import (
     PredictorStatus,
 )
 from modelway.endpoints.gateway import process as gateway_process
-from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import by_predictor, described, predictor_status, refuse_not_ready
 from modelway.endpoints.gateway.process import Gateway
 from modelway.endpoints.gateway.running import counted_since, counters
+from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
@@ -187,6 +187,11 @@ class Service:
         for pid, marker in list(marked.strays(self.folder, noted, programs=_PROGRAMS)):
             marked.stop(pid, marker, patience=5)
 
+    @property
+    def model(self) -> str:
+        """The name of the model in the URLs."""
+        return self.state.wanted[0].model if self.state.wanted else self.state.name
+
     def status(self) -> EndpointStatus:
         """Return the endpoint as it is."""
         state = self.state
@@ -194,7 +199,7 @@ class Service:
         has_gateway = not state.stopped and self.gateway.is_running
         return EndpointStatus(
             name=state.name,
-            model=state.wanted[0].model if state.wanted else state.name,
+            model=self.model,
             url=state.gateway.url,
             predictors=predictors,
             stable=state.stable,
@@ -220,9 +225,23 @@ class Service:
             if server.name in result:
                 continue
             own = counted_since(counters(stats, server.slot), server.baseline)
-            mine = (page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name)
-            result[server.name] = PredictorMetrics(**own, since=server.since, latency=request_seconds(mine))
+            more = read_server_counts(
+                page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name
+            )
+            result[server.name] = PredictorMetrics(
+                **own, since=server.since, latency=more.latency, invalid=more.invalid
+            )
         return result
+
+    def pages(self, path: str) -> dict[str, list[str]]:
+        """Return what the servers of each predictor answer to a path; "" for one that does not answer."""
+        wanted = self.wanted
+        with ThreadPoolExecutor(max(1, len(wanted))) as asking:
+            pages = list(asking.map(lambda server: server.page(path), wanted))
+        found: dict[str, list[str]] = {}
+        for server, page in zip(wanted, pages, strict=True):
+            found.setdefault(server.state.name, []).append(page)
+        return found
 
     def drift(self) -> tuple[str, ...]:
         """Return what of the gateway somebody changed by hand; nothing while it does not run."""

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from modelway.server.core.aside import AT_ONCE, aside
 from modelway.server.core.batcher import Batcher, Outputs
+from modelway.server.core.predictions import Observer
 from modelway.server.core.refusal import Refusal, refusal_of
-from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
+from modelway.server.core.validity import Validity
 from modelway.server.grpc import messages, protobuf
 from modelway.server.grpc.call import Call
 from modelway.server.grpc.codec import Inference, Limits, Names, decode
@@ -51,17 +52,19 @@ class Service:
         codec: Executor,
         ready: Callable[[], bool],
         limits: Limits,
+        validity: Validity,
         max_seconds: float,
-        samples: Samples | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Combine the parts.
 
         :param codec: one thread that decodes and encodes what is too large for the event loop
         :param ready: whether the server answers requests
+        :param validity: gets the outputs of each answer
         :param max_seconds: seconds that a call may wait for the model
-        :param samples: get a share of the requests
+        :param observer: sees the requests with their answers
         """
-        self._samples = samples
+        self._observer, self._validity = observer, validity
         self._names, self._signature, self._batcher, self._codec = names, signature, batcher, codec
         self._ready, self._limits, self._max_seconds = ready, limits, max_seconds
         self._responses = messages.InferResponses(name=names.model, version=names.version)
@@ -105,12 +108,13 @@ class Service:
             try:
                 if isinstance(outputs, Exception):
                     raise outputs
-                if self._samples is not None:
-                    self._samples.offer(inference.id or None, inference.inputs, outputs)
+                if self._observer is not None:
+                    self._observer.offer(inference.id or None, inference.inputs, outputs)
                 found = [(spec, outputs[spec.name]) for spec in inference.outputs]
                 if call.size + sum(array.nbytes for _, array in found) > AT_ONCE:
                     work = self._answer_with_large(call, inference.id, found, connection)
                     return self._start(call, work, connection)
+                self._validity.check(found)
                 parts = self._responses.write(inference.id, found)
             except Exception as error:
                 return connection.refuse(call, _refusal(error))
@@ -147,6 +151,7 @@ class Service:
         return len(message) + sum(array.nbytes for array in inference.inputs.values()), inference
 
     def _write(self, identity: str, outputs: list[tuple[TensorSpec, Array]]) -> list[bytes]:
+        self._validity.check(outputs)
         return [b"".join(self._responses.write(identity, outputs))]
 
     def _model_ready(self, message: memoryview) -> bytes:
