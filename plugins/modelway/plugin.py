@@ -69,10 +69,26 @@ class EndOfRuns:
     def _ended(self, dag_run: Any, state: str) -> None:
         from modelway.ports import known
 
+        _measure(dag_run, state)
         backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
         used = sorted(backends.intersection(known("backends")))
         if used or any(getattr(task, "deployment", None) for task in dag_run.dag.tasks):
             type(self).follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
+
+
+def _measure(dag_run: Any, state: str) -> None:
+    """Send how a run of ours ended and how long it took, where ``[metrics]`` of Airflow's configuration says."""
+    if "modelway" not in (dag_run.dag.tags or ()):
+        return
+    try:
+        from airflow.observability import stats
+
+        tags = {"model": dag_run.dag_id, "state": state}
+        stats.incr("modelway.run.ended", tags=tags)
+        if dag_run.start_date and dag_run.end_date:
+            stats.timing("modelway.run.duration", dag_run.end_date - dag_run.start_date, tags=tags)
+    except Exception as error:
+        logging.getLogger(__name__).debug("the metrics of %s are not sent: %s", dag_run.run_id, error)
 
 
 def _backend_of(task: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from modelway.cli._endpoints import TARGET, known_targets
+from modelway.cli._endpoints import TARGET
 from modelway.cli._lineage import lineage_if_any, read_lineage
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.endpoints.base import Endpoint, EndpointStatus, PredictorMetrics

@@ -362,6 +362,8 @@ class EndpointMember(Member[Endpoint]):
     that returns as ``client``."""
     letter_first: bool = False
     """Whether an endpoint's name must begin with a letter."""
+    of_host: bool = False
+    """Whether its servers and gateways are processes of the host that applied it, which no other host can see."""
     connects: bool = False
     """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
     placed: bool = False

@@ -123,7 +123,7 @@ def abandon_rollouts(store: "Lineage", settings: Settings, *, endpoint: str, act
     for rollout in found:
         target = str(rollout.detail.get("target") or "")
         try:
-            open_endpoint(target, settings).status(endpoint)
+            open_endpoint_of(rollout, settings, target=target).status(endpoint)
         except Exception as error:
             reason = f"abandoned by {actor}: {type(error).__name__}: {getattr(error, 'what', error)}".splitlines()[0]
         else:

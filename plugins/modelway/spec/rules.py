@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
-from modelway.backends.base import backend_member
 from modelway.endpoints.base import endpoint_member
 from modelway.failures import FailureKind, RetryRule
 from modelway.fields.refusal import KeyPath, Refusal, shown

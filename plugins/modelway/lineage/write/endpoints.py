@@ -73,6 +73,15 @@ class EndpointRecords(LineagePart):
                 put_event(connection, version, kind="weight-set", at=at, **fact)
             return True
 
+    def is_endpoint_stopped(self, *, endpoint: str, model: str) -> bool:
+        """Return whether the last that was recorded of an endpoint is that somebody stopped it.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        """
+        with reading(self._engine) as connection:
+            state = read_state(connection, model_key(connection, model), endpoint=endpoint)
+            return state is not None and state.stopped_at is not None
+
     def record_endpoint(
         self,
         *,
