@@ -2,8 +2,8 @@
 
 ``python bench/monitor/run.py [--weeks 200] [--peers PYTHON] [--small]`` prints a table, then all as JSON. Each case is
 8 models of 25 weeks, 1,000 requests a day but for what its name says; what happens, happens after 8 weeks. Labels are
-known two days later. The monitor runs with the default rules, a check each six hours. ``--peers`` names the Python of an
-environment with scipy, river and evidently (pandas < 3); they see one model of each case, a day at a time.
+known two days later. The monitor runs with the default rules, a check each six hours. ``--peers`` names the Python of
+an environment with scipy, river and evidently (pandas < 3); they see one model of each case, a day at a time.
 
 Targets: where nothing changes at most one retraining a model and 26 weeks; sudden drift and a broken column are found
 within a day; one retraining for an event. The exit status is 1 where one is missed.

@@ -128,7 +128,9 @@ def check_model(
         now = max(now, before.updated_at + timedelta(microseconds=1))
     memory = _remembered(before, version, now, store, artifacts, model=watched.model)
     documents = port.sketches(name).get(predictor_name(version), ())
-    tallies, rows, predictions = _count_new(memory, documents)
+    # What servers counted before the version is watched may be of an earlier time that it served.
+    is_first = not before.state or before.state["version"] != version
+    tallies, rows, predictions = _count_new(memory, documents, is_first=is_first)
     memory.rows += rows
     counted = _slice(name, memory, tallies, rows, now)
     findings = _findings(watched, memory, counted, store, now)
@@ -182,9 +184,12 @@ def read_reference(artifacts: ArtifactStore, archive: Artifact) -> Reference | N
 
 
 def _count_new(
-    memory: _Memory, documents: Sequence[Mapping[str, Any]]
+    memory: _Memory, documents: Sequence[Mapping[str, Any]], *, is_first: bool
 ) -> tuple[dict[str, Tally], int, tuple[Prediction, ...]]:
-    """Return what servers counted since the last check, and note what they have counted; a new server begins at 0."""
+    """Return what servers counted since the last check, and note what they have counted; a new server begins at 0.
+
+    :param is_first: nothing counts, as it is not known when that was
+    """
     tallies: dict[str, Tally] = {}
     rows, predictions = 0, []
     for document in documents:
@@ -206,7 +211,7 @@ def _count_new(
         }
     # Those that answered last are at the end.
     memory.servers = dict(list(memory.servers.items())[-_SERVERS:])
-    return tallies, rows, tuple(predictions)
+    return ({}, 0, ()) if is_first else (tallies, rows, tuple(predictions))
 
 
 def _slice(endpoint: str, memory: _Memory, tallies: Mapping[str, Tally], rows: int, now: datetime) -> MonitorSlice:
