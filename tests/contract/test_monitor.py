@@ -138,7 +138,7 @@ def test_each_row_counts_once_through_restarts_absence_and_clocks(watch):
     url = watch.shop.endpoint.status("tiny").predictors[0].url
     os.kill(pid_at(url), signal.SIGKILL)
     eventually(
-        lambda: [(1, True)] == [(each.restarts, each.ready) for each in watch.shop.endpoint.status("tiny").predictors]
+        lambda: [(each.restarts, each.ready) for each in watch.shop.endpoint.status("tiny").predictors] == [(1, True)]
     )
     watch.send(calls=1)
     watch.check()
