@@ -50,6 +50,7 @@ class Cluster:
             owned = [key for key, each in self.objects.items() if owners(each) == [gone]]
             for each in owned:
                 del self.objects[each]
+        return []
 
     def delete_pods(self, namespace, selector, grace_seconds):
         return []

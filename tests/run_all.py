@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.airflow_template import FOLDER as TEMPLATES
 from tests.suite.changed import PARTIAL, changed_steps
 from tests.suite.durations import FILE as DURATIONS
-from tests.suite.queue import Outcome, Queue
+from tests.suite.queue import Outcome, Queue, unsteady_tests
 from tests.suite.steps import ROOT, STEPS, Step
 
 #: the output of each step, what each used, and what each test took
@@ -29,7 +29,10 @@ def report(outcomes: Sequence[Outcome], *, wall: float) -> str:
         lines.append(f"{each.step.name:<12} {each.word:<7} {each.seconds:7.0f} {each.cpu_seconds:7.0f}")
     cpu = sum(each.cpu_seconds for each in outcomes)
     lines.append(f"wall time {wall:.0f} s, CPU time {cpu:.0f} s without containers, load {os.getloadavg()[0]:.1f}")
-    words = [each.word for each in outcomes]
+    unsteady = unsteady_tests(outcomes)
+    for step, tests in unsteady.items():
+        lines.append(f"UNSTEADY in {step}, passed only when run again alone: {', '.join(tests)}")
+    words = [each.word for each in outcomes if each.step.name not in unsteady]
     lines.append(f"{words.count('passed')} passed, {words.count('FAILED')} failed; {RESULTS.relative_to(ROOT)}/")
     return "\n".join(lines)
 
@@ -65,7 +68,8 @@ def run(steps: Sequence[Step]) -> int:
         print(outcome.output.rstrip()[-30_000:], flush=True)
     record(outcomes, RESULTS)
     print(f"\n{report(outcomes, wall=time.monotonic() - began)}")
-    return int(any(outcome.word == "FAILED" for outcome in outcomes))
+    unsteady = unsteady_tests(outcomes)
+    return int(any(outcome.word == "FAILED" for outcome in outcomes if outcome.step.name not in unsteady))
 
 
 def main() -> int:

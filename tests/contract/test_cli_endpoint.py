@@ -119,7 +119,7 @@ def test_an_endpoint_is_shown_with_its_predictors_and_their_requests(capsys, ser
     status, text = call(capsys, "endpoint", "show", "tiny")
     assert status == 0
     assert text.startswith(f"tiny  {url}  target local, stable v1, users by header x-user\n")
-    assert re.search(rf"^v1 +tiny v1 +100 % +1 of 1 +{before + 3} +0 ", text, re.MULTILINE)
+    assert re.search(rf"^v1 +tiny v1 +100 % +1 of 1 +{before + 3} +0 +0 ", text, re.MULTILINE)
     shown = json.loads(call(capsys, "endpoint", "show", "tiny", "--json")[1])
     assert (shown["metrics"]["v1"]["requests"], shown["drift"]) == (before + 3, [])
 

@@ -43,6 +43,8 @@ from tests.tiny_model import write_model
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 SOCKET = "/var/run/docker.sock"
 DIGEST = f"sha256:{'0' * 64}"
+#: changes of the weights under load
+CHANGES = int(os.environ.get("ENDPOINT_CHANGES") or 25)
 
 
 @dataclass(kw_only=True)
@@ -130,7 +132,7 @@ def _fits(lab: Lab) -> bool:
 
 def test_weights_change_often_under_load_without_one_failed_request(lab: Lab) -> None:
     with load(lab.status().url) as answers:
-        for number in range(25):
+        for number in range(CHANGES):
             weights = {"v1": 100, "v2": 0, "v3": 0} if number % 2 else {"v1": 0, "v2": 40, "v3": 60}
             changed = lab.endpoint.set_weights("tiny", weights)
             assert {one.name: one.weight for one in changed.predictors} == weights

@@ -49,6 +49,8 @@ Make = Callable[..., EndpointSpec]
 #: requests of the split, and changes of the weights under load: 20,000 and 200 take ten minutes of a quiet machine
 REQUESTS = int(os.environ.get("ENDPOINT_REQUESTS") or 2000)
 CHANGES = int(os.environ.get("ENDPOINT_CHANGES") or 20)
+#: seconds without the API server
+OUTAGE = float(os.environ.get("ENDPOINT_OUTAGE") or 10)
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +371,7 @@ def test_requests_are_answered_while_the_api_server_is_away(endpoint: Endpoint, 
         server.suspend()
         try:
             answers.wait_for(300)
-            time.sleep(10)
+            time.sleep(OUTAGE)
             answers.wait_for(300)
         finally:
             server.resume()

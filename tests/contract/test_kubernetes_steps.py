@@ -389,3 +389,22 @@ def test_a_refusal_to_list_events_is_not_kept(cluster, connect):
         objects.events("ml", "pod", now=False)
     cluster.events = kept
     assert objects.events("ml", "pod", now=False) == []
+
+
+@pytest.mark.parametrize("reported", [{"waiting": {"reason": "ContainerCreating"}}, {"running": {}}], ids=str)
+def test_a_container_that_its_node_never_reported_keeps_its_lease(cluster, submit, connect, reported):
+    """A pod that is deleted while its container starts may be gone before it: the next attempt waits for its agent."""
+    handle = submit()
+    attempt = connect().folder(handle) / f"try-{handle.attempt}"
+    (attempt / "pods").mkdir()
+    heartbeat = attempt / "pods" / "0.json"
+    heartbeat.write_text("{}")
+    pod = {
+        "metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"nodeName": "n", "containers": [{"name": "job"}]},
+        "status": {"phase": "Pending", "containerStatuses": [{"name": "job", "state": reported}]},
+    }
+    cluster.delete = lambda *place, **how: [pod]
+    connect().cancel(handle)
+    assert heartbeat.exists() is ("waiting" in reported)
+    assert connect().describe(handle).state is JobState.CANCELLED

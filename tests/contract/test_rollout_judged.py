@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import replace
 
+import httpx
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from modelway.endpoints.base import PredictorMetrics
@@ -13,6 +14,7 @@ from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.following.rollouts import abort_rollout
 from modelway.hooks.settings import load_settings
+from modelway.lineage.records.rollout import step_texts
 from modelway.lineage.store import Lineage
 from modelway.operators import promote
 from modelway.runs import rollout_record
@@ -22,6 +24,7 @@ from modelway.triggers.rollout import RolloutTrigger
 
 from tests.contract.test_rollout import Killed, Shop, die_at_wait
 from tests.endpoint_clients import ask, eventually
+from tests.tiny_model import infer_body
 
 
 @pytest.fixture
@@ -120,6 +123,29 @@ def test_a_version_whose_requests_fail_is_rolled_back_with_the_numbers(serving, 
     (step,) = record.detail["results"]
     assert (step["action"], step["reason"]) == ("rollback", record.detail["reason"])
     assert any(each["e"] > each["limit"] for each in step["tests"].values())
+
+
+def test_a_version_whose_answers_are_not_finite_is_rolled_back_with_the_numbers(serving, monkeypatch):
+    """Its golden answers are, and so are those to most callers."""
+    serving.make(3, scale=4e37)
+    deployed, wait = serving.deploy(3), promote.PromoteModelOperator._wait
+    url = f"{serving.endpoint.status('tiny').url}/v2/models/tiny/infer"
+
+    def ask_then_wait(self, rollout):
+        with httpx.Client() as client:
+            answers = [client.post(url, json=infer_body(value=10.0)) for _ in range(150)]
+        assert {answer.status_code for answer in answers} == {200}
+        wait(self, rollout)
+
+    monkeypatch.setattr(promote.PromoteModelOperator, "_wait", ask_then_wait)
+    with pytest.raises(RolloutAborted, match=r"of [\d,]+ answers of the new version are invalid, and 0 of"):
+        serving.promote(3, deployed, steps=(50, 100), requests=20)
+    assert (serving.weights, serving.champion) == ({1: 100, 3: 0}, 1)
+    (step,) = serving.rollout(3).detail["results"]
+    counts = step["counts"]["3"]
+    assert (counts["errors"], counts["invalid"]) == (0, counts["requests"])
+    assert step["tests"]["invalid"]["e"] > step["tests"]["invalid"]["limit"]
+    assert step_texts(serving.rollout(3))[0].new.endswith(f"0 failed, {counts['invalid']} invalid")
 
 
 def test_errors_that_the_stable_version_has_too_do_not_count(serving, monkeypatch):

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import os
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
+from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import hitl
+from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import LineageUnavailable, RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
 from modelway.lineage.store import open_lineage
@@ -15,10 +18,17 @@ from modelway.operators.approval import record_answer
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
 from modelway.runs.rollout import Rollout
+from modelway.triggers import approval as approval_trigger
 from modelway.triggers import turn
+from modelway.triggers.approval import ApprovalTrigger
 from modelway.triggers.turn import TurnTrigger
 
 from tests.contract.test_rollout import Killed, Shop, die_at_wait
+from tests.contract.test_rollout_judged import Counters, abort
+from tests.endpoint_clients import pid_at
+
+#: the id of a task instance
+TASK = "0199c5b0-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
@@ -156,21 +166,59 @@ def test_the_endpoint_of_another_model_is_refused(shop):
     assert (shop.weights, shop.rollout(2)) == ({1: 100}, None)
 
 
+class Questions(list):
+    """What Airflow's API gets to ask a person, and the answer as it returns it."""
+
+    chosen = by = None
+
+    def detail(self, *, ti_id):
+        user = self.by and SimpleNamespace(id="7", name=self.by)
+        return SimpleNamespace(
+            response_received=self.chosen is not None,
+            chosen_options=self.chosen,
+            params_input={},
+            responded_at=None,
+            responded_by_user=user,
+        )
+
+    def close(self, *, ti_id, chosen_options, params_input):
+        if self.chosen is not None:
+            raise RuntimeError("409: it was answered")
+        self.chosen = chosen_options
+
+
 @pytest.fixture
 def asked(monkeypatch):
-    """What Airflow's API gets to ask a person."""
-    found = []
+    found = Questions()
     monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **detail: found.append(detail))
+    monkeypatch.setattr(hitl, "get_hitl_detail_content_detail", found.detail)
+    monkeypatch.setattr(hitl, "update_hitl_detail_response", found.close)
+    monkeypatch.setattr(approval_trigger, "SETTLE_SECONDS", 0.0)
     return found
 
 
 def ask(shop, deployed, **options):
     """Roll version 2 out until a person has to answer; return what rolls out."""
     promoter = shop.promoter(2, deployed, steps=(50, 100), approval=True, **options)
-    with pytest.raises(TaskAwaitingInput) as waiting:
-        promoter.run(shop.context(2) | {"ti": SimpleNamespace(id="of-this-try", try_number=1, max_tries=2)})
+    with pytest.raises(TaskDeferred) as waiting:
+        promoter.run(shop.context(2) | {"ti": SimpleNamespace(id=TASK, try_number=1, max_tries=2)})
     assert waiting.value.method_name == "answered"
+    # as a triggerer makes it from what Airflow stored
+    _, arguments = waiting.value.trigger.serialize()
+    promoter.waits = ApprovalTrigger(**{**json.loads(json.dumps(arguments)), "poll_interval": 0.02})
     return promoter
+
+
+def fires(trigger):
+    async def first():
+        return await asyncio.wait_for(anext(trigger.run()), 60)
+
+    return asyncio.run(first()).payload
+
+
+def failed(promoter, shop, event, match):
+    with pytest.raises(Exception, match=match):
+        promoter.answered(shop.context(2) | {"ti": SimpleNamespace(xcom_push=lambda **_: None)}, event)
 
 
 def answer(option):
@@ -190,6 +238,79 @@ def test_a_person_approves_before_the_last_step(shop, asked):
     assert (shop.weights, shop.champion) == ({2: 100}, 2)
     approval = shop.rollout(2).detail["approval"]
     assert (approval["approved"], approval["by"]) == (True, "mia")
+
+
+def test_a_version_whose_server_ends_while_a_person_is_asked_is_rolled_back_and_the_question_closed(shop, asked):
+    promoter = ask(shop, shop.deploy(2))
+    status = shop.endpoint.status("tiny")
+    os.kill(pid_at(next(each.url for each in status.predictors if each.version == 2)), signal.SIGKILL)
+    event = fires(promoter.waits)
+    assert (shop.weights, shop.rollout(2).state, asked.chosen) == ({1: 100, 2: 0}, "aborted", ["Reject"])
+    assert "the server of version 2 ended" in shop.rollout(2).detail["reason"]
+    failed(promoter, shop, event, "the server of version 2 ended")
+    # who answers now changes nothing any more
+    failed(promoter, shop, answer("Approve"), "the server of version 2 ended")
+    assert (shop.weights, shop.champion) == ({1: 100, 2: 0}, 1)
+
+
+def test_a_version_that_fails_while_a_person_is_asked_is_rolled_back(shop, asked, monkeypatch):
+    promoter = ask(shop, shop.deploy(2), mode="ab")
+    Counters(monkeypatch, v1=(50, 0), v2=(50, 9))
+    event = fires(promoter.waits)
+    assert (shop.weights, shop.rollout(2).state, asked.chosen) == ({1: 100, 2: 0}, "aborted", ["Version 1"])
+    assert "requests to the new version failed" in shop.rollout(2).detail["reason"]
+    failed(promoter, shop, event, "requests to the new version failed")
+
+
+def test_a_person_is_waited_for_longer_than_the_step_may_take_and_while_nothing_can_be_read(shop, asked, monkeypatch):
+    promoter = ask(shop, shop.deploy(2))
+    record, days = shop.rollout(2), 2 * 86400
+    times = {name: record.detail[name] - days for name in ("since", "waits_since")}
+    shop.lineage.save_rollout(replace(record, detail={**record.detail, **times}))
+    counters = Counters(monkeypatch, v1=(50, 0), v2=(50, 0))
+    counters.out_of_reach = 3
+
+    def read():
+        if counters.total["v2"][0] >= 500:
+            asked.chosen, asked.by = ["Approve"], "mia"
+        return Counters.read(counters)
+
+    monkeypatch.setattr(LocalEndpoint, "metrics", lambda endpoint, name: read())
+    event = fires(promoter.waits)
+    assert (event["chosen_options"], event["responded_by_user"]["name"]) == (["Approve"], "mia")
+    assert shop.rollout(2).state == "running"
+    told = promoter.answered(shop.context(2), event)
+    assert told["steps"][0]["counts"]["2"]["requests"] >= 500
+    assert shop.weights == {2: 100}
+
+
+def test_a_rollout_that_somebody_else_ends_does_not_wait_for_a_person(shop, asked):
+    promoter = ask(shop, shop.deploy(2))
+    abort("mia rolled it back")
+    event = fires(promoter.waits)
+    assert asked.chosen == ["Reject"]
+    failed(promoter, shop, event, "mia rolled it back")
+
+
+def test_an_answer_is_recorded_though_a_last_look_comes_between(shop, asked, monkeypatch):
+    ask(shop, shop.deploy(2))
+    rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
+    read = shop.lineage.rollout
+    looks = [rollout.look]
+
+    def read_then_look(endpoint, run):
+        found = read(endpoint, run)
+        if looks:
+            looks.pop()()
+        return found
+
+    other = open_lineage(str(shop.lineage.engine.url))
+    monkeypatch.setattr(
+        type(shop.lineage), "rollout", lambda self, *which: (read_then_look if self is other else read)(*which)
+    )
+    record_answer(other, endpoint="tiny", run="tiny/run-2", event=answer("Approve"))
+    assert looks == []
+    assert shop.rollout(2).detail["approval"]["by"] == "mia"
 
 
 def test_a_person_rejects_and_the_traffic_goes_back(shop, asked):

@@ -172,6 +172,23 @@ def test_metrics_carry_model_and_version(server: Server) -> None:
     assert value("modelway_batch_rows_count") >= 3
 
 
+def test_answers_that_are_not_finite_are_counted_once_each_and_sent(server: Server) -> None:
+    def invalid() -> int:
+        text = server.ask("GET", "/metrics")[2].decode()
+        found = re.search(r"^modelway_invalid_answers_total{.*} (\S+)$", text, re.MULTILINE)
+        assert found is not None
+        return int(float(found[1]))
+
+    before = invalid()
+    server.ask("POST", INFER, infer_body(rows=3))
+    assert invalid() == before
+    # the second one is encoded aside of the event loop
+    for rows in (2, 3000):
+        status, _, document = server.ask("POST", INFER, infer_body(rows=rows, value=3e38))
+        assert (status, document["outputs"][0]["data"]) == (200, [None] * rows * WIDTH)
+    assert invalid() == before + 2
+
+
 def test_sketches_show_what_came_in_and_out(server: Server) -> None:
     before = server.ask("GET", "/v2/models/tiny/sketches")[2]
     server.ask("POST", INFER, infer_body(rows=2, value=-7.0))

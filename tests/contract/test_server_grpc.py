@@ -147,6 +147,19 @@ def test_refusals_have_a_code_and_one_sentence(client: Client, content: Any, cod
     assert client.call("ServerLive").live
 
 
+def test_answers_that_are_not_finite_are_counted_once_each(server: Server, client: Client) -> None:
+    def invalid() -> float:
+        text = server.ask("GET", "/metrics")[2].decode()
+        return float(re.findall(r"^modelway_invalid_answers_total{.*} (\S+)$", text, re.MULTILINE)[0])
+
+    before = invalid()
+    # the second one is encoded aside of the event loop
+    for rows in (1, 20_000):
+        answer = client.send("ModelInfer", request(rows=rows, value=3e38).SerializeToString())
+        assert not np.isfinite(doubled(answer)).any()
+    assert invalid() == before + 2
+
+
 def test_methods_that_there_are_not(client: Client) -> None:
     assert refused(client, b"", "RepositoryModelLoad") == (
         "UNIMPLEMENTED",

@@ -11,7 +11,8 @@ import pytest
 from modelway.localairflow.processes import LocalAirflow
 
 from tests.airflow_template import with_database
-from tests.suite.queue import Queue, next_step, priority
+from tests.run_all import report
+from tests.suite.queue import Queue, next_step, priority, unsteady_tests
 from tests.suite.steps import ROOT, START, STEPS, Step
 
 
@@ -93,6 +94,44 @@ def test_a_cluster_that_does_not_start_fails_on_ci_alone(tmp_path, monkeypatch, 
     monkeypatch.setenv("CI", variables["CI"])
     (outcome,) = Queue(steps=[step(START, code="raise SystemExit(1)")], folder=tmp_path, cores=2).run()
     assert outcome.word == word
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """Run a step of two tests, of which one is of this code, and return its outcomes."""
+
+    def run(code):
+        place = tmp_path / "test_it.py"
+        place.write_text(f"from pathlib import Path\ndef test_one(): pass\ndef test_two():\n    {code}\n")
+        of_pytest = Step(name="few", command=(sys.executable, "-m", "pytest", "-q"), tests=(str(place),), seconds=1)
+        return list(Queue(steps=[of_pytest], folder=tmp_path, cores=2).run())
+
+    return run
+
+
+def test_a_test_that_fails_beside_others_is_run_again_and_named(ended, tmp_path):
+    seen = tmp_path / "seen"
+    code = f"seen = Path({str(seen)!r})\n    if not seen.exists(): seen.mkdir(); assert 0"
+    first, again = ended(code)
+    assert (first.word, again.step.name, again.word) == ("FAILED", "few again", "passed")
+    assert "1 passed" in again.output
+    (name,) = first.failed
+    assert name.endswith("test_it.py::test_two")
+    assert unsteady_tests([first, again]) == {"few": (name,)}
+    assert f"UNSTEADY in few, passed only when run again alone: {name}" in report([first, again], wall=1)
+    assert "1 passed, 0 failed" in report([first, again], wall=1)
+
+
+def test_a_test_that_fails_twice_has_failed(ended):
+    first, again = ended("assert 0")
+    assert (first.word, again.word) == ("FAILED", "FAILED")
+    assert unsteady_tests([first, again]) == {}
+    assert "0 passed, 2 failed" in report([first, again], wall=1)
+
+
+def test_many_failed_tests_are_not_run_again(ended):
+    (only,) = ended("pass\nimport pytest\n@pytest.mark.parametrize('n', range(11))\ndef test_three(n): assert 0")
+    assert (only.word, len(only.failed)) == ("FAILED", 11)
 
 
 def test_the_cpu_time_of_a_step_has_that_of_its_children(tmp_path):

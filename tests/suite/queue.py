@@ -1,11 +1,16 @@
-"""Run steps, the longest first: one per core that computes, one more that waits, each after what it needs."""
+"""Run steps, the longest first: one per core that computes, one more that waits, each after what it needs.
 
+Tests that failed beside others are run once more, alone, when all has ended: a test that passes then is named as
+unsteady. On two cores that several steps share, a wait may be too short; what is wrong fails twice.
+"""
+
+import json
 import os
 import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.suite.durations import STEP
@@ -22,6 +27,8 @@ class Outcome:
     cpu_seconds: float
     """of its processes and of those that they have waited for; not of containers and servers"""
     output: str
+    failed: tuple[str, ...] = ()
+    """the tests that failed"""
 
     @property
     def word(self) -> str:
@@ -29,6 +36,20 @@ class Outcome:
         if self.status and self.step.name == START and os.environ.get("CI") != "true":
             return "skipped"
         return "FAILED" if self.status else "passed"
+
+
+#: of more failed tests the change is the reason
+MOST_REPEATED = 10
+#: pytest's exit status
+TESTS_FAILED = 1
+#: what the second run of a step's failed tests is called after it
+AGAIN = " again"
+
+
+def unsteady_tests(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
+    """Return by step the tests that failed and passed when they were run again."""
+    passed = {each.step.name for each in outcomes if not each.status}
+    return {each.step.name: each.failed for each in outcomes if each.status and each.step.name + AGAIN in passed}
 
 
 def priority(step: Step, steps: Sequence[Step]) -> int:
@@ -78,7 +99,7 @@ class Queue:
 
     def run(self) -> Iterator[Outcome]:
         """Run all and give each when it has ended; those that need a step that failed are left out."""
-        waiting = list(self.steps)
+        waiting, ended = list(self.steps), list[Outcome]()
         while waiting or self._running:
             while step := next_step(waiting, [each.step for each in self._running.values()], cores=self.cores):
                 waiting.remove(step)
@@ -86,18 +107,39 @@ class Queue:
             outcome = self._wait()
             if outcome.status:
                 waiting = [step for step in waiting if step.without or step.needs != outcome.step.name]
+            ended.append(outcome)
             yield outcome
+        if sum(len(outcome.failed) for outcome in ended) <= MOST_REPEATED:
+            for outcome in (each for each in ended if each.failed):
+                self._start(_repeated(outcome.step), cache=outcome.step)
+                yield self._wait()
 
-    def _start(self, step: Step) -> None:
+    def _start(self, step: Step, *, cache: Step | None = None) -> None:
+        """Start a step.
+
+        :param cache: the step whose failed tests it runs
+        """
+        # Each step has a cache of pytest's own: several write theirs at the same time.
+        words = (*step.words, "-o", f"cache_dir={self._cache(cache or step)}") if step.tests else step.words
         environment = {**os.environ, **self.environment, STEP: step.name, **self._exports.get(step.needs, {})}
         with self._log(step).open("wb") as log:
             process = subprocess.Popen(
-                step.words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._running[process.pid] = _Started(step, process, time.monotonic())
 
     def _log(self, step: Step) -> Path:
         return self.folder / f"{step.name}.log"
+
+    def _cache(self, step: Step) -> Path:
+        return self.folder.absolute() / "caches" / step.name
+
+    def _failed(self, started: _Started) -> tuple[str, ...]:
+        """Return the tests of a step that failed, none where it is no pytest or has ended in another way."""
+        found = self._cache(started.step) / "v" / "cache" / "lastfailed"
+        if started.process.returncode != TESTS_FAILED or not found.exists():
+            return ()
+        return tuple(sorted(json.loads(found.read_text())))
 
     def _wait(self) -> Outcome:
         """Wait for the next step that ends."""
@@ -115,4 +157,11 @@ class Queue:
             seconds=time.monotonic() - started.began,
             cpu_seconds=used.ru_utime + used.ru_stime,
             output=output,
+            failed=self._failed(started),
         )
+
+
+def _repeated(step: Step) -> Step:
+    """Return the step that runs the tests of another one that failed."""
+    again = ("--last-failed", "--last-failed-no-failures=none")
+    return replace(step, name=step.name + AGAIN, command=(*step.command, *again))

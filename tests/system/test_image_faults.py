@@ -316,6 +316,16 @@ def test_a_registry_whose_disk_is_full_gets_no_tag_and_the_image_once_there_is_s
         registry.stop()
 
 
+def test_a_blob_whose_link_was_cut_off_by_a_full_disk_is_sent_again(behind, shared, repository, tmp_path):
+    proxy = behind()
+    image = build(tmp_path, proxy.host, repository)
+    links = shared.storage / "docker/registry/v2/repositories" / repository / "_layers/sha256"
+    (links / image.layers[1].removeprefix("sha256:") / "link").write_bytes(b"")
+    assert build(tmp_path, proxy.host, repository) == image
+    assert proxy.count("PUT", UPLOAD) == 6
+    check_image(shared, repository, image, tmp_path)
+
+
 def test_a_push_needs_no_disk_of_this_machine_and_a_layout_says_that_it_is_full(behind, shared, device, tmp_path):
     filler = device / "others"
     filler.write_bytes(bytes(900_000))

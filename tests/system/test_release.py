@@ -1,6 +1,7 @@
 """A version's way to production through a real Airflow: accepted, released, approved or rejected, and rolled back."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Lab, wait_for
+
+from tests.endpoint_clients import pid_at
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 MODELWAY = Path(sys.executable).parent / "modelway"
@@ -62,8 +65,10 @@ def wait_for_question(lab: Lab, run_id: str) -> str:
     """Wait until a person has to answer, and return where."""
     path = f"/dags/{MODEL}/dagRuns/{run_id}/taskInstances/{PROMOTE}/-1/hitlDetails"
     states = lambda: {task.task_id: task.state for task in lab.api.tasks(MODEL, run_id)}  # noqa: E731
-    wait_for(lambda: states()[PROMOTE] == "awaiting_input" or "failed" in states().values(), RUN_SECONDS)
-    assert states()[PROMOTE] == "awaiting_input", states()
+    asks = lambda: getattr(rollout(lab, run_id), "detail", {}).get("waits_for") == "approval"  # noqa: E731
+    waits = lambda: states()[PROMOTE] == "deferred" and asks()  # noqa: E731
+    wait_for(lambda: waits() or "failed" in states().values(), RUN_SECONDS)
+    assert waits(), states()
     assert "Give all traffic of released-prod to version 2?" in lab.api.call("GET", path)["subject"]
     # No person is faster than Airflow's scheduler, which fails a task that continues before it saw its process end.
     time.sleep(PERSON_SECONDS)
@@ -118,6 +123,20 @@ def test_a_person_rejects_a_version(released):
     wait_for(lambda: weights(released, PROD) == {1: 100, 2: 0})
     closed = rollout(released, run_id)
     assert (closed.state, closed.detail["approval"]["approved"]) == ("aborted", False)
+
+
+def test_a_version_whose_server_ends_while_a_person_is_asked_is_rolled_back_and_the_question_closed(released):
+    run_id = release(released, "2")
+    path = wait_for_question(released, run_id)
+    (mine,) = (each for each in released.endpoint.status(PROD).predictors if each.version == 2)
+    os.kill(pid_at(mine.url), signal.SIGKILL)
+    assert ended(released, run_id) == "failed"
+    closed = rollout(released, run_id)
+    assert (closed.state, weights(released, PROD)) == ("aborted", {1: 100, 2: 0})
+    assert "the server of version 2 ended" in closed.detail["reason"]
+    question = released.api.call("GET", path)
+    assert (question["response_received"], question["chosen_options"]) == (True, ["Reject"])
+    assert question["responded_by_user"] is None
 
 
 def test_a_rollback_ends_the_rollout_that_is_running(released):

@@ -310,6 +310,29 @@ def test_times_of_a_server_that_could_not_be_read_before_are_left_out():
     assert evidence.log_e("latency") == 0
 
 
+def test_invalid_answers_of_a_server_that_could_not_be_read_before_are_left_out():
+    """Both versions give invalid answers to the same requests, and all of the time before would count as new."""
+    stable, canary = replace(timed(1000, 100), invalid=20), replace(timed(1000, 100), invalid=20)
+    evidence = begin(stable=stable, canary=canary)
+    for reads in (False, True):
+        more = [replace(each, requests=each.requests + 100) for each in (stable, canary)]
+        canary = more[1] if reads else replace(more[1], latency={}, invalid=0)
+        evidence = update(evidence, **_same(more[0], canary, ANALYSIS))
+        stable, canary = more
+    assert evidence.canary_total.invalid == 0
+    evidence = update(evidence, **_same(stable, replace(canary, requests=1300, invalid=21), ANALYSIS))
+    assert evidence.canary_total.invalid == 1
+
+
+def test_copies_that_a_version_gets_are_no_broken_split():
+    evidence = begin(stable=Observation(), canary=Observation())
+    counts = {"stable": Observation(requests=9_000), "canary": Observation(requests=10_000)}
+    for gets_copies in (True, False):
+        found = update(evidence, **counts, expected_share=0.1, analysis=ANALYSIS, gets_copies=gets_copies)
+        assert (found.log_e("split") == 0) is gets_copies
+        assert decide(found, ANALYSIS, step=STEP, seconds=99).action == ("promote" if gets_copies else "hold")
+
+
 def test_an_error_that_is_counted_after_its_request_is_one_request_and_one_error():
     evidence = begin(stable=Observation(requests=900), canary=Observation(requests=100))
     late = Observation(requests=100, errors=1)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from modelway.backends.folders import generations
+from modelway.backends.folders.stored import SUBMITTED
 from modelway.backends.kubernetes import inspect as module
-from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord
+from modelway.backends.kubernetes.attempts import AttemptRecord
 from modelway.backends.kubernetes.folders import Folders
 from modelway.backends.kubernetes.inspect import StatusReader
 

@@ -14,8 +14,9 @@ from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import JobState, JobStatus
 from modelway.backends.docker import files as docker_files
 from modelway.backends.folders import generations
+from modelway.backends.folders.exit_status import exits_of
 from modelway.backends.folders.merged_log import BLOCK, read_merged
-from modelway.backends.kubernetes.attempts import AttemptRecord, exits_of
+from modelway.backends.kubernetes.attempts import AttemptRecord
 from modelway.backends.kubernetes.folders import Folders
 from modelway.errors import JobFailed
 from modelway.job.agent.usage import usage_in

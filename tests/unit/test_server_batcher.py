@@ -167,6 +167,34 @@ def test_a_quick_model_runs_on_the_event_loop_where_one_turn_is_gathered() -> No
     assert [len(answer["y"]) for answer in answers] == [1, 1, 9, 1, 1]
 
 
+def test_a_request_that_nothing_can_join_runs_at_once_where_the_model_is_quick_and_idle() -> None:
+    model = Model(hold=False)
+    seen: list[object] = []
+
+    async def main() -> list[int]:
+        batcher = Batcher(model.run, limit=4, quick_seconds=60)
+        found = []
+        # the first call shows how quick it is
+        for _ in range(2):
+            batcher.submit(rows(1), seen.append, alone=True)
+            found.append(len(seen))
+            while len(seen) < len(found):
+                await asyncio.sleep(0.001)
+        # one that waits for its turn is not overtaken
+        batcher.submit(rows(1), seen.append)
+        batcher.submit(rows(1, value=-1), seen.append, alone=True)
+        found.append(len(seen))
+        while len(seen) < 4:
+            await asyncio.sleep(0.001)
+        batcher.submit(rows(1, value=-1), seen.append, alone=True)
+        found.append(len(seen))
+        batcher.close()
+        return found
+
+    assert asyncio.run(main()) == [0, 2, 2, 5]
+    assert [isinstance(each, ValueError) for each in seen] == [False, False, False, True, True]
+
+
 def test_a_model_that_was_slow_does_not_run_on_the_event_loop() -> None:
     model = Model(hold=False)
 

@@ -1,7 +1,7 @@
 """The port of the backends: what a job is, how it is submitted, followed and stopped."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from modelway import names
 from modelway.errors import CapabilityMissing
 from modelway.failures import FailureKind, RetryRule
+from modelway.fields.refusal import KeyPath, Refusal
 from modelway.ports import Member, load
 
 if TYPE_CHECKING:
@@ -201,8 +202,8 @@ class Backend(Protocol):
     """Where jobs run; opened by a ``BackendMember``."""
 
     capabilities: frozenset[str]
-    """of: cancel, logs, gpu, gpu_type, cpu_limit, memory_limit, disk_limit, multi_node, multi_process,
-    image, storage
+    """of: cancel, logs, gpu, gpu_type, cpu_limit, memory_limit, disk_limit, multi_node, multi_node_on_store (several
+    nodes whose folder is on an object store), multi_process, image, storage
     """
 
     def build_request(self, job: Job, options: Options) -> Any:
@@ -237,6 +238,15 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Paced(Protocol):
+    """A backend whose jobs want to be inspected less often where there are many."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a follower waits between two inspections of one job."""
+
+
+@runtime_checkable
 class JobFolders(Protocol):
     """A backend that keeps the jobs' folders on this machine."""
 
@@ -268,6 +278,9 @@ class BackendMember(Member[Backend]):
     """how ``env`` of its section refers to a secret, where it has one"""
     gives_secrets: bool = False
     """whether the worker gives a job the values of its secrets; else they are kept where the job runs"""
+    refused: Callable[[Mapping[str, Any], KeyPath], Iterable[tuple[KeyPath, Refusal]]] | None = None
+    """finds what a spec, as written, requests that this backend cannot give, beyond what follows from its
+    capabilities; called for each section whose jobs run on it, with the section's path"""
     stop_command: Callable[[Handle], str] | None = None
     """returns the command by which a person stops a job without modelway"""
 

@@ -152,7 +152,7 @@ def _shares(status: EndpointStatus) -> Mapping[str, int]:
 
 
 def _predictors(status: EndpointStatus, metrics: Mapping[str, PredictorMetrics]) -> "Table":
-    shown = table("PREDICTOR", "VERSION", "WEIGHT", "READY", "REQUESTS", "ERRORS", "RESTARTS", "IMAGE")
+    shown = table("PREDICTOR", "VERSION", "WEIGHT", "READY", "REQUESTS", "ERRORS", "INVALID", "RESTARTS", "IMAGE")
     shares = _shares(status)
     for each in status.predictors:
         counts = metrics.get(each.name)
@@ -163,6 +163,7 @@ def _predictors(status: EndpointStatus, metrics: Mapping[str, PredictorMetrics])
             f"{each.ready_replicas} of {each.replicas}",
             "-" if counts is None else f"{counts.requests:,}",
             "-" if counts is None else f"{counts.errors:,}",
+            "-" if counts is None else f"{counts.invalid:,}",
             str(each.restarts),
             each.image,
         )

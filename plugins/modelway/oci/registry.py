@@ -21,7 +21,7 @@ from modelway.oci.manifest import (
     check_document,
     is_digest,
 )
-from modelway.oci.retries import Retries
+from modelway.oci.retries import RegistryBusy, Retries
 from modelway.oci.upload import check_stored, upload_blob
 
 _ACCEPT = {"Accept": ", ".join((MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX))}
@@ -119,7 +119,7 @@ class RegistryClient:
         :param stop: when it is set, the upload is given up
         :raises OtherBytes: the bytes are not what the descriptor names
         """
-        if not send_always and self.has_blob(repository=repository, digest=blob.descriptor.digest):
+        if not send_always and self._may_skip(repository=repository, digest=blob.descriptor.digest):
             return 0
         source = None if send_always else mount_from
         upload = partial(
@@ -132,6 +132,13 @@ class RegistryClient:
             stop=stop,
         )
         return self._call(upload, stop=stop)
+
+    def _may_skip(self, *, repository: str, digest: str) -> bool:
+        try:
+            return self.has_blob(repository=repository, digest=digest)
+        except RegistryBusy:
+            # A registry whose disk was full answers 500 about a blob until it is sent again (docker-registry 2.8.2).
+            return False
 
     def push_manifest(self, *, repository: str, manifest: bytes, media_type: str, digest: str, tag: str | None) -> None:
         """Put a manifest whose blobs are there, then its tag; what is there already is not put again.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
 
-from modelway.errors import RolloutAborted
+from modelway.errors import RolloutAborted, RolloutChanged
 from modelway.lineage.records.rollout import evidence_text, results_of
 from modelway.operators.context import actor
-from modelway.runs.rollout_record import finished_step
+from modelway.runs.rollout_record import WAITS_SINCE, finished_step
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -19,38 +19,50 @@ if TYPE_CHECKING:
 APPROVE, REJECT = "Approve", "Reject"
 #: of a rollout: the version takes over unless it does worse, or one of two is chosen that share the traffic
 CANARY, AB = "canary", "ab"
-#: under these keys of the rollout's record: what it waits for and since when, the answer, and which version was chosen
-WAITS_FOR, WAITS_SINCE, ANSWER, DECISION = "waits_for", "waits_since", "approval", "decision"
+#: under these keys of the rollout's record: what it waits for, the answer, and which version was chosen
+WAITS_FOR, ANSWER, DECISION = "waits_for", "approval", "decision"
 
 
 def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecord", *, mode: str, resume: str) -> None:
-    """Ask for an approval, unless there is one, and park the task until it comes: no process waits meanwhile.
+    """Ask for an approval, unless there is one, and defer the task until it comes: the version is judged meanwhile.
 
     :param mode: with ``ab`` the question is which version serves from now on
     :param resume: the operator's method that gets the answer
-    :raises TaskAwaitingInput: to wait
+    :raises TaskDeferred: to wait
     """
     if ANSWER in rollout.detail:
         return
-    from airflow.sdk.exceptions import TaskAwaitingInput
+    from airflow.sdk.exceptions import TaskDeferred
     from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+    from modelway.triggers.approval import ApprovalTrigger
 
     # Asked again, such as by a retry, it waits since the first time.
     waiting = replace(rollout, detail={WAITS_SINCE: time.time(), **rollout.detail, WAITS_FOR: ANSWER})
     store.save_rollout(waiting, actor=actor(context))
     endpoint, version, stable = rollout.endpoint, rollout.version, rollout.detail.get("stable")
     question = f"Give all traffic of {endpoint} to version {version}?"
+    options = [APPROVE, REJECT]
     if mode == AB:
         question = f"Which version serves {endpoint} from now on?"
+        options = [_choice(version), _choice(stable)]
     upsert_hitl_detail(
         ti_id=context["ti"].id,
-        options=[_choice(version), _choice(stable)] if mode == AB else [APPROVE, REJECT],
+        options=options,
         subject=question,
         body=_body(results_of(finished_step(rollout)), version=version, stable=stable),
         # Left out, it is None, which Airflow 3.3.2 refuses.
         params={},
     )
-    raise TaskAwaitingInput(method_name=resume)
+    trigger = ApprovalTrigger(
+        ti_id=str(context["ti"].id),
+        closing=options[-1],
+        endpoint=endpoint,
+        target=str(rollout.detail["target"]),
+        run=rollout.run_id,
+        step=rollout.step,
+    )
+    raise TaskDeferred(trigger=trigger, method_name=resume)
 
 
 def record_answer(store: "Lineage", *, endpoint: str, run: str, event: Mapping[str, Any]) -> None:
@@ -60,10 +72,23 @@ def record_answer(store: "Lineage", *, endpoint: str, run: str, event: Mapping[s
 
     :raises RolloutAborted: waiting failed
     """
-    if (rollout := store.rollout(endpoint, run)) is None or rollout.state != "running":
+    while (rollout := store.rollout(endpoint, run)) is not None and rollout.state == "running":
+        if "error" in event:
+            raise RolloutAborted(f"no approval was given: {event['error']}", where=f"endpoint {endpoint}")
+        if "chosen_options" not in event:
+            return
+        answered = _answered(rollout, event)
+        try:
+            store.save_rollout(answered, actor=answered.detail[ANSWER]["by"])
+        except RolloutChanged:
+            # By a look of the trigger, which may not have ended yet.
+            continue
+        except RolloutAborted:
+            return
         return
-    if "error" in event:
-        raise RolloutAborted(f"no approval was given: {event['error']}", where=f"endpoint {endpoint}")
+
+
+def _answered(rollout: "RolloutRecord", event: Mapping[str, Any]) -> "RolloutRecord":
     user, at = event.get("responded_by_user") or {}, event.get("responded_at")
     name = str(user.get("name") or user.get("id") or "unknown")
     chosen = list(event.get("chosen_options") or ())
@@ -76,7 +101,7 @@ def record_answer(store: "Lineage", *, endpoint: str, run: str, event: Mapping[s
     rollout = replace(rollout, detail=detail)
     if chosen in ([_choice(rollout.version)], [_choice(detail.get("stable"))]):
         rollout = decided(rollout, by=name, version=rollout.version if is_approved else int(detail["stable"]))
-    store.save_rollout(rollout, actor=name)
+    return rollout
 
 
 def decided(rollout: "RolloutRecord", *, by: str, version: int) -> "RolloutRecord":

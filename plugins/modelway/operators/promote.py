@@ -37,8 +37,8 @@ class PromoteModelOperator(EnvironmentOperator):
     nothing speaks against it. The rollout, its plan, the evidence and the step reached are recorded in the lineage: a
     retry continues from there, and a finished rollout is never done again. When the version does worse, its server
     ends, a step gets no result, the last attempt fails, or a user ends the task, all traffic goes back to the stable
-    version and the rollout is aborted. While a step lasts the task is deferred, unless that is short. While a person is
-    to approve nobody compares; the first look after the answer judges that time, too.
+    version and the rollout is aborted. While a step lasts the task is deferred, unless that is short. So it is
+    while a person is asked to approve: a version that does worse meanwhile is rolled back, and the question closed.
 
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param deployment: what DeployModelOperator returned

@@ -5,6 +5,7 @@ steps), ``analysis`` (how they are judged), ``since`` (when the step began), ``m
 ``restarts`` (of the version's servers before the step), ``evidence``, ``verdict`` (of the last look), ``results`` (one
 per finished step), ``reason`` (of an abort), ``already_served`` (whether the version served before the run).
 ``finishing`` has the alias that moves, once the version takes over: from then on the rollout only goes forward.
+``waits_since`` is when a person was asked, until the answer: that time is none of the step.
 ``returning`` is set from an abort until the traffic is back, with ``withdraw`` where the version is stopped as well.
 Rollouts that an earlier modelway began have some of them only.
 """
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
 
 Metrics = Mapping[str, PredictorMetrics]
+#: see ``waits_since`` above
+WAITS_SINCE = "waits_since"
 #: a version whose servers are not ready for so long is rolled back; a busy machine's are late now and then
 UNREADY_SECONDS = 30.0
 
@@ -158,10 +161,14 @@ def looked(
     stable, canary = observations(record, metrics)
     evidence = evidence_of(record) or _evidence_of_earlier_counts(record, stable=stable, canary=canary)
     if canary is not None:
-        evidence = update(evidence, stable=stable, canary=canary, expected_share=share, analysis=analysis)
-    verdict = decide(evidence, analysis, step=step, seconds=now - float(detail["since"]))
+        copied = status.mirror is not None and status.mirror.predictor == predictor_name(record.version)
+        evidence = update(
+            evidence, stable=stable, canary=canary, expected_share=share, analysis=analysis, gets_copies=copied
+        )
+    moment = float(detail.get(WAITS_SINCE, now))
+    verdict = decide(evidence, analysis, step=step, seconds=moment - float(detail["since"]))
     if verdict.action == "promote" and (reason := _not_as_planned(record, is_ready=is_ready, share=share)):
-        verdict = replace(verdict, action="rollback" if now > gives_up_at(record) else "hold", reason=reason)
+        verdict = replace(verdict, action="rollback" if moment > gives_up_at(record) else "hold", reason=reason)
     detail |= {"evidence": evidence.to_dict(), "verdict": verdict.to_dict()}
     return replace(record, detail=detail), verdict
 
@@ -252,6 +259,7 @@ def _observation(metrics: PredictorMetrics | None) -> Observation | None:
         errors=metrics.errors,
         named=metrics.named,
         latency=metrics.latency,
+        invalid=metrics.invalid,
         since=metrics.since,
     )
 
@@ -273,4 +281,5 @@ def _evidence_of_earlier_counts(
 
 
 def _counted(observation: Observation) -> dict[str, int]:
-    return {"requests": observation.requests, "errors": observation.errors}
+    counts = {"requests": observation.requests, "errors": observation.errors}
+    return counts | ({"invalid": observation.invalid} if observation.invalid else {})

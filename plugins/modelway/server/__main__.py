@@ -5,6 +5,7 @@ used, 3 when the server cannot listen on the address.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from modelway.server.core.samples import Samples
 from modelway.server.core.settings import Settings, read_settings
 from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
+from modelway.server.core.validity import Validity
 from modelway.server.core.whole import check_files
 from modelway.server.rest.bodies import Limits
 from modelway.server.rest.infer import Infer
@@ -64,6 +66,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         say(str(error))
         return 2
     limit_process()
+    # what the server is made of is never garbage: it is not searched again while requests wait
+    gc.freeze()
     try:
         listener.run(host=settings.host, port=settings.port, listening=_listening(settings, name, grpc))
     except OSError as error:
@@ -107,6 +111,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     budget = Budget(settings.max_in_flight)
     # one body after another, so that only one needs memory for decoding
     codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="codec")
+    validity = Validity(metrics.count_invalid)
     infer = Infer(
         name=name,
         version=settings.version,
@@ -117,6 +122,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         max_rows=settings.max_rows,
         budget=budget,
         codec=codec,
+        validity=validity,
         max_seconds=settings.max_wait,
         observer=predictions,
     )
@@ -134,7 +140,9 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     )
     grpc = None
     if settings.grpc_port is not None:
-        grpc = _grpc(settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, predictions))
+        grpc = _grpc(
+            settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, predictions, validity)
+        )
     every_second = partial(_every_second, batcher, sketches, predictions, samples)
     listener = Listener(
         routes,
@@ -170,6 +178,7 @@ class _Shared:
     metrics: Metrics
     drain: Drain
     observer: Predictions
+    validity: Validity
 
 
 def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) -> "GrpcListener":
@@ -192,6 +201,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         codec=shared.codec,
         ready=lambda: not shared.drain.began,
         limits=limits,
+        validity=shared.validity,
         max_seconds=settings.max_wait,
         observer=shared.observer,
     )

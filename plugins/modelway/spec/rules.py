@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
+from modelway.backends.base import backend_member
 from modelway.failures import FailureKind, RetryRule
 from modelway.fields.refusal import KeyPath, Refusal, shown
 from modelway.names import MOST_CHARACTERS
@@ -63,6 +64,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _compared_aliases(data)
     yield from _resources(data)
     yield from _storage(data)
+    yield from _refused_by_backends(data)
     yield from _more_memory(data)
     yield from _notifier_templates(data)
     for path, refusal in refused_by_target(_mapping(data, "endpoint"), model=data.get("model")):
@@ -287,9 +289,21 @@ def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
             continue
         for path in (("train",), *_stage_paths(data)):
             nodes = _inside(data, *path, "nodes")
+            if key == "uri" and "multi_node_on_store" in (by_backend.get(_inside(data, "train", "backend")) or ()):
+                continue
             if isinstance(nodes, int) and nodes > 1:
                 refusal = Refusal(f"{what} cannot serve {nodes}", do="Use a claim or nfs as storage, or one node")
                 yield Finding((*path, "nodes"), refusal)
+
+
+def _refused_by_backends(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Find what a backend itself refuses; of several sections that meet the same refusal the first is reported."""
+    found: dict[KeyPath, Refusal] = {}
+    for section, backend in _backends(data):
+        if capabilities(backend) is not None and (refused := backend_member(backend).refused):
+            for path, refusal in refused(data, section):
+                found.setdefault(path, refusal)
+    yield from (Finding(path, refusal, of_key=True) for path, refusal in found.items())
 
 
 def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from modelway.backends.base import Backend, Handle
+from modelway.backends.base import Backend, Handle, Paced
 from modelway.following.deferral import abandoned_jobs, deferred_job, forget_deferral
 from modelway.following.follower import Follower, Step
 from modelway.following.log_position import LogPosition
@@ -64,7 +64,8 @@ class JobTrigger(BaseTrigger):
         await self._stop_abandoned()
         position = LogPosition(home=Path(self.home), follower=self.follower, first=self.offset)
         offset, logged = position.read()
-        follower = Follower(await self._backend(), self._handle(), offset=offset, logged=logged)
+        backend = await self._backend()
+        follower = Follower(backend, self._handle(), offset=offset, logged=logged)
         settled = time.monotonic() + SETTLE_SECONDS
         while True:
             before = follower.offset
@@ -73,7 +74,7 @@ class JobTrigger(BaseTrigger):
             if step.over:
                 break
             if not step.more:
-                await asyncio.sleep(self.poll_interval)
+                await asyncio.sleep(backend.poll_seconds if isinstance(backend, Paced) else self.poll_interval)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         # The position is stored until the task resumes: the event may be lost with the triggerer, and this runs again.
         yield TriggerEvent({"handle": self.handle, "status": step.status.to_dict(), "follower": self.follower})

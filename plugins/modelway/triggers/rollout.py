@@ -89,9 +89,9 @@ class RolloutTrigger(BaseTrigger):
         """Look once and return whether the task has something to do: the next step, or to fail."""
         try:
             rollout = await self._open()
-            if (await _in_thread(lambda: rollout.record)).step != self.step:
+            if (await in_thread(lambda: rollout.record)).step != self.step:
                 return True
-            verdict = await _in_thread(rollout.look)
+            verdict = await in_thread(rollout.look)
         except RolloutAborted as error:
             await self._abort(error.what)
             return True
@@ -135,5 +135,6 @@ class RolloutTrigger(BaseTrigger):
             self.log.error("the rollout of version %d is aborted; its traffic goes back: %s", closed.version, reason)
 
 
-async def _in_thread(function: Callable[[], Found]) -> Found:
+async def in_thread(function: Callable[[], Found]) -> Found:
+    """Return what a function returns that waits for an endpoint or the lineage."""
     return await asyncio.get_running_loop().run_in_executor(_LOOKS, function)

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modelway.backends.base import JobState, JobStatus
+from modelway.backends.folders import generations
 from modelway.failures import FailureKind
+from modelway.job.agent.exit_report import checked_report
 
 
 def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,3 +25,9 @@ def reported_status(report: Mapping[str, Any], **known: Any) -> JobStatus:
     if report.get("retryable") is None:
         return status
     return replace(status, retryable=bool(report["retryable"]))
+
+
+def exits_of(attempt: Path, *, nodes: int) -> list[dict[str, Any]]:
+    """Return how the nodes' agents ended, as far as they wrote it."""
+    found = (generations.read(attempt / f"exit-{node}.json") for node in range(nodes))
+    return [checked_report(each) for each in found if each]

@@ -12,14 +12,13 @@ from typing import Any
 
 from modelway.backends.base import Handle
 from modelway.backends.folders import generations
+from modelway.backends.folders.stored import record_file
 from modelway.backends.kubernetes.launchers import KINDS
 from modelway.backends.kubernetes.pods import image_digest
-from modelway.job.agent.exit_report import checked_report
 from modelway.platforms.kubernetes.labels import GROUP
 
 Object = Mapping[str, Any]
 
-SUBMITTED = "submitted"
 #: nodes of a job, which is how many exit reports are read
 MOST_NODES = 10_000
 
@@ -74,11 +73,6 @@ class AttemptRecord:
         return replace(self, name=marked.name, namespace=marked.namespace, launcher=marked.launcher, token=marked.token)
 
 
-def record_file(attempt: Path) -> Path:
-    """Return the file of an attempt's record: outside of what its pods mount."""
-    return attempt.parents[1] / f"{attempt.name}.json"
-
-
 def _is_record(found: Mapping[str, Any]) -> bool:
     texts, numbers = ("name", "namespace", "launcher", "token"), ("nodes", "start_within_seconds")
     if set(found) != {*texts, *numbers} or not all(isinstance(found[key], str) for key in texts):
@@ -102,12 +96,6 @@ def handle_of(attempt: Path, *, place: str | None = None) -> Handle:
         attempt=generations.number(attempt),
         mark=record.mark if record else "",
     )
-
-
-def exits_of(attempt: Path, *, nodes: int) -> list[Object]:
-    """Return how the nodes' agents ended, as far as they wrote it."""
-    found = (generations.read(attempt / f"exit-{node}.json") for node in range(nodes))
-    return [checked_report(each) for each in found if each]
 
 
 def pods_that_are_gone(attempt: Path, pods: list[Object], *, suspended: bool) -> frozenset[str]:

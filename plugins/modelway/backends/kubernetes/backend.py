@@ -19,15 +19,17 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
+from modelway.backends.folders.exit_status import exits_of
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.runner import runner_folder
-from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord, exits_of, handle_of
-from modelway.backends.kubernetes.folders import GENERATION, Folders
+from modelway.backends.folders.stored import GENERATION, SUBMITTED
+from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
+from modelway.backends.kubernetes.folders import Folders
 from modelway.backends.kubernetes.inspect import StatusReader
 from modelway.backends.kubernetes.launchers import WORK, custom_kind
 from modelway.backends.kubernetes.member import MEMBER
 from modelway.backends.kubernetes.objects import Object, Objects, handle_of_object, token_of
-from modelway.backends.kubernetes.pods import has_running_container, is_alive
+from modelway.backends.kubernetes.pods import has_started, is_alive, is_on_node, may_run, name_of
 from modelway.backends.kubernetes.request import KubernetesRequest, request_of
 from modelway.backends.kubernetes.status import is_active
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
@@ -241,16 +243,25 @@ class KubernetesBackend:
             self._reader.note(attempt, JobStatus(state=JobState.CANCELLED, reason="the job was cancelled"))
 
     def _delete(self, record: AttemptRecord) -> bool:
-        """Delete an attempt's objects; return whether nothing of it runs any more."""
+        """Delete an attempt's objects; return whether all that ran is known to have ended."""
+        place = (record.namespace, record.selector)
         custom = None if record.launcher == "job" else custom_kind(record.launcher)
-        self.api.delete(record.namespace, record.selector, custom=custom, grace_seconds=GRACE_SECONDS)
+        pods = self.api.delete(*place, custom=custom, grace_seconds=GRACE_SECONDS)
+        unknown: set[str] = set()
+        known: set[str] = set()
         deadline = time.monotonic() + CANCEL_SECONDS
-        # A controller may have created another one before it saw the deletion, so that all are deleted again.
-        while any(map(has_running_container, self.api.delete_pods(record.namespace, record.selector, GRACE_SECONDS))):
+        while True:
+            unknown.update(name_of(pod) for pod in pods if is_on_node(pod))
+            known.update(name_of(pod) for pod in pods if has_started(pod))
+            if not any(map(may_run, pods)):
+                break
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.2)
-        return True
+            # A controller may have created another one before it saw the deletion, so that all are deleted again.
+            pods = self.api.delete_pods(*place, GRACE_SECONDS)
+        # A pod that leaves just when its container starts may be gone before the container (seen on 1.20).
+        return unknown <= known
 
     def _leaves_something(self, record: AttemptRecord) -> bool:
         jobs, pods = self._objects.now(record)

@@ -1,147 +1,19 @@
-"""Where a process finds the folders of jobs: on storage that it sees, or as copies of what an object store holds.
+"""The folders of jobs on a cluster: an attempt's record names the objects of its own, whatever its job wrote."""
 
-A job on an object store is named by its URI; ``<home>/jobs-kubernetes/<scheme>/<bucket>/…`` is this process's copy of
-it. The store is authoritative: a copy can be deleted at any time.
-"""
-
-import shutil
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelway.backends.base import Handle
-from modelway.backends.folders import generations, object_store
-from modelway.backends.kubernetes.attempts import SUBMITTED, AttemptRecord, record_file
-from modelway.job.left_files import names_below, remove_below
-from modelway.platforms.deployment import digest
-
-#: files that the processes following an attempt share
-RECORDS = (SUBMITTED, generations.CANCELLED, generations.RECORD)
-ENDING = "exit-0.json"
-GENERATION = "generation.json"
-#: an agent sends its log every three seconds
-LOG_SECONDS = 3.0
+from modelway.backends.folders.stored import StoredFolders
+from modelway.backends.kubernetes.attempts import AttemptRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folders:
+class Folders(StoredFolders):
     """The folders of jobs, whatever storage they are on."""
 
-    home: Path
-    _logs: dict[Path, float] = field(default_factory=dict)
+    backend: str = "kubernetes"
 
-    @property
-    def _copies(self) -> Path:
-        return self.home / "jobs-kubernetes"
-
-    def here(self, place: str) -> Path:
-        """Return the local folder of a place as every process names it: a path or a URI."""
-        scheme, is_uri, rest = place.partition("://")
-        return self._copies / scheme / rest if is_uri else Path(place)
-
-    def place(self, folder: Path) -> str:
-        """Return a folder's name for every process: a path or a URI."""
-        if not self.is_copy(folder):
-            return str(folder)
-        scheme, *rest = folder.relative_to(self._copies).parts
-        return f"{scheme}://{'/'.join(rest)}"
-
-    def is_copy(self, folder: Path) -> bool:
-        """Whether this is a copy of what an object store holds."""
-        return folder.is_relative_to(self._copies)
-
-    def attempt(self, handle: Handle) -> Path:
-        """Return an attempt's folder."""
-        return self.here(handle.place) / f"try-{handle.attempt}"
-
-    def is_seen(self, attempt: Path) -> bool:
-        """Whether this process sees the storage that an attempt's folder is on."""
-        # <root>/jobs/<model>/<run>/<key>/g0/try-1: an unmounted mount point may exist and be empty.
-        return self.is_copy(attempt) or attempt.parents[4].is_dir()
-
-    def pull_job(self, folder: Path) -> None:
-        """Update the local list of a job's generations and attempts; what the store does not have is removed here."""
-        if not self.is_copy(folder):
-            return
-        uri = self.place(folder)
-        with object_store.translate_errors(uri):
-            known = {name for name in object_store.folders_in(uri=uri) if name[0] == "g" and name[1:].isdigit()}
-            for name in known:
-                attempts = {one for one in object_store.folders_in(uri=f"{uri}/{name}") if one.startswith("try-")}
-                object_store.fetch_named(uri=f"{uri}/{name}", folder=folder / name, names=[GENERATION])
-                for one in attempts:
-                    self._fetch_records(folder / name / one)
-                _remove_others(folder / name, "try-*", attempts)
-        _remove_others(folder, "g*", known)
-
-    def pull(self, attempt: Path) -> None:
-        """Fetch what other processes have recorded about an attempt, and how it ended."""
-        if self.is_copy(attempt):
-            with object_store.translate_errors(self.place(attempt), submitted=True):
-                self._fetch_records(attempt)
-
-    def _fetch_records(self, attempt: Path) -> None:
-        job, inside = attempt.parents[1], f"{attempt.parent.name}/{attempt.name}"
-        names = [record_file(attempt).name, *(f"{inside}/{name}" for name in (*RECORDS, ENDING))]
-        object_store.fetch_named(uri=self.place(job), folder=job, names=names)
+    def _check_record(self, attempt: Path) -> None:
         # The job may write to its bucket: a token that it left there is replaced by the attempt's own.
         if (record := AttemptRecord.read(attempt)) and record.token != self.token(attempt):
             replace(record, token=self.token(attempt)).write(attempt)
-
-    def token(self, attempt: Path) -> str:
-        """Return the token of an attempt on an object store.
-
-        An object store has no locks: workers that start the same attempt there must derive the same token.
-        """
-        return digest(self.place(attempt))
-
-    def push(self, *files: Path) -> None:
-        """Send recorded files to other processes."""
-        for file in files:
-            if self.is_copy(file):
-                uri = self.place(file.parent)
-                with object_store.translate_errors(uri, submitted=True):
-                    object_store.send(folder=file.parent, uri=uri, names=[file.name])
-
-    def publish(self, attempt: Path) -> None:
-        """Send what an attempt's container starts from, and its record."""
-        generation = attempt.parent
-        if self.is_copy(attempt):
-            with object_store.translate_errors(self.place(generation)):
-                object_store.publish(folder=generation, uri=self.place(generation))
-            self.push(generation / GENERATION, record_file(attempt))
-
-    def fetch(self, generation: Path) -> Path:
-        """Return the folder with everything that the job has written so far."""
-        if self.is_copy(generation):
-            with object_store.translate_errors(self.place(generation)):
-                object_store.fetch(uri=self.place(generation), folder=generation)
-        return generation
-
-    def fetch_log(self, attempt: Path, *, over: bool) -> None:
-        """Copy what is new in an attempt's log, unless that was done a moment ago."""
-        fetched_at = self._logs.get(attempt, float("-inf"))
-        if not self.is_copy(attempt) or (not over and time.monotonic() - fetched_at < LOG_SECONDS):
-            return
-        uri = self.place(attempt.parent)
-        with object_store.translate_errors(uri):
-            object_store.fetch_log(uri=uri, folder=attempt.parent, attempt=generations.number(attempt))
-        self._logs[attempt] = time.monotonic()
-        if over:
-            del self._logs[attempt]
-
-    def forget_heartbeats(self, attempt: Path) -> None:
-        """Remove the heartbeats of agents that are known to have ended, so that the next attempt need not wait."""
-        place = f"{attempt.name}/pods"
-        for name in names_below(attempt.parent, place):
-            if name.endswith(".json"):
-                remove_below(attempt.parent, f"{place}/{name}")
-        if self.is_copy(attempt):
-            with object_store.translate_errors(self.place(attempt)):
-                object_store.remove(uri=f"{self.place(attempt)}/pods")
-
-
-def _remove_others(folder: Path, pattern: str, names: set[str]) -> None:
-    for path in folder.glob(pattern):
-        if path.name not in names:
-            shutil.rmtree(path, ignore_errors=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from modelway.backends.base import Handle, JobState, JobStatus
 from modelway.backends.folders import generations
+from modelway.backends.folders.exit_status import exits_of
+from modelway.backends.folders.stored import SUBMITTED
 from modelway.backends.kubernetes.attempts import (
-    SUBMITTED,
     AttemptRecord,
-    exits_of,
     image_seen,
     pods_that_are_gone,
     seconds_since_gone,

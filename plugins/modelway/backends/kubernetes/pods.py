@@ -99,9 +99,20 @@ def waits(pod: Object) -> Object:
     return {}
 
 
-def has_running_container(pod: Object) -> bool:
-    """Whether something of a pod runs, as far as its node reported; a deleted pod starts no more containers."""
-    return any("running" in (one.get("state") or {}) for one in containers(pod))
+def is_on_node(pod: Object) -> bool:
+    """Whether a node has a pod, and may have started more of it than it has reported."""
+    return bool((pod.get("spec") or {}).get("nodeName"))
+
+
+def has_started(pod: Object) -> bool:
+    """Whether a pod's container has been started, as far as its node has reported."""
+    return any((one.get("state") or {}).keys() & {"running", "terminated"} for one in containers(pod))
+
+
+def may_run(pod: Object) -> bool:
+    """Whether something of a pod that was deleted may run."""
+    found = containers(pod)
+    return not is_leaving(pod) or (is_on_node(pod) and is_alive(pod) and not (bool(found) and all(map(ended, found))))
 
 
 def image_digest(pods: Sequence[Object]) -> str | None:

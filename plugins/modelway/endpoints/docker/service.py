@@ -18,9 +18,9 @@ from modelway.endpoints.gateway.commands import Command, Stats, address_commands
 from modelway.endpoints.gateway.container import PORT
 from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
-from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import by_predictor, described, predictor_status, refuse_not_ready
 from modelway.endpoints.gateway.running import counted_since, counters
+from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.platforms.docker.engine import Engine
 from modelway.platforms.docker.networks import ensure_network, free_address, remove_networks
@@ -246,8 +246,8 @@ class Service:
             # A gateway that has started since has counted nothing before.
             before, since = (server.baseline, server.since) if server.epoch == epoch else ({}, float(epoch))
             own = counted_since(counters(stats, server.slot), before)
-            seconds = request_seconds(texts[server.name])
-            result[server.name] = PredictorMetrics(**own, since=since, latency=seconds)
+            more = read_server_counts(texts[server.name])
+            result[server.name] = PredictorMetrics(**own, since=since, latency=more.latency, invalid=more.invalid)
         return result
 
     def pages(self, path: str) -> dict[str, list[str]]:

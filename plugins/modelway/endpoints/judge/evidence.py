@@ -16,6 +16,8 @@ _LEAST_SHARE = 0.02
 WARM_UP = 100
 #: a version with more than this share of the requests may be slower by that alone
 _FAIR_SHARE = 0.5
+#: the tests of the split: whether the new version got more requests than its weight says, or fewer
+_SPLIT = ("more", "fewer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class Evidence:
     def log_e(self, test: str) -> float:
         """Return the logarithm of a test's e-value; 0 where it has no data."""
         if test == "split":
-            return log_mean([*self.tests.get("more", ()), *self.tests.get("fewer", ())])
+            return log_mean([log for each in _SPLIT for log in self.tests.get(each, ())])
         if test == "latency":
             return log_mean([log for bound in self.slow for log in self.tests.get(_latency(bound), no_evidence())])
         return log_mean(self.tests.get(test, ()))
@@ -98,7 +100,13 @@ def begin(*, stable: Observation | None, canary: Observation, after: Evidence | 
 
 
 def update(
-    evidence: Evidence, *, stable: Observation | None, canary: Observation, expected_share: float, analysis: Analysis
+    evidence: Evidence,
+    *,
+    stable: Observation | None,
+    canary: Observation,
+    expected_share: float,
+    analysis: Analysis,
+    gets_copies: bool = False,
 ) -> Evidence:
     """Return the evidence after one more look at the counts.
 
@@ -107,10 +115,13 @@ def update(
     :param stable: the counts of the stable version; None where there is none
     :param canary: the counts of the new version
     :param expected_share: the new version's share of the requests by the weights, 0 to 1
+    :param gets_copies: whether it gets copies of other requests besides, so that its counts do not show the split
     """
     tests = dict(evidence.tests)
     ours, theirs = _interval(evidence, stable=stable, canary=canary)
     for test, hits, others, odds in _events(evidence, ours, theirs, expected_share, analysis):
+        if gets_copies and test in _SPLIT:
+            continue
         tests[test] = more_evidence(tests.get(test, no_evidence()), hits=hits, others=others, odds=odds)
     slow = evidence.slow
     if _is_fair(evidence, ours, theirs, expected_share, analysis):

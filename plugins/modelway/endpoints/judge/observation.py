@@ -61,6 +61,9 @@ class Observation:
         counts = {each: _of(self, each) - _of(before, each) for each in _OF_THE_GATEWAY}
         for each in _OF_ANSWERS:
             counts[each] = max(0, _of(self, each) - _of(before, each))
+        if bool(self.latency) != bool(before.latency):
+            # The servers that count these could not be read, then or now.
+            counts["invalid"] = 0
         # An error is counted when the answer ends, maybe an interval after its request.
         counts["requests"] = max(counts["requests"], counts["errors"], counts["invalid"])
         times = _new_answers(self.latency, before.latency)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from modelway.endpoints.judge.evidence import Evidence
+from modelway.endpoints.judge.observation import Observation
 from modelway.endpoints.judge.settings import Analysis, Step
 from modelway.fields.units import format_duration
 
@@ -117,14 +118,19 @@ def _numbers(evidence: Evidence, analysis: Analysis) -> dict[str, Any]:
         if evidence.log_e(test) != 0.0
     }
     found: dict[str, Any] = {
-        "new": {"requests": ours.requests, "errors": ours.errors},
-        "stable": {"requests": theirs.requests, "errors": theirs.errors},
+        "new": _counts(ours),
+        "stable": _counts(theirs),
         "tests": tests,
     }
     if (bound := evidence.slowest()) is not None:
         slow = {"new": [*bound.canary], "stable": [*bound.stable]}
         found["slow"] = {"above_seconds": bound.seconds, **slow}
     return found
+
+
+def _counts(found: Observation) -> dict[str, int]:
+    counts = {"requests": found.requests, "errors": found.errors}
+    return counts | ({"invalid": found.invalid} if found.invalid else {})
 
 
 def _shown(log_e: float) -> float:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.base import PredictorMetrics
-from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.running import counted_since
+from modelway.endpoints.gateway.server_counts import ServerCounts, read_server_counts
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import PORT
@@ -105,9 +105,9 @@ class HaproxyRouting:
         began = max(waiting.ready_since(pod.pod) for pod, _ in counts)
         result = {}
         for name, seat in record.seats.items():
-            latency = request_seconds(counts[0][0].pages(self._servers(name, "/metrics")))
+            more = read_server_counts(counts[0][0].pages(self._servers(name, "/metrics")))
             own = [found[name] for _, found in counts]
-            result[name] = _sum(own, since=max(seat.since, began), latency=latency)
+            result[name] = _sum(own, more, since=max(seat.since, began))
         return result
 
     def pages(self, record: Record, path: str) -> Mapping[str, list[str]]:
@@ -128,11 +128,11 @@ class HaproxyRouting:
         self._cluster.wait_gone(timeout=60, part=naming.GATEWAY)
 
 
-def _sum(counts: Iterable[Mapping[str, int]], *, since: float, latency: Mapping[float, int]) -> PredictorMetrics:
+def _sum(counts: Iterable[Mapping[str, int]], more: ServerCounts, *, since: float) -> PredictorMetrics:
     total: Counter[str] = Counter()
     for each in counts:
         total.update(each)
-    return PredictorMetrics(**total, since=since, latency=latency)
+    return PredictorMetrics(**total, since=since, latency=more.latency, invalid=more.invalid)
 
 
 def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:

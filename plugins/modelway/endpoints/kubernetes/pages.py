@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from modelway.endpoints.base import PredictorMetrics
-from modelway.endpoints.gateway.latency import request_seconds
+from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.endpoints.kubernetes import waiting
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
 from modelway.endpoints.kubernetes.desired import PORT
@@ -29,6 +29,7 @@ def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorM
     for page in pages:
         for kind, number in _ANSWERED.findall(page):
             answered[kind] += int(float(number))
+    more = read_server_counts(pages)
     return PredictorMetrics(
         requests=sum(answered.values()),
         client_errors=answered["4"],
@@ -36,7 +37,8 @@ def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorM
         broken_answers=0,
         rerouted=0,
         since=max([seat.since, *map(waiting.ready_since, pods)]),
-        latency=request_seconds(pages),
+        latency=more.latency,
+        invalid=more.invalid,
     )
 
 

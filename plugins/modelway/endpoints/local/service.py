@@ -16,10 +16,10 @@ from modelway.endpoints.base import (
     PredictorStatus,
 )
 from modelway.endpoints.gateway import process as gateway_process
-from modelway.endpoints.gateway.latency import request_seconds
 from modelway.endpoints.gateway.places import by_predictor, described, predictor_status, refuse_not_ready
 from modelway.endpoints.gateway.process import Gateway
 from modelway.endpoints.gateway.running import counted_since, counters
+from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.endpoints.local import server as server_process
 from modelway.endpoints.local.server import Server
 from modelway.endpoints.local.state import Life, ServerState, State, read_state, write_state
@@ -225,8 +225,12 @@ class Service:
             if server.name in result:
                 continue
             own = counted_since(counters(stats, server.slot), server.baseline)
-            mine = (page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name)
-            result[server.name] = PredictorMetrics(**own, since=server.since, latency=request_seconds(mine))
+            more = read_server_counts(
+                page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name
+            )
+            result[server.name] = PredictorMetrics(
+                **own, since=server.since, latency=more.latency, invalid=more.invalid
+            )
         return result
 
     def pages(self, path: str) -> dict[str, list[str]]:

@@ -11,8 +11,10 @@ Runs one attempt of the job in ``FOLDER`` (its layout is in ``contract.py``) wit
 The usage of its processes is in ``try-<N>/usage-<node>-<id>.json`` (``usage.py``).
 
 Flags: ``--attempt N`` · ``--node I`` (default ``JOB_COMPLETION_INDEX``, else 0; ``any``: the first free one from 1 on)
-· ``--nodes N`` · ``--processes M`` (of each node) · ``--rendezvous HOST:PORT`` (of node 0, only for several nodes) ·
-``--memory BYTES`` (what the container may use, for the message) · ``--timeout SECONDS`` (of the job's code) ·
+· ``--nodes N`` · ``--processes M`` (of each node) · ``--rendezvous HOST:PORT`` (of node 0, only for several nodes;
+where it is missing, ``CLUSTER_SPEC`` has it and the node's number, see ``cluster.py``) ·
+``--memory BYTES`` (what the container may use, for the message) · ``--enforce-memory`` (no container limits the memory:
+a job that uses more than ``--memory`` is ended) · ``--timeout SECONDS`` (of the job's code) ·
 ``--grace SECONDS`` (what the platform leaves between SIGTERM and SIGKILL, default 30) · ``--remote URI`` (the folder is
 this container's own and is copied to and from an object store, see ``remote.py``) · ``--venvs FOLDER`` (virtual
 environments are stored there for later jobs) · ``--bare`` (without a container: the job's processes stay in this one's
@@ -49,7 +51,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelway.job.agent import bare, launch, memory, process_tree, requirements, usage
+from modelway.job.agent import bare, cluster, launch, memory, process_tree, requirements, usage
 from modelway.job.agent.exit_report import INIT_STATUS, STOPPED_STATUS, ExitReport, report_of
 from modelway.job.agent.follower import Follower
 from modelway.job.agent.lease import Lease
@@ -185,7 +187,7 @@ class Agent:
             stop_requested_at=lambda: self.stop_requested_at,
             grace_seconds=self.arguments.grace,
             timeout_seconds=self.arguments.timeout,
-            most_bytes=self.arguments.memory if self.arguments.bare else None,
+            most_bytes=self.arguments.memory if self.arguments.bare or self.arguments.enforce_memory else None,
             measures=bool(self.arguments.memory) or not self.arguments.bare,
         )
         child.returncode = follow.until_the_end()
@@ -284,6 +286,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rendezvous")
     parser.add_argument("--memory", type=int)
+    parser.add_argument("--enforce-memory", action="store_true")
     parser.add_argument("--timeout", type=float)
     parser.add_argument("--remote")
     parser.add_argument("--grace", type=float, default=30.0)
@@ -298,6 +301,12 @@ def main(argv: list[str]) -> int:
     """Run the attempt that the command line names."""
     parser = _arguments()
     arguments = parser.parse_args(argv)
+    if arguments.nodes > 1 and arguments.rendezvous is None:
+        try:
+            place = cluster.place_of(os.environ)
+        except ValueError as error:
+            parser.error(f"--rendezvous is missing, and {error}")
+        arguments.node, arguments.nodes, arguments.rendezvous = str(place.node), place.nodes, place.rendezvous
     if arguments.node != "any" and not arguments.node.isdigit() or arguments.node == "any" and arguments.remote:
         parser.error(f"--node {arguments.node}: give a number, or 'any' on storage that all containers see")
     return Agent(folder=arguments.folder.absolute(), arguments=arguments).run()

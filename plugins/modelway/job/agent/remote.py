@@ -56,6 +56,7 @@ class Remote:
         self._sent: dict[str, tuple[int, int]] = {}
         self._left_out: set[str] = set()
         self._log_offset = 0
+        self._log_before = 0
         self._beaten = float("-inf")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._copy_until_ended, daemon=True)
@@ -79,6 +80,7 @@ class Remote:
 
     def restore(self) -> None:
         """Fetch what an earlier attempt reported, and the newest of its checkpoints that is whole."""
+        self._continue_log()
         events = self._folder / EVENTS
         if not events.exists() and self._fs.exists(f"{self._place}/{EVENTS}"):
             self._fs.get_file(f"{self._place}/{EVENTS}", str(events))
@@ -94,6 +96,17 @@ class Remote:
                 self._note_sent(name)
             if damage(checkpoint) is None:
                 return
+
+    def _continue_log(self) -> None:
+        """Let the log follow what an earlier container of this attempt sent, where its platform started it again."""
+        log, local = f"{self._place}/{self._try}/log-{self._node}", self._folder / self._try / f"log-{self._node}.txt"
+        sent = sorted(self._fs.glob(f"{log}/*"))
+        if not sent:
+            return
+        end = int(sent[-1].rpartition("/")[2]) + self._fs.size(sent[-1])
+        # The folder of a container that starts again is empty, or has what was sent.
+        self._log_offset = min(local.stat().st_size, end) if local.exists() else 0
+        self._log_before = end - self._log_offset
 
     def start(self) -> None:
         """Start copying what the job reports, every few seconds."""
@@ -128,7 +141,8 @@ class Remote:
         with contextlib.suppress(FileNotFoundError), self._opened(f"{self._try}/log-{self._node}.txt") as file:
             file.seek(self._log_offset)
             if data := file.read():
-                self._fs.pipe_file(f"{self._place}/{self._try}/log-{self._node}/{self._log_offset:012d}", data)
+                offset = self._log_before + self._log_offset
+                self._fs.pipe_file(f"{self._place}/{self._try}/log-{self._node}/{offset:012d}", data)
                 self._log_offset += len(data)
 
     def _copy_events(self) -> None:

@@ -79,7 +79,8 @@ def evidence_text(tests: Mapping[str, Mapping[str, float]]) -> str:
 def _counted(counts: Mapping[str, int] | None) -> str:
     if not counts:
         return "-"
-    return f"{counts.get('requests', 0):,} requests, {counts.get('errors', 0):,} failed"
+    invalid = f", {counts['invalid']:,} invalid" if counts.get("invalid") else ""
+    return f"{counts.get('requests', 0):,} requests, {counts.get('errors', 0):,} failed{invalid}"
 
 
 def _small(e_value: float) -> str:

@@ -189,8 +189,10 @@ class Api:
         except ApiException:
             return ""
 
-    def delete(self, namespace: str, selector: str, *, custom: tuple[str, str, str] | None, grace_seconds: int) -> None:
-        """Delete Jobs with whatever they own, and their pods at once; what is gone is fine.
+    def delete(
+        self, namespace: str, selector: str, *, custom: tuple[str, str, str] | None, grace_seconds: int
+    ) -> list[Object]:
+        """Delete Jobs with whatever they own, and their pods at once; return the pods. What is gone is fine.
 
         :param custom: group, version and kind of the controller's objects to delete as well
         """
@@ -205,7 +207,7 @@ class Api:
                         propagation_policy="Background",
                         _request_timeout=TIMEOUT,
                     )
-            self.delete_pods(namespace, selector, grace_seconds)
+            return self.delete_pods(namespace, selector, grace_seconds)
 
     def _delete_customs(self, namespace: str, selector: str, group: str, version: str, kind: str) -> None:
         for one in self.customs(namespace, selector, group=group, version=version, kind=kind):

@@ -1,8 +1,9 @@
 """Idle-first micro-batching: a request that finds the model idle runs at once; a busy model's requests are gathered.
 
-No timer is involved, so a lone client never waits for company. A request with more rows than fit into one call
-is cut into slices where the model allows it, and others run between them. Calls of a model that is quick run on the
-event loop, where the requests of one turn of the loop are gathered: handing a call to another thread takes as long.
+No timer is involved, so a lone client never waits for company, nor for the next turn of the event loop. A request
+with more rows than fit into one call is cut into slices where the model allows it, and others run between them. Calls
+of a model that is quick run on the event loop, where the requests of one turn of the loop are gathered: handing a call
+to another thread takes as long.
 """
 
 import asyncio
@@ -125,13 +126,19 @@ class Batcher:
         finally:
             self._waiting_rows -= rows
 
-    def submit(self, inputs: Inputs, done: Done, *, until: float = math.inf) -> Waiting | None:
+    def submit(self, inputs: Inputs, done: Done, *, until: float = math.inf, alone: bool = False) -> Waiting | None:
         """As :meth:`infer`, but call ``done``; what is returned for a request that is not cut can be abandoned.
 
+        :param alone: nobody could send one that joins it in this turn of the event loop: a quick call runs at once
         :raises Refusal: 429 when too much is waiting already
         """
         key, rows = _key(inputs)
         if self._slice_rows is None or key is None or rows <= self._slice_rows:
+            if alone and not self._busy:
+                batch = [Waiting(inputs, key, rows, done, until)]
+                if self._is_quick(size := _size(batch)):
+                    self._settle(batch, self._attempt(batch, size))
+                    return None
             return self._enqueue(self._queue, inputs, key, rows, done, until)
 
         async def sliced() -> None:
@@ -205,13 +212,17 @@ class Batcher:
             waiting.runs = True
         if not batch:
             self._busy = False
-        elif self._slowest <= self._quick_seconds and sum(map(_size, batch)) <= 2 * self._quick_bytes:
-            if not self._settle(batch, self._attempt(batch)):
+        elif self._is_quick(size := _size(batch)):
+            if not self._settle(batch, self._attempt(batch, size)):
                 for waiting in batch:
-                    self._settle([waiting], self._attempt([waiting]))
+                    self._settle([waiting], self._attempt([waiting], _size([waiting])))
             self._step_on()
         else:
-            self._start(self._aside(batch))
+            self._start(self._aside(batch, size))
+
+    def _is_quick(self, size: int) -> bool:
+        """Whether a call with inputs of ``size`` bytes may run on the event loop."""
+        return self._slowest <= self._quick_seconds and size <= 2 * self._quick_bytes
 
     def _step_on(self) -> None:
         """Run the next batch after a turn of the event loop, in which answers leave and further requests come."""
@@ -220,12 +231,13 @@ class Batcher:
         else:
             self._busy = False
 
-    async def _aside(self, batch: list[Waiting]) -> None:
+    async def _aside(self, batch: list[Waiting], size: int) -> None:
         """Run a batch in the worker thread."""
         run_in_executor = asyncio.get_running_loop().run_in_executor
-        if not self._settle(batch, await run_in_executor(self._worker, self._attempt, batch)):
+        if not self._settle(batch, await run_in_executor(self._worker, self._attempt, batch, size)):
             for waiting in batch:
-                self._settle([waiting], await run_in_executor(self._worker, self._attempt, [waiting]))
+                outputs = await run_in_executor(self._worker, self._attempt, [waiting], _size([waiting]))
+                self._settle([waiting], outputs)
         self._step_on()
 
     def _next(self) -> list[Waiting]:
@@ -256,24 +268,25 @@ class Batcher:
         self._queue.extendleft(reversed(passed))
         return batch
 
-    def _attempt(self, batch: list[Waiting]) -> Outputs | Exception:
-        """Run a batch in one call; return what the model raises."""
-        inputs = batch[0].inputs
+    def _attempt(self, batch: list[Waiting], size: int) -> Outputs | Exception:
+        """Run a batch, whose inputs have ``size`` bytes, in one call; return what the model raises."""
+        inputs, rows = batch[0].inputs, batch[0].rows
         # CPU seconds of this thread: waiting for a busy machine is not slowness
         began, cpu = time.perf_counter(), time.thread_time()
         try:
             if len(batch) > 1:
                 inputs = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in inputs}
+                rows = sum(waiting.rows for waiting in batch)
             outputs = self._run(inputs)
         except Exception as error:
             return error
         finally:
             took = time.thread_time() - cpu
             self._slowest = took if self._slowest == math.inf else max(took, self._slowest * _FORGET)
-            if took <= self._quick_seconds:
-                self._quick_bytes = max(self._quick_bytes, sum(map(_size, batch)))
+            if size > self._quick_bytes and took <= self._quick_seconds:
+                self._quick_bytes = size
         try:
-            self._observe(inputs, outputs, sum(waiting.rows for waiting in batch), time.perf_counter() - began)
+            self._observe(inputs, outputs, rows, time.perf_counter() - began)
         except Exception as error:
             # such as too little memory; the outputs are there nevertheless
             print(f"modelway.server: a call was not counted ({error!r})", file=sys.stderr, flush=True)
@@ -297,8 +310,12 @@ class Batcher:
         return True
 
 
-def _size(waiting: Waiting) -> int:
-    return sum(array.nbytes for array in waiting.inputs.values())
+def _size(batch: list[Waiting]) -> int:
+    size = 0
+    for waiting in batch:
+        for array in waiting.inputs.values():
+            size += array.nbytes
+    return size
 
 
 def _expired() -> Refusal:

@@ -28,6 +28,7 @@ class Metrics(Collector):
         self._names = (model, version)
         self._lock = threading.Lock()
         self._by_code = {200: 0}
+        self._invalid = 0
         self._seconds, self._calls, self._rows = _Histogram(SECONDS), _Histogram(SECONDS), _Histogram(_ROWS)
         #: infer requests being answered
         self.in_flight = _Gauge(self._lock)
@@ -38,6 +39,11 @@ class Metrics(Collector):
         with self._lock:
             self._by_code[code] = self._by_code.get(code, 0) + 1
             self._seconds.add(seconds)
+
+    def count_invalid(self) -> None:
+        """Count an answer with an output that is not valid."""
+        with self._lock:
+            self._invalid += 1
 
     def call(self, rows: int, seconds: float) -> None:
         """Count one call of the model."""
@@ -54,12 +60,17 @@ class Metrics(Collector):
         requests = CounterMetricFamily(
             "modelway_requests", "Infer requests answered, by HTTP status.", labels=(*_LABELS, "code")
         )
+        invalid = CounterMetricFamily(
+            "modelway_invalid_answers", "Answers with an output that is not valid.", labels=_LABELS
+        )
         flight = GaugeMetricFamily("modelway_requests_in_flight", "Infer requests being answered.", labels=_LABELS)
         with self._lock:
             for code, number in self._by_code.items():
                 requests.add_metric((*self._names, str(code)), number)
+            invalid.add_metric(self._names, self._invalid)
             flight.add_metric(self._names, self.in_flight.value)
             yield requests
+            yield invalid
             yield flight
             yield self._family("modelway_request_seconds", "Time of an infer request.", self._seconds)
             yield self._family("modelway_call_seconds", "Time of one call of the model.", self._calls)

@@ -36,6 +36,10 @@ _EXPECTED = {
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 #: a length of this or more does not fit into memory, and overflows in numpy
 _LENGTHS = 1 << 31
+_FLOATS = frozenset({float})
+#: codes of the struct module, and how many values it is given
+_CODES = {"FP32": "f", "FP64": "d"}
+_PACKED = 4096
 #: how many values are written as JSON in one step, which no other thread can interrupt
 _PIECE = 8192
 
@@ -73,17 +77,25 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: object) -> Array:
     if kind == "O":
         return _objects(values).reshape(shape)
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(values, dtype=spec.dtype)
-            if spec.is_bfloat16:
-                array = bfloat16.rounded(array)
-            # a sum of squares is not finite when a value is not, and costs less than looking at each
-            finite = kind != "f" or math.isfinite(array.dot(array))
+        if types == _FLOATS and len(values) <= _PACKED and (code := _CODES.get(spec.datatype)) is not None:
+            # a third of the time of numpy's; a number out of range is an OverflowError
+            return np.frombuffer(struct.pack(f"<{len(values)}{code}", *values), dtype=spec.dtype).reshape(shape)
+        array, finite = _converted(spec, values)
     except OverflowError as error:
         raise _out_of_range(spec) from error
     if not finite and not np.isfinite(array).all():
         _check_infinities(spec, values, array)
     return array.reshape(shape)
+
+
+def _converted(spec: TensorSpec, values: list[Any]) -> tuple[Array, bool]:
+    """Return the array of values of its datatype, and whether all are known to be finite."""
+    with np.errstate(over="ignore"):
+        array = np.array(values, dtype=spec.dtype)
+        if spec.is_bfloat16:
+            array = bfloat16.rounded(array)
+        # a sum of squares is not finite when a value is not, and costs less than looking at each
+        return array, spec.dtype.kind != "f" or math.isfinite(array.dot(array))
 
 
 def from_binary(spec: TensorSpec, shape: tuple[int, ...], block: memoryview) -> Array:

@@ -12,6 +12,7 @@ from modelway.server.core.predictions import Observer
 from modelway.server.core.refusal import Refusal, refusal_of
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
+from modelway.server.core.validity import Validity
 from modelway.server.grpc import messages, protobuf
 from modelway.server.grpc.call import Call
 from modelway.server.grpc.codec import Inference, Limits, Names, decode
@@ -51,6 +52,7 @@ class Service:
         codec: Executor,
         ready: Callable[[], bool],
         limits: Limits,
+        validity: Validity,
         max_seconds: float,
         observer: Observer | None = None,
     ) -> None:
@@ -58,10 +60,11 @@ class Service:
 
         :param codec: one thread that decodes and encodes what is too large for the event loop
         :param ready: whether the server answers requests
+        :param validity: gets the outputs of each answer
         :param max_seconds: seconds that a call may wait for the model
         :param observer: sees the requests with their answers
         """
-        self._observer = observer
+        self._observer, self._validity = observer, validity
         self._names, self._signature, self._batcher, self._codec = names, signature, batcher, codec
         self._ready, self._limits, self._max_seconds = ready, limits, max_seconds
         self._responses = messages.InferResponses(name=names.model, version=names.version)
@@ -111,6 +114,7 @@ class Service:
                 if call.size + sum(array.nbytes for _, array in found) > AT_ONCE:
                     work = self._answer_with_large(call, inference.id, found, connection)
                     return self._start(call, work, connection)
+                self._validity.check(found)
                 parts = self._responses.write(inference.id, found)
             except Exception as error:
                 return connection.refuse(call, _refusal(error))
@@ -147,6 +151,7 @@ class Service:
         return len(message) + sum(array.nbytes for array in inference.inputs.values()), inference
 
     def _write(self, identity: str, outputs: list[tuple[TensorSpec, Array]]) -> list[bytes]:
+        self._validity.check(outputs)
         return [b"".join(self._responses.write(identity, outputs))]
 
     def _model_ready(self, message: memoryview) -> bytes:

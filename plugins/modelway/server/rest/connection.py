@@ -444,6 +444,11 @@ class Connection(asyncio.Protocol):
             self._close(linger=False)
 
     @property
+    def waiting(self) -> int:
+        """How many requests are not answered yet."""
+        return len(self._queue)
+
+    @property
     def arriving(self) -> bool:
         """Whether the end of a body is still to come."""
         return self._incoming is not None

@@ -14,6 +14,7 @@ from modelway.server.core.predictions import Observer
 from modelway.server.core.refusal import refusal_of
 from modelway.server.core.signature import Signature
 from modelway.server.core.tensors import Array
+from modelway.server.core.validity import Validity
 from modelway.server.rest.bodies import BodyForm, Limits, decompress, joined, read_form, received_limit, too_large
 from modelway.server.rest.codec import JSON_LENGTH, Answer, Body, Inference, decode, encode, whole
 from modelway.server.rest.message import Head, Request, Respond, Response, refusal_response
@@ -35,6 +36,7 @@ class Infer:
         max_rows: int,
         budget: Budget,
         codec: Executor,
+        validity: Validity,
         max_seconds: float = math.inf,
         observer: Observer | None = None,
     ) -> None:
@@ -42,13 +44,14 @@ class Infer:
 
         :param budget: bytes of all requests together
         :param codec: one thread that decodes and encodes what is too large for the event loop
+        :param validity: gets the outputs of each answer
         :param max_seconds: seconds that a request may wait for the model
         :param observer: sees the requests with their answers
         """
         self._name, self._version, self._signature = name, version, signature
         self._batcher, self._translator, self._limits = batcher, translator, limits
         self._max_rows, self._max_seconds, self._budget, self._codec = max_rows, max_seconds, budget, codec
-        self._observer = observer
+        self._observer, self._validity = observer, validity
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(self, head: Head) -> None:
@@ -94,7 +97,7 @@ class Infer:
             respond(response)
 
         until = time.monotonic() + self._max_seconds
-        request.waiting = self._batcher.submit(inference.inputs, done, until=until)
+        request.waiting = self._batcher.submit(inference.inputs, done, until=until, alone=request.alone)
 
     async def _answer_large(self, request: Request, form: BodyForm, instances: bool, respond: Respond) -> None:
         size, inference = await aside(self._codec, self._decode, request, form, instances)
@@ -126,6 +129,7 @@ class Infer:
         return decode(body, json_length, self._signature, max_rows=self._max_rows, instances=instances)
 
     def _encode(self, inference: Inference, arrays: Mapping[str, Array]) -> Answer:
+        self._validity.check((spec, arrays[spec.name]) for spec, _ in inference.outputs)
         return encode(inference, arrays, name=self._name, version=self._version)
 
     def _start(self, work: Coroutine[None, None, None], respond: Respond) -> None:

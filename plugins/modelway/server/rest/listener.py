@@ -177,6 +177,7 @@ class Listener:
         """Answer a complete request, now or later."""
         route = request.head.route
         assert route is not None
+        request.alone = len(self._connections) == 1 and connection.waiting == 1
         try:
             route.answer(request, connection.respond)
         except Exception as error:

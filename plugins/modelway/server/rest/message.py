@@ -54,6 +54,7 @@ class Request:
     """A request, and as much of its body as has arrived."""
 
     __slots__ = (
+        "alone",
         "began",
         "complete",
         "continues",
@@ -88,6 +89,8 @@ class Request:
         self.waiting: Waiting | None = None
         #: whether the drain waits for it
         self.counted = False
+        #: whether no other client is connected, nor a further request of this one has come
+        self.alone = False
 
     def add(self, part: bytes) -> None:
         """Receive a part of the body; one that is too much refuses the request."""

@@ -1,0 +1,1 @@
+"""Backend ``vertex``: jobs as custom jobs of Google's Vertex AI."""

@@ -1,0 +1,42 @@
+"""What the servers of a predictor counted themselves, out of their pages ``/metrics``."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+#: the buckets of a histogram in Prometheus' text format
+_BUCKETS = "modelway_request_seconds_bucket{"
+_INVALID = "modelway_invalid_answers_total{"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerCounts:
+    """The counts of all servers of a predictor together; nothing where one of them cannot be read."""
+
+    #: requests by the upper bound of the seconds that they took; not cumulative, the last bound is infinite
+    latency: Mapping[float, int] = field(default_factory=dict)
+    #: answers with an output that was not valid
+    invalid: int = 0
+
+
+def read_server_counts(pages: Iterable[str]) -> ServerCounts:
+    """Return the counts of several servers.
+
+    :param pages: one page per server, "" for one that does not answer: a sum without its counts would look as if the
+        others had counted them when it answers again; other servers' pages count nothing
+    """
+    found: dict[float, int] = {}
+    invalid = 0
+    for page in pages:
+        if not page:
+            return ServerCounts()
+        before = 0
+        for line in page.splitlines():
+            if line.startswith(_INVALID):
+                invalid += int(float(line.rpartition(" ")[2]))
+            if not line.startswith(_BUCKETS):
+                continue
+            labels, _, number = line.rpartition(" ")
+            bound, total = float(labels.partition('le="')[2].partition('"')[0]), int(float(number))
+            found[bound] = found.get(bound, 0) + total - before
+            before = total
+    return ServerCounts(latency=dict(sorted(found.items())), invalid=invalid)
