@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.endpoints.base import Endpoint, predictor_name
+from modelway.endpoints.base import Endpoint, ShowsSketches, predictor_name
 from modelway.errors import ModelwayError
 from modelway.lineage.records.monitoring import (
     FAILED,
@@ -122,6 +122,8 @@ def check_model(
     status = port.status(name)
     if status is None or status.stopped or (version := stable_of(status)) is None:
         return Checked(model=watched.model, text="nothing serves")
+    if not isinstance(port, ShowsSketches):
+        return Checked(model=watched.model, text=f"{watched.target} does not show what each server counts")
     before = monitoring.state(name) or MonitorState(endpoint=name, model=watched.model)
     if before.updated_at is not None:
         # The clocks of two workers may differ: time never goes back.
