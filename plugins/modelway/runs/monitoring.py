@@ -56,6 +56,8 @@ class Watched:
     endpoint: str
     target: str
     rules: Rules
+    #: a run of its DAG is not over
+    is_busy: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -137,7 +139,9 @@ def check_model(
     counted = _slice(name, memory, tallies, rows, now)
     findings = _findings(watched, memory, counted, store, now)
     past = [_past(each) for each in monitoring.requests(watched.model)]
-    decision = decide(watched.rules, findings, alarms=memory.alarms, past=past, now=now.timestamp())
+    decision = decide(
+        watched.rules, findings, alarms=memory.alarms, past=past, now=now.timestamp(), is_busy=watched.is_busy
+    )
     request = _request(watched, version, decision.finding, now)
     memory.at = now.timestamp()
 
@@ -158,7 +162,7 @@ def check_model(
     key = monitoring.save_check(check, state=state)
     if key is not None and request is not None:
         request = RetrainRequest(**{**vars(request), "id": key})
-    lost = None if request else _lost(store, watched.model, now)
+    lost = None if request or watched.is_busy else _lost(store, watched.model, now)
     return Checked(model=watched.model, text=_text(version, rows, findings, decision), request=request or lost)
 
 
