@@ -90,7 +90,7 @@ class _Memory:
     #: when it was checked last
     at: float
     reference: Reference | None
-    #: by what distinguishes a server: rows, the last prediction's number, and the tallies that it had
+    #: by what distinguishes a server: rows seen, the last prediction's number, and the tallies that it had
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     alarms: dict[str, Alarm] = field(default_factory=dict)
     rows: int = 0
@@ -114,7 +114,6 @@ def check_model(
     port: Endpoint,
     artifacts: ArtifactStore,
     now: datetime,
-    started_at: datetime | None = None,
 ) -> Checked:
     """Check a model once, and record what was found; what is requested is recorded with it, in one transaction.
 
@@ -199,7 +198,7 @@ def _count_new(
     tallies: dict[str, Tally] = {}
     rows, predictions = 0, []
     for document in documents:
-        known = memory.servers.pop(str(document["since"]), {"rows": 0, "seen": 0, "last": 0, "tallies": {}})
+        known = memory.servers.pop(str(document["since"]), {"seen": 0, "last": 0, "tallies": {}})
         now = memory.reference.count(document) if memory.reference else {}
         for key, tally in now.items():
             before = known["tallies"].get(key)
@@ -210,7 +209,6 @@ def _count_new(
         recent = [each for each in document.get("predictions") or () if each[0] > known["last"]]
         predictions += [Prediction(request_id=str(each[2]), value=float(each[3])) for each in recent]
         memory.servers[str(document["since"])] = {
-            "rows": int(document.get("rows", 0)),
             "seen": seen,
             "last": max((each[0] for each in recent), default=known["last"]),
             "tallies": {key: tally.to_list() for key, tally in now.items()},
