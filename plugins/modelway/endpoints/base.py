@@ -258,17 +258,6 @@ class Endpoint(Protocol):
         """
         ...
 
-    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
-
-        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
-        that does not answer is left out.
-
-        :raises UnknownEndpoint: when there is no endpoint of this name
-        :raises EndpointNotReady: when the servers cannot be reached
-        """
-        ...
-
     def names(self) -> tuple[str, ...]:
         """Return the names of the endpoints that there are, stopped ones included."""
         ...
@@ -344,6 +333,22 @@ def demanded_token(endpoint: Endpoint, url: str) -> Mapping[str, str] | None:
 def request_headers(endpoint: Endpoint, url: str) -> Mapping[str, str]:
     """Return the headers that requests to an endpoint's URL need: none where anybody may call it."""
     return endpoint.request_headers(url) if isinstance(endpoint, Guarded) else {}
+
+
+@runtime_checkable
+class ShowsSketches(Protocol):
+    """An endpoint that reaches each of its servers, for what they counted of inputs and outputs."""
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
+
+        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
+        that does not answer is left out.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises EndpointNotReady: when the servers cannot be reached
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
