@@ -7,11 +7,14 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from modelway.errors import ModelwayError, UnknownModel, UnknownVersion
+from modelway.errors import ModelwayError, UnknownEndpoint, UnknownModel, UnknownVersion
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.ui.page import page
 from modelway.ui.readable import ReadableLineage
+from modelway.ui.routes.airflow_links import add_airflow_links
 from modelway.ui.routes.api import add_api
+from modelway.ui.routes.comparisons import add_comparisons
+from modelway.ui.routes.endpoints import add_endpoint_pages
 from modelway.ui.routes.models import add_model_pages
 
 
@@ -33,6 +36,10 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
             opened[url] = found
         return ReadableLineage(found if found and found.exists() else None, dags)
 
+    add_endpoint_pages(app, lineage)
+    add_airflow_links(app, lineage)
+    # Before the models: a model's name may have slashes, so its path would match these as well.
+    add_comparisons(app, lineage)
     add_model_pages(app, lineage)
     add_api(app, lineage)
     app.add_exception_handler(HTTPException, _refuse)
@@ -47,7 +54,7 @@ def _refuse(request: Request, error: Exception) -> Response:
         status, sentence, headers = error.status_code, str(error.detail), error.headers
     else:
         sentence = str(error)
-        if isinstance(error, UnknownModel | UnknownVersion):
+        if isinstance(error, UnknownEndpoint | UnknownModel | UnknownVersion):
             status = 404
     route = getattr(request.scope.get("route"), "path", "")
     if route.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
