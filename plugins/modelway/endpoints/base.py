@@ -4,12 +4,15 @@ A member of the room serves on one target, its name is the YAML value ``endpoint
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from modelway.ports import Member, load
+
+if TYPE_CHECKING:
+    from modelway.fields.refusal import KeyPath, Refusal
 
 #: predictors behind one endpoint at a time
 MAX_PREDICTORS = 8
@@ -279,6 +282,45 @@ class Endpoint(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of an endpoint that its platform is making: what :meth:`Gradual.advance` continues from."""
+
+    #: what is waited for, for people
+    waits_for: str
+    #: plain JSON, to be given back
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Gradual(Protocol):
+    """An endpoint whose platform takes minutes for a change: a task waits for it without a process."""
+
+    def advance(self, spec: EndpointSpec, change: Change | None = None) -> EndpointStatus | Change:
+        """Do what can be done now for the endpoint to become what ``spec`` says, without waiting.
+
+        Returns its status once it is so, else the change, to be continued when some seconds have passed. Without
+        ``change``, as after a crash, it continues from what there is. ``apply`` does the same until the end.
+
+        :raises ModelwayError: as ``apply`` does
+        """
+        ...
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """An endpoint that answers those alone who send a token."""
+
+    def request_headers(self, url: str) -> Mapping[str, str]:
+        """Return the headers that requests to a URL of it need; a secret, valid for an hour at most."""
+        ...
+
+
+def request_headers(endpoint: Endpoint, url: str) -> Mapping[str, str]:
+    """Return the headers that requests to an endpoint's URL need: none where anybody may call it."""
+    return endpoint.request_headers(url) if isinstance(endpoint, Guarded) else {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class EndpointMember(Member[Endpoint]):
     """The descriptor of an endpoint target; ``open(*, root, login=None)`` makes it.
 
@@ -296,6 +338,12 @@ class EndpointMember(Member[Endpoint]):
     """Whether an endpoint's name must begin with a letter."""
     connects: bool = False
     """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
+    placed: bool = False
+    """Whether ``open`` gets the endpoint's section as ``platform``: where it is looked for, such as a project."""
+    needs_server: bool = False
+    """Whether a model's image must have its server (``image.base: server``): the platform runs the image alone."""
+    refuses: "Callable[[Mapping[str, Any]], Iterator[tuple[KeyPath, Refusal]]] | None" = None
+    """By the section ``endpoint`` as written: what of it the target cannot serve, with the paths of the keys."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,21 @@ from modelway.hooks.connection import connection
 def client_from_airflow(name: str, *, hook: str | None) -> Any:
     """Return the client of the optional connection ``modelway_<name>``; None where there is none.
 
+    A hook may name a connection that several members share (``shared_conn_id``): it is used without one of their own.
+
     It is read by the provider's hook that is named: that of ``modelway_kubernetes`` (type ``kubernetes``) is the
     KubernetesHook. Without a hook it is the connection's ``host`` alone, such as ``tcp://engine:2376`` of
     ``modelway_docker``: the target connects when it must.
     """
     conn_id = f"modelway_{name}"
     found = connection(conn_id)
-    if found is None or hook is None:
+    if hook is None:
         return found.host if found else None
     module, _, kind = hook.rpartition(".")
+    if found is None:
+        # Importing a provider costs seconds, so only a hook of ours can name another one.
+        shared = getattr(importlib.import_module(module), kind) if module.startswith("modelway.") else None
+        conn_id = getattr(shared, "shared_conn_id", "")
+        if not conn_id or connection(conn_id) is None:
+            return None
     return getattr(importlib.import_module(module), kind)(conn_id=conn_id).get_conn()

@@ -1,0 +1,1 @@
+"""Google Cloud's APIs over REST: connection, credentials, calls, operations."""
