@@ -4,7 +4,7 @@ A member of the room serves on one target, its name is the YAML value ``endpoint
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -252,6 +252,17 @@ class Endpoint(Protocol):
 
         :raises UnknownEndpoint: when there is no endpoint of this name
         :raises EndpointNotReady: when the gateway does not answer
+        """
+        ...
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
+
+        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
+        that does not answer is left out.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises EndpointNotReady: when the servers cannot be reached
         """
         ...
 

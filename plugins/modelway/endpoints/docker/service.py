@@ -250,6 +250,18 @@ class Service:
             result[server.name] = PredictorMetrics(**own, since=since, latency=more.latency, invalid=more.invalid)
         return result
 
+    def pages(self, path: str) -> dict[str, list[str]]:
+        """Return what the servers of each predictor answer to a path; "" for one that does not answer.
+
+        :raises EndpointNotReady: when the gateway does not answer
+        """
+        wanted = self.state.wanted
+        look = self.gateway.look(urls=[f"http://{server.ip}:{PORT}{path}" for server in wanted], commands=[])
+        found: dict[str, list[str]] = {}
+        for server, (_, text) in zip(wanted, look.pages, strict=True):
+            found.setdefault(server.name, []).append(text)
+        return found
+
     def stop(self) -> None:
         """Stop the gateway, then the servers, so that no request finds a server gone; everything stays."""
         if not self.state.stopped:

@@ -1,6 +1,6 @@
 """Endpoint ``kubernetes``: see the package. What is recorded of an endpoint is on the cluster, beside what runs it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +9,7 @@ from typing import Any
 
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics, PredictorStatus
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
+from modelway.endpoints.gateway.sketches import sketches_of, sketches_path
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.abilities import refuse_missing
 from modelway.endpoints.kubernetes.change import Change, stopped_manifests
@@ -249,6 +250,12 @@ class KubernetesEndpoint:
         """Return the counts by the predictors' names."""
         _, record = self._find(name)
         return routing_of(self._recorded(record)).metrics(record)
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what the servers of each predictor counted of inputs and outputs."""
+        _, record = self._find(name)
+        path = sketches_path(record.spec.model)
+        return sketches_of(routing_of(self._recorded(record)).pages(record, path))
 
     def start(self, name: str) -> EndpointStatus:
         """Restart an endpoint as it was."""

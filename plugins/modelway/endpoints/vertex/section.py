@@ -35,7 +35,9 @@ class VertexEndpointSection(Section):
         "and predict, which reach no version without traffic",
     )
     labels: Mapping[str, str] = Field(default_factory=dict, description="Labels of endpoint and models, for bills")
-    kms_key: Text | None = Field(default=None, description="Key of Cloud KMS that endpoint and models are encrypted with")
+    kms_key: Text | None = Field(
+        default=None, description="Key of Cloud KMS that endpoint and models are encrypted with"
+    )
     answer_within_seconds: Duration = Field(
         default=600, alias="answer_within", description="Time for the answer to a request, at most 1h"
     )
