@@ -10,6 +10,7 @@ from modelway.platforms.google.monitoring import Query, Sums, seconds_of, sums
 from modelway.platforms.google.rest import GoogleApi
 
 _DEPLOYED = "metric.labels.deployed_model_id"
+_RESOURCE = "aiplatform.googleapis.com/Endpoint"
 _PREFIX = "aiplatform.googleapis.com/prediction/online"
 _MILLISECONDS = 1000.0
 
@@ -30,15 +31,13 @@ class Counts:
         """
         since = seconds_of(str(seen.endpoint.get("updateTime") or ""))
         requests, latencies = self._sums(seen.name, since, project=project)
-        return {
-            name: _metrics(key, requests=requests, latencies=latencies, since=since) for name, key in ids.items()
-        }
+        return {name: _metrics(key, requests=requests, latencies=latencies, since=since) for name, key in ids.items()}
 
     def _sums(self, endpoint: str, since: float, *, project: str) -> tuple[list[Sums], list[Sums]]:
         key = (endpoint, since)
         known = self._known.get(key)
         if known is None or time.monotonic() > known[0] + self.fresh_seconds:
-            chosen = f'resource.type = "aiplatform.googleapis.com/Endpoint" AND resource.labels.endpoint_id = "{endpoint}"'
+            chosen = f'resource.type = "{_RESOURCE}" AND resource.labels.endpoint_id = "{endpoint}"'
             by_code = (_DEPLOYED, "metric.labels.response_code")
             requests = Query(metric=f"{_PREFIX}/response_count", filter=chosen, labels=by_code, since=since)
             total = f'{chosen} AND metric.labels.latency_type = "total"'
@@ -48,9 +47,7 @@ class Counts:
         return known[1], known[2]
 
 
-def _metrics(
-    deployed_id: str, *, requests: list[Sums], latencies: list[Sums], since: float
-) -> PredictorMetrics:
+def _metrics(deployed_id: str, *, requests: list[Sums], latencies: list[Sums], since: float) -> PredictorMetrics:
     of_class: dict[str, int] = {}
     for one in requests:
         if one.labels[0] == deployed_id:
