@@ -31,7 +31,7 @@ class Client:
     """A connection whose bytes the test writes."""
 
     def __init__(self, server: Server) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
     def send(self, content: bytes) -> None:
         self.socket.sendall(content)

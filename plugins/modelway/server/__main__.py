@@ -21,6 +21,7 @@ from modelway.server.core.batcher import Batcher, Inputs, Outputs
 from modelway.server.core.budget import Budget
 from modelway.server.core.drain import Drain
 from modelway.server.core.metrics import Metrics
+from modelway.server.core.predictions import Predictions
 from modelway.server.core.process import limit_process
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.runtime import OnnxModel, load_model
@@ -88,6 +89,8 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     if settings.sample_dir is not None:
         samples = Samples(settings.sample_dir, share=settings.sample_share, model=name, version=settings.version)
 
+    predictions = Predictions(model.signature, samples=samples)
+
     def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         metrics.call(rows, seconds)
         sketches.add(inputs, outputs, rows)
@@ -121,7 +124,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         codec=codec,
         validity=validity,
         max_seconds=settings.max_wait,
-        samples=samples,
+        observer=predictions,
     )
     routes = Routes(
         name=name,
@@ -130,14 +133,16 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         infer=infer,
         metrics=metrics,
         sketches=sketches,
+        predictions=predictions,
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
+        only_post=settings.only_post,
     )
-    shared = _Shared(batcher, budget, codec, metrics, drain, samples, validity)
+    shared = _Shared(batcher, budget, codec, metrics, drain, predictions, validity)
     http2 = cache(partial(_grpc, settings, name, model.signature, shared))
     grpc = None if settings.grpc_port is None else http2()
-    every_second = partial(_every_second, batcher, sketches, samples)
+    every_second = partial(_every_second, batcher, sketches, predictions, samples)
     listener = Listener(
         routes,
         drain=drain,
@@ -150,15 +155,16 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     return listener, grpc
 
 
-def _every_second(batcher: Batcher, sketches: Sketches, samples: Samples | None) -> None:
+def _every_second(batcher: Batcher, sketches: Sketches, predictions: Predictions, samples: Samples | None) -> None:
     batcher.expire()
 
     def count() -> None:
         sketches.fold()
+        predictions.fold()
         if samples is not None:
             samples.write()
 
-    if sketches.waits or (samples is not None and samples.waits):
+    if sketches.waits or predictions.waits or (samples is not None and samples.waits):
         asyncio.get_running_loop().run_in_executor(None, count)
 
 
@@ -171,7 +177,7 @@ class _Shared:
     codec: Executor
     metrics: Metrics
     drain: Drain
-    samples: Samples | None
+    observer: Predictions
     validity: Validity
 
 
@@ -197,7 +203,7 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         limits=limits,
         validity=shared.validity,
         max_seconds=settings.max_wait,
-        samples=shared.samples,
+        observer=shared.observer,
     )
     return GrpcListener(
         service,
