@@ -11,6 +11,7 @@ from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus
 
 from tests.docker_engine import pid_outside, put_text
+from tests.google.vertex_machines import folder_in_container
 
 #: says who it is, then waits until ``go`` appears in its output folder
 WAITS = """
@@ -93,7 +94,12 @@ def runs(pid: int) -> bool:
 
 
 #: how long a job may take to come and go, where that is more than a process of this machine takes
-SECONDS = {"docker": 60.0, "kubernetes": 90.0}
+SECONDS = {"docker": 60.0, "kubernetes": 90.0, "vertex": 60.0}
+
+
+def folder_of(backend: Backend, handle: Handle) -> Path:
+    """Return the folder that a job works in, where this machine has it; else a copy of it as it is now."""
+    return folder_in_container(handle) if handle.backend == "vertex" else backend.folder(handle)
 
 
 def _patience(handle: Handle) -> float:
@@ -121,7 +127,7 @@ def written(backend: Backend, handle: Handle, name: str = "pid") -> str:
     """Wait until a job has written into its output folder, and return what."""
 
     def text():
-        path = backend.folder(handle) / "output" / name
+        path = folder_of(backend, handle) / "output" / name
         return path.exists() and path.read_text()
 
     return wait_for(text, seconds=_patience(handle), what=f"the job's {name}")
@@ -137,8 +143,9 @@ def put(backend: Backend, handle: Handle, name: str, text: str = "") -> None:
     """Write a file into the output folder of a job that runs, whole or not at all."""
     if handle.backend == "docker":
         return put_text(handle, f"output/{name}", text)
-    output = backend.folder(handle) / "output"
-    output.mkdir(exist_ok=True)
+    output = folder_of(backend, handle) / "output"
+    # A container may not have begun.
+    output.mkdir(parents=handle.backend == "vertex", exist_ok=True)
     (output / f".{name}").write_text(text)
     (output / f".{name}").rename(output / name)
     return None
@@ -151,4 +158,4 @@ def go(backend: Backend, handle: Handle) -> None:
 
 def starts(backend: Backend, handle: Handle) -> int:
     """Return how often a job of ``WAITS`` was started."""
-    return len((backend.folder(handle) / "starts.txt").read_text())
+    return len((folder_of(backend, handle) / "starts.txt").read_text())

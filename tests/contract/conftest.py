@@ -1,6 +1,7 @@
 """What the contract suites of the backends share."""
 
 import uuid
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -9,8 +10,13 @@ from modelway.backends.base import Job, Options, load_backend
 from modelway.ports import known
 
 from tests.docker_engine import remove_all, require_engine
+from tests.google.fake import GoogleFake
+from tests.google.vertex_jobs import VertexJobs
 from tests.job_folders import store_code
 from tests.kubernetes_cluster import PYTHON_IMAGE, node_in_use, node_storage, own_namespace, require_cluster
+
+# Tests that several files import.
+pytest.register_assert_rewrite("tests.endpoint_promises")
 
 #: what needs more than this machine's processes; `make test` runs it in a step of its own
 ELSEWHERE = ("docker", "kubernetes")
@@ -58,12 +64,34 @@ def run():
 
 
 @pytest.fixture
-def backend(name, home, request):
+def connected(name, request):
+    """What a backend calls: its client, where it does not find one by itself."""
     if name == "docker":
         require_engine()
     if name == "kubernetes":
-        return load_backend(name, home=home, client=request.getfixturevalue("client"))
-    return load_backend(name, home=home)
+        return request.getfixturevalue("client")
+    if name == "vertex":
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        monkeypatch.setattr("modelway.backends.vertex.running.LIST_SECONDS", 0.2)
+        monkeypatch.setattr("modelway.backends.vertex.pace.LOG_SECONDS", 0.2)
+        return request.getfixturevalue("vertex").connection()
+    return None
+
+
+@pytest.fixture
+def backend(name, home, connected):
+    made = load_backend(name, home=home, client=connected)
+    yield made
+    if name == "vertex":
+        made.api.close()
+
+
+@pytest.fixture(scope="session")
+def vertex(tmp_path_factory):
+    """A fake of Vertex AI, whose jobs run on this machine."""
+    with GoogleFake(partial(VertexJobs, machines=tmp_path_factory.mktemp("machines"))) as fake:
+        yield fake
+        fake.service(VertexJobs).close()
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +115,9 @@ def storage(client, tmp_path_factory):
 @pytest.fixture
 def options(name, request):
     """What a job may use that asks for nothing else."""
+    if name == "vertex":
+        bucket = request.getfixturevalue("tmp_path") / "bucket"
+        return Options(storage={"uri": bucket.as_uri()}, platform={"region": "us-central1", "grace_seconds": 5})
     if name != "kubernetes":
         return Options()
     namespace, storage = (request.getfixturevalue(each) for each in ("namespace", "storage"))

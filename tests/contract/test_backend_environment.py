@@ -2,9 +2,10 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
-from modelway.backends.base import JobState, Options
+from modelway.backends.base import JobState
 from modelway.backends.local.backend import LocalBackend
 from modelway.backends.variables import THREADS
 
@@ -22,7 +23,7 @@ SECRETS = {
 }
 
 
-def test_the_workers_secrets_are_not_the_jobs(backend, jobs, monkeypatch):
+def test_the_workers_secrets_are_not_the_jobs(backend, options, jobs, monkeypatch):
     for variable, value in SECRETS.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("TZ", "UTC")
@@ -30,7 +31,7 @@ def test_the_workers_secrets_are_not_the_jobs(backend, jobs, monkeypatch):
         "import json, os, sys\ndef train(job):\n"
         "    (job.output / 'seen.json').write_text(json.dumps([dict(os.environ), sys.path]))\n"
     )
-    handle = jobs(code, options=Options(cpu=1))
+    handle = jobs(code, options=replace(options, cpu=1))
     succeeded(backend, handle)
     text = (backend.folder(handle) / "output" / "seen.json").read_text()
     assert "s3cret" not in text
@@ -71,7 +72,7 @@ def test_requirements_that_are_there_need_no_new_environment(backend, jobs, home
         code, files={"requirements.txt": "# numbers\nnumpy>=1  # any\n\nno-such-thing; python_version < '3'\n"}
     )
     succeeded(backend, handle)
-    own = sys.prefix if handle.backend == "local" else "/usr"
+    own = "/usr" if handle.backend == "docker" else sys.prefix
     assert (backend.folder(handle) / "output" / "seen.txt").read_text() in (own, f"{own}/local")
     assert not (home / "venvs").exists()
 

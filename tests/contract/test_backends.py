@@ -7,9 +7,10 @@ import signal
 import threading
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
-from modelway.backends.base import Handle, Job, JobState, JobStatus, Options, load_backend
+from modelway.backends.base import Handle, Job, JobState, JobStatus, load_backend
 from modelway.errors import CapabilityMissing, DigestMismatch, NotWritable
 from modelway.job.contract import recorded_checkpoints
 
@@ -68,11 +69,11 @@ def test_handles_and_statuses_are_plain_data(backend, jobs):
     assert len(handle.name) <= 63
 
 
-def test_a_request_is_pure_and_comparable(backend, home, run):
+def test_a_request_is_pure_and_comparable(backend, home, options, run):
     job = Job(model="tiny", run=run, key="train", stage="train", action="train", params={"lr": 0.1})
-    request = backend.build_request(job, Options(cpu=1))
-    assert request == backend.build_request(job, Options(cpu=1))
-    assert request != backend.build_request(job, Options(cpu=None))
+    request = backend.build_request(job, replace(options, cpu=1))
+    assert request == backend.build_request(job, replace(options, cpu=1))
+    assert request != backend.build_request(job, replace(options, cpu=None))
     assert "lr" in repr(request)
     assert not home.exists(), "nothing was written"
 
@@ -89,10 +90,10 @@ def test_a_running_job_is_adopted(backend, jobs):
     assert starts(backend, handle) == 1
 
 
-def test_a_job_is_found_again_by_another_process(backend, home, jobs, name):
+def test_a_job_is_found_again_by_another_process(backend, home, connected, jobs, name):
     handle = jobs(WAITS)
     pid_of(backend, handle)
-    other = load_backend(name, home=home)
+    other = load_backend(name, home=home, client=connected)
     found = Handle.from_dict(handle.to_dict())
     assert other.describe(found).state is JobState.RUNNING
     other.cancel(found)
@@ -154,20 +155,22 @@ def test_a_parameter_that_is_nan_is_the_same_again(backend, jobs):
     assert jobs("def train(job): ...\n", params={"clip": float("nan")}) == first
 
 
-def _submit(name, home, job, results, together=None):
-    backend = load_backend(name, home=home)
+def _submit(name, home, connected, job, options, results, together=None):
+    backend = load_backend(name, home=home, client=connected)
     if together:
         together.wait(timeout=60)
-    results.put(backend.submit(backend.build_request(job, Options())))
+    results.put(backend.submit(backend.build_request(job, options)))
 
 
-def test_submits_at_the_same_time_start_one_process(backend, name, home, jobs, run, tmp_path):
+def test_submits_at_the_same_time_start_one_process(backend, name, home, connected, options, jobs, run, tmp_path):
     package = store_code(tmp_path / "source", WAITS)
     job = Job(model="tiny", run=run, key="train", stage="train", action="train", module="tiny.py", code=package)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     together = context.Barrier(4)
-    submitters = [context.Process(target=_submit, args=(name, home, job, results, together)) for _ in range(4)]
+    submitters = [
+        context.Process(target=_submit, args=(name, home, connected, job, options, results, together)) for _ in range(4)
+    ]
     for submitter in submitters:
         submitter.start()
     handles = [results.get(timeout=60) for _ in submitters]
@@ -252,8 +255,8 @@ def test_a_cancelled_job_can_be_asked_for_again(backend, jobs):
     succeeded(backend, second)
 
 
-def test_a_job_that_takes_too_long_is_stopped(backend, jobs):
-    handle = jobs(WAITS, options=Options(timeout_seconds=5))
+def test_a_job_that_takes_too_long_is_stopped(backend, options, jobs):
+    handle = jobs(WAITS, options=replace(options, timeout_seconds=5))
     pid = pid_of(backend, handle)
     status = ended(backend, handle)
     assert (status.state, status.retryable) == (JobState.FAILED, False)
@@ -261,38 +264,38 @@ def test_a_job_that_takes_too_long_is_stopped(backend, jobs):
     assert not runs(pid)
 
 
-def test_a_job_that_takes_too_much_memory_is_stopped(backend, jobs):
+def test_a_job_that_takes_too_much_memory_is_stopped(backend, options, jobs):
     if "memory_limit" not in backend.capabilities:
         pytest.skip("the backend limits no memory")
     code = "import time\ndef train(job):\n    data = bytearray(b'x') * (200 << 20)\n    time.sleep(60)\n"
-    status = ended(backend, jobs(code, options=Options(memory_bytes=100 << 20)))
+    status = ended(backend, jobs(code, options=replace(options, memory_bytes=100 << 20)))
     assert (status.state, status.retryable) == (JobState.FAILED, False)
     assert status.reason.startswith("out of memory: ")
     assert status.reason.endswith("the limit is 100 MiB")
 
 
-def test_the_memory_of_child_processes_counts(backend, jobs):
+def test_the_memory_of_child_processes_counts(backend, options, jobs):
     if "memory_limit" not in backend.capabilities:
         pytest.skip("the backend limits no memory")
     child = "import time; data = bytearray(b'x') * (200 << 20); time.sleep(60)"
     code = (
         f"import subprocess, sys\ndef train(job):\n    subprocess.run([sys.executable, '-c', {child!r}], check=True)\n"
     )
-    status = ended(backend, jobs(code, options=Options(memory_bytes=100 << 20)))
+    status = ended(backend, jobs(code, options=replace(options, memory_bytes=100 << 20)))
     assert status.reason.startswith("out of memory: ")
 
 
-def test_more_cores_than_there_are_are_refused_before_anything_runs(backend, home, run):
+def test_more_cores_than_there_are_are_refused_before_anything_runs(backend, home, options, run):
     job = Job(model="tiny", run=run, key="train", stage="train", action="train")
     with pytest.raises(CapabilityMissing, match="100000 CPU cores requested"):
-        backend.build_request(job, Options(cpu=100_000))
+        backend.build_request(job, replace(options, cpu=100_000))
     assert not home.exists()
 
 
-def test_more_gpus_than_there_are_are_refused_before_anything_runs(backend, name, home, run):
+def test_more_gpus_than_there_are_are_refused_before_anything_runs(backend, name, home, options, run):
     job = Job(model="tiny", run=run, key="train", stage="train", action="train")
     with pytest.raises(CapabilityMissing, match=f"1000 GPU requested, the backend '{name}' has"):
-        backend.build_request(job, Options(gpu=1000))
+        backend.build_request(job, replace(options, gpu=1000))
     assert not home.exists()
 
 
@@ -329,11 +332,11 @@ def test_a_log_of_many_blocks_and_a_line_longer_than_a_block_are_read_to_the_end
     assert "".join(read).removesuffix("\n") == "x" * 3_000_000 + "\n" + "y\n" * 1_000_000 + "\nend"
 
 
-def test_a_home_that_cannot_be_written_is_told(backend, home, run):
+def test_a_home_that_cannot_be_written_is_told(backend, home, options, run):
     home.write_text("a file in its place")
     job = Job(model="tiny", run=run, key="train", stage="train", action="train")
     with pytest.raises(NotWritable, match="MODELWAY_HOME"):
-        backend.submit(backend.build_request(job, Options()))
+        backend.submit(backend.build_request(job, options))
 
 
 @pytest.mark.parametrize("harm", [lambda path: os.truncate(path, 2), os.unlink, lambda path: path.write_text("other")])
@@ -349,12 +352,12 @@ def test_a_damaged_input_is_refused_and_nothing_starts(backend, jobs, tmp_path, 
     assert starts(backend, handle) == 1
 
 
-def test_a_damaged_code_package_is_refused(backend, run, tmp_path):
+def test_a_damaged_code_package_is_refused(backend, options, run, tmp_path):
     package = store_code(tmp_path / "source", WAITS)
     os.truncate(package.uri.removeprefix("file://"), 20)
     job = Job(model="tiny", run=run, key="train", stage="train", action="train", module="tiny.py", code=package)
     with pytest.raises(DigestMismatch):
-        backend.submit(backend.build_request(job, Options()))
+        backend.submit(backend.build_request(job, options))
 
 
 def test_describing_while_the_job_ends_never_calls_it_lost(backend, jobs):
@@ -371,16 +374,16 @@ def test_describing_while_the_job_ends_never_calls_it_lost(backend, jobs):
     go(backend, handle)
     succeeded(backend, handle)
     over.set()
-    watcher.join(timeout=10)
+    watcher.join(timeout=60)
     assert states <= {JobState.RUNNING, JobState.SUCCEEDED}
 
 
-def test_a_job_outlives_the_process_that_submitted_it(backend, name, home, run, tmp_path, jobs):
+def test_a_job_outlives_the_process_that_submitted_it(backend, name, home, connected, options, run, tmp_path, jobs):
     package = store_code(tmp_path / "source", WAITS)
     job = Job(model="tiny", run=run, key="train", stage="train", action="train", module="tiny.py", code=package)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    submitter = context.Process(target=_submit, args=(name, home, job, results))
+    submitter = context.Process(target=_submit, args=(name, home, connected, job, options, results))
     submitter.start()
     handle = results.get(timeout=60)
     os.kill(submitter.pid, signal.SIGKILL)

@@ -4,12 +4,10 @@ import os
 import signal
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -17,8 +15,8 @@ from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.endpoints.base import (
     Endpoint,
     EndpointSpec,
-    EndpointStatus,
     Predictor,
+    ShowsSketches,
     Sticky,
     load_endpoint,
     predictor_name,
@@ -38,8 +36,6 @@ from modelway.errors import (
     InvalidSpec,
     NotWritable,
     PortTaken,
-    UnknownEndpoint,
-    UnknownVersion,
 )
 from modelway.oci.images import unpack_image
 from modelway.ports import known
@@ -59,10 +55,29 @@ from tests.endpoint_clients import (
     remove_loaded,
     running,
 )
+from tests.endpoint_promises import (  # noqa: F401
+    Target,
+    test_a_new_version_comes_and_goes_many_times_under_load,
+    test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is,
+    test_answers_come_from_the_version_that_the_header_names,
+    test_apply_twice_changes_nothing,
+    test_bad_weights_are_refused,
+    test_delete_leaves_no_process,
+    test_endpoint_that_is_not_there,
+    test_same_version_from_another_image_is_replaced_without_a_gap,
+    test_split_is_exact,
+    test_stopped_endpoint_comes_back_as_it_was,
+    test_two_applies_at_once_come_one_after_the_other,
+    test_weights_change_under_load_without_one_failed_request,
+)
 from tests.tiny_model import write_model
 
 #: targets whose promises are tested where their service is started
-ELSEWHERE = {"kubernetes": "test_kubernetes_endpoint.py"}
+ELSEWHERE = {
+    "cloud_run": "test_google_endpoints.py",
+    "kubernetes": "test_kubernetes_endpoint.py",
+    "vertex": "test_google_endpoints.py",
+}
 ONE = Predictor(name="v1", version=1, image="a", weight=1)
 
 
@@ -100,6 +115,35 @@ def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoin
     found.delete("tiny")
     assert processes_of(root) == []
     assert left_on_engine(root) == []
+
+
+class Processes:
+    """What runs below a folder, and on the engine."""
+
+    requests = 3000
+    of_broken = r"(?s)version 4 cannot be served.*ONNX Runtime cannot load it"
+
+    def __init__(self, endpoint: Endpoint, folder: Path) -> None:
+        self._endpoint, self._folder = endpoint, folder
+
+    def process_at(self, url: str) -> object:
+        return pid_at(url)
+
+    def runs(self, servers: int) -> bool:
+        expected = running(self._endpoint, servers=servers) if servers else 0
+        return len(processes_of(self._folder)) == expected
+
+    def is_silent(self, url: str) -> bool:
+        try:
+            ask(url, 1)
+        except OSError as error:
+            return "refused" in str(error)
+        return False
+
+
+@pytest.fixture
+def target(endpoint: Endpoint, tmp_path: Path) -> Target:
+    return Processes(endpoint, tmp_path)
 
 
 @pytest.fixture
@@ -144,25 +188,16 @@ def test_weights_are_copied_where_the_layer_cannot_have_another_name(
         assert (root / "models" / "model" / name).read_bytes() == (tmp_path / "model" / "model" / name).read_bytes()
 
 
-def test_split_is_exact(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    """Pearson's chi-square, 2 degrees of freedom: 27.6 is passed by chance once in a million."""
-    status = endpoint.apply(spec({1: 6, 2: 3, 3: 1}))
-    total = 3000
-    counts = Counter(version for code, version, _ in ask(status.url, total) if code == 200)
-    assert sum(counts.values()) == total
-    expected = {"1": 0.6 * total, "2": 0.3 * total, "3": 0.1 * total}
-    assert sum((counts[version] - n) ** 2 / n for version, n in expected.items()) < 27.6
-    metrics = endpoint.metrics("tiny")
-    assert {name.removeprefix("v"): one.requests for name, one in metrics.items()} == counts
-    assert [one.errors for one in metrics.values()] == [0, 0, 0]
-
-
-def test_answers_come_from_the_version_that_the_header_names(
+def test_the_counts_of_inputs_and_answers_are_those_of_each_version(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec]
 ) -> None:
     status = endpoint.apply(spec({1: 1, 2: 1}))
-    assert {(version, value) for _, version, value in ask(status.url, 100)} == {("1", 1.0), ("2", 2.0)}
-    assert [{value for _, _, value in ask(one.url, 3)} for one in status.predictors] == [{1.0}, {2.0}]
+    ask(status.url, 100)
+    assert isinstance(endpoint, ShowsSketches)
+    sketches = endpoint.sketches("tiny")
+    assert [len(documents) for documents in sketches.values()] == [1, 1]
+    assert sum(document["rows_seen"] for (document,) in sketches.values()) == 100
+    assert {name: document["outputs"][0]["max"] for name, (document,) in sketches.items()} == {"v1": 1.0, "v2": 2.0}
 
 
 def test_a_user_stays_with_a_version_while_it_grows(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
@@ -175,45 +210,6 @@ def test_a_user_stays_with_a_version_while_it_grows(endpoint: Endpoint, spec: Ca
     after = {user: ask(status.url, 1, user=user)[0][1] for user in users}
     assert all(after[user] == "2" for user in users if before[user] == "2")
     assert 60 < sum(version == "2" for version in after.values()) < 140
-
-
-def test_weights_change_under_load_without_one_failed_request(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
-) -> None:
-    status = endpoint.apply(spec({1: 100, 2: 0}))
-    gateway = pid_at(status.url)
-    with load(status.url) as answers:
-        for weight in (10, 50, 100):
-            answers.wait_for(100)
-            endpoint.set_weights("tiny", {"v1": 100 - weight, "v2": weight})
-            changed = len(answers.all)
-            answers.wait_for(300)
-            share = [version for _, version, _ in answers.all[changed + 20 :]].count("2") / (
-                len(answers.all) - changed - 20
-            )
-            assert abs(share - weight / 100) < 0.15
-        promoted = endpoint.apply(spec({2: 100}, stable=2))
-        answers.wait_for(100)
-    assert answers.failures == []
-    assert {code for code, _, _ in answers.all} == {200}
-    assert [one.version for one in promoted.predictors] == [2]
-    assert (promoted.url, pid_at(promoted.url)) == (status.url, gateway)
-
-
-def test_a_new_version_comes_and_goes_many_times_under_load(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
-) -> None:
-    status = endpoint.apply(spec({1: 100}))
-    gateway = pid_at(status.url)
-    with load(status.url) as answers:
-        for _ in range(3):
-            endpoint.apply(spec({1: 50, 3: 50}))
-            answers.wait_for(50)
-            endpoint.apply(spec({1: 100}))
-    assert answers.failures == []
-    assert {code for code, _, _ in answers.all} == {200}
-    assert {version for _, version, _ in answers.all} == {"1", "3"}
-    assert pid_at(status.url) == gateway
 
 
 def test_a_killed_canary_costs_what_it_had_and_nothing_else(
@@ -276,28 +272,6 @@ def test_a_server_that_is_told_to_end_under_load_loses_no_request(
     assert {code for code, _, _ in answers.all} == {200}
 
 
-def test_apply_twice_changes_nothing(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    first = endpoint.apply(spec({1: 90, 2: 10}))
-    before = [pid_at(url) for url in (first.url, *(one.url for one in first.predictors))]
-    second = endpoint.apply(spec({1: 90, 2: 10}))
-    assert second == first
-    assert endpoint.status("tiny") == first
-    assert [pid_at(url) for url in (second.url, *(one.url for one in second.predictors))] == before
-
-
-def test_two_applies_at_once_come_one_after_the_other(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
-) -> None:
-    results: list[EndpointStatus] = []
-    threads = [threading.Thread(target=lambda: results.append(endpoint.apply(spec({1: 90, 2: 10})))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results[0] == results[1]
-    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
-
-
 @pytest.mark.parametrize("state", ["kept", "lost"])
 def test_after_everything_was_killed_apply_restores_it(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path, state: str
@@ -352,19 +326,6 @@ def test_apply_finishes_what_a_killed_apply_began(
     assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
 
 
-def test_a_version_that_cannot_be_loaded_leaves_the_split_as_it_is(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec], images: dict[int | str, str], tmp_path: Path
-) -> None:
-    before = endpoint.apply(spec({1: 100}))
-    broken = Predictor(name="v4", version=4, image=images["broken"], weight=50)
-    bad = EndpointSpec(name="tiny", model="tiny", predictors=(*spec({1: 50}).predictors, broken), stable="v1")
-    with pytest.raises(ImageInvalid, match=r"(?s)version 4 cannot be served.*ONNX Runtime cannot load it"):
-        endpoint.apply(bad)
-    assert endpoint.status("tiny") == before
-    assert {version for _, version, _ in ask(before.url, 20)} == {"1"}
-    assert len(processes_of(tmp_path)) == running(endpoint, servers=1)
-
-
 def test_a_change_that_the_gateway_refuses_leaves_the_split_as_it_is(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,26 +366,6 @@ def test_a_change_that_the_gateway_refuses_leaves_the_split_as_it_is(
                 change()
         assert endpoint.status("tiny") == both
         assert {version for _, version, _ in ask(before.url, 20)} == {"1"}
-
-
-def test_same_version_from_another_image_is_replaced_without_a_gap(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec], images: dict[int | str, str]
-) -> None:
-    status = endpoint.apply(spec({1: 100}))
-    other = EndpointSpec(
-        name="tiny",
-        model="tiny",
-        predictors=(Predictor(name="v1", version=1, image=images[3], weight=100),),
-        stable="v1",
-    )
-    with load(status.url) as answers:
-        answers.wait_for(50)
-        endpoint.apply(other)
-        mark = len(answers.all)
-        answers.wait_for(50)
-    assert answers.failures == []
-    assert {value for _, _, value in answers.all[:mark]} <= {1.0, 3.0}
-    assert answers.all[-1] == (200, "1", 3.0)
 
 
 def test_port_of_another_program_is_refused_and_nothing_is_left(
@@ -485,61 +426,6 @@ def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_
     remove_loaded([image])
 
 
-def test_bad_weights_are_refused(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
-    before = endpoint.apply(spec({1: 3, 2: 1}))
-    bad: list[tuple[dict[str, Any], type[Exception]]] = [
-        ({"v1": 1, "v9": 1}, UnknownVersion),
-        ({"v1": -1, "v2": 2}, InvalidSpec),
-        ({"v1": 0, "v2": 0}, InvalidSpec),
-        ({}, InvalidSpec),
-        ({"v1": 0.5}, InvalidSpec),
-    ]
-    for weights, error in bad:
-        with pytest.raises(error):
-            endpoint.set_weights("tiny", weights)
-        assert endpoint.status("tiny") == before, weights
-
-
-def test_endpoint_that_is_not_there(endpoint: Endpoint) -> None:
-    assert endpoint.status("tiny") is None
-    endpoint.stop("tiny")
-    endpoint.delete("tiny")
-    with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
-        endpoint.set_weights("tiny", {"v1": 1})
-    with pytest.raises(UnknownEndpoint, match="there is no endpoint 'tiny'"):
-        endpoint.metrics("tiny")
-
-
-def test_stopped_endpoint_comes_back_as_it_was(
-    endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
-) -> None:
-    before = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
-    assert before.stable == "v2"
-    endpoint.stop("tiny")
-    assert processes_of(tmp_path) == []
-    with pytest.raises(OSError, match="refused"):
-        ask(before.url, 1)
-    stopped = endpoint.status("tiny")
-    assert stopped is not None
-    assert not stopped.ready
-    assert (stopped.url, stopped.stable) == (before.url, "v2")
-    assert [(one.version, one.weight, one.ready) for one in stopped.predictors] == [(1, 70, False), (2, 30, False)]
-    endpoint.stop("tiny")
-    assert endpoint.status("tiny") == stopped
-    with pytest.raises(EndpointNotReady):
-        endpoint.set_weights("tiny", {"v1": 1})
-    assert endpoint.status("tiny") == stopped
-    assert processes_of(tmp_path) == []
-    again = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
-    assert again.ready
-    assert (again.url, again.stable) == (before.url, "v2")
-    assert [(one.version, one.image, one.weight) for one in again.predictors] == [
-        (one.version, one.image, one.weight) for one in before.predictors
-    ]
-    assert {version for _, version, _ in ask(again.url, 100)} == {"1", "2"}
-    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
-
-
 def test_port_that_was_taken_while_it_was_stopped_is_replaced(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec]
 ) -> None:
@@ -549,17 +435,6 @@ def test_port_that_was_taken_while_it_was_stopped_is_replaced(
         again = endpoint.apply(spec({1: 1}))
     assert again.ready
     assert again.url != before.url
-
-
-def test_delete_leaves_no_process(endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path) -> None:
-    status = endpoint.apply(spec({1: 1, 2: 1}))
-    assert len(processes_of(tmp_path)) == running(endpoint, servers=2)
-    endpoint.delete("tiny")
-    assert processes_of(tmp_path) == []
-    assert endpoint.status("tiny") is None
-    with pytest.raises(OSError, match="refused"):
-        ask(status.url, 1)
-    assert endpoint.apply(spec({1: 1})).ready
 
 
 def test_servers_see_none_of_the_starters_secrets(

@@ -66,8 +66,6 @@ class Method:
                     f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
                     f"Field '{name}' could not be found in request message."
                 )
-            if "\n" in value and not known.get("repeated"):
-                raise Invalid(f"Invalid value at '{name}': it is given more than once.")
             if "enum" in known and value not in known["enum"]:
                 raise Invalid(f"Invalid value at '{name}' ({known.get('type')}), \"{value}\"")
             if known.get("type") == "boolean" and value not in ("true", "false"):

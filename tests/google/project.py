@@ -36,7 +36,7 @@ class Project:
             fake.handle(method, handler)
 
     def services(self, call: Call) -> Mapping[str, Any]:
-        names = call.query["names"].split("\n")
+        names = call.query["names"].split(",")
         states = {True: "ENABLED", False: "DISABLED"}
         return {"services": [{"name": name, "state": states[name.rpartition("/")[2] in self.apis]} for name in names]}
 
@@ -51,7 +51,7 @@ class Project:
 
     def test_bucket(self, call: Call) -> Mapping[str, Any]:
         self._bucket(call)
-        return _granted(call.query["permissions"].split("\n"), self.bucket_permissions)
+        return _granted(call.query["permissions"].split(","), self.bucket_permissions)
 
     def _bucket(self, call: Call) -> dict[str, Any]:
         if call.names["bucket"] not in self.buckets:

@@ -4,12 +4,15 @@ A member of the room serves on one target, its name is the YAML value ``endpoint
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from modelway.ports import Member, load
+
+if TYPE_CHECKING:
+    from modelway.fields.refusal import KeyPath, Refusal
 
 #: predictors behind one endpoint at a time
 MAX_PREDICTORS = 8
@@ -204,6 +207,9 @@ class PredictorMetrics:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: of the requests, those whose URL names the version: no weight sent them
     named: int = 0
+    #: calls of gRPC that the servers failed, which a gateway sees as answers with status 200: not among the errors;
+    #: counted by the servers themselves, as ``latency``
+    call_errors: int = 0
     #: answers with an output that is not valid: a number that is not finite, another type or shape than the model
     #: names; counted by the servers themselves, as ``latency``
     invalid: int = 0
@@ -279,6 +285,73 @@ class Endpoint(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of an endpoint that its platform is making: what :meth:`Gradual.advance` continues from."""
+
+    #: what is waited for, for people
+    waits_for: str
+    #: plain JSON, to be given back
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Gradual(Protocol):
+    """An endpoint whose platform takes minutes for a change: a task waits for it without a process."""
+
+    def advance(self, spec: EndpointSpec, change: Change | None = None) -> EndpointStatus | Change:
+        """Do what can be done now for the endpoint to become what ``spec`` says, without waiting.
+
+        Returns its status once it is so, else the change, to be continued when some seconds have passed. Without
+        ``change``, as after a crash, it continues from what there is. ``apply`` does the same until the end.
+
+        :raises ModelwayError: as ``apply`` does
+        """
+        ...
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """An endpoint that answers those alone who send a token."""
+
+    def request_headers(self, url: str) -> Mapping[str, str]:
+        """Return the headers that requests to a URL of it need; a secret, valid for an hour at most."""
+        ...
+
+    def demanded_token(self, url: str) -> Mapping[str, str] | None:
+        """Return what kind of token requests to a URL of it need, for a job that has an account of its own.
+
+        ``{"kind": "identity", "audience": URL}`` or ``{"kind": "access"}`` of Google; None: there is no need of one.
+        """
+        ...
+
+
+def demanded_token(endpoint: Endpoint, url: str) -> Mapping[str, str] | None:
+    """Return what kind of token requests to an endpoint's URL need, see ``Guarded``; None where none is needed."""
+    return endpoint.demanded_token(url) if isinstance(endpoint, Guarded) else None
+
+
+def request_headers(endpoint: Endpoint, url: str) -> Mapping[str, str]:
+    """Return the headers that requests to an endpoint's URL need: none where anybody may call it."""
+    return endpoint.request_headers(url) if isinstance(endpoint, Guarded) else {}
+
+
+@runtime_checkable
+class ShowsSketches(Protocol):
+    """An endpoint that reaches each of its servers, for what they counted of inputs and outputs."""
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
+
+        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
+        that does not answer is left out.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises EndpointNotReady: when the servers cannot be reached
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class EndpointMember(Member[Endpoint]):
     """The descriptor of an endpoint target; ``open(*, root, login=None)`` makes it.
 
@@ -294,8 +367,16 @@ class EndpointMember(Member[Endpoint]):
     that returns as ``client``."""
     letter_first: bool = False
     """Whether an endpoint's name must begin with a letter."""
+    of_host: bool = False
+    """Whether its servers and gateways are processes of the host that applied it, which no other host can see."""
     connects: bool = False
     """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
+    placed: bool = False
+    """Whether ``open`` gets the endpoint's section as ``platform``: where it is looked for, such as a project."""
+    needs_server: bool = False
+    """Whether a model's image must have its server (``image.base: server``): the platform runs the image alone."""
+    refuses: "Callable[[Mapping[str, Any]], Iterator[tuple[KeyPath, Refusal]]] | None" = None
+    """By the section ``endpoint`` as written: what of it the target cannot serve, with the paths of the keys."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,3 +30,9 @@ def shares(weights: Mapping[K, int], *, of: int = BUCKETS) -> dict[K, int]:
 def percentages(weights: Mapping[K, int]) -> dict[K, int]:
     """Return the share of each weight in whole per cent, which add up to 100; all are 0 where all weights are."""
     return shares(weights, of=100)
+
+
+def below_one_percent(weights: Mapping[K, int]) -> list[K]:
+    """Return the keys whose weight is above zero, and less than one per cent of all."""
+    total = sum(weights.values())
+    return [key for key, weight in weights.items() if weight and weight * 100 < total]

@@ -13,6 +13,7 @@ from modelway.fields.values import Duration, Text
 from modelway.ports import known
 from modelway.spec.environments import Serving, serving_in
 from modelway.spec.fields import CodeFile, Name, Tags
+from modelway.spec.monitoring import MonitorSection
 from modelway.spec.places import RetryRules, StorageSection
 from modelway.spec.references import Pool
 from modelway.spec.registry import drop_unused, platform_of, with_sections_of
@@ -23,7 +24,6 @@ from modelway.spec.sections import (
     FreezeSection,
     ImageSection,
     KeepSection,
-    MonitorSection,
     NotificationsSection,
     Params,
     RegisterSection,
@@ -123,6 +123,11 @@ class ModelSpec(Section):
     notifications: NotificationsSection = Field(
         default_factory=NotificationsSection, description="Which notifiers are called"
     )
+
+    @property
+    def registers_worse(self) -> bool:
+        """Whether a version that misses a gate which compares with another one is registered, and not rolled out."""
+        return (self.rollout.when_worse or ("register" if self.monitor.has_rules else "refuse")) == "register"
 
     _folder: Path = PrivateAttr(default=Path())
     _environment: str | None = PrivateAttr(default=None)

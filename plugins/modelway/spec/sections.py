@@ -290,6 +290,11 @@ class RolloutSection(Section):
     when_busy: Literal["wait", "replace", "refuse"] = Field(
         default="wait", description="What a run does while another one rolls a version out at the same endpoint"
     )
+    when_worse: Literal["refuse", "register"] | None = Field(
+        default=None,
+        description="Whether a version that misses a gate which compares with another one is registered, without a "
+        "rollout; default: refuse, and register where monitor has rules",
+    )
     allow_signature_change: bool = Field(
         default=False, description="Whether inputs and outputs may differ from those of the version that serves"
     )
@@ -402,12 +407,3 @@ class NotificationsSection(Section):
     on_failure: Notifiers = Field(default=(), description="When a run failed")
     on_success: Notifiers = Field(default=(), description="When a run succeeded")
     on_deadline: Notifiers = Field(default=(), description="When a run is not done within the deadline")
-
-
-class MonitorSection(Section):
-    """What starts a retraining besides the schedule."""
-
-    retrain_on_event: bool = Field(
-        default=False,
-        description="An event of the asset modelway://<model>/retrain starts a run and records its reason",
-    )

@@ -4,6 +4,7 @@ A job may write to its bucket, so that nothing in the record leads to another jo
 token, follows from the attempt's place, and is no part of the record.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 from modelway.backends.base import Handle
 from modelway.backends.folders import generations
-from modelway.backends.folders.stored import record_file
+from modelway.backends.folders.stored import SUBMITTED, record_file
 from modelway.backends.vertex.jobs import Place
 
 #: nodes of a job, which is how many exit reports are read
 MOST_NODES = 10_000
+_NAME = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/customJobs/\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,18 @@ class AttemptRecord:
     def write(self, attempt: Path) -> None:
         """Write the record atomically."""
         generations.write(record_file(attempt), asdict(self))
+
+
+def record_created(attempt: Path, name: str) -> Path:
+    """Record that an attempt's job was created, under that name; return the file."""
+    generations.write(attempt / SUBMITTED, {"name": name})
+    return attempt / SUBMITTED
+
+
+def created_name(attempt: Path) -> str | None:
+    """Return the name of an attempt's job as it was created; whether it is of the attempt, only its token says."""
+    name = str((generations.read(attempt / SUBMITTED) or {}).get("name"))
+    return name if _NAME.fullmatch(name) else None
 
 
 def mark_of(place: Place, token: str) -> str:

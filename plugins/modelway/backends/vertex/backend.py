@@ -1,8 +1,8 @@
 """Jobs as custom jobs of Google's Vertex AI: their folders on an object store, their state by one list for all.
 
 See docs/vertex.md for users, docs/adr/0041 for what is decided. ``<key>/try-<n>.json`` beside the generations says
-where an attempt's job is; its folder holds ``submitted`` (its job was created), ``result.json`` (how it ended) and what the
-agents write (``modelway.job.agent``).
+where an attempt's job is; its folder holds ``submitted`` (its job was created), ``result.json`` (how it ended) and
+what the agents write (``modelway.job.agent``).
 
 Vertex AI gives a job its name, and creates two of two requests. So an attempt's job has a label that follows from the
 attempt's place: a job is searched before it is created, and afterwards: of two the earlier stays.
@@ -20,7 +20,14 @@ from modelway.backends.folders.exit_status import exits_of
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import GENERATION, SUBMITTED, StoredFolders
-from modelway.backends.vertex.attempts import AttemptRecord, handle_of, mark_of, read_mark
+from modelway.backends.vertex.attempts import (
+    AttemptRecord,
+    created_name,
+    handle_of,
+    mark_of,
+    read_mark,
+    record_created,
+)
 from modelway.backends.vertex.bodies import FOLDER
 from modelway.backends.vertex.inspect import StatusReader
 from modelway.backends.vertex.jobs import Document, Place, VertexJob, VertexJobs
@@ -188,8 +195,7 @@ class VertexBackend:
         self._running.note(found[0])
         for other in found[1:]:
             self.jobs.cancel(other.name)
-        generations.mark(attempt / SUBMITTED)
-        self._folders.push(attempt / SUBMITTED)
+        self._folders.push(record_created(attempt, found[0].name))
         return True
 
     def _created(self, place: Place, token: str, body: Document) -> list[VertexJob]:
@@ -227,7 +233,7 @@ class VertexBackend:
             return "", offset
         if (record := self._reader.record(attempt)) is None:
             return "", offset
-        self._folders.fetch_log(attempt, over=over, nodes=record.nodes)
+        self._folders.fetch_log(attempt, over=over, nodes=record.nodes, seconds=0)
         return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
 
     def cancel(self, handle: Handle) -> None:
@@ -247,18 +253,18 @@ class VertexBackend:
         if not self._reader.status(attempt, handle=handle, now=True).state.is_terminal:
             generations.mark(attempt / generations.CANCELLED)
             self._folders.push(attempt / generations.CANCELLED)
-        if not self._end(place, token):
+        if not self._end(place, token, name=created_name(attempt)):
             return
         if generations.cancelled(attempt):
             self._reader.status(attempt, handle=handle, now=True)
         with contextlib.suppress(SubmitFailed):
             self._folders.forget_heartbeats(attempt)
 
-    def _end(self, place: Place, token: str) -> bool:
+    def _end(self, place: Place, token: str, *, name: str | None = None) -> bool:
         """Cancel all jobs of an attempt; return whether none of them runs any more."""
         deadline = time.monotonic() + CANCEL_SECONDS
         cancelled: set[str] = set()
-        while running := [job for job in self.jobs.of_token(place, token) if not job.is_over]:
+        while running := [job for job in self.jobs.of_token(place, token, name=name) if not job.is_over]:
             for job in running:
                 if job.name not in cancelled:
                     self.jobs.cancel(job.name)

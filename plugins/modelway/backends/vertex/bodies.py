@@ -5,6 +5,7 @@ training": the first pool has one replica, the primary; the second has the other
 """
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,7 @@ def _environment(one: Attempt) -> list[Document]:
     variables: Mapping[str, str] = {
         "HOME": "/tmp",
         "MODELWAY_IMAGE": one.image,
+        **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
         **job_variables(one.job, one.options),
         **one.options.platform.get("env", {}),
     }

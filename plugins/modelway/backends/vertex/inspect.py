@@ -8,7 +8,7 @@ from modelway.backends.base import Handle, JobState, JobStatus
 from modelway.backends.folders import generations
 from modelway.backends.folders.exit_status import exits_of
 from modelway.backends.folders.stored import SUBMITTED, StoredFolders
-from modelway.backends.vertex.attempts import AttemptRecord, read_mark
+from modelway.backends.vertex.attempts import AttemptRecord, created_name, read_mark
 from modelway.backends.vertex.jobs import Place, VertexJob, VertexJobs
 from modelway.backends.vertex.running import RunningJobs
 from modelway.backends.vertex.status import not_started, status_of, status_without_job
@@ -67,7 +67,8 @@ class StatusReader:
         return noted
 
     def _inspect(self, attempt: Path, record: AttemptRecord, place: Place, token: str, *, now: bool) -> JobStatus:
-        job = self._running.now(place, token) if now else self._running.of_attempt(place, token)
+        read = self._running.now if now else self._running.of_attempt
+        job = read(place, token, name=created_name(attempt))
         if job is not None and not job.is_over:
             if generations.cancelled(attempt):
                 return JobStatus(state=JobState.RUNNING, waiting="it is being cancelled")

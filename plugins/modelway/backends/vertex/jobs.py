@@ -111,12 +111,17 @@ class VertexJobs:
         with translated(but=LostAnswer):
             return VertexJob.of(self.api.post(SERVICE, f"{place.parent}/customJobs", body=body))
 
-    def of_token(self, place: Place, token: str) -> list[VertexJob]:
+    def of_token(self, place: Place, token: str, *, name: str | None = None) -> list[VertexJob]:
         """Return the jobs of an attempt, the earliest first: more than one where an answer was lost.
 
+        :param name: of the one that is known to be created, which a list may not have yet
         :raises SubmitFailed: the API refuses or does not answer
         """
-        return sorted(self._listed(place, filter_of({TOKEN: token})), key=lambda job: job.order)
+        found = self._listed(place, filter_of({TOKEN: token}))
+        # The name comes from the store, where a job may have written another one.
+        if not found and name and (job := self.read(name)) and job.token == token:
+            found = [job]
+        return sorted(found, key=lambda job: job.order)
 
     def active(self, place: Place) -> tuple[list[VertexJob], int]:
         """Return all jobs of modelway that are not over, and how many calls that took.

@@ -34,7 +34,6 @@ def _family(name: str, gib_per_core: float, *cores: int) -> tuple[Machine, ...]:
     return tuple(Machine(name=f"{name}-{count}", cores=count, gib=count * gib_per_core) for count in cores)
 
 
-#: cheapest families first, the smallest of a family first
 GENERAL = (
     *_family("e2-standard", 4, 4, 8, 16, 32),
     *_family("e2-highmem", 8, 2, 4, 8, 16),
@@ -87,6 +86,8 @@ ATTACHED: dict[str, dict[int, int]] = {
     "NVIDIA_TESLA_V100": {1: 12, 2: 24, 4: 48, 8: 96},
     "NVIDIA_TESLA_P100": {1: 16, 2: 32, 4: 96},
 }
+#: what a core of a family costs, about, where one of e2 costs 1
+_COSTS = {"e2": 1.0, "n1": 1.4, "n2": 1.45, "c2": 1.55, "m1": 2.0}
 ACCELERATORS = (*ATTACHED, *dict.fromkeys(machine.accelerator or "" for machine in WITH_GPUS))
 MOST_CORES = max(machine.cores for machine in (*GENERAL, *WITH_GPUS))
 MOST_GPUS = max(machine.gpus for machine in WITH_GPUS)
@@ -194,8 +195,8 @@ def _machines_with(accelerator: str, gpu: int) -> Iterator[Machine]:
 
 
 def _smallest(machines: Sequence[Machine]) -> Machine:
-    """Return the machine with the fewest cores and the least memory; of equals the first."""
-    return min(machines, key=lambda each: (each.cores + each.gib / 8, machines.index(each)))
+    """Return the machine that costs the least, about: a core costs as much as eight GiB."""
+    return min(machines, key=lambda each: _COSTS.get(each.name[:2], 1.0) * (each.cores + each.gib / 8))
 
 
 def _too_much(cpu: float | None, memory_bytes: int | None, machines: Sequence[Machine]) -> CapabilityMissing:

@@ -45,19 +45,21 @@ class RunningJobs:
         """Forget a job that is over."""
         self._known.pop(token, None)
 
-    def now(self, place: Place, token: str) -> VertexJob | None:
+    def now(self, place: Place, token: str, *, name: str | None = None) -> VertexJob | None:
         """Return an attempt's job as the API has it now; None where there is none.
 
+        :param name: of the one that is known to be created
         :raises SubmitFailed: the API refuses or does not answer
         """
-        found = self._only(self._jobs().of_token(place, token))
+        found = self._only(self._jobs().of_token(place, token, name=name))
         if found:
             self.note(found)
         return found
 
-    def of_attempt(self, place: Place, token: str) -> VertexJob | None:
+    def of_attempt(self, place: Place, token: str, *, name: str | None = None) -> VertexJob | None:
         """Return an attempt's job by the last list; one that left the list is read by itself, once.
 
+        :param name: see ``now``
         :raises SubmitFailed: the API refuses or does not answer
         """
         listing = self._listing(place)
@@ -68,7 +70,7 @@ class RunningJobs:
             return found
         if known := self._known.get(token):
             return known if known.is_over else self._jobs().read(known.name)
-        return self.now(place, token)
+        return self.now(place, token, name=name)
 
     def _only(self, jobs: list[VertexJob]) -> VertexJob | None:
         """Return the job of an attempt, the earliest; others were created because an answer was lost, and are ended."""

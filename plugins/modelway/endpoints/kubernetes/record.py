@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from modelway.endpoints.base import Autoscaling, EndpointSpec, Mirror, Predictor, Sticky
+from modelway.endpoints.base import EndpointSpec
 from modelway.endpoints.gateway.routes import SLOTS, Route, Routes
 from modelway.endpoints.kubernetes import naming
 from modelway.endpoints.kubernetes.desired import PORT, Desired, How
+from modelway.endpoints.plain import read_spec
 from modelway.errors import DigestMismatch, EndpointNotReady
 from modelway.platforms.kubernetes.api import Manifest, Object
 from modelway.platforms.kubernetes.objects import Kind
@@ -99,7 +99,7 @@ def read_record(found: Object) -> Record:
     try:
         plain = json.loads(found["data"][_KEY])
         return Record(
-            spec=_spec(plain["spec"]),
+            spec=read_spec(plain["spec"]),
             mounts=plain["mounts"],
             seats={name: Seat(**seat) for name, seat in plain["seats"].items()},
             retiring={name: Seat(**seat) for name, seat in plain["retiring"].items()},
@@ -121,12 +121,3 @@ def address_of(service: Object) -> str | None:
     """Return ``host:port`` of a Service."""
     address = (service.get("spec") or {}).get("clusterIP")
     return f"{address}:{PORT}" if address and address != "None" else None
-
-
-def _spec(plain: Mapping[str, Any]) -> EndpointSpec:
-    predictors = tuple(
-        Predictor(**{**each, "autoscaling": Autoscaling(**each["autoscaling"]) if each.get("autoscaling") else None})
-        for each in plain["predictors"]
-    )
-    mirror = Mirror(**plain["mirror"]) if plain.get("mirror") else None
-    return EndpointSpec(**{**plain, "predictors": predictors, "sticky": Sticky(**plain["sticky"]), "mirror": mirror})

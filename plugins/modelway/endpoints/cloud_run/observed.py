@@ -1,0 +1,191 @@
+"""A service of Cloud Run as it is: its revisions, its split, and what they say of themselves; pure functions."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelway.endpoints.base import EndpointStatus, PredictorStatus, Sticky
+from modelway.endpoints.cloud_run.template import DEPLOYMENT, ENDPOINT, PREDICTOR, Object, target
+from modelway.endpoints.plain import read_predictor
+from modelway.errors import DigestMismatch
+
+_READY, _ROUTES = "Ready", "RoutesReady"
+_FAILED, _SUCCEEDED = "CONDITION_FAILED", "CONDITION_SUCCEEDED"
+#: what Cloud Run says of a container that cannot serve, however often it is started
+_BROKEN = ("HEALTH_CHECK_CONTAINER_ERROR", "CONTAINER_MISSING")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A service and those of its revisions that were asked for."""
+
+    service: Object
+    revisions: Mapping[str, Object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the service."""
+        return str(self.service["name"]).rpartition("/")[2]
+
+    @property
+    def owner(self) -> str | None:
+        """The deployment of modelway that made it."""
+        found = (self.service.get("labels") or {}).get(DEPLOYMENT)
+        return None if found is None else str(found)
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether Cloud Run is still making a change: what it says of the split then is transient."""
+        return bool(self.service.get("reconciling"))
+
+    @property
+    def wanted(self) -> list[Object]:
+        """The split that was requested, with every value written out."""
+        return [_written(each) for each in self.service.get("traffic") or ()]
+
+    @property
+    def actual(self) -> list[Object]:
+        """The split that is served."""
+        return [_written(each) for each in self.service.get("trafficStatuses") or ()]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has no instance by request."""
+        scaling = self.service.get("scaling") or {}
+        return scaling.get("scalingMode") == "MANUAL" and not scaling.get("manualInstanceCount")
+
+    @property
+    def follows_latest(self) -> bool:
+        """Whether a new revision would get requests at once."""
+        return any("revision" not in each for each in self.wanted) or not self.wanted
+
+    def is_split(self, traffic: list[Object]) -> bool:
+        """Return whether requests are split so."""
+        return not self.is_changing and _shape(self.wanted) == _shape(self.actual) == _shape(traffic)
+
+    def is_requested(self, traffic: list[Object]) -> bool:
+        """Return whether this split was requested, served already or not."""
+        return _shape(self.wanted) == _shape(traffic)
+
+    def pinned(self) -> list[Object]:
+        """Return the split that is served, by revisions, whatever was requested."""
+        return [
+            target(each["revision"], each["percent"], tag=each.get("tag")) for each in self.actual if "revision" in each
+        ]
+
+    def url_of(self, tag: str | None) -> str:
+        """Return the URL that a tag alone is reached by."""
+        for each in self.service.get("trafficStatuses") or ():
+            if tag and each.get("tag") == tag:
+                return str(each.get("uri") or "")
+        return ""
+
+    def recorded(self) -> Object:
+        """Return what was recorded of the endpoint.
+
+        :raises DigestMismatch: somebody changed it, so that it cannot be read
+        """
+        return _json(self.service, ENDPOINT, where=f"Cloud Run service {self.name}")
+
+    def status(self, *, drift: tuple[str, ...] = ()) -> EndpointStatus:
+        """Return the endpoint as it is.
+
+        :raises DigestMismatch: what was recorded of it cannot be read
+        """
+        recorded, stopped = self.recorded(), self.is_stopped
+        predictors = tuple(self._predictor(each, stopped=stopped) for each in self.actual if each.get("tag"))
+        answers = not stopped and bool(self.service.get("uri")) and bool(predictors)
+        return EndpointStatus(
+            name=self.name,
+            model=recorded["model"],
+            url=str(self.service.get("uri") or ""),
+            predictors=predictors,
+            stable=recorded["stable"],
+            sticky=Sticky(**recorded["sticky"]) if recorded.get("sticky") else Sticky(),
+            platform=recorded["platform"],
+            ready=answers and all(one.ready for one in predictors if one.weight),
+            gateway_ready=answers,
+            stopped=stopped,
+            problem="" if answers or stopped else said(self.service),
+            drift=drift,
+        )
+
+    def _predictor(self, each: Object, *, stopped: bool) -> PredictorStatus:
+        revision = self.revisions.get(each["revision"], {})
+        made = read_predictor(_json(revision, PREDICTOR, where=f"revision {each['revision']}"), weight=each["percent"])
+        ready = not stopped and is_ready(revision)
+        return PredictorStatus(
+            name=made.name,
+            version=made.version,
+            model=made.model,
+            image=made.image,
+            model_path=made.model_path,
+            weight=made.weight,
+            ready=ready,
+            url=self.url_of(each["tag"]),
+            replicas=made.replicas,
+            ready_replicas=int(ready),
+            resources=made.resources,
+            batching=made.batching,
+            autoscaling=made.autoscaling,
+            problem="" if ready or stopped else said(revision),
+        )
+
+
+def is_ready(revision: Mapping[str, Any]) -> bool:
+    """Return whether a revision can get requests; one without any has no instance meanwhile."""
+    return _condition(revision, _READY).get("state") == _SUCCEEDED
+
+
+def has_failed(revision: Mapping[str, Any]) -> bool:
+    """Return whether a revision will not become ready by itself."""
+    return _condition(revision, _READY).get("state") == _FAILED
+
+
+def is_broken(revision: Mapping[str, Any]) -> bool:
+    """Return whether it is its image that keeps a revision from becoming ready."""
+    return any(
+        each.get(key) in _BROKEN
+        for each in revision.get("conditions") or ()
+        if each.get("state") == _FAILED
+        for key in ("reason", "revisionReason")
+    )
+
+
+def said(resource: Mapping[str, Any]) -> str:
+    """Return what Cloud Run says of a service or revision that is not ready."""
+    found = [resource.get("terminalCondition") or {}, *(resource.get("conditions") or ())]
+    messages = [" ".join(str(each["message"]).split()) for each in found if each.get("message")]
+    return next(iter(messages), "it is not ready, and Cloud Run does not say why")
+
+
+def _condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    return next((each for each in resource.get("conditions") or () if each.get("type") == kind), {})
+
+
+def _written(each: Mapping[str, Any]) -> Object:
+    """Return a target as it is compared: an answer leaves 0 out."""
+    found = {key: each[key] for key in ("type", "revision", "tag") if each.get(key)}
+    return {**found, "percent": int(each.get("percent") or 0)}
+
+
+def _shape(traffic: list[Object]) -> tuple[dict[str, int], dict[str, str]]:
+    """Return per cents by revision and revisions by tag, in whichever entries and order they are written."""
+    percents: dict[str, int] = {}
+    for each in traffic:
+        if each["percent"]:
+            revision = each.get("revision", "")
+            percents[revision] = percents.get(revision, 0) + each["percent"]
+    return percents, {each["tag"]: each.get("revision", "") for each in traffic if each.get("tag")}
+
+
+def _json(resource: Mapping[str, Any], key: str, *, where: str) -> Object:
+    try:
+        found = json.loads((resource.get("annotations") or {})[key])
+        if not isinstance(found, dict):
+            raise TypeError("it is no object")
+        return found
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"the annotation {key} cannot be read ({type(error).__name__}: {error})"
+        raise DigestMismatch(what, where=where, do="Delete the service, and deploy again") from error

@@ -1,0 +1,187 @@
+"""The next call that brings an endpoint of Vertex AI to what is desired; pure: any process continues any other's.
+
+Operations take minutes: each call starts one, and what is seen afterwards says what comes next. Only which operations a
+change has started is remembered, to say why one failed.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelway.endpoints.base import Predictor
+from modelway.endpoints.vertex.bodies import Desired, Object, recorded
+from modelway.endpoints.vertex.observed import Seen
+from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
+from modelway.platforms.google.errors import GoogleError
+
+#: what Vertex AI says of a container that does not serve
+_BROKEN = ("never became ready", "exited", "failed to start", "crash", "not found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Start an operation: a POST."""
+
+    #: below the place, such as ``models:upload``
+    path: str
+    body: Object
+    #: what it does, for people
+    what: str
+    params: dict[str, str] = field(default_factory=dict)
+    #: whether nothing after it depends on it
+    is_last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """Change fields of the endpoint, of the state that was read; at once."""
+
+    body: Object
+    mask: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Wait for Vertex AI."""
+
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fail:
+    """Leave the split as it is."""
+
+    error: ModelwayError
+    #: deployed models that serve nothing and would cost
+    undeploy: tuple[str, ...] = ()
+    #: whether nothing of the endpoint ever served
+    remove: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to do."""
+
+
+Step = Start | Patch | Wait | Fail | Done
+
+
+@dataclass
+class Memory:
+    """What a change remembers between two looks; plain JSON."""
+
+    #: operations that it started and that have not ended, with what they do
+    operations: dict[str, str] = field(default_factory=dict)
+    #: seconds since the epoch, of this side's clock, when waiting for something began
+    since: dict[str, float] = field(default_factory=dict)
+
+    def seconds(self, what: str) -> float:
+        """Return how long something is waited for."""
+        return time.time() - self.since.setdefault(what, time.time())
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {"operations": self.operations, "since": self.since}
+
+
+def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: float) -> Step:
+    """Return the next step.
+
+    :param patience: seconds that one operation may take
+    """
+    spec = desired.spec
+    if memory.operations:
+        what = next(iter(memory.operations.values()))
+        if memory.seconds(what) > patience:
+            return late(desired, seen, what, patience)
+        return Wait(what=what)
+    memory.since.clear()
+    if seen is None:
+        params = {"endpointId": spec.name}
+        return Start(path="endpoints", body=desired.endpoint(), params=params, what="the endpoint to be made")
+    if seen.owner != desired.deployment:
+        return Fail(error=_foreign(desired, seen))
+    if seen.running:
+        return Wait(what="the operation before to end")
+    if not seen.has_pool:
+        return Start(path="deploymentResourcePools", body=desired.pool_body(), what="the pool to be made")
+    for each in spec.predictors:
+        if (step := _predictor(desired, seen, each)) is not None:
+            return step
+    return _split(desired, seen)
+
+
+def _predictor(desired: Desired, seen: Seen, predictor: Predictor) -> Step | None:
+    """Return what a predictor lacks: its model first, then that it is deployed, without a request."""
+    if desired.model_id(predictor) not in seen.models:
+        what = f"the model of version {predictor.version} to be uploaded"
+        return Start(path="models:upload", body=desired.upload(predictor), what=what)
+    deployed_id = seen.ids(desired)[predictor.name]
+    if deployed_id in seen.deployed:
+        return None
+    what = f"version {predictor.version} to be deployed"
+    path = f"endpoints/{desired.spec.name}:deployModel"
+    return Start(path=path, body=desired.deploy(predictor, deployed_id), what=what)
+
+
+def _split(desired: Desired, seen: Seen) -> Step:
+    """Move the traffic and record the endpoint in one call; then undeploy what serves nothing any more."""
+    ids = seen.ids(desired)
+    split, text = desired.split(ids), recorded(desired.spec)
+    if seen.split != split or seen.endpoint.get("description") != text:
+        return Patch(body={"trafficSplit": split, "description": text}, mask=("trafficSplit", "description"))
+    strays = [key for key in seen.deployed if key not in ids.values()]
+    if strays:
+        path = f"endpoints/{desired.spec.name}:undeployModel"
+        what = f"the deployed model {strays[0]} to be undeployed"
+        return Start(path=path, body={"deployedModelId": strays[0]}, what=what, is_last=len(strays) == 1)
+    return Done()
+
+
+def failed(desired: Desired, seen: Seen | None, what: str, error: GoogleError) -> Fail:
+    """Return what follows when an operation ended without its effect."""
+    where = f"endpoint {desired.spec.name}"
+    do = f"{error.do or 'Read its log in Cloud Logging'}; the split is as it was"
+    version = _version(what)
+    if version and any(word in error.what for word in _BROKEN):
+        found: ModelwayError = ImageInvalid(f"version {version} cannot be served: {error.what}", where=where, do=do)
+    else:
+        found = EndpointNotReady(f"waiting for {what}: {error.what}", where=where, do=do)
+        found.retryable = error.retryable
+    return _left(desired, seen, found)
+
+
+def late(desired: Desired, seen: Seen | None, what: str, patience: float) -> Fail:
+    """Return what follows when an operation does not end."""
+    error = EndpointNotReady(
+        f"waiting for {what}: not done after {patience:g} s",
+        where=f"endpoint {desired.spec.name}",
+        do="The operation continues, and the split is as it was; deploy again later, or raise ready_within",
+    )
+    return _left(desired, seen, error)
+
+
+def _left(desired: Desired, seen: Seen | None, error: ModelwayError) -> Fail:
+    """Return the failure with what it leaves behind: whatever is deployed and was not before."""
+    if seen is None or seen.owner != desired.deployment:
+        return Fail(error=error)
+    record = seen.record()
+    if not record.served:
+        return Fail(error=error, undeploy=tuple(seen.deployed), remove=not seen.deployed)
+    before = Desired(spec=record.spec, own=desired.own, parent=desired.parent, deployment=desired.deployment)
+    kept = {*seen.ids(before).values(), *seen.split}
+    return Fail(error=error, undeploy=tuple(key for key in seen.deployed if key not in kept))
+
+
+def _version(what: str) -> str | None:
+    _, found, rest = what.partition("version ")
+    return rest.partition(" ")[0] if found else None
+
+
+def _foreign(desired: Desired, seen: Seen) -> InvalidSpec:
+    return InvalidSpec(
+        f"an endpoint '{seen.name}' that is not of this Airflow is in {desired.parent}",
+        where=f"endpoint {desired.spec.name}",
+        do="Choose another project or region, or rename the model; to take over what another Airflow made, set "
+        "MODELWAY_DEPLOYMENT as it is set there",
+    )
