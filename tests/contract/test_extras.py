@@ -11,6 +11,8 @@ import pytest
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import CapabilityMissing, ModelwayError
 from modelway.lineage.schema.engine import connect_engine, parse_url
+from modelway.platforms.google.connection import GoogleConnection
+from modelway.platforms.google.credentials import GoogleCredentials
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -39,6 +41,12 @@ def test_for_artifacts(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CapabilityMissing, match=r"Install modelway\[google\]"):
         ArtifactStore("gs://bucket").put(tmp_path / "file", model="tiny")
+
+
+def test_for_credentials_of_google(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+    with pytest.raises(CapabilityMissing, match=r"Install modelway\[google\]"):
+        GoogleCredentials(GoogleConnection()).headers()
 
 
 def uv(*words: str) -> str:

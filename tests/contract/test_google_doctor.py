@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from modelway.cli import main
+from modelway.platforms.google.checks import APIS, BUCKET_ROLE, ROLES
 
 from tests.google.fake import GoogleFake, Refused
 from tests.google.project import Project
@@ -98,3 +100,9 @@ def test_without_a_project_it_is_asked_for(
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_GOOGLE", fake.airflow_connection(project=""))
     assert main(["doctor", "google"]) == 1
     assert "--project" in capsys.readouterr().err
+
+
+def test_the_page_names_what_is_checked() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "google.md").read_text()
+    assert all(f"`{role}`" in page for role in (*ROLES, BUCKET_ROLE))
+    assert all(f"`{api.removesuffix('.googleapis.com')}`" in page for api in APIS)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from modelway.errors import ModelwayError
+from modelway.errors import CapabilityMissing, ModelwayError
 from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.errors import CredentialsRefused, one_line
 from modelway.platforms.google.sources import find_credentials, identity_credentials
@@ -91,6 +91,7 @@ class GoogleCredentials:
 
     def _find(self) -> Any:
         if self._found is None:
+            _check_installed()
             with self._translated("found"):
                 found, project = find_credentials(self._connection, self._transport)
             self._found, self._project = found, self._project or project
@@ -194,6 +195,13 @@ _ADVICE = {
     Source.ENVIRONMENT: "Set GOOGLE_APPLICATION_CREDENTIALS, run on a machine that has a service account, or make "
     "the Airflow connection modelway_google (docs/google.md)",
 }
+
+
+def _check_installed() -> None:
+    try:
+        import google.auth  # noqa: F401
+    except ImportError as error:
+        raise CapabilityMissing("google-auth is not installed here", do="Install modelway[google]") from error
 
 
 def _is_fresh(found: Any) -> bool:
