@@ -187,6 +187,26 @@ def test_of_two_containers_of_one_attempt_one_enters(store, tmp_path):
     assert both[0]._me["process"].encode() in fs.cat_file(f"{place}/try-1/pods/0.json")
 
 
+def test_a_heartbeat_that_was_written_and_not_answered_is_its_own(store, tmp_path):
+    one = remote.Remote(uri=store, folder=tmp_path, attempt=1, node=0)
+    assert one._enter()
+    assert one._enter()
+
+
+def test_a_store_without_conditions_is_used_all_the_same(store, tmp_path, monkeypatch):
+    one = remote.Remote(uri=store, folder=tmp_path, attempt=1, node=0)
+    write = one._fs.pipe_file
+
+    def refuse(path, value, mode="overwrite"):
+        if mode == "create":
+            raise OSError("A header you provided implies functionality that is not implemented")
+        write(path, value)
+
+    monkeypatch.setattr(one._fs, "pipe_file", refuse)
+    assert one._enter()
+    assert one._me["process"].encode() in one._fs.cat_file(one._heart)
+
+
 def test_of_two_attempts_the_second_leaves_no_heartbeat_while_it_waits(store, tmp_path):
     first, second = (remote.Remote(uri=store, folder=tmp_path, attempt=number, node=0) for number in (1, 2))
     assert first._enter()

@@ -83,15 +83,19 @@ class Remote:
 
     def _enter(self) -> bool:
         """Begin the heartbeat; False where another container began one at the same time, and this one has to wait."""
-        parent = self._heart.rpartition("/")[0]
-        if isinstance(self._fs.protocol, tuple) and "file" in self._fs.protocol:
-            self._fs.makedirs(parent, exist_ok=True)
-        # Of two that create it the store refuses one; versions of before 2025 cannot say so to it.
+        if "file" in self._fs.protocol:
+            self._fs.makedirs(self._heart.rpartition("/")[0], exist_ok=True)
+        # Of two that create it the store refuses one; clients of before 2025 cannot say so to it.
         creates = "mode" in inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters
         try:
             self._fs.pipe_file(self._heart, self._pulse(), **({"mode": "create"} if creates else {}))
         except FileExistsError:
-            return False
+            # It may be this one's own: its client repeats what was not answered.
+            if not self._is_mine():
+                return False
+        except (OSError, NotImplementedError):
+            # Some stores that speak S3 have no such condition.
+            self._fs.pipe_file(self._heart, self._pulse())
         self._beaten = time.monotonic()
         if not self._others():
             return True
@@ -99,6 +103,11 @@ class Remote:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._heart)
         time.sleep(random.uniform(0, 1))
+        return False
+
+    def _is_mine(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return self._me["process"].encode() in self._fs.cat_file(self._heart)
         return False
 
     def restore(self) -> None:
