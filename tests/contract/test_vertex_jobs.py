@@ -89,6 +89,15 @@ def test_a_machine_whose_memory_is_used_up_is_told(backend, jobs, service, job_o
     assert not runs(pid)
 
 
+def test_a_container_that_never_reaches_the_agent_is_told_in_its_own_words(backend, jobs, service, monkeypatch):
+    """Such as an image that cannot read the bucket: Cloud Logging has what it printed."""
+    monkeypatch.setattr(service, "broken_images", {"modelway-job:0.1.0": "python3: no module named gcsfs"})
+    handle = jobs(WAITS)
+    status = ended(backend, handle)
+    assert (status.failure, status.retryable) == (FailureKind.INIT, False)
+    assert backend.logs(handle) == ("python3: no module named gcsfs\n", 31)
+
+
 GROUP = """
 import json, os
 import torch.distributed as dist

@@ -1,13 +1,14 @@
 """One real Airflow for all system tests, with models, faults and DAGs that are triggered at the start; a registry."""
 
 import hashlib
+import json
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sqlalchemy import make_url
 
 from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
+from tests.google.fake import GoogleFake
+from tests.google.vertex_jobs import VertexJobs
 from tests.kept_airflow import kept_running
 from tests.postgres_server import postgres_server
 
@@ -158,8 +161,17 @@ def connections(lineage_url: str, openlineage: RecordingServer, closed_port: int
 
 
 @pytest.fixture(scope="session")
+def vertex(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleFake]:
+    """A fake of Vertex AI, where the jobs of some-nan run."""
+    with GoogleFake(partial(VertexJobs, machines=tmp_path_factory.mktemp("machines"))) as fake:
+        yield fake
+        fake.service(VertexJobs).close()
+
+
+@pytest.fixture(scope="session")
 def lab(
     tmp_path_factory: pytest.TempPathFactory,
+    vertex: GoogleFake,
     used_port: int,
     registry: Registry,
     lineage_url: str,
@@ -185,10 +197,13 @@ def lab(
     for name in ("resumes", "raises"):
         spec = models / name / "model.yaml"
         spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
+    options = {"storage": {"uri": (root / "bucket").as_uri()}, "platform": {"region": "us-central1"}}
     environment = {
         **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": f"http://me:s3cret@{registry.host}",
+        "AIRFLOW_CONN_MODELWAY_GOOGLE": vertex.airflow_connection(),
+        "LAB_VERTEX": json.dumps({"backend": "vertex", "options": options}),
         "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),
     }

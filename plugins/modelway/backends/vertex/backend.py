@@ -39,6 +39,7 @@ from modelway.backends.vertex.request import VertexRequest, request_of
 from modelway.backends.vertex.running import RunningJobs
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.left_files import write_below
 from modelway.platforms.deployment import deployment, digest, known_deployment
 from modelway.platforms.google.connection import GoogleConnection
 from modelway.platforms.google.errors import LostAnswer
@@ -49,6 +50,7 @@ CANCEL_SECONDS = 30.0
 POLL_SECONDS = 0.5
 #: pauses before a job whose answer was lost is searched again: nothing promises that a list has it at once
 LOST_PAUSES = (0.5, 2.0, 5.0)
+PLATFORM_LINES = 100
 _WRITABLE = "Make the home folder (MODELWAY_HOME) writable for the Airflow worker"
 
 
@@ -234,7 +236,18 @@ class VertexBackend:
         if (record := self._reader.record(attempt)) is None:
             return "", offset
         self._folders.fetch_log(attempt, over=over, nodes=record.nodes, seconds=0)
+        if over and not any(file.stat().st_size for file in attempt.glob("log-*.txt")):
+            self._save_platform_log(attempt, record)
         return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
+
+    def _save_platform_log(self, attempt: Path, record: AttemptRecord) -> None:
+        """Save what Cloud Logging has of a job whose agent never wrote: its image may lack Python, or gcsfs."""
+        if (name := created_name(attempt)) is None:
+            return
+        with contextlib.suppress(SubmitFailed):
+            lines = self.jobs.printed(record.project, name, lines=PLATFORM_LINES)
+            text = "".join(f"{line}\n" for line in lines)
+            write_below(attempt.parent, f"{attempt.name}/log-0.txt", text.encode())
 
     def cancel(self, handle: Handle) -> None:
         """Cancel the job, wait for its end for a while, and mark the attempt as cancelled; see the port.
