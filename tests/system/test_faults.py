@@ -5,8 +5,6 @@ import pytest
 from conftest import wait_for
 from modelway.job.contract import read_events
 
-from tests.google.vertex_jobs import VertexJobs
-
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
@@ -83,7 +81,7 @@ def test_nan_is_never_selected(lab):
 
 def test_jobs_on_vertex_ai_are_submitted_once_and_their_logs_are_in_airflow(lab, vertex):
     assert lab.finish("some-nan") == "success", lab.states("some-nan")
-    jobs = vertex.service(VertexJobs).jobs.values()
+    jobs = vertex.jobs.values()
     stages = [job.document["labels"]["modelway-stage"] for job in jobs]
     assert stages.count("train") == 1
     assert len(stages) == len(set(stages)) == 5, "training and four evaluations"
