@@ -87,7 +87,7 @@ KUBERNETES = tuple(
 )
 #: jobs on a fake of Vertex AI; the first files have those of other backends, too
 VERTEX = (
-    *contract("backends", "backend_environment"),
+    *contract("backends", "backend_environment", "benches"),
     *(f"tests/contract/{path.name}" for path in sorted((ROOT / "tests" / "contract").glob("test_vertex_*.py"))),
 )
 #: jobs on S3 and on Google Cloud Storage, and jobs of the cluster with them
