@@ -1,4 +1,4 @@
-"""Vertex AI's custom jobs, with the rules that Google's documentation and public issues tell of.
+"""Vertex AI's custom jobs, with the rules that Google's documentation and public issues describe.
 
 A job is QUEUED or PENDING until its machines are there, RUNNING while its containers run, which are processes of this
 machine, and then over. Jobs are never found by a name of the caller's, and two requests make two jobs.
