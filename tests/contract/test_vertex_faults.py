@@ -321,6 +321,11 @@ def test_jobs_that_outlived_their_run_are_found_in_each_region(service, connect,
     assert elsewhere.unfinished(run="r1") == []
     monkeypatch.setenv("MODELWAY_VERTEX_PLACES", "p1/us-central1, p1/europe-west4")
     assert len(elsewhere.unfinished(run="r1")) == 2
+    service.fake.fail(LIST, 403)
+    assert backend.unfinished(run="r1") == [here], "one place refuses, the other is searched all the same"
+    service.fake.fail(LIST, 403, times=2)
+    with pytest.raises(SubmitFailed, match="was refused"):
+        backend.unfinished(run="r1")
     backend.cancel(there)
     assert backend.unfinished(run="r1") == [here]
 

@@ -9,6 +9,7 @@ attempt's place: a job is searched before it is created, and afterwards: of two 
 """
 
 import contextlib
+import logging
 import time
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +46,7 @@ from modelway.platforms.google.connection import GoogleConnection
 from modelway.platforms.google.errors import LostAnswer
 from modelway.platforms.google.rest import GoogleApi
 
+_log = logging.getLogger(__name__)
 #: how long a cancelled job has to end before its task goes on without it
 CANCEL_SECONDS = 30.0
 POLL_SECONDS = 0.5
@@ -297,16 +299,26 @@ class VertexBackend:
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over, in each place that this home has sent jobs to; see the port.
 
-        :raises SubmitFailed: the API refused to list them or did not answer
+        :raises SubmitFailed: the API refused to list them or did not answer, in each of the places
         """
         own = known_deployment(self.home)
         labels = {RUN: digest(run), **({DEPLOYMENT: own} if own else {})}
         found: dict[str, Handle] = {}
-        for place in self._places.known():
-            for document in self.jobs.documents(place, labels):
+        places, errors = self._places.known(), list[SubmitFailed]()
+        for place in places:
+            try:
+                documents = self.jobs.documents(place, labels)
+            except SubmitFailed as error:
+                # What another place has must be ended all the same.
+                _log.warning("the jobs in %s are not known: %s", place.parent, error)
+                errors.append(error)
+                continue
+            for document in documents:
                 job = VertexJob.of(document)
                 if not job.is_over and (handle := _handle_of_job(place, job, document)) is not None:
                     found.setdefault(handle.mark, handle)
+        if errors and len(errors) == len(places):
+            raise errors[0]
         return list(found.values())
 
 
