@@ -38,6 +38,7 @@ class Cell:
     again_seconds: float | None = 0.0
     """how long the job runs on at most for another attempt of its task to find it; None: until there is one"""
     most_starts: int = 1
+    dag_id: str = "matrix"
 
     @property
     def name(self) -> str:
@@ -51,7 +52,7 @@ def position(lab: MatrixLab, cells: Sequence[Cell]) -> None:
         lab.start(
             cell.name,
             hold=None if cell.step == "deferred" else cell.step,
-            dag_id="matrix-timeout" if cell.limited else "matrix",
+            dag_id="matrix-timeout" if cell.limited else cell.dag_id,
         )
     missing = list(cells)
 
