@@ -120,6 +120,7 @@ def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoin
 class Processes:
     """What runs below a folder, and on the engine."""
 
+    requests = 3000
     of_broken = r"(?s)version 4 cannot be served.*ONNX Runtime cannot load it"
 
     def __init__(self, endpoint: Endpoint, folder: Path) -> None:

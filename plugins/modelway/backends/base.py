@@ -247,14 +247,19 @@ class Paced(Protocol):
 
 
 @runtime_checkable
-class JobFolders(Protocol):
-    """A backend that keeps the jobs' folders on this machine."""
+class RunFolders(Protocol):
+    """A backend that can remove what the jobs of a run leave, once nobody needs it."""
 
     def discard(self, *, model: str, run: str) -> int:
-        """Remove code, inputs and output of a run's jobs that are over, and return how many bytes became free.
+        """Remove code, inputs and output of a run's jobs that are over; return how many bytes became free here.
 
         Logs and reports stay.
         """
+
+
+@runtime_checkable
+class JobFolders(RunFolders, Protocol):
+    """A backend that keeps the jobs' folders on this machine."""
 
     def discard_old(self, *, model: str, before: datetime) -> int:
         """Do so for all jobs of a model that ended before a time."""
@@ -278,6 +283,8 @@ class BackendMember(Member[Backend]):
     """how ``env`` of its section refers to a secret, where it has one"""
     gives_secrets: bool = False
     """whether the worker gives a job the values of its secrets; else they are kept where the job runs"""
+    of_host: bool = False
+    """whether its jobs are processes of the host of their task, which no other host can see"""
     refused: Callable[[Mapping[str, Any], KeyPath], Iterable[tuple[KeyPath, Refusal]]] | None = None
     """finds what a spec, as written, requests that this backend cannot give, beyond what follows from its
     capabilities; called for each section whose jobs run on it, with the section's path"""

@@ -207,6 +207,9 @@ class PredictorMetrics:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: of the requests, those whose URL names the version: no weight sent them
     named: int = 0
+    #: calls of gRPC that the servers failed, which a gateway sees as answers with status 200: not among the errors;
+    #: counted by the servers themselves, as ``latency``
+    call_errors: int = 0
     #: answers with an output that is not valid: a number that is not finite, another type or shape than the model
     #: names; counted by the servers themselves, as ``latency``
     invalid: int = 0
@@ -314,6 +317,18 @@ class Guarded(Protocol):
         """Return the headers that requests to a URL of it need; a secret, valid for an hour at most."""
         ...
 
+    def demanded_token(self, url: str) -> Mapping[str, str] | None:
+        """Return what kind of token requests to a URL of it need, for a job that has an account of its own.
+
+        ``{"kind": "identity", "audience": URL}`` or ``{"kind": "access"}`` of Google; None: there is no need of one.
+        """
+        ...
+
+
+def demanded_token(endpoint: Endpoint, url: str) -> Mapping[str, str] | None:
+    """Return what kind of token requests to an endpoint's URL need, see ``Guarded``; None where none is needed."""
+    return endpoint.demanded_token(url) if isinstance(endpoint, Guarded) else None
+
 
 def request_headers(endpoint: Endpoint, url: str) -> Mapping[str, str]:
     """Return the headers that requests to an endpoint's URL need: none where anybody may call it."""
@@ -352,6 +367,8 @@ class EndpointMember(Member[Endpoint]):
     that returns as ``client``."""
     letter_first: bool = False
     """Whether an endpoint's name must begin with a letter."""
+    of_host: bool = False
+    """Whether its servers and gateways are processes of the host that applied it, which no other host can see."""
     connects: bool = False
     """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
     placed: bool = False
