@@ -21,7 +21,10 @@ TITLES = {
     "parse": ("One DAG per model, beside DAG files written by hand", "bench/parse/run.py"),
     "rollout": ("Simulated canaries: false rollbacks and found faults", "bench/rollout/run.py"),
     "route": ("A gateway before three versions, beside HAProxy alone, nginx and Python", "bench/route/run.py"),
-    "serve": ("The model server, beside bare uvicorn and ONNX Runtime", "bench/serving/compare.py"),
+    "serve": (
+        "The model server, beside bare uvicorn, KServe, BentoML, LitServe and MLflow",
+        "bench/serving/compare.py",
+    ),
     "serving": ("A model server beside clients that do their worst", "bench/serving/abuse.py"),
     "train": ("Training through the job contract, beside a bare script", "bench/train/run.py"),
 }

@@ -30,7 +30,7 @@ else
         cd "$root/plugins/modelway"
         find server oci -name '*.py'
         find job -maxdepth 1 -name '*.py'
-        ls __init__.py torch_program.py errors.py failures.py names.py artifacts/__init__.py artifacts/whole_files.py
+        ls __init__.py sketches.py torch_program.py errors.py failures.py names.py artifacts/__init__.py artifacts/whole_files.py
     ) | tar -C "$root/plugins/modelway" -c -T - | tar -x -C "$context/modelway"
 fi
 tar -C "$context" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c . |

@@ -187,6 +187,17 @@ def test_weights_are_copied_where_the_layer_cannot_have_another_name(
         assert (root / "models" / "model" / name).read_bytes() == (tmp_path / "model" / "model" / name).read_bytes()
 
 
+def test_the_counts_of_inputs_and_answers_are_those_of_each_version(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    status = endpoint.apply(spec({1: 1, 2: 1}))
+    ask(status.url, 100)
+    sketches = endpoint.sketches("tiny")
+    assert [len(documents) for documents in sketches.values()] == [1, 1]
+    assert sum(document["rows_seen"] for (document,) in sketches.values()) == 100
+    assert {name: document["outputs"][0]["max"] for name, (document,) in sketches.items()} == {"v1": 1.0, "v2": 2.0}
+
+
 def test_a_user_stays_with_a_version_while_it_grows(endpoint: Endpoint, spec: Callable[..., EndpointSpec]) -> None:
     status = endpoint.apply(spec({1: 80, 2: 20}))
     users = [f"user-{number}" for number in range(200)]

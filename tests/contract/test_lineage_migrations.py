@@ -11,7 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from modelway.lineage.schema import asset_tables  # noqa: F401 - adds its tables to the metadata
+from modelway.lineage.schema import asset_tables, monitor_tables  # noqa: F401 - add their tables to the metadata
 from modelway.lineage.schema import migrate as migrating
 from modelway.lineage.schema.columns import metadata
 from modelway.lineage.schema.engine import connect_engine, parse_url, reading, writing
@@ -57,6 +57,7 @@ ROWS = {
         "VALUES (1, 'sha256:environment', '3.11.7', 'Linux', 'train:1', '{}')",
         "INSERT INTO stages (run, name, position, skipped, environment) VALUES (1, 'fine', 0, {false}, 1)",
     ],
+    "0007": [],
 }
 
 

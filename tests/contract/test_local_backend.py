@@ -315,7 +315,7 @@ def test_the_jobs_part_of_the_library_is_copied_once(backend, submit, tmp_path):
     (runner,) = (tmp_path / "home" / "jobs" / ".runner").iterdir()
     modules = sorted(path.relative_to(runner).as_posix() for path in runner.rglob("*.py"))
     others = [name for name in modules if not name.startswith("modelway/job/")]
-    assert others == ["modelway/__init__.py", "modelway/torch_program.py"]
+    assert others == ["modelway/__init__.py", "modelway/sketches.py", "modelway/torch_program.py"]
     assert {"modelway/job/agent/__main__.py", "modelway/job/freezing/freeze.py"} <= set(modules)
 
 

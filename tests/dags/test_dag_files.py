@@ -180,7 +180,9 @@ def test_the_demo_tells_of_every_task(tmp_path, models):
 def test_the_package_brings_the_same_dag_files():
     from modelway.localairflow.dag_files import dag_files
 
-    assert dag_files() == {name: (REPOSITORY / "dags" / name).read_text() for name in ("models.py", "model_specs.py")}
+    assert dag_files() == {
+        name: (REPOSITORY / "dags" / name).read_text() for name in ("models.py", "model_specs.py", "monitor.py")
+    }
 
 
 def test_dag_files_stay_small():

@@ -35,11 +35,11 @@ REGISTRY_LOGIN = ("me", "s3cret")
 LINEAGE_PASSWORD, OPENLINEAGE_KEY = "pa55word-of-the-lineage", "pa55word-of-openlineage"
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Lab:
         deadline = time.monotonic() + RUN_SECONDS
         while (state := self.api.run_state(dag_id, run_id)) not in ("success", "failed"):
             assert time.monotonic() < deadline, f"{dag_id} is still {state}"
-            time.sleep(0.5)
+            time.sleep(1)
         return state
 
     def states(self, dag_id: str) -> dict[str, str | None]:

@@ -67,7 +67,14 @@ train: {base: champion, params: {width: null}}
 register: {alias: candidate}
 image: {tag: "{version}-digits"}
 rollout: {alias: production}
-monitor: {retrain_on_event: true}
+monitor:
+  retrain_on_event: true
+  drift: {window: 2d, minimum_rows: 1000, psi: 0.25, ks: 0.2, w: 0.5, alpha: 0.001, schema: false}
+  quality: {window: 14d, minimum_labels: 100, drop: 0.02, alpha: 0.001}
+  volume: 100000
+  staleness: 30d
+  cool_down: 2d
+  budget_per_week: 2
 notifications:
   on_failure: [{notifier: airflow.providers.team.Mail, args: {to: a@b.example, subject: "{{ run_id }} failed"}}]
   on_success: []

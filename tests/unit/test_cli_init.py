@@ -47,6 +47,7 @@ def test_a_folder_that_airflow_names_goes_before_that_of_a_clone(
     assert made == {
         "own/dags/models.py",
         "own/dags/model_specs.py",
+        "own/dags/monitor.py",
         "models/schema.json",
         "models/circles/model.yaml",
         "models/circles/circles.py",

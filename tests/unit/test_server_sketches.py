@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 from modelway.server.core.signature import Signature, TensorSpec
-from modelway.server.core.sketches import MAX_FEATURES, PER_DOUBLING, Sketches
+from modelway.server.core.sketches import Sketches
+from modelway.sketches import MAX_FEATURES, PER_DOUBLING
 
 
 def sketches(*inputs: TensorSpec, rows_per_second: int = 100_000) -> Sketches:

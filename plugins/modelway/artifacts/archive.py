@@ -5,6 +5,7 @@ Members (names after the AMA case study, JSON text in the ``.yml`` ones, since J
 - ``inputs/git_commit.yml``, ``inputs/run_config.yml``, ``inputs/training.yml``: code, configuration, parameters, data
 - ``model/``: ONNX program and safetensors weights
 - ``outputs/graph_version.txt``, ``outputs/model.yml``, ``outputs/meta.yml``, ``outputs/summary.json``
+- ``outputs/sketches.json``: how the real rows and the answers to them are distributed, where there are any
 - ``golden/``: inputs and the checkpoint's answers
 - ``rows/``: real rows of the evaluation, where there are any, and the checkpoint's answers; not part of an image
 - ``MANIFEST.json``, last: path, size, sha256 and role of every member; ``model_digest`` over the ``model/`` members

@@ -15,8 +15,8 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "init",
         help="write the DAG files and a first model into an Airflow's own folders",
-        description="Write dags/models.py, dags/model_specs.py and a first model into the folders of an Airflow that "
-        "is there. Nothing is overwritten.",
+        description="Write dags/models.py, dags/model_specs.py, dags/monitor.py and a first model into the folders of "
+        "an Airflow that is there. Nothing is overwritten.",
     )
     parser.add_argument(
         "name",

@@ -123,7 +123,7 @@ def _sentence(spec: ModelSpec) -> str:
 
 def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
     yield "Owner", prose(spec.owner)
-    yield "Starts", describe_schedule(spec.schedule, on_event=spec.monitor.retrain_on_event)
+    yield "Starts", describe_schedule(spec.schedule, on_event=spec.monitor.starts_runs)
     if spec.schedule is not None and spec.schedule.start is not None:
         yield "First interval", prose(spec.schedule.start)
     if spec.train.base is not None:

@@ -30,7 +30,7 @@ def schedule_of(spec: ModelSpec) -> Any:
     """
     schedule = spec.schedule
     assets = [Asset(uri) for uri in schedule.assets] if schedule else []
-    if spec.monitor.retrain_on_event:
+    if spec.monitor.starts_runs:
         assets.append(retrain_asset(spec.model))
     if schedule is None or schedule.cron is None:
         return AssetAny(*assets) if assets else None

@@ -4,7 +4,7 @@ A member of the room serves on one target, its name is the YAML value ``endpoint
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -207,6 +207,9 @@ class PredictorMetrics:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: of the requests, those whose URL names the version: no weight sent them
     named: int = 0
+    #: calls of gRPC that the servers failed, which a gateway sees as answers with status 200: not among the errors;
+    #: counted by the servers themselves, as ``latency``
+    call_errors: int = 0
     #: answers with an output that is not valid: a number that is not finite, another type or shape than the model
     #: names; counted by the servers themselves, as ``latency``
     invalid: int = 0
@@ -252,6 +255,17 @@ class Endpoint(Protocol):
 
         :raises UnknownEndpoint: when there is no endpoint of this name
         :raises EndpointNotReady: when the gateway does not answer
+        """
+        ...
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
+
+        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
+        that does not answer is left out.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises EndpointNotReady: when the servers cannot be reached
         """
         ...
 

@@ -20,6 +20,7 @@ from modelway.lineage.schema.connect import database_exists, engine_to_read, eng
 from modelway.lineage.write.assets import Assets
 from modelway.lineage.write.endpoints import EndpointRecords
 from modelway.lineage.write.failures import FailureWriter
+from modelway.lineage.write.monitoring import Monitoring
 from modelway.lineage.write.retention import Retention
 from modelway.lineage.write.rollouts import RolloutRecords
 from modelway.lineage.write.versions import VersionWriter
@@ -61,7 +62,8 @@ class Lineage(
     RolloutRecords,
     FailureWriter,
 ):
-    """The records of models, runs and endpoints; ``assets``, ``graph``, ``exports`` and ``retention`` are more parts.
+    """The records of models, runs and endpoints; ``assets``, ``graph``, ``exports``, ``monitoring`` and
+    ``retention`` are more parts.
 
     Made by ``open_lineage``; all parts work on one engine. Safe to share between threads.
     """
@@ -89,6 +91,11 @@ class Lineage(
     def exports(self) -> Exports:
         """What other systems receive of the lineage."""
         return Exports(self._engine)
+
+    @cached_property
+    def monitoring(self) -> Monitoring:
+        """What the monitor counted, remembers and requested, and the labels of predictions."""
+        return Monitoring(self._engine)
 
     @cached_property
     def retention(self) -> Retention:

@@ -1,4 +1,4 @@
-"""The two DAG files of a deployment: those of a clone where there is one, else those that the package ships."""
+"""The DAG files of a deployment: those of a clone where there is one, else those that the package ships."""
 
 from pathlib import Path
 

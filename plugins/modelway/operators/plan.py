@@ -1,6 +1,6 @@
 """Plan a run: its data interval, its data sets, what it starts from, and whether it trains at all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ from modelway.errors import ModelwayError
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
+from modelway.operators.context import run_key
 from modelway.operators.start import record_start
 from modelway.runs.blocking import blocked_reason
 from modelway.runs.inputs import (
@@ -66,6 +67,7 @@ class PlanRunOperator(ModelwayOperator):
     def run(self, context: Context) -> Xcom:
         """Make the plan, and skip training where it reuses a version."""
         plan = self._plan(context, ModelSpec.model_validate(self.spec))
+        self._answer_requests(context)
         record_start(context, plan)
         if plan.version is None:
             return plan.to_xcom()
@@ -100,7 +102,8 @@ class PlanRunOperator(ModelwayOperator):
             plan = replace(plan, version=lineage.version(str(wanted)), reuse_reason="the run requests it")
         else:
             seed = spec.train.seed if form.get("seed") is None else int(form["seed"])
-            base = lineage.base(str(form.get("base") or ""), spec.train.base, warn=self.log.warning)
+            rebuild = "none" if requested_rebuild(context) else ""
+            base = lineage.base(str(form.get("base") or rebuild), spec.train.base, warn=self.log.warning)
             plan = self._with_inputs(lineage, spec, replace(plan, base=base), interval=interval, seed=seed)
         reason = blocked_reason(
             lineage,
@@ -114,6 +117,15 @@ class PlanRunOperator(ModelwayOperator):
         plan = replace(plan, blocked_reason=reason)
         self._log_plan(plan, interval)
         return plan
+
+    def _answer_requests(self, context: Context) -> None:
+        """Record that this run answers what the monitor requested."""
+        from modelway.hooks.lineage import lineage_from_airflow
+
+        if requests := [extra["request"] for extra in _extras(context) if isinstance(extra.get("request"), int)]:
+            store = lineage_from_airflow(self.settings.lineage_url)
+            for request in requests:
+                store.monitoring.record_answer(request, run=run_key(context))
 
     def _known_versions(self, context: Context) -> "KnownVersions":
         from modelway.hooks.lineage import lineage_from_airflow
@@ -221,6 +233,17 @@ def interval_of(context: Context, spec: ModelSpec) -> Interval:
         last = last_interval(spec.schedule.cron, spec.schedule.timezone, before=dag_run.run_after)
         return Interval.of(*last, partition=key)
     return Interval.of(None, dag_run.run_after, partition=key)
+
+
+def _extras(context: Context) -> list[Mapping[str, Any]]:
+    """Return what the asset events that started the run say."""
+    events: Iterable[Any] = getattr(context["dag_run"], "consumed_asset_events", None) or ()
+    return [event.extra or {} for event in events]
+
+
+def requested_rebuild(context: Context) -> bool:
+    """Return whether an asset event wants a training from the beginning, since the schema of the data changed."""
+    return any(extra.get("rebuild") is True for extra in _extras(context))
 
 
 def event_reason(context: Context) -> str | None:

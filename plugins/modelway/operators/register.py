@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.backends.base import JobFolders
+from modelway.backends.base import RunFolders
 from modelway.errors import ModelwayError
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.lineage import flush_exporters, lineage_from_airflow
@@ -177,13 +177,9 @@ class RegisterModelOperator(ModelwayOperator):
         if not self.spec:
             return
         rule = KeepRule.of(self.spec)
+        for name in () if rule.seconds else self._backends():
+            self._discard_jobs(name, model=model, run=run_key(context))
         try:
-            if not rule.seconds:
-                for name in self._backends():
-                    backend = backend_from_airflow(name, home=self.settings.home)
-                    if isinstance(backend, JobFolders):
-                        freed = backend.discard(model=model, run=run_key(context))
-                        self.log.info("%s bytes of this run's finished jobs are removed", f"{freed:,}")
             if self._others_run(context):
                 self.log.info("another run of the model may use its checkpoints: modelway gc removes them later")
                 return
@@ -200,6 +196,16 @@ class RegisterModelOperator(ModelwayOperator):
                 self.log.info("removed a checkpoint that was not selected: %s, %d bytes", file.digest, file.size)
         except Exception as error:  # the version is registered: what stays is left to modelway gc
             self.log.warning("what this run leaves besides its version could not be removed: %s", error)
+
+    def _discard_jobs(self, name: str, *, model: str, run: str) -> None:
+        """Remove what the run's jobs left on a backend; failing to is no failure."""
+        try:
+            backend = backend_from_airflow(name, home=self.settings.home)
+            if isinstance(backend, RunFolders):
+                freed = backend.discard(model=model, run=run)
+                self.log.info("%s bytes of this run's finished jobs are removed (%s)", f"{freed:,}", name)
+        except Exception as error:  # the version is registered
+            self.log.warning("what the run's jobs left on %s could not be removed: %s", name, error)
 
     def _backends(self) -> set[str]:
         """Return the backends of the run's jobs, as far as their reports say."""

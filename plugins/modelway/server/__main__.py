@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from modelway.server.core.batcher import Batcher, Inputs, Outputs
 from modelway.server.core.budget import Budget
 from modelway.server.core.drain import Drain
 from modelway.server.core.metrics import Metrics
+from modelway.server.core.predictions import Predictions
 from modelway.server.core.process import limit_process
 from modelway.server.core.refusal import CannotServe, Refusal
 from modelway.server.core.runtime import OnnxModel, load_model
@@ -88,6 +89,8 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     if settings.sample_dir is not None:
         samples = Samples(settings.sample_dir, share=settings.sample_share, model=name, version=settings.version)
 
+    predictions = Predictions(model.signature, samples=samples)
+
     def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         metrics.call(rows, seconds)
         sketches.add(inputs, outputs, rows)
@@ -121,7 +124,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         codec=codec,
         validity=validity,
         max_seconds=settings.max_wait,
-        samples=samples,
+        observer=predictions,
     )
     routes = Routes(
         name=name,
@@ -130,17 +133,16 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         infer=infer,
         metrics=metrics,
         sketches=sketches,
+        predictions=predictions,
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
         only_post=settings.only_post,
     )
-    grpc = None
-    if settings.grpc_port is not None:
-        grpc = _grpc(
-            settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, samples, validity)
-        )
-    every_second = partial(_every_second, batcher, sketches, samples)
+    shared = _Shared(batcher, budget, codec, metrics, drain, predictions, validity)
+    http2 = cache(partial(_grpc, settings, name, model.signature, shared))
+    grpc = None if settings.grpc_port is None else http2()
+    every_second = partial(_every_second, batcher, sketches, predictions, samples)
     listener = Listener(
         routes,
         drain=drain,
@@ -148,19 +150,21 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         model=settings.model,
         every_second=every_second,
         beside=grpc,
+        http2=http2,
     )
     return listener, grpc
 
 
-def _every_second(batcher: Batcher, sketches: Sketches, samples: Samples | None) -> None:
+def _every_second(batcher: Batcher, sketches: Sketches, predictions: Predictions, samples: Samples | None) -> None:
     batcher.expire()
 
     def count() -> None:
         sketches.fold()
+        predictions.fold()
         if samples is not None:
             samples.write()
 
-    if sketches.waits or (samples is not None and samples.waits):
+    if sketches.waits or predictions.waits or (samples is not None and samples.waits):
         asyncio.get_running_loop().run_in_executor(None, count)
 
 
@@ -173,7 +177,7 @@ class _Shared:
     codec: Executor
     metrics: Metrics
     drain: Drain
-    samples: Samples | None
+    observer: Predictions
     validity: Validity
 
 
@@ -199,12 +203,11 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         limits=limits,
         validity=shared.validity,
         max_seconds=settings.max_wait,
-        samples=shared.samples,
+        observer=shared.observer,
     )
-    assert settings.grpc_port is not None
     return GrpcListener(
         service,
-        port=settings.grpc_port,
+        port=settings.grpc_port or 0,
         version=settings.version,
         model=settings.model,
         metrics=shared.metrics,

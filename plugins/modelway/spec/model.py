@@ -13,6 +13,7 @@ from modelway.fields.values import Duration, Text
 from modelway.ports import known
 from modelway.spec.environments import Serving, serving_in
 from modelway.spec.fields import CodeFile, Name, Tags
+from modelway.spec.monitoring import MonitorSection
 from modelway.spec.places import RetryRules, StorageSection
 from modelway.spec.references import Pool
 from modelway.spec.registry import drop_unused, platform_of, with_sections_of
@@ -23,7 +24,6 @@ from modelway.spec.sections import (
     FreezeSection,
     ImageSection,
     KeepSection,
-    MonitorSection,
     NotificationsSection,
     Params,
     RegisterSection,

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
-from modelway.backends.base import backend_member
 from modelway.endpoints.base import endpoint_member
 from modelway.failures import FailureKind, RetryRule
 from modelway.fields.refusal import KeyPath, Refusal, shown
@@ -15,7 +14,7 @@ from modelway.ports import known
 from modelway.spec.environments import endpoint_name
 from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
-from modelway.spec.registry import capabilities
+from modelway.spec.registry import capabilities, refused_by_backend
 from modelway.spec.serving_rules import refused_by_target
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
@@ -318,9 +317,8 @@ def _refused_by_backends(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Find what a backend itself refuses; of several sections that meet the same refusal the first is reported."""
     found: dict[KeyPath, Refusal] = {}
     for section, backend in _backends(data):
-        if capabilities(backend) is not None and (refused := backend_member(backend).refused):
-            for path, refusal in refused(data, section):
-                found.setdefault(path, refusal)
+        for path, refusal in refused_by_backend(backend, data, section):
+            found.setdefault(path, refusal)
     yield from (Finding(path, refusal, of_key=True) for path, refusal in found.items())
 
 

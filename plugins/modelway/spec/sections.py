@@ -402,12 +402,3 @@ class NotificationsSection(Section):
     on_failure: Notifiers = Field(default=(), description="When a run failed")
     on_success: Notifiers = Field(default=(), description="When a run succeeded")
     on_deadline: Notifiers = Field(default=(), description="When a run is not done within the deadline")
-
-
-class MonitorSection(Section):
-    """What starts a retraining besides the schedule."""
-
-    retrain_on_event: bool = Field(
-        default=False,
-        description="An event of the asset modelway://<model>/retrain starts a run and records its reason",
-    )

@@ -24,6 +24,8 @@ _BUILDING = (
     *("runs/__init__.py", "runs/image_contents.py", "runs/image_job.py"),
     *(f"runs/messages/{name}.py" for name in ("__init__", "message", "checkpoints", "version")),
 )
+#: beside the folder of the job: what it shares with the server
+_SHARED = ("__init__.py", "sketches.py", "torch_program.py")
 _PACKAGE = "httpx"
 #: a job's Python may be another one than the worker's: what the oldest needs does no harm
 _ENVIRONMENT = {"extra": "", "python_version": "3.11", "python_full_version": "3.11.0"}
@@ -31,7 +33,7 @@ _ENVIRONMENT = {"extra": "", "python_version": "3.11", "python_full_version": "3
 
 def runner_files(job: Job) -> dict[str, Path]:
     """Return the files by their place on the PYTHONPATH of a job."""
-    files = [_SOURCE / "__init__.py", _SOURCE / "torch_program.py", *sorted((_SOURCE / "job").rglob("*.py"))]
+    files = [_SOURCE / name for name in _SHARED] + sorted((_SOURCE / "job").rglob("*.py"))
     packages: dict[str, Path] = {}
     if job.action == "image":
         files += sorted(path for pattern in _BUILDING for path in _SOURCE.glob(pattern))

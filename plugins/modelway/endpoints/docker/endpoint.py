@@ -6,10 +6,10 @@ deployment, which keeps two Airflows apart, and a lock among this machine's proc
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
@@ -23,6 +23,7 @@ from modelway.endpoints.gateway.commands import plan_commands
 from modelway.endpoints.gateway.haproxy import plan
 from modelway.endpoints.gateway.locking import locked
 from modelway.endpoints.gateway.places import check_replicas
+from modelway.endpoints.gateway.sketches import sketches_of, sketches_path
 from modelway.errors import CapabilityMissing, EndpointNotReady, SubmitFailed, UnknownEndpoint
 from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.docker.engine import Engine
@@ -108,6 +109,14 @@ class DockerEndpoint:
             raise self._unknown(name)
         with _translated():
             return service.metrics()
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what the servers of each predictor counted of inputs and outputs."""
+        service = self._find(name)
+        if service is None:
+            raise self._unknown(name)
+        with _translated():
+            return sketches_of(service.pages(sketches_path(service.state.model or service.state.name)))
 
     def stop(self, name: str) -> None:
         """Stop everything of the endpoint but retain its state."""

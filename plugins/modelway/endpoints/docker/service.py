@@ -247,8 +247,20 @@ class Service:
             before, since = (server.baseline, server.since) if server.epoch == epoch else ({}, float(epoch))
             own = counted_since(counters(stats, server.slot), before)
             more = read_server_counts(texts[server.name])
-            result[server.name] = PredictorMetrics(**own, since=since, latency=more.latency, invalid=more.invalid)
+            result[server.name] = PredictorMetrics(**own, **more.to_dict(), since=since)
         return result
+
+    def pages(self, path: str) -> dict[str, list[str]]:
+        """Return what the servers of each predictor answer to a path; "" for one that does not answer.
+
+        :raises EndpointNotReady: when the gateway does not answer
+        """
+        wanted = self.state.wanted
+        look = self.gateway.look(urls=[f"http://{server.ip}:{PORT}{path}" for server in wanted], commands=[])
+        found: dict[str, list[str]] = {}
+        for server, (_, text) in zip(wanted, look.pages, strict=True):
+            found.setdefault(server.name, []).append(text)
+        return found
 
     def stop(self) -> None:
         """Stop the gateway, then the servers, so that no request finds a server gone; everything stays."""

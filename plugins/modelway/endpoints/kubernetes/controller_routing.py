@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.kubernetes.cluster import ClusterObjects
-from modelway.endpoints.kubernetes.pages import server_metrics
+from modelway.endpoints.kubernetes.pages import server_metrics, server_pages
 from modelway.endpoints.kubernetes.record import Record, Seat
 
 
@@ -47,3 +47,7 @@ class ControllerRouting:
     def metrics(self, record: Record) -> Mapping[str, PredictorMetrics]:
         """Return what the servers themselves count."""
         return {name: server_metrics(self._cluster, name, seat) for name, seat in record.seats.items()}
+
+    def pages(self, record: Record, path: str) -> Mapping[str, list[str]]:
+        """Return what the servers answer to a path."""
+        return {name: server_pages(self._cluster, name, path) for name in record.seats}

@@ -1,14 +1,15 @@
 """Endpoint ``kubernetes``: see the package. What is recorded of an endpoint is on the cluster, beside what runs it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics, PredictorStatus
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
+from modelway.endpoints.gateway.sketches import sketches_of, sketches_path
 from modelway.endpoints.kubernetes import naming, waiting
 from modelway.endpoints.kubernetes.abilities import refuse_missing
 from modelway.endpoints.kubernetes.change import Change, stopped_manifests
@@ -193,7 +194,7 @@ class KubernetesEndpoint:
     def _predictor(self, cluster: ClusterObjects, record: Record, each: Predictor) -> PredictorStatus:
         pods = [pod for pod in cluster.pods(predictor=each.name) if not waiting.is_leaving(pod)]
         found = None if record.stopped else running(self.objects, cluster.desired, each)
-        servers = answering(found, cluster.desired, each)
+        servers = answering(found, cluster.desired, each, lambda: pods)
         return PredictorStatus(
             name=each.name,
             version=each.version,
@@ -241,7 +242,8 @@ class KubernetesEndpoint:
         for each in record.spec.predictors:
             if not weights.get(each.name):
                 continue
-            if record.stopped or not answering(running(self.objects, cluster.desired, each), cluster.desired, each):
+            found = None if record.stopped else running(self.objects, cluster.desired, each)
+            if not answering(found, cluster.desired, each, partial(cluster.pods, predictor=each.name)):
                 where = f"endpoint {record.spec.name}"
                 raise EndpointNotReady(f"version {each.version} is not ready", where=where, do="Apply the endpoint")
 
@@ -249,6 +251,12 @@ class KubernetesEndpoint:
         """Return the counts by the predictors' names."""
         _, record = self._find(name)
         return routing_of(self._recorded(record)).metrics(record)
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what the servers of each predictor counted of inputs and outputs."""
+        _, record = self._find(name)
+        path = sketches_path(record.spec.model)
+        return sketches_of(routing_of(self._recorded(record)).pages(record, path))
 
     def start(self, name: str) -> EndpointStatus:
         """Restart an endpoint as it was."""

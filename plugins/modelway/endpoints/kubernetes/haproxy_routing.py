@@ -105,15 +105,21 @@ class HaproxyRouting:
         began = max(waiting.ready_since(pod.pod) for pod, _ in counts)
         result = {}
         for name, seat in record.seats.items():
-            more = read_server_counts(counts[0][0].pages(self._servers(name)))
+            more = read_server_counts(counts[0][0].pages(self._servers(name, "/metrics")))
             own = [found[name] for _, found in counts]
             result[name] = _sum(own, more, since=max(seat.since, began))
         return result
 
-    def _servers(self, name: str) -> list[str]:
-        """Return where the pods of a predictor show what they count; the gateway reaches them all."""
+    def pages(self, record: Record, path: str) -> Mapping[str, list[str]]:
+        """Return what the servers answer to a path, as a pod of the gateway sees them."""
+        if not (pods := self._pods.ready()):
+            raise EndpointNotReady("the gateway does not answer", where=self._cluster.where, do="Apply the endpoint")
+        return {name: pods[0].pages(self._servers(name, path)) for name in record.seats}
+
+    def _servers(self, name: str, path: str) -> list[str]:
+        """Return the URLs of a path at the pods of a predictor; the gateway reaches them all."""
         addresses = ((pod.get("status") or {}).get("podIP") for pod in self._cluster.pods(predictor=name))
-        return [f"http://{address}:{PORT}/metrics" for address in addresses if address]
+        return [f"http://{address}:{PORT}{path}" for address in addresses if address]
 
     def stop(self, record: Record) -> None:
         """Scale the gateway to no pod, and wait until they are gone."""
@@ -126,7 +132,7 @@ def _sum(counts: Iterable[Mapping[str, int]], more: ServerCounts, *, since: floa
     total: Counter[str] = Counter()
     for each in counts:
         total.update(each)
-    return PredictorMetrics(**total, since=since, latency=more.latency, invalid=more.invalid)
+    return PredictorMetrics(**total, **more.to_dict(), since=since)
 
 
 def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:

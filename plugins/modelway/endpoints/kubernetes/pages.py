@@ -24,7 +24,7 @@ def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorM
     :raises EndpointNotReady: a server that is ready does not say what it counts
     """
     pods = _ready(cluster, name)
-    pages = [_page(cluster, name, pod) for pod in pods]
+    pages = [_page(cluster, name, pod, "/metrics") for pod in pods]
     answered: Counter[str] = Counter()
     for page in pages:
         for kind, number in _ANSWERED.findall(page):
@@ -42,13 +42,21 @@ def server_metrics(cluster: ClusterObjects, name: str, seat: Seat) -> PredictorM
     )
 
 
+def server_pages(cluster: ClusterObjects, name: str, path: str) -> list[str]:
+    """Return what the pods of a predictor answer to a path.
+
+    :raises EndpointNotReady: a server that is ready does not answer
+    """
+    return [_page(cluster, name, pod, path) for pod in _ready(cluster, name)]
+
+
 def _ready(cluster: ClusterObjects, name: str) -> list[Object]:
     return [pod for pod in cluster.pods(predictor=name) if waiting.is_ready(pod)]
 
 
-def _page(cluster: ClusterObjects, name: str, pod: Object) -> str:
+def _page(cluster: ClusterObjects, name: str, pod: Object, path: str) -> str:
     try:
-        return cluster.objects.page(cluster.desired.namespace, pod["metadata"]["name"], port=PORT, path="/metrics")
+        return cluster.objects.page(cluster.desired.namespace, pod["metadata"]["name"], port=PORT, path=path)
     except SubmitFailed as error:
         if pod["metadata"]["name"] in [one["metadata"]["name"] for one in _ready(cluster, name)]:
             # Its counts would be missing now, and look new as soon as it answers.

@@ -72,6 +72,13 @@ class Routing(Protocol):
         """
         ...
 
+    def pages(self, record: Record, path: str) -> Mapping[str, list[str]]:
+        """Return what the servers of each predictor answer to a path; "" for one that does not answer.
+
+        :raises EndpointNotReady: when they cannot be read
+        """
+        ...
+
     def stop(self, record: Record) -> None:
         """Let no more requests in, and wait until none is being answered."""
         ...

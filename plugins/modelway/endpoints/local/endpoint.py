@@ -5,10 +5,11 @@ Per endpoint ``<root>/<name>/`` holds state.json, the gateway's configuration an
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from modelway.artifacts.whole_files import writing
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, PredictorMetrics
@@ -16,6 +17,7 @@ from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.gateway.haproxy import find_haproxy
 from modelway.endpoints.gateway.locking import locked
 from modelway.endpoints.gateway.places import check_replicas
+from modelway.endpoints.gateway.sketches import sketches_of, sketches_path
 from modelway.endpoints.local.member import MEMBER
 from modelway.endpoints.local.section import LocalSection
 from modelway.endpoints.local.service import Service
@@ -123,6 +125,11 @@ class LocalEndpoint:
     def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:
         """Return the counts by predictor; a restart of the gateway starts them again."""
         return self._service(name).metrics()
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what the servers of each predictor counted of inputs and outputs."""
+        service = self._service(name)
+        return sketches_of(service.pages(sketches_path(service.model)))
 
     def stop(self, name: str) -> None:
         """Stop everything of the endpoint but retain its state."""

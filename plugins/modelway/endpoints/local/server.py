@@ -68,12 +68,17 @@ class Server:
 
     def metrics_page(self) -> str:
         """Return what it counted, in Prometheus' text format; empty where it does not answer."""
+        return self.page("/metrics")
+
+    def page(self, path: str) -> str:
+        """Return what it answers to a path; empty where it does not answer."""
         if self.state.port is None:
             return ""
         connection = http.client.HTTPConnection("127.0.0.1", self.state.port, timeout=_METRICS)
         try:
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.read().decode() if answer.status == 200 else ""
         except (OSError, http.client.HTTPException, UnicodeDecodeError):
             return ""
         finally:

@@ -187,6 +187,11 @@ class Service:
         for pid, marker in list(marked.strays(self.folder, noted, programs=_PROGRAMS)):
             marked.stop(pid, marker, patience=5)
 
+    @property
+    def model(self) -> str:
+        """The name of the model in the URLs."""
+        return self.state.wanted[0].model if self.state.wanted else self.state.name
+
     def status(self) -> EndpointStatus:
         """Return the endpoint as it is."""
         state = self.state
@@ -194,7 +199,7 @@ class Service:
         has_gateway = not state.stopped and self.gateway.is_running
         return EndpointStatus(
             name=state.name,
-            model=state.wanted[0].model if state.wanted else state.name,
+            model=self.model,
             url=state.gateway.url,
             predictors=predictors,
             stable=state.stable,
@@ -223,10 +228,18 @@ class Service:
             more = read_server_counts(
                 page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name
             )
-            result[server.name] = PredictorMetrics(
-                **own, since=server.since, latency=more.latency, invalid=more.invalid
-            )
+            result[server.name] = PredictorMetrics(**own, **more.to_dict(), since=server.since)
         return result
+
+    def pages(self, path: str) -> dict[str, list[str]]:
+        """Return what the servers of each predictor answer to a path; "" for one that does not answer."""
+        wanted = self.wanted
+        with ThreadPoolExecutor(max(1, len(wanted))) as asking:
+            pages = list(asking.map(lambda server: server.page(path), wanted))
+        found: dict[str, list[str]] = {}
+        for server, page in zip(wanted, pages, strict=True):
+            found.setdefault(server.state.name, []).append(page)
+        return found
 
     def drift(self) -> tuple[str, ...]:
         """Return what of the gateway somebody changed by hand; nothing while it does not run."""

@@ -10,6 +10,7 @@ from modelway.job.freezing.exported import Exported
 from modelway.job.freezing.frozen_rows import answer_rows, write_rows
 from modelway.job.freezing.golden import proven_batches, write_golden
 from modelway.job.freezing.joining import Arrays
+from modelway.job.freezing.reference import write_reference
 from modelway.job.freezing.rows import RealRows, as_array, cast_to_examples
 from modelway.job.freezing.served_form import ServedForm
 
@@ -37,6 +38,7 @@ def write_evidence(form: ServedForm, *, exported: Exported, rows: RealRows | Non
         answered = answer_rows(form.answers, rows, apart=joins[0])
         frozen = _frozen_model(folder) if exported.score is not None else None
         write_rows(answered, frozen=frozen, score=exported.score, folder=folder / "rows")
+        write_reference(form, answered, folder=folder / "outputs")
     given = [_golden(each, arrays, number) for number, each in enumerate(exported.golden, start=1)]
     write_golden(
         form.answers,

@@ -399,3 +399,10 @@ def read_rollouts(
         RolloutRecord(**_shared_columns(row, RolloutRecord) | {"model": row.name, "version": row.number})
         for row in connection.execute(query.order_by(rollouts.c.started_at.desc()))
     ]
+
+
+def read_targets(connection: Connection) -> dict[str, str]:
+    """Return the target of each endpoint whose rollouts name one."""
+    target = rollouts.c.detail["target"].as_string()
+    query = select(rollouts.c.endpoint, target.label("target")).order_by(rollouts.c.started_at)
+    return {row.endpoint: row.target for row in connection.execute(query) if row.target}

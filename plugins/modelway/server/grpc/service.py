@@ -8,8 +8,8 @@ from typing import Protocol
 
 from modelway.server.core.aside import AT_ONCE, aside
 from modelway.server.core.batcher import Batcher, Outputs
+from modelway.server.core.predictions import Observer
 from modelway.server.core.refusal import Refusal, refusal_of
-from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
 from modelway.server.core.validity import Validity
@@ -54,7 +54,7 @@ class Service:
         limits: Limits,
         validity: Validity,
         max_seconds: float,
-        samples: Samples | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -62,9 +62,9 @@ class Service:
         :param ready: whether the server answers requests
         :param validity: gets the outputs of each answer
         :param max_seconds: seconds that a call may wait for the model
-        :param samples: get a share of the requests
+        :param observer: sees the requests with their answers
         """
-        self._samples, self._validity = samples, validity
+        self._observer, self._validity = observer, validity
         self._names, self._signature, self._batcher, self._codec = names, signature, batcher, codec
         self._ready, self._limits, self._max_seconds = ready, limits, max_seconds
         self._responses = messages.InferResponses(name=names.model, version=names.version)
@@ -108,8 +108,8 @@ class Service:
             try:
                 if isinstance(outputs, Exception):
                     raise outputs
-                if self._samples is not None:
-                    self._samples.offer(inference.id or None, inference.inputs, outputs)
+                if self._observer is not None:
+                    self._observer.offer(inference.id or None, inference.inputs, outputs)
                 found = [(spec, outputs[spec.name]) for spec in inference.outputs]
                 if call.size + sum(array.nbytes for _, array in found) > AT_ONCE:
                     work = self._answer_with_large(call, inference.id, found, connection)

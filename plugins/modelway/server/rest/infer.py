@@ -10,8 +10,8 @@ from functools import partial
 from modelway.server.core.aside import AT_ONCE, aside
 from modelway.server.core.batcher import Batcher, Outputs
 from modelway.server.core.budget import Budget
+from modelway.server.core.predictions import Observer
 from modelway.server.core.refusal import refusal_of
-from modelway.server.core.samples import Samples
 from modelway.server.core.signature import Signature
 from modelway.server.core.tensors import Array
 from modelway.server.core.validity import Validity
@@ -38,7 +38,7 @@ class Infer:
         codec: Executor,
         validity: Validity,
         max_seconds: float = math.inf,
-        samples: Samples | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -46,12 +46,12 @@ class Infer:
         :param codec: one thread that decodes and encodes what is too large for the event loop
         :param validity: gets the outputs of each answer
         :param max_seconds: seconds that a request may wait for the model
-        :param samples: get a share of the requests
+        :param observer: sees the requests with their answers
         """
         self._name, self._version, self._signature = name, version, signature
         self._batcher, self._translator, self._limits = batcher, translator, limits
         self._max_rows, self._max_seconds, self._budget, self._codec = max_rows, max_seconds, budget, codec
-        self._samples, self._validity = samples, validity
+        self._observer, self._validity = observer, validity
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(self, head: Head) -> None:
@@ -87,8 +87,8 @@ class Infer:
             try:
                 if isinstance(outputs, Exception):
                     raise outputs
-                if self._samples is not None:
-                    self._samples.offer(inference.id, inference.inputs, outputs)
+                if self._observer is not None:
+                    self._observer.offer(inference.id, inference.inputs, outputs)
                 if request.size + sum(array.nbytes for array in outputs.values()) > AT_ONCE:
                     return self._start(self._encode_large(request, inference, outputs, respond), respond)
                 response = _response(self._encode(inference, outputs))

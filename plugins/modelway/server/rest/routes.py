@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 import httptools
 
 from modelway.server.core.metrics import Metrics
+from modelway.server.core.predictions import Predictions
 from modelway.server.core.refusal import Refusal
 from modelway.server.core.signature import Signature
 from modelway.server.core.sketches import Sketches
@@ -35,6 +36,7 @@ class Routes:
         infer: Infer,
         metrics: Metrics,
         sketches: Sketches,
+        predictions: Predictions,
         draining: Callable[[], bool],
         predict_route: str | None = None,
         health_route: str | None = None,
@@ -46,7 +48,8 @@ class Routes:
         """
         self._only_post = only_post
         self._name, self._version, self._signature = name, version, signature
-        self._infer, self._metrics, self._sketches, self._draining = infer, metrics, sketches, draining
+        self._infer, self._metrics, self._draining = infer, metrics, draining
+        self._sketches, self._predictions = sketches, predictions
         self._paths = {
             "/v2": Route(self._server),
             "/v2/health/live": Route(self._live),
@@ -164,7 +167,8 @@ class Routes:
 
     def _show_sketches(self, request: Request, respond: Respond) -> None:
         names = {"model_name": self._name, "model_version": self._version}
-        respond(json_response({**names, **self._sketches.document()}))
+        counted = {**self._sketches.document(), "predictions": self._predictions.documents()}
+        respond(json_response({**names, **counted}))
 
 
 class _NotAllowed(Refusal):

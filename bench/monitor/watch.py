@@ -1,0 +1,100 @@
+"""The monitor's own code on simulated traffic, with the sketches that the server makes and retrainings that succeed."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from modelway.monitor.compare import find_drift, find_schema_change, find_worse_quality
+from modelway.monitor.decide import Alarm, Past, decide, requested
+from modelway.monitor.reference import Reference, Tally
+from modelway.monitor.rules import DAY, DriftRule, QualityRule, Rules
+from modelway.sketches import Counts
+from simulate import CLASSES, NUMBERS, QUARTERS, REFERENCE_ROWS, Case, Rows, draw
+
+RULES = Rules(drift=DriftRule(), quality=QualityRule())
+#: days after which a label is known
+LABEL_DAYS = 2
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+INPUTS = (Tensor("x", "FP32", (-1, NUMBERS)), Tensor("kind", "BYTES", (-1,)))
+OUTPUTS = (Tensor("scores", "FP32", (-1, CLASSES)),)
+
+
+def counted(rows: Rows) -> dict[str, Any]:
+    """Return the document that a server has of some rows."""
+    counts = Counts(inputs=INPUTS, outputs=OUTPUTS)
+    counts.add({"x": [rows.numbers], "kind": [rows.categories]}, {"scores": [rows.scores]})
+    return {"rows": len(rows.right), **counts.documents()}
+
+
+def evaluated(rows: Rows) -> Reference:
+    """Return what freezing has of them."""
+    quality = {"labelled": len(rows.right), "right": int(rows.right.sum())}
+    return Reference.of({**counted(rows), "quality": quality})
+
+
+@dataclass
+class Serving:
+    """The version that serves now."""
+
+    reference: Reference
+    tallies: deque[dict[str, Tally]] = field(default_factory=deque)
+    labels: deque[tuple[int, int]] = field(default_factory=deque)
+    alarms: dict[str, Alarm] = field(default_factory=dict)
+
+
+def watch(case: Case, *, days: int, seed: int) -> list[tuple[float, str]]:
+    """Return the day and the rule of each retraining in so many days."""
+    generator = np.random.default_rng(seed)
+    serving = Serving(evaluated(draw(case.world(0), REFERENCE_ROWS, generator)))
+    fired: list[tuple[float, str]] = []
+    past: list[Past] = []
+    for quarter in range(days * QUARTERS):
+        day = (quarter + 1) / QUARTERS
+        rows = draw(case.world(day), max(1, case.requests_a_day // QUARTERS), generator)
+        serving.tallies.append(serving.reference.count(counted(rows)))
+        serving.labels.append((len(rows.right), int(rows.right.sum())))
+        findings = _findings(serving)
+        decision = decide(RULES, findings, alarms=serving.alarms, past=past, now=day * DAY)
+        serving.alarms = dict(decision.alarms)
+        if decision.finding is not None:
+            past.append(Past(id=len(past) + 1, at=day * DAY, in_flight=False, failed=False))
+            serving.alarms = dict(requested(decision, len(past)))
+            fired.append((day, decision.finding.rule))
+            # The run takes less than the time to the next check, and its version wins.
+            serving = Serving(evaluated(draw(case.world(day), REFERENCE_ROWS, generator)))
+    return fired
+
+
+def _findings(serving: Serving) -> list[Any]:
+    drift, quality = RULES.drift, RULES.quality
+    assert drift is not None
+    assert quality is not None
+    window: dict[str, Tally] = {}
+    for place, tallies in enumerate(reversed(serving.tallies)):
+        enough = max((tally.rows for tally in window.values()), default=0) >= drift.minimum_rows
+        if place * DAY / QUARTERS >= drift.window_seconds and enough:
+            break
+        window = {key: window[key].plus(tally) if window else tally for key, tally in tallies.items()}
+    while len(serving.tallies) > 35 * QUARTERS:
+        serving.tallies.popleft()
+    known = list(serving.labels)[: len(serving.labels) - LABEL_DAYS * QUARTERS or None]
+    recent = (
+        known[-int(quality.window_seconds / DAY * QUARTERS) :] if len(serving.labels) > LABEL_DAYS * QUARTERS else []
+    )
+    labelled, right = (sum(each[at] for each in recent) for at in (0, 1))
+    return [
+        find_schema_change(serving.reference, window, drift),
+        find_drift(serving.reference, window, drift),
+        find_worse_quality(serving.reference, right, labelled, quality),
+    ]

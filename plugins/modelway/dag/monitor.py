@@ -1,0 +1,36 @@
+"""The one DAG that watches what serves, of all models."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, get_parsing_context
+
+from modelway.operators.monitor import MonitorModelsOperator
+from modelway.spec.load import load_specs
+
+DAG_ID = "modelway-monitor"
+MINUTES = 15
+
+
+def monitor_dags(folder: Path) -> dict[str, DAG]:
+    """Return the monitor's DAG by its id; none where no model of a folder has rules below ``monitor``."""
+    wanted = get_parsing_context().dag_id
+    if wanted not in (None, DAG_ID):
+        return {}
+    if wanted is None and not any(spec.monitor.has_rules for spec in load_specs(folder).specs.values()):
+        return {}
+    with DAG(
+        dag_id=DAG_ID,
+        description="Compares what serves with the rows it was evaluated on, and requests retrainings",
+        schedule=timedelta(minutes=MINUTES),
+        catchup=False,
+        max_active_runs=1,
+        tags={"modelway"},
+        default_args={"retries": 0},
+    ) as dag:
+        MonitorModelsOperator(
+            task_id="check",
+            folder=str(folder),
+            doc_md="Checks all models whose spec has rules below `monitor`; see docs/monitor.md",
+        )
+    return {DAG_ID: dag}

@@ -1,0 +1,95 @@
+"""Watch what serves."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import Asset, AssetAlias, Context
+
+from modelway.lineage.records.monitoring import FAILED
+from modelway.operators import _argument_checks as checks
+from modelway.operators._checks import Checks
+from modelway.operators.base import ModelwayOperator, translate_errors
+
+if TYPE_CHECKING:
+    from modelway.lineage.records.monitoring import RetrainRequest
+    from modelway.lineage.store import Lineage
+
+#: through it events of assets are sent that are known only when the task runs
+RETRAIN = AssetAlias("modelway-retrain")
+
+
+class MonitorModelsOperator(ModelwayOperator):
+    """Check all models whose spec has rules below ``monitor``, and request retrainings by asset events.
+
+    The checks run deferred, in the triggerer. For each request one event of the asset ``modelway://<model>/retrain`` is
+    sent, whose ``extra`` has ``{request, rule, reason, rebuild}``; see docs/monitor.md.
+
+    :param folder: the folder of the models; default: that of the deployment
+
+    Returns `{requests: [{model, request, rule, reason, rebuild}]}`, nothing where there are none.
+    """
+
+    template_fields: Sequence[str] = ("folder",)
+    accepts: ClassVar[Checks] = {"folder": checks.FOLDER}
+
+    def __init__(self, *, folder: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"outlets": [RETRAIN], **kwargs})
+        self.folder = folder
+        self.check_arguments()
+
+    def run(self, context: Context) -> None:
+        """Note how requested runs ended, then check all models, deferred."""
+        from modelway.hooks.lineage import lineage_from_airflow
+        from modelway.runs.watched import watched_models
+        from modelway.spec.load import models_folder
+        from modelway.triggers.monitor import MonitorTrigger
+
+        watched = watched_models(Path(self.folder) if self.folder else models_folder())
+        if not watched:
+            self.log.info("no model has rules below monitor")
+            return
+        store = lineage_from_airflow(self.settings.lineage_url)
+        for model in {each.model for each in watched}:
+            self._note_outcomes(context, store, model)
+        self.defer(trigger=MonitorTrigger(models=[each.to_dict() for each in watched]), method_name="resume")
+
+    def resume(self, context: Context, event: Any) -> Any:
+        """Send the events."""
+        with translate_errors(self, context):
+            return self._send(context, event["requests"])
+
+    def _send(self, context: Context, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        from modelway.hooks.lineage import lineage_from_airflow
+
+        store = lineage_from_airflow(self.settings.lineage_url)
+        for each in requests:
+            extra = {name: value for name, value in each.items() if name != "model"}
+            context["outlet_events"][RETRAIN].add(Asset(uri=f"modelway://{each['model']}/retrain"), extra=extra)
+            self.log.warning("%s is to be retrained: %s", each["model"], each["reason"])
+            store.monitoring.record_sent(each["request"], at=datetime.now(UTC))
+        return {"requests": list(requests)}
+
+    def _note_outcomes(self, context: Context, store: "Lineage", model: str) -> None:
+        """Record how the runs ended that requests started."""
+        for request in store.monitoring.requests(model):
+            if request.outcome is None and request.run_id is not None:
+                outcome = self._outcome(context, store, request)
+                if outcome is not None:
+                    self.log.info("the run of request %d of %s: %s", request.id, model, outcome)
+                    store.monitoring.record_outcome(request.id, outcome=outcome)
+
+    def _outcome(self, context: Context, store: "Lineage", request: "RetrainRequest") -> str | None:
+        """Return what came of a request; None while its run is not over, or Airflow does not say."""
+        dag_id, _, run_id = str(request.run_id).partition("/")
+        number = store.version_of_run(request.model, dag_id=dag_id, run_id=run_id)
+        try:
+            state = context["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id)
+        except Exception as error:
+            # Somebody deleted the run.
+            self.log.warning("the state of run %s is not known: %s", request.run_id, error)
+            state = "failed"
+        if state not in ("success", "failed"):
+            return None
+        return f"version {number}" if number is not None else FAILED

@@ -1,0 +1,311 @@
+"""One check of a served model: what its servers counted since the last one, what the rules say, what to request."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelway.artifacts.archive import unpack_archive
+from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.endpoints.base import Endpoint, predictor_name
+from modelway.errors import ModelwayError
+from modelway.lineage.records.monitoring import (
+    FAILED,
+    Check,
+    MonitorSlice,
+    MonitorState,
+    Prediction,
+    RetrainRequest,
+)
+from modelway.monitor.compare import (
+    DRIFT,
+    QUALITY,
+    STALENESS,
+    VOLUME,
+    Finding,
+    find_drift,
+    find_limit,
+    find_schema_change,
+    find_worse_quality,
+)
+from modelway.monitor.decide import Alarm, Decision, Past, decide, requested
+from modelway.monitor.reference import Reference, Tally
+from modelway.monitor.rules import Rules
+from modelway.runs.traffic import stable_of
+
+if TYPE_CHECKING:
+    from modelway.lineage.store import Lineage
+
+#: how far back a window may reach, for rows or labels that are few; what is older is removed
+LONGEST = timedelta(days=35)
+#: servers whose counts are remembered, so that one that does not answer for a while is not counted twice
+_SERVERS = 64
+#: after which an event that started no run is sent again
+_LOST = timedelta(hours=1)
+REFERENCE = "outputs/sketches.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A model that the monitor watches, and where it serves."""
+
+    model: str
+    endpoint: str
+    target: str
+    rules: Rules
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {**vars(self), "rules": self.rules.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Watched":
+        """Read what :meth:`to_dict` returned."""
+        return cls(**{**data, "rules": Rules.from_dict(data["rules"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check found."""
+
+    model: str
+    #: for the task's log
+    text: str
+    #: the request whose event is to be sent
+    request: RetrainRequest | None = None
+
+
+@dataclass(kw_only=True)
+class _Memory:
+    """What is remembered of the version that serves."""
+
+    version: int
+    #: when it began to serve, as far as the monitor saw it
+    since: float
+    #: when it was checked last
+    at: float
+    reference: Reference | None
+    #: by what distinguishes a server: rows, the last prediction's number, and the tallies that it had
+    servers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    alarms: dict[str, Alarm] = field(default_factory=dict)
+    rows: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        reference = self.reference.to_dict() if self.reference else None
+        alarms = {rule: alarm.to_dict() for rule, alarm in self.alarms.items()}
+        return {**vars(self), "reference": reference, "alarms": alarms}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "_Memory":
+        reference = Reference.from_dict(data["reference"]) if data["reference"] else None
+        alarms = {rule: Alarm.from_dict(alarm) for rule, alarm in data["alarms"].items()}
+        return cls(**{**data, "reference": reference, "alarms": alarms})
+
+
+def check_model(
+    watched: Watched,
+    *,
+    store: "Lineage",
+    port: Endpoint,
+    artifacts: ArtifactStore,
+    now: datetime,
+    started_at: datetime | None = None,
+) -> Checked:
+    """Check a model once, and record what was found; what is requested is recorded with it, in one transaction.
+
+    :raises ModelwayError: the endpoint or the lineage does not answer, or another check was faster
+    """
+    monitoring, name = store.monitoring, watched.endpoint
+    status = port.status(name)
+    if status is None or status.stopped or (version := stable_of(status)) is None:
+        return Checked(model=watched.model, text="nothing serves")
+    before = monitoring.state(name) or MonitorState(endpoint=name, model=watched.model)
+    if before.updated_at is not None:
+        # The clocks of two workers may differ: time never goes back.
+        now = max(now, before.updated_at + timedelta(microseconds=1))
+    memory = _remembered(before, version, now, store, artifacts, model=watched.model)
+    documents = port.sketches(name).get(predictor_name(version), ())
+    tallies, rows, predictions = _count_new(memory, documents)
+    memory.rows += rows
+    counted = _slice(name, memory, tallies, rows, now)
+    findings = _findings(watched, memory, counted, store, now)
+    past = [_past(each) for each in monitoring.requests(watched.model)]
+    decision = decide(watched.rules, findings, alarms=memory.alarms, past=past, now=now.timestamp())
+    request = _request(watched, version, decision.finding, now)
+    memory.at = now.timestamp()
+
+    def state(key: int | None) -> Mapping[str, Any]:
+        memory.alarms = dict(decision.alarms if key is None else requested(decision, key))
+        return memory.to_dict()
+
+    numbers = {each.rule: {**each.numbers, "over": each.is_over, "undecided": each.is_undecided} for each in findings}
+    slice_ = MonitorSlice(**{**vars(counted), "numbers": numbers})
+    check = Check(
+        before=before,
+        at=now,
+        counted=slice_,
+        predictions=predictions,
+        request=request,
+        oldest=now - LONGEST,
+    )
+    key = monitoring.save_check(check, state=state)
+    if key is not None and request is not None:
+        request = RetrainRequest(**{**vars(request), "id": key})
+    lost = None if request else _lost(store, watched.model, now)
+    return Checked(model=watched.model, text=_text(version, rows, findings, decision), request=request or lost)
+
+
+def _remembered(
+    before: MonitorState, version: int, now: datetime, store: "Lineage", artifacts: ArtifactStore, *, model: str
+) -> _Memory:
+    """Return what is remembered of the version that serves; anew where another one served at the last check."""
+    if before.state and before.state["version"] == version:
+        return _Memory.from_dict(before.state)
+    at = now.timestamp()
+    known = store.version(model, version).summary
+    archive = Artifact(uri=known.archive_uri, digest=known.archive_digest, size=known.archive_size)
+    return _Memory(version=version, since=at, at=at, reference=read_reference(artifacts, archive))
+
+
+def read_reference(artifacts: ArtifactStore, archive: Artifact) -> Reference | None:
+    """Return what freezing counted; None where the archive has no real rows, or is gone."""
+    try:
+        with tempfile.TemporaryDirectory() as scratch, artifacts.open(archive) as file:
+            unpack_archive(archive=file, to=Path(scratch), only=(REFERENCE,))
+            path = Path(scratch) / REFERENCE
+            return Reference.of(json.loads(path.read_text())) if path.is_file() else None
+    except ModelwayError:
+        return None
+
+
+def _count_new(
+    memory: _Memory, documents: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Tally], int, tuple[Prediction, ...]]:
+    """Return what servers counted since the last check, and note what they have counted; a new server begins at 0."""
+    tallies: dict[str, Tally] = {}
+    rows, predictions = 0, []
+    for document in documents:
+        known = memory.servers.pop(str(document["since"]), {"rows": 0, "seen": 0, "last": 0, "tallies": {}})
+        now = memory.reference.count(document) if memory.reference else {}
+        for key, tally in now.items():
+            before = known["tallies"].get(key)
+            new = tally.plus(Tally.from_list(before), -1) if before else tally
+            tallies[key] = tallies[key].plus(new) if key in tallies else new
+        seen = int(document.get("rows_seen", 0))
+        rows += max(0, seen - known["seen"])
+        recent = [each for each in document.get("predictions") or () if each[0] > known["last"]]
+        predictions += [Prediction(request_id=str(each[2]), value=float(each[3])) for each in recent]
+        memory.servers[str(document["since"])] = {
+            "rows": int(document.get("rows", 0)),
+            "seen": seen,
+            "last": max((each[0] for each in recent), default=known["last"]),
+            "tallies": {key: tally.to_list() for key, tally in now.items()},
+        }
+    # Those that answered last are at the end.
+    memory.servers = dict(list(memory.servers.items())[-_SERVERS:])
+    return tallies, rows, tuple(predictions)
+
+
+def _slice(endpoint: str, memory: _Memory, tallies: Mapping[str, Tally], rows: int, now: datetime) -> MonitorSlice:
+    return MonitorSlice(
+        endpoint=endpoint,
+        version=memory.version,
+        begin=datetime.fromtimestamp(memory.at, UTC),
+        end=now,
+        rows=rows,
+        tallies={key: tally.to_list() for key, tally in tallies.items()} if rows else {},
+        numbers={},
+    )
+
+
+def _findings(
+    watched: Watched, memory: _Memory, counted: MonitorSlice, store: "Lineage", now: datetime
+) -> list[Finding]:
+    rules, reference, found = watched.rules, memory.reference, []
+    if reference is None:
+        text = f"version {memory.version} has no rows of its evaluation to compare with"
+        found = [Finding(rule=rule, is_undecided=True, reason=text) for rule in (DRIFT, QUALITY) if vars(rules)[rule]]
+    since = datetime.fromtimestamp(memory.since, UTC)
+    if rules.drift is not None and reference is not None:
+        earlier = store.monitoring.slices(watched.endpoint, memory.version, since=max(since, now - LONGEST))
+        window = window_of(
+            [*earlier, counted], now=now, seconds=rules.drift.window_seconds, rows=rules.drift.minimum_rows
+        )
+        if rules.drift.schema:
+            found.append(find_schema_change(reference, window, rules.drift))
+        found.append(find_drift(reference, window, rules.drift))
+    if rules.quality is not None and reference is not None:
+        begin = max(since, now - timedelta(seconds=rules.quality.window_seconds))
+        labelled, right = store.monitoring.labelled(watched.model, memory.version, since=begin)
+        found.append(find_worse_quality(reference, right, labelled, rules.quality))
+    if rules.volume is not None:
+        text = f"version {memory.version} has answered {memory.rows:,} rows"
+        found.append(find_limit(VOLUME, memory.rows, rules.volume, text))
+    if rules.staleness_seconds is not None:
+        made = store.version(watched.model, memory.version).summary.created_at
+        age = (now - made).total_seconds()
+        text = f"version {memory.version} is {age / 86_400:.1f} days old"
+        found.append(find_limit(STALENESS, age, rules.staleness_seconds, text))
+    return found
+
+
+def window_of(slices: Sequence[MonitorSlice], *, now: datetime, seconds: float, rows: int) -> dict[str, Tally]:
+    """Return the tallies of the last ``seconds``, or of longer, until there are so many rows.
+
+    A slice that began before belongs to the window whole: a monitor that was away for a day has one of a day.
+    """
+    found: dict[str, Tally] = {}
+    begin = now - timedelta(seconds=seconds)
+    for each in reversed(slices):
+        if each.end <= begin and max((tally.rows for tally in found.values()), default=0) >= rows:
+            break
+        for key, tally in each.tallies.items():
+            new = Tally.from_list(tally)
+            found[key] = found[key].plus(new) if key in found else new
+    return found
+
+
+def _request(watched: Watched, version: int, finding: Finding | None, now: datetime) -> RetrainRequest | None:
+    if finding is None:
+        return None
+    return RetrainRequest(
+        model=watched.model,
+        endpoint=watched.endpoint,
+        version=version,
+        at=now,
+        rule=finding.rule,
+        reason=f"{finding.reason} (version {version} at {watched.endpoint})",
+        rebuild=finding.rebuilds,
+        numbers=finding.numbers,
+    )
+
+
+def _past(request: RetrainRequest) -> Past:
+    return Past(
+        id=request.id,
+        at=request.at.timestamp(),
+        in_flight=request.outcome is None,
+        failed=request.outcome == FAILED,
+    )
+
+
+def _lost(store: "Lineage", model: str, now: datetime) -> RetrainRequest | None:
+    """Return a request whose event started no run, such as that of a task that was killed before it was sent."""
+    for each in store.monitoring.requests(model):
+        if each.outcome is None and each.run_id is None and now - (each.sent_at or each.at) > _LOST:
+            return each
+    return None
+
+
+def _text(version: int, rows: int, findings: Sequence[Finding], decision: Decision) -> str:
+    texts = [f"version {version}: {rows:,} new rows"]
+    texts += [f"{each.rule}: {each.reason}" for each in findings if each.is_over]
+    texts += [f"{each.rule} undecided: {each.reason}" for each in findings if each.is_undecided]
+    if decision.finding is not None:
+        texts.append("a retraining is requested")
+    elif decision.waits:
+        texts.append(f"nothing is requested: {decision.waits}")
+    return "; ".join(texts)

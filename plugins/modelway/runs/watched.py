@@ -1,0 +1,56 @@
+"""Which models the monitor watches, and where: those whose spec has rules, at the endpoints that serve for good."""
+
+from pathlib import Path
+
+from modelway.monitor.rules import DriftRule, QualityRule, Rules
+from modelway.runs.monitoring import Watched
+from modelway.spec.environments import environments_of
+from modelway.spec.load import load_specs
+from modelway.spec.model import ModelSpec
+from modelway.spec.monitoring import MonitorSection
+
+
+def watched_models(folder: Path) -> list[Watched]:
+    """Return the models of a folder that have rules; an invalid spec has none, ``dags/model_specs.py`` reports it."""
+    return [watched for spec in load_specs(folder).specs.values() for watched in _watched(spec)]
+
+
+def _watched(spec: ModelSpec) -> list[Watched]:
+    if not spec.monitor.has_rules:
+        return []
+    rules = rules_of(spec.monitor)
+    return [
+        Watched(model=spec.model, endpoint=serving.endpoint, target=serving.section.target, rules=rules)
+        for serving in environments_of(spec.model, spec.endpoint).values()
+        if not serving.is_development
+    ]
+
+
+def rules_of(section: MonitorSection) -> Rules:
+    """Return the rules of a spec."""
+    drift, quality = section.drift, section.quality
+    return Rules(
+        drift=None
+        if drift is None
+        else DriftRule(
+            window_seconds=drift.window_seconds,
+            minimum_rows=drift.minimum_rows,
+            psi=drift.psi,
+            ks=drift.ks,
+            w=drift.w,
+            alpha=drift.alpha,
+            schema=drift.schema_changes,
+        ),
+        quality=None
+        if quality is None
+        else QualityRule(
+            window_seconds=quality.window_seconds,
+            minimum_labels=quality.minimum_labels,
+            drop=quality.drop,
+            alpha=quality.alpha,
+        ),
+        volume=section.volume,
+        staleness_seconds=section.staleness_seconds,
+        cool_down_seconds=section.cool_down_seconds,
+        budget_per_week=section.budget_per_week,
+    )

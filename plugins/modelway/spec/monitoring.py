@@ -1,0 +1,71 @@
+"""What starts a retraining besides the schedule, as the section ``monitor`` has it: events and rules for versions."""
+
+from pydantic import Field
+
+from modelway.fields.section import Section
+from modelway.fields.values import Duration
+
+
+class DriftSection(Section):
+    """Inputs or predictions that are distributed otherwise than on the rows of the evaluation, see monitor.md."""
+
+    window_seconds: Duration = Field(
+        default=86_400, alias="window", description="How far back requests are compared, and further for minimum_rows"
+    )
+    minimum_rows: int = Field(default=500, ge=50, le=10**9, description="Fewest rows that are compared")
+    psi: float = Field(default=0.2, gt=0, le=10, description="Population stability index from which a feature drifts")
+    ks: float = Field(default=0.15, gt=0, lt=1, description="Kolmogorov-Smirnov distance from which a number drifts")
+    w: float = Field(default=0.3, gt=0, le=10, description="Cohen's w from which a category drifts")
+    alpha: float = Field(
+        default=1e-4, gt=0, le=0.1, description="Chance that a check finds drift where there is none, of all features"
+    )
+    schema_changes: bool = Field(
+        default=True,
+        alias="schema",
+        description="Whether new categories, ranges, types or missing values start a rebuild without the base",
+    )
+
+
+class QualitySection(Section):
+    """Fewer right predictions than on the rows of the evaluation, by labels that come later: modelway labels add."""
+
+    window_seconds: Duration = Field(default=7 * 86_400, alias="window", description="How far back labels are compared")
+    minimum_labels: int = Field(default=200, ge=20, le=10**9, description="Fewest labelled predictions")
+    drop: float = Field(default=0.05, gt=0, lt=1, description="By how much fewer must be right")
+    alpha: float = Field(default=1e-4, gt=0, le=0.1, description="Chance that a check finds a drop where there is none")
+
+
+class MonitorSection(Section):
+    """What starts a retraining besides the schedule."""
+
+    retrain_on_event: bool = Field(
+        default=False,
+        description="An event of the asset modelway://<model>/retrain starts a run and records its reason; a "
+        "rule below sets it",
+    )
+    drift: DriftSection | None = Field(default=None, description="{} for the defaults; default: drift starts nothing")
+    quality: QualitySection | None = Field(
+        default=None, description="{} for the defaults; default: worse quality starts nothing"
+    )
+    volume: int | None = Field(
+        default=None, ge=1, le=10**12, description="Rows that a version has answered, after which it is retrained"
+    )
+    staleness_seconds: Duration | None = Field(
+        default=None, alias="staleness", description="Age of a version, after which it is retrained"
+    )
+    cool_down_seconds: Duration = Field(
+        default=3 * 86_400, alias="cool_down", description="Least time between two retrainings that rules start"
+    )
+    budget_per_week: int = Field(
+        default=1, ge=1, le=1000, description="Most retrainings that rules start in seven days"
+    )
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the monitor watches the model."""
+        return any(each is not None for each in (self.drift, self.quality, self.volume, self.staleness_seconds))
+
+    @property
+    def starts_runs(self) -> bool:
+        """Whether an event starts a run."""
+        return self.retrain_on_event or self.has_rules

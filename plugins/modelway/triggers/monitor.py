@@ -1,0 +1,86 @@
+"""The trigger that checks all watched models while the monitor's task has no worker."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+
+from modelway.artifacts.store import ArtifactStore
+from modelway.endpoints.base import Endpoint
+from modelway.hooks.connection import settings_from_airflow
+from modelway.hooks.endpoint import open_endpoint
+from modelway.hooks.lineage import lineage_from_airflow
+from modelway.hooks.settings import Settings
+from modelway.runs.monitoring import Checked, Watched, check_model
+from modelway.triggers.job import SETTLE_SECONDS
+
+#: models that are checked at the same time
+_CHECKS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="modelway-monitor")
+
+
+class MonitorTrigger(BaseTrigger):
+    """Checks each model once; ends the task where nothing is requested, so that no worker starts again for it.
+
+    What a check finds is in the lineage when it ends: a triggerer that is killed repeats some checks, which then count
+    little, and a request whose event was not sent is sent by a later run.
+    """
+
+    def __init__(self, *, models: Sequence[Mapping[str, Any]]) -> None:
+        """Check the models, each as ``Watched.to_dict`` returned it."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.models = models
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the triggerer needs to create this trigger again."""
+        return "modelway.triggers.monitor.MonitorTrigger", {"models": list(self.models)}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Check all models, and fire with the requests."""
+        # Airflow returns a connection only this way, and not in the event loop's own thread.
+        from asgiref.sync import sync_to_async
+
+        settled = time.monotonic() + SETTLE_SECONDS
+        watched = [Watched.from_dict(each) for each in self.models]
+        settings = await sync_to_async(settings_from_airflow)()
+        ports = {each.target: await sync_to_async(open_endpoint)(each.target, settings) for each in watched}
+        loop = asyncio.get_running_loop()
+        checks = (loop.run_in_executor(_CHECKS, partial(self._check, each, settings, ports)) for each in watched)
+        found = [each for each in await asyncio.gather(*checks) if each is not None]
+        requests = [request_of(each) for each in found if each.request is not None]
+        # A task that resumes too soon may count as lost.
+        await asyncio.sleep(max(0.0, settled - time.monotonic()))
+        yield TriggerEvent({"requests": requests}) if requests else TaskSuccessEvent()
+
+    def _check(self, watched: Watched, settings: Settings, ports: Mapping[str, Endpoint]) -> Checked | None:
+        """Check one model; what fails is logged, and no other model is affected."""
+        try:
+            found = check_model(
+                watched,
+                store=lineage_from_airflow(settings.lineage_url),
+                port=ports[watched.target],
+                artifacts=ArtifactStore(settings.artifact_root),
+                now=datetime.now(UTC),
+            )
+        except Exception as error:
+            self.log.warning("%s is not checked: %s: %s", watched.endpoint, type(error).__name__, error)
+            return None
+        self.log.info("%s: %s", watched.endpoint, found.text)
+        return found
+
+
+def request_of(checked: Checked) -> dict[str, Any]:
+    """Return what the event of a request says."""
+    request = checked.request
+    assert request is not None
+    return {
+        "model": request.model,
+        "request": request.id,
+        "rule": request.rule,
+        "reason": request.reason,
+        "rebuild": request.rebuild,
+    }
