@@ -156,6 +156,18 @@ def _bytes(document: Document) -> Iterator[Figure]:
         yield Figure(name=title, value=document["ratios"][name], unit=unit, target=most)
 
 
+def _monitor(document: Document) -> Iterator[Figure]:
+    models = document["models"]
+    for name, row in document["results"].items():
+        if row["false"] is not None:
+            value = row["false"] / models * 182 / document["days"]
+            yield Figure(name=f"{name}, false", value=value, unit="retrainings a model and 26 weeks", target=1.0)
+        if row["days_to_find"] is not None:
+            days = [document["days"] if each is None else each for each in row["days_to_find"]]
+            target = 1.0 if row["at_once"] else None
+            yield Figure(name=f"{name}, found", value=max(days), unit="days at most", target=target)
+
+
 def _rollout(document: Document) -> Iterator[Figure]:
     """What is wrong with each judge: good versions that it rolls back, bad ones that it does not find in an hour."""
     for scenario, row in document["results"].items():
@@ -182,6 +194,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "lineage": _lineage,
     "loop": _loop,
     "parse": _parse,
+    "monitor": _monitor,
     "rollout": _rollout,
     "route": _route,
     "serve": _serve,

@@ -212,6 +212,20 @@ class EndpointNotReady(ModelwayError):
     retryable = True
 
 
+class EndpointElsewhere(ModelwayError):
+    """An endpoint is processes of another host than this one."""
+
+    @classmethod
+    def of(cls, endpoint: str, *, host: str, own: str) -> "EndpointElsewhere":
+        """Return the error of an endpoint of the host ``host`` that was to be used on the host ``own``."""
+        return cls(
+            f"it serves on the host {host}, and this is {own}",
+            where=f"endpoint {endpoint}",
+            do=f"Let the tasks that deploy and promote run on {host} (MODELWAY_SERVING_QUEUE names the queue of its "
+            f"worker), or stop the endpoint there: modelway endpoint stop {endpoint}",
+        )
+
+
 class RolloutAborted(ModelwayError):
     """A rollout that was stopped; traffic is back on the stable version."""
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 #: the section of Airflow's configuration that is ours, see ``get_provider_info``
 SECTION = "modelway"
+#: what is read of the other sections
+_READ = frozenset({("core", "dags_folder"), ("core", "executor")})
 
 
 def models_folder() -> Path:
@@ -77,7 +79,7 @@ def _configuration(path: str, modified: int) -> dict[tuple[str, str], str]:
         (section, name): value
         for section in parser.sections()
         for name, value in parser.items(section)
-        if value and (section == SECTION or name == "dags_folder")
+        if value and (section == SECTION or (section, name) in _READ)
     }
 
 

@@ -1,4 +1,4 @@
-"""The plugin of Airflow: the page "Models", and a listener that stops the jobs and rollouts that outlived their run.
+"""The plugin of Airflow: the pages and tabs, and a listener that stops the jobs and rollouts that outlived their run.
 
 Airflow loads it in every process, tasks included, so nothing else is imported until the first request comes.
 """
@@ -69,10 +69,26 @@ class EndOfRuns:
     def _ended(self, dag_run: Any, state: str) -> None:
         from modelway.ports import known
 
+        _measure(dag_run, state)
         backends = {str(found) for task in dag_run.dag.tasks if (found := _backend_of(task))}
         used = sorted(backends.intersection(known("backends")))
         if used or any(getattr(task, "deployment", None) for task in dag_run.dag.tasks):
             type(self).follow_up(f"{dag_run.dag_id}/{dag_run.run_id}", state, used)
+
+
+def _measure(dag_run: Any, state: str) -> None:
+    """Send how a run of ours ended and how long it took, where ``[metrics]`` of Airflow's configuration says."""
+    if "modelway" not in (dag_run.dag.tags or ()):
+        return
+    try:
+        from airflow.observability import stats
+
+        tags = {"model": dag_run.dag_id, "state": state}
+        stats.incr("modelway.run.ended", tags=tags)
+        if dag_run.start_date and dag_run.end_date:
+            stats.timing("modelway.run.duration", dag_run.end_date - dag_run.start_date, tags=tags)
+    except Exception as error:
+        logging.getLogger(__name__).debug("the metrics of %s are not sent: %s", dag_run.run_id, error)
 
 
 def _backend_of(task: Any) -> Any:
@@ -87,5 +103,14 @@ class ModelwayPlugin(AirflowPlugin):
     listeners = [EndOfRuns()]
     fastapi_apps = [{"app": serve_pages, "url_prefix": "/modelway", "name": "modelway"}]
     external_views = [
-        {"name": "Models", "href": f"{_base_path()}/modelway/models", "destination": "nav", "url_route": "models"}
+        {"name": "Models", "href": f"{_base_path()}/modelway/models", "destination": "nav", "url_route": "models"},
+        *(
+            # A tab on the page of each DAG, run and task instance; Airflow fills in the names.
+            {"name": name, "href": f"{_base_path()}/modelway/{path}", "destination": place, "url_route": route}
+            for name, path, place, route in (
+                ("Model", "of-dag?dag={DAG_ID}", "dag", "model"),
+                ("Version", "of-run?dag={DAG_ID}&run={RUN_ID}", "dag_run", "version"),
+                ("Version", "of-run?dag={DAG_ID}&run={RUN_ID}", "task_instance", "version-of-task"),
+            )
+        ),
     ]

@@ -15,6 +15,7 @@ from airflow.sdk.execution_time.timeout import timeout
 from modelway.backends.base import Handle, JobState, JobStatus, Options
 from modelway.errors import JobLost, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.following.claim import Claim
 from modelway.following.follower import Follower
 from modelway.following.memory import AttemptMemory
 from modelway.hooks.backend import backend_from_airflow
@@ -415,3 +416,101 @@ def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(t
     for thread in threads:
         thread.join(timeout=30)
     assert the_job() == "is over"
+
+
+@pytest.fixture
+def on_host(monkeypatch, tmp_path):
+    """Return a function that makes this process one of a Celery worker's host, with a home of that host's own."""
+
+    def move(name: str) -> None:
+        monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+        monkeypatch.setenv("MODELWAY_HOST", name)
+        monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / name))
+        monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 0.0)
+
+    return move
+
+
+def test_on_hosts_with_homes_of_their_own_a_job_keeps_its_task_in_the_worker(task, on_host, asked):
+    asked("running")
+    on_host("a")
+    assert task("fine").attempt()
+
+
+def test_with_a_home_for_all_hosts_the_triggerer_follows_the_job(task, on_host, monkeypatch, the_job, home):
+    on_host("a")
+    monkeypatch.setenv("MODELWAY_SHARED_HOME", "true")
+    monkeypatch.setenv("MODELWAY_HOME", str(home))
+    with pytest.raises(TaskDeferred):
+        task("sleep").attempt()
+    assert the_job() == "runs"
+
+
+def test_a_retry_on_another_host_says_why_it_begins_anew(task, on_host, asked, capsys):
+    asked("running")
+    one = task("kill", retries=2)
+    on_host("a")
+    with pytest.raises(JobLost):
+        one.attempt()
+    one.given["job_params"] = {"does": "fine"}
+    on_host("b")
+    assert one.attempt()
+    printed = capsys.readouterr().out
+    assert "attempt 1 began this job on the host a, whose home is not that of this host, b: it begins anew" in printed
+    # A host that had it before, and has it again, has nothing to say.
+    on_host("b")
+    assert one.attempt()
+    assert capsys.readouterr().out.count("began this job") == 0
+
+
+def test_what_a_killed_task_left_on_a_host_is_stopped_by_its_next_job(task, on_host, asked, tmp_path, monkeypatch):
+    asked("running")
+    on_host("a")
+
+    class Killed(BaseException):
+        """What ends a task's process, and leaves the record that it made."""
+
+    def killed(*_: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "step", killed)
+        patch.setattr(job_operator, "forget_deferral", killed)
+        with pytest.raises(Killed):
+            task("sleep").attempt()
+    backend = backend_from_airflow("local", home=tmp_path / "a")
+    assert backend.unfinished(run="tiny/now")
+    (record,) = (tmp_path / "a" / "deferred").glob("*.json")
+    os.utime(record, (0, 0))
+    # It has ended on another host meanwhile.
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"now": {"train": "success"}})
+    other = task("fine")
+    operator = TrainModelOperator(task_id="other", **other.given)
+    context = other.context()
+    context["ti"].task_id = "other"
+    operator.execute(context)
+    assert not backend.unfinished(run="tiny/now")
+
+
+def test_of_two_attempts_that_follow_one_job_the_later_one_has_it(task, asked, home, the_job, monkeypatch):
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
+    asked("running")
+    one, ended = task("sleep"), []
+
+    def follow() -> None:
+        with pytest.raises(JobLost, match="attempt 2 of this task follows the job"):
+            one.attempt()
+        ended.append("the first")
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_for(lambda: list(home.glob("followers/*")), what="the first attempt's claim")
+    (claim,) = home.glob("followers/*")
+    later = Claim(home=home, job=claim.name, attempt=2)
+    later.acquire()
+    thread.join(timeout=60)
+    assert (ended, the_job()) == (["the first"], "runs")
+    # However late it comes, an earlier attempt takes nothing back.
+    earlier = Claim(home=home, job=claim.name, attempt=1)
+    earlier.acquire()
+    assert (earlier.is_superseded(), later.is_superseded()) == (True, False)

@@ -5,6 +5,7 @@ The server would drop what it does not know without a word, so unknown fields ar
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
 
 from tests.kubernetes_cluster import kubectl, require_cluster
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGE = "registry.example.org/models/digits@sha256:" + "0" * 64
 
 
@@ -111,3 +113,36 @@ def test_a_field_that_a_definition_does_not_know_is_found() -> None:
     manifest["spec"]["rules"][0]["backendRefs"][0]["wieght"] = 1
     (found,) = problems(manifest, "httproutes.gateway.networking.k8s.io")
     assert "wieght" in found
+
+
+def test_the_pod_of_a_task_by_our_template_fits_the_api_and_the_restricted_standard() -> None:
+    """The template of docs/operations.md, rendered by the executor's own generator, as the API server has it."""
+    require_cluster()
+    from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import create_unique_id
+    from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+    from kubernetes.client import ApiClient
+
+    template = PodGenerator.deserialize_model_file(str(REPOSITORY / "include" / "kubernetes" / "pod_template.yaml"))
+    pod = PodGenerator.construct_pod(
+        dag_id="digits",
+        task_id="train.warmup",
+        pod_id=create_unique_id("digits", "train.warmup"),
+        try_number=1,
+        kube_image="",
+        date=None,
+        run_id="manual__1",
+        args=["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string", "{}"],
+        pod_override_object=None,
+        base_worker_pod=template,
+        namespace="default",
+        scheduler_job_id="1",
+    )
+    rendered = ApiClient().sanitize_for_serialization(pod)
+    (container,) = rendered["spec"]["containers"]
+    assert (container["name"], container["image"]) == ("base", template.spec.containers[0].image)
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert rendered["spec"]["securityContext"]["runAsNonRoot"] is True
+    # The account is the deployment's to make.
+    rendered["spec"]["serviceAccountName"] = "default"
+    answer = kubectl("create", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-", given=rendered)
+    assert json.loads(answer)["metadata"]["labels"]["app.kubernetes.io/part-of"] == "modelway"

@@ -198,6 +198,12 @@ def test_sketches_show_what_came_in_and_out(server: Server) -> None:
     assert [each["position"] for each in after["inputs"]] == [[at] for at in range(WIDTH)]
     assert {each["min"] for each in after["inputs"]} == {-7.0}
     assert {each["min"] for each in after["outputs"]} == {-14.0}
+    assert before["predictions"] == after["predictions"]
+    assert sum(each["count"] for each in after["classes"]) - sum(each["count"] for each in before["classes"]) == 2
+    server.ask("POST", INFER, {"id": "seven", **infer_body(rows=2)})
+    found = server.ask("GET", "/v2/models/tiny/sketches")[2]["predictions"]
+    # Of equal scores the first is the class.
+    assert [each[2:] for each in found[-2:]] == [["seven/0", 0], ["seven/1", 0]]
 
 
 def test_a_share_of_the_requests_is_written_and_bounded(tmp_path: Path) -> None:

@@ -56,7 +56,16 @@ def system(*names: str) -> tuple[str, ...]:
 HERE = (*PYTEST, "-m", "not cluster and not database")
 FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
 SERVING = contract(
-    *("endpoints", "gateway", "gateway_agent", "rollout", "rollout_judged", "rollout_policies", "acceptance"),
+    *(
+        "endpoints",
+        "gateway",
+        "gateway_agent",
+        "monitor",
+        "rollout",
+        "rollout_judged",
+        "rollout_policies",
+        "acceptance",
+    ),
     *(
         "server",
         "server_bfloat16",

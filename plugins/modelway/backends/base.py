@@ -283,6 +283,8 @@ class BackendMember(Member[Backend]):
     """how ``env`` of its section refers to a secret, where it has one"""
     gives_secrets: bool = False
     """whether the worker gives a job the values of its secrets; else they are kept where the job runs"""
+    of_host: bool = False
+    """whether its jobs are processes of the host of their task, which no other host can see"""
     refused: Callable[[Mapping[str, Any], KeyPath], Iterable[tuple[KeyPath, Refusal]]] | None = None
     """finds what a spec, as written, requests that this backend cannot give, beyond what follows from its
     capabilities; called for each section whose jobs run on it, with the section's path"""

@@ -1,6 +1,7 @@
 """The order of a model's stages, as a DAG."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.endpoints.base import endpoint_member
 from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
@@ -37,6 +39,7 @@ from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
 from modelway.spec.sections import ImageSection
+from modelway.spec.several_hosts import SERVING_QUEUE
 
 _log = logging.getLogger(__name__)
 
@@ -221,6 +224,7 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
             gates={name: str(gate) for name, gate in spec.verify.gates.items()},
             compared=compared or None,
             tolerance=_tolerance(spec),
+            accept_worse=spec.registers_worse,
             doc_md="Compares the frozen model with its checkpoint and checks the gates",
             **job,
         ).output
@@ -240,7 +244,16 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
         ).output
 
 
+def _on_serving_host(spec: ModelSpec) -> dict[str, Any]:
+    """Return the argument that sends a task to the worker whose host serves; none where nobody named its queue."""
+    queue = os.environ.get(SERVING_QUEUE)
+    targets = {serving.section.target for serving in environments_of(spec.model, spec.endpoint).values()}
+    is_of_host = any(endpoint_member(target).of_host for target in targets)
+    return {"queue": queue} if queue and is_of_host else {}
+
+
 def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
+    queue = _on_serving_host(spec)
     with TaskGroup("serve", tooltip="The version's image, its predictor and its share of the traffic"):
         image = BuildImageOperator(
             task_id="build_image",
@@ -255,6 +268,8 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             backend=spec.imaging().backend,
             options=literal(options_of(spec, spec.imaging())),
             **_with_platform(spec.image),
+            # An image that is in no registry is in the home of the host that built it.
+            **({} if spec.image.repository else queue),
         ).output
         deployment = DeployModelOperator(
             task_id="deploy",
@@ -266,6 +281,7 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             when_busy=spec.rollout.when_busy,
             doc_md="Starts a predictor of the version, without traffic",
             **_in_environments(spec, _deployment),
+            **queue,
         ).output
         accepted = _accept(spec, code, version, deployment)
         promote = PromoteModelOperator(
@@ -276,6 +292,7 @@ def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
             doc_md="Moves the traffic in steps, and back when the version fails a check",
             **_judging(spec),
             **_in_environments(spec, _rollout),
+            **queue,
         )
         if accepted is not None:
             accepted.set_downstream(promote)

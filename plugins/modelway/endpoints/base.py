@@ -258,17 +258,6 @@ class Endpoint(Protocol):
         """
         ...
 
-    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
-
-        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
-        that does not answer is left out.
-
-        :raises UnknownEndpoint: when there is no endpoint of this name
-        :raises EndpointNotReady: when the servers cannot be reached
-        """
-        ...
-
     def names(self) -> tuple[str, ...]:
         """Return the names of the endpoints that there are, stopped ones included."""
         ...
@@ -346,6 +335,22 @@ def request_headers(endpoint: Endpoint, url: str) -> Mapping[str, str]:
     return endpoint.request_headers(url) if isinstance(endpoint, Guarded) else {}
 
 
+@runtime_checkable
+class ShowsSketches(Protocol):
+    """An endpoint that reaches each of its servers, for what they counted of inputs and outputs."""
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
+
+        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
+        that does not answer is left out.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises EndpointNotReady: when the servers cannot be reached
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class EndpointMember(Member[Endpoint]):
     """The descriptor of an endpoint target; ``open(*, root, login=None)`` makes it.
@@ -362,6 +367,8 @@ class EndpointMember(Member[Endpoint]):
     that returns as ``client``."""
     letter_first: bool = False
     """Whether an endpoint's name must begin with a letter."""
+    of_host: bool = False
+    """Whether its servers and gateways are processes of the host that applied it, which no other host can see."""
     connects: bool = False
     """Without a hook: whether ``open`` gets the host of that connection as ``client``."""
     placed: bool = False

@@ -41,7 +41,8 @@ def abort_rollout(
     # Closed first: even if the endpoint fails below, no retry continues it.
     rollout = close_rollout(store, endpoint=endpoint, run=run, actor=actor, reason=reason, withdraw=withdraw)
     if rollout is not None:
-        _return(store, open_endpoint_of(rollout, settings, target=target), rollout, actor=actor, may_move=True)
+        port = open_endpoint_of(rollout, settings, target=target)
+        _return(store, port, rollout, actor=actor, may_move=True)
     return rollout
 
 

@@ -22,6 +22,7 @@ from modelway.endpoints.base import (
 )
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.fields.refusal import Refusal
+from modelway.following.hosts import is_served_here_alone, refuse_elsewhere
 from modelway.hooks.endpoint import open_endpoint
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
@@ -31,6 +32,7 @@ from modelway.operators.arguments import platform_refusals, serving_refusals
 from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
 from modelway.operators.environment_operator import EnvironmentOperator
+from modelway.platforms.processes.hosts import own_host
 from modelway.runs.deployment import desired_endpoint, make_predictor, predictors_by_hand
 from modelway.runs.messages.message import Xcom
 from modelway.runs.messages.serving import BuiltImage, Deployment
@@ -145,6 +147,7 @@ class DeployModelOperator(EnvironmentOperator):
             self.log.info("this run's rollout is %s; nothing is deployed and no traffic moves", rollout.state)
             return self._deployment(version, endpoint, endpoint.status(name)).to_xcom()
         if rollout is None:
+            refuse_elsewhere(store, endpoint=name, target=self.target)
             check_rollback(context, store, endpoint=name, version=version.version)
             self._check_model(version, endpoint.status(name))
             rollout = RolloutRecord(
@@ -233,7 +236,9 @@ class DeployModelOperator(EnvironmentOperator):
             detail = {"stable": stable, "reason": error.what}
             store.save_rollout(replace(rollout, state="aborted", detail=detail), actor=actor(context))
             raise error
+        host = own_host() if is_served_here_alone(self.target) else ""
         detail = {
+            **({"host": host} if host else {}),
             "stable": stable if stable != number else None,
             "already_served": stable == number,
             "target": self.target,
@@ -339,7 +344,7 @@ class DeployModelOperator(EnvironmentOperator):
             endpoint=self.endpoint or version.model,
             target=self.target,
             url=status.url if status else None,
-            host=section.get("host", "127.0.0.1"),
+            host=section.get("host") or "127.0.0.1",
             port=section.get("port"),
             path=self.path,
             version=version.version,

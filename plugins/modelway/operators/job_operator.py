@@ -1,10 +1,12 @@
 """Operators that run one job: submitted or reused, followed in the worker, then deferred, and collected."""
 
+import math
 import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,12 +14,14 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from modelway.backends.base import Backend, Handle, Job, JobState, JobStatus, Options
-from modelway.errors import ModelwayError, SubmitFailed
+from modelway.errors import JobLost, ModelwayError, SubmitFailed
 from modelway.failures import FailureKind
 from modelway.fields.units import format_size
+from modelway.following import metrics
 from modelway.following.claim import Claim
-from modelway.following.deferral import DeferredJob, forget_deferral, record_deferral
+from modelway.following.deferral import DeferredJob, abandoned_jobs, forget_deferral, record_deferral
 from modelway.following.follower import Follower
+from modelway.following.hosts import JobHost, stays_in_worker
 from modelway.following.log_position import LogPosition
 from modelway.following.marked import MARKS, record_marked
 from modelway.following.memory import AttemptMemory
@@ -68,10 +72,30 @@ class JobOperator(ModelwayOperator):
         backend, handle = self._submit(context, home)
         record_started(home, StartedJob(handle=handle, run=run_key(context)))
         self.log.info("job %s in %s", handle.name, handle.place)
-        status, offset = self._follow(context, backend, handle, claim=Claim(home=home, job=handle.name))
+        claim = Claim(home=home, job=handle.name, attempt=int(context["ti"].try_number))
+        if stays_in_worker(self.backend):
+            return self._stay(context, backend, handle, claim=claim)
+        status, offset = self._follow(context, backend, handle, claim=claim, patience=PATIENCE_SECONDS)
         if status.state.is_terminal:
             return self._conclude(context, handle, status)
         self._defer(context, handle, home=home, offset=offset)
+
+    def _stay(self, context: Context, backend: Backend, handle: Handle, *, claim: Claim) -> Any:
+        """Follow the job to its end: the triggerer may be on a host that cannot see it."""
+        home, follower = self.settings.home, uuid.uuid4().hex
+        # Of tasks whose process was killed here, and that have ended elsewhere meanwhile.
+        for job in abandoned_jobs(home):
+            self.log.warning("job %s was left here by a task that is over: it is stopped", job.handle.name)
+            backend_from_airflow(job.handle.backend, home=home).cancel(job.handle)
+            forget_deferral(home, job.follower)
+        if (why := JobHost(context=context, job=self.job(context)).moved()) is not None:
+            self.log.warning("%s", why)
+        record_deferral(home, self._deferred(context, handle, follower))
+        try:
+            status, _ = self._follow(context, backend, handle, claim=claim, patience=math.inf)
+        finally:
+            forget_deferral(home, follower)
+        return self._conclude(context, handle, status)
 
     def _defer(self, context: Context, handle: Handle, *, home: Path, offset: int) -> None:
         follower = uuid.uuid4().hex
@@ -121,15 +145,23 @@ class JobOperator(ModelwayOperator):
         """Return the options with the secrets that the job gets, just before it is submitted."""
         return with_secrets(options)
 
-    def _follow(self, context: Context, backend: Backend, handle: Handle, *, claim: Claim) -> tuple[JobStatus, int]:
-        """Stream the job's log until the task defers; return the job's status and how far its log was read."""
+    def _follow(
+        self, context: Context, backend: Backend, handle: Handle, *, claim: Claim, patience: float
+    ) -> tuple[JobStatus, int]:
+        """Stream the job's log until the task defers; return the job's status and how far its log was read.
+
+        :param patience: seconds until the task defers; infinite where it must not
+        :raises JobLost: a later attempt of the task follows the job
+        """
         if not self._end_requested:
             claim.acquire()
-        follower, until = Follower(backend, handle), time.monotonic() + PATIENCE_SECONDS
+        follower, until = Follower(backend, handle), time.monotonic() + patience
         try:
             while True:
-                if self._end_requested and self._hand_over(context, backend, handle, claim):
+                if self._end_requested and self._hand_over(context, backend, handle, claim) and until < math.inf:
                     until = 0.0
+                if (newer := claim.newer()) is not None:
+                    raise JobLost(f"attempt {newer} of this task follows the job {handle.name}: this one ends")
                 step = follower.step()
                 for line in step.lines:
                     self.log.info("%s", line)
@@ -156,11 +188,23 @@ class JobOperator(ModelwayOperator):
         home = self.settings.home
         backend = backend_from_airflow(self.backend, home=home)
         job = self.job(context)
+        self._measure(context, job, status)
         if status.failure is not FailureKind.UNREACHABLE:
             forget_started(home, handle)
         if status.state is not JobState.SUCCEEDED:
             raise self._failed(context, backend, handle, job, status)
         return self.collect(context, job=job, folder=backend.folder(handle), status=status)
+
+    def _measure(self, context: Context, job: Job, status: JobStatus) -> None:
+        """Send how the job ended, how long it ran, and how long its task waited for that."""
+        about = {"model": job.model, "stage": job.stage, "backend": self.backend}
+        metrics.count("job.ended", **about, state=status.state.value, failure=status.failure and status.failure.value)
+        if status.seconds is None:
+            return
+        metrics.timing("job.duration", status.seconds, **about)
+        if (began := context["ti"].start_date) is not None:
+            waited = (datetime.now(UTC) - began).total_seconds() - status.seconds
+            metrics.timing("job.queued", waited, **about)
 
     def _failed(self, context: Context, backend: Backend, handle: Handle, job: Job, status: JobStatus) -> ModelwayError:
         """Return the error of a job that did not succeed; parts of a lost job may still run and are stopped."""

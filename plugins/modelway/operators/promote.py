@@ -8,6 +8,8 @@ from airflow.sdk import Context
 
 from modelway.endpoints.base import EndpointStatus
 from modelway.errors import RolloutAborted
+from modelway.following import metrics
+from modelway.following.hosts import is_served_here_alone, refuse_elsewhere
 from modelway.hooks.endpoint import open_endpoint_of
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.lineage.records.rollout import evidence_text, is_finishing, is_returning, results_of
@@ -106,6 +108,8 @@ class PromoteModelOperator(EnvironmentOperator):
     def run(self, context: Context) -> Any:
         """Do one step after the other, each at its time; a retry continues from the last one."""
         skip_when_blocked(RegisteredVersion.from_xcom(self.version))
+        store = lineage_from_airflow(self.settings.lineage_url)
+        refuse_elsewhere(store, endpoint=self._deployed.endpoint, target=self._deployed.target)
         rollout = self._rollout(context)
         record = rollout.record
         if record.state == "aborted":
@@ -163,6 +167,7 @@ class PromoteModelOperator(EnvironmentOperator):
             if step.weight == 100:
                 self._wait_for_approval(context, rollout)
             rollout.advance(run_id=run_id)
+            metrics.count("rollout.step", endpoint=self._deployed.endpoint, weight=step.weight)
         return self._finished(rollout, rollout.finish(alias=self.alias))
 
     def resume(self, context: Context, event: Any) -> Any:
@@ -219,7 +224,8 @@ class PromoteModelOperator(EnvironmentOperator):
             if verdict.action == "rollback":
                 raise RolloutAborted(verdict.reason)
             record = rollout.record
-            if time.monotonic() > until or holds_until(record) - time.time() > PATIENCE_SECONDS:
+            is_soon = time.monotonic() < until and holds_until(record) - time.time() < PATIENCE_SECONDS
+            if not is_soon and not is_served_here_alone(self._deployed.target):
                 self.log.info("waiting: %s", verdict.reason)
                 from modelway.triggers.rollout import RolloutTrigger
 
@@ -240,6 +246,7 @@ class PromoteModelOperator(EnvironmentOperator):
             time.sleep(min(0.2, seconds))
 
     def _abort(self, context: Context, reason: str) -> None:
+        metrics.count("rollout.ended", endpoint=self._deployed.endpoint, state="aborted")
         from modelway.following.rollouts import abort_rollout
 
         closed = abort_rollout(
@@ -268,6 +275,7 @@ class PromoteModelOperator(EnvironmentOperator):
 
     def _finished(self, rollout: Rollout, status: EndpointStatus) -> Xcom:
         record = rollout.record
+        metrics.count("rollout.ended", endpoint=status.name, state=record.state)
         return FinishedRollout(
             endpoint=status.name,
             url=status.url,

@@ -45,8 +45,8 @@ class RegisterModelOperator(ModelwayOperator):
 
     Returns ``{model, version, archive: {uri, digest, size}, model_digest, blocked_reason, requested}``, the version as
     the lineage has it. ``blocked_reason`` says why the run moves neither alias nor traffic, None when it may: by its
-    plan, or because a later run has registered a version since. ``requested`` is true when somebody requested this
-    version, so that it may take over from a newer one.
+    plan, because a later run has registered a version since, or because it misses a gate that compares with a version.
+    ``requested`` is true when somebody requested this version, so that it may take over from a newer one.
     """
 
     template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
@@ -93,7 +93,7 @@ class RegisterModelOperator(ModelwayOperator):
         plan, store = RunPlan.from_xcom(self.code), lineage_from_airflow()
         # A training task that was skipped and then cleared by hand did train: its version is registered.
         reused = plan.version if self.archive is None else None
-        reason = plan.blocked_reason or self._outdated(context, plan, store, reused)
+        reason = plan.blocked_reason or self._outdated(context, plan, store, reused) or self._worse(reused)
         alias = self.alias if reason is None else None
         if reused:
             number = self._reuse(context, plan, store, reused, alias=alias)
@@ -128,6 +128,17 @@ class RegisterModelOperator(ModelwayOperator):
         )
         if reason:
             self.log.info("%s", reason)
+        return reason
+
+    def _worse(self, reused: KnownVersion | None) -> str | None:
+        """Return why a version that misses a gate which compares with another one moves nothing."""
+        from modelway.runs.gates import worse_reason
+
+        if reused or not self.verified:
+            return None
+        reason = worse_reason(VerifiedModel.from_xcom(self.verified).report.get("comparisons") or ())
+        if reason:
+            self.log.warning("%s", reason)
         return reason
 
     def _reuse(

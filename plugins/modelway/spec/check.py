@@ -20,6 +20,7 @@ from modelway.spec.problems import Problem, dotted, problem_of
 from modelway.spec.rules import Rule, findings
 from modelway.spec.secrets import plain_secrets
 from modelway.spec.sections import NAME_REPEATED, repeated
+from modelway.spec.several_hosts import several_hosts
 
 _KINDS = {
     "int_type": "a whole number",
@@ -77,7 +78,8 @@ def check_spec(
     found = (*findings(data), *(more(data) if more else ()))
     problems += [_at(root, one.path, one.refusal, of_key=one.of_key) for one in found]
     problems += code_problems(data, folder=file.parent)
-    warned = (replace(_at(root, path, refusal), severity="warning") for path, refusal in plain_secrets(data))
+    doubts = (*plain_secrets(data), *several_hosts(data))
+    warned = (replace(_at(root, path, refusal), severity="warning") for path, refusal in doubts)
     return (None if problems else spec), (*problems, *warned)
 
 

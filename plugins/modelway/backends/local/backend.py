@@ -40,6 +40,8 @@ ALLOWED = (
 )
 START_SECONDS = 30.0
 GRACE_SECONDS = 10.0
+#: until an agent of another host of the same home finds that its job was cancelled
+_REACTION_SECONDS = 5.0
 _WRITABLE = "Make it writable for the Airflow worker, or point MODELWAY_HOME to a folder that is"
 
 
@@ -164,6 +166,11 @@ class LocalBackend:
             generations.mark(attempt / generations.CANCELLED)
         processes.abandon(attempt)
         processes.stop(attempt, grace_seconds=GRACE_SECONDS)
+        if processes.is_elsewhere(attempt):
+            # The agent of that host finds the mark, and has as long as it would have here.
+            deadline = time.monotonic() + GRACE_SECONDS + _REACTION_SECONDS
+            while time.monotonic() < deadline and not _status(attempt).state.is_terminal:
+                time.sleep(0.2)
 
     def folder(self, handle: Handle) -> Path:
         """Return the contract's folder; see the port."""

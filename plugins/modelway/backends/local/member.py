@@ -14,6 +14,7 @@ def _open(*, home: Path, client: Any = None) -> Backend:
 
 MEMBER = BackendMember(
     name="local",
+    of_host=True,
     open=_open,
     capabilities=frozenset({"cancel", "logs", "memory_limit", "cpu_limit", "gpu", "multi_process"}),
 )

@@ -1,19 +1,26 @@
-"""Processes of a local job: who runs, whether it still does, and how to stop all of it."""
+"""Processes of a local job: who runs, whether it still does, and how to stop all of it.
+
+Of a job that another host of the same home runs, in a container of its own or on another machine, no process can be
+seen: its heartbeat says that it runs, and its agent ends it when it finds that it was cancelled.
+"""
 
 import contextlib
 import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelway.job.agent.bare import AGENT, boot, claim
+from modelway.job.agent.bare import AGENT, boot, claim, place
+from modelway.job.agent.lease import is_fresh
 
 #: ran attempts in earlier versions, whose jobs may still run
 _SUPERVISOR = "modelway.backends.local.supervise"
 EXIT, OLD_EXIT = "exit-0.json", "exit.json"
+#: what the agent renews while it runs (``modelway.job.agent.lease``)
+_BEAT = "pods/0.json"
 
 
 def attempt_of(command: Sequence[str]) -> Path | None:
@@ -43,6 +50,9 @@ def alive(attempt: Path) -> bool:
     recorded = _recorded(attempt)
     if recorded is None:
         return False
+    if _is_elsewhere(recorded):
+        # It records itself before the first heartbeat.
+        return any(is_fresh(attempt / name, beside=attempt) for name in (_BEAT, "process.json"))
     try:
         process = psutil.Process(recorded["pid"])
         return abs(process.create_time() - recorded["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
@@ -80,7 +90,7 @@ def members(attempt: Path) -> list[int]:
     import psutil
 
     recorded = _recorded(attempt)
-    if recorded is None or recorded.get("boot") != boot():
+    if recorded is None or recorded.get("boot") != boot() or _is_elsewhere(recorded):
         return []
     leader, created = recorded["pid"], recorded["created"]
     if ended(attempt):
@@ -94,6 +104,18 @@ def members(attempt: Path) -> list[int]:
         found |= newest
         newest = {pid for pid, info in seen.items() if info["ppid"] in newest} - found
     return sorted(pid for pid in found if seen[pid]["status"] != psutil.STATUS_ZOMBIE)
+
+
+def is_elsewhere(attempt: Path) -> bool:
+    """Whether the attempt's agent is, or was, a process that this one cannot see."""
+    recorded = _recorded(attempt)
+    return recorded is not None and _is_elsewhere(recorded)
+
+
+def _is_elsewhere(recorded: Mapping[str, Any]) -> bool:
+    here = place()
+    # What an earlier version recorded lacks the second: it was of this machine.
+    return any(recorded[name] != here.get(name) for name in ("boot", "processes") if name in recorded)
 
 
 def _session(pid: int) -> int | None:

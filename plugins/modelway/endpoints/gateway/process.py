@@ -11,6 +11,7 @@ import psutil
 
 from modelway.artifacts.whole_files import replace_file, writing
 from modelway.endpoints.gateway.haproxy import config, find_haproxy, is_current, plan
+from modelway.endpoints.gateway.listening import free_port, url_host
 from modelway.endpoints.gateway.routes import Routes
 from modelway.endpoints.gateway.running import RunningGateway
 from modelway.endpoints.gateway.runtime_socket import Runtime, socket_path, unix_socket
@@ -35,8 +36,7 @@ class Listener:
     @property
     def url(self) -> str:
         """Where the gateway answers."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "*") else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{url_host(self.host)}:{self.port}"
 
 
 class Gateway(RunningGateway):
@@ -104,7 +104,7 @@ class Gateway(RunningGateway):
             if port is not None:
                 listener.port = port
             elif attempt or listener.port is None or not _is_free(host, listener.port):
-                listener.port = _free_port(host)
+                listener.port = free_port(host)
             if self._start(routes):
                 return
         if port is not None and not _is_free(host, port):
@@ -151,12 +151,6 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _port_in_use(host: str, port: int) -> PortTaken:

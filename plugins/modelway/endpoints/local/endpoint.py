@@ -15,16 +15,18 @@ from modelway.artifacts.whole_files import writing
 from modelway.endpoints.base import EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.gateway.haproxy import find_haproxy
+from modelway.endpoints.gateway.listening import default_host
 from modelway.endpoints.gateway.locking import locked
 from modelway.endpoints.gateway.places import check_replicas
 from modelway.endpoints.gateway.sketches import sketches_of, sketches_path
 from modelway.endpoints.local.member import MEMBER
 from modelway.endpoints.local.section import LocalSection
 from modelway.endpoints.local.service import Service
-from modelway.endpoints.local.state import Life, State
+from modelway.endpoints.local.state import Life, State, read_state
 from modelway.endpoints.local.weights import WeightsInPlace
-from modelway.errors import EndpointNotReady, InvalidSpec, UnknownEndpoint
+from modelway.errors import EndpointElsewhere, EndpointNotReady, InvalidSpec, UnknownEndpoint
 from modelway.oci.images import unpack_image
+from modelway.platforms.processes.hosts import own_host
 
 #: called with ``reference`` and ``into``, returns the root folder of the unpacked image
 Unpack = Callable[..., Path]
@@ -69,6 +71,7 @@ class LocalEndpoint:
         check_spec(spec, target=MEMBER)
         check_replicas(spec)
         own = read_platform(spec, LocalSection)
+        host = own.host or default_host()
         if spec.name == _IMAGES:
             raise InvalidSpec(f"an endpoint here cannot be called '{_IMAGES}'", do="Choose another name")
         find_haproxy()
@@ -77,12 +80,14 @@ class LocalEndpoint:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             service = Service.read(folder) or Service(folder, State(name=spec.name))
+            _refuse_elsewhere(service.state)
+            service.state.host = own_host()
             service.stop_strays()
-            service.gateway.refuse_used_port(host=own.host, port=own.port)
+            service.gateway.refuse_used_port(host=host, port=own.port)
             chosen = service.ensure_servers(spec, unpack=self._unpacked, ready_timeout=self.ready_timeout)
             with service.restored_after_failure():
                 service.settle(spec, chosen)
-                service.ensure_gateway(host=own.host, port=own.port)
+                service.ensure_gateway(host=host, port=own.port)
                 service.state.gateway_life, service.state.stopped = Life(), False
                 service.write()
                 service.ensure_supervisor()
@@ -91,8 +96,9 @@ class LocalEndpoint:
             return service.status()
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the endpoints that there are."""
-        return tuple(sorted(path.parent.name for path in self.root.glob("*/state.json")))
+        """Return the names of the endpoints that there are on this host."""
+        found = sorted(path.parent for path in self.root.glob("*/state.json"))
+        return tuple(folder.name for folder in found if not _is_elsewhere(read_state(folder)))
 
     def start(self, name: str) -> EndpointStatus:
         """Restart an endpoint as it was."""
@@ -104,7 +110,10 @@ class LocalEndpoint:
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
         service = Service.read(self.root / name)
-        return None if service is None else replace(service.status(), drift=self._drift(name, service))
+        if service is None:
+            return None
+        _refuse_elsewhere(service.state)
+        return replace(service.status(), drift=self._drift(name, service))
 
     def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
         """Change the split in one step."""
@@ -138,6 +147,8 @@ class LocalEndpoint:
             return
         with locked(self.root, name):
             service = Service.read(folder)
+            if service is not None:
+                _refuse_elsewhere(service.state)
             (service or Service(folder, State(name=name))).stop()
             if service is not None:
                 service.state.stopped = True
@@ -149,7 +160,9 @@ class LocalEndpoint:
         if not folder.exists():
             return
         with locked(self.root, name):
-            (Service.read(folder) or Service(folder, State(name=name))).stop()
+            service = Service.read(folder) or Service(folder, State(name=name))
+            _refuse_elsewhere(service.state)
+            service.stop()
             with writing(folder):
                 shutil.rmtree(folder)
 
@@ -163,6 +176,7 @@ class LocalEndpoint:
             raise UnknownEndpoint(
                 f"there is no endpoint '{name}'", where=str(self.root), known=self.names(), given=name
             )
+        _refuse_elsewhere(service.state)
         return service
 
     def _drift(self, name: str, service: Service) -> tuple[str, ...]:
@@ -178,3 +192,18 @@ class LocalEndpoint:
 
     def _unpacked(self, reference: str) -> Path:
         return self.unpack(reference=reference, into=self.root / _IMAGES)
+
+
+def _is_elsewhere(state: State | None) -> bool:
+    """Return whether an endpoint is another host's, of those that share this home; one that is stopped is nobody's."""
+    own = own_host()
+    return state is not None and bool(own and state.host) and state.host != own and not state.stopped
+
+
+def _refuse_elsewhere(state: State) -> None:
+    """Refuse an endpoint whose processes this host cannot see.
+
+    :raises EndpointElsewhere: with its host
+    """
+    if _is_elsewhere(state):
+        raise EndpointElsewhere.of(state.name, host=state.host, own=own_host())

@@ -23,4 +23,4 @@ def _section() -> "type[LocalSection]":
 
 #: ``cpu_limit`` is the threads of a server, which the system does not enforce
 _CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit"})
-MEMBER = EndpointMember(name="local", open=_open, capabilities=_CAN, section=_section)
+MEMBER = EndpointMember(name="local", open=_open, capabilities=_CAN, section=_section, of_host=True)

@@ -68,6 +68,8 @@ class State(Places[ServerState]):
     gateway_life: Life = field(default_factory=Life)
     #: process that restarts what ended by itself
     supervisor_pid: int | None = None
+    #: the host whose processes these are; empty where all of the deployment is on one
+    host: str = ""
     #: whether somebody stopped the endpoint
     stopped: bool = False
     servers: list[ServerState] = field(default_factory=list)

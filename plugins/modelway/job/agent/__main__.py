@@ -188,6 +188,7 @@ class Agent:
             grace_seconds=self.arguments.grace,
             timeout_seconds=self.arguments.timeout,
             most_bytes=self.arguments.memory if self.arguments.bare or self.arguments.enforce_memory else None,
+            cancelled=self.attempt / bare.CANCELLED if self.arguments.bare else None,
             measures=bool(self.arguments.memory) or not self.arguments.bare,
         )
         child.returncode = follow.until_the_end()

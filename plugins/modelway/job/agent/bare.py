@@ -14,6 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 AGENT = "modelway.job.agent"
+#: the file in an attempt's folder that says that it was cancelled
+CANCELLED = "cancelled"
 
 
 def begin(attempt: Path, *, cpu: float | None, lock: Path) -> bool:
@@ -77,10 +79,18 @@ def claim(attempt: Path, word: str) -> bool:
 
 
 def record_self(attempt: Path) -> None:
-    """Record which process runs the attempt: pid, start time and the machine's boot, since pids are reused."""
+    """Record which process runs the attempt: pid and start time, since pids are reused, and where they are valid."""
     beside = attempt / ".process.json.part"
-    beside.write_text(json.dumps({"pid": os.getpid(), "created": _created(), "boot": boot()}))
+    beside.write_text(json.dumps({"pid": os.getpid(), "created": _created(), **place()}))
     beside.replace(attempt / "process.json")
+
+
+def place() -> dict[str, str]:
+    """Return where a pid of this process is valid: this boot of the machine, and in a container its processes."""
+    try:
+        return {"boot": boot(), "processes": os.readlink("/proc/self/ns/pid")}
+    except OSError:
+        return {"boot": boot()}
 
 
 def boot() -> str:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelway.job.agent import process_tree, usage
 from modelway.job.agent.lease import Lease
@@ -18,6 +19,8 @@ WATCH_SECONDS = 0.25
 #: what is left of the grace time to write the exit report
 REPORT_SECONDS = 3.0
 TERM_SECONDS = 1.0
+#: the same for a job that was cancelled from another host, whose backend cannot send signals
+CANCEL_SECONDS = 10.0
 
 
 @dataclass
@@ -34,10 +37,13 @@ class Follower:
     timeout_seconds: float | None
     #: of all processes together; None: the platform enforces the limit, or there is none
     most_bytes: int | None
+    cancelled: Path | None
+    """the file that says so where there is no container; None: the platform ends what is cancelled"""
     measures: bool
     """whether memory is measured; without a container that takes reading all processes of the machine"""
     over_time: bool = False
     over_memory: bool = False
+    was_cancelled: bool = False
     sent_term: float | None = None
     peak: int = 0
 
@@ -56,6 +62,7 @@ class Follower:
                     self.peak = max(self.peak, process_tree.memory_bytes())
                 self.account.renew()
                 self.notice.check()
+                self.was_cancelled = self.cancelled is not None and self.cancelled.exists()
             self._enforce_limits(now, began)
             # The end of a short job is noticed early.
             time.sleep(min(POLL_SECONDS, 0.01 + (now - began) / 10))
@@ -70,6 +77,8 @@ class Follower:
         elif self.most_bytes and self.peak > self.most_bytes:
             self.over_memory = True
             process_tree.send(signal.SIGKILL)
+        elif self.was_cancelled:
+            self._end(now, within_seconds=CANCEL_SECONDS)
         elif requested is not None:
             self._stop_in_time(now, requested)
 
@@ -79,8 +88,13 @@ class Follower:
         if not self.notice.delivered:
             self.say(f"stop requested: the job has {patience:g} seconds to write a checkpoint and end")
         self.notice.send()
-        if self.sent_term is None and now - requested > patience:
+        if self.sent_term is not None or now - requested > patience:
+            self._end(now, within_seconds=TERM_SECONDS)
+
+    def _end(self, now: float, *, within_seconds: float) -> None:
+        """End all processes of the job: SIGTERM, and SIGKILL for what is left later."""
+        if self.sent_term is None:
             self.sent_term = now
             process_tree.send(signal.SIGTERM)
-        elif self.sent_term is not None and now - self.sent_term > TERM_SECONDS:
+        elif now - self.sent_term > within_seconds:
             process_tree.send(signal.SIGKILL)

@@ -128,16 +128,23 @@ class Lease:
         return _read(path).get("process") == self._name["process"]
 
     def _is_fresh(self, path: Path) -> bool:
-        """Whether a heartbeat is recent by the clock of the storage: machines' own clocks may differ."""
-        now = self.folder / f".now.{self._name['process']}"
-        try:
-            now.write_text("")
-            # Of a link, its own age counts.
-            return now.stat().st_mtime - path.lstat().st_mtime < STALE_SECONDS
-        except FileNotFoundError:
-            return False
-        finally:
-            now.unlink(missing_ok=True)
+        return is_fresh(path, beside=self.folder)
+
+
+def is_fresh(path: Path, *, beside: Path) -> bool:
+    """Whether a file is as recent as a heartbeat, by the clock of the storage: machines' own clocks may differ.
+
+    :param beside: a folder of the same storage that can be written
+    """
+    now = beside / f".now.{uuid.uuid4().hex}"
+    try:
+        now.write_text("")
+        # Of a link, its own age counts.
+        return now.stat().st_mtime - path.lstat().st_mtime < STALE_SECONDS
+    except FileNotFoundError:
+        return False
+    finally:
+        now.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""The deployment of docker-compose.yaml, run as docs/operations.md says, with each of its parts killed under load.
+
+One start for all of it: each test goes on from where the one before has left the deployment.
+"""
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from compose_deployment import REPOSITORY, Deployment, documented
+from modelway.localairflow.rest import AirflowApi
+
+from tests.docker_engine import require_engine
+
+pytestmark = [pytest.mark.system, pytest.mark.cluster, pytest.mark.timeout(3600)]
+MODEL = "digits"
+LOADS = [f"load_{number}" for number in range(8)]
+#: killed one after the other while jobs run, and back before the next one
+KILLED = ("redis", "postgres", "registry", "api-server", "scheduler", "dag-processor", "triggerer", "worker")
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The deployment with two workers, made by the documented commands."""
+    require_engine("python:3.11-slim-bookworm")
+    for script in ("tests/system/install_compose.sh", "tests/system/compose/pull_images.sh"):
+        if subprocess.run(["sh", script], cwd=REPOSITORY).returncode and os.environ.get("CI") != "true":
+            pytest.skip(f"{script} did not succeed")
+    subprocess.run(["make", "images", "ARGS=airflow"], cwd=REPOSITORY, check=True)
+    folder = tmp_path_factory.mktemp("compose") / "clone"
+    folder.mkdir()
+    found = Deployment(folder)
+    try:
+        for command in documented("On one machine"):
+            found.run(command.replace("--wait", "--wait --scale worker=2"))
+        yield found
+    finally:
+        found.remove()
+
+
+@pytest.fixture(scope="module")
+def api(deployment: Deployment) -> AirflowApi:
+    return deployment.api()
+
+
+def finished(api: AirflowApi, dag_id: str, run_id: str) -> bool:
+    """Return whether a run is over; it must not fail."""
+    state = api.run_state(dag_id, run_id)
+    if state == "failed":
+        failed = [task for task in api.tasks(dag_id, run_id) if task.state in ("failed", "upstream_failed")]
+        logs = [api.log(dag_id, run_id, task.task_id, try_number=task.try_number)[-3000:] for task in failed[:1]]
+        raise AssertionError(f"{dag_id} failed: {failed}\n{logs}")
+    return state == "success"
+
+
+def begin(api: AirflowApi, dag_id: str) -> str:
+    api.wait_for_dag(dag_id, seconds=600)
+    api.unpause(dag_id)
+    return api.trigger(dag_id)
+
+
+def answer(deployment: Deployment) -> httpx.Response:
+    """Ask the model through its published gateway."""
+    tensor = {"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0.0] * 64}
+    url = f"http://127.0.0.1:{deployment.first}/v2/models/{MODEL}/infer"
+    return httpx.post(url, json={"inputs": [tensor]}, timeout=30)
+
+
+def serves(deployment: Deployment, *, version: str = "1") -> bool:
+    found = answer(deployment)
+    return found.status_code == 200 and found.headers.get("x-model-version") == version
+
+
+@dataclass
+class Callers:
+    """Asks the model again and again, and keeps what did not succeed."""
+
+    deployment: Deployment
+    asked: int = 0
+    failed: list[str] = field(default_factory=list)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Callers":
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._ended.wait(0.5):
+            self.asked += 1
+            try:
+                if (found := answer(self.deployment)).status_code != 200:
+                    self.failed.append(f"{found.status_code} {found.text[:200]}")
+            except httpx.HTTPError as error:
+                self.failed.append(f"{type(error).__name__}: {error}")
+
+
+def test_a_model_is_triggered_through_the_api_and_answers_through_the_gateway(
+    deployment: Deployment, api: AirflowApi
+) -> None:
+    run_id = begin(api, MODEL)
+    deployment.wait(lambda: finished(api, MODEL, run_id), what="the run of digits", seconds=1500)
+    assert serves(deployment), answer(deployment).text
+    where = {task.task_id: task.state for task in api.tasks(MODEL, run_id)}
+    assert where["serve.promote"] == "success"
+
+
+def test_secrets_are_random_and_private_and_only_pages_and_endpoints_are_published(deployment: Deployment) -> None:
+    secrets = deployment.secrets
+    assert (deployment.folder / ".env").stat().st_mode & 0o077 == 0
+    words = [secrets[name] for name in secrets if name.endswith(("_PASSWORD", "_KEY", "_SECRET"))]
+    assert len(words) == len(set(words)) == 8
+    assert all(len(word) >= 40 for word in words)
+    deployment.run(documented("On one machine")[0])
+    assert deployment.secrets == secrets
+    published = {
+        publisher["PublishedPort"]: (each["Service"], publisher["URL"])
+        for each in deployment.containers()
+        for publisher in each["Publishers"] or ()
+        if publisher["PublishedPort"]
+    }
+    endpoints = {deployment.first + more: ("gateway", "127.0.0.1") for more in range(4)}
+    assert published == {deployment.ui: ("api-server", "127.0.0.1"), **endpoints}
+
+
+def test_each_part_is_killed_under_load_and_nothing_is_lost(deployment: Deployment, api: AirflowApi) -> None:
+    runs = {dag_id: begin(api, dag_id) for dag_id in LOADS}
+    with Callers(deployment) as callers:
+        deployment.wait(lambda: any(api.run_state(*run) == "running" for run in runs.items()), what="load")
+        for service in KILLED:
+            name = deployment.kill(service)
+            # The engine starts it again, and says meanwhile that it is not healthy.
+            deployment.wait_healthy(service)
+            assert name in {each["Name"] for each in deployment.containers()}
+        for run in runs.items():
+            deployment.wait(lambda run=run: finished(api, *run), what=f"the run {run}", seconds=1500)
+    # The gateway was not killed: no caller saw anything of all that.
+    assert callers.failed == []
+    assert callers.asked > len(KILLED)
+    for dag_id, run_id in runs.items():
+        checkpoints = api.xcom(dag_id, run_id, "train")
+        assert "000012" in str(checkpoints), checkpoints
+
+
+def test_the_gateway_is_killed_and_serves_again_what_it_served(deployment: Deployment) -> None:
+    deployment.kill("gateway")
+    deployment.wait(lambda: serves(deployment), what="the endpoint to serve again")
+    deployment.wait_healthy("gateway")
+
+
+def test_a_service_that_is_down_is_named_with_the_reason(deployment: Deployment) -> None:
+    for command in documented("What to watch"):
+        shown = deployment.run(command)
+        assert MODEL in shown
+        assert "answers" in shown
+    deployment.run("docker compose stop --timeout 5 triggerer")
+    check = "docker compose exec -T api-server python3 -S /opt/modelway/health.py triggerer || true"
+    deployment.wait(
+        lambda: "the triggerer is unhealthy: its last heartbeat" in deployment.run(check), what="the reason"
+    )
+    assert {each["Service"]: each["State"] for each in deployment.containers()}["triggerer"] == "exited"
+
+
+def test_a_backup_brings_everything_back_and_an_upgrade_keeps_it(deployment: Deployment, api: AirflowApi) -> None:
+    before = api.call("GET", f"/dags/{MODEL}/dagRuns")["total_entries"]
+    for command in documented("Backup"):
+        deployment.run(command)
+    backup: Path = deployment.folder / "backup"
+    assert backup.stat().st_mode & 0o077 == 0
+    secrets = deployment.secrets
+    (deployment.folder / ".env").unlink()
+    # The image of the new version, in the same start.
+    deployment.run("docker image tag modelway-airflow:0.1.0 modelway-airflow:next")
+    try:
+        commands = [*documented("Restore")[0].splitlines()[:1], *documented("Upgrade")]
+        for command in commands:
+            deployment.run(command, AIRFLOW_IMAGE="modelway-airflow:next")
+        assert deployment.secrets == secrets
+        deployment.wait(lambda: serves(deployment), what="the endpoint to serve again")
+        again = deployment.api()
+        assert again.call("GET", f"/dags/{MODEL}/dagRuns")["total_entries"] == before
+        assert "1" in deployment.run(f"docker compose exec -T api-server modelway versions {MODEL}")
+    finally:
+        deployment.run("docker image rm --force modelway-airflow:next")
+        shutil.rmtree(backup, ignore_errors=True)
+
+
+def test_without_its_secrets_nothing_starts(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "docker-compose.yaml", tmp_path)
+    done = subprocess.run(["docker", "compose", "config"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "run sh include/compose/make_env.sh" in done.stderr
