@@ -41,6 +41,8 @@ print(urllib.request.urlopen(os.environ["MODELWAY_ENDPOINT_URL"] + "/ready").sta
 class Ti(SimpleNamespace):
     """Keeps what a task pushes, as XCom does."""
 
+    start_date = None
+
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.pushed[key] = value
 
