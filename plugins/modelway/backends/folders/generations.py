@@ -22,7 +22,7 @@ from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import ARCHIVES, Job, JobState, JobStatus
 from modelway.errors import NotWritable
-from modelway.job.agent.bare import CANCELLED
+from modelway.job.agent.bare import CANCELLED as CANCELLED
 from modelway.job.left_files import document_below, write_below
 
 RECORD = "result.json"
