@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-PYTEST = (sys.executable, "-m", "pytest", "-q")
+PYTEST = (sys.executable, "-m", "tests.suite.pytest_process", "-q")
 #: the same in an environment that has emulators of S3 and of Google Cloud Storage
 PYTEST_WITH_STORES = (sys.executable, "tests/object_store_environment.py", *PYTEST[1:])
 #: the step that starts the cluster and prints where it is
@@ -54,7 +54,11 @@ def system(*names: str) -> tuple[str, ...]:
 
 #: contracts that need this machine alone
 HERE = (*PYTEST, "-m", "not cluster and not database")
-FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
+#: these import torch
+FREEZING = contract(
+    *("freeze_kinds", "freeze_memory", "freeze_verify", "job_checkpoint", "job_predictions", "job_reports", "job_rows"),
+    "verified_rows",
+)
 SERVING = contract(
     *(
         "endpoints",

@@ -213,7 +213,7 @@ class MatrixLab:
         """Start a killed part again, as whoever runs Airflow would."""
         self.airflow.start_component(component)
         if component == "api-server":
-            wait_for(self._answers, seconds=90, what=lambda: "the api-server's answer")
+            wait_for(self._answers, seconds=240, what=lambda: "the api-server's answer")
 
     def _answers(self) -> bool:
         try:
@@ -290,7 +290,7 @@ def restart_kubernetes_api() -> None:
     server = psutil.Process(int(pid.read_text()))
     server.kill()
     # Its port must be free before the next one listens there.
-    psutil.wait_procs([server], timeout=10)
+    psutil.wait_procs([server], timeout=60)
     pid.unlink()
     # It must not become this process's child: whoever stops the Airflow stops all that is below, and the cluster stays.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)

@@ -15,7 +15,8 @@ FINISH_SECONDS = 480.0
 STOP_SECONDS = 60.0
 #: limit of the runs of matrix-timeout, which Airflow itself ends; they start just before the fault strikes
 LIMIT_SECONDS = 45.0
-PAUSE_SECONDS = 0.4
+#: each question costs Airflow's API and the cluster's up to 0.1 CPU s
+PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,12 @@ def position(lab: MatrixLab, cells: Sequence[Cell]) -> None:
         missing[:] = [cell for cell in missing if not stands(lab, cell, states.get(cell.name))]
         return not missing
 
-    wait_for(all_stand, seconds=POSITION_SECONDS, what=lambda: lab.logs(cell.name for cell in missing))
+    wait_for(
+        all_stand,
+        seconds=POSITION_SECONDS,
+        pause=PAUSE_SECONDS,
+        what=lambda: lab.logs(cell.name for cell in missing),
+    )
 
 
 def stands(lab: MatrixLab, cell: Cell, state: str | None) -> bool:

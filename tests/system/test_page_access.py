@@ -17,14 +17,16 @@ import pytest
 from browser import WAIT_SECONDS, console_errors, log_in, open_browser, wait
 from modelway.lineage.records.version import RolloutRecord, RunRecord, VersionRecord
 from modelway.lineage.store import open_lineage
+from modelway.localairflow.processes import COMMAND
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.airflow_template import with_database
+from tests.quick_python import COMMAND as PYTHON
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 DAG = "from airflow.sdk import DAG\n\ndag = DAG('digits', schedule=None)\n"
 
@@ -94,8 +96,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (home / "dags" / "digits.py").write_text(DAG)
     (home / "passwords.json").write_text(json.dumps({"ada": "ada-s", "vic": "vic-s"}))
     _register(home, digits="digits", letters="digits", secret="elsewhere")
-    environment, command = _environment(home, port), [sys.executable, "-m", "airflow"]
-    subprocess.run([*command, "dags", "reserialize"], env=environment, check=True, capture_output=True, timeout=180)
+    environment, command = _environment(home, port), [sys.executable, str(COMMAND), "airflow"]
+    subprocess.run([*command, "dags", "reserialize"], env=environment, check=True, capture_output=True, timeout=400)
     url = f"http://127.0.0.1:{port}/team"
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
@@ -114,7 +116,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:
             if httpx.get(f"{url}/api/v2/monitor/health", timeout=5).status_code == 200:
@@ -268,5 +270,5 @@ def test_a_process_that_loads_the_plugin_loads_no_server(tmp_path: Path) -> None
         "print(names, [m for m in sys.modules if m.startswith('modelway.') and m not in light])"
     )
     environment = _environment(tmp_path, 0)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([*PYTHON, code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "['modelway'] []"
