@@ -52,14 +52,18 @@ fix: $(READY) ## rewrite what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The build of torch for CPUs keeps CUDA's packages out of the lock.
+LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links $(TORCH_LOCK) \
+	--custom-compile-command "make lock" --extra torch --extra postgres --extra celery --extra dev
+TORCH_LOCK ?= --torch-backend cpu
+
 lock: $(READY) ## make requirements.txt from pyproject.toml, and of it include/install/requirements-hashed.txt
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
-		--allow-unsafe --extra torch --extra postgres --extra celery --extra dev --output-file requirements.txt pyproject.toml
-	@# The CPU build calls itself 2.13.0+cpu, which only its own index knows.
+	@# uv reads the versions of the last lock and keeps them; the CPU build calls itself 2.13.0+cpu.
+	@sed -i 's/^torch==2.13.0$$/torch==2.13.0+cpu/' requirements.txt
+	$(LOCK) --extra google-provider --output-file requirements.txt pyproject.toml
+	$(LOCK) --constraint requirements.txt --no-emit-package torch --generate-hashes --no-annotate --no-header \
+		--output-file include/install/requirements-hashed.txt pyproject.toml
 	@sed -i 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.txt
-	grep -v '^torch==' requirements.txt | $(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links \
-		--no-emit-index-url --no-emit-trusted-host --allow-unsafe --no-annotate --no-header --generate-hashes \
-		--output-file include/install/requirements-hashed.txt -
 
 clean: ## remove the virtual environment and everything the demo made
 	rm -rf $(VENV) .modelway

@@ -98,17 +98,34 @@ def _route(document: Document) -> Iterator[Figure]:
 
 
 def _serve(document: Document) -> Iterator[Figure]:
-    for server, found in document["servers"].items():
-        ours = server == "modelway"
-        yield Figure(name=f"{server}, ready", value=found["ready_s"], unit="s", target=1.0 if ours else None)
-        if server == "floor":
-            continue
-        for clients, row in found["clients"].items():
-            lone = clients == "1"
-            name, cpu, p50 = f"{server}, clients: {clients}", row["cpu_us_by_floor"], row["p50_ms_by_floor"]
-            most = (None, 1.05) if lone else (0.8, None)
-            for title, value, target in zip(("CPU of a request", "p50"), (cpu, p50), most, strict=True):
-                yield Figure(name=f"{name}, {title}", value=value, unit="x the floor", target=target if ours else None)
+    for model, servers in document["models"].items():
+        # the encoder's own time is nearly all of a request's
+        small = model == "digits"
+        for server, found in servers.items():
+            ours = server == "modelway"
+            ready = 1.0 if ours else None
+            yield Figure(name=f"{model}, {server}, ready", value=found["ready_s"], unit="s", target=ready)
+            for clients, row in found["clients"].items():
+                name = f"{model}, {server}, clients: {clients}"
+                yield from _served(name, row, lone=clients == "1", small=small and ours, floor=server == "floor")
+        for peer in [each for each in servers if each not in ("floor", "modelway")]:
+            for clients, row in servers["modelway"]["clients"].items():
+                value = round(row["cpu_us"] / servers[peer]["clients"][clients]["cpu_us"], 3)
+                most = 0.333 if small else None
+                yield Figure(
+                    name=f"{model}, modelway, clients: {clients}, CPU", value=value, unit=f"x {peer}", target=most
+                )
+
+
+def _served(name: str, row: Mapping[str, float], *, lone: bool, small: bool, floor: bool) -> Iterator[Figure]:
+    if floor:
+        yield Figure(name=f"{name}, CPU of a request", value=row["cpu_us"], unit="microseconds")
+        yield Figure(name=f"{name}, p50", value=row["p50_ms"], unit="ms")
+        return
+    targets = (None, 1.05) if lone else (0.8, None)
+    for key, title, most in zip(("cpu_us", "p50_ms"), ("CPU of a request", "p50"), targets, strict=True):
+        value, target = row[f"{key}_by_floor"], most if small else None
+        yield Figure(name=f"{name}, {title}", value=value, unit="x the floor", target=target)
 
 
 def _serving(document: Document) -> Iterator[Figure]:
@@ -139,6 +156,18 @@ def _bytes(document: Document) -> Iterator[Figure]:
         yield Figure(name=title, value=document["ratios"][name], unit=unit, target=most)
 
 
+def _monitor(document: Document) -> Iterator[Figure]:
+    models = document["models"]
+    for name, row in document["results"].items():
+        if row["false"] is not None:
+            value = row["false"] / models * 182 / document["days"]
+            yield Figure(name=f"{name}, false", value=value, unit="retrainings a model and 26 weeks", target=1.0)
+        if row["days_to_find"] is not None:
+            days = [document["days"] if each is None else each for each in row["days_to_find"]]
+            target = 1.0 if row["at_once"] else None
+            yield Figure(name=f"{name}, found", value=max(days), unit="days at most", target=target)
+
+
 def _rollout(document: Document) -> Iterator[Figure]:
     """What is wrong with each judge: good versions that it rolls back, bad ones that it does not find in an hour."""
     for scenario, row in document["results"].items():
@@ -165,6 +194,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "lineage": _lineage,
     "loop": _loop,
     "parse": _parse,
+    "monitor": _monitor,
     "rollout": _rollout,
     "route": _route,
     "serve": _serve,

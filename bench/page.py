@@ -19,9 +19,13 @@ TITLES = {
     "lineage": ("The lineage, beside MLflow and plain SQL", "bench/lineage/run.py"),
     "loop": ("The daily loop, beside an earlier build", "bench/loop/run.py"),
     "parse": ("One DAG per model, beside DAG files written by hand", "bench/parse/run.py"),
+    "monitor": ("Simulated half years: false retrainings and found changes", "bench/monitor/run.py"),
     "rollout": ("Simulated canaries: false rollbacks and found faults", "bench/rollout/run.py"),
     "route": ("A gateway before three versions, beside HAProxy alone, nginx and Python", "bench/route/run.py"),
-    "serve": ("The model server, beside bare uvicorn and ONNX Runtime", "bench/serving/compare.py"),
+    "serve": (
+        "The model server, beside bare uvicorn, KServe, BentoML, LitServe and MLflow",
+        "bench/serving/compare.py",
+    ),
     "serving": ("A model server beside clients that do their worst", "bench/serving/abuse.py"),
     "train": ("Training through the job contract, beside a bare script", "bench/train/run.py"),
 }

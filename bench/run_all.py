@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "bytes": ("bytes/run.py",),
     "cost": ("serving/cost.py",),
     "rollout": ("rollout/run.py",),
+    "monitor": ("monitor/run.py",),
     "route": ("route/run.py",),
     "serve": ("serving/compare.py",),
     "serving": ("serving/abuse.py",),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker.errors
 import psutil
@@ -28,11 +29,13 @@ class Client:
     """Asks over one kept-open connection, as a real client does."""
 
     def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        parts = urlsplit(url)
+        self._connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+        self._path = f"{parts.path}/v2/models/tiny/infer"
 
     def ask(self, user: str | None = None) -> tuple[int, str | None, float | None]:
         headers = {"x-user": user} if user else {}
-        self._connection.request("POST", "/v2/models/tiny/infer", BODY, headers)
+        self._connection.request("POST", self._path, BODY, headers)
         response = self._connection.getresponse()
         body = response.read()
         value = json.loads(body)["outputs"][0]["data"][0] if response.status == 200 else None

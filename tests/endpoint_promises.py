@@ -22,6 +22,8 @@ Make = Callable[..., EndpointSpec]
 class Target(Protocol):
     """What a test finds out about a target from outside."""
 
+    #: how many requests show a split
+    requests: int
     #: what the error of a model that cannot be loaded matches
     of_broken: str
 
@@ -38,10 +40,10 @@ class Target(Protocol):
         ...
 
 
-def test_split_is_exact(endpoint: Endpoint, spec: Make) -> None:
+def test_split_is_exact(endpoint: Endpoint, spec: Make, target: Target) -> None:
     """Pearson's chi-square, 2 degrees of freedom: 27.6 is passed by chance once in a million."""
     status = endpoint.apply(spec({1: 6, 2: 3, 3: 1}))
-    total = 3000
+    total = target.requests
     counts = Counter(version for code, version, _ in ask(status.url, total) if code == 200)
     assert sum(counts.values()) == total
     expected = {"1": 0.6 * total, "2": 0.3 * total, "3": 0.1 * total}

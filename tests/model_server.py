@@ -23,7 +23,7 @@ class Server:
     grpc_port: int = 0
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Mapping[str, str], Any]:
         connection = self.connect()
@@ -53,7 +53,7 @@ def serving(folder: Path, *options: str, environ: Mapping[str, str] | None = Non
     run_file = folder / "run.json"
     process = start(folder, *options, environ=environ)
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not run_file.exists():
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < end

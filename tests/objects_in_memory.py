@@ -21,6 +21,8 @@ class ObjectsInMemory:
         self._version = version
         #: by kind, what its controller reports of an object
         self.controllers: dict[str, Any] = {}
+        #: the pods that controllers have made, by the kind of the object that they are of
+        self.pods_of: dict[str, list[Plain]] = {}
 
     def version(self) -> tuple[int, int]:
         return self._version
@@ -78,7 +80,9 @@ class ObjectsInMemory:
         self.all.pop(self._key(manifest), None)
 
     def pods(self, namespace: str, selector: str) -> list[Plain]:
-        return []
+        wanted = dict(word.split("=") for word in selector.split(","))
+        found = [pod for kind, made in self.pods_of.items() for pod in made if self.of(kind)]
+        return [copy.deepcopy(pod) for pod in found if wanted.items() <= pod["metadata"]["labels"].items()]
 
     def of(self, kind: str) -> list[Plain]:
         """Return the objects of a kind."""

@@ -42,7 +42,7 @@ class PostgresServer:
         until = time.monotonic() + 60
         while True:
             try:
-                psycopg.connect(self._dsn("postgres"), connect_timeout=5).close()
+                psycopg.connect(self._dsn("postgres"), connect_timeout=30).close()
                 return
             except psycopg.OperationalError:
                 assert time.monotonic() < until, (self.folder.parent / "postgres.log").read_text()[-2000:]

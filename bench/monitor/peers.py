@@ -1,7 +1,7 @@
 """What others alarm at on the same traffic, a day at a time beside the first 1,000 rows; run in their own environment.
 
 ``python peers.py FOLDER``: FOLDER has one file a case, ``reference`` [1000, 7] and ``days`` [days, rows, 7]. Prints
-JSON: by peer and case the days with an alarm. Packages: scipy, and river and evidently (with pandas < 3) where installed.
+JSON: by peer and case the days with an alarm. Packages: scipy; river and evidently (with pandas < 3) where installed.
 """
 
 import json

@@ -18,6 +18,8 @@ def main(model: str, port: int) -> None:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(f"{model}/model/model.onnx", options, providers=["CPUExecutionProvider"])
 
+    dtype = np.int64 if session.get_inputs()[0].type == "tensor(int64)" else np.float32
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
         while more:
@@ -25,12 +27,12 @@ def main(model: str, port: int) -> None:
             body += message["body"]
             more = message["more_body"]
         tensors = {
-            entry["name"]: np.array(entry["data"], dtype=np.float32).reshape(entry["shape"])
+            entry["name"]: np.array(entry["data"], dtype=dtype).reshape(entry["shape"])
             for entry in orjson.loads(body)["inputs"]
         }
         (scores,) = session.run(None, tensors)
         entry = {"name": "scores", "datatype": "FP32", "shape": scores.shape, "data": scores.ravel()}
-        document = {"model_name": "digits", "model_version": "1", "outputs": [entry]}
+        document = {"model_name": "model", "model_version": "1", "outputs": [entry]}
         text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -25,14 +25,14 @@ from typing import Any
 import grpc
 import numpy as np
 import orjson
-from compare import PATH, REPOSITORY, make_requests
+from compare import REPOSITORY
+from forms import PROTOCOL, SAMPLES, make_samples
 from load import run
 from modelway.server.grpc import protobuf
 from network import write_network
 
 CLIENTS = (1, 16, 64)
 TARGET = 2.5
-SAMPLES = 256
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -40,7 +40,7 @@ def message(image: np.ndarray[Any, Any]) -> bytes:
     """Return a ModelInferRequest with raw contents."""
     tensor = protobuf.text_field(1, "image") + protobuf.text_field(2, "FP32") + protobuf.numbers_field(3, image.shape)
     parts = (
-        protobuf.text_field(1, "digits"),
+        protobuf.text_field(1, "model"),
         protobuf.bytes_field(5, tensor),
         protobuf.bytes_field(7, image.tobytes()),
     )
@@ -53,7 +53,7 @@ def binary(image: np.ndarray[Any, Any]) -> bytes:
     entry = {"name": "image", "datatype": "FP32", "shape": list(image.shape), "parameters": parameters}
     head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()
     length = f"inference-header-content-length: {len(head)}\r\ncontent-length: {len(head) + image.nbytes}\r\n\r\n"
-    return f"POST {PATH} HTTP/1.1\r\nhost: 127.0.0.1\r\n{length}".encode() + head + image.tobytes()
+    return f"POST {PROTOCOL.path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{length}".encode() + head + image.tobytes()
 
 
 def ask_grpc(
@@ -97,13 +97,13 @@ def measure(*, rounds: int, number: int) -> dict[str, Any]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as scratch:
         model = write_network(Path(scratch) / "model")
-        texts, expected = make_requests(model)
-        images = np.random.default_rng(3).random((SAMPLES, 1, 8, 8), dtype=np.float32)[:, None]
+        samples = make_samples(str(model))
+        texts, expected, images = samples.requests(PROTOCOL), samples.scores, samples.rows[:, None]
         messages, binaries = [message(image) for image in images], [binary(image) for image in images]
         run_file = Path(scratch) / "run.json"
         ports = ("--port", "0", "--grpc-port", "0", "--run-file", str(run_file))
         process = subprocess.Popen(
-            [sys.executable, "-m", "modelway.server", "--model-dir", str(model), *ports],
+            [sys.executable, "-m", "modelway.server", "--name", "model", "--model-dir", str(model), *ports],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins"), "OMP_NUM_THREADS": "1"},
             preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
         )

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes .venv with the packages of requirements.txt and this clone, and says how far it is: sh include/install/venv.sh
+# Makes .venv with what demo and tests need of requirements.txt, and this clone, and says how far it is:
+# sh include/install/venv.sh
 # PYTHON is the Python to take (default: python3.11). TORCH_INDEX is an index to take torch from, such as
 # https://download.pytorch.org/whl/cpu, whose build brings no CUDA. uv installs what it can where it is on the PATH.
 set -eu
@@ -56,7 +57,7 @@ if [ -n "${TORCH_INDEX:-}" ]; then
 else
     say 3 "$torch, on Linux with CUDA unless TORCH_INDEX names the index of another build"
 fi
-pip_install --requirement requirements.txt || failed
+pip_install --constraint requirements.txt "$torch" || failed
 
 say 4 "this clone"
 pip_install --no-deps --no-build-isolation --editable . || failed

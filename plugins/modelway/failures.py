@@ -86,10 +86,12 @@ _ADVICE = {
     FailureKind.NODE_OUT_OF_MEMORY: "Set resources.memory to what the job needs, so that it gets a node that has it, "
     "or set retry_rules.node_out_of_memory to more-memory",
     FailureKind.EVICTED: "Set resources.disk to what the job writes; nothing else if the node was drained",
-    FailureKind.PREEMPTED: "Nothing, or set kubernetes.priority_class to a higher one",
+    FailureKind.PREEMPTED: "Nothing, or set kubernetes.priority_class to a higher one, vertex.strategy to STANDARD",
     FailureKind.NODE_LOST: "Nothing, unless it happens again: then inspect the node",
-    FailureKind.IMAGE_PULL: "Check the image's name, that it is pushed, and kubernetes.image_pull_secrets",
-    FailureKind.UNSCHEDULABLE: "Request less (resources, node_selector), add nodes, or raise kubernetes.start_within",
+    FailureKind.IMAGE_PULL: "Check the image's name, that it is pushed, and who may pull it "
+    "(kubernetes.image_pull_secrets; on Vertex AI the project's service agent)",
+    FailureKind.UNSCHEDULABLE: "Request less (resources, node_selector), add nodes, choose another vertex.region, "
+    "or raise start_within",
     FailureKind.INIT: "Read the first lines of the log: a volume, a secret or a requirement is missing",
     FailureKind.BAD_EXIT: "Read the last lines of the job's log",
     FailureKind.KILLED: "Nothing, unless it happens again: then find out what ends processes on the machine",

@@ -1,4 +1,4 @@
-"""The plugin of Airflow: the page "Models", and a listener that stops the jobs and rollouts that outlived their run.
+"""The plugin of Airflow: the pages and tabs, and a listener that stops the jobs and rollouts that outlived their run.
 
 Airflow loads it in every process, tasks included, so nothing else is imported until the first request comes.
 """
@@ -103,5 +103,14 @@ class ModelwayPlugin(AirflowPlugin):
     listeners = [EndOfRuns()]
     fastapi_apps = [{"app": serve_pages, "url_prefix": "/modelway", "name": "modelway"}]
     external_views = [
-        {"name": "Models", "href": f"{_base_path()}/modelway/models", "destination": "nav", "url_route": "models"}
+        {"name": "Models", "href": f"{_base_path()}/modelway/models", "destination": "nav", "url_route": "models"},
+        *(
+            # A tab on the page of each DAG, run and task instance; Airflow fills in the names.
+            {"name": name, "href": f"{_base_path()}/modelway/{path}", "destination": place, "url_route": route}
+            for name, path, place, route in (
+                ("Model", "of-dag?dag={DAG_ID}", "dag", "model"),
+                ("Version", "of-run?dag={DAG_ID}&run={RUN_ID}", "dag_run", "version"),
+                ("Version", "of-run?dag={DAG_ID}&run={RUN_ID}", "task_instance", "version-of-task"),
+            )
+        ),
     ]

@@ -1,12 +1,19 @@
 """A version is accepted by the model's own tests, as a real job against its real predictor, before it gets traffic."""
 
-from datetime import UTC, datetime
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from modelway.lineage.schema.tables import rollouts
+from modelway.operators import job_operator
 from modelway.operators.accept import AcceptVersionOperator
+from modelway.triggers import job as job_trigger
+from modelway.triggers.acceptance import AcceptanceTrigger
+from sqlalchemy import update
 
 from tests.contract.test_rollout import Shop
 from tests.job_folders import store_code
@@ -64,7 +71,9 @@ def accept(shop, number, *, most=9, run=None, params=None, **options):
     context["dag_run"].run_after = datetime(2026, 3, 10, tzinfo=UTC)
     context["dag_run"].start_date = None
     context["dag_run"].run_type = SimpleNamespace(value="manual")
-    context["ti"] = Ti(task_id="accept", try_number=1, max_tries=2, map_index=-1, pushed={})
+    context["ti"] = Ti(
+        dag_id="tiny", run_id="run", task_id="accept", try_number=1, max_tries=2, map_index=-1, pushed={}
+    )
     context["task_state_store"] = Store()
     operator = AcceptVersionOperator(
         task_id="accept",
@@ -83,6 +92,33 @@ def test_a_version_that_answers_as_its_author_wants_is_accepted(shop):
     shop.promote(1, shop.deployed)
     assert accept(shop, 1, most=0) == {"metrics": {}}, "its rollout is over"
     assert shop.weights == {1: 100}
+
+
+def test_a_long_acceptance_shows_that_its_rollout_lives(shop, monkeypatch, tmp_path):
+    """Another Airflow takes one for dead of which nothing is recorded for an hour."""
+    monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(job_trigger, "SETTLE_SECONDS", 0.0)
+    shop.deployed = shop.deploy(1)
+    goes_on = tmp_path / "goes-on"
+    wait = f"import os, time\nwhile not os.path.exists({str(goes_on)!r}): time.sleep(0.05)"
+    with pytest.raises(TaskDeferred) as deferred:
+        accept(shop, 1, command=["python", "-c", wait])
+    _, arguments = deferred.value.trigger.serialize()
+    trigger = AcceptanceTrigger(**{**json.loads(json.dumps(arguments)), "poll_interval": 0.05})
+    long_ago = datetime.now(UTC) - timedelta(minutes=50)
+    with shop.lineage.engine.begin() as connection:
+        connection.execute(update(rollouts).values(updated_at=long_ago))
+
+    async def follow():
+        fires = asyncio.create_task(anext(trigger.run()))
+        while shop.rollout(1).updated_at == long_ago and not fires.done():
+            await asyncio.sleep(0.05)
+        goes_on.touch()
+        return await asyncio.wait_for(fires, 60)
+
+    event = asyncio.run(follow()).payload
+    assert shop.rollout(1).updated_at > long_ago
+    assert event["status"]["state"] == "succeeded"
 
 
 def test_a_command_finds_the_version_by_its_environment(shop):

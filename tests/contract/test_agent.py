@@ -61,7 +61,7 @@ def start(tmp_path):
     for agent in agents:
         if agent.poll() is None:
             agent.kill()
-        agent.wait(timeout=10)
+        agent.wait(timeout=60)
         agent.stdout.close()
 
 

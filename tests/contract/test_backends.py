@@ -374,7 +374,7 @@ def test_describing_while_the_job_ends_never_calls_it_lost(backend, jobs):
     go(backend, handle)
     succeeded(backend, handle)
     over.set()
-    watcher.join(timeout=10)
+    watcher.join(timeout=60)
     assert states <= {JobState.RUNNING, JobState.SUCCEEDED}
 
 

@@ -80,6 +80,17 @@ def check_parse(document: dict[str, Any]) -> None:
     assert document["missed"] == []
 
 
+def check_monitor(document: dict[str, Any]) -> None:
+    """What changes at once is found within a day and retrained once, and nothing else is."""
+    assert {name: row["retrainings"] for name, row in document["results"].items()} == {
+        "no change": [0],
+        "sudden drift": [1],
+        "broken upstream column": [1],
+    }
+    assert all(0 < row["days_to_find"][0] <= 1 for row in document["results"].values() if row["at_once"])
+    assert document["missed"] == []
+
+
 def check_rollout(document: dict[str, Any]) -> None:
     """With few runs the targets have room for chance: 1 in 1,000 when the true share is that of the target."""
     runs, results = document["runs"], document["results"]
@@ -113,10 +124,12 @@ def check_route(document: dict[str, Any]) -> None:
 
 def check_serve(document: dict[str, Any]) -> None:
     """Every answer was compared on the way."""
-    assert list(document["servers"]) == ["floor", "modelway"]
-    for found in document["servers"].values():
-        assert set(found["clients"]) == {"1", "4"}
-        assert all(row["cpu_us"] > 0 for row in found["clients"].values())
+    assert list(document["models"]) == ["digits", "encoder"]
+    for servers in document["models"].values():
+        assert list(servers) == ["floor", "modelway"]
+        for found in servers.values():
+            assert set(found["clients"]) == {"1", "4"}
+            assert all(row["cpu_us"] > 0 for row in found["clients"].values())
 
 
 def check_train(document: dict[str, Any]) -> None:
@@ -139,10 +152,11 @@ SMALL = {
     "jobs": ("jobs/run.py --jobs 5 --seconds 12 --settle 6", check_jobs, (pytest.mark.cluster,)),
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
     "loop": ("loop/run.py --small", check_loop, ()),
+    "monitor": ("monitor/run.py --small", check_monitor, ()),
     "parse": ("parse/run.py --small", check_parse, ()),
     "rollout": ("rollout/run.py --small", check_rollout, ()),
     "route": ("route/run.py --small", check_route, ()),
-    "serve": ("serving/compare.py --rounds 1 --requests 64 --clients 1 4", check_serve, ()),
+    "serve": ("serving/compare.py --small", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
 }
 

@@ -124,6 +124,27 @@ def test_an_endpoint_is_shown_with_its_predictors_and_their_requests(capsys, ser
     assert (shown["metrics"]["v1"]["requests"], shown["drift"]) == (before + 3, [])
 
 
+def test_a_target_that_cannot_be_reached_is_named_and_the_others_are_listed(capsys, settings):
+    store = open_lineage(settings.lineage_url)
+    store.register(make_record("far", model="far"))
+    rollout = RolloutRecord(endpoint="far", run_id="far/r", model="far", version=1, state="running")
+    store.begin_rollout(rollout)
+    assert call(capsys, "endpoint", "list")[0] == 0, "it names no target"
+    store.save_rollout(replace(store.rollout("far", "far/r"), detail={"target": "elsewhere"}, state="aborted"))
+    status, text = call(capsys, "endpoint", "list")
+    assert status == 1
+    assert "tiny      local   http" in text
+    assert "elsewhere: cannot be reached: " in text
+    assert call(capsys, "endpoint", "stop", "far")[0] == 1
+    assert call(capsys, "endpoint", "list", "--target", "local")[0] == 0
+    store.save_rollout(
+        RolloutRecord(
+            endpoint="far", run_id="far/s", model="far", version=1, state="running", detail={"target": "local"}
+        )
+    )
+    assert call(capsys, "endpoint", "list")[0] == 0
+
+
 def test_what_was_changed_by_hand_is_listed(capsys, home, served):
     runtime = Runtime(unix_socket(socket_path(home / "endpoints" / "tiny")))
     runtime.send("set map plan.map plan none")

@@ -168,12 +168,12 @@ def test_a_component_that_ended_is_started_again_until_it_ends_too_often(compone
     for _ in range(MOST_RESTARTS):
         ended = components.processes["scheduler"]
         (components.home / "scheduler").write_text("database is locked")
-        ended.wait(timeout=20)
+        ended.wait(timeout=60)
         restarts.check()
         assert components.processes["scheduler"].poll() is None
         assert components.processes["scheduler"].pid != ended.pid
     (components.home / "scheduler").write_text("the last of its ends")
-    components.processes["scheduler"].wait(timeout=20)
+    components.processes["scheduler"].wait(timeout=60)
     with pytest.raises(EndpointNotReady, match=r"airflow scheduler ended with 1(.|\n)*the last of its ends"):
         restarts.check()
     assert components.processes["triggerer"] is triggerer
@@ -272,3 +272,42 @@ def test_a_home_folder_is_held_by_one_command_for_as_long_as_it_lives(tmp_path):
     holder.communicate()
     with only_one(tmp_path, command="modelway run digits"):
         assert f"(process {os.getpid()})" in (tmp_path / "home.lock").read_text()
+
+
+ENDS = """
+import atexit, sys
+from modelway.platforms.processes.ending import Ending
+
+class Object:
+    def __del__(self):
+        print("freed")
+
+kept = Object()
+kept.itself = kept
+
+def work():
+    atexit.register(print, "registered later")
+    print("worked")
+    {end}
+
+Ending().run(work)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "error"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(143)", 143, ""),
+        ("sys.exit('the reason')", 1, "the reason\n"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
+    ],
+)
+def test_a_process_ends_as_python_does_and_frees_nothing(end, status, error):
+    command = [sys.executable, "-c", ENDS.format(end=end)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, "worked\nregistered later\n")
+    assert done.stderr.endswith(error)
+    assert bool(done.stderr) == bool(error)

@@ -11,7 +11,7 @@ import time
 import uuid
 
 import pytest
-from modelway.backends.base import JobState, Options
+from modelway.backends.base import JobState, Options, RunFolders
 from modelway.backends.docker import backend as docker_backend
 from modelway.backends.docker.backend import DockerBackend
 from modelway.errors import CapabilityMissing, SubmitFailed
@@ -477,6 +477,29 @@ def test_old_jobs_of_other_runs_are_removed_with_their_volumes(backend, jobs, en
     assert engine.volumes({"modelway.dev/run": f"old-{run}"}) == []
     assert inspected(engine, kept)
     assert inspected(engine, own), "what this run made is kept as long as it goes on"
+
+
+def test_a_run_that_is_over_leaves_nothing_on_the_engine_but_what_runs(backend, jobs, engine, run):
+    code = "def train(job): (job.output / 'seen').write_text('x' * 5000)\n"
+    over, other, running = jobs(code), jobs(code, run=f"other-{run}"), jobs(WAITS, key="train_2")
+    for handle in (over, other):
+        succeeded(backend, handle)
+    written(backend, running)
+    copy = backend.folder(over)
+    model = inspected(engine, over)["Config"]["Labels"]["modelway.dev/model"]
+    assert isinstance(backend, RunFolders)
+    assert backend.discard(model="another", run=run) == 0
+    assert backend.discard(model=model, run=run) >= 5000
+    assert engine.inspect(over.name) is None
+    assert {one["Names"][0] for one in containers(engine, run)} == {f"/{running.name}"}
+    assert [one["Name"] for one in engine.volumes({"modelway.dev/run": run})] == [running.place]
+    assert not (copy / "output").exists()
+    assert backend.describe(over).state is JobState.SUCCEEDED
+    assert inspected(engine, other)
+    put(backend, running, "go")
+    succeeded(backend, running)
+    assert backend.discard(model=model, run=run) >= 0
+    assert containers(engine, run) == []
 
 
 def test_requirements_are_installed_from_the_code_package(backend, jobs, tmp_path):

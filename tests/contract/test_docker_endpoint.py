@@ -4,6 +4,7 @@ Most tests share one endpoint, each leaves it as it was. What every endpoint pro
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from modelway.cli import main
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Login, Predictor, load_endpoint
 from modelway.endpoints.docker.containers import Key, Runnable, server_body
 from modelway.endpoints.docker.images import SERVER_IMAGE, prepare, remove_unused_models
@@ -23,6 +25,9 @@ from modelway.endpoints.docker.service import Service
 from modelway.endpoints.docker.state import ServerState
 from modelway.endpoints.gateway.container import GATEWAY_IMAGE
 from modelway.errors import CapabilityMissing, EndpointNotReady
+from modelway.hooks.settings import load_settings
+from modelway.lineage.records.version import RolloutRecord
+from modelway.lineage.store import open_lineage
 from modelway.platforms.docker.engine import Engine
 from modelway.platforms.docker.networks import ensure_network, networks
 
@@ -38,6 +43,7 @@ from tests.endpoint_clients import (
     pid_at,
     remove_loaded,
 )
+from tests.lineage_samples import make_record
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -248,6 +254,40 @@ def test_its_containers_are_confined_and_need_no_folder_of_this_machine(lab: Lab
     assert (server["HostConfig"]["Memory"], server["HostConfig"]["NanoCpus"]) == (300 << 20, 10**9)
     assert server["Config"]["Cmd"] == ["--batch-size", "4", "--threads", "1"]
     assert server["Mounts"][0]["RW"] is False
+
+
+def test_the_command_lists_stops_and_starts_what_an_engine_serves(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its target is that of its last rollout, or is named."""
+    monkeypatch.setenv("MODELWAY_HOME", str(lab.root))
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
+
+    def listed(*words: str) -> list[tuple[str, str, str]]:
+        assert main(["endpoint", "list", "--json", *words]) == 0
+        return [(each["name"], each["target"], each["state"]) for each in json.loads(capsys.readouterr().out)]
+
+    def call(*words: str) -> str:
+        assert main(["endpoint", *words]) == 0
+        return capsys.readouterr().out
+
+    assert listed() == []
+    assert listed("--target", "docker") == [("tiny", "docker", "answers")]
+    store = open_lineage(load_settings().lineage_url)
+    store.register(make_record("a", model="tiny"))
+    store.begin_rollout(
+        RolloutRecord(
+            endpoint="tiny", run_id="tiny/r", model="tiny", version=1, state="running", detail={"target": "docker"}
+        )
+    )
+    assert listed() == [("tiny", "docker", "answers")]
+    assert call("stop", "tiny") == "endpoint tiny is stopped; `modelway endpoint start tiny` brings it back\n"
+    assert listed() == [("tiny", "docker", "stopped")]
+    assert "tiny stays stopped" in call("up", "--target", "docker")
+    assert call("start", "tiny") == f"endpoint tiny serves at {lab.status().url}\n"
+    assert listed("--target", "docker") == [("tiny", "docker", "answers")]
+    assert call("up", "--target", "docker") == f"endpoint tiny serves at {lab.status().url}\n"
+    assert call("up") == "there is no endpoint here\n"
 
 
 def test_two_airflows_on_one_engine_do_not_see_each_others_endpoints(lab: Lab, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from modelway.endpoints.base import (
     Endpoint,
     EndpointSpec,
     Predictor,
+    ShowsSketches,
     Sticky,
     load_endpoint,
     predictor_name,
@@ -119,6 +120,7 @@ def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Endpoin
 class Processes:
     """What runs below a folder, and on the engine."""
 
+    requests = 3000
     of_broken = r"(?s)version 4 cannot be served.*ONNX Runtime cannot load it"
 
     def __init__(self, endpoint: Endpoint, folder: Path) -> None:
@@ -191,6 +193,7 @@ def test_the_counts_of_inputs_and_answers_are_those_of_each_version(
 ) -> None:
     status = endpoint.apply(spec({1: 1, 2: 1}))
     ask(status.url, 100)
+    assert isinstance(endpoint, ShowsSketches)
     sketches = endpoint.sketches("tiny")
     assert [len(documents) for documents in sketches.values()] == [1, 1]
     assert sum(document["rows_seen"] for (document,) in sketches.values()) == 100

@@ -1,14 +1,24 @@
-"""A package that belongs to an extra and is missing is named by that extra."""
+"""A package that belongs to an extra and is missing is named by that extra; each extra resolves to what it names."""
 
+import os
+import re
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import CapabilityMissing, ModelwayError
 from modelway.lineage.schema.engine import connect_engine, parse_url
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.contract.test_job_main import reason, run
 from tests.job_folders import write_job
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 @pytest.mark.parametrize("package", ["torch", "onnx.helper", "sklearn.datasets"])
@@ -29,3 +39,47 @@ def test_for_artifacts(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CapabilityMissing, match=r"Install modelway\[google\]"):
         ArtifactStore("gs://bucket").put(tmp_path / "file", model="tiny")
+
+
+def uv(*words: str) -> str:
+    """Return what uv prints, with the index and the certificates that pip has here."""
+    environment = {**os.environ, "UV_HTTP_TIMEOUT": "120"}
+    for ours, pips in (("UV_DEFAULT_INDEX", "PIP_INDEX_URL"), ("SSL_CERT_FILE", "PIP_CERT")):
+        if pips in os.environ:
+            environment.setdefault(ours, os.environ[pips])
+    words = (str(Path(sys.executable).with_name("uv")), *words)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if (
+        done.returncode
+        and os.environ.get("CI") != "true"
+        and re.search("error sending request|Failed to fetch", done.stderr)
+    ):
+        pytest.skip("the package index does not answer")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_each_extra_resolves_from_nothing(extra):
+    """Without the lock. Of Google's packages an unbounded one would be of years ago: that resolves best."""
+    words = ("--quiet", "--no-header", "--no-annotate", "--python-version", "3.11", "--extra", extra)
+    found = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", uv("pip", "compile", *words, "pyproject.toml"), flags=re.M))
+    locked = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.txt").read_text(), flags=re.M))
+    for requirement in map(Requirement, EXTRAS[extra]):
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert name == "modelway" or name in found
+        if name in ("gcsfs", "google-auth", "apache-airflow-providers-google"):
+            assert Version(found[name]) >= Version(locked[name]), name
+
+
+def test_the_extra_of_google_is_all_that_its_client_imports(tmp_path):
+    """In an environment that has nothing else: neither the provider nor a generated client."""
+    python = tmp_path / "venv" / "bin" / "python"
+    uv("venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv"))
+    uv("pip", "install", "--quiet", "--python", str(python), "httpx", *EXTRAS["google"])
+    code = "import gcsfs, google.oauth2.service_account, modelway.platforms.google.operations, sys; " + (
+        "print([name for name in ('airflow', 'google.cloud.aiplatform', 'google.cloud.run_v2') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "plugins")}
+    done = subprocess.run([str(python), "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -30,7 +30,7 @@ def test_the_gpus_are_told_where_there_are_some(job, clock, capsys, monkeypatch,
     program.chmod(0o755)
     monkeypatch.setattr(progress.shutil, "which", lambda name: str(program))
     job.progress(step=1, total=100)
-    job._progress._gpu._thread.join(timeout=10)
+    job._progress._gpu._thread.join(timeout=60)
     clock.now += 6
     job.progress(step=2, total=100)
     assert lines(capsys) == ["progress: step 2/100 (2 %), 9 m 48 s left, GPU 70 % 3.0/160 GiB"]
@@ -44,7 +44,7 @@ def test_gpus_that_cannot_be_asked_are_left_out(job, clock, capsys, monkeypatch,
     program.chmod(0o755)
     monkeypatch.setattr(progress.shutil, "which", lambda name: str(program))
     job.progress(step=1)
-    job._progress._gpu._thread.join(timeout=10)
+    job._progress._gpu._thread.join(timeout=60)
     clock.now += 6
     job.progress(step=2)
     assert lines(capsys) == ["progress: step 2"]

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from modelway.cli import main
 from modelway.endpoints.base import (
     Endpoint,
     EndpointSpec,
@@ -406,10 +407,15 @@ def test_a_loader_brings_the_model_to_pods_of_the_servers_image(
 
 
 def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
-    endpoint: Endpoint, spec: Make, place: str
+    endpoint: Endpoint, spec: Make, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Once by the command, as a person does who has the home of its Airflow."""
+    monkeypatch.setenv("MODELWAY_HOME", str(endpoint.root.parent))  # type: ignore[attr-defined]
     before = endpoint.apply(spec({1: 70, 2: 30}, stable=2))
-    endpoint.stop("tiny")
+    assert main(["endpoint", "list", "--target", "kubernetes", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["name"], listed["target"], listed["state"]) == ("tiny", "kubernetes", "answers")
+    assert main(["endpoint", "stop", "tiny", "--target", "kubernetes"]) == 0
     assert objects(place, "pods") == []
     stopped = endpoint.status("tiny")
     assert stopped is not None
@@ -418,7 +424,9 @@ def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
     assert stopped.drift == ()
     endpoint.stop("tiny")
     assert endpoint.status("tiny") == stopped
-    again = endpoint.start("tiny")
+    assert main(["endpoint", "start", "tiny", "--target", "kubernetes"]) == 0
+    again = endpoint.status("tiny")
+    assert again is not None
     assert again.ready
     assert again.spec() == before.spec()
     assert {version for _, version, _ in ask(again.url, 50)} == {"1", "2"}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
+import grpc
 import psutil
 import pytest
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Mirror, Predictor, Sticky, load_endpoint
@@ -19,7 +20,8 @@ from modelway.errors import CapabilityMissing
 
 from tests.contract.test_endpoints import build_image
 from tests.endpoint_clients import BODY, Client, ask, eventually, load, pid_at, processes_of
-from tests.tiny_model import write_model
+from tests.inference_messages import SERVICE, message, parsed
+from tests.tiny_model import WIDTH, write_model
 
 #: passed by chance once in a thousand, for 2 degrees of freedom; the users are always the same, so that chance is past
 CHI_SQUARE_OF_ONE_IN_A_THOUSAND = 13.82
@@ -115,6 +117,35 @@ def test_a_predictor_of_another_model_has_a_url_of_its_own_and_says_which_model_
         assert answer.getheader("x-model-name") == model
     with urlopen(f"{status.url}/v2/models/tiny/versions/small") as answer:
         assert answer.status == 200
+
+
+def test_grpc_goes_through_the_gateway_by_the_same_weights_and_counts(
+    endpoint: Endpoint, spec: Callable[..., EndpointSpec]
+) -> None:
+    status = endpoint.apply(spec(1, 3))
+    tensor = message("InferInputTensor", name="x", datatype="FP32", shape=[1, WIDTH])
+    fields = {"model_name": "tiny", "inputs": [tensor]}
+    content = message("ModelInferRequest", **fields, raw_input_contents=[b"\0" * 4 * WIDTH]).SerializeToString()
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(status.url.removeprefix("http://"), options=options) as channel:
+        infer = channel.unary_unary(SERVICE + "ModelInfer")
+        counts: Counter[str] = Counter()
+        for number in range(200):
+            answer, call = infer.with_call(content, timeout=60, metadata=[("x-user", f"user-{number}")])
+            version = dict(call.initial_metadata())["x-model-version"]
+            assert parsed("ModelInferResponse", answer).model_version == version
+            counts[version] += 1
+        # the user's bucket is that of REST
+        assert counts == ask_as(status.url, range(200))
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(b"\xff", timeout=60)
+        assert caught.value.code().name == "INVALID_ARGUMENT"  # type: ignore[attr-defined]
+        endpoint.set_weights("tiny", {"v2": 1})
+        _, call = infer.with_call(content, timeout=60)
+        assert dict(call.initial_metadata())["x-model-version"] == "2"
+    metrics = endpoint.metrics("tiny")
+    assert sum(one.requests for one in metrics.values()) == 402
+    assert all((one.errors, one.call_errors) == (0, 0) for one in metrics.values())
 
 
 def test_the_weights_change_two_hundred_times_without_a_failed_request(

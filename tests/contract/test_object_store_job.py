@@ -116,7 +116,7 @@ def lose(process):
     if process.poll() is None:
         for each in [*psutil.Process(process.pid).children(recursive=True), process]:
             each.kill()
-    process.wait(timeout=10)
+    process.wait(timeout=60)
 
 
 def fetched(uri, tmp_path):

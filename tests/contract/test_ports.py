@@ -192,7 +192,7 @@ def test_a_spec_that_uses_no_toy_says_nothing_of_them(found: Any) -> None:
 
 def test_the_schema_has_the_names_and_sections_of_the_toys(found: Any) -> None:
     names, of_backend, of_endpoint, described = found["schema"]
-    assert names == sorted({"docker", "kubernetes", "local", "toy"})
+    assert names == sorted({"docker", "kubernetes", "local", "toy", "vertex"})
     assert (of_backend, of_endpoint) == ("#/$defs/Toybackends", "#/$defs/Toyendpoints")
     assert described == "How long it rests"
 
@@ -200,12 +200,12 @@ def test_the_schema_has_the_names_and_sections_of_the_toys(found: Any) -> None:
 def test_lint_checks_the_sections_of_the_toys_with_line_and_column(found: Any) -> None:
     lines = {re.sub(r"^\S*/models/", "", line) for line in found["lint"].splitlines()}
     expected = {
-        "bad/model.yaml:3:12  train.backend: 'toyy' is not a backend. Known: docker, kubernetes, local, toy. "
+        "bad/model.yaml:3:12  train.backend: 'toyy' is not a backend. Known: docker, kubernetes, local, toy, vertex. "
         "Did you mean 'toy'?",
         "bad/model.yaml:5:7  toy.sped: unknown key. Known: rest, speed. Did you mean 'speed'?",
         "bad/model.yaml:7:38  endpoint.toy.speed: must be at least 1, got 0.",
         "unable/model.yaml:2:35  train.resources.gpu: the backend 'toy' cannot give this. Choose the backend docker or "
-        "kubernetes or local, or remove the key.",
+        "kubernetes or local or vertex, or remove the key.",
     }
     assert expected <= lines, found["lint"]
     assert any(line.startswith("bad/model.yaml:6:35  image.toy.rest: 'soon' is not a duration") for line in lines)

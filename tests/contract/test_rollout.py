@@ -62,11 +62,17 @@ class Shop:
     def state(self, *, dag_id, run_id):
         return "failed" if run_id in self.failed else "running"
 
-    def make(self, number, *, wrong=False, scale=None, output="y", model="tiny"):
-        """Register a version whose answer is its number, or ``scale``, and build its image."""
+    def make(self, number, *, wrong=False, scale=None, output="y", model="tiny", sketches=None):
+        """Register a version whose answer is its number, or ``scale``, and build its image.
+
+        :param sketches: what freezing counted of the rows of its evaluation
+        """
         scale = number if scale is None else scale
         folder = write_model(self.home / f"{model}-{number}", scale=scale, output=output)
         (folder / "golden").mkdir()
+        if sketches is not None:
+            (folder / "outputs").mkdir(exist_ok=True)
+            (folder / "outputs" / "sketches.json").write_text(json.dumps(sketches))
         x = numpy.arange(2 * WIDTH, dtype="float32").reshape(2, WIDTH)
         (folder / "golden" / "inputs.safetensors").write_bytes(save({"2/x": x}))
         (folder / "golden" / "outputs.safetensors").write_bytes(

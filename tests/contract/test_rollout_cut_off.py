@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
+from modelway.cli import main
 from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import EndpointNotReady, RolloutAborted, RolloutChanged
 from modelway.following import rollouts as ends
@@ -103,6 +104,82 @@ def test_traffic_of_an_abort_that_was_killed_is_returned_later(serving, monkeypa
             abort("a user ended the task")
     retried(serving, deployed)
     assert serving.weights == {1: 100, 2: 0}
+
+
+@pytest.mark.parametrize("then", [retried, its_run_ended, another_one_deployed])
+def test_a_share_that_a_killed_task_gave_after_an_abort_is_returned_later(serving, monkeypatch, then):
+    """Somebody else ends the rollout in the moment in which its task gives the version its share, and dies of it."""
+    deployed, set_weights, saved = serving.deploy(2), LocalEndpoint.set_weights, []
+    Counters(monkeypatch, v1=(90, 0), v2=(10, 0))
+
+    def abort_first(self, name, weights):
+        if weights.get("v2") and not saved:
+            saved.append(abort("a user ended the task"))
+            set_weights(self, name, weights)
+            raise Killed
+        return set_weights(self, name, weights)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEndpoint, "set_weights", abort_first)
+        with pytest.raises(Killed):
+            serving.promote(2, deployed)
+    assert (serving.weights, serving.rollout(2).state) == ({1: 90, 2: 10}, "aborted")
+    then(serving, deployed)
+    assert {version: weight for version, weight in serving.weights.items() if weight} == {1: 100}
+    assert "returning" not in serving.rollout(2).detail
+
+
+def test_an_attempt_that_finds_its_rollout_ended_moves_no_weights(serving, monkeypatch):
+    begin(serving, monkeypatch)
+    rollout, split = rollout_of(serving), running.split
+
+    def end_first(status, percents):
+        abort("a user ended the task")
+        return split(status, percents)
+
+    monkeypatch.setattr(running, "split", end_first)
+    with pytest.raises(RolloutAborted, match="was aborted: a user ended the task"):
+        rollout.advance(run_id="run-2")
+    assert serving.weights == {1: 100, 2: 0}
+    abort_rollouts_of("tiny/run-2", state="failed")
+    assert "returning" not in serving.rollout(2).detail
+
+
+def test_a_rollout_of_an_endpoint_that_is_gone_for_good_is_abandoned_by_a_person(serving, monkeypatch, capsys):
+
+    def move_away(number):
+        record = serving.rollout(number)
+        serving.lineage.save_rollout(replace(record, detail={**record.detail, "target": "elsewhere"}))
+
+    begin(serving, monkeypatch)
+    assert main(["endpoint", "abandon", "tiny"]) == 1
+    assert "it can be read (target local), so that the rollout of version 2 can end" in capsys.readouterr().err
+    move_away(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEndpoint, "set_weights", unreachable)
+        with pytest.raises(EndpointNotReady):
+            abort("a user ended the task")
+    serving.make(3)
+    with pytest.raises(EndpointNotReady, match="version 2 does not give its traffic back, .*'elsewhere'") as refused:
+        deploy(serving, 3)
+    assert "where it is gone for good: modelway endpoint abandon tiny" in str(refused.value)
+    assert main(["endpoint", "abandon", "tiny"]) == 0
+    assert "(run tiny/run-2) has nothing left to do" in capsys.readouterr().out
+    assert "returning" not in serving.rollout(2).detail
+    assert serving.rollout(3).state == "running", "it has only begun"
+    deployed = deploy(serving, 3)
+    with monkeypatch.context() as patch:
+        die_at_wait(patch, 1)
+        with pytest.raises(Killed):
+            serving.promote(3, deployed)
+    assert main(["endpoint", "abandon", "tiny"]) == 1
+    move_away(3)
+    assert main(["endpoint", "abandon", "tiny"]) == 0
+    assert serving.rollout(3).state == "aborted"
+    assert serving.rollout(3).detail["reason"].startswith("abandoned by ")
+    capsys.readouterr()
+    assert main(["endpoint", "abandon", "tiny"]) == 0
+    assert capsys.readouterr().out == "no rollout of an endpoint 'tiny' has anything left to do\n"
 
 
 def test_a_rollout_that_is_replaced_gives_its_traffic_back_before_the_next_version_starts(serving, monkeypatch):

@@ -292,6 +292,24 @@ def test_a_rollout_that_somebody_else_ends_does_not_wait_for_a_person(shop, aske
     failed(promoter, shop, event, "mia rolled it back")
 
 
+@pytest.mark.parametrize(
+    ("state", "rollout"),
+    [("scheduled", "running"), ("queued", "running"), ("unknown", "running"), ("failed", "aborted")],
+)
+def test_airflow_kills_the_trigger_for_an_answer_as_well_and_only_a_user_ends_the_rollout(
+    shop, asked, monkeypatch, state, rollout
+):
+    promoter = ask(shop, shop.deploy(2))
+
+    async def read(_ti):
+        return state
+
+    monkeypatch.setattr(approval_trigger, "state_now", read)
+    asyncio.run(promoter.waits.on_kill())
+    assert shop.rollout(2).state == rollout
+    assert shop.weights == ({1: 50, 2: 50} if rollout == "running" else {1: 100, 2: 0})
+
+
 def test_an_answer_is_recorded_though_a_last_look_comes_between(shop, asked, monkeypatch):
     ask(shop, shop.deploy(2))
     rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")

@@ -198,6 +198,12 @@ def test_sketches_show_what_came_in_and_out(server: Server) -> None:
     assert [each["position"] for each in after["inputs"]] == [[at] for at in range(WIDTH)]
     assert {each["min"] for each in after["inputs"]} == {-7.0}
     assert {each["min"] for each in after["outputs"]} == {-14.0}
+    assert before["predictions"] == after["predictions"]
+    assert sum(each["count"] for each in after["classes"]) - sum(each["count"] for each in before["classes"]) == 2
+    server.ask("POST", INFER, {"id": "seven", **infer_body(rows=2)})
+    found = server.ask("GET", "/v2/models/tiny/sketches")[2]["predictions"]
+    # Of equal scores the first is the class.
+    assert [each[2:] for each in found[-2:]] == [["seven/0", 0], ["seven/1", 0]]
 
 
 def test_a_share_of_the_requests_is_written_and_bounded(tmp_path: Path) -> None:
@@ -207,7 +213,7 @@ def test_a_share_of_the_requests_is_written_and_bounded(tmp_path: Path) -> None:
     with serving(tmp_path, *options, environ={"MODELWAY_SAMPLE_DIR": str(folder)}) as server:
         server.ask("POST", INFER, {"id": "seven", **infer_body(value=2.0)})
         server.ask("POST", INFER, b"{}")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not (text := (folder / "samples.jsonl").read_text()) and time.monotonic() < end:
             time.sleep(0.05)
     (found,) = map(json.loads, text.splitlines())
@@ -230,7 +236,7 @@ def test_settings_that_cannot_be_used_end_with_one_clear_line(
 ) -> None:
     model = write_model(tmp_path / "model", scale=1.0)
     process = start(tmp_path, "--model-dir", str(model), "--port", "0", *options)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, len(errors.strip().splitlines())) == (2, 1)
     assert message in errors
 
@@ -302,7 +308,7 @@ def test_the_first_process_of_a_container_drains_on_a_read_only_file_system(tmp_
     )
     try:
         server = Server(process, port)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             assert process.poll() is None, process.communicate()[1]
             with contextlib.suppress(OSError):
@@ -393,7 +399,7 @@ def test_model_that_cannot_be_served_ends_with_one_clear_line(tmp_path: Path, ki
     model = write_model(tmp_path / "model", scale=1.0)
     damage(model, kind)
     process = start(tmp_path, "--model-dir", str(model), "--port", "0")
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert len(errors.strip().splitlines()) == 1
     assert re.search(message, errors)
@@ -403,6 +409,6 @@ def test_port_that_is_taken_ends_the_server(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", scale=1.0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = start(tmp_path, "--model-dir", str(model), "--port", str(taken.getsockname()[1]))
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "address already in use" in errors

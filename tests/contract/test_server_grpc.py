@@ -9,8 +9,10 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import numpy as np
@@ -98,6 +100,48 @@ def test_infer_and_the_version_that_answered(server: Server, client: Client) -> 
     assert dict(call.initial_metadata())["x-model-version"] == "2"
     assert parsed("ModelInferResponse", content).id == "seven"
     assert parsed("ModelInferResponse", content).model_version == "2"
+
+
+def rest_post(server: Server, document: dict[str, object]) -> int:
+    with closing(server.connect()) as connection:
+        connection.request("POST", "/v2/models/tiny/infer", json.dumps(document))
+        return connection.getresponse().status
+
+
+def test_the_port_of_rest_answers_grpc_too_on_connections_that_begin_with_http2(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", scale=2.0)
+    with serving(tmp_path, "--model-dir", str(model), "--port", "0") as server:
+        target, options = f"127.0.0.1:{server.port}", [("grpc.use_local_subchannel_pool", 1)]
+        with (
+            grpc.insecure_channel(target, options=options) as one,
+            grpc.insecure_channel(target, options=options) as two,
+        ):
+            calls = [
+                channel.unary_unary(SERVICE + "ModelInfer").future(request(value=3.0).SerializeToString(), timeout=60)
+                for channel in (one, two)
+                for _ in range(8)
+            ]
+            assert rest_post(server, infer_body()) == 200
+            for call in calls:
+                assert doubled(call.result()).tolist() == [[6.0] * WIDTH]
+            with pytest.raises(grpc.RpcError) as caught:
+                one.unary_unary(SERVICE + "ModelInfer")(b"\xff", timeout=60)
+            assert caught.value.code().name == "INVALID_ARGUMENT"  # type: ignore[attr-defined]
+        with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
+            page = answer.read().decode()
+        counted = dict(
+            re.findall(r'^(modelway_(?:grpc_)?requests_total\{.*code="[24]00".*\}) (.*)$', page, re.MULTILINE)
+        )
+        assert sorted(map(float, counted.values())) == [1, 1, 16, 17]
+
+
+def test_what_follows_the_first_line_of_http2_is_no_request_of_http1(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n" * 9)
+        found = b""
+        while part := connection.recv(4096):
+            found += part
+    assert b"HTTP/1.1" not in found
 
 
 def test_typed_contents(client: Client) -> None:
@@ -369,7 +413,7 @@ def test_samples_are_those_of_both_protocols(tmp_path: Path) -> None:
         client.send("ModelInfer", request(id="by gRPC", value=0.5).SerializeToString())
         server.ask("POST", "/v2/models/tiny/infer", {**infer_body(value=0.5), "id": "by REST"})
         path = tmp_path / "samples" / "samples.jsonl"
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len(lines := path.read_text().splitlines()) < 2:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -386,17 +430,17 @@ def test_port_that_is_taken_ends_the_server(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         process = start(tmp_path, "--model-dir", str(model), "--port", "0", environ={"GRPC_PORT": str(number)})
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
     assert re.search(rf"{number}.*address already in use", errors)
 
 
-def test_grpc_is_served_only_where_a_port_is_named(tmp_path: Path) -> None:
+def test_grpc_has_a_port_of_its_own_only_where_one_is_named(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", scale=1.0)
     with serving(tmp_path, "--model-dir", str(model), "--port", "0") as server:
         assert server.grpc_port == 0
     process = start(tmp_path, "--model-dir", str(model), "--port", "0", environ={"GRPC_PORT": "no"})
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "--grpc-port must be a whole number from 0 to 65535, got 'no'" in errors
 

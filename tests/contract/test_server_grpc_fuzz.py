@@ -204,7 +204,7 @@ def test_a_hundred_megabytes_are_refused(server: Server) -> None:
     ids=["HTTP/1.1", "TLS", "preface", "length", "window of 0", "headers", "data", "continuation"],
 )
 def test_what_is_no_http2_ends_its_connection_alone(server: Server, content: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=60) as connection:
         connection.sendall(content)
         # one that is ended while it sends is reset
         with contextlib.suppress(ConnectionResetError):

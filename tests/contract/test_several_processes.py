@@ -64,7 +64,7 @@ def agents(tmp_path):
         if process.poll() is None:
             for each in [*psutil.Process(process.pid).children(recursive=True), process]:
                 each.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 def digits(folder):

@@ -44,12 +44,23 @@ def test_requirements_are_pinned_exactly():
     assert "torch==2.13.0" in pins
 
 
-def test_the_files_of_all_packages_but_torch_have_digests():
+def test_the_files_of_what_is_installed_have_digests():
     pins = re.findall(r"^([a-zA-Z0-9._-]+==\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
     hashed = (ROOT / "include/install/requirements-hashed.txt").read_text().replace("\\\n", "").splitlines()
     entries = [line for line in hashed if line and not line.startswith("#")]
-    assert {line.split()[0] for line in entries} == {pin for pin in pins if not pin.startswith("torch==")}
+    names = {line.split()[0] for line in entries}
+    assert names < {pin for pin in pins if not pin.startswith("torch==")}
     assert all(re.search(r" --hash=sha256:[0-9a-f]{64}", line) for line in entries)
+
+
+def test_the_provider_of_google_is_in_the_lock_and_not_installed_for_the_demo():
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE))
+    assert tuple(map(int, pins["apache-airflow-providers-google"].split("."))) >= (22, 8, 0)
+    installed = re.findall(
+        r"^([\w.-]+)==", (ROOT / "include/install/requirements-hashed.txt").read_text(), flags=re.MULTILINE
+    )
+    assert not {"apache-airflow-providers-google", "ray", "pyarrow", "google-cloud-aiplatform"} & set(installed)
+    assert len(pins) - len(installed) > 80
 
 
 def test_the_lock_holds_everything_that_pyproject_asks_for():
@@ -58,12 +69,12 @@ def test_the_lock_holds_everything_that_pyproject_asks_for():
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = (
-        project["dependencies"] + project["optional-dependencies"]["torch"] + project["optional-dependencies"]["dev"]
-    )
+    wanted = project["dependencies"] + [text for extra in project["optional-dependencies"].values() for text in extra]
     pins = dict(re.findall(r"^([a-zA-Z0-9._-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE))
     canonical = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
     for text in wanted:
         requirement = Requirement(text)
+        if requirement.name == "modelway":
+            continue
         pinned = canonical[re.sub(r"[-_.]+", "-", requirement.name).lower()]
         assert requirement.specifier.contains(pinned, prereleases=True), (text, pinned)

@@ -34,8 +34,10 @@ _CPUS = ("1", "2", "4", "6", "8")
 class CloudRun:
     """The services of all projects and regions."""
 
-    def __init__(self, fake: GoogleFake, *, folder: Path, monitoring: Monitoring) -> None:
-        self._fake, self._folder, self._monitoring = fake, folder, monitoring
+    def __init__(
+        self, fake: GoogleFake, *, folder: Path, monitoring: Monitoring, login: tuple[str, str] | tuple[None, None]
+    ) -> None:
+        self._fake, self._folder, self._monitoring, self._login = fake, folder, monitoring, login
         self._services: dict[str, Object] = {}
         self._revisions: dict[str, Object] = {}
         self._servers: dict[str, Server] = {}
@@ -242,6 +244,7 @@ class CloudRun:
             image=container["image"],
             environment=environment,
             arguments=container.get("args") or (),
+            login=self._login,
         )
         self._revisions[name] = {
             "name": name,
@@ -278,8 +281,8 @@ class CloudRun:
         elif is_late or (server.has_ended and not is_held):
             message = (
                 f"Revision '{short}' is not ready and cannot serve traffic. The user-provided container failed to "
-                "start and listen on the port defined provided by the PORT=8080 environment variable within the allocated "
-                "timeout."
+                "start and listen on the port defined provided by the PORT=8080 environment variable within the "
+                "allocated timeout."
             )
             reason = "HEALTH_CHECK_CONTAINER_ERROR"
             condition = {"state": "CONDITION_FAILED", "revisionReason": reason, "message": message}

@@ -12,13 +12,14 @@ from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from tests.google.cloud_run import CloudRun
 from tests.google.counted import Monitoring
 from tests.google.fake import GoogleFake
+from tests.google.vertex_endpoints import VertexEndpoints
 from tests.system.registry import Registry
 from tests.tiny_model import write_model
 
 PROJECT, REGION = "p1", "europe-west1"
 
 
-def push_model(model: Path, repository: str) -> str:
+def push_model(model: Path, repository: str, *, login: tuple[str, str] | tuple[None, None] = (None, None)) -> str:
     """Push an image of a model's folder and return its reference by digest."""
     files = tuple(
         LayerFile(
@@ -30,7 +31,7 @@ def push_model(model: Path, repository: str) -> str:
         for file in sorted(model.glob("**/*"))
         if file.is_file()
     )
-    options = BuildOptions(name="tiny", repository=repository)
+    options = BuildOptions(name="tiny", repository=repository, username=login[0], password=login[1])
     return load_builder("oci").build(layers=(Layer(files=files),), base="scratch", options=options).reference
 
 
@@ -52,8 +53,14 @@ def pushed_images(folder: Path) -> Iterator[dict[int | str, str]]:
 
 
 @contextmanager
-def serving_fake(folder: Path, **options: Any) -> Iterator[GoogleFake]:
-    """Give the fake with what serves; nothing of it is left afterwards."""
+def serving_fake(
+    folder: Path, *more: Callable[[GoogleFake], Any], login: tuple[str, str] | tuple[None, None] = (None, None)
+) -> Iterator[GoogleFake]:
+    """Give the fake with what serves; nothing of it is left afterwards.
+
+    :param more: other services
+    :param login: that images are read with
+    """
     monitoring: list[Monitoring] = []
 
     def counted(fake: GoogleFake) -> Monitoring:
@@ -61,9 +68,9 @@ def serving_fake(folder: Path, **options: Any) -> Iterator[GoogleFake]:
         return monitoring[0]
 
     def served(kind: Callable[..., Any], fake: GoogleFake) -> Any:
-        return kind(fake, folder=folder, monitoring=monitoring[0])
+        return kind(fake, folder=folder / kind.__name__, monitoring=monitoring[0], login=login)
 
-    fake = GoogleFake(counted, *(partial(served, kind) for kind in SERVED), **options)
+    fake = GoogleFake(counted, *(partial(served, kind) for kind in SERVED), *more)
     try:
         with fake:
             yield fake
@@ -73,4 +80,4 @@ def serving_fake(folder: Path, **options: Any) -> Iterator[GoogleFake]:
 
 
 #: the services whose endpoints answer
-SERVED: tuple[type[Any], ...] = (CloudRun,)
+SERVED: tuple[type[Any], ...] = (CloudRun, VertexEndpoints)

@@ -270,7 +270,10 @@ class _Request(BaseHTTPRequestHandler):
             status, document = fake.logins.answer(service, path, content, dict(self.headers))
             self._send(status, document, {})
             return
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        query: dict[str, str] = {}
+        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+            # A parameter that is there several times is a list.
+            query[name] = f"{query[name]},{value}" if name in query else value
         seen = Seen("", f"{service}/{path}", query, None, headers=dict(self.headers))
         with fake.lock:
             fake.requests.append(seen)

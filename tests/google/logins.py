@@ -4,6 +4,7 @@ import base64
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,6 +14,9 @@ from tests.google.clock import Clock
 SECONDS = 3600
 #: what the times in a signed request may differ from the fake's clock
 _SKEW_SECONDS = 300
+#: what the identity provider of the tests knows, and the token that it gives
+CLIENT, SUBJECT = ("client", "of the client"), "token of another provider"
+_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 
 
 class Logins:
@@ -27,20 +31,16 @@ class Logins:
         self.token_seconds = SECONDS
         self.issued = 0
         """Tokens given so far."""
+        self.forms: list[tuple[str, dict[str, str]]] = []
+        """What token endpoints received: ``token`` (keys), ``sts`` (federation), ``identity-provider`` (another's)."""
         self.down = 0
         """How many of the next requests for a token are answered with 503."""
 
     def key(self, account: str, *, token_uri: str) -> dict[str, Any]:
         """Return a new key of an account, as its file has it."""
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import rsa
-
-        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        text = private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ).decode()
+        text, public = _pair()
         key_id = secrets.token_hex(8)
-        self._keys[key_id] = (account, private.public_key())
+        self._keys[key_id] = (account, public)
         return {
             "type": "service_account",
             "project_id": account.partition("@")[2].partition(".")[0],
@@ -85,13 +85,23 @@ class Logins:
         self, place: str, path: str, content: bytes, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, Any]]:
         """Answer a request to another path than those of the services."""
-        if place != "token":
+        if place not in ("token", "sts", "identity-provider"):
             return 404, {"error": "not_found"}
         if self.down > 0:
             self.down -= 1
             return 503, {"error": "temporarily_unavailable"}
         form = {name: values[0] for name, values in parse_qs(content.decode()).items()}
-        return self._token(form.get("assertion", ""))
+        self.forms.append((place, form))
+        if place == "token":
+            return self._token(form.get("assertion", ""))
+        if place == "identity-provider":
+            is_right = (form.get("client_id"), form.get("client_secret")) == CLIENT
+            return (
+                (200, {"access_token": SUBJECT, "expires_in": 300}) if is_right else (401, {"error": "invalid_client"})
+            )
+        if form.get("subject_token") != SUBJECT:
+            return 400, {"error": "invalid_grant", "error_description": "The given credential is rejected."}
+        return 200, {**self.issue("principal://pool/subject"), "issued_token_type": _ACCESS_TOKEN}
 
     def _token(self, assertion: str) -> tuple[int, Mapping[str, Any]]:
         """Exchange a request that a key signed."""
@@ -127,6 +137,19 @@ class Logins:
             "iss": "https://accounts.google.com",
         }
         return f"{_encoded({'alg': 'RS256', 'kid': 'fake'})}.{_encoded(claims)}.{_encode(b'signature')}"
+
+
+@cache
+def _pair() -> tuple[str, Any]:
+    """Return a private key and its public one: the same for all accounts, since making one takes long."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    text = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return text.decode(), private.public_key()
 
 
 def claims_of(token: str) -> dict[str, Any]:

@@ -25,7 +25,15 @@ _PLUGINS = Path(__file__).parents[2] / "plugins"
 class Server:
     """A container of a model's image, as a process."""
 
-    def __init__(self, folder: Path, *, image: str, environment: Mapping[str, str], arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        image: str,
+        environment: Mapping[str, str],
+        arguments: Sequence[str],
+        login: tuple[str, str] | tuple[None, None] = (None, None),
+    ) -> None:
         """Start it; an image that cannot be had leaves one that never runs."""
         self.image, self.problem = image, ""
         self._folder = folder
@@ -36,7 +44,7 @@ class Server:
         self.log = folder / "server.log"
         folder.mkdir(parents=True)
         try:
-            root = unpack_image(reference=image, into=folder.parent / "images")
+            root = unpack_image(reference=image, into=folder.parent / "images", username=login[0], password=login[1])
         except ModelwayError as error:
             self.problem = f"Image '{image}' not found: {error.what}"
             return

@@ -56,7 +56,16 @@ def system(*names: str) -> tuple[str, ...]:
 HERE = (*PYTEST, "-m", "not cluster and not database")
 FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
 SERVING = contract(
-    *("endpoints", "gateway", "gateway_agent", "rollout", "rollout_judged", "rollout_policies", "acceptance"),
+    *(
+        "endpoints",
+        "gateway",
+        "gateway_agent",
+        "monitor",
+        "rollout",
+        "rollout_judged",
+        "rollout_policies",
+        "acceptance",
+    ),
     *(
         "server",
         "server_bfloat16",
@@ -85,7 +94,7 @@ DEMO = system("demo")
 #: each starts an Airflow of its own, to edit and break the specs that it sees
 AUTHORING = system("authoring", "spec_faults")
 #: all need the Airflow of tests/system/conftest.py
-LAB = system("faults", "examples", "exports", "page_browser", "release")
+LAB = system("faults", "examples", "exports", "google_release", "page_browser", "release")
 #: they need a Docker engine and a Kubernetes cluster
 CLUSTER = system("docker_run", "kubernetes_run", "kubernetes_rollout")
 #: they need the engine and the images of START, and no cluster

@@ -21,21 +21,25 @@ from sqlalchemy import make_url
 
 from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
+from tests.google.endpoints import push_model, serving_fake
+from tests.google.fake import GoogleFake
 from tests.kept_airflow import kept_running
 from tests.postgres_server import postgres_server
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 RUN_SECONDS = 900
+#: of the lab's registry
+REGISTRY_LOGIN = ("me", "s3cret")
 #: passwords of the connections in the lab's Airflow
 LINEAGE_PASSWORD, OPENLINEAGE_KEY = "pa55word-of-the-lineage", "pa55word-of-openlineage"
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 @dataclass
@@ -84,7 +88,7 @@ class Lab:
         deadline = time.monotonic() + RUN_SECONDS
         while (state := self.api.run_state(dag_id, run_id)) not in ("success", "failed"):
             assert time.monotonic() < deadline, f"{dag_id} is still {state}"
-            time.sleep(0.5)
+            time.sleep(1)
         return state
 
     def states(self, dag_id: str) -> dict[str, str | None]:
@@ -158,8 +162,26 @@ def connections(lineage_url: str, openlineage: RecordingServer, closed_port: int
 
 
 @pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleFake]:
+    """Google Cloud, as far as endpoints need it; it reads images with the login of the registry."""
+    with serving_fake(tmp_path_factory.mktemp("google") / "google", login=REGISTRY_LOGIN) as fake:
+        yield fake
+
+
+def add_google_model(models: Path, registry: Registry, folder: Path) -> None:
+    """Give the model that Google serves its repository and a base image."""
+    base = folder / "base"
+    base.mkdir()
+    (base / "server").write_text("stands for the server's image\n")
+    pushed = push_model(base, f"{registry.host}/base", login=REGISTRY_LOGIN)
+    spec = models / "clouded" / "model.yaml"
+    spec.write_text(spec.read_text().replace("REGISTRY", registry.host).replace("BASE", pushed))
+
+
+@pytest.fixture(scope="session")
 def lab(
     tmp_path_factory: pytest.TempPathFactory,
+    google: GoogleFake,
     used_port: int,
     registry: Registry,
     lineage_url: str,
@@ -181,6 +203,7 @@ def lab(
     (home / "jobs" / "unwritable").touch()
     pushed = models / "resumes" / "model.yaml"
     pushed.write_text(pushed.read_text() + f"image: {{repository: {registry.host}/models/resumes}}\n")
+    add_google_model(models, registry, root)
     (root / "rows.csv").write_text("a,b\n1,2\n")
     for name in ("resumes", "raises"):
         spec = models / name / "model.yaml"
@@ -188,6 +211,7 @@ def lab(
     environment = {
         **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW_CONN_MODELWAY_GOOGLE": google.airflow_connection(project="my-dev"),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": f"http://me:s3cret@{registry.host}",
         "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),

@@ -162,12 +162,12 @@ def test_signals_stop_everything(home, ran, number):
         url = next(found for line in lines if (found := re.search(r"digits \w+ \w+ at (\S+)", line))).group(1)
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         for words in (("demo", "--exit"), ("run", "digits")):
-            busy = modelway(home, *words, timeout=60)
+            busy = modelway(home, *words)
             assert busy.returncode == 1
             assert f"`modelway demo` (process {demo.pid}) is running already" in busy.stderr
         time.sleep(3)
         # Who waits for the end presses Ctrl-C again.
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while demo.poll() is None and time.monotonic() < deadline:
             demo.send_signal(number)
             time.sleep(0.3)
@@ -179,7 +179,7 @@ def test_signals_stop_everything(home, ran, number):
 
 def process_of(component, demo, *, but=()):
     """Wait for the process of one of the demo's components, another than those before; None: the demo has ended."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while demo.poll() is None:
         for each in psutil.Process(demo.pid).children():
             with contextlib.suppress(psutil.Error):
@@ -199,7 +199,7 @@ def test_a_component_that_dies_is_started_again_until_it_dies_too_often(home, se
             killed.append(process.pid)
             process.kill()
         assert len(killed) == MOST_RESTARTS + 1
-        text = demo.communicate(timeout=120)[0]
+        text = demo.communicate(timeout=300)[0]
         assert demo.returncode == 1
         assert f"airflow {component} ended with -9. Read the end of its log:" in text
         assert "Traceback" not in text

@@ -48,6 +48,8 @@ def lab(
     document["model"] = model
     document["train"]["backend"] = "docker"
     document["rollout"] = {"steps": [100]}
+    # The tests look at the containers when the run is over.
+    document["keep"] = {"time": "1h"}
     # The registry is on the engine's machine.
     document["docker"] = {"network": "host"}
     document["image"] = {"repository": f"{registry.host}/models/digits"}

@@ -35,7 +35,7 @@ class Examples:
             assert time.monotonic() < deadline, (task, found)
             assert found != "failed", self.failure(name)
             self.lab.airflow.check()
-            time.sleep(0.5)
+            time.sleep(1)
 
     def finish(self, name):
         """Wait for the run and return its state."""
@@ -43,7 +43,7 @@ class Examples:
         while (state := self.api.run_state(f"example-{name}", self.runs[name])) not in ("success", "failed"):
             assert time.monotonic() < deadline, self.states(name)
             self.lab.airflow.check()
-            time.sleep(0.5)
+            time.sleep(1)
         return state
 
     def failure(self, name):

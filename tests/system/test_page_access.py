@@ -1,5 +1,6 @@
 """The pages on a real Airflow api-server: its login guards them, its navigation shows them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from browser import WAIT_SECONDS, console_errors, log_in, open_browser, wait
-from modelway.lineage.records.version import RunRecord, VersionRecord
+from modelway.lineage.records.version import RolloutRecord, RunRecord, VersionRecord
 from modelway.lineage.store import open_lineage
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
@@ -53,22 +56,33 @@ def _environment(home: Path, port: int) -> dict[str, str]:
 
 
 def _register(home: Path, **dags: str) -> None:
-    """Register a version of each model by a run of the DAG given for it."""
+    """Register a version of each model by a run of the DAG given for it; of digits two, which served in turn."""
     store = open_lineage(f"sqlite:///{home}/modelway/lineage.db")
-    digest = "sha256:" + "0" * 64
     for model, dag in dags.items():
-        record = VersionRecord(
-            model=model,
-            run=RunRecord(dag_id=dag, run_id="manual__1"),
-            archive_uri="file:///a.zip",
-            archive_digest=digest,
-            archive_size=1,
-            model_digest=digest,
-            checkpoint="c-1",
-            checkpoint_digest=digest,
-            metrics={"loss": 0.25},
-        )
-        assert store.register(record) == 1
+        assert store.register(_record(model, dag, "manual__1")) == 1
+    assert store.register(_record("digits", "digits", "manual__2")) == 2
+    rollout = RolloutRecord(endpoint="digits", run_id="digits/r1", model="digits", version=1, state="done")
+    for version in (1, 2):
+        store.save_rollout(replace(rollout, run_id=f"digits/r{version}", version=version, detail={"stable": None}))
+        store.record_weights(endpoint="digits", model="digits", weights={version: 100})
+    store.record_weights(endpoint="letters", model="letters", weights={1: 100})
+    about = {"endpoint": "letters", "model": "letters", "run_id": "digits/of-rollout"}
+    store.save_rollout(replace(rollout, **about, state="running", step=0, detail={"stable": None}))
+
+
+def _record(model: str, dag: str, run_id: str) -> VersionRecord:
+    digest = "sha256:" + "0" * 64
+    return VersionRecord(
+        model=model,
+        run=RunRecord(dag_id=dag, run_id=run_id),
+        archive_uri="file:///a.zip",
+        archive_digest=digest,
+        archive_size=1,
+        model_digest=digest,
+        checkpoint="c-1",
+        checkpoint_digest=digest,
+        metrics={"loss": 0.25},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +106,11 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield url
         finally:
             os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(20)
-            finally:
-                if server.poll() is None:
-                    os.killpg(server.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(60)
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
 
 
 def _wait(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -152,10 +166,15 @@ def test_the_page_is_in_airflows_navigation(airflow: str) -> None:
     headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
     plugins = _get(airflow, "/api/v2/plugins", **headers).json()["plugins"]
     (ours,) = [plugin for plugin in plugins if plugin["name"] == "modelway"]
-    (view,) = ours["external_views"]
+    view, *tabs = ours["external_views"]
     assert (view["name"], view["destination"], view["url_route"]) == ("Models", "nav", "models")
     assert view["href"] == "/team/modelway/models"
     assert _get(airflow.removesuffix("/team"), view["href"], **headers).status_code == 200
+    assert [(tab["name"], tab["destination"]) for tab in tabs] == [
+        ("Model", "dag"),
+        ("Version", "dag_run"),
+        ("Version", "task_instance"),
+    ]
     assert _get(airflow, "/api/v2/plugins/importErrors", **headers).json()["import_errors"] == []
 
 
@@ -176,6 +195,69 @@ def test_the_frame_takes_airflows_theme_and_its_links_open_airflows_pages(airflo
         browser.find_element(By.LINK_TEXT, "digits/manual__1").click()
         browser.switch_to.default_content()
         WebDriverWait(browser, WAIT_SECONDS).until(expected.url_contains("/team/dags/digits/runs/manual__1"))
+
+
+def test_the_page_of_a_dag_has_a_tab_with_its_models(airflow: str) -> None:
+    with open_browser() as browser:
+        log_in(browser, url=airflow, user="ada", password="ada-s")
+        browser.get(f"{airflow}/dags/digits/plugin/model")
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+        wait(browser, By.XPATH, "//h2[contains(., 'letters')]")
+
+
+def act(browser: Chrome, action: str, **fields: str) -> str:
+    """Fill in an action on an endpoint's page, press its button twice, and return what the page then says."""
+    form = wait(browser, By.CSS_SELECTOR, f"form[data-action={action}]")
+    for name, text in fields.items():
+        form.find_element(By.NAME, name).send_keys(text)
+    button = form.find_element(By.TAG_NAME, "button")
+    button.click()
+    assert wait(browser, By.ID, "outcome").text == "Press again to confirm."
+    button.click()
+    WebDriverWait(browser, WAIT_SECONDS).until(lambda page: page.find_element(By.ID, "outcome").text[:5] != "Press")
+    return browser.find_element(By.ID, "outcome").text
+
+
+def test_who_may_start_runs_releases_and_rolls_back_from_the_page_of_an_endpoint(airflow: str) -> None:
+    """No scheduler runs here: the runs wait with what the model's DAG reads, see test_release.py."""
+    headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
+    place = f"{airflow}/modelway/endpoints/digits"
+    with open_browser() as browser:
+        log_in(browser, url=airflow, user="vic", password="vic-s")
+        browser.get(place)
+        assert act(browser, "release", version="1", reason="I may not").startswith("Airflow does not let you do this")
+    assert _get(airflow, "/api/v2/dags/digits/dagRuns", **headers).json()["dag_runs"] == []
+    with open_browser() as browser:
+        log_in(browser, url=airflow, user="ada", password="ada-s")
+        browser.get(place)
+        assert act(browser, "release", version="1", reason="it is <better>").endswith("rolls version 1 out.")
+        assert act(browser, "rollback", reason="it was not").endswith("returns the traffic to version 1.")
+        assert [error for error in console_errors(browser) if "/modelway/" in error] == []
+    runs = _get(airflow, "/api/v2/dags/digits/dagRuns", **headers).json()["dag_runs"]
+    assert [run["conf"] for run in runs] == [
+        {"rollout": "yes", "version": "1", "reason": "it is <better>"},
+        {"rollout": "rollback", "version": "1", "reason": "it was not"},
+    ]
+
+
+def test_a_rollout_is_ended_once_from_the_page_of_its_endpoint(airflow: str) -> None:
+    """Somebody whose page is older than the end of the run is told."""
+    headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
+    run = f"{airflow}/api/v2/dags/digits/dagRuns/of-rollout"
+    answer = httpx.post(
+        f"{airflow}/api/v2/dags/digits/dagRuns",
+        json={"dag_run_id": "of-rollout", "logical_date": None},
+        headers=headers,
+        timeout=60,
+    )
+    answer.raise_for_status()
+    with open_browser() as browser:
+        log_in(browser, url=airflow, user="ada", password="ada-s")
+        browser.get(f"{airflow}/modelway/endpoints/letters")
+        assert act(browser, "end", reason="too slow").startswith("The run of-rollout is ended")
+        assert act(browser, "end", reason="again").startswith("Somebody else did this")
+    ended = httpx.get(run, headers=headers, timeout=60).json()
+    assert (ended["state"], ended["note"]) == ("failed", "too slow")
 
 
 def test_a_process_that_loads_the_plugin_loads_no_server(tmp_path: Path) -> None:

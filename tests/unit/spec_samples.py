@@ -66,7 +66,7 @@ max_active_runs: 2
 train: {base: champion, params: {width: null}}
 register: {alias: candidate}
 image: {tag: "{version}-digits"}
-rollout: {alias: production}
+rollout: {alias: production, when_worse: register}
 monitor:
   retrain_on_event: true
   drift: {window: 2d, minimum_rows: 1000, psi: 0.25, ks: 0.2, w: 0.5, alpha: 0.001, schema: false}

@@ -9,7 +9,7 @@ from modelway.fields.refusal import Refusal
 from modelway.job.row_metrics import MOST_ROWS, RowMetrics, metrics_file, read_row_metrics, write_row_metrics
 from modelway.lineage.records.verification import comparison_text, verified_text
 from modelway.runs.comparison import Comparison, Measured, OtherVersion, compare
-from modelway.runs.gates import check_gates
+from modelway.runs.gates import check_gates, worse_reason
 from modelway.runs.paired import mean_interval, paired_interval, t_quantile
 from modelway.spec.gates import VersionGate, parse_any_gate, parse_gate
 
@@ -155,6 +155,27 @@ def test_a_missed_comparison_says_how_many_rows_could_show_it() -> None:
         f"the difference +0.0025 is at least {found.low:+.4g} with 95% confidence, on 400 rows; about "
         f"{found.rows_needed:,} rows could show that it is"
     )
+
+
+def test_a_worse_version_may_be_accepted_for_its_record_alone() -> None:
+    gates: dict[str, Any] = {
+        "gates": {"accuracy": ">= champion"},
+        "metrics": {"accuracy": 0.98},
+        "candidate": measured(accuracy=right(8)),
+        "others": {"champion": champion(accuracy=right(9))},
+    }
+    (found,) = check_gates(**gates, accept_worse=True)
+    assert worse_reason([found.to_dict()]) == (
+        "accuracy is 0.98, that of champion (v7) is 0.9775, must be >= champion: the version is registered and not "
+        "rolled out"
+    )
+    assert worse_reason([]) is worse_reason([{**found.to_dict(), "passes": True}]) is None
+    # A number that is missed is missed.
+    with pytest.raises(VerificationFailed, match=r"misses 1 of 2 gates: loss is 3, must be <= 1"):
+        check_gates(
+            **{**gates, "gates": {**gates["gates"], "loss": "<= 1"}, "metrics": {"accuracy": 0.98, "loss": 3}},
+            accept_worse=True,
+        )
 
 
 def test_a_gate_for_less_needs_the_upper_bound() -> None:

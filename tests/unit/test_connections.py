@@ -9,8 +9,9 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import supervisor, task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse
-from modelway.errors import LineageUnavailable, ModelwayError
+from modelway.errors import LineageUnavailable, ModelwayError, SecretMissing
 from modelway.hooks import connection as hook
+from modelway.hooks.client import client_from_airflow
 from modelway.hooks.connection import exporters_from_airflow, lineage_url_from_airflow, settings_from_airflow
 from modelway.hooks.fields import (
     destination,
@@ -18,9 +19,11 @@ from modelway.hooks.fields import (
     fields_from_airflow,
     fields_from_environment,
 )
+from modelway.hooks.google import google_settings
 from modelway.hooks.settings import load_exporters, load_settings
 from modelway.lineage.exporters.base import Destination
 from modelway.lineage.schema.engine import parse_url
+from modelway.platforms.google.connection import GoogleConnection, Source
 
 SECRET = "p@ss/w:rd?#%"
 JSON = {
@@ -239,3 +242,29 @@ def test_a_host_with_a_colon_of_its_own_is_written_as_airflow_writes_it(monkeypa
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_MLFLOW", airflows.get_uri())
     (found,) = load_exporters()
     assert (found.url, found.login, found.password) == ("https://mlflow.example.com", "a", "b")
+
+
+GOOGLE = "modelway.hooks.google.GoogleHook"
+
+
+@pytest.mark.parametrize("conn_type", ["google_cloud_platform", "generic"])
+def test_a_connection_to_google_is_read_with_and_without_the_provider_s_form(
+    conn_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"extra__google_cloud_platform__project": "p1", "keyfile_dict": json.dumps({"private_key": "a\\nb"})}
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_GOOGLE", json.dumps({"conn_type": conn_type, "extra": extra}))
+    found = google_settings()
+    assert (found.project, found.source, found.key) == ("p1", Source.KEY, {"private_key": "a\nb"})
+    # Targets share it, unless one has a connection of its own.
+    assert client_from_airflow("vertex", hook=GOOGLE) == found
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_VERTEX", json.dumps({"conn_type": conn_type, "extra": {"project": "p2"}}))
+    assert client_from_airflow("vertex", hook=GOOGLE).project == "p2"
+    assert client_from_airflow("cloud_run", hook=GOOGLE) == found
+
+
+def test_without_a_connection_to_google_the_environment_s_credentials_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_MODELWAY_GOOGLE", raising=False)
+    assert client_from_airflow("vertex", hook=GOOGLE) is None
+    assert google_settings() == GoogleConnection()
+    with pytest.raises(SecretMissing, match="there is no connection 'google_of_dev'"):
+        google_settings("google_of_dev")

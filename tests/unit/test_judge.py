@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, begin, decide, update
 from modelway.endpoints.judge.e_process import RATIOS, log_mean, more_evidence, no_evidence
 
@@ -308,6 +309,21 @@ def test_times_of_a_server_that_could_not_be_read_before_are_left_out():
     all_at_once = replace(timed(10_000, 0, before=stable), requests=stable.requests + 900)
     evidence = update(evidence, **_same(all_at_once, back, ANALYSIS))
     assert evidence.log_e("latency") == 0
+
+
+def test_calls_of_grpc_that_servers_failed_are_errors_unless_a_server_could_not_be_read():
+    page = 'modelway_grpc_requests_total{model="m",model_version="1",code="%d"} %d.0\n'
+    pages = [page % (200, 90) + page % (500, 3), page % (503, 4) + page % (404, 9), page % (500, 0)]
+    assert read_server_counts(pages).call_errors == 7
+    assert read_server_counts([*pages, ""]).call_errors == 0
+    before = replace(timed(100, 100), errors=1, call_errors=2)
+    now = replace(before, requests=200, errors=2, call_errors=7)
+    assert now.since_then(before).errors == 6
+    unread = replace(now, latency={}, call_errors=0)
+    assert unread.since_then(before).errors == 1
+    assert replace(now, requests=300, errors=3).since_then(unread).errors == 1
+    # a server that was restarted begins anew
+    assert replace(now, call_errors=0).since_then(before).errors == 1
 
 
 def test_invalid_answers_of_a_server_that_could_not_be_read_before_are_left_out():

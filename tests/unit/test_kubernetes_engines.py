@@ -21,8 +21,28 @@ IMAGE = "registry.example.org/models/digits@sha256:" + "0" * 64
 @pytest.fixture
 def objects() -> ObjectsInMemory:
     found = ObjectsInMemory()
-    found.controllers = {"InferenceService": serving, "Inference": inferring}
+
+    def served(one: dict[str, Any]) -> dict[str, Any]:
+        found.pods_of["InferenceService"] = pods_of(one)
+        return serving(one)
+
+    found.controllers = {"InferenceService": served, "Inference": inferring}
     return found
+
+
+def pods_of(one: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pods that KServe makes of an InferenceService."""
+    parts = [one["spec"]["predictor"], *(each["predictor"] for each in one["spec"].get("canary", ()))]
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    return [
+        {
+            "metadata": {"name": f"{part['name']}-{number}", "labels": part["labels"]},
+            "spec": {"containers": part["containers"]},
+            "status": ready,
+        }
+        for part in parts
+        for number in range(part["minReplicas"])
+    ]
 
 
 @pytest.fixture
@@ -84,10 +104,34 @@ def test_kserve_starts_a_canary_without_traffic_and_then_gives_it_its_share(
     assert [one.name for one in promoted.predictors] == ["v1", "v2"]
 
 
+def test_a_predictor_that_kserve_replaces_is_not_ready_before_its_new_pods_are(
+    endpoint: KubernetesEndpoint, objects: ObjectsInMemory
+) -> None:
+    """It reports the former pods as ready until it has seen the change, and no generation says so."""
+    wanted = spec(100, engine="kserve")
+    endpoint.apply(wanted)
+    objects.controllers["InferenceService"] = serving
+    (one,) = wanted.predictors
+    changed = replace(wanted, predictors=(replace(one, image=IMAGE.replace("0", "7")),))
+    with pytest.raises(EndpointNotReady, match="version 1 is not ready in time"):
+        endpoint.apply(changed)
+    status = endpoint.status("digits")
+    assert status is not None
+    assert (status.ready, status.predictors[0].image) == (True, one.image)
+
+    def replaced(one: dict[str, Any]) -> dict[str, Any]:
+        objects.pods_of["InferenceService"] = pods_of(one)
+        return serving(one)
+
+    objects.controllers["InferenceService"] = replaced
+    assert endpoint.apply(changed).ready
+
+
 def test_a_canary_that_kserve_does_not_find_ready_gets_nothing(
     endpoint: KubernetesEndpoint, objects: ObjectsInMemory
 ) -> None:
     def late(one: dict[str, Any]) -> dict[str, Any]:
+        objects.pods_of["InferenceService"] = pods_of(one)
         return {**serving(one), "canaryStatuses": []}
 
     objects.controllers["InferenceService"] = late

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 from modelway.artifacts.store import ArtifactStore
 from modelway.errors import DigestMismatch, InvalidDataset, ModelwayError, UnknownVersion
+from modelway.lineage.records.monitoring import Check, MonitorState, RetrainRequest
 from modelway.lineage.records.version import RunRecord
 from modelway.lineage.store import open_lineage
 from modelway.operators.plan import PlanRunOperator
@@ -397,6 +398,33 @@ def test_the_reason_is_the_persons_else_the_events(shop):
         "event of modelway://digits/retrain: drift of 0.3; event of modelway://digits/retrain"
     )
     assert shop.plan(events=events, params={"reason": "because"})["reason"] == "because"
+
+
+def test_a_change_of_the_schema_is_rebuilt_without_the_base_and_its_run_is_recorded(shop, tmp_path):
+    (tmp_path / "weights").write_text("w")
+    stored = ArtifactStore((tmp_path / "artifacts").as_uri()).put(tmp_path / "weights", model="digits")
+    shop.lineage.register(make_record("one", checkpoint_digest=stored.digest, checkpoint_uri=stored.uri))
+    shop.lineage.set_alias(model="digits", alias="champion", version=1)
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    request = RetrainRequest(
+        model="digits", endpoint="digits", version=1, at=now, rule="schema", reason="new", rebuild=True, numbers={}
+    )
+    check = Check(before=MonitorState(endpoint="digits", model="digits"), at=now, request=request)
+    key = shop.lineage.monitoring.save_check(check, state=lambda _: {})
+
+    def event(**extra):
+        return SimpleNamespace(asset=SimpleNamespace(uri="modelway://digits/retrain"), extra={"reason": "new", **extra})
+
+    spec = {"train": {"base": "champion"}}
+    assert shop.plan(spec=spec, events=[event(rebuild=False)])["base"]["version"] == 1
+    assert shop.lineage.monitoring.requests("digits")[0].run_id is None
+    rebuilt = shop.plan(run="rebuilt", spec=spec, events=[event(request=key, rebuild=True)])
+    assert (rebuilt["base"], rebuilt["reason"]) == (None, "event of modelway://digits/retrain: new")
+    assert shop.lineage.monitoring.requests("digits")[0].run_id == "digits/rebuilt"
+    # A person who names a base gets it.
+    named = shop.plan(spec=spec, events=[event(request=key, rebuild=True)], params={"base": "1"})
+    assert named["base"]["version"] == 1
+    assert shop.lineage.monitoring.requests("digits")[0].run_id == "digits/rebuilt"
 
 
 def test_what_skipped_tasks_returned_before_the_run_was_cleared_is_dropped(shop, monkeypatch):

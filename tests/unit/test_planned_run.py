@@ -189,7 +189,7 @@ SELECTED = {"checkpoint": FIRST, "metrics": {"loss": 0.5}, "rule": "least loss",
 
 def register(code: Any, *, training: Any = (), archive: Any = ARCHIVE, now: Any = None, **more: Any) -> Any:
     needs: dict[str, Any] = {"training": training, "selected": SELECTED, "verified": {}, "spec": {}}
-    operator = RegisterModelOperator(task_id="r", code=code, archive=archive, **needs, **more)
+    operator = RegisterModelOperator(task_id="r", code=code, archive=archive, **{**needs, **more})
     return operator.run(now or context())
 
 
@@ -361,6 +361,25 @@ def test_an_outlets_event_tells_the_version(lineage: Lineage, taken: bool) -> No
         **{"model": "digits", "version": made.number, "reused": taken},
         **{"digest": made.archive_digest, "model_digest": made.model_digest},
     }
+
+
+def test_a_version_that_is_worse_than_the_champion_is_registered_and_moves_nothing(lineage: Lineage) -> None:
+    values = {
+        "metric": "loss",
+        "value": 0.5,
+        "other": 0.4,
+        "gate": "<= champion",
+        "reference": "champion",
+        "version": 7,
+    }
+    worse = register(planned(), verified={"comparisons": [{**values, "passes": False}]})
+    assert worse["blocked_reason"] == (
+        "loss is 0.5, that of champion (v7) is 0.4, must be <= champion: the version is registered and not rolled out"
+    )
+    assert lineage.version("digits", worse["version"]).summary.aliases == ()
+    better = register(planned(), now=context("better"), verified={"comparisons": [{**values, "passes": True}]})
+    assert better["blocked_reason"] is None
+    assert lineage.version("digits", better["version"]).summary.aliases == ("candidate",)
 
 
 def test_reports_that_skipped_stages_never_left_are_not_asked_for() -> None:

@@ -247,14 +247,19 @@ class Paced(Protocol):
 
 
 @runtime_checkable
-class JobFolders(Protocol):
-    """A backend that keeps the jobs' folders on this machine."""
+class RunFolders(Protocol):
+    """A backend that can remove what the jobs of a run leave, once nobody needs it."""
 
     def discard(self, *, model: str, run: str) -> int:
-        """Remove code, inputs and output of a run's jobs that are over, and return how many bytes became free.
+        """Remove code, inputs and output of a run's jobs that are over; return how many bytes became free here.
 
         Logs and reports stay.
         """
+
+
+@runtime_checkable
+class JobFolders(RunFolders, Protocol):
+    """A backend that keeps the jobs' folders on this machine."""
 
     def discard_old(self, *, model: str, before: datetime) -> int:
         """Do so for all jobs of a model that ended before a time."""

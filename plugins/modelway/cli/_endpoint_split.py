@@ -38,6 +38,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         if name == "history":
             command.add_argument("--limit", type=int, default=50, metavar="N", help="default: 50")
         command.set_defaults(run=run)
+    text = "close what rollouts have still to do at an endpoint that is gone for good, so that another one can begin"
+    abandon = commands.add_parser("abandon", help=text)
+    abandon.add_argument("name", metavar="NAME", help="an endpoint that cannot be read any more")
+    abandon.set_defaults(run=abandon_endpoint)
 
 
 def show_endpoint(args: argparse.Namespace) -> int:
@@ -94,6 +98,25 @@ def change_weights(args: argparse.Namespace) -> int:
     return 0
 
 
+def abandon_endpoint(args: argparse.Namespace) -> int:
+    """Close the rollouts of an endpoint that cannot be finished, and say which.
+
+    :raises ModelwayError: the endpoint can be read, so that they can be finished
+    """
+    from modelway.cli.asset import actor
+    from modelway.following.rollouts import abandon_rollouts
+    from modelway.hooks.lineage import lineage_from_environment
+    from modelway.hooks.settings import load_settings
+
+    read_lineage()
+    closed = abandon_rollouts(lineage_from_environment(), load_settings(), endpoint=args.name, actor=actor())
+    for each in closed:
+        print(f"the rollout of version {each.version} of {each.model} (run {each.run_id}) has nothing left to do")
+    if not closed:
+        print(f"no rollout of an endpoint '{args.name}' has anything left to do")
+    return 0
+
+
 def show_history(args: argparse.Namespace) -> int:
     """Print the changes of the weights, as the lineage has them."""
     changes = read_lineage().weight_history(args.name)[: args.limit]
@@ -116,13 +139,14 @@ def _endpoint(name: str) -> tuple[Endpoint, EndpointStatus, str]:
 
     :raises UnknownEndpoint: there is none of that name
     """
-    from modelway.hooks.endpoint import open_endpoint
+    from modelway.hooks.endpoint import open_endpoint_of
     from modelway.hooks.settings import load_settings
 
     lineage = lineage_if_any()
     rollouts = lineage.rollouts(name) if lineage is not None else []
-    target = next((str(each.detail["target"]) for each in rollouts if each.detail.get("target")), TARGET)
-    port = open_endpoint(target, load_settings())
+    known = next((each for each in rollouts if each.detail.get("target")), None)
+    target = str(known.detail["target"]) if known is not None else TARGET
+    port = open_endpoint_of(known, load_settings(), target=target)
     status = port.status(name)
     if status is None:
         raise UnknownEndpoint(f"there is no endpoint '{name}'", where=target, known=port.names(), given=name)

@@ -1,7 +1,8 @@
-"""The endpoints of this machine, started and stopped by a person: the lineage records it."""
+"""The endpoints of all targets, started and stopped by a person: the lineage records it."""
 
 import sys
 
+from modelway.cli._lineage import lineage_if_any
 from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version
 from modelway.endpoints.shares import percentages
 from modelway.errors import ModelwayError, UnknownModel
@@ -39,19 +40,25 @@ def split_text(status: EndpointStatus) -> str:
     return ", ".join(f"{f'version {version}' if version else name} {share} %" for version, name, share in names)
 
 
-def start_endpoint(settings: Settings, name: str, *, actor: str) -> EndpointStatus:
+def known_targets() -> dict[str, str]:
+    """Return where each endpoint serves that a rollout of the lineage names."""
+    lineage = lineage_if_any()
+    return {} if lineage is None else lineage.endpoint_targets()
+
+
+def start_endpoint(settings: Settings, name: str, *, actor: str, target: str = TARGET) -> EndpointStatus:
     """Start a stopped endpoint as it was.
 
     :raises ModelwayError: as :meth:`modelway.endpoints.base.Endpoint.start` does
     """
-    status = open_local(settings).start(name)
+    status = open_endpoint(target, settings).start(name)
     _record(settings, status, actor=actor)
     return status
 
 
-def stop_endpoint(settings: Settings, name: str, *, actor: str) -> None:
+def stop_endpoint(settings: Settings, name: str, *, actor: str, target: str = TARGET) -> None:
     """Stop an endpoint and record it; nothing happens when it is stopped already, or does not exist."""
-    port = open_local(settings)
+    port = open_endpoint(target, settings)
     port.stop(name)
     if (status := port.status(name)) is not None:
         _record(settings, status, actor=actor)

@@ -24,6 +24,7 @@ COMMANDS = {
     "gc": Indexed("gc", "remove files that no retained version needs"),
     "image": Indexed("image", "build, inspect, pull, verify, compare and copy images of versions"),
     "init": Indexed("init", "write the DAG files and a first model into an Airflow's own folders"),
+    "labels": Indexed("labels", "add true labels of requests, which the monitor compares"),
     "lineage": Indexed("lineage", "show what came out of what, and find a file by its content"),
     "lint": Indexed("lint", "check model specs"),
     "new": Indexed("new", "write a new model that works"),

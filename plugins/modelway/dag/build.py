@@ -224,6 +224,7 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
             gates={name: str(gate) for name, gate in spec.verify.gates.items()},
             compared=compared or None,
             tolerance=_tolerance(spec),
+            accept_worse=spec.registers_worse,
             doc_md="Compares the frozen model with its checkpoint and checks the gates",
             **job,
         ).output

@@ -6,7 +6,7 @@ from pathlib import Path
 from airflow.sdk import DAG, get_parsing_context
 
 from modelway.operators.monitor import MonitorModelsOperator
-from modelway.spec.load import load_specs
+from modelway.runs.watched import specs_with_rules
 
 DAG_ID = "modelway-monitor"
 MINUTES = 15
@@ -17,7 +17,7 @@ def monitor_dags(folder: Path) -> dict[str, DAG]:
     wanted = get_parsing_context().dag_id
     if wanted not in (None, DAG_ID):
         return {}
-    if wanted is None and not any(spec.monitor.has_rules for spec in load_specs(folder).specs.values()):
+    if wanted is None and not specs_with_rules(folder):
         return {}
     with DAG(
         dag_id=DAG_ID,

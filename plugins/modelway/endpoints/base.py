@@ -207,6 +207,9 @@ class PredictorMetrics:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: of the requests, those whose URL names the version: no weight sent them
     named: int = 0
+    #: calls of gRPC that the servers failed, which a gateway sees as answers with status 200: not among the errors;
+    #: counted by the servers themselves, as ``latency``
+    call_errors: int = 0
     #: answers with an output that is not valid: a number that is not finite, another type or shape than the model
     #: names; counted by the servers themselves, as ``latency``
     invalid: int = 0
@@ -252,17 +255,6 @@ class Endpoint(Protocol):
 
         :raises UnknownEndpoint: when there is no endpoint of this name
         :raises EndpointNotReady: when the gateway does not answer
-        """
-        ...
-
-    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
-
-        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
-        that does not answer is left out.
-
-        :raises UnknownEndpoint: when there is no endpoint of this name
-        :raises EndpointNotReady: when the servers cannot be reached
         """
         ...
 
@@ -325,10 +317,38 @@ class Guarded(Protocol):
         """Return the headers that requests to a URL of it need; a secret, valid for an hour at most."""
         ...
 
+    def demanded_token(self, url: str) -> Mapping[str, str] | None:
+        """Return what kind of token requests to a URL of it need, for a job that has an account of its own.
+
+        ``{"kind": "identity", "audience": URL}`` or ``{"kind": "access"}`` of Google; None: there is no need of one.
+        """
+        ...
+
+
+def demanded_token(endpoint: Endpoint, url: str) -> Mapping[str, str] | None:
+    """Return what kind of token requests to an endpoint's URL need, see ``Guarded``; None where none is needed."""
+    return endpoint.demanded_token(url) if isinstance(endpoint, Guarded) else None
+
 
 def request_headers(endpoint: Endpoint, url: str) -> Mapping[str, str]:
     """Return the headers that requests to an endpoint's URL need: none where anybody may call it."""
     return endpoint.request_headers(url) if isinstance(endpoint, Guarded) else {}
+
+
+@runtime_checkable
+class ShowsSketches(Protocol):
+    """An endpoint that reaches each of its servers, for what they counted of inputs and outputs."""
+
+    def sketches(self, name: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return what each server counted of inputs and outputs since it started, by the predictors' names.
+
+        A document is what ``/v2/models/M/sketches`` of the server answers; ``since`` distinguishes servers. One
+        that does not answer is left out.
+
+        :raises UnknownEndpoint: when there is no endpoint of this name
+        :raises EndpointNotReady: when the servers cannot be reached
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelway.following.rollouts import abort_rollouts_of
+from modelway.platforms.processes.ending import Ending
 
 if TYPE_CHECKING:
     from modelway.lineage.store import Lineage
@@ -97,10 +98,15 @@ def _thread(what: str, work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+def main() -> None:
+    """Do all of it for the run that the words of the command name."""
+    abort_rollouts_of(sys.argv[1], state=sys.argv[2])
+    stop_orphaned_jobs(sys.argv[1], sys.argv[3:])
+    record_end(sys.argv[1], sys.argv[2])
+
+
 if __name__ == "__main__":
     # Airflow's own processes read connections from its database, tasks from its API: this is one of the former.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    abort_rollouts_of(sys.argv[1], state=sys.argv[2])
-    stop_orphaned_jobs(sys.argv[1], sys.argv[3:])
-    record_end(sys.argv[1], sys.argv[2])
+    Ending().run(main)

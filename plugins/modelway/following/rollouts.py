@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelway.endpoints.base import Endpoint, predictor_name
-from modelway.errors import ModelwayError, RolloutAborted, RolloutChanged
-from modelway.hooks.endpoint import open_endpoint
+from modelway.errors import EndpointNotReady, ModelwayError, RolloutAborted, RolloutChanged
+from modelway.hooks.endpoint import open_endpoint_of
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning
 from modelway.runs.rollout_record import aborted
@@ -40,7 +41,8 @@ def abort_rollout(
     # Closed first: even if the endpoint fails below, no retry continues it.
     rollout = close_rollout(store, endpoint=endpoint, run=run, actor=actor, reason=reason, withdraw=withdraw)
     if rollout is not None:
-        _return(store, open_endpoint(target, settings), rollout, actor=actor)
+        port = open_endpoint_of(rollout, settings, target=target)
+        _return(store, port, rollout, actor=actor, may_move=True)
     return rollout
 
 
@@ -70,8 +72,9 @@ def return_traffic(store: "Lineage", settings: Settings, *, endpoint: str, targe
     """
     for rollout in store.rollouts(endpoint):
         if is_returning(rollout):
-            port = open_endpoint(str(rollout.detail.get("target") or target), settings)
-            _return(store, port, rollout, actor=actor)
+            with _or_abandoned(rollout):
+                port = open_endpoint_of(rollout, settings, target=target)
+                _return(store, port, rollout, actor=actor)
 
 
 def complete_rollout(store: "Lineage", settings: Settings, rollout: "RolloutRecord", *, actor: str) -> None:
@@ -81,12 +84,58 @@ def complete_rollout(store: "Lineage", settings: Settings, rollout: "RolloutReco
     """
     from modelway.runs.rollout import Rollout
 
-    port = open_endpoint(str(rollout.detail["target"]), settings)
-    mine = Rollout(store=store, port=port, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor)
     try:
-        _attempt(f"version {rollout.version} does not take over {rollout.endpoint} yet", mine.complete)
+        with _or_abandoned(rollout):
+            port = open_endpoint_of(rollout, settings, target=str(rollout.detail["target"]))
+            mine = Rollout(store=store, port=port, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor)
+            _attempt(f"version {rollout.version} does not take over {rollout.endpoint} yet", mine.complete)
     except RolloutAborted as error:
         _log.warning("the rollout of version %d is closed: %s", rollout.version, error)
+
+
+@contextmanager
+def _or_abandoned(rollout: "RolloutRecord") -> Iterator[None]:
+    """Say of a rollout that cannot be finished, since its endpoint does not answer, what is to be done.
+
+    :raises EndpointNotReady: in place of the endpoint's own error
+    """
+    try:
+        yield
+    except RolloutAborted:
+        raise
+    except ModelwayError as error:
+        what = "does not give its traffic back" if is_returning(rollout) else "does not take over"
+        raise EndpointNotReady(
+            f"version {rollout.version} {what}, which its rollout (run {rollout.run_id}) has to do first: {error.what}",
+            where=f"endpoint {rollout.endpoint}, target {rollout.detail.get('target')}",
+            do="Make the endpoint answer; where it is gone for good: modelway endpoint abandon " + rollout.endpoint,
+        ) from error
+
+
+def abandon_rollouts(store: "Lineage", settings: Settings, *, endpoint: str, actor: str) -> "list[RolloutRecord]":
+    """Close what rollouts of an endpoint have still to do there, for one that is gone for good; return them.
+
+    :raises ModelwayError: the endpoint can be read, so that nothing needs to be given up
+    """
+    # One that has moved nothing has nothing to do there.
+    moved = (each for each in store.rollouts(endpoint) if each.state == "running" and has_moved(each))
+    found = [*filter(is_returning, store.rollouts(endpoint)), *moved]
+    for rollout in found:
+        target = str(rollout.detail.get("target") or "")
+        try:
+            open_endpoint_of(rollout, settings, target=target).status(endpoint)
+        except Exception as error:
+            reason = f"abandoned by {actor}: {type(error).__name__}: {getattr(error, 'what', error)}".splitlines()[0]
+        else:
+            raise ModelwayError(
+                f"it can be read (target {target or '-'}), so that the rollout of version {rollout.version} can end",
+                where=f"endpoint {endpoint}",
+                do=f"modelway rollback {rollout.model} ends it; the next deployment finishes what is left of one",
+            )
+        if rollout.state == "running":
+            rollout = store.save_rollout(aborted(rollout, reason), actor=actor)
+        store.record_returned(rollout)
+    return found
 
 
 def abort_rollouts_of(run: str, *, state: str) -> None:
@@ -124,11 +173,17 @@ def _end(store: "Lineage", settings: Settings, rollout: "RolloutRecord", *, stat
     return_traffic(store, settings, endpoint=place, target=target, actor=actor)
 
 
-def _return(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str) -> None:
-    """Return a closed rollout's traffic, stop its version where that is wanted, and record that this is done."""
+def _return(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, actor: str, may_move: bool = False) -> None:
+    """Return a closed rollout's traffic, stop its version where that is wanted, and record that this is done.
+
+    :param may_move: whether its task may still be at work: where a step was about to begin, it gives the version its
+        share maybe, and may die before it takes that back. Then the end of the run, a retry or the next deployment
+        return once more.
+    """
     what = f"the traffic of {rollout.endpoint} does not go back yet"
     _attempt(what, lambda: _return_once(store, port, rollout, actor=actor))
-    store.record_returned(rollout)
+    if not (may_move and rollout.detail.get("moving")):
+        store.record_returned(rollout)
 
 
 def _attempt(what: str, work: Callable[[], object]) -> None:

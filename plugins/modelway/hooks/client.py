@@ -19,11 +19,15 @@ def client_from_airflow(name: str, *, hook: str | None) -> Any:
     found = connection(conn_id)
     if hook is None:
         return found.host if found else None
-    module, _, kind = hook.rpartition(".")
     if found is None:
-        # Importing a provider costs seconds, so only a hook of ours can name another one.
-        shared = getattr(importlib.import_module(module), kind) if module.startswith("modelway.") else None
-        conn_id = getattr(shared, "shared_conn_id", "")
+        # A provider's hook takes seconds to import, and only ours names a shared connection.
+        conn_id = _kind(hook).shared_conn_id if hook.startswith("modelway.") else ""
         if not conn_id or connection(conn_id) is None:
             return None
-    return getattr(importlib.import_module(module), kind)(conn_id=conn_id).get_conn()
+    return _kind(hook)(conn_id=conn_id).get_conn()
+
+
+def _kind(path: str) -> Any:
+    """Return the class at an import path."""
+    module, _, kind = path.rpartition(".")
+    return getattr(importlib.import_module(module), kind)

@@ -1,15 +1,22 @@
 """The endpoints of a target, with the login of the registry that images are pulled from."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from modelway.endpoints.base import Endpoint, Login, endpoint_member, load_endpoint
 from modelway.hooks.client import client_from_airflow
 from modelway.hooks.settings import Settings
 
+if TYPE_CHECKING:
+    from modelway.lineage.records.version import RolloutRecord
 
-def open_endpoint(target: str, settings: Settings) -> Endpoint:
+
+def open_endpoint(target: str, settings: Settings, *, platform: Mapping[str, Any] | None = None) -> Endpoint:
     """Return the endpoint port of a target.
 
     The login of a connection that names no registry is not used: an endpoint's images may be of any.
 
+    :param platform: the target's section, where it says in which project or region endpoints are looked for
     :raises CapabilityMissing: there is no such target
     """
     login = None
@@ -21,5 +28,17 @@ def open_endpoint(target: str, settings: Settings) -> Endpoint:
         )
     member = endpoint_member(target)
     client = client_from_airflow(target, hook=member.hook) if member.hook or member.connects else None
-    options = {} if client is None else {"client": client}
+    options: dict[str, Any] = {} if client is None else {"client": client}
+    if member.placed:
+        options["platform"] = platform or {}
     return load_endpoint(target, root=settings.endpoint_root, login=login, **options)
+
+
+def open_endpoint_of(rollout: "RolloutRecord | None", settings: Settings, *, target: str) -> Endpoint:
+    """Return the endpoint port that a rollout's record names.
+
+    :param target: where it is served, as far as the record does not say
+    :raises CapabilityMissing: there is no such target
+    """
+    detail = rollout.detail if rollout is not None else {}
+    return open_endpoint(str(detail.get("target") or target), settings, platform=detail.get("platform"))

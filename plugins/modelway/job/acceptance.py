@@ -6,6 +6,7 @@ import json
 import math
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Mapping
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 REPORT = "output/acceptance.json"
 #: how long an answer may take
 ANSWER_SECONDS = 60.0
+#: how long the metadata server of a machine on Google Cloud may take
+METADATA_SECONDS = 10.0
+#: variable with the token that the endpoint's address demands
+TOKEN = "MODELWAY_ENDPOINT_TOKEN"
 _UNPACKED = ("golden/", "outputs/model.yml")
 
 
@@ -66,6 +71,19 @@ class ServedVersion:
         return to
 
     @property
+    def authorised(self) -> dict[str, str]:
+        """The headers that the address demands, for commands and clients of one's own; mostly none.
+
+        The token is that of ``MODELWAY_ENDPOINT_TOKEN``, else of the machine's account on Google Cloud.
+
+        :raises OSError: there is none
+        """
+        demanded = self._job.spec["endpoint"].get("authorisation")
+        if not demanded:
+            return {}
+        return {"Authorization": f"Bearer {os.environ.get(TOKEN) or _token_of_machine(demanded)}"}
+
+    @property
     def golden(self) -> dict[str, GoldenRequest]:
         """The recorded requests by name; none where the model was frozen without examples."""
         return {name: GoldenRequest(*sides) for name, sides in read_calls(self.folder).items()}
@@ -78,12 +96,32 @@ class ServedVersion:
         """
         described = json.loads((self.folder / "outputs" / "model.yml").read_text())
         body, headers = encode_request(described, inputs)
-        request = urllib.request.Request(f"{self.url}/infer", data=body, headers=headers)
+        request = urllib.request.Request(f"{self.url}/infer", data=body, headers={**headers, **self.authorised})
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
                 return decode_answer(answer.read(), answer.headers.get(JSON_LENGTH))
         except urllib.error.HTTPError as error:
             raise OSError(f"{self.url} answered {error.code}: {error.read(300).decode(errors='replace')}") from None
+
+
+def _token_of_machine(demanded: Mapping[str, str]) -> str:
+    """Return a token of the account that the machine runs as, by Google Cloud's metadata server."""
+    if demanded["kind"] == "identity":
+        path = f"identity?audience={urllib.parse.quote(demanded['audience'], safe='')}"
+    else:
+        path = "token"
+    host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
+    address = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/{path}"
+    request = urllib.request.Request(address, headers={"Metadata-Flavor": "Google"})
+    try:
+        with urllib.request.urlopen(request, timeout=METADATA_SECONDS) as answer:
+            text = answer.read().decode()
+    except OSError as error:
+        raise OSError(
+            f"the endpoint demands a token, and this machine has no account of Google Cloud ({error}): set {TOKEN}, "
+            "or run the acceptance where it has one"
+        ) from None
+    return text.strip() if demanded["kind"] == "identity" else str(json.loads(text)["access_token"])
 
 
 def environment_of(served: ServedVersion) -> dict[str, str]:

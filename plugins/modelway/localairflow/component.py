@@ -1,7 +1,8 @@
 """``python component.py airflow COMPONENT …``: a component of a local Airflow, with less work for the processor.
 
 The scheduler forks a process for each task, and the DAG processor one for each parsing of a file: what all of these
-import is imported here once. The api-server makes the API for tasks in one version, that of its tasks.
+import is imported here once. The api-server makes the API for tasks in one version, that of its tasks. All end without
+freeing their objects one by one.
 """
 
 import sys
@@ -37,4 +38,6 @@ if __name__ == "__main__":
     sys.path.pop(0)
     if (library := str(Path(__file__).parents[2])) not in sys.path:
         sys.path.append(library)
-    run(sys.argv[1:])
+    from modelway.platforms.processes.ending import Ending
+
+    Ending().run(lambda: run(sys.argv[1:]))

@@ -73,7 +73,9 @@ def find_drift(reference: Reference, window: Mapping[str, Tally], rule: DriftRul
     strongest = max(effect.strength for _, effect in effects)
     named = "; ".join(effect.text(each.kind) for each, effect in over[:_NAMED])
     more = f"; and {len(over) - _NAMED} more" if len(over) > _NAMED else ""
-    shown = sorted((effect for _, effect in effects), key=lambda effect: -effect.strength)[:_RECORDED]
+    shown = sorted((effect for _, effect in effects), key=lambda effect: -effect.strength)[
+        : _RECORDED if over else _NAMED
+    ]
     return Finding(
         rule=DRIFT,
         is_over=bool(over),

@@ -57,7 +57,13 @@ class Decision:
 
 
 def decide(
-    rules: Rules, findings: Sequence[Finding], *, alarms: Mapping[str, Alarm], past: Sequence[Past], now: float
+    rules: Rules,
+    findings: Sequence[Finding],
+    *,
+    alarms: Mapping[str, Alarm],
+    past: Sequence[Past],
+    now: float,
+    is_busy: bool = False,
 ) -> Decision:
     """Return the alarms after a check, and the finding to request a retraining for, if any.
 
@@ -65,6 +71,7 @@ def decide(
     only where the run of that one failed. What is undecided changes nothing.
 
     :param past: the requests for the model
+    :param is_busy: a run of the model is not over, whoever started it
     """
     found, after = by_rule(findings), {}
     failed = {each.id for each in past if each.failed}
@@ -76,7 +83,7 @@ def decide(
     waiting = [found[rule] for rule in RULES if _wants(after[rule]) and rule in found and found[rule].is_over]
     if not waiting:
         return Decision(alarms=after)
-    if waits := _limit(rules, past, now):
+    if waits := "a run of the model is not over" if is_busy else _limit(rules, past, now):
         return Decision(alarms=after, waits=waits)
     return Decision(alarms=after, finding=waiting[0])
 

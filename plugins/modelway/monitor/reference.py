@@ -4,6 +4,7 @@ A feature is a column of a row, or all values of an input together where a row h
 neighbouring buckets of the reference, about a tenth of its rows each; a category is a bin.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -92,7 +93,7 @@ class Feature:
         bins, outside = [0] * (len(self.bounds) + 1), 0
         for text, number in (document.get("buckets") or {}).items():
             bucket = int(text)
-            bins[sum(bucket > bound for bound in self.bounds)] += number
+            bins[bisect_left(self.bounds, bucket)] += number
             outside += 0 if self.least <= bucket <= self.most else number
         return Tally(bins=tuple(bins), missing=int(document.get("missing", 0)), outside=outside)
 

@@ -47,7 +47,7 @@ def kolmogorov(x: float) -> float:
     if x < 0.3:
         # Below it is 1 to five digits, and the sum has too many terms.
         return 1.0
-    total: float = sum((1 if k % 2 else -1) * math.exp(-2 * k * k * x * x) for k in range(1, 101))
+    total: float = sum((1 if k % 2 else -1) * math.exp(-2 * k * k * x * x) for k in range(1, 21))
     return min(1.0, max(0.0, 2 * total))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
@@ -18,6 +18,9 @@ from modelway.operators.job_operator import JobOperator
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.serving import Deployment
 from modelway.runs.messages.version import RegisteredVersion
+
+if TYPE_CHECKING:
+    from modelway.triggers.job import JobTrigger
 
 
 class AcceptVersionOperator(JobOperator):
@@ -101,8 +104,19 @@ class AcceptVersionOperator(JobOperator):
             seed=int(self.seed),
             code=plan.code.artifact,
             inputs={"archive": version.archive},
-            endpoint={"url": self._deployed.url, "model": version.model, "version": version.version},
+            endpoint={
+                "url": self._deployed.version_url or self._deployed.url,
+                "model": version.model,
+                "version": version.version,
+                **({"authorisation": dict(found)} if (found := self._deployed.authorisation) else {}),
+            },
         )
+
+    def trigger(self, context: Context, **job: Any) -> "JobTrigger":
+        """Return a trigger that also shows that the rollout lives."""
+        from modelway.triggers.acceptance import AcceptanceTrigger
+
+        return AcceptanceTrigger(endpoint=self._deployed.endpoint, run=run_key(context), **job)
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
         """Return the metrics."""

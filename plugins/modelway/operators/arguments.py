@@ -155,13 +155,17 @@ def platform_refusals(port: str, *, name: str, value: object) -> Iterator[tuple[
                 yield "platform", refusal_of(detail)
 
 
-def serving_refusals(target: object, serving: object) -> Iterator[tuple[str, Refusal]]:
-    """Refuse settings of ``serving`` that its target cannot serve, as far as both are known."""
+def serving_refusals(target: object, serving: object, platform: object = None) -> Iterator[tuple[str, Refusal]]:
+    """Refuse settings of ``serving`` that its target cannot serve with its section, as far as all are known."""
     from modelway.spec.serving_rules import refused_by_target
 
-    settings = _known(serving)
-    if isinstance(settings, Mapping) and is_known(target):
-        for path, refusal in refused_by_target({**settings, "target": target}):
+    settings, section = _known(serving), _known(platform)
+    if isinstance(settings, Mapping | None) and isinstance(section, Mapping | None) and is_known(target):
+        own = {} if section is None else {str(target): section}
+        for path, refusal in refused_by_target({**(settings or {}), "target": target, **own}):
+            if path[0] in (target, "target"):
+                yield "platform", refusal
+                continue
             for key in reversed(path):
                 refusal = refusal.within(key)
             yield "serving", refusal

@@ -2,14 +2,24 @@
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.artifacts.archive import unpack_archive
-from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, predictor_name
+from modelway.endpoints.base import (
+    Change,
+    Endpoint,
+    EndpointSpec,
+    EndpointStatus,
+    Gradual,
+    demanded_token,
+    endpoint_member,
+    predictor_name,
+    request_headers,
+)
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
 from modelway.fields.refusal import Refusal
 from modelway.following.hosts import is_served_here_alone, refuse_elsewhere
@@ -115,10 +125,13 @@ class DeployModelOperator(EnvironmentOperator):
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
         """Return settings that the target's section does not accept, and what the target cannot do."""
         yield from platform_refusals("endpoints", name=self.target, value=self.platform)
-        yield from serving_refusals(self.target, self.serving)
+        yield from serving_refusals(self.target, self.serving, self.platform)
 
-    def run(self, context: Context) -> Xcom:
-        """Start the version and check its answers."""
+    def run(self, context: Context, change: Change | None = None) -> Xcom:
+        """Start the version and check its answers.
+
+        :param change: of the endpoint, which its platform was making while the task was deferred
+        """
         from modelway.following.rollouts import return_traffic
         from modelway.hooks.lineage import lineage_from_airflow
         from modelway.lineage.records.rollout import is_finishing
@@ -127,12 +140,12 @@ class DeployModelOperator(EnvironmentOperator):
         version = RegisteredVersion.from_xcom(self.version)
         skip_when_blocked(version)
         store = lineage_from_airflow(self.settings.lineage_url)
-        endpoint = open_endpoint(self.target, self.settings)
+        endpoint = open_endpoint(self.target, self.settings, platform=self.platform)
         name, run = self.endpoint or version.model, run_key(context)
         rollout = store.rollout(name, run)
         if rollout is not None and (rollout.state != "running" or is_finishing(rollout)):
             self.log.info("this run's rollout is %s; nothing is deployed and no traffic moves", rollout.state)
-            return self._deployment(version, endpoint.status(name)).to_xcom()
+            return self._deployment(version, endpoint, endpoint.status(name)).to_xcom()
         if rollout is None:
             refuse_elsewhere(store, endpoint=name, target=self.target)
             check_rollback(context, store, endpoint=name, version=version.version)
@@ -149,12 +162,12 @@ class DeployModelOperator(EnvironmentOperator):
             rollout = self._begin(context, store, version, current, rollout)
         stable = rollout.detail["stable"]
         spec = self._spec(store, version, current, stable)
-        status = endpoint.apply(spec)
+        status = self._applied(endpoint, spec, change)
         try:
             if stable is not None:
                 is_allowed = self.allow_signature_change or "rollback" in rollout.detail
-                self._compare_signatures(version, status, stable, is_allowed=is_allowed)
-            difference = self._golden_difference(version, status)
+                self._compare_signatures(version, endpoint, status, stable, is_allowed=is_allowed)
+            difference = self._golden_difference(version, endpoint, status)
         except ModelwayError:
             if not rollout.detail.get("already_served"):
                 self._withdraw(version, endpoint, status, spec)
@@ -163,12 +176,30 @@ class DeployModelOperator(EnvironmentOperator):
         record_traffic(store, status, actor=actor(context), run_id=context["dag_run"].run_id)
         weights = dict(weights_of(status))
         self.log.info("version %d is ready behind %s, weights %s", version.version, status.url, weights)
-        return self._deployment(version, status).to_xcom()
+        return self._deployment(version, endpoint, status).to_xcom()
 
     def resume(self, context: Context, event: Any) -> Any:
-        """Continue when the endpoint is free, or to check whether the other rollout still runs."""
+        """Continue when the endpoint is free, when the version is ready, or to check whether the other rollout runs."""
         with translate_errors(self, context):
-            return self.run(context)
+            return self.run(context, Change(**event["change"]) if "change" in (event or {}) else None)
+
+    def _applied(self, endpoint: Endpoint, spec: EndpointSpec, change: Change | None) -> EndpointStatus:
+        """Bring the endpoint to its desired state; deferred where its platform takes minutes for it.
+
+        :raises TaskDeferred: to wait for it
+        """
+        if not isinstance(endpoint, Gradual):
+            return endpoint.apply(spec)
+        found = endpoint.advance(spec, change)
+        if isinstance(found, EndpointStatus):
+            return found
+        from modelway.triggers.endpoint import EndpointTrigger
+
+        self.log.info("waiting for %s", found.waits_for)
+        trigger = EndpointTrigger(
+            target=self.target, platform=dict(self.platform or {}), spec=asdict(spec), change=asdict(found)
+        )
+        self.defer(trigger=trigger, method_name="resume")
 
     def _check_model(self, version: RegisteredVersion, current: EndpointStatus | None) -> None:
         """Refuse the endpoint of another model, such as ``digits-prod`` where ``digits`` has an environment ``prod``.
@@ -211,6 +242,7 @@ class DeployModelOperator(EnvironmentOperator):
             "stable": stable if stable != number else None,
             "already_served": stable == number,
             "target": self.target,
+            **({"platform": dict(self.platform or {})} if endpoint_member(self.target).placed else {}),
             **rollback_detail(context, stable),
         }
         rollout = replace(rollout, detail=detail)
@@ -237,7 +269,13 @@ class DeployModelOperator(EnvironmentOperator):
         )
 
     def _compare_signatures(
-        self, version: RegisteredVersion, status: EndpointStatus, stable: int, *, is_allowed: bool
+        self,
+        version: RegisteredVersion,
+        endpoint: Endpoint,
+        status: EndpointStatus,
+        stable: int,
+        *,
+        is_allowed: bool,
     ) -> None:
         """Compare inputs and outputs with those of the version that serves.
 
@@ -245,9 +283,12 @@ class DeployModelOperator(EnvironmentOperator):
         """
         model, number = version.model, version.version
         urls = {predictor.version: predictor.url for predictor in deployed(status)}
-        if stable not in urls:
+        if not urls.get(stable) or not urls.get(number):
             return
-        serving, new = (read_signature(url=urls[each], model=model, version=each) for each in (stable, number))
+        serving, new = (
+            read_signature(url=urls[each], model=model, version=each, authorised=request_headers(endpoint, urls[each]))
+            for each in (stable, number)
+        )
         for change in harmless_changes(serving=serving, new=new):
             self.log.info("unlike version %d, which serves: %s", stable, change)
         changes = breaking_changes(serving=serving, new=new)
@@ -261,13 +302,16 @@ class DeployModelOperator(EnvironmentOperator):
         for change in changes:
             self.log.warning("callers of version %d meet a change: %s", stable, change)
 
-    def _golden_difference(self, version: RegisteredVersion, status: EndpointStatus) -> float:
+    def _golden_difference(self, version: RegisteredVersion, endpoint: Endpoint, status: EndpointStatus) -> float:
         """Send the predictor one golden batch, past the gateway, and return the largest difference.
 
         :raises VerificationFailed: its answers differ from the checkpoint's
         :raises EndpointNotReady: it does not answer
         """
         url = next(predictor.url for predictor in deployed(status) if predictor.version == version.version)
+        if not url:
+            self.log.warning("the target reaches no version without traffic: the golden inputs are not sent")
+            return 0.0
         with tempfile.TemporaryDirectory() as scratch:
             with self.artifacts.open(version.archive) as archive:
                 unpack_archive(archive=archive, to=Path(scratch), only=("golden/", "outputs/model.yml"))
@@ -275,6 +319,7 @@ class DeployModelOperator(EnvironmentOperator):
                 url=url,
                 model=version.model,
                 folder=Path(scratch),
+                authorised=request_headers(endpoint, url),
                 **{"absolute": 1e-4, "relative": 1e-3, **(self.tolerance or {})},
             )
 
@@ -291,8 +336,10 @@ class DeployModelOperator(EnvironmentOperator):
             stable = spec.stable if spec.stable != name else None
             endpoint.apply(replace(spec, predictors=others, stable=stable, mirror=None))
 
-    def _deployment(self, version: RegisteredVersion, status: EndpointStatus | None) -> Deployment:
-        section = self.platform or {}
+    def _deployment(self, version: RegisteredVersion, endpoint: Endpoint, status: EndpointStatus | None) -> Deployment:
+        section, url = self.platform or {}, None
+        if status is not None and endpoint_member(self.target).placed:
+            url = next((each.url for each in deployed(status) if each.version == version.version), None)
         return Deployment(
             endpoint=self.endpoint or version.model,
             target=self.target,
@@ -302,4 +349,6 @@ class DeployModelOperator(EnvironmentOperator):
             path=self.path,
             version=version.version,
             weights={str(number): weight for number, weight in weights_of(status).items()},
+            version_url=url,
+            authorisation=demanded_token(endpoint, url) if url else None,
         )

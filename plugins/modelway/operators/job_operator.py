@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
@@ -34,6 +34,9 @@ from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator, translate_errors
 from modelway.operators.context import run_key
 from modelway.runs.failure import failure_of, job_error, last_lines, submit_error
+
+if TYPE_CHECKING:
+    from modelway.triggers.job import JobTrigger
 
 #: shorter waits are done in the worker, see docs/adr/0005-short-waits-stay-in-the-worker.md
 PATIENCE_SECONDS = 15.0
@@ -95,12 +98,19 @@ class JobOperator(ModelwayOperator):
         return self._conclude(context, handle, status)
 
     def _defer(self, context: Context, handle: Handle, *, home: Path, offset: int) -> None:
-        from modelway.triggers.job import JobTrigger
-
         follower = uuid.uuid4().hex
         record_deferral(home, self._deferred(context, handle, follower))
-        trigger = JobTrigger(handle=handle.to_dict(), home=str(home), offset=offset, follower=follower)
+        trigger = self.trigger(context, handle=handle.to_dict(), home=str(home), offset=offset, follower=follower)
         self.defer(trigger=trigger, method_name="resume")
+
+    def trigger(self, context: Context, **job: Any) -> "JobTrigger":
+        """Return the trigger that follows the job.
+
+        :param job: the arguments of ``JobTrigger``
+        """
+        from modelway.triggers.job import JobTrigger
+
+        return JobTrigger(**job)
 
     def _deferred(self, context: Context, handle: Handle, follower: str) -> DeferredJob:
         """Return the record of a job that this task follows."""

@@ -1,6 +1,7 @@
 """Watch what serves."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -53,6 +54,7 @@ class MonitorModelsOperator(ModelwayOperator):
         store = lineage_from_airflow(self.settings.lineage_url)
         for model in {each.model for each in watched}:
             self._note_outcomes(context, store, model)
+        watched = [replace(each, is_busy=self._is_busy(context, each.model)) for each in watched]
         self.defer(trigger=MonitorTrigger(models=[each.to_dict() for each in watched]), method_name="resume")
 
     def resume(self, context: Context, event: Any) -> Any:
@@ -79,6 +81,14 @@ class MonitorModelsOperator(ModelwayOperator):
                 if outcome is not None:
                     self.log.info("the run of request %d of %s: %s", request.id, model, outcome)
                     store.monitoring.record_outcome(request.id, outcome=outcome)
+
+    def _is_busy(self, context: Context, model: str) -> bool:
+        """Return whether a run of a model is not over; one that Airflow does not say counts as such."""
+        try:
+            return bool(context["ti"].get_dr_count(dag_id=model, states=["queued", "running"]))
+        except Exception as error:
+            self.log.warning("whether a run of %s is not over is not known: %s", model, error)
+            return True
 
     def _outcome(self, context: Context, store: "Lineage", request: "RetrainRequest") -> str | None:
         """Return what came of a request; None while its run is not over, or Airflow does not say."""

@@ -10,7 +10,7 @@ from modelway.endpoints.base import EndpointStatus
 from modelway.errors import RolloutAborted
 from modelway.following import metrics
 from modelway.following.hosts import is_served_here_alone, refuse_elsewhere
-from modelway.hooks.endpoint import open_endpoint
+from modelway.hooks.endpoint import open_endpoint_of
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.lineage.records.rollout import evidence_text, is_finishing, is_returning, results_of
 from modelway.operators import _argument_checks as checks
@@ -132,10 +132,11 @@ class PromoteModelOperator(EnvironmentOperator):
             raise
 
     def _rollout(self, context: Context) -> Rollout:
-        deployed = self._deployed
+        deployed, store = self._deployed, lineage_from_airflow(self.settings.lineage_url)
+        record = store.rollout(deployed.endpoint, run_key(context))
         return Rollout(
-            store=lineage_from_airflow(self.settings.lineage_url),
-            port=open_endpoint(deployed.target, self.settings),
+            store=store,
+            port=open_endpoint_of(record, self.settings, target=deployed.target),
             endpoint=deployed.endpoint,
             run=run_key(context),
             actor=actor(context),

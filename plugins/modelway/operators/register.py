@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Context
 
-from modelway.backends.base import JobFolders
+from modelway.backends.base import RunFolders
 from modelway.errors import ModelwayError
 from modelway.hooks.backend import backend_from_airflow
 from modelway.hooks.lineage import flush_exporters, lineage_from_airflow
@@ -45,8 +45,8 @@ class RegisterModelOperator(ModelwayOperator):
 
     Returns ``{model, version, archive: {uri, digest, size}, model_digest, blocked_reason, requested}``, the version as
     the lineage has it. ``blocked_reason`` says why the run moves neither alias nor traffic, None when it may: by its
-    plan, or because a later run has registered a version since. ``requested`` is true when somebody requested this
-    version, so that it may take over from a newer one.
+    plan, because a later run has registered a version since, or because it misses a gate that compares with a version.
+    ``requested`` is true when somebody requested this version, so that it may take over from a newer one.
     """
 
     template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
@@ -93,7 +93,7 @@ class RegisterModelOperator(ModelwayOperator):
         plan, store = RunPlan.from_xcom(self.code), lineage_from_airflow()
         # A training task that was skipped and then cleared by hand did train: its version is registered.
         reused = plan.version if self.archive is None else None
-        reason = plan.blocked_reason or self._outdated(context, plan, store, reused)
+        reason = plan.blocked_reason or self._outdated(context, plan, store, reused) or self._worse(reused)
         alias = self.alias if reason is None else None
         if reused:
             number = self._reuse(context, plan, store, reused, alias=alias)
@@ -128,6 +128,17 @@ class RegisterModelOperator(ModelwayOperator):
         )
         if reason:
             self.log.info("%s", reason)
+        return reason
+
+    def _worse(self, reused: KnownVersion | None) -> str | None:
+        """Return why a version that misses a gate which compares with another one moves nothing."""
+        from modelway.runs.gates import worse_reason
+
+        if reused or not self.verified:
+            return None
+        reason = worse_reason(VerifiedModel.from_xcom(self.verified).report.get("comparisons") or ())
+        if reason:
+            self.log.warning("%s", reason)
         return reason
 
     def _reuse(
@@ -177,13 +188,9 @@ class RegisterModelOperator(ModelwayOperator):
         if not self.spec:
             return
         rule = KeepRule.of(self.spec)
+        for name in () if rule.seconds else self._backends():
+            self._discard_jobs(name, model=model, run=run_key(context))
         try:
-            if not rule.seconds:
-                for name in self._backends():
-                    backend = backend_from_airflow(name, home=self.settings.home)
-                    if isinstance(backend, JobFolders):
-                        freed = backend.discard(model=model, run=run_key(context))
-                        self.log.info("%s bytes of this run's finished jobs are removed", f"{freed:,}")
             if self._others_run(context):
                 self.log.info("another run of the model may use its checkpoints: modelway gc removes them later")
                 return
@@ -200,6 +207,16 @@ class RegisterModelOperator(ModelwayOperator):
                 self.log.info("removed a checkpoint that was not selected: %s, %d bytes", file.digest, file.size)
         except Exception as error:  # the version is registered: what stays is left to modelway gc
             self.log.warning("what this run leaves besides its version could not be removed: %s", error)
+
+    def _discard_jobs(self, name: str, *, model: str, run: str) -> None:
+        """Remove what the run's jobs left on a backend; failing to is no failure."""
+        try:
+            backend = backend_from_airflow(name, home=self.settings.home)
+            if isinstance(backend, RunFolders):
+                freed = backend.discard(model=model, run=run)
+                self.log.info("%s bytes of this run's finished jobs are removed (%s)", f"{freed:,}", name)
+        except Exception as error:  # the version is registered
+            self.log.warning("what the run's jobs left on %s could not be removed: %s", name, error)
 
     def _backends(self) -> set[str]:
         """Return the backends of the run's jobs, as far as their reports say."""

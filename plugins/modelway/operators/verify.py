@@ -34,6 +34,8 @@ class VerifyModelOperator(JobOperator):
     :param gates: limits of metrics by their names: ``{"accuracy": ">= 0.9", "loss": "<= champion * 1.05"}``
     :param compared: what EvaluateVersionOperator returned, for each version that a gate compares with
     :param tolerance: ``{"absolute": …, "relative": …}`` between frozen model and checkpoint
+    :param accept_worse: whether a model that misses a gate which compares with a version is registered all the same; it
+        then moves neither alias nor traffic
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
@@ -51,6 +53,7 @@ class VerifyModelOperator(JobOperator):
         "gates",
         "compared",
         "tolerance",
+        "accept_worse",
     )
     accepts: ClassVar[Checks] = {
         **JobOperator.accepts,
@@ -60,6 +63,7 @@ class VerifyModelOperator(JobOperator):
         "gates": checks.GATES,
         "compared": checks.EVALUATED_VERSIONS,
         "tolerance": checks.TOLERANCE,
+        "accept_worse": checks.FLAG,
     }
 
     def __init__(
@@ -71,6 +75,7 @@ class VerifyModelOperator(JobOperator):
         gates: Mapping[str, Any] | None = None,
         compared: Any = None,
         tolerance: Mapping[str, float] | None = None,
+        accept_worse: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -80,6 +85,7 @@ class VerifyModelOperator(JobOperator):
         self.gates = gates
         self.compared = compared
         self.tolerance = tolerance
+        self.accept_worse = accept_worse
         self.check_arguments()
 
     def job(self, context: Context) -> Job:
@@ -134,6 +140,7 @@ class VerifyModelOperator(JobOperator):
             metrics=metrics,
             candidate=read(metrics, selected.row_metrics if selected else None),
             others={each.reference: read_other(each, read=read) for each in others},
+            accept_worse=self.accept_worse,
         )
         for each in comparisons:
             self.log.info("%s", comparison_text(each.to_dict()))

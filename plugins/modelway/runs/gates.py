@@ -1,6 +1,6 @@
 """The gates that a model must pass before it is registered."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modelway.errors import VerificationFailed
@@ -15,11 +15,13 @@ def check_gates(
     metrics: Mapping[str, float | None],
     candidate: Measured | None = None,
     others: Mapping[str, OtherVersion] | None = None,
+    accept_worse: bool = False,
 ) -> list[Comparison]:
     """Compare metrics with their gates; return how those that compare with another version were passed.
 
     :param candidate: the metrics with what each row contributes to them, where that is known
     :param others: the versions to compare with, by how gates name them
+    :param accept_worse: whether a comparison that is missed is returned, too; see :func:`worse_reason`
     :raises VerificationFailed: a metric is missing, not finite or on the wrong side; all of them are named
     """
     missed, passed = [], []
@@ -40,7 +42,7 @@ def check_gates(
                 continue
             found = compare(name, gate, candidate=candidate or Measured(metrics=metrics), other=other)
             passed.append(found)
-            if not found.passes:
+            if not found.passes and not accept_worse:
                 missed.append(_missed(found, other))
     if missed:
         raise VerificationFailed(
@@ -48,6 +50,21 @@ def check_gates(
             do="Set verify.gates to metrics that evaluate returns and to what the model must reach, or train otherwise",
         )
     return passed
+
+
+def worse_reason(comparisons: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return why a version that was registered all the same moves neither alias nor traffic; None where it may.
+
+    :param comparisons: those of its verification, as the record has them
+    """
+    missed = [each for each in comparisons if not each["passes"]]
+    if not missed:
+        return None
+    each = missed[0]
+    return (
+        f"{each['metric']} is {each['value']:.6g}, that of {each['reference']} (v{each['version']}) is "
+        f"{each['other']:.6g}, must be {each['gate']}: the version is registered and not rolled out"
+    )
 
 
 def _shown(gate: Gate | VersionGate) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.artifacts.archive import unpack_archive
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.endpoints.base import Endpoint, predictor_name
+from modelway.endpoints.base import Endpoint, ShowsSketches, predictor_name
 from modelway.errors import ModelwayError
 from modelway.lineage.records.monitoring import (
     FAILED,
@@ -56,6 +56,8 @@ class Watched:
     endpoint: str
     target: str
     rules: Rules
+    #: a run of its DAG is not over
+    is_busy: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -88,7 +90,7 @@ class _Memory:
     #: when it was checked last
     at: float
     reference: Reference | None
-    #: by what distinguishes a server: rows, the last prediction's number, and the tallies that it had
+    #: by what distinguishes a server: rows seen, the last prediction's number, and the tallies that it had
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     alarms: dict[str, Alarm] = field(default_factory=dict)
     rows: int = 0
@@ -112,7 +114,6 @@ def check_model(
     port: Endpoint,
     artifacts: ArtifactStore,
     now: datetime,
-    started_at: datetime | None = None,
 ) -> Checked:
     """Check a model once, and record what was found; what is requested is recorded with it, in one transaction.
 
@@ -122,18 +123,24 @@ def check_model(
     status = port.status(name)
     if status is None or status.stopped or (version := stable_of(status)) is None:
         return Checked(model=watched.model, text="nothing serves")
+    if not isinstance(port, ShowsSketches):
+        return Checked(model=watched.model, text=f"{watched.target} does not show what each server counts")
     before = monitoring.state(name) or MonitorState(endpoint=name, model=watched.model)
     if before.updated_at is not None:
         # The clocks of two workers may differ: time never goes back.
         now = max(now, before.updated_at + timedelta(microseconds=1))
     memory = _remembered(before, version, now, store, artifacts, model=watched.model)
     documents = port.sketches(name).get(predictor_name(version), ())
-    tallies, rows, predictions = _count_new(memory, documents)
+    # What servers counted before the version is watched may be of an earlier time that it served.
+    is_first = not before.state or before.state["version"] != version
+    tallies, rows, predictions = _count_new(memory, documents, is_first=is_first)
     memory.rows += rows
     counted = _slice(name, memory, tallies, rows, now)
     findings = _findings(watched, memory, counted, store, now)
     past = [_past(each) for each in monitoring.requests(watched.model)]
-    decision = decide(watched.rules, findings, alarms=memory.alarms, past=past, now=now.timestamp())
+    decision = decide(
+        watched.rules, findings, alarms=memory.alarms, past=past, now=now.timestamp(), is_busy=watched.is_busy
+    )
     request = _request(watched, version, decision.finding, now)
     memory.at = now.timestamp()
 
@@ -154,7 +161,7 @@ def check_model(
     key = monitoring.save_check(check, state=state)
     if key is not None and request is not None:
         request = RetrainRequest(**{**vars(request), "id": key})
-    lost = None if request else _lost(store, watched.model, now)
+    lost = None if request or watched.is_busy else _lost(store, watched.model, now)
     return Checked(model=watched.model, text=_text(version, rows, findings, decision), request=request or lost)
 
 
@@ -182,13 +189,16 @@ def read_reference(artifacts: ArtifactStore, archive: Artifact) -> Reference | N
 
 
 def _count_new(
-    memory: _Memory, documents: Sequence[Mapping[str, Any]]
+    memory: _Memory, documents: Sequence[Mapping[str, Any]], *, is_first: bool
 ) -> tuple[dict[str, Tally], int, tuple[Prediction, ...]]:
-    """Return what servers counted since the last check, and note what they have counted; a new server begins at 0."""
+    """Return what servers counted since the last check, and note what they have counted; a new server begins at 0.
+
+    :param is_first: nothing counts, as it is not known when that was
+    """
     tallies: dict[str, Tally] = {}
     rows, predictions = 0, []
     for document in documents:
-        known = memory.servers.pop(str(document["since"]), {"rows": 0, "seen": 0, "last": 0, "tallies": {}})
+        known = memory.servers.pop(str(document["since"]), {"seen": 0, "last": 0, "tallies": {}})
         now = memory.reference.count(document) if memory.reference else {}
         for key, tally in now.items():
             before = known["tallies"].get(key)
@@ -199,14 +209,13 @@ def _count_new(
         recent = [each for each in document.get("predictions") or () if each[0] > known["last"]]
         predictions += [Prediction(request_id=str(each[2]), value=float(each[3])) for each in recent]
         memory.servers[str(document["since"])] = {
-            "rows": int(document.get("rows", 0)),
             "seen": seen,
             "last": max((each[0] for each in recent), default=known["last"]),
             "tallies": {key: tally.to_list() for key, tally in now.items()},
         }
     # Those that answered last are at the end.
     memory.servers = dict(list(memory.servers.items())[-_SERVERS:])
-    return tallies, rows, tuple(predictions)
+    return ({}, 0, ()) if is_first else (tallies, rows, tuple(predictions))
 
 
 def _slice(endpoint: str, memory: _Memory, tallies: Mapping[str, Tally], rows: int, now: datetime) -> MonitorSlice:

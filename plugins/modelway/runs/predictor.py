@@ -45,12 +45,17 @@ class Signature:
     outputs: Mapping[str, Tensor]
 
 
-def read_signature(*, url: str, model: str, version: int) -> Signature:
+def read_signature(*, url: str, model: str, version: int, authorised: Mapping[str, str] | None = None) -> Signature:
     """Return the signature of the predictor at ``url``.
 
+    :param authorised: headers that its address demands
     :raises EndpointNotReady: it does not answer, or does not follow the protocol
     """
-    answer = _send("GET", f"{url}/v2/models/{model}", url=url)
+    address, headers = f"{url}/v2/models/{model}", dict(authorised or {})
+    answer = _send("GET", address, url=url, headers=headers)
+    if answer.status_code in (404, 405):
+        # Some platforms let nothing through but POST, and a server there answers it.
+        answer = _send("POST", address, url=url, headers=headers)
     try:
         document = answer.json()
         sides = [
@@ -95,7 +100,15 @@ def _new_inputs(serving: Signature, new: Signature) -> Iterable[str]:
             yield f"input '{name}' ({tensor}) of version {new.version} is unknown to version {serving.version}"
 
 
-def golden_difference(*, url: str, model: str, folder: Path, absolute: float, relative: float) -> float:
+def golden_difference(
+    *,
+    url: str,
+    model: str,
+    folder: Path,
+    absolute: float,
+    relative: float,
+    authorised: Mapping[str, str] | None = None,
+) -> float:
     """Send a predictor one golden batch over HTTP and return the largest difference from the golden answers.
 
     Files that were frozen without examples have none, and nothing is compared.
@@ -103,6 +116,7 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
     Tensors are sent as bytes, so that every number arrives unchanged, infinities and NaN included.
 
     :param folder: an unpacked model archive
+    :param authorised: headers that the predictor's address demands
     :raises VerificationFailed: an answer is missing, refused or too far off
     :raises EndpointNotReady: the predictor does not answer
     """
@@ -113,7 +127,9 @@ def golden_difference(*, url: str, model: str, folder: Path, absolute: float, re
         return 0.0
     inputs, expected = call
     body, headers = encode_request(described, inputs)
-    answer = _send("POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers=headers)
+    answer = _send(
+        "POST", f"{url}/v2/models/{model}/infer", url=url, content=body, headers={**headers, **(authorised or {})}
+    )
     if answer.status_code != 200:
         raise VerificationFailed(f"the predictor answered {answer.status_code}: {answer.text[:300]}", where=url)
     try:

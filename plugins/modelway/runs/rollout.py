@@ -88,7 +88,11 @@ class Rollout:
         percents = {record.version: step.weight}
         if (stable := record.detail["stable"]) is not None:
             percents[int(stable)] = 100 - step.weight
-        status = self._port.set_weights(self._endpoint, split(self.status, percents))
+        weights = split(self.status, percents)
+        # Once more: an attempt may continue where a rollout was ended, and the endpoint's status takes its time.
+        if (now := self.record).state != "running":
+            raise RolloutAborted(f"this run's rollout was aborted: {now.detail.get('reason')}")
+        status = self._port.set_weights(self._endpoint, weights)
         _log.info("version %d now gets %d %% of the requests", record.version, step.weight)
         record_traffic(self._store, status, actor=self._actor, run_id=run_id)
         metrics, restarts = self._port.metrics(self._endpoint), rollout_record.restarts_of(record, status)

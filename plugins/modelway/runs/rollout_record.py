@@ -259,6 +259,7 @@ def _observation(metrics: PredictorMetrics | None) -> Observation | None:
         errors=metrics.errors,
         named=metrics.named,
         latency=metrics.latency,
+        call_errors=metrics.call_errors,
         invalid=metrics.invalid,
         since=metrics.since,
     )

@@ -5,19 +5,31 @@ from pathlib import Path
 from modelway.monitor.rules import DriftRule, QualityRule, Rules
 from modelway.runs.monitoring import Watched
 from modelway.spec.environments import environments_of
-from modelway.spec.load import load_specs
+from modelway.spec.load import find_specs, load_files
 from modelway.spec.model import ModelSpec
 from modelway.spec.monitoring import MonitorSection
 
 
+def specs_with_rules(folder: Path) -> list[ModelSpec]:
+    """Return the valid specs of a folder that have rules; only files that may have them are read as specs."""
+    files = [file for file in find_specs(folder)[0] if _may_have_rules(file)]
+    return [spec for spec in load_files(files).specs.values() if spec.monitor.has_rules]
+
+
+def _may_have_rules(file: Path) -> bool:
+    try:
+        text = file.read_bytes()
+    except OSError:
+        return False
+    return b"monitor" in text or b"extends" in text
+
+
 def watched_models(folder: Path) -> list[Watched]:
     """Return the models of a folder that have rules; an invalid spec has none, ``dags/model_specs.py`` reports it."""
-    return [watched for spec in load_specs(folder).specs.values() for watched in _watched(spec)]
+    return [watched for spec in specs_with_rules(folder) for watched in _watched(spec)]
 
 
 def _watched(spec: ModelSpec) -> list[Watched]:
-    if not spec.monitor.has_rules:
-        return []
     rules = rules_of(spec.monitor)
     return [
         Watched(model=spec.model, endpoint=serving.endpoint, target=serving.section.target, rules=rules)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,12 +137,11 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         draining=lambda: drain.began,
         predict_route=settings.predict_route,
         health_route=settings.health_route,
+        only_post=settings.only_post,
     )
-    grpc = None
-    if settings.grpc_port is not None:
-        grpc = _grpc(
-            settings, name, model.signature, _Shared(batcher, budget, codec, metrics, drain, predictions, validity)
-        )
+    shared = _Shared(batcher, budget, codec, metrics, drain, predictions, validity)
+    http2 = cache(partial(_grpc, settings, name, model.signature, shared))
+    grpc = None if settings.grpc_port is None else http2()
     every_second = partial(_every_second, batcher, sketches, predictions, samples)
     listener = Listener(
         routes,
@@ -151,6 +150,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
         model=settings.model,
         every_second=every_second,
         beside=grpc,
+        http2=http2,
     )
     return listener, grpc
 
@@ -205,10 +205,9 @@ def _grpc(settings: Settings, name: str, signature: Signature, shared: _Shared) 
         max_seconds=settings.max_wait,
         observer=shared.observer,
     )
-    assert settings.grpc_port is not None
     return GrpcListener(
         service,
-        port=settings.grpc_port,
+        port=settings.grpc_port or 0,
         version=settings.version,
         model=settings.model,
         metrics=shared.metrics,

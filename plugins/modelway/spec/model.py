@@ -124,6 +124,11 @@ class ModelSpec(Section):
         default_factory=NotificationsSection, description="Which notifiers are called"
     )
 
+    @property
+    def registers_worse(self) -> bool:
+        """Whether a version that misses a gate which compares with another one is registered, and not rolled out."""
+        return (self.rollout.when_worse or ("register" if self.monitor.has_rules else "refuse")) == "register"
+
     _folder: Path = PrivateAttr(default=Path())
     _environment: str | None = PrivateAttr(default=None)
 

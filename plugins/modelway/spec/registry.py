@@ -1,6 +1,6 @@
 """What the spec knows about the members of the ports: their names, capabilities of backends, and their own sections."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, create_model
 from modelway import ports
 from modelway.backends.base import BackendMember
 from modelway.errors import CapabilityMissing
+from modelway.fields.refusal import KeyPath, Refusal
 from modelway.fields.section import Section
 
 S = TypeVar("S", bound=Section)
@@ -20,6 +21,15 @@ def capabilities(name: str, *, port: str = "backends") -> frozenset[str] | None:
         return ports.load(port, name).capabilities
     except CapabilityMissing:
         return None
+
+
+def refused_by_backend(name: str, spec: Mapping[str, Any], section: KeyPath) -> Iterable[tuple[KeyPath, Refusal]]:
+    """Return what a backend itself refuses of a section's jobs; nothing where there is no such backend."""
+    try:
+        member = ports.load("backends", name)
+    except CapabilityMissing:
+        return ()
+    return member.refused(spec, section) if isinstance(member, BackendMember) and member.refused else ()
 
 
 @cache

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
-from modelway.backends.base import backend_member
+from modelway.endpoints.base import endpoint_member
 from modelway.failures import FailureKind, RetryRule
 from modelway.fields.refusal import KeyPath, Refusal, shown
 from modelway.names import MOST_CHARACTERS
@@ -14,7 +14,7 @@ from modelway.ports import known
 from modelway.spec.environments import endpoint_name
 from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
-from modelway.spec.registry import capabilities
+from modelway.spec.registry import capabilities, refused_by_backend
 from modelway.spec.serving_rules import refused_by_target
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
@@ -70,6 +70,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     for path, refusal in refused_by_target(_mapping(data, "endpoint"), model=data.get("model")):
         yield Finding(("endpoint", *path), refusal, of_key=True)
     yield from _environments(data)
+    yield from _images_without_server(data)
     yield from _ab(data)
 
 
@@ -81,6 +82,22 @@ def _freeze_command(data: Mapping[str, Any]) -> Iterator[Finding]:
             do="Define export(job, checkpoint) in its place, or write format: onnx",
         )
         yield Finding(("freeze", "command"), refusal)
+
+
+def _images_without_server(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse an image of the model alone where the target runs images and nothing else."""
+    if (_inside(data, "image", "base") or "scratch") != "scratch":
+        return
+    endpoint = _mapping(data, "endpoint")
+    environments = endpoint.get("environments")
+    places: list[tuple[KeyPath, object]] = [(("endpoint",), endpoint)]
+    if isinstance(environments, dict):
+        places += [(("endpoint", "environments", name), each) for name, each in environments.items()]
+    for path, place in places:
+        target = place.get("target") if isinstance(place, dict) else None
+        if isinstance(target, str) and target in known("endpoints") and endpoint_member(target).needs_server:
+            what = f"the target '{target}' runs images with a server, and image.base is scratch"
+            yield Finding((*path, "target"), Refusal(what, do="Write image: {base: server}"), of_key=True)
 
 
 def _ab(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -300,9 +317,8 @@ def _refused_by_backends(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Find what a backend itself refuses; of several sections that meet the same refusal the first is reported."""
     found: dict[KeyPath, Refusal] = {}
     for section, backend in _backends(data):
-        if capabilities(backend) is not None and (refused := backend_member(backend).refused):
-            for path, refusal in refused(data, section):
-                found.setdefault(path, refusal)
+        for path, refusal in refused_by_backend(backend, data, section):
+            found.setdefault(path, refusal)
     yield from (Finding(path, refusal, of_key=True) for path, refusal in found.items())
 
 

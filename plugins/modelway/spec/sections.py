@@ -290,6 +290,11 @@ class RolloutSection(Section):
     when_busy: Literal["wait", "replace", "refuse"] = Field(
         default="wait", description="What a run does while another one rolls a version out at the same endpoint"
     )
+    when_worse: Literal["refuse", "register"] | None = Field(
+        default=None,
+        description="Whether a version that misses a gate which compares with another one is registered, without a "
+        "rollout; default: refuse, and register where monitor has rules",
+    )
     allow_signature_change: bool = Field(
         default=False, description="Whether inputs and outputs may differ from those of the version that serves"
     )

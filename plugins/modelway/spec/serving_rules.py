@@ -51,6 +51,8 @@ def _refused(endpoint: Mapping[str, Any], model: object) -> Iterator[tuple[KeyPa
         elif capability not in able:
             what = f"the target '{target}' does not have {MISSING[capability]}"
             yield path, Refusal(what, do="Remove the key, or choose another target")
+    if member.refuses is not None:
+        yield from member.refuses(endpoint)
 
 
 def _used(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:

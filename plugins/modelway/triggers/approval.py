@@ -9,6 +9,7 @@ from uuid import UUID
 from airflow.triggers.base import TriggerEvent
 
 from modelway.errors import RolloutAborted
+from modelway.following.task_state import CONTINUES, UNKNOWN, state_now
 from modelway.triggers.job import SETTLE_SECONDS
 from modelway.triggers.rollout import RolloutTrigger, in_thread
 
@@ -54,6 +55,17 @@ class ApprovalTrigger(RolloutTrigger):
             await asyncio.sleep(self.poll_interval)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Return all traffic when a user ends the task; Airflow calls this for an answer as well.
+
+        Where the task's state cannot be read nothing is done: the end of its run returns the traffic.
+        """
+        state = await state_now(self.task_instance)
+        if state in CONTINUES or state == UNKNOWN:
+            self.log.info("the rollout continues: its task is %s", state)
+            return
+        await super().on_kill()
 
     async def _answer(self) -> dict[str, Any] | None:
         """Return the answer as Airflow hands it to a task, None while there is none."""

@@ -74,10 +74,14 @@ class JobTrigger(BaseTrigger):
             if step.over:
                 break
             if not step.more:
+                await self.still_runs()
                 await asyncio.sleep(backend.poll_seconds if isinstance(backend, Paced) else self.poll_interval)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         # The position is stored until the task resumes: the event may be lost with the triggerer, and this runs again.
         yield TriggerEvent({"handle": self.handle, "status": step.status.to_dict(), "follower": self.follower})
+
+    async def still_runs(self) -> None:
+        """Do what has to be done now and again while the job runs: nothing here."""
 
     def _log_lines(self, step: Step, position: LogPosition, *, before: int, after: int) -> None:
         """Log the lines of an inspection and store each position; a stopped triggerer ends before or after all."""

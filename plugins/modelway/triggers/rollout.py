@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from modelway.errors import RolloutAborted
 from modelway.following.rollouts import abort_rollout
 from modelway.hooks.connection import settings_from_airflow
-from modelway.hooks.endpoint import open_endpoint
+from modelway.hooks.endpoint import open_endpoint_of
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.hooks.settings import Settings
 from modelway.runs.rollout import Rollout
@@ -114,7 +114,9 @@ class RolloutTrigger(BaseTrigger):
 
             def opened() -> tuple[Settings, Rollout]:
                 settings = settings_from_airflow()
-                store, port = lineage_from_airflow(settings.lineage_url), open_endpoint(self.target, settings)
+                store = lineage_from_airflow(settings.lineage_url)
+                record = store.rollout(self.endpoint, self.run_key)
+                port = open_endpoint_of(record, settings, target=self.target)
                 return settings, Rollout(store=store, port=port, endpoint=self.endpoint, run=self.run_key)
 
             self._settings, self._rollout = await sync_to_async(opened)()

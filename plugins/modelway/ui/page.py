@@ -23,10 +23,13 @@ from modelway.lineage.records.values import plain
 from modelway.lineage.records.verification import verified_text
 from modelway.lineage.records.version import EvaluationRecord, VersionSummary
 from modelway.ui.charts.bars import importance_bars
+from modelway.ui.charts.curves import overlaid_curves
 from modelway.ui.charts.figures import chart, figure_title, training_charts
+from modelway.ui.charts.history import metric_by_version, weights_over_time
+from modelway.ui.listing import ORDERS
 
 _POLICY = (
-    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
 
@@ -128,8 +131,12 @@ def _make_environment() -> Environment:
         segment=lambda text: quote(str(text), safe=""),
         json=lambda value, indent=None: json.dumps(value, indent=indent, ensure_ascii=False, default=str),
         metric_names=metric_names,
+        metric_by_version=metric_by_version,
+        weights_over_time=weights_over_time,
+        overlaid=lambda several, name: overlaid_curves(name, several),
         plain=plain,
     )
+    environment.globals.update(orders=ORDERS)
     return environment
 
 

@@ -1,20 +1,26 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
-from modelway.errors import UnknownModel, UnknownVersion
+from modelway.errors import UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage.compare.difference import difference
 from modelway.lineage.records.answers import FileHolder, LineageGraph, ServingRecord
 from modelway.lineage.records.difference import DiffRecord
-from modelway.lineage.records.version import ModelSummary, VersionDetail, VersionSummary
+from modelway.lineage.records.version import AliasChange, ModelSummary, RunAccount, VersionDetail, VersionSummary
 from modelway.lineage.store import Lineage
+from modelway.ui.endpoint_view import EndpointView, environment_of
 
 #: versions that a page of a model's list shows
 LISTED = 50
+#: changes of weights and rollouts that the page of an endpoint shows
+CHANGES, ROLLOUTS = 200, 20
+#: moves of aliases that the page of a model shows
+MOVES = 50
 
 
 class ReadableLineage:
@@ -106,6 +112,68 @@ class ReadableLineage:
     def serving(self, *, at: datetime | None) -> list[ServingRecord]:
         """Return which readable versions serve where, or served at a time."""
         return self._lineage.serving(at=at, dags=self._dags) if self._lineage else []
+
+    def serving_by_model(self, names: Iterable[str]) -> dict[str, list[ServingRecord]]:
+        """Return which readable versions of some models serve where, by model."""
+        wanted = set(names)
+        found: dict[str, list[ServingRecord]] = {}
+        for each in self.serving(at=None) if wanted else ():
+            if each.model in wanted:
+                found.setdefault(each.model, []).append(each)
+        return found
+
+    def alias_history(self, model: str) -> list[AliasChange]:
+        """Return the newest moves of a model's aliases to readable versions, newest first.
+
+        :raises UnknownModel: there is none that the user may read
+        """
+        lineage, found = self._open(model)
+        moves = lineage.alias_history(model)[:MOVES]
+
+        @cache
+        def is_readable(number: int) -> bool:
+            with suppress(UnknownVersion):
+                return bool(lineage.find(model, str(number), dags=found.dags))
+            return False
+
+        return [move for move in moves if move.version is not None and is_readable(move.version)]
+
+    def endpoint(self, name: str) -> EndpointView:
+        """Return what a user may read of an endpoint.
+
+        :raises UnknownEndpoint: no version that the user may read serves or has served there
+        """
+        changes = self._lineage.weight_history(name, dags=self._dags, limit=CHANGES) if self._lineage else []
+        if self._lineage is None or not changes:
+            known = sorted({each.endpoint for each in self.serving(at=None)})
+            raise UnknownEndpoint(f"there is no endpoint '{name}' that you may read", known=known, given=name)
+        rollouts = [each for each in self._lineage.rollouts(name) if each.run_id.partition("/")[0] in self._dags]
+        shares = [each for each in self.serving(at=None) if each.endpoint == name]
+        return EndpointView(
+            name=name, shares=tuple(shares), changes=tuple(changes), rollouts=tuple(rollouts[:ROLLOUTS])
+        )
+
+    def actions(self, endpoint: str) -> dict[str, Any]:
+        """Return what can be done with the traffic of an endpoint; see ``EndpointView.actions``.
+
+        :raises UnknownEndpoint: there is no such endpoint that the user may read
+        """
+        view = self.endpoint(endpoint)
+        assert self._lineage is not None
+        _, before = self._lineage.served_before(endpoint)
+        spec = self.version(view.model, "latest").run.spec
+        return view.actions(before=before, environment=environment_of(spec, view.model, endpoint))
+
+    def account(self, dag: str, run: str) -> RunAccount | None:
+        """Return how a run of a readable DAG went; None: nothing of it is recorded yet."""
+        if self._lineage is None or dag not in self._dags:
+            return None
+        for model in dict.fromkeys([dag, *(each.name for each in self.models if dag in each.dags)]):
+            with suppress(UnknownRun):
+                found = self._lineage.account(run, model=model)
+                if found.dag_id == dag:
+                    return found
+        return None
 
     def find_by_digest(self, digest: str) -> list[FileHolder]:
         """Return which readable versions, runs, data sets, images and assets have a content, ``sha256:<hex>``."""

@@ -284,6 +284,25 @@ class DockerBackend:
                     generations.write(copy / "copied.json", {"container": inspected["Id"]})
         return copy
 
+    def discard(self, *, model: str, run: str) -> int:
+        """Remove the containers and volumes of a run's jobs that are over, and copies of them; see ``RunFolders``."""
+        own, by_volume = known_deployment(self.home), dict[str, list[_Attempt | None]]()
+        for one in self.engine.containers({**run_labels(run=run), f"{GROUP}/model": model}):
+            if is_of_deployment(one["Labels"], own):
+                by_volume.setdefault(one["Labels"][f"{GROUP}/volume"], []).append(_attempt_of(one))
+        freed = 0
+        for volume, attempts in by_volume.items():
+            # One without a name is about to be started.
+            if not all(each and self.describe(_handle(each)).state.is_terminal for each in attempts):
+                continue
+            copy = self.home / "jobs-docker" / volume
+            with files.locked(copy):
+                freed += generations.discard_parts(copy)
+            for attempt in filter(None, attempts):
+                self.engine.remove(attempt.id)
+            self.engine.remove_volume(volume)
+        return freed
+
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port."""
         own = known_deployment(self.home)

@@ -131,10 +131,14 @@ def discard(run: Path, *, status: Callable[[Path], JobStatus], before: float | N
                 # An attempt's folder changes last by its exit report, its generation's when the attempt begins.
                 if before is not None and max(each.stat().st_mtime for each in (folder, *attempts)) >= before:
                     continue
-                # A worker that was killed while it wrote an archive has left it.
-                parts = [*(folder / name for name in _OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]
-                freed += sum(map(_remove_part, parts))
+                freed += discard_parts(folder)
     return freed
+
+
+def discard_parts(folder: Path) -> int:
+    """Remove code, inputs and output from a generation's folder, or a copy; return how many bytes became free."""
+    # A worker that was killed while it wrote an archive has left it.
+    return sum(map(_remove_part, [*(folder / name for name in _OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]))
 
 
 def _remove_part(place: Path) -> int:

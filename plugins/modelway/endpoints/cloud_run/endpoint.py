@@ -1,5 +1,6 @@
 """Endpoint ``cloud_run``: see the package. The service is its own record; nothing is on the worker."""
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, PredictorMetrics
+from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.cloud_run import steps
 from modelway.endpoints.cloud_run.counts import Counts
@@ -17,10 +18,11 @@ from modelway.endpoints.cloud_run.place import Place
 from modelway.endpoints.cloud_run.rules import check_own
 from modelway.endpoints.cloud_run.section import CloudRunSection
 from modelway.endpoints.cloud_run.template import Desired, Object
+from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
 from modelway.platforms.deployment import deployment, known_deployment
-from modelway.platforms.google.connection import GoogleConnection
+from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.errors import GoogleError, LostAnswer
 from modelway.platforms.google.rest import GoogleApi
 
@@ -33,17 +35,23 @@ _CONFLICTS = 10
 
 
 def open_endpoint(
-    *, root: Path, client: Any, platform: Mapping[str, Any], ready_timeout: float | None = None
+    *,
+    root: Path,
+    client: Any,
+    platform: Mapping[str, Any],
+    login: Login | None = None,
+    ready_timeout: float | None = None,
 ) -> "CloudRunEndpoint":
     """Return the endpoint of a project and region.
 
     :param client: the connection, or the API that was opened with it; None: the credentials of the environment
+    :param login: of a registry whose images are copied; for Google's, the connection's account is used
     :param platform: the section ``endpoint.cloud_run``: where endpoints are looked for
     :param ready_timeout: seconds that new versions may take to become ready; None: as the spec says
     """
     api = client if isinstance(client, GoogleApi) else GoogleApi(client or GoogleConnection())
     place = Place.of(platform, api)
-    return CloudRunEndpoint(root=root.absolute(), api=api, place=place, ready_timeout=ready_timeout)
+    return CloudRunEndpoint(root=root.absolute(), api=api, place=place, ready_timeout=ready_timeout, login=login)
 
 
 @dataclass(kw_only=True)
@@ -55,13 +63,16 @@ class CloudRunEndpoint:
     #: None where nothing says the region
     place: Place | None
     ready_timeout: float | None = None
+    login: Login | None = None
     #: seconds between two looks at what Cloud Run does
     poll_seconds: float = 2.0
     _counts: Counts = field(init=False)
+    _images: ReleasedImages = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count nothing yet."""
+        """Count and copy nothing yet."""
         self._counts = Counts(self.api)
+        self._images = ReleasedImages(self.api, self.login)
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
@@ -75,7 +86,7 @@ class CloudRunEndpoint:
         """Do what can be done now for the endpoint to become what ``spec`` says."""
         desired, patience = self._desired(spec)
         place = self._at(desired.own)
-        memory = steps.Memory(**change.memory) if change is not None else None
+        memory = steps.Memory(**copy.deepcopy(dict(change.memory))) if change is not None else None
         for _ in range(_CONFLICTS):
             names, seen, memory = self._look(desired, place, memory)
             step = steps.next_step(desired, seen, names, memory, patience=patience)
@@ -94,6 +105,8 @@ class CloudRunEndpoint:
         own = read_platform(spec, CloudRunSection)
         check_own(spec, own)
         whole_percents({each.name: each.weight for each in spec.predictors}, where=f"endpoint {spec.name}")
+        for each in spec.predictors:
+            self._images.bring(each.image, own.image_repository, where=f"endpoint {spec.name}, predictor {each.name}")
         desired = Desired(spec=spec, own=own, deployment=deployment(self.root.parent))
         return desired, self.ready_timeout or own.ready_within_seconds
 
@@ -288,10 +301,19 @@ class CloudRunEndpoint:
 
     def request_headers(self, url: str) -> Mapping[str, str]:
         """Return an ID token for the service of a URL, also where anybody may call it."""
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("---")[2]
-        # The audience is the service, also for a tag's URL.
-        return self.api.credentials.identity(f"{parts.scheme}://{host}")
+        return self.api.credentials.identity(_audience(url))
+
+    def demanded_token(self, url: str) -> Mapping[str, str] | None:
+        """Return what kind of token the service demands."""
+        if self.api.connection.source is Source.ANONYMOUS:
+            return None
+        return {"kind": "identity", "audience": _audience(url)}
+
+
+def _audience(url: str) -> str:
+    """Return the URL of the service, also for a tag's."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('---')[2]}"
 
 
 def _with_weights(seen: Seen, status: EndpointStatus, weights: Mapping[str, int]) -> list[Object]:

@@ -21,7 +21,7 @@ def _open(
 ) -> Endpoint:
     from modelway.endpoints.cloud_run.endpoint import open_endpoint
 
-    return open_endpoint(root=root, client=client, platform=platform or {}, ready_timeout=ready_timeout)
+    return open_endpoint(root=root, client=client, platform=platform or {}, login=login, ready_timeout=ready_timeout)
 
 
 def _section() -> "type[CloudRunSection]":

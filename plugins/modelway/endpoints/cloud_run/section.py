@@ -18,6 +18,9 @@ class CloudRunSection(Section):
 
     project: Text | None = Field(default=None, description="Project; default: that of the connection modelway_google")
     region: Text | None = Field(default=None, description="Region, such as europe-west1; needed")
+    image_repository: Text | None = Field(
+        default=None, description="Repository that images are copied to before they run, by digest; default: none is"
+    )
     service_account: Text | None = Field(
         default=None, description="E-mail of the account that instances run as; default: the project's own for Compute"
     )

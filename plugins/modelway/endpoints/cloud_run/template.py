@@ -14,6 +14,7 @@ from modelway.endpoints.base import EndpointSpec, Predictor, Sticky
 from modelway.endpoints.cloud_run.rules import limits
 from modelway.endpoints.cloud_run.section import CloudRunSection
 from modelway.endpoints.plain import plain_predictor
+from modelway.endpoints.released_images import released
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.names import slug
 
@@ -143,7 +144,7 @@ def _container(desired: Desired, predictor: Predictor) -> Object:
     container: Object = {
         "args": _arguments(desired.spec, predictor),
         "env": [{"name": name, "value": value} for name, value in _environment(desired.spec, predictor).items()],
-        "image": predictor.image,
+        "image": released(predictor.image, desired.own.image_repository),
         "livenessProbe": {
             "failureThreshold": 6,
             "httpGet": {"path": "/v2/health/live", "port": PORT},

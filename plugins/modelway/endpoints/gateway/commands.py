@@ -42,7 +42,7 @@ def address_commands(stats: Stats, wanted: Mapping[tuple[str, str], str | None])
     for (backend, name), address in wanted.items():
         row = stats[backend, name]
         # one that follows another's checks follows its state, too
-        follows = backend.startswith("pinned")
+        follows = not backend.startswith("slot")
         if address is None:
             if not follows and not row["status"].startswith("MAINT"):
                 commands.append((f"set server {backend}/{name} state maint", ()))

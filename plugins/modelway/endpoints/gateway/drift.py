@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from string import ascii_lowercase
 
 from modelway.endpoints.gateway.commands import Stats, is_in_use
 from modelway.endpoints.gateway.haproxy import addresses, plan
@@ -46,11 +47,11 @@ def _of_servers(stats: Stats, routes: Routes) -> Iterator[str]:
     names = {route.slot: route.name for route in routes.all}
     for (backend, server), address in addresses(routes).items():
         row = stats[backend, server]
-        name = names.get(int(backend.removeprefix("slot").removeprefix("pinned")), "no predictor")
+        name = names.get(int(backend.lstrip(ascii_lowercase)), "no predictor")
         what = f"server {backend}/{server} of the gateway, of {name},"
         if address is not None and row["addr"] != address:
             yield f"{what} has the address {row['addr']} and not {address}"
-        elif backend.startswith("pinned"):
+        elif not backend.startswith("slot"):
             continue
         elif address is not None and not is_in_use(row):
             yield f"{what} was changed ({row['status'].lower()}, weight {row['weight']})"

@@ -16,7 +16,7 @@ from modelway.endpoints.shares import BUCKETS, shares
 from modelway.errors import CapabilityMissing
 
 #: first line of the configuration; another number than that of a running gateway's file means another configuration
-_FORM = "# Written by modelway, form 5, users by {key}. Changed over the socket once the gateway runs."
+_FORM = "# Written by modelway, form 6, users by {key}. Changed over the socket once the gateway runs."
 #: address of a server that is not there; port 9 is the discard service
 _NOWHERE = "127.0.0.1:9"
 
@@ -75,6 +75,8 @@ if {{ var(txn.number) -m found }}
     # the plan is "<upper bound>:<slot>:<upper bound>:<slot>..."
     http-request set-var(txn.plan) str(plan),map(plan.map)
 {rules}
+    # gRPC is HTTP/2 on the way to a server, too; what version it names is in its message
+    use_backend grpc%[var(txn.slot)] if {{ req.hdr(content-type) -m beg application/grpc }} {{ var(txn.slot) -m found }}
     use_backend pinned%[var(txn.pinned)] if {{ var(txn.pinned) -m found }}
     use_backend slot%[var(txn.slot)] if {{ var(txn.slot) -m found }}
     default_backend nothing
@@ -117,7 +119,14 @@ backend slot{slot}
 backend pinned{slot}
     balance leastconn
 {pinned}
+
+backend grpc{slot}
+    balance leastconn
+{grpc}
 """
+
+#: backends besides slot<N> whose servers are its own, with what is said of each server
+FOLLOWERS = {"pinned": "", "grpc": " proto h2"}
 
 _STICKY_HEADER = """\
     http-request set-var(txn.bucket) req.fhdr({name}),xxh32,mod({buckets}) if {{ req.fhdr({name}) -m len gt 0 }}"""
@@ -189,7 +198,8 @@ def addresses(routes: Routes) -> dict[tuple[str, str], str | None]:
         for replica in range(MAX_REPLICAS):
             result[f"slot{slot}", f"main{replica}"] = _address(route, replica)
             result[f"slot{slot}", f"stable{replica}"] = _address(stable, replica)
-            result[f"pinned{slot}", f"main{replica}"] = _address(route, replica)
+            for kind in FOLLOWERS:
+                result[f"{kind}{slot}", f"main{replica}"] = _address(route, replica)
     return result
 
 
@@ -222,12 +232,15 @@ def config(
     where = addresses(routes)
     for slot in range(SLOTS):
         servers = (_server(name, address) for (backend, name), address in where.items() if backend == f"slot{slot}")
-        pinned = (
-            f"    server {name} {address or _NOWHERE} track slot{slot}/{name}"
-            for (backend, name), address in where.items()
-            if backend == f"pinned{slot}"
-        )
-        text += _BACKEND.format(slot=slot, servers="\n".join(servers), pinned="\n".join(pinned))
+        followers = {
+            kind: "\n".join(
+                f"    server {name} {address or _NOWHERE} track slot{slot}/{name}{words}"
+                for (backend, name), address in where.items()
+                if backend == f"{kind}{slot}"
+            )
+            for kind, words in FOLLOWERS.items()
+        }
+        text += _BACKEND.format(slot=slot, servers="\n".join(servers), **followers)
     return text
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from modelway.endpoints.gateway.commands import Command, Stats, address_commands, plan_commands, read_map
 from modelway.endpoints.gateway.drift import find_drift, find_share_drift
-from modelway.endpoints.gateway.haproxy import addresses, plan
+from modelway.endpoints.gateway.haproxy import FOLLOWERS, addresses, plan
 from modelway.endpoints.gateway.routes import MAX_REPLICAS, Route, Routes
 from modelway.endpoints.gateway.runtime_socket import Runtime
 from modelway.errors import EndpointNotReady
@@ -85,7 +85,7 @@ class RunningGateway:
     def is_empty(self, slot: int, replica: int) -> bool:
         """Return whether a server has answered all requests that it was given."""
         stats = self.runtime.stats()
-        return not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", "pinned"))
+        return not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", *FOLLOWERS))
 
     def wait_up(self, routes: Routes) -> None:
         """Wait until the servers that are to get requests have passed their checks.
@@ -115,12 +115,12 @@ def _is_up(stats: Stats, route: Route) -> bool:
 
 
 def counters(stats: Stats, slot: int) -> dict[str, int]:
-    """Return the counts of one predictor from the rows of ``show stat`` of its two backends.
+    """Return the counts of one predictor from the rows of ``show stat`` of its backends.
 
     A backend's row counts requests and what the client got in the end; columns of a server that count its attempts,
-    such as ``eresp``, say nothing about requests.
+    such as ``eresp``, say nothing about requests. Errors of gRPC are answers with status 200 to it.
     """
-    whole = [stats[f"slot{slot}", "BACKEND"], stats[f"pinned{slot}", "BACKEND"]]
+    whole = [stats[f"{kind}{slot}", "BACKEND"] for kind in ("slot", *FOLLOWERS)]
     elsewhere = [stats[f"slot{slot}", f"stable{replica}"] for replica in range(MAX_REPLICAS)]
     answers = [f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")]
     failed = {name: _sum(whole, name) - _sum(elsewhere, name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
@@ -130,7 +130,7 @@ def counters(stats: Stats, slot: int) -> dict[str, int]:
         "server_errors": failed["hrsp_5xx"],
         "broken_answers": failed["srv_abrt"],
         "rerouted": _sum(elsewhere, *answers),
-        "named": _sum(whole[1:], "stot"),
+        "named": _sum([stats[f"pinned{slot}", "BACKEND"]], "stot"),
     }
 
 

@@ -1,11 +1,14 @@
 """What the servers of a predictor counted themselves, out of their pages ``/metrics``."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 #: the buckets of a histogram in Prometheus' text format
 _BUCKETS = "modelway_request_seconds_bucket{"
 _INVALID = "modelway_invalid_answers_total{"
+_FAILED_CALL = re.compile(r'^modelway_grpc_requests_total\{[^}]*code="5\d\d"[^}]*\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +19,12 @@ class ServerCounts:
     latency: Mapping[float, int] = field(default_factory=dict)
     #: answers with an output that was not valid
     invalid: int = 0
+    #: calls of gRPC that failed, which a gateway sees as answers with status 200
+    call_errors: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as ``PredictorMetrics`` names them."""
+        return {"latency": self.latency, "invalid": self.invalid, "call_errors": self.call_errors}
 
 
 def read_server_counts(pages: Iterable[str]) -> ServerCounts:
@@ -25,10 +34,11 @@ def read_server_counts(pages: Iterable[str]) -> ServerCounts:
         others had counted them when it answers again; other servers' pages count nothing
     """
     found: dict[float, int] = {}
-    invalid = 0
+    invalid = failed = 0
     for page in pages:
         if not page:
             return ServerCounts()
+        failed += sum(int(float(number)) for number in _FAILED_CALL.findall(page))
         before = 0
         for line in page.splitlines():
             if line.startswith(_INVALID):
@@ -39,4 +49,4 @@ def read_server_counts(pages: Iterable[str]) -> ServerCounts:
             bound, total = float(labels.partition('le="')[2].partition('"')[0]), int(float(number))
             found[bound] = found.get(bound, 0) + total - before
             before = total
-    return ServerCounts(latency=dict(sorted(found.items())), invalid=invalid)
+    return ServerCounts(latency=dict(sorted(found.items())), invalid=invalid, call_errors=failed)

@@ -32,6 +32,8 @@ class Observation:
     #: mirrored requests that both versions answered, and those of them that they answered differently
     compared: int = 0
     different: int = 0
+    #: calls of gRPC that servers failed, by their own counts; of an interval they are among the errors
+    call_errors: int = 0
     #: when counting began; another value than before means that they restarted
     since: float = 0.0
 
@@ -64,6 +66,8 @@ class Observation:
         if bool(self.latency) != bool(before.latency):
             # The servers that count these could not be read, then or now.
             counts["invalid"] = 0
+        else:
+            counts["errors"] += max(0, self.call_errors - before.call_errors)
         # An error is counted when the answer ends, maybe an interval after its request.
         counts["requests"] = max(counts["requests"], counts["errors"], counts["invalid"])
         times = _new_answers(self.latency, before.latency)

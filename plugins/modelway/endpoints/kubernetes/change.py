@@ -99,7 +99,7 @@ class Change:
 
     def _is_available(self, predictor: Predictor) -> bool:
         found = running(self.cluster.objects, self.desired, predictor)
-        return is_available(found, self.desired, predictor)
+        return is_available(found, self.desired, predictor, lambda: self.cluster.pods(predictor=predictor.name))
 
     def _undo(self) -> None:
         """Leave what served before as it was: a new predictor is removed, a changed one gets its former pods."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ class KubernetesEndpoint:
     def _predictor(self, cluster: ClusterObjects, record: Record, each: Predictor) -> PredictorStatus:
         pods = [pod for pod in cluster.pods(predictor=each.name) if not waiting.is_leaving(pod)]
         found = None if record.stopped else running(self.objects, cluster.desired, each)
-        servers = answering(found, cluster.desired, each)
+        servers = answering(found, cluster.desired, each, lambda: pods)
         return PredictorStatus(
             name=each.name,
             version=each.version,
@@ -242,7 +242,8 @@ class KubernetesEndpoint:
         for each in record.spec.predictors:
             if not weights.get(each.name):
                 continue
-            if record.stopped or not answering(running(self.objects, cluster.desired, each), cluster.desired, each):
+            found = None if record.stopped else running(self.objects, cluster.desired, each)
+            if not answering(found, cluster.desired, each, partial(cluster.pods, predictor=each.name)):
                 where = f"endpoint {record.spec.name}"
                 raise EndpointNotReady(f"version {each.version} is not ready", where=where, do="Apply the endpoint")
 

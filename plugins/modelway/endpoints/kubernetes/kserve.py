@@ -5,13 +5,15 @@ predictor, percentages that add up to 100 at most. Its controller makes the pods
 canary that is not ready.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from modelway.endpoints.base import Predictor
+from modelway.endpoints.kubernetes.cluster import is_of
 from modelway.endpoints.kubernetes.controller_routing import ControllerRouting
 from modelway.endpoints.kubernetes.desired import Desired
 from modelway.endpoints.kubernetes.pods import pod_labels, pod_spec
 from modelway.endpoints.kubernetes.record import Record
+from modelway.endpoints.kubernetes.waiting import is_ready
 from modelway.endpoints.shares import percentages
 from modelway.platforms.kubernetes.api import Manifest, Object
 from modelway.platforms.kubernetes.objects import Kind
@@ -53,15 +55,24 @@ def _predictor(desired: Desired, predictor: Predictor) -> Manifest:
     }
 
 
-def answering(found: Object | None, desired: Desired, predictor: Predictor) -> int:
-    """Return how many servers of a predictor its controller reports as ready: all or none."""
-    # Its observedGeneration is that of a Deployment of KServe's, and says nothing of this object.
+def answering(found: Object | None, desired: Desired, predictor: Predictor, pods: Sequence[Object]) -> int:
+    """Return how many servers of a predictor answer: none before its controller reports it as ready.
+
+    What it reports may be of the pods before a change: its observedGeneration is that of a Deployment of KServe's, and
+    says nothing of this object. So only pods count that serve the image that is desired.
+
+    :param pods: all of the predictor
+    """
+    if not _is_reported(found, desired, predictor):
+        return 0
+    return min(predictor.replicas, sum(is_ready(pod) and is_of(pod, predictor) for pod in pods))
+
+
+def _is_reported(found: Object | None, desired: Desired, predictor: Predictor) -> bool:
     status = (found or {}).get("status") or {}
     if predictor.name == main_predictor(desired).name:
-        ready = _condition(status, "PredictorReady") == "True"
-    else:
-        ready = any(one["name"] == predictor.name and one["ready"] for one in status.get("canaryStatuses") or ())
-    return predictor.replicas if ready else 0
+        return _condition(status, "PredictorReady") == "True"
+    return any(one["name"] == predictor.name and one["ready"] for one in status.get("canaryStatuses") or ())
 
 
 def _condition(status: Mapping[str, object], kind: str) -> str:

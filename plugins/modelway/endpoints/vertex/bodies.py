@@ -12,6 +12,7 @@ from typing import Any
 
 from modelway.endpoints.base import EndpointSpec, Predictor, pipeline_version
 from modelway.endpoints.plain import plain_predictor
+from modelway.endpoints.released_images import released
 from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.names import slug
@@ -155,7 +156,7 @@ def _container(desired: Desired, predictor: Predictor) -> Object:
         "MODELWAY_MODEL_VERSION": str(predictor.version),
     }
     container: Object = {
-        "imageUri": predictor.image,
+        "imageUri": released(predictor.image, own.image_repository),
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"containerPort": PORT}],
         "healthRoute": _HEALTH,

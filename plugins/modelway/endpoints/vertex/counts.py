@@ -10,6 +10,7 @@ from modelway.platforms.google.monitoring import Query, Sums, seconds_of, sums
 from modelway.platforms.google.rest import GoogleApi
 
 _DEPLOYED = "metric.labels.deployed_model_id"
+_RESOURCE = "aiplatform.googleapis.com/Endpoint"
 _PREFIX = "aiplatform.googleapis.com/prediction/online"
 _MILLISECONDS = 1000.0
 
@@ -36,9 +37,7 @@ class Counts:
         key = (endpoint, since)
         known = self._known.get(key)
         if known is None or time.monotonic() > known[0] + self.fresh_seconds:
-            chosen = (
-                f'resource.type = "aiplatform.googleapis.com/Endpoint" AND resource.labels.endpoint_id = "{endpoint}"'
-            )
+            chosen = f'resource.type = "{_RESOURCE}" AND resource.labels.endpoint_id = "{endpoint}"'
             by_code = (_DEPLOYED, "metric.labels.response_code")
             requests = Query(metric=f"{_PREFIX}/response_count", filter=chosen, labels=by_code, since=since)
             total = f'{chosen} AND metric.labels.latency_type = "total"'

@@ -18,6 +18,9 @@ class VertexEndpointSection(Section):
 
     project: Text | None = Field(default=None, description="Project; default: that of the connection modelway_google")
     region: Text | None = Field(default=None, description="Region, such as europe-west4; needed")
+    image_repository: Text | None = Field(
+        default=None, description="Repository that images are copied to before they run, by digest; default: none is"
+    )
     service_account: Text | None = Field(
         default=None, description="E-mail of the account that servers run as; default: Vertex AI's own, without access"
     )
@@ -31,13 +34,11 @@ class VertexEndpointSection(Section):
     )
     route: Route = Field(
         default="invoke",
-        description="How requests come to the servers: under …/invoke/ by the Open Inference Protocol, or by rawPredict "
-        "and predict, which reach no version without traffic",
+        description="How requests come to the servers: under …/invoke/ by the Open Inference Protocol, or by rawPredict"
+        " and predict, which reach no version without traffic",
     )
     labels: Mapping[str, str] = Field(default_factory=dict, description="Labels of endpoint and models, for bills")
-    kms_key: Text | None = Field(
-        default=None, description="Key of Cloud KMS that endpoint and models are encrypted with"
-    )
+    kms_key: Text | None = Field(default=None, description="Key of Cloud KMS that encrypts endpoint and models")
     answer_within_seconds: Duration = Field(
         default=600, alias="answer_within", description="Time for the answer to a request, at most 1h"
     )

@@ -1,4 +1,4 @@
-"""The next call that brings an endpoint of Vertex AI to what is desired; pure, so that any process continues any other's.
+"""The next call that brings an endpoint of Vertex AI to what is desired; pure: any process continues any other's.
 
 Operations take minutes: each call starts one, and what is seen afterwards says what comes next. Only which operations a
 change has started is remembered, to say why one failed.

@@ -344,15 +344,18 @@ def _moves_of(rows: Iterable[Row[Any]]) -> list[AliasChange]:
     ]
 
 
-def read_weight_history(connection: Connection, which: Any) -> list[WeightChange]:
-    """Return the weight changes that fulfil a condition, newest first."""
+def read_weight_history(
+    connection: Connection, which: Any, *, dags: Collection[str] | None = None, limit: int | None = None
+) -> list[WeightChange]:
+    """Return the weight changes that fulfil a condition, newest first; with ``dags``, of versions that they made."""
     query = select(weight_history, versions.c.number, models.c.name)
     query = query.join(versions, weight_history.c.version == versions.c.id).join(
         models, versions.c.model == models.c.id
     )
+    query = of_dags(query.join(runs, versions.c.run == runs.c.id), dags)
     return [
         WeightChange(**_shared_columns(row, WeightChange) | {"version": row.number, "model": row.name})
-        for row in connection.execute(query.where(which).order_by(weight_history.c.id.desc()))
+        for row in connection.execute(query.where(which).order_by(weight_history.c.id.desc()).limit(limit))
     ]
 
 
@@ -399,3 +402,10 @@ def read_rollouts(
         RolloutRecord(**_shared_columns(row, RolloutRecord) | {"model": row.name, "version": row.number})
         for row in connection.execute(query.order_by(rollouts.c.started_at.desc()))
     ]
+
+
+def read_targets(connection: Connection) -> dict[str, str]:
+    """Return the target of each endpoint whose rollouts name one."""
+    target = rollouts.c.detail["target"].as_string()
+    query = select(rollouts.c.endpoint, target.label("target")).order_by(rollouts.c.started_at)
+    return {row.endpoint: row.target for row in connection.execute(query) if row.target}

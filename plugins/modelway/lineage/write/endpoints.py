@@ -1,6 +1,6 @@
 """The record of endpoints: where they serve, and the weights of their versions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, insert, select
@@ -27,10 +27,13 @@ class EndpointRecords(LineagePart):
         with reading(self._engine) as connection:
             return {number: weight for number, weight in connection.execute(query)}
 
-    def weight_history(self, endpoint: str) -> list[WeightChange]:
-        """Return every change of the endpoint's weights, newest first."""
+    def weight_history(
+        self, endpoint: str, *, dags: Collection[str] | None = None, limit: int | None = None
+    ) -> list[WeightChange]:
+        """Return the changes of the endpoint's weights, newest first; with ``dags``, of versions that they made."""
+        of_endpoint = weight_history.c.endpoint == endpoint
         with reading(self._engine) as connection:
-            return queries.read_weight_history(connection, weight_history.c.endpoint == endpoint)
+            return queries.read_weight_history(connection, of_endpoint, dags=dags, limit=limit)
 
     def record_weights(
         self,

@@ -35,6 +35,11 @@ class RolloutRecords(LineagePart):
         with reading(self._engine) as connection:
             return queries.read_rollouts(connection, endpoint=endpoint)
 
+    def endpoint_targets(self) -> dict[str, str]:
+        """Return where each endpoint serves, such as ``docker``, as its last rollout has it; no line of others."""
+        with reading(self._engine) as connection:
+            return queries.read_targets(connection)
+
     def rollouts_of_run(self, run_id: str) -> list[RolloutRecord]:
         """Return the rollouts of a run, by its key, at all endpoints."""
         with reading(self._engine) as connection:

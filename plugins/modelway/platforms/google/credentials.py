@@ -3,17 +3,15 @@
 Everything here may block: it reads files and asks for tokens. The asynchronous calls do it in a thread.
 """
 
-import base64
 import json
 import threading
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from modelway.errors import ModelwayError
 from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.errors import CredentialsRefused, one_line
+from modelway.platforms.google.sources import find_credentials, identity_credentials
 from modelway.platforms.google.transport import Transport
 
 #: what no machine's clock should differ from Google's by
@@ -82,7 +80,10 @@ class GoogleCredentials:
             return {}
         with self._lock:
             if audience not in self._of_audiences:
-                self._of_audiences[audience] = _identity(self._find(), audience, self._transport, self._connection)
+                found = self._find()
+                self._of_audiences[audience] = identity_credentials(
+                    found, audience, transport=self._transport, connection=self._connection
+                )
             token = self._of_audiences[audience]
             if not _is_fresh(token):
                 self._refresh(token)
@@ -137,7 +138,7 @@ class _Translated:
 
         if not isinstance(error, GoogleAuthError | ValueError | OSError | KeyError):
             return
-        text = one_line(str(error.args[0]) if error.args else type(error).__name__)
+        text = one_line(_text(error))
         skew = self._transport.skew_seconds
         where = self._connection.where
         if abs(skew) > _SKEW_SECONDS:
@@ -157,8 +158,28 @@ class _Translated:
             code="UNAUTHENTICATED",
             reason="CREDENTIALS",
             retryable=retryable,
-            do=_ADVICE[self._connection.source],
+            do=self._advice(text),
         ) from None
+
+    def _advice(self, text: str) -> str:
+        if "impersonated" in text:
+            chain = self._connection.impersonation
+            return (
+                "Grant roles/iam.serviceAccountTokenCreator on each account of the impersonation_chain "
+                f"({', '.join(chain)}) to the one before it, and enable iamcredentials.googleapis.com"
+            )
+        return _ADVICE[self._connection.source]
+
+
+def _text(error: BaseException) -> str:
+    """Return what google-auth says, and of a refusal besides what the API said."""
+    said, answer = (*map(str, error.args[:2]), "", "")[:2]
+    try:
+        document = json.loads(answer)
+        message = str(document["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return said or type(error).__name__
+    return f"{said}: {message}"
 
 
 _ADVICE = {
@@ -175,184 +196,7 @@ _ADVICE = {
 }
 
 
-def find_credentials(connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    """Return google-auth's credentials of a connection and their project, empty where they name none."""
-    found, project = _FINDERS[connection.source](connection, transport)
-    if connection.impersonation:
-        found, project = _impersonated(found, connection)
-    return found, project
-
-
 def _is_fresh(found: Any) -> bool:
     from google.auth.credentials import TokenState
 
     return found.token_state is TokenState.FRESH
-
-
-def _of_key_path(connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    return _of_key(json.loads(Path(connection.key_path).read_text()), connection)
-
-
-def _of_connection_key(connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    return _of_key(connection.key or {}, connection)
-
-
-def _of_key(key: Mapping[str, Any], connection: GoogleConnection) -> tuple[Any, str]:
-    from google.oauth2 import service_account
-
-    found = service_account.Credentials.from_service_account_info(dict(key), scopes=list(connection.scopes))
-    return found, found.project_id or ""
-
-
-def _of_secret(connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    environment, project = _of_environment(connection, transport)
-    environment.refresh(transport)
-    name = connection.secret.strip("/")
-    if not name.startswith("projects/"):
-        if not (project := connection.secret_project or project):
-            raise ValueError("no project of the secret is known; set key_secret_project_id")
-        name = f"projects/{project}/secrets/{name}"
-    if "/versions/" not in name:
-        name = f"{name}/versions/latest"
-    answer = transport(
-        f"{connection.base('secretmanager', '')}/{name}:access",
-        headers={"Authorization": f"Bearer {environment.token}"},
-    )
-    if answer.status != 200:
-        raise ValueError(f"Secret Manager answered {answer.status} for {name}")
-    try:
-        key = json.loads(base64.b64decode(json.loads(answer.data)["payload"]["data"]), strict=False)
-    except (ValueError, KeyError, TypeError):
-        # Its text is a secret, and not shown.
-        raise ValueError(f"{name} is no JSON key of a service account") from None
-    return _of_key(key, connection)
-
-
-def _of_configuration(connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    return _loaded(_configuration(connection), connection, transport)
-
-
-def _of_identity_provider(connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    supplier = _SubjectTokens(connection)
-    return _loaded({**_configuration(connection), "subject_token_supplier": supplier}, connection, transport)
-
-
-def _configuration(connection: GoogleConnection) -> dict[str, Any]:
-    if connection.configuration is not None:
-        return dict(connection.configuration)
-    document = json.loads(Path(connection.configuration_path).read_text())
-    if not isinstance(document, dict):
-        raise ValueError(f"{connection.configuration_path} is no JSON object")
-    return document
-
-
-def _loaded(document: dict[str, Any], connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    import google.auth
-
-    with warnings.catch_warnings():
-        # It advises against configurations of strangers; this one is the deployment's own connection.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        found, project = google.auth.load_credentials_from_dict(
-            document, scopes=list(connection.scopes), request=transport
-        )
-    return found, project or ""
-
-
-def _of_environment(connection: GoogleConnection, transport: Transport) -> tuple[Any, str]:
-    import google.auth
-
-    request: Any = transport
-    found, project = google.auth.default(scopes=list(connection.scopes), request=request)
-    return found, project or ""
-
-
-_FINDERS: Mapping[Source, Callable[[GoogleConnection, Transport], tuple[Any, str]]] = {
-    Source.KEY_PATH: _of_key_path,
-    Source.KEY_SECRET: _of_secret,
-    Source.KEY: _of_connection_key,
-    Source.IDENTITY_PROVIDER: _of_identity_provider,
-    Source.CONFIGURATION: _of_configuration,
-    Source.ENVIRONMENT: _of_environment,
-}
-
-
-class _SubjectTokens:
-    """Tokens of another identity provider, as google-auth wants them: OAuth 2.0 client credentials."""
-
-    def __init__(self, connection: GoogleConnection) -> None:
-        self._connection = connection
-
-    def get_subject_token(self, context: Any, request: Any) -> str:
-        """Return a token, which google-auth exchanges for one of Google's."""
-        from urllib.parse import urlencode
-
-        from google.auth.exceptions import RefreshError
-
-        connection = self._connection
-        form = {
-            **connection.client_parameters,
-            "grant_type": "client_credentials",
-            "client_id": connection.client_id,
-            "client_secret": connection.client_secret,
-        }
-        answer = request(
-            connection.identity_provider,
-            method="POST",
-            body=urlencode(form).encode(),
-            headers={"Content-Type": "application/x-www-form-urlencoded"},
-        )
-        try:
-            token = json.loads(answer.data)["access_token"] if answer.status == 200 else None
-        except (ValueError, KeyError, TypeError):
-            token = None
-        if not token:
-            raise RefreshError(
-                f"{connection.identity_provider} answered {answer.status} without an access_token",
-                retryable=answer.status >= 500,
-            )
-        return str(token)
-
-
-def _impersonated(source: Any, connection: GoogleConnection) -> tuple[Any, str]:
-    from google.auth import impersonated_credentials
-
-    *delegates, target = connection.impersonation
-    found = impersonated_credentials.Credentials(
-        source_credentials=source,
-        target_principal=target,
-        target_scopes=list(connection.scopes),
-        delegates=delegates,
-        iam_endpoint_override=_iam(connection, target, "generateAccessToken"),
-    )
-    # <name>@<project>.iam.gserviceaccount.com
-    domain = target.partition("@")[2]
-    return found, domain.removesuffix(".iam.gserviceaccount.com") if domain.endswith(".iam.gserviceaccount.com") else ""
-
-
-def _iam(connection: GoogleConnection, account: str, verb: str) -> str | None:
-    base = connection.endpoints.get("iamcredentials")
-    return f"{base.rstrip('/')}/projects/-/serviceAccounts/{account}:{verb}" if base else None
-
-
-def _identity(found: Any, audience: str, transport: Transport, connection: GoogleConnection) -> Any:
-    """Return credentials whose token says who calls."""
-    from google.auth import impersonated_credentials
-    from google.oauth2 import id_token, service_account
-
-    if isinstance(found, service_account.Credentials):
-        return service_account.IDTokenCredentials(
-            signer=found.signer,
-            service_account_email=found.service_account_email,
-            token_uri=found._token_uri,
-            target_audience=audience,
-        )
-    if isinstance(found, impersonated_credentials.Credentials):
-        return impersonated_credentials.IDTokenCredentials(found, target_audience=audience, include_email=True)
-    if connection.source is Source.ENVIRONMENT:
-        return id_token.fetch_id_token_credentials(audience, request=transport)
-    raise CredentialsRefused(
-        f"the credentials of {connection.where} cannot say to {audience} who calls",
-        status=401,
-        code="UNAUTHENTICATED",
-        do="Add a service account as impersonation_chain to the connection, and grant roles/run.invoker to it",
-    )

@@ -12,6 +12,7 @@ from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.credentials import GoogleCredentials
 from modelway.platforms.google.errors import GoogleError
 from modelway.platforms.google.exchange import Call, Document, Retries, error_of_exception, read
+from modelway.platforms.google.transport import trusted
 
 _log = logging.getLogger(__name__)
 #: items of a page of any list
@@ -123,7 +124,7 @@ class GoogleApi(_Calls[Document]):
     def __init__(self, connection: GoogleConnection, **options: Any) -> None:
         """See ``_Calls``."""
         super().__init__(connection, **options)
-        self._http = httpx.Client(timeout=self._timeout)
+        self._http = httpx.Client(timeout=self._timeout, verify=trusted())
 
     def close(self) -> None:
         """Close the connections."""
@@ -217,8 +218,9 @@ class AsyncGoogleApi(_Calls[Awaitable[Document]]):
 
     async def _send(self, call: Call, headers: Mapping[str, str]) -> httpx.Response | httpx.HTTPError:
         if self._http is None:
-            # It reads the certificates of the authorities.
-            self._http = await asyncio.to_thread(httpx.AsyncClient, timeout=self._timeout)
+            # The first one of a process reads the certificates of the authorities.
+            verify = await asyncio.to_thread(trusted)
+            self._http = httpx.AsyncClient(timeout=self._timeout, verify=verify)
         try:
             return await self._http.request(**call.request(self.connection, headers))
         except httpx.HTTPError as error:

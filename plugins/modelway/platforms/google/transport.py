@@ -1,10 +1,12 @@
 """How google-auth fetches tokens: over httpx, which imports in half the time of what it would use itself."""
 
+import ssl
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 import httpx
@@ -19,6 +21,12 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     data: bytes
+
+
+@cache
+def trusted() -> ssl.SSLContext:
+    """Return the authorities that are trusted, read once per process: that takes longer than a call."""
+    return httpx.create_ssl_context()
 
 
 class Transport:
@@ -53,7 +61,7 @@ class Transport:
 
         with self._lock:
             if self._http is None:
-                self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, follow_redirects=True)
+                self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, follow_redirects=True, verify=trusted())
         try:
             answer = self._http.request(
                 method, url, content=body, headers=dict(headers or {}), timeout=timeout or _TIMEOUT_SECONDS

@@ -32,6 +32,10 @@ class Deployment(Message):
     version: int | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
     """percent of the traffic by version"""
+    version_url: str | None = omitted()
+    """where the version alone answers, on a target whose own address reaches no version by its number"""
+    authorisation: Mapping[str, str] | None = omitted()
+    """what its address demands: ``{kind, audience}`` of a token; none where anybody may call it"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,17 +27,19 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._names = (model, version)
         self._lock = threading.Lock()
-        self._by_code = {200: 0}
+        self._by_code, self._by_code_grpc = {200: 0}, {200: 0}
         self._invalid = 0
         self._seconds, self._calls, self._rows = _Histogram(SECONDS), _Histogram(SECONDS), _Histogram(_ROWS)
         #: infer requests being answered
         self.in_flight = _Gauge(self._lock)
         self._registry.register(self)
 
-    def count(self, code: int, seconds: float) -> None:
-        """Count one answered request with its HTTP status."""
+    def count(self, code: int, seconds: float, *, grpc: bool = False) -> None:
+        """Count one answered request with its HTTP status, or the one that stands for its status of gRPC."""
         with self._lock:
             self._by_code[code] = self._by_code.get(code, 0) + 1
+            if grpc:
+                self._by_code_grpc[code] = self._by_code_grpc.get(code, 0) + 1
             self._seconds.add(seconds)
 
     def count_invalid(self) -> None:
@@ -60,17 +62,20 @@ class Metrics(Collector):
         requests = CounterMetricFamily(
             "modelway_requests", "Infer requests answered, by HTTP status.", labels=(*_LABELS, "code")
         )
+        calls = CounterMetricFamily(
+            "modelway_grpc_requests", "Those of them that came by gRPC.", labels=(*_LABELS, "code")
+        )
         invalid = CounterMetricFamily(
             "modelway_invalid_answers", "Answers with an output that is not valid.", labels=_LABELS
         )
         flight = GaugeMetricFamily("modelway_requests_in_flight", "Infer requests being answered.", labels=_LABELS)
         with self._lock:
-            for code, number in self._by_code.items():
-                requests.add_metric((*self._names, str(code)), number)
+            for family, by_code in ((requests, self._by_code), (calls, self._by_code_grpc)):
+                for code, number in by_code.items():
+                    family.add_metric((*self._names, str(code)), number)
             invalid.add_metric(self._names, self._invalid)
             flight.add_metric(self._names, self.in_flight.value)
-            yield requests
-            yield invalid
+            yield from (requests, calls, invalid)
             yield flight
             yield self._family("modelway_request_seconds", "Time of an infer request.", self._seconds)
             yield self._family("modelway_call_seconds", "Time of one call of the model.", self._calls)

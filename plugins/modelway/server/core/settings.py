@@ -68,6 +68,8 @@ class Settings:
     #: further paths for infer and ready (Vertex names its own)
     predict_route: str | None
     health_route: str | None
+    #: whether callers can send nothing but POST (Vertex lets nothing else through)
+    only_post: bool
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -106,6 +108,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         run_file=Path(arguments.run_file) if arguments.run_file else None,
         predict_route=environ.get("AIP_PREDICT_ROUTE"),
         health_route=environ.get("AIP_HEALTH_ROUTE"),
+        only_post="AIP_HTTP_PORT" in environ,
     )
     settings = replace(settings, max_in_flight=max(settings.max_in_flight, settings.max_body))
     for option, value in (("version", settings.version), ("model", settings.model or "")):

@@ -1,4 +1,7 @@
-"""The listener of gRPC beside that of REST: same event loop, same batcher, same drain, same counters."""
+"""The listener of gRPC beside that of REST: same event loop, same batcher, same drain, same counters.
+
+It has a port of its own where one is named, and is given the connections to REST's port that begin with HTTP/2.
+"""
 
 import asyncio
 import time
@@ -31,7 +34,7 @@ class GrpcListener:
     ) -> None:
         """Combine the parts.
 
-        :param port: 0 lets the system choose; :meth:`start` sets the choice
+        :param port: of its own, where it is started; 0 lets the system choose; :meth:`start` sets the choice
         :param version: sent with every answer as ``x-model-version``
         :param model: sent as ``x-model-name``
         """
@@ -53,6 +56,14 @@ class GrpcListener:
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: Connection(self), host, self.port, backlog=MAX_CONNECTIONS)
         self.port = self._listener.sockets[0].getsockname()[1]
+
+    def adopt(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Serve a connection that came by the port of REST, of which ``data`` was read."""
+        connection = Connection(self)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if not transport.is_closing():
+            connection.data_received(data)
 
     def check(self, now: float) -> None:
         """Cut off the clients that are too slow; called once a second."""
@@ -123,5 +134,5 @@ class GrpcListener:
         if call.counted:
             call.counted = False
             self._metrics.in_flight.dec()
-            self._metrics.count(status, time.monotonic() - call.began)
+            self._metrics.count(status, time.monotonic() - call.began, grpc=True)
             self._drain.leave(complete=call.complete)

@@ -41,6 +41,8 @@ _KNOWN_HEADS, _KNOWN_BYTES = 512, 2 << 10
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: what a client of HTTP/2 begins with
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: headers that ask for another protocol, which a server may ignore
 _UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 #: reasons for reading nothing more, as bits
@@ -80,6 +82,9 @@ class Application(Protocol):
 
     def finished(self, request: Request, status: int) -> None:
         """Count the answer to a request; status 499 where the client is gone."""
+
+    def speak_http2(self, connection: "Connection", transport: asyncio.Transport, data: bytes) -> None:
+        """Hand a new connection over whose client speaks HTTP/2."""
 
     def read_in_turn(self, connection: "Connection") -> None:
         """Call :meth:`Connection.read_on` after those of the connections that came before."""
@@ -169,6 +174,8 @@ class Connection(asyncio.Protocol):
             head = self._app.known_heads.get(data[:known])
             if head is not None and len(data) - known == head.body_length:
                 return self._repeated(head, data[known:])
+            if self._idle_since is None and data.startswith(_HTTP2):
+                return self._app.speak_http2(self, self._transport, data)
         self._parse(data)
         if self._between and len(self._queue) == 1:
             self._remember(data, known)
@@ -311,7 +318,7 @@ class Connection(asyncio.Protocol):
             if request.refusal is not None:
                 self.respond(refusal_response(request.refusal))
             else:
-                self._answering = True
+                self._answering, request.alone = True, len(self._queue) == 1
                 self._app.answer(request, self)
         self._advancing = False
         if self._not_reading & _PIPELINED and len(self._queue) <= 1:
@@ -442,11 +449,6 @@ class Connection(asyncio.Protocol):
                 self._advance()
         elif self._idle_since is not None and now - self._idle_since > _IDLE_SECONDS:
             self._close(linger=False)
-
-    @property
-    def waiting(self) -> int:
-        """How many requests are not answered yet."""
-        return len(self._queue)
 
     @property
     def arriving(self) -> bool:

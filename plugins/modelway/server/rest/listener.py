@@ -25,13 +25,16 @@ _TICK = 0.1
 
 
 class Beside(Protocol):
-    """Another protocol on a port of its own, served in the same event loop."""
+    """Another protocol, on a port of its own or on connections that are handed over, in the same event loop."""
 
     async def start(self, host: str) -> None:
         """Accept connections.
 
         :raises OSError: when the address cannot be listened on
         """
+
+    def adopt(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Serve a connection of which ``data`` was read."""
 
     def check(self, now: float) -> None:
         """Cut off the clients that are too slow; called once a second."""
@@ -59,17 +62,20 @@ class Listener:
         model: str | None = None,
         every_second: Callable[[], None],
         beside: Beside | None = None,
+        http2: Callable[[], Beside],
     ) -> None:
         """Serve ``routes``.
 
         :param version: for the header ``x-model-version``
         :param model: for the header ``x-model-name``
         :param every_second: called once a second
-        :param beside: what is served besides, and drained with it
+        :param beside: what is served besides on a port of its own, and drained with it
+        :param http2: returns what serves the connections of clients that speak HTTP/2; called in another thread
         """
         self._routes, self._drain, self._every_second = routes, drain, every_second
         self._names = f"x-model-version: {version}\r\n" + (f"x-model-name: {model}\r\n" if model else "")
-        self._beside = beside
+        self._beside, self._http2 = beside, http2
+        self._making: asyncio.Future[Beside] | None = None
         self._connections: set[Connection] = set()
         self._turns = Turns()
         self._ends_now = False
@@ -149,6 +155,25 @@ class Listener:
         """Forget a connection."""
         self._connections.discard(connection)
 
+    def speak_http2(self, connection: Connection, transport: asyncio.Transport, data: bytes) -> None:
+        """Hand a connection over; the first one waits for the modules of HTTP/2."""
+        transport.pause_reading()
+        if self._making is None:
+            self._making = asyncio.get_running_loop().run_in_executor(None, self._http2)
+
+        def adopt(made: asyncio.Future[Beside]) -> None:
+            if transport.is_closing():
+                return
+            self.closed(connection)
+            if self._beside is None:
+                self._beside = made.result()
+                if self.draining:
+                    self._beside.drain()
+            transport.resume_reading()
+            made.result().adopt(transport, data)
+
+        self._making.add_done_callback(adopt)
+
     def accept(self, request: Request) -> None:
         """Set what answers a request whose head is complete.
 
@@ -177,7 +202,7 @@ class Listener:
         """Answer a complete request, now or later."""
         route = request.head.route
         assert route is not None
-        request.alone = len(self._connections) == 1 and connection.waiting == 1
+        request.alone &= len(self._connections) == 1
         try:
             route.answer(request, connection.respond)
         except Exception as error:

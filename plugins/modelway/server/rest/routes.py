@@ -40,8 +40,13 @@ class Routes:
         draining: Callable[[], bool],
         predict_route: str | None = None,
         health_route: str | None = None,
+        only_post: bool = False,
     ) -> None:
-        """Combine the parts, with further paths for infer and ready when a platform configures them."""
+        """Combine the parts, with further paths for infer and ready when a platform configures them.
+
+        :param only_post: whether callers can send nothing but POST, so that what GET answers is answered to it, too
+        """
+        self._only_post = only_post
         self._name, self._version, self._signature = name, version, signature
         self._infer, self._metrics, self._draining = infer, metrics, draining
         self._sketches, self._predictions = sketches, predictions
@@ -80,6 +85,8 @@ class Routes:
         """
         head = request.head
         head.route = route = self._find(head)
+        if self._only_post and not self._counts(route):
+            head.route = route = route._replace(methods=(*route.methods, "POST"))
         if head.method not in route.methods:
             raise _NotAllowed(head, route)
         self.begin(request)

@@ -69,7 +69,7 @@ def figure_curves(figure: FigureRecord, *, title: str) -> Markup:
     if count := data.get("classes_left_out"):
         notes.append(f"{count} rarer classes are not drawn")
     is_unit, has_diagonal = figure.kind in UNIT, figure.kind in DIAGONAL
-    return _drawn(
+    return drawn_curves(
         curves, title=title, notes=notes, x_label=x_label, y_label=y_label, unit=is_unit, diagonal=has_diagonal
     )
 
@@ -90,7 +90,20 @@ def metric_curves(several: Sequence[MetricSeries]) -> Markup:
         curves.append(Curve(name=series.stage, points=points, note=note + _not_finite(series)))
     label = "step of all stages" if begins else "step"
     title = f"{several[0].name} over the steps"
-    return _drawn(curves, title=title, notes=(), x_label=label, y_label="", whole=True, marks=begins)
+    return drawn_curves(curves, title=title, notes=(), x_label=label, y_label="", whole=True, marks=begins)
+
+
+def overlaid_curves(name: str, several: Sequence[MetricSeries]) -> Markup:
+    """Return one metric of several versions over the steps of each; a series has its version's name as its stage."""
+    curves = [
+        Curve(
+            name=series.stage,
+            points=_thinned(list(zip(map(float, series.steps), map(float, series.values), strict=True))),
+            note=f"{shown(series.values[-1])} at step {series.steps[-1]:,}{_not_finite(series)}",
+        )
+        for series in several
+    ]
+    return drawn_curves(curves, title=f"{name} of each version", notes=(), x_label="step", y_label="", whole=True)
 
 
 def _curve(data: Mapping[str, Any], figure: FigureRecord) -> Curve:
@@ -125,7 +138,7 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [points[place] for place in sorted(chosen)]
 
 
-def _drawn(
+def drawn_curves(
     curves: Sequence[Curve],
     *,
     title: str,
@@ -137,6 +150,12 @@ def _drawn(
     whole: bool = False,
     marks: Mapping[float, str] | None = None,
 ) -> Markup:
+    """Return curves as one picture with its legend.
+
+    :param unit: both axes reach from 0 to 1
+    :param whole: only whole numbers have ticks on the axis across
+    :param marks: where something begins on the axis across, by what it is called
+    """
     legend = _legend(curves, notes)
     points = [point for curve in curves for part in curve.finite for point in part]
     if not points:

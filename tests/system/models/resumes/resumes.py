@@ -25,9 +25,16 @@ def evaluate(job, checkpoint):
 
 
 def export(job, checkpoint):
-    import torch
+    """Give an ONNX program: torch, and its export, would take seconds."""
+    import numpy as np
+    import onnx.parser
 
-    net = torch.nn.Linear(4, 2)
-    with torch.no_grad():
-        net.weight.copy_(torch.tensor(json.loads(checkpoint.read_text())).reshape(2, 4))
-    return net, torch.rand(2, 4)
+    weight = np.array(json.loads(checkpoint.read_text()), np.float32).reshape(4, 2)
+    program = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> linear (float[batch, 4] input) => (float[batch, 2] output)'
+        f"<float[4, 2] weight = {{{', '.join(f'{each:.9f}' for each in weight.flatten())}}}>"
+        "{ output = MatMul (input, weight) }"
+    )
+    onnx.save(program, "model.onnx")
+    answers = {"answers": lambda inputs: {"output": inputs["input"] @ weight}}
+    return "model.onnx", {"input": np.eye(2, 4, dtype=np.float32)}, answers

@@ -1,0 +1,1 @@
+"""The paths of the pages and of their API, by what they show."""

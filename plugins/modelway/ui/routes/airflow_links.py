@@ -1,0 +1,32 @@
+"""Where the tabs on Airflow's own pages lead: from a DAG to its model, from a run or a task to what it made."""
+
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+
+from modelway.ui.page import page
+from modelway.ui.readable import ReadableLineage
+
+
+def add_airflow_links(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
+    """Add the pages to the application.
+
+    :param lineage: a FastAPI dependency, what the user may read
+    """
+    Lineage = Annotated[ReadableLineage, Depends(lineage)]
+
+    @app.get("/of-dag")
+    def of_dag(request: Request, readable: Lineage, dag: str) -> Response:
+        models = [model.name for model in readable.models if dag in model.dags]
+        if len(models) == 1:
+            return RedirectResponse(f"{request.scope['root_path']}/models/{quote(models[0], safe='')}")
+        if models:
+            return RedirectResponse(f"{request.scope['root_path']}/models?q={quote(dag)}")
+        return page(request, "run.html", dag=dag, run=None, account=None)
+
+    @app.get("/of-run")
+    def of_run(request: Request, readable: Lineage, dag: str, run: str) -> Response:
+        return page(request, "run.html", dag=dag, run=run, account=readable.account(dag, run))

@@ -1,0 +1,57 @@
+"""The pages that set versions side by side, and those over all models: what serves, and who has a file."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from modelway.lineage.graph.roots import check_digest
+from modelway.ui.page import page
+from modelway.ui.readable import ReadableLineage
+from modelway.ui.routes.given import parsed, time_of
+from modelway.ui.side_by_side import columns
+
+#: how many versions are set side by side at most
+COMPARED = 5
+
+
+def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
+    """Add the pages to the application.
+
+    :param lineage: a FastAPI dependency, what the user may read
+    """
+    Lineage = Annotated[ReadableLineage, Depends(lineage)]
+
+    @app.get("/serving")
+    def serving(request: Request, readable: Lineage, at: str = "") -> Response:
+        found = readable.serving(at=time_of(at))
+        marks = readable.verifications((each.model, each.version) for each in found)
+        return page(request, "serving.html", found=found, at=at, marks=marks)
+
+    @app.get("/who-has")
+    def find_by_digest(request: Request, readable: Lineage, content: str = "") -> Response:
+        digest = parsed(check_digest, content) if content else ""
+        found = readable.find_by_digest(digest) if digest else []
+        marks = readable.verifications((each.name, each.number) for each in found if each.number is not None)
+        return page(request, "who_has.html", found=found, digest=digest, marks=marks)
+
+    @app.get("/models/{model:path}/compare")
+    def compare(request: Request, readable: Lineage, model: str, a: str = "", b: str = "latest") -> Response:
+        known, number = readable.versions(model), readable.version(model, b or "latest").summary.number
+        # The form was sent without a choice, or the page was called by hand: the one before.
+        first = a or str(readable.before(model, number) or number)
+        found = readable.difference(model, first, str(number))
+        marks = readable.verifications((each.model, each.number) for each in (found.a, found.b))
+        return page(request, "compare.html", found=found, model=readable.model(model), versions=known, marks=marks)
+
+    @app.get("/models/{model:path}/side-by-side")
+    def side_by_side(
+        request: Request, readable: Lineage, model: str, v: Annotated[list[str] | None, Query()] = None
+    ) -> Response:
+        wanted = list(dict.fromkeys(v or [str(each.number) for each in readable.versions(model, listed=COMPARED)]))
+        if not 2 <= len(wanted) <= COMPARED:
+            raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(wanted)} were named.")
+        details = sorted((readable.version(model, each) for each in wanted), key=lambda each: each.summary.number)
+        return page(request, "side_by_side.html", model=readable.model(model), found=columns(details), details=details)

@@ -1,0 +1,36 @@
+"""The pages of endpoints: who serves, how the traffic moved, and the actions on it."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from modelway.lineage.records.values import plain
+from modelway.ui.page import page
+from modelway.ui.readable import ReadableLineage
+
+
+def add_endpoint_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
+    """Add the pages to the application.
+
+    :param lineage: a FastAPI dependency, what the user may read
+    """
+    Lineage = Annotated[ReadableLineage, Depends(lineage)]
+
+    @app.get("/endpoints/{endpoint:path}")
+    def one(request: Request, readable: Lineage, endpoint: str) -> Response:
+        view, actions = readable.endpoint(endpoint), readable.actions(endpoint)
+        return page(request, "endpoint.html", view=view, actions=actions)
+
+    @app.get("/api/endpoints/{endpoint:path}")
+    def one_as_json(readable: Lineage, endpoint: str) -> JSONResponse:
+        view = readable.endpoint(endpoint)
+        return JSONResponse(
+            {
+                "endpoint": view.name,
+                "serving": plain(view.shares),
+                "changes": plain(view.changes),
+                "rollouts": plain(view.rollouts),
+            }
+        )

@@ -1,0 +1,88 @@
+"""The pages of models and of versions, and of where they came from."""
+
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+
+from modelway.ui.listing import matching, sorted_models
+from modelway.ui.page import page
+from modelway.ui.readable import LISTED, ReadableLineage
+from modelway.ui.routes.given import PageNumber, time_of
+
+#: versions that the list of all models shows of each
+NEWEST = 5
+#: models of a page of that list
+MODELS = 20
+#: how many versions the chart of a metric has at most
+CHARTED = 200
+
+
+def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
+    """Add the pages to the application.
+
+    :param lineage: a FastAPI dependency, what the user may read
+    """
+    Lineage = Annotated[ReadableLineage, Depends(lineage)]
+
+    @app.get("/")
+    def start(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope['root_path']}/models")
+
+    @app.get("/models")
+    def models(
+        request: Request, readable: Lineage, q: str = "", sort: str = "name", number: PageNumber = 1
+    ) -> Response:
+        found = sorted_models(matching(readable.models, q), by=sort)
+        last = max(1, -(-len(found) // MODELS))
+        number = min(number, last)
+        listed = found[MODELS * (number - 1) : MODELS * number]
+        places = readable.serving_by_model([model.name for model in listed])
+        shown = [(model, readable.versions(model.name, listed=NEWEST), places.get(model.name, ())) for model in listed]
+        known = {"known": len(readable.models), "count": len(found)}
+        return page(request, "models.html", models=shown, q=q, sort=sort, number=number, last=last, sizes=known)
+
+    @app.get("/models/{model:path}/was")
+    def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
+        number = readable.number_at(model, wanted, time_of(at))
+        place = f"{request.scope['root_path']}/models/{quote(model, safe='')}/versions/{number}"
+        return RedirectResponse(place, status_code=303)
+
+    @app.get("/models/{model:path}/versions/{version}/lineage")
+    def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:
+        graphs = dict(zip(("up", "down"), readable.graphs(model, version), strict=True))
+        number = readable.version(model, version).summary.number
+        named = {node.id for each in graphs.values() for node in each.nodes if node.kind == "version"}
+        places = [node.removeprefix("version:").rsplit("@", 1) for node in named]
+        marks = readable.verifications((name, int(each)) for name, each in places)
+        return page(request, "lineage.html", model=model, number=number, graphs=graphs, marks=marks)
+
+    @app.get("/models/{model:path}/versions/{version}")
+    def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
+        detail = readable.version(model, version)
+        before, aliases = readable.before(model, detail.summary.number), readable.model(model).aliases
+        return page(request, "version.html", detail=detail, before=before, aliases=aliases)
+
+    # Last: a model's name may have slashes, so its route would match the paths above as well.
+    @app.get("/models/{model:path}")
+    def versions(request: Request, readable: Lineage, model: str, metric: str = "", number: PageNumber = 1) -> Response:
+        found = readable.model(model)
+        last = -(-found.count // LISTED)
+        number = min(number, last)
+        shown = readable.versions(model, page=number)
+        charted = readable.versions(model, listed=CHARTED) if found.count > 1 else []
+        place = {"number": number, "last": last, "listed": LISTED}
+        places = readable.serving_by_model([model]).get(model, ())
+        return page(
+            request,
+            "model.html",
+            model=found,
+            versions=shown,
+            charted=charted,
+            metric=metric,
+            places=places,
+            history=readable.alias_history(model),
+            list=place,
+        )

@@ -1,0 +1,131 @@
+"""What Google's endpoint targets refuse by name, and the bodies that they send."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelway.endpoints.base import Autoscaling, EndpointSpec, Predictor
+from modelway.endpoints.cloud_run.rules import limits, refused_resources
+from modelway.endpoints.cloud_run.section import CloudRunSection
+from modelway.endpoints.cloud_run.template import Desired as Service
+from modelway.endpoints.vertex.bodies import Desired as OnVertex
+from modelway.endpoints.vertex.section import VertexEndpointSection
+from modelway.endpoints.whole_percents import whole_percents
+from modelway.errors import InvalidSpec
+from modelway.spec.load import load_spec
+from spec_samples import write_model
+
+GI = 1 << 30
+IMAGE = "europe-west1-docker.pkg.dev/p1/models/digits@sha256:" + "1" * 64
+
+
+def spec_of(*predictors: Predictor, **more: Any) -> EndpointSpec:
+    return EndpointSpec(name="digits", model="digits", predictors=predictors, **more)
+
+
+def version(number: int, **more: Any) -> Predictor:
+    return Predictor(**{"name": f"v{number}", "version": number, "image": IMAGE, "weight": 100, **more})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "refused"),
+    [
+        ("{target: cloud_run}", "target: cloud_run needs a region"),
+        ("{target: vertex, vertex: {machine_type: g2-standard-4}}", "vertex: vertex needs a region"),
+        ("{target: cloud_run, cloud_run: {region: r}, replicas: 3}", "replicas: Cloud Run chooses the number of inst"),
+        ("{target: cloud_run, cloud_run: {region: r}, mirror: {}}", "mirror: Cloud Run sends a request to one"),
+        (
+            "{target: cloud_run, cloud_run: {region: r}, sticky: {cookie: who}}",
+            "sticky: Cloud Run splits requests",
+        ),
+        ("{target: cloud_run, cloud_run: {region: r}, resources: {cpu: 3}}", "no instance with 3 CPUs. Write 1, 2, 4"),
+        ("{target: cloud_run, cloud_run: {region: r}, resources: {gpu: 2}}", "an instance of Cloud Run has one GPU"),
+        (
+            "{target: cloud_run, cloud_run: {region: r}, resources: {cpu: 1, memory: 8Gi}}",
+            "resources.memory: Cloud Run has no instance with 1 CPUs and 8Gi of memory",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: r}, predictors: [{name: a, version: '1', weight: 100000}]}",
+            "target: its share is 0.1 %|weight: its share is 0.1 %",
+        ),
+        ("{target: vertex, vertex: {region: r}, resources: {cpu: 2}}", "whole machines. .*machine_type: n1-standard-4"),
+        ("{target: vertex, vertex: {region: r}, resources: {gpu: 1}}", "resources.gpu: Vertex AI needs the type"),
+    ],
+)
+def test_what_a_target_cannot_do_is_refused_by_name(tmp_path: Path, endpoint: str, refused: str) -> None:
+    text = f"model: digits\nimage: {{base: server}}\nendpoint: {endpoint}\n"
+    with pytest.raises(InvalidSpec, match=refused):
+        load_spec(write_model(tmp_path, "digits", spec=text))
+
+
+def test_an_image_without_a_server_is_refused_where_images_run_alone(tmp_path: Path) -> None:
+    text = "model: digits\nendpoint: {target: cloud_run, cloud_run: {region: r}}\n"
+    with pytest.raises(InvalidSpec, match=r"runs images with a server, and image.base is scratch. Write image"):
+        load_spec(write_model(tmp_path, "digits", spec=text))
+
+
+@pytest.mark.parametrize(
+    ("resources", "found"),
+    [
+        ({}, {}),
+        ({"cpu": 0.5}, {"cpu": "0.5"}),
+        ({"memory_bytes": 2 * GI}, {"cpu": "1", "memory": "2048Mi"}),
+        ({"memory_bytes": 9 * GI}, {"cpu": "4", "memory": "9216Mi"}),
+        ({"gpu": 1}, {"cpu": "4", "memory": "16384Mi", "nvidia.com/gpu": "1"}),
+        ({"gpu": 1, "memory_bytes": 32 * GI}, {"cpu": "8", "memory": "32768Mi", "nvidia.com/gpu": "1"}),
+    ],
+)
+def test_an_instance_has_the_least_cpu_that_its_memory_needs(resources: dict[str, Any], found: dict[str, str]) -> None:
+    assert refused_resources(resources) is None
+    assert limits(resources) == found
+
+
+def test_whole_percents_add_up_and_lose_nobody() -> None:
+    assert whole_percents({"a": 1, "b": 1, "c": 1}, where="here") == {"a": 34, "b": 33, "c": 33}
+    with pytest.raises(InvalidSpec, match=r"the share of b is 0.5 %"):
+        whole_percents({"a": 995, "b": 5}, where="here")
+
+
+def test_a_revision_is_named_by_all_that_it_is_made_of() -> None:
+    service = Service(spec=spec_of(version(1)), own=CloudRunSection(region="r"), deployment="d")
+    name = service.name_of(version(1))
+    assert name.startswith("digits-v1-")
+    assert service.name_of(version(1, weight=5)) == name
+    assert service.name_of(version(1), 2) == f"{name}-2"
+    changed = [version(1, resources={"cpu": 2}), version(1, batching={"rows": 4}), version(1, image=IMAGE[:-1] + "2")]
+    assert len({name, *map(service.name_of, changed)}) == 4
+    long = version(1, name="a" * 40)
+    other = Service(spec=spec_of(long, stable=None), own=CloudRunSection(region="r"), deployment="d")
+    assert len(other.name_of(long, 12)) <= 63
+    assert len(f"{other.tag_of(long)}---digits") <= 63
+
+
+def test_a_revision_of_cloud_run_as_it_is_sent() -> None:
+    predictor = version(3, resources={"cpu": 2, "memory_bytes": GI}, autoscaling=Autoscaling(minimum=1, maximum=4))
+    own = CloudRunSection(region="r", service_account="run@p.iam.gserviceaccount.com", network="n")
+    template = Service(spec=spec_of(predictor), own=own, deployment="d").template(predictor, "digits-v3")
+    (container,) = template["containers"]
+    assert container["resources"] == {
+        "limits": {"cpu": "2", "memory": "1024Mi"},
+        "cpuIdle": True,
+        "startupCpuBoost": True,
+    }
+    assert container["args"] == ["--threads", "2"]
+    assert "PORT" not in {each["name"] for each in container["env"]}
+    assert template["scaling"] == {"minInstanceCount": 1, "maxInstanceCount": 4}
+    assert (template["revision"], template["timeout"]) == ("digits-v3", "300s")
+
+
+def test_a_deployed_model_has_the_number_of_its_version_unless_another_one_has_it() -> None:
+    own = VertexEndpointSection(region="r")
+    first, again = version(3), version(3, image=IMAGE[:-1] + "2")
+    spec = spec_of(first)
+    place = OnVertex(spec=spec, own=own, parent="projects/p/locations/r", deployment="d")
+    assert place.deployed_id(first, {}) == "3"
+    taken = {"3": place.model_id(first)}
+    assert place.deployed_id(first, taken) == "3"
+    other = place.deployed_id(again, taken)
+    assert len(other) == 10
+    assert other.isdigit()
+    assert place.deployed_id(again, {**taken, other: place.model_id(again)}) == other
+    assert len(place.deployed_id(version(3, name="old"), {})) == 10

@@ -1,0 +1,189 @@
+"""The pages of endpoints and runs, the search, and versions side by side, over a real lineage database."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from modelway.lineage.records.version import FailureRecord, RolloutRecord, WeightChange
+from modelway.lineage.store import open_lineage
+from modelway.ui.charts.history import weights_over_time
+from modelway.ui.endpoint_view import environment_of
+from starlette.testclient import TestClient
+
+from tests.lineage_samples import make_record
+from tests.mounted_pages import MountedPages
+
+HTML = {"accept": "text/html", "reader": "digits,letters"}
+RUNNING = RolloutRecord(
+    endpoint="digits", run_id="digits/r 3", model="digits", version=3, state="running", step=0, detail={"stable": 2}
+)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lineage") / "lineage.db"
+    store = open_lineage(f"sqlite:///{path}")
+    for number in range(1, 4):
+        store.register(make_record(f"run-{number}", metrics={"loss": 0.1 * number}))
+    store.register(make_record("r", model="letters"))
+    store.register(make_record("r", model="secret"))
+    for version in (1, 2):
+        done = replace(RUNNING, run_id=f"digits/r{version}", version=version, state="done", detail={"stable": None})
+        store.save_rollout(done)
+        store.record_weights(endpoint="digits", model="digits", weights={version: 100}, actor="mia")
+    store.record_endpoint(endpoint="digits", model="digits", url="http://127.0.0.1:9000")
+    store.record_weights(endpoint="secret", model="secret", weights={1: 100})
+    return path
+
+
+@pytest.fixture
+def url(filled: Path, tmp_path: Path) -> str:
+    shutil.copyfile(filled, tmp_path / "lineage.db")
+    return f"sqlite:///{tmp_path}/lineage.db"
+
+
+@pytest.fixture(scope="module")
+def pages() -> MountedPages:
+    return MountedPages()
+
+
+@pytest.fixture
+def client(pages: MountedPages, url: str) -> TestClient:
+    return pages.client(url, headers=HTML)
+
+
+def actions(client: TestClient) -> dict[str, Any]:
+    found = re.search('data-actions="([^"]*)"', client.get("/modelway/endpoints/digits").text)
+    assert found
+    given: dict[str, Any] = json.loads(unescape(found[1]))
+    return given
+
+
+def test_an_endpoint_shows_who_serves_since_when_and_what_happened(client: TestClient) -> None:
+    text = client.get("/modelway/endpoints/digits").text
+    for part in (
+        "http://127.0.0.1:9000",
+        "digits <strong>v2</strong>",
+        "100 %",
+        "by mia",
+        "3 changes",
+        "minutes before now",
+    ):
+        assert part in text, part
+    assert actions(client) == {
+        "dag": "digits",
+        "release": {"rollout": "yes"},
+        "rollback": {"rollout": "rollback", "version": "1"},
+    }
+
+
+def test_a_rollout_that_runs_can_be_ended_and_nothing_else_be_returned(client: TestClient, url: str) -> None:
+    open_lineage(url).save_rollout(RUNNING)
+    assert actions(client) == {"dag": "digits", "release": {"rollout": "yes"}, "end": "r 3"}
+    open_lineage(url).save_rollout(replace(RUNNING, detail={"stable": 2, "finishing": {"alias": "champion"}}))
+    assert "end" not in actions(client), "it has passed all steps"
+
+
+@pytest.mark.parametrize("name", ["secret", "nowhere"])
+def test_an_endpoint_of_what_one_may_not_read_does_not_exist(client: TestClient, name: str) -> None:
+    for path in ("endpoints", "api/endpoints"):
+        answer = client.get(f"/modelway/{path}/{name}")
+        assert answer.status_code == 404
+        assert f"there is no endpoint &#39;{name}&#39; that you may read" in answer.text.replace("'", "&#39;")
+
+
+def test_what_an_endpoint_shows_is_there_for_programs(client: TestClient) -> None:
+    found = client.get("/modelway/api/endpoints/digits").json()
+    assert [(each["version"], each["weight"]) for each in found["serving"]] == [(2, 100)]
+    assert [(each["version"], each["weight"]) for each in found["changes"]] == [(2, 100), (1, 0), (1, 100)]
+    assert [each["version"] for each in found["rollouts"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("environments", "endpoint", "environment"),
+    [(None, "m", None), (["dev", "prod"], "m-prod", "prod"), (["prod"], "m", "prod"), (["dev", "prod"], "x", None)],
+)
+def test_the_environment_of_an_endpoint_is_found_in_the_recorded_spec(
+    environments: list[str] | None, endpoint: str, environment: str | None
+) -> None:
+    section = {} if environments is None else {"environments": dict.fromkeys(environments, {})}
+    assert environment_of({"endpoint": section}, "m", endpoint) == environment
+
+
+def test_a_run_shows_what_failed_and_what_to_do(client: TestClient, url: str) -> None:
+    failure = FailureRecord(
+        model="digits",
+        dag_id="digits",
+        run_id="run-9",
+        key="train",
+        attempt=1,
+        cause="the job used <more> than 2 GiB",
+        at=datetime(2026, 3, 1, tzinfo=UTC),
+        kind="out_of_memory",
+        advice="Raise train.resources.memory",
+        last_lines=("line one", "line two"),
+    )
+    open_lineage(url).record_failure(failure)
+    text = client.get("/modelway/of-run", params={"dag": "digits", "run": "run-9"}).text
+    for part in ("the job used &lt;more&gt; than 2 GiB", "Raise train.resources.memory", "line two", "no version"):
+        assert part in text, part
+    text = client.get("/modelway/of-run", params={"dag": "digits", "run": "run-2"}).text
+    assert '/models/digits/versions/2">' in text
+    for dag, run in (("digits", "unknown"), ("secret", "r")):
+        assert "Nothing is recorded of this run yet" in client.get(f"/modelway/of-run?dag={dag}&run={run}").text
+
+
+def test_the_tab_of_a_dag_leads_to_its_model(client: TestClient, url: str) -> None:
+    assert "<h1>digits" in client.get("/modelway/of-dag?dag=digits").text
+    assert "No run of this DAG has registered a version yet" in client.get("/modelway/of-dag?dag=secret").text
+    record = make_record("r-b", model="digits-b")
+    open_lineage(url).register(replace(record, run=replace(record.run, dag_id="digits")))
+    found = client.get("/modelway/of-dag?dag=digits").text
+    assert 'value="digits"' in found
+    assert 'models/digits-b"' in found
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [("q=LETT", ["letters"]), ("q=digits+images", []), ("sort=versions", ["digits", "letters"]), ("q=secret", [])],
+)
+def test_models_are_searched_and_sorted(client: TestClient, query: str, names: list[str]) -> None:
+    text = client.get(f"/modelway/models?{query}").text
+    assert re.findall(r'<h2><a href="[^"]*/models/([^"/]+)"', text) == names
+    assert "secret</a>" not in text
+
+
+def test_versions_stand_side_by_side_with_what_differs_first(client: TestClient) -> None:
+    text = client.get("/modelway/models/digits/side-by-side?v=3&v=v1&v=latest").text
+    assert re.findall(r">v(\d)</a></th>", text)[:2] == ["1", "3"]
+    assert re.search(r"<td>loss</td>\s*<td class=\"number\">0.1</td>\s*<td class=\"number\">0.3", text)
+    assert text.index("What differs besides") < text.index("The same in all")
+    for query, status in (("v=1", 400), ("v=1&v=2&v=3&v=4&v=5&v=6", 400), ("v=1&v=77", 404)):
+        assert client.get(f"/modelway/models/digits/side-by-side?{query}").status_code == status
+
+
+def test_a_metric_is_plotted_over_the_versions(client: TestClient) -> None:
+    text = client.get("/modelway/models/digits?metric=loss").text
+    assert 'aria-label="loss of each version"' in text
+    assert "<title>v3: 0.3</title>" in text
+    assert "of each version" in client.get("/modelway/models/digits?metric=unknown").text
+
+
+def test_shares_of_traffic_are_steps_in_the_unit_that_fits() -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def drawn(ago: timedelta) -> str:
+        change = WeightChange(endpoint="e", model="m", version=1, weight=30, at=now - ago, actor="a", run_id=None)
+        return weights_over_time([change], now=now)
+
+    assert "minutes before now" in drawn(timedelta(minutes=5))
+    assert "hours before now" in drawn(timedelta(hours=30))
+    assert "days before now" in drawn(timedelta(days=300))
+    assert "m v1" in drawn(timedelta(0))
+    assert weights_over_time([]) == ""
