@@ -39,3 +39,8 @@ def job_name(*, model: str, run: str, stage: str, attempt: int) -> str:
     """Return a job's name, a DNS label of at most 63 characters: the same for the same (model, run, stage, attempt)."""
     digest = hashlib.sha256(f"{model}\0{run}\0{stage}".encode()).hexdigest()[:10]
     return f"mw-{slug(model, limit=20)}-{slug(stage, limit=20)}-{digest}-{attempt}"
+
+
+def endpoint_name(model: str, environment: str) -> str:
+    """Return the name of the endpoint of one of several environments."""
+    return f"{model}-{environment}"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelway.errors import InvalidSpec
+from modelway.names import endpoint_name
 from modelway.spec.sections import EndpointSection, EnvironmentSection
 
 
@@ -34,11 +35,6 @@ def environments_of(model: str, section: EndpointSection) -> Mapping[str | None,
         )
         for name, each in section.environments.items()
     }
-
-
-def endpoint_name(model: str, environment: str) -> str:
-    """Return the name of the endpoint of one of several environments."""
-    return f"{model}-{environment}"
 
 
 def serving_in(model: str, section: EndpointSection, environment: str | None, *, last: bool = False) -> Serving:

@@ -9,9 +9,8 @@ from typing import Any
 from modelway.endpoints.base import endpoint_member
 from modelway.failures import FailureKind, RetryRule
 from modelway.fields.refusal import KeyPath, Refusal, shown
-from modelway.names import MOST_CHARACTERS
+from modelway.names import MOST_CHARACTERS, endpoint_name
 from modelway.ports import known
-from modelway.spec.environments import endpoint_name
 from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities, refused_by_backend

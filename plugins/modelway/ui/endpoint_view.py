@@ -8,7 +8,7 @@ from typing import Any
 from modelway.lineage.records.answers import ServingRecord
 from modelway.lineage.records.rollout import is_finishing
 from modelway.lineage.records.version import RolloutRecord, WeightChange
-from modelway.spec.environments import endpoint_name
+from modelway.names import endpoint_name
 
 
 @dataclass(frozen=True)

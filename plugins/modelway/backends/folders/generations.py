@@ -22,11 +22,10 @@ from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore
 from modelway.backends.base import ARCHIVES, Job, JobState, JobStatus
 from modelway.errors import NotWritable
-from modelway.job.agent import bare
+from modelway.job.agent.bare import CANCELLED as CANCELLED
 from modelway.job.left_files import document_below, write_below
 
 RECORD = "result.json"
-CANCELLED = bare.CANCELLED
 #: what is put into a job's folder before it begins
 _OWN_FOLDERS = ("code", "runner", "inputs", "output")
 _NUMBERED = re.compile(r"(g|try-)\d{1,9}")

@@ -247,7 +247,7 @@ class Service:
             before, since = (server.baseline, server.since) if server.epoch == epoch else ({}, float(epoch))
             own = counted_since(counters(stats, server.slot), before)
             more = read_server_counts(texts[server.name])
-            result[server.name] = PredictorMetrics(**own, **more.to_dict(), since=since)
+            result[server.name] = more.joined(own, since=since)
         return result
 
     def pages(self, path: str) -> dict[str, list[str]]:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from modelway.endpoints.base import PredictorMetrics
 
 #: the buckets of a histogram in Prometheus' text format
 _BUCKETS = "modelway_request_seconds_bucket{"
@@ -22,9 +23,11 @@ class ServerCounts:
     #: calls of gRPC that failed, which a gateway sees as answers with status 200
     call_errors: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return them as ``PredictorMetrics`` names them."""
-        return {"latency": self.latency, "invalid": self.invalid, "call_errors": self.call_errors}
+    def joined(self, own: Mapping[str, int], *, since: float) -> PredictorMetrics:
+        """Return them with what a gateway counted of the predictor."""
+        return PredictorMetrics(
+            **own, latency=self.latency, invalid=self.invalid, call_errors=self.call_errors, since=since
+        )
 
 
 def read_server_counts(pages: Iterable[str]) -> ServerCounts:

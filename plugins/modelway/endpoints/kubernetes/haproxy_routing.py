@@ -132,7 +132,7 @@ def _sum(counts: Iterable[Mapping[str, int]], more: ServerCounts, *, since: floa
     total: Counter[str] = Counter()
     for each in counts:
         total.update(each)
-    return PredictorMetrics(**total, **more.to_dict(), since=since)
+    return more.joined(total, since=since)
 
 
 def _own(pod: GatewayPod, seat: Seat) -> dict[str, int]:

@@ -228,7 +228,7 @@ class Service:
             more = read_server_counts(
                 page for each, page in zip(wanted, pages, strict=True) if each.state.name == server.name
             )
-            result[server.name] = PredictorMetrics(**own, **more.to_dict(), since=server.since)
+            result[server.name] = more.joined(own, since=server.since)
         return result
 
     def pages(self, path: str) -> dict[str, list[str]]:

@@ -1,5 +1,7 @@
 """The tables of the monitor."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,7 +18,7 @@ def _texts(*names: str) -> list[sa.Column[str]]:
     return [sa.Column(name, sa.Text(), nullable=False) for name in names]
 
 
-def _times(*names: str) -> list[sa.Column[sa.DateTime]]:
+def _times(*names: str) -> list[sa.Column[datetime]]:
     return [sa.Column(name, Time, nullable=False) for name in names]
 
 
