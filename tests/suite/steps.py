@@ -102,8 +102,6 @@ IMAGES = system("docker_builder", "image_job", "served_image")
 #: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
 PROCESSES = system("kill_processes")
 MATRIX = system("kill_matrix")
-#: it starts all of docker-compose.yaml
-COMPOSE = system("compose")
 
 STEPS = (
     Step(name="lint", command=(str(BIN / "ruff"), "check", "."), seconds=1),
@@ -122,7 +120,7 @@ STEPS = (
     Step(
         name="system",
         tests=("tests/system",),
-        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *IMAGES, *PROCESSES, *MATRIX, *COMPOSE),
+        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *IMAGES, *PROCESSES, *MATRIX),
         seconds=300,
     ),
     Step(name="demo", tests=DEMO, seconds=561),
@@ -175,15 +173,6 @@ STEPS = (
         waits=True,
         needs=START,
         without=True,
-        alone=True,
-    ),
-    Step(
-        name="compose",
-        command=(*PYTEST, "-s"),
-        tests=COMPOSE,
-        seconds=600,
-        waits=True,
-        needs=START,
         alone=True,
     ),
 )

@@ -3,7 +3,8 @@
 set -eu
 export PGDATA=/var/lib/postgresql/data
 if [ "$(id -u)" = 0 ]; then
-    install -d -o postgres -g postgres "$PGDATA" /var/run/postgresql
+    install -d -m 700 -o postgres -g postgres "$PGDATA"
+    install -d -o postgres -g postgres /var/run/postgresql
     exec setpriv --reuid postgres --regid postgres --clear-groups sh "$0"
 fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
