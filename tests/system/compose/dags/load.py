@@ -12,7 +12,7 @@ for number in range(8):
         dag_id=f"load-{number}",
         schedule=None,
         max_active_tasks=1,
-        default_args={"retries": 5, "retry_delay": timedelta(seconds=1)},
+        default_args={"retries": 20, "retry_delay": timedelta(seconds=15)},
     ) as dag:
         code = PackageCodeOperator(
             task_id="package", model=f"load-{number}", folder=str(Path(__file__).parent / "steps"), module="steps.py"
