@@ -206,7 +206,7 @@ class JobOperator(ModelwayOperator):
         if status.seconds is None:
             return
         metrics.timing("job.duration", status.seconds, **about)
-        if (began := context["ti"].start_date) is not None:
+        if (began := getattr(context["ti"], "start_date", None)) is not None:
             waited = (datetime.now(UTC) - began).total_seconds() - status.seconds
             metrics.timing("job.queued", waited, **about)
 
