@@ -54,7 +54,8 @@ class AirflowApi:
 
         found = cls.__new__(cls)
         found.url = url
-        found._client = httpx.Client(base_url=url, timeout=60)
+        # Nobody closes it: a connection is closed after each answer.
+        found._client = httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
         found._use(token)
         return found
 
