@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 TORCH_INDEX ?=
 
-.PHONY: help demo test setup lint types layers unit contract dags docs system services cluster images bench fix lock clean
+.PHONY: help demo test setup lint types layers unit contract dags docs system services cluster images deployment bench fix lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -44,6 +44,9 @@ layers: $(READY) ## the floors and rooms
 
 unit contract dags docs system: $(READY) ## one kind of tests
 	$(BIN)/python -m pytest tests/$@ $(ARGS)
+
+deployment: $(READY) ## start docker-compose.yaml for real, kill each of its parts under load, save and restore it
+	$(BIN)/python -m pytest -x -s tests/system/compose/check_deployment.py $(ARGS)
 
 bench: $(READY) ## all benchmarks, and docs/benchmarks.md with their figures (ARGS="--only parse")
 	$(BIN)/python bench/run_all.py $(ARGS)

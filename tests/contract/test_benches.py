@@ -35,6 +35,15 @@ def check_evaluate(document: dict[str, Any]) -> None:
     assert set(result["seconds"]) == {"loop", "jobs", "ideal"}
 
 
+def check_fleet(document: dict[str, Any]) -> None:
+    """Both kinds of DAGs were taken to their end: as many tasks, the mapped ones included."""
+    ours, empty = document["ours"], document["empty"]
+    assert ours["tasks"] == empty["tasks"] == 2 * 2 * ours["tasks_per_run"]
+    assert ours["tasks_per_run"] >= 14
+    assert ours["rows_per_run"] >= ours["tasks_per_run"]
+    assert document["lineage"]["rows_per_run"] > 40
+
+
 def check_image(document: dict[str, Any]) -> None:
     """The image is the same each time, and nothing is sent where nothing changed."""
     ours = next(each for each in document["results"] if each["name"] == "modelway")
@@ -113,6 +122,12 @@ def check_route(document: dict[str, Any]) -> None:
     assert (effect["changes"], effect["failed"]) == (5, 0)
 
 
+def check_vertex(document: dict[str, Any]) -> None:
+    """No job is asked for by itself while it runs."""
+    assert (document["jobs"], document["get_calls_a_minute"]) == (5, 0)
+    assert document["cpu_seconds_a_minute"] > 0
+
+
 def check_serve(document: dict[str, Any]) -> None:
     """Every answer was compared on the way."""
     assert list(document["models"]) == ["digits", "encoder"]
@@ -138,6 +153,7 @@ SMALL = {
     "bytes": ("bytes/run.py --small", check_bytes, ()),
     "cost": ("serving/cost.py --rounds 1 --requests 64", check_cost, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
+    "fleet": ("fleet/run.py --small", check_fleet, ()),
     "image": ("image/run.py --small --without oras", check_image, ()),
     "jobs": ("jobs/run.py --jobs 5 --seconds 12 --settle 6", check_jobs, (pytest.mark.cluster,)),
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
@@ -148,6 +164,7 @@ SMALL = {
     "route": ("route/run.py --small", check_route, ()),
     "serve": ("serving/compare.py --small", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
+    "vertex": ("jobs/vertex.py --jobs 5 --seconds 12 --settle 12", check_vertex, (pytest.mark.vertex,)),
 }
 
 

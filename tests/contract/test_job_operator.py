@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.timeout import timeout
+from airflow.sdk.observability import stats
 from modelway.backends.base import Handle, JobState, JobStatus, Options
 from modelway.errors import JobLost, SubmitFailed
 from modelway.failures import FailureKind
@@ -516,3 +518,27 @@ def test_of_two_attempts_that_follow_one_job_the_later_one_has_it(task, asked, h
     earlier = Claim(home=home, job=claim.name, attempt=1)
     earlier.acquire()
     assert (earlier.is_superseded(), later.is_superseded()) == (True, False)
+
+
+def test_a_job_that_ended_is_among_airflows_metrics(task):
+    sent: list[tuple[str, dict[str, str]]] = []
+
+    class Recorder:
+        """What Airflow's own client of StatsD or OpenTelemetry offers."""
+
+        def incr(self, stat: str, count: int = 1, rate: float = 1, *, tags: dict[str, str]) -> None:
+            sent.append((stat, tags))
+
+        def timing(self, stat: str, dt: Any, *, tags: dict[str, str]) -> None:
+            assert dt.total_seconds() >= 0
+            sent.append((stat, tags))
+
+    stats.initialize(factory=Recorder, export_legacy_names=False)
+    try:
+        with pytest.raises(AirflowFailException):
+            task("raise").attempt()
+    finally:
+        stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
+    about = {"model": "tiny", "stage": "train", "backend": "local"}
+    assert sent[0] == ("modelway.job.ended", {**about, "state": "failed", "failure": "bad_exit"})
+    assert sent[1] == ("modelway.job.duration", about)

@@ -11,7 +11,7 @@ for image in $(sed -n 's/.*_IMAGE:-\([a-z]*:[0-9][^}]*\)}.*/\1/p' "$here/../../.
     has "$image" && continue
     timeout 60 docker pull --quiet "$image" 2>/dev/null && continue
     echo "$image cannot be pulled: one of Debian's packages stands in" >&2
-    has "$made" || docker build --quiet --tag "$made" "$here/stand-ins" >&2
+    docker build --quiet --tag "$made" "$here/stand-ins" >&2
     case $image in
         postgres:*) settings='ENTRYPOINT ["/bin/sh", "/postgres.sh"]' ;;
         registry:*) settings='ENTRYPOINT ["docker-registry", "serve", "/registry.yml"]' ;;

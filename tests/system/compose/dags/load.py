@@ -9,13 +9,13 @@ from modelway.operators.train import TrainModelOperator
 
 for number in range(8):
     with DAG(
-        dag_id=f"load_{number}",
+        dag_id=f"load-{number}",
         schedule=None,
         max_active_tasks=1,
-        default_args={"retries": 5, "retry_delay": timedelta(seconds=1)},
+        default_args={"retries": 20, "retry_delay": timedelta(seconds=15)},
     ) as dag:
         code = PackageCodeOperator(
-            task_id="package", model=f"load_{number}", folder=str(Path(__file__).parent / "steps"), module="steps.py"
+            task_id="package", model=f"load-{number}", folder=str(Path(__file__).parent / "steps"), module="steps.py"
         ).output
         TrainModelOperator(task_id="train", code=code, job_params={"steps": 12})
     globals()[dag.dag_id] = dag

@@ -1,6 +1,7 @@
 """The deployment of docker-compose.yaml, run as docs/operations.md says, with each of its parts killed under load.
 
-One start for all of it: each test goes on from where the one before has left the deployment.
+One start for all of it: each test goes on from where the one before has left the deployment. It is no step of
+`make test`: it costs about 350 seconds of CPU in containers. `make deployment` runs it.
 """
 
 import os
@@ -20,7 +21,7 @@ from tests.docker_engine import require_engine
 
 pytestmark = [pytest.mark.system, pytest.mark.cluster, pytest.mark.timeout(3600)]
 MODEL = "digits"
-LOADS = [f"load_{number}" for number in range(8)]
+LOADS = [f"load-{number}" for number in range(8)]
 #: killed one after the other while jobs run, and back before the next one
 KILLED = ("redis", "postgres", "registry", "api-server", "scheduler", "dag-processor", "triggerer", "worker")
 
@@ -121,7 +122,7 @@ def test_secrets_are_random_and_private_and_only_pages_and_endpoints_are_publish
     words = [secrets[name] for name in secrets if name.endswith(("_PASSWORD", "_KEY", "_SECRET"))]
     assert len(words) == len(set(words)) == 8
     assert all(len(word) >= 40 for word in words)
-    deployment.run(documented("On one machine")[0])
+    deployment.run("sh include/compose/make_env.sh")
     assert deployment.secrets == secrets
     published = {
         publisher["PublishedPort"]: (each["Service"], publisher["URL"])

@@ -17,7 +17,7 @@ from modelway.localairflow.processes import free_port
 from modelway.localairflow.rest import AirflowApi
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[1]
+REPOSITORY = HERE.parents[2]
 OPERATIONS = REPOSITORY / "docs" / "operations.md"
 #: what the tests add to the deployment: DAGs of theirs beside the image's own
 OVERRIDE = """
@@ -37,7 +37,7 @@ class Deployment:
         self.ui, self.first = free_port(), _free_range(4)
         shutil.copytree(REPOSITORY / "include", folder / "include")
         shutil.copytree(REPOSITORY / "dags", folder / "dags")
-        shutil.copytree(HERE / "compose" / "dags", folder / "dags", dirs_exist_ok=True)
+        shutil.copytree(HERE / "dags", folder / "dags", dirs_exist_ok=True)
         shutil.copy(REPOSITORY / "docker-compose.yaml", folder)
         (folder / "docker-compose.override.yaml").write_text(OVERRIDE)
         settings = {
