@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from conftest import Lab
+from conftest import RUN_SECONDS, Lab
 from modelway.endpoints.base import Endpoint, load_endpoint
-from test_release import command
+from test_release import command, wait_for
 
 from tests.google.fake import GoogleFake
 
@@ -37,6 +37,11 @@ def weights(endpoint: Endpoint, name: str) -> dict[int, int]:
     return {each.version: each.weight for each in status.predictors} if status else {}
 
 
+def ended(lab: Lab, run_id: str) -> str:
+    wait_for(lambda: lab.api.run_state(MODEL, run_id) in ("success", "failed"), RUN_SECONDS)
+    return lab.api.run_state(MODEL, run_id)
+
+
 def release(lab: Lab, version: str) -> None:
     done = command(lab, "release", MODEL, version, "--env", "prod", "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,3 +62,21 @@ def test_a_version_is_served_by_cloud_run_and_released_to_vertex_of_another_proj
     host = image.partition("/")[0]
     assert image == f"{host}/prod/clouded@{built.digest}"
     assert built.reference == f"{host}/dev/clouded@{built.digest}"
+
+
+def test_the_next_version_gets_traffic_by_weight_and_the_one_before_comes_back(
+    lab: Lab, google: GoogleFake, dev: Endpoint, prod: Endpoint
+) -> None:
+    second = lab.api.trigger(MODEL)
+    assert ended(lab, second) == "success", lab.api.tasks(MODEL, second)
+    assert weights(dev, DEV) == {2: 100}
+    release(lab, "2")
+    assert weights(prod, PROD) == {2: 100}
+    results = lab.lineage.rollouts(PROD)[0].detail["results"]
+    assert [step["weight"] for step in results] == [50, 100]
+    uploads = len(google.calls(UPLOAD))
+    done = command(lab, "rollback", MODEL, "--wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert weights(prod, PROD) == {1: 100}
+    # The model of version 1 was uploaded once, and its image copied once.
+    assert len(google.calls(UPLOAD)) == uploads == 2
