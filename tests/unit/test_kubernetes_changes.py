@@ -15,7 +15,7 @@ from modelway.platforms.kubernetes import lease
 
 from tests.gateway_pods_in_memory import PodInMemory, use
 from tests.objects_in_memory import ObjectsInMemory
-from tests.unit.test_kubernetes_engines import serving, spec
+from tests.unit.test_kubernetes_engines import pods_of, serving, spec
 
 
 class Killed(BaseException):
@@ -212,6 +212,11 @@ def test_a_change_that_fails_leaves_all_objects_as_they_were(
 def test_a_change_that_kserve_does_not_make_leaves_its_former_service(
     endpoint: KubernetesEndpoint, objects: ObjectsInMemory
 ) -> None:
+    def served(one: Plain) -> Plain:
+        objects.pods_of["InferenceService"] = pods_of(one)
+        return serving(one)
+
+    objects.controllers["InferenceService"] = served
     endpoint.apply(spec(70, 30, engine="kserve"))
     (before,) = objects.of("InferenceService")
     endpoint.ready_timeout = 0.1
