@@ -212,7 +212,7 @@ def test_a_change_that_fails_leaves_all_objects_as_they_were(
 def test_a_change_that_kserve_does_not_make_leaves_its_former_service(
     endpoint: KubernetesEndpoint, objects: ObjectsInMemory
 ) -> None:
-    def served(one: Plain) -> Plain:
+    def served(one: dict[str, Any]) -> dict[str, Any]:
         objects.pods_of["InferenceService"] = pods_of(one)
         return serving(one)
 
