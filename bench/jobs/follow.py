@@ -1,6 +1,7 @@
 """Follows jobs with one trigger each in one process, as a triggerer does, and counts what that costs.
 
-``python bench/jobs/follow.py HANDLES HOME``: HANDLES is a JSON file with the jobs' handles. At each line of its
+``python bench/jobs/follow.py HANDLES HOME``: HANDLES is a JSON file with the jobs' handles, on one backend. The
+connection to Google Cloud, where they are on Vertex AI, is the JSON in ``BENCH_GOOGLE_ENDPOINTS``. At each line of its
 standard input it prints, as JSON, its CPU seconds, the requests it has sent to the API server, the lines
 that it logged and the triggers that have fired, since it started.
 """
@@ -69,9 +70,20 @@ async def report_usage() -> None:
         answers.flush()
 
 
+def client_of(name: str) -> Any:
+    """Return the client of a backend that does not find its own."""
+    if name != "vertex":
+        return None
+    from modelway.platforms.google.connection import GoogleConnection, Source
+
+    endpoints = json.loads(os.environ["BENCH_GOOGLE_ENDPOINTS"])
+    return GoogleConnection(source=Source.ANONYMOUS, project="p1", endpoints=endpoints)
+
+
 async def main(handles: Path, home: str) -> None:
     """Follow all jobs and answer until the standard input ends."""
-    backend = load_backend("kubernetes", home=Path(home))
+    of = json.loads(handles.read_text())[0]["backend"]
+    backend = load_backend(of, home=Path(home), client=client_of(of))
     # There is no Airflow here that has the connection.
     triggers.backend_from_airflow = lambda name, home: backend  # type: ignore[assignment]
     count_requests()

@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(items):
             continue
         asked = getattr(item, "callspec", None)
         told = {item.path.stem.split("_")[1], asked.params.get("name") if asked else None}
+        if "vertex" in told:
+            item.add_marker(pytest.mark.vertex)
         if told & set(ELSEWHERE):
             item.add_marker(pytest.mark.cluster)
             # Of several workers one has all tests of the engine, which remove what is old on it.

@@ -41,6 +41,8 @@ print(urllib.request.urlopen(os.environ["MODELWAY_ENDPOINT_URL"] + "/ready").sta
 class Ti(SimpleNamespace):
     """Keeps what a task pushes, as XCom does."""
 
+    start_date = None
+
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.pushed[key] = value
 
@@ -72,7 +74,14 @@ def accept(shop, number, *, most=9, run=None, params=None, **options):
     context["dag_run"].start_date = None
     context["dag_run"].run_type = SimpleNamespace(value="manual")
     context["ti"] = Ti(
-        dag_id="tiny", run_id="run", task_id="accept", try_number=1, max_tries=2, map_index=-1, pushed={}
+        dag_id="tiny",
+        run_id="run",
+        task_id="accept",
+        try_number=1,
+        max_tries=2,
+        map_index=-1,
+        start_date=None,
+        pushed={},
     )
     context["task_state_store"] = Store()
     operator = AcceptVersionOperator(
@@ -119,6 +128,15 @@ def test_a_long_acceptance_shows_that_its_rollout_lives(shop, monkeypatch, tmp_p
     event = asyncio.run(follow()).payload
     assert shop.rollout(1).updated_at > long_ago
     assert event["status"]["state"] == "succeeded"
+
+
+def test_a_worker_that_follows_a_long_acceptance_shows_it_as_well(shop):
+    shop.deployed = shop.deploy(1)
+    long_ago = datetime.now(UTC) - timedelta(minutes=50)
+    with shop.lineage.engine.begin() as connection:
+        connection.execute(update(rollouts).values(updated_at=long_ago))
+    accept(shop, 1)
+    assert shop.rollout(1).updated_at > long_ago
 
 
 def test_a_command_finds_the_version_by_its_environment(shop):

@@ -113,6 +113,12 @@ def check_route(document: dict[str, Any]) -> None:
     assert (effect["changes"], effect["failed"]) == (5, 0)
 
 
+def check_vertex(document: dict[str, Any]) -> None:
+    """No job is asked for by itself while it runs."""
+    assert (document["jobs"], document["get_calls_a_minute"]) == (5, 0)
+    assert document["cpu_seconds_a_minute"] > 0
+
+
 def check_serve(document: dict[str, Any]) -> None:
     """Every answer was compared on the way."""
     assert list(document["models"]) == ["digits", "encoder"]
@@ -148,6 +154,7 @@ SMALL = {
     "route": ("route/run.py --small", check_route, ()),
     "serve": ("serving/compare.py --small", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
+    "vertex": ("jobs/vertex.py --jobs 5 --seconds 12 --settle 12", check_vertex, (pytest.mark.vertex,)),
 }
 
 

@@ -280,6 +280,7 @@ def test_the_command_lists_stops_and_starts_what_an_engine_serves(
             endpoint="tiny", run_id="tiny/r", model="tiny", version=1, state="running", detail={"target": "docker"}
         )
     )
+    capsys.readouterr()
     assert listed() == [("tiny", "docker", "answers")]
     assert call("stop", "tiny") == "endpoint tiny is stopped; `modelway endpoint start tiny` brings it back\n"
     assert listed() == [("tiny", "docker", "stopped")]

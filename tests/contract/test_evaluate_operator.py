@@ -38,6 +38,8 @@ def evaluate(job, checkpoint):
 class Ti(SimpleNamespace):
     """Keeps what a task pushes, as XCom does."""
 
+    start_date = None
+
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.pushed[key] = value
 

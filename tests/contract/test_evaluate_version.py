@@ -46,6 +46,8 @@ MEAN_LOSS = "'loss': sum(losses) / rows"
 class Ti(SimpleNamespace):
     """Keeps what a task pushes, as XCom does."""
 
+    start_date = None
+
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.pushed[key] = value
 

@@ -1,6 +1,7 @@
 """Endpoints on Google Cloud keep the promises of their port: our servers behind a fake with Google's rules."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -19,9 +20,11 @@ from modelway.endpoints.base import (
     request_headers,
 )
 from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec
+from modelway.lineage.records.version import RolloutRecord
 from modelway.platforms.google.connection import Source
 from modelway.platforms.google.exchange import Retries
 from modelway.platforms.google.rest import GoogleApi
+from modelway.runs import rollout_record
 from modelway.runs.predictor import read_signature
 
 from tests.endpoint_clients import Client, ask, eventually
@@ -141,19 +144,26 @@ CALLS = {
 MOVES = {kind: calls[-1] for kind, calls in CALLS.items()}
 
 
-@pytest.mark.parametrize("fault", [LOST_ANSWER, CUT, NOT_DONE, 503])
+FAULTS = (LOST_ANSWER, CUT, NOT_DONE, 503)
+
+
 def test_a_change_whose_answers_are_lost_is_made_once(
-    endpoint: Endpoint, fake: GoogleFake, spec: Make, target: Target, fault: str | int
+    endpoint: Endpoint, fake: GoogleFake, spec: Make, target: Target
 ) -> None:
-    """Each call that changes something is not answered the first time, whether it happened or not."""
-    for call in CALLS[kind_of(endpoint)]:
-        fake.fail(call, fault)
+    """The first of each call that changes something is not answered, and further ones in other ways."""
+    first, *others = CALLS[kind_of(endpoint)]
+    fake.fail(first, LOST_ANSWER)
+    for call in others:
+        for fault in FAULTS[:3]:
+            fake.fail(call, fault)
     status = endpoint.apply(spec({1: 90, 2: 10}))
     assert status.ready
     assert [(one.name, one.weight) for one in status.predictors] == [("v1", 90), ("v2", 10)]
     assert target.runs(2)
-    fake.fail(MOVES[kind_of(endpoint)], fault)
-    assert [one.weight for one in endpoint.set_weights("tiny", {"v1": 20, "v2": 80}).predictors] == [20, 80]
+    for weight, fault in zip((20, 40, 60, 80), FAULTS, strict=True):
+        fake.fail(MOVES[kind_of(endpoint)], fault)
+        moved = endpoint.set_weights("tiny", {"v1": 100 - weight, "v2": weight})
+        assert [one.weight for one in moved.predictors] == [100 - weight, weight]
 
 
 def test_any_process_continues_a_change_that_another_began(
@@ -183,7 +193,7 @@ def test_a_version_that_never_becomes_ready_gets_no_traffic(
 ) -> None:
     before = endpoint.apply(spec({1: 100}))
     service = service_of(endpoint, fake)
-    service.held.add("v2" if kind_of(endpoint) == "cloud_run" else "2")
+    service.held.add("2")
     endpoint.ready_timeout = 1.0  # type: ignore[attr-defined]
     with pytest.raises(EndpointNotReady, match="not (ready|done) after 1 s"):
         endpoint.apply(spec({1: 50, 2: 50}))
@@ -314,7 +324,7 @@ def test_a_service_that_follows_the_latest_revision_is_pinned_before_a_new_one(
     service = place.place.seen("tiny")
     latest = {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}
     place.place.patch(service, {"traffic": [latest]}, ("traffic",))
-    fake.service(CloudRun).held.add("v2")
+    fake.service(CloudRun).held.add("2")
     place.ready_timeout = 1.0
     with pytest.raises(EndpointNotReady):
         cloud_run.apply(spec({1: 50, 2: 50}))
@@ -366,3 +376,33 @@ def test_versions_on_vertex_share_the_machines_of_a_pool(fake: GoogleFake, spec:
     assert {body["sharedResources"].rpartition("/")[2] for body in bodies} == {"shared"}
     assert [body["id"] for body in bodies] == ["1", "2"]
     assert len(fake.calls("aiplatform.projects.locations.deploymentResourcePools.create")) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_step_of_a_rollout_is_judged_by_what_google_counted(
+    endpoint: Endpoint, fake: GoogleFake, spec: Make, fails: bool
+) -> None:
+    """From 0 to 50 %: the counts are a version's own, and a version that answers with errors loses the step."""
+    status = endpoint.apply(spec({1: 100, 2: 0}))
+    ask(status.url, 5)
+    detail = {"stable": 1, "already_served": False}
+    record = RolloutRecord(
+        endpoint="tiny", run_id="tiny/run-2", model="tiny", version=2, state="running", detail=detail
+    )
+    settings = rollout_record.Settings(steps=[50, 100], interval_seconds=0, minimum_requests=20)
+    record = rollout_record.planned(record, settings, target=kind_of(endpoint))
+    status = endpoint.set_weights("tiny", {"v1": 50, "v2": 50})
+    record = rollout_record.begun(record, metrics=endpoint.metrics("tiny"), restarts=0, now=time.time())
+    if fails:
+        service_of(endpoint, fake).failing.add("2")
+    codes = [code for code, *_ in ask(status.url, 100)]
+    endpoint._counts.fresh_seconds = 0.0  # type: ignore[attr-defined]
+    record, verdict = rollout_record.looked(
+        record, status=status, metrics=endpoint.metrics("tiny"), now=time.time() + 1
+    )
+    assert verdict.action == ("rollback" if fails else "promote"), verdict.reason
+    evidence = rollout_record.evidence_of(record)
+    assert evidence is not None
+    assert evidence.canary_step.requests + evidence.stable_step.requests == 100
+    assert evidence.canary_step.errors == codes.count(500)
+    assert evidence.stable_step.errors == 0

@@ -49,6 +49,8 @@ def export(job, checkpoint): ...
 
 
 class Ti(SimpleNamespace):
+    start_date = None
+
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.pushed[key] = value
 

@@ -335,3 +335,24 @@ def test_an_endpoint_that_does_not_answer_fails_its_own_check_alone(watch, tmp_p
     before = watch.shop.lineage.monitoring.state("tiny")
     assert Airflow(tmp_path / "models").run() == {}
     assert watch.shop.lineage.monitoring.state("tiny") == before
+
+
+def test_a_target_that_cannot_be_opened_keeps_no_other_from_its_check(watch, tmp_path, monkeypatch):
+    real = monitor_trigger.open_endpoint
+
+    def opened(target, settings):
+        if target == "docker":
+            raise EndpointNotReady("the engine does not answer")
+        return real(target, settings)
+
+    monkeypatch.setattr(monitor_trigger, "open_endpoint", opened)
+    airflow = Airflow(tmp_path / "models")
+    (tmp_path / "models" / "other").mkdir()
+    (tmp_path / "models" / "other" / "model.yaml").write_text(
+        SPEC.replace("tiny", "other") + "endpoint: {target: docker}\n"
+    )
+    (tmp_path / "models" / "other" / "other.py").write_text(CODE)
+    before = watch.shop.lineage.monitoring.state("tiny").revision
+    assert airflow.run() == {}
+    assert watch.shop.lineage.monitoring.state("tiny").revision == before + 1
+    assert watch.shop.lineage.monitoring.state("other") is None

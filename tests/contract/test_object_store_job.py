@@ -174,6 +174,48 @@ def test_a_job_that_is_told_to_leave_has_left_everything_on_the_store(published,
     assert "waiting" not in output, "a container that left as it should leaves no heartbeat"
 
 
+def test_of_two_containers_of_one_attempt_one_enters(store, tmp_path):
+    """Each sees nobody before either begins its heartbeat; the store refuses the second."""
+    both = [remote.Remote(uri=store, folder=tmp_path, attempt=1, node=0) for _ in range(2)]
+    seen = [each._others() for each in both]
+    assert seen == [{}, {}]
+    assert [each._enter() for each in both] == [True, False]
+    # Asked to leave while it waits, it leaves the other's heartbeat where it is.
+    asked = iter([False, True, True])
+    assert not both[1].enter(leave=lambda: next(asked), say=lambda text: None)
+    fs, place = object_store._open(store, None)
+    assert both[0]._me["process"].encode() in fs.cat_file(f"{place}/try-1/pods/0.json")
+
+
+def test_a_heartbeat_that_was_written_and_not_answered_is_its_own(store, tmp_path):
+    one = remote.Remote(uri=store, folder=tmp_path, attempt=1, node=0)
+    assert one._enter()
+    assert one._enter()
+
+
+def test_a_store_without_conditions_is_used_all_the_same(store, tmp_path, monkeypatch):
+    one = remote.Remote(uri=store, folder=tmp_path, attempt=1, node=0)
+    write = one._fs.pipe_file
+
+    def refuse(path, value, mode="overwrite"):
+        if mode == "create":
+            raise OSError("A header you provided implies functionality that is not implemented")
+        write(path, value)
+
+    monkeypatch.setattr(one._fs, "pipe_file", refuse)
+    assert one._enter()
+    assert one._me["process"].encode() in one._fs.cat_file(one._heart)
+
+
+def test_of_two_attempts_the_second_leaves_no_heartbeat_while_it_waits(store, tmp_path):
+    first, second = (remote.Remote(uri=store, folder=tmp_path, attempt=number, node=0) for number in (1, 2))
+    assert first._enter()
+    assert not second._enter()
+    fs, place = object_store._open(store, None)
+    fs.invalidate_cache()
+    assert [path.rpartition("/jobs/")[2] for path in fs.glob(f"{place}/try-*/pods/*.json")] == ["j1/try-1/pods/0.json"]
+
+
 def test_a_damaged_checkpoint_on_the_store_is_passed_over(store, tmp_path):
     here, there = (write_job(tmp_path / name) for name in ("here", "there"))
     for step in (1, 2):

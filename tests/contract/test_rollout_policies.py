@@ -8,12 +8,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import hitl
 from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import LineageUnavailable, RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
 from modelway.lineage.store import open_lineage
+from modelway.operators import promote
 from modelway.operators.approval import record_answer
 from modelway.operators.deploy import DeployModelOperator
 from modelway.operators.promote import PromoteModelOperator
@@ -308,6 +309,16 @@ def test_airflow_kills_the_trigger_for_an_answer_as_well_and_only_a_user_ends_th
     asyncio.run(promoter.waits.on_kill())
     assert shop.rollout(2).state == rollout
     assert shop.weights == ({1: 50, 2: 50} if rollout == "running" else {1: 100, 2: 0})
+
+
+def test_where_the_triggerer_cannot_see_the_endpoint_no_process_waits(shop, asked, monkeypatch):
+    monkeypatch.setattr(promote, "is_served_here_alone", lambda target: True)
+    promoter = shop.promoter(2, shop.deploy(2), steps=(50, 100), approval=True)
+    with pytest.raises(TaskAwaitingInput) as waiting:
+        promoter.run(shop.context(2) | {"ti": SimpleNamespace(id=TASK, try_number=1, max_tries=2)})
+    assert waiting.value.method_name == "answered"
+    promoter.answered(shop.context(2), answer("Approve"))
+    assert shop.weights == {2: 100}
 
 
 def test_an_answer_is_recorded_though_a_last_look_comes_between(shop, asked, monkeypatch):

@@ -52,13 +52,13 @@ def connect(fake, tmp_path, monkeypatch):
 def submit(tmp_path):
     code = store_code(tmp_path / "source", "def train(job): ...\n")
 
-    def asked(backend, *, platform=None, image="image", **fields):
+    def submitted(backend, *, platform=None, image="image", **fields):
         words = {"model": "tiny", "run": "r1", "key": "train", "stage": "train", "action": "train", **fields}
         platform = {"region": "us-central1", **(platform or {})}
         options = Options(storage={"uri": (tmp_path / "bucket").as_uri()}, platform=platform, image=image)
         return backend.submit(backend.build_request(Job(**words, module="tiny.py", code=code), options))
 
-    return asked
+    return submitted
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_job_that_waits_for_its_quota_says_so_and_is_ended_in_time(service, co
     assert submit(backend, platform={"start_within_seconds": 60}).attempt == 2
 
 
-def test_a_stockout_is_told_with_what_to_do(service, connect, submit):
+def test_a_stockout_is_reported_with_what_to_do(service, connect, submit):
     service.stockout = True
     backend = connect()
     status = ended(backend, submit(backend))
@@ -245,7 +245,7 @@ def test_a_stockout_is_told_with_what_to_do(service, connect, submit):
     assert "choose another vertex.region" in status.reason
 
 
-def test_an_image_that_is_not_there_is_told(service, connect, submit):
+def test_an_image_that_is_not_there_is_reported(service, connect, submit):
     service.missing_images.add("eu-docker.pkg.dev/p1/jobs/none:1")
     backend = connect()
     status = ended(backend, submit(backend, image="eu-docker.pkg.dev/p1/jobs/none:1"))
@@ -287,7 +287,7 @@ def test_a_cancelled_job_stays_cancelled_however_often_and_from_wherever(service
     assert submit(backend).attempt == 2
 
 
-def test_a_job_that_somebody_cancels_on_vertex_ai_is_told(service, connect, submit, job_of):
+def test_a_job_that_somebody_cancels_on_vertex_ai_is_reported(service, connect, submit, job_of):
     backend = connect()
     handle = submit(backend)
     backend.jobs.cancel(job_of(handle).document["name"])
@@ -321,6 +321,11 @@ def test_jobs_that_outlived_their_run_are_found_in_each_region(service, connect,
     assert elsewhere.unfinished(run="r1") == []
     monkeypatch.setenv("MODELWAY_VERTEX_PLACES", "p1/us-central1, p1/europe-west4")
     assert len(elsewhere.unfinished(run="r1")) == 2
+    service.fake.fail(LIST, 403)
+    assert backend.unfinished(run="r1") == [here], "one place refuses, the other is searched all the same"
+    service.fake.fail(LIST, 403, times=2)
+    with pytest.raises(SubmitFailed, match="was refused"):
+        backend.unfinished(run="r1")
     backend.cancel(there)
     assert backend.unfinished(run="r1") == [here]
 

@@ -47,7 +47,7 @@ def has_checkpoints(backend, handle, count):
     )
 
 
-def test_a_worker_that_vertex_ai_restarts_goes_on_in_the_same_attempt(backend, jobs, service, job_of):
+def test_a_worker_that_vertex_ai_restarts_continues_in_the_same_attempt(backend, jobs, service, job_of):
     handle = jobs(STEPS)
     has_checkpoints(backend, handle, 2)
     text, offset = wait_for(lambda: (found := backend.logs(handle)) and found[0] and found, what="its log")
@@ -79,7 +79,7 @@ def test_a_spot_machine_that_is_taken_away_leaves_its_checkpoints(backend, jobs,
     assert "resuming from checkpoint train-000002" in backend.logs(again)[0]
 
 
-def test_a_machine_whose_memory_is_used_up_is_told(backend, jobs, service, job_of):
+def test_a_machine_whose_memory_is_used_up_is_reported(backend, jobs, service, job_of):
     handle = jobs(WAITS)
     pid = pid_of(backend, handle)
     service.out_of_memory(job_of(handle))
@@ -87,6 +87,15 @@ def test_a_machine_whose_memory_is_used_up_is_told(backend, jobs, service, job_o
     assert (status.failure, status.retryable) == (FailureKind.OUT_OF_MEMORY, False)
     assert "137" in status.reason
     assert not runs(pid)
+
+
+def test_a_container_that_never_reaches_the_agent_is_reported_by_what_it_printed(backend, jobs, service, monkeypatch):
+    """Such as an image that cannot read the bucket: Cloud Logging has what it printed."""
+    monkeypatch.setattr(service, "broken_images", {"modelway-job:0.1.0": "python3: no module named gcsfs"})
+    handle = jobs(WAITS)
+    status = ended(backend, handle)
+    assert (status.failure, status.retryable) == (FailureKind.INIT, False)
+    assert backend.logs(handle) == ("python3: no module named gcsfs\n", 31)
 
 
 GROUP = """

@@ -1,5 +1,8 @@
 """From a job to the record: train, evaluate, select, freeze and register on the real local backend, both databases."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +51,8 @@ def export(job, checkpoint):
 class Ti(SimpleNamespace):
     """Keeps what a task pushes, as XCom does."""
 
+    start_date = None
+
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.pushed[key] = value
 
@@ -66,31 +71,56 @@ def context(task: str) -> Any:
     return {"dag_run": dag_run, "ti": ti}
 
 
-@pytest.fixture
-def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> Any:
-    """Run the whole path and return the version's record."""
-    # A first import of torch, with other tests beside it, takes longer than a worker waits without deferring.
-    monkeypatch.setattr("modelway.operators.job_operator.PATIENCE_SECONDS", 200.0)
-    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MODELWAY_LINEAGE_URL", url)
-    monkeypatch.delenv("MODELWAY_ARTIFACT_ROOT", raising=False)
-    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+@dataclass(frozen=True)
+class Done:
+    """What the jobs of a run left, as registering needs it."""
+
+    home: Path
+    code: dict[str, Any]
+    needs: dict[str, Any]
+
+
+@contextmanager
+def settings(home: Path, url: str) -> Iterator[None]:
+    """Make tasks of this process use a home and a lineage."""
+    with pytest.MonkeyPatch.context() as patch:
+        # A first import of torch, with other tests beside it, takes longer than a worker waits without deferring.
+        patch.setattr("modelway.operators.job_operator.PATIENCE_SECONDS", 200.0)
+        patch.setenv("MODELWAY_HOME", str(home))
+        patch.setenv("MODELWAY_LINEAGE_URL", url)
+        patch.delenv("MODELWAY_ARTIFACT_ROOT", raising=False)
+        patch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+        yield
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Train, evaluate, select and freeze, once for both databases."""
+    root = tmp_path_factory.mktemp("whole")
     commit = {"commit": "1" * 40, "branch": "main", "dirty": True, "diff_digest": "sha256:d", "repository": "git@x:y"}
-    code = {"model": "tiny", "module": "tiny.py", **store_code(tmp_path, CODE).to_dict(), "commit": commit}
-    now = context("train")
-    checkpoints = TrainModelOperator(task_id="train", code=code, seed=4).execute(now)
-    report = now["ti"].pushed["report"]
-    evaluations = EvaluateCheckpointOperator(task_id="e", code=code, checkpoint=checkpoints).execute(context("e"))
-    assert all(each["report"]["events"]["uri"].startswith("file:") for each in evaluations)
-    selected = SelectCheckpointOperator(
-        task_id="s", checkpoints=checkpoints, evaluations=[evaluations], metric="loss"
-    ).execute(context("s"))
-    freeze = FreezeModelOperator(task_id="f", code=code, selected=selected, training=[report], seed=4)
-    archive = freeze.execute(context("f"))
+    with settings(root / "home", f"sqlite:///{root / 'lineage.db'}"):
+        code = {"model": "tiny", "module": "tiny.py", **store_code(root, CODE).to_dict(), "commit": commit}
+        now = context("train")
+        checkpoints = TrainModelOperator(task_id="train", code=code, seed=4).execute(now)
+        report = now["ti"].pushed["report"]
+        evaluations = EvaluateCheckpointOperator(task_id="e", code=code, checkpoint=checkpoints).execute(context("e"))
+        assert all(each["report"]["events"]["uri"].startswith("file:") for each in evaluations)
+        selected = SelectCheckpointOperator(
+            task_id="s", checkpoints=checkpoints, evaluations=[evaluations], metric="loss"
+        ).execute(context("s"))
+        freeze = FreezeModelOperator(task_id="f", code=code, selected=selected, training=[report], seed=4)
+        archive = freeze.execute(context("f"))
     skipped = {"stage": "warmup", "params": {}, "seed": 4, "events": None, "seconds": None, "gpu": 0, "skipped": True}
-    needs: dict[str, Any] = {"training": [skipped, report], "selected": selected, "verified": {}, "spec": {}}
-    RegisterModelOperator(task_id="r", code=code, archive=archive, **needs).execute(context("r"))
-    return open_lineage(url).version("tiny", 1)
+    needs = {"training": [skipped, report], "selected": selected, "archive": archive, "verified": {}, "spec": {}}
+    return Done(home=root / "home", code=code, needs=needs)
+
+
+@pytest.fixture
+def registered(done: Done, url: str) -> Any:
+    """Register what the jobs left and return the version's record."""
+    with settings(done.home, url):
+        RegisterModelOperator(task_id="r", code=done.code, **done.needs).execute(context("r"))
+        return open_lineage(url).version("tiny", 1)
 
 
 def test_what_jobs_report_is_the_versions_record_and_on_its_page(registered: Any, url: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.quick_python import COMMAND
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = sorted(path.parent.name for path in (REPOSITORY / "include" / "models").glob("*/model.yaml"))
 
@@ -48,7 +50,7 @@ def load(tmp_path: Path, *, models: Path | None = None, extra: str = "") -> dict
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow")}
     if models:
         environment["MODELWAY_MODELS"] = str(models)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([*COMMAND, code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -87,7 +89,7 @@ print(json.dumps({
         "MODELWAY_MODELS": str(models),
         "PYTHONHASHSEED": seed,
     }
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=environment)
+    done = subprocess.run([*COMMAND, code, str(folder)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -4,10 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.quick_python import COMMAND
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = [REPOSITORY / "include" / "models" / "digits", *(REPOSITORY / "tests" / "system" / "authoring").iterdir()]
@@ -34,7 +35,7 @@ def hashes(models: Path, *, seed: str = "0") -> dict[str, list[str]]:
     environment["AIRFLOW_HOME"] = str(models.parent / "airflow")
     environment["MODELWAY_NOTIFIERS"] = "tests.dags.sample_notifiers.*, no.such.module.*"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(models)], capture_output=True, text=True, env=environment, cwd=models.parent
+        [*COMMAND, code, str(models)], capture_output=True, text=True, env=environment, cwd=models.parent
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])

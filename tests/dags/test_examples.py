@@ -4,10 +4,11 @@ import ast
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.quick_python import COMMAND
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPOSITORY / "dags" / "examples").glob("*.py"))
@@ -64,7 +65,7 @@ def bag(folder: Path, home: Path, *, seed: str = "0", **environment: str) -> dic
         **environment,
     }
     (home / "no models").mkdir(exist_ok=True)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=given)
+    done = subprocess.run([*COMMAND, code], capture_output=True, text=True, env=given)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

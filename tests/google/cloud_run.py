@@ -44,6 +44,8 @@ class CloudRun:
         self._ended: list[Server] = []
         self._routers: dict[tuple[str, str], Router] = {}
         self._operations: dict[str, tuple[str, int]] = {}
+        self.failing: set[str] = set()
+        """Versions whose containers answer every request with 500."""
         self.deadline_seconds = 240.0
         """Of the fake's clock, after which a container that does not answer has failed."""
         self.held: set[str] = set()
@@ -272,7 +274,7 @@ class CloudRun:
     def _settle_revision(self, name: str, revision: Object) -> None:
         server, short = self._servers[name], name.rpartition("/")[2]
         is_late = self._fake.clock.now() > revision["_began"] + self.deadline_seconds
-        is_held = any(each in short for each in self.held)
+        is_held = server.version in self.held
         condition: Object
         if server.problem:
             condition = {"state": "CONDITION_FAILED", "reason": "CONTAINER_MISSING", "message": server.problem}
@@ -370,7 +372,10 @@ class CloudRun:
             if revision is None:
                 return Backend("", status=404, message="Page not found")
             self._servers[revision].wait_ready()
-            return Backend(revision.rpartition("/")[2], self._servers[revision])
+            short = revision.rpartition("/")[2]
+            if self._servers[revision].version in self.failing:
+                return Backend(short, status=500, message="the model fails")
+            return Backend(short, self._servers[revision])
 
     def _may_call(self, service: Object, authorization: str) -> bool:
         if not self.checks_callers or service.get("invokerIamDisabled"):

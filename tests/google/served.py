@@ -36,6 +36,7 @@ class Server:
     ) -> None:
         """Start it; an image that cannot be had leaves one that never runs."""
         self.image, self.problem = image, ""
+        self.version = str(environment.get("MODELWAY_MODEL_VERSION", ""))
         self._folder = folder
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None

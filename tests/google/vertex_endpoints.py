@@ -42,6 +42,8 @@ class VertexEndpoints:
         self._routers: dict[str, Router] = {}
         #: name → the operation, and what returns its end: an error, a response, or None while it runs
         self._operations: dict[str, tuple[Object, Callable[[], Object | None]]] = {}
+        self.failing: set[str] = set()
+        """Versions whose containers answer every request with 500."""
         self.held: set[str] = set()
         """Versions whose containers never answer."""
         for verb in ("create", "get", "list", "patch", "delete", "deployModel", "undeployModel"):
@@ -183,12 +185,9 @@ class VertexEndpoints:
         if split := call.body.get("trafficSplit"):
             self._check_split(endpoint, {**split, key: split.get("0", 0)})
         server = self._servers[endpoint["name"], key] = self._server(endpoint, deployed, model)
-        version = next(
-            (each["value"] for each in model["containerSpec"]["env"] if each["name"] == "MODELWAY_MODEL_VERSION"), ""
-        )
 
         def done() -> Object | None:
-            if server.is_ready() and version not in self.held:
+            if server.is_ready() and server.version not in self.held:
                 count = (deployed.get("dedicatedResources") or {}).get("minReplicaCount", 1)
                 status = {"availableReplicaCount": count}
                 made = {**deployed, "createTime": self._fake.clock.stamp(), "status": status, "modelVersionId": "1"}
@@ -323,6 +322,8 @@ class VertexEndpoints:
             within = self._path(container, rest[alone.end() :] if alone else rest)
             if within is None:
                 return Backend("", status=400, message="the model has no such route")
+            if server.version in self.failing:
+                return Backend(key, status=500, message="the model fails")
             return Backend(key, server, path=within)
 
     def _path(self, container: Mapping[str, Any], rest: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Vertex AI's custom jobs, with the rules that Google's documentation and public issues tell of.
+"""Vertex AI's custom jobs, with the rules that Google's documentation and public issues describe.
 
 A job is QUEUED or PENDING until its machines are there, RUNNING while its containers run, which are processes of this
 machine, and then over. Jobs are never found by a name of the caller's, and two requests make two jobs.
@@ -67,6 +67,8 @@ class VertexJobs:
         self.stockout = False
         """whether there are no machines"""
         self.missing_images: set[str] = set()
+        self.broken_images: dict[str, str] = {}
+        """image → what its container prints before it ends with the status 2"""
         self.denied: str | None = None
         """what the caller is not permitted to do"""
         self.page = 1000
@@ -144,6 +146,8 @@ class VertexJobs:
         job = next((one for name, one in self.jobs.items() if found and name.endswith(f"/{found[1]}")), None)
         lines = job.replicas[0].text().splitlines() if job and job.replicas else []
         entries = [{"insertId": f"{number:06d}", "textPayload": line} for number, line in enumerate(lines)]
+        if call.body.get("orderBy") == "timestamp desc":
+            entries.reverse()
         return {"entries": entries[: int(call.body.get("pageSize") or 50)]}
 
     # What tests do to jobs
@@ -263,7 +267,7 @@ class VertexJobs:
             root = self._folder(job)
             job.replicas = [
                 Replica(
-                    spec=pool["containerSpec"],
+                    spec=self._contained(pool["containerSpec"]),
                     pool=number,
                     index=index,
                     root=root / f"{number}-{index}",
@@ -279,6 +283,11 @@ class VertexJobs:
         job.ending = False
         job.beginnings += 1
         threading.Thread(target=self._watch, args=(job, job.beginnings), daemon=True).start()
+
+    def _contained(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a container runs: its command, unless its image is broken."""
+        said = self.broken_images.get(spec["imageUri"])
+        return spec if said is None else {**spec, "command": ["sh", "-c", 'echo "$0"; exit 2', said], "args": []}
 
     def _folder(self, job: FakeJob) -> Path:
         """Return a folder for a job's machines, which says in its path which job of ours it is."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-PYTEST = (sys.executable, "-m", "pytest", "-q")
+PYTEST = (sys.executable, "-m", "tests.suite.pytest_process", "-q")
 #: the same in an environment that has emulators of S3 and of Google Cloud Storage
 PYTEST_WITH_STORES = (sys.executable, "tests/object_store_environment.py", *PYTEST[1:])
 #: the step that starts the cluster and prints where it is
@@ -53,13 +53,18 @@ def system(*names: str) -> tuple[str, ...]:
 
 
 #: contracts that need this machine alone
-HERE = (*PYTEST, "-m", "not cluster and not database")
-FREEZING = contract("freeze_kinds", "freeze_memory", "freeze_verify", "verified_rows")
+HERE = (*PYTEST, "-m", "not cluster and not database and not vertex")
+#: these import torch
+FREEZING = contract(
+    *("freeze_kinds", "freeze_memory", "freeze_verify", "job_checkpoint", "job_predictions", "job_reports", "job_rows"),
+    "verified_rows",
+)
 SERVING = contract(
     *(
         "endpoints",
         "gateway",
         "gateway_agent",
+        "google_endpoints",
         "monitor",
         "rollout",
         "rollout_judged",
@@ -84,6 +89,11 @@ KUBERNETES = tuple(
     f"tests/contract/{path.name}"
     for path in sorted((ROOT / "tests" / "contract").glob("test_kubernetes_*.py"))
     if path.stem != "test_kubernetes_object_store"
+)
+#: jobs on a fake of Vertex AI; the first files have those of other backends, too
+VERTEX = (
+    *contract("backends", "backend_environment", "benches"),
+    *(f"tests/contract/{path.name}" for path in sorted((ROOT / "tests" / "contract").glob("test_vertex_*.py"))),
 )
 #: jobs on S3 and on Google Cloud Storage, and jobs of the cluster with them
 OBJECTS = contract("object_store_job", "object_store_files")
@@ -112,8 +122,9 @@ STEPS = (
     Step(name="dags", tests=("tests/dags",), seconds=81),
     Step(name="docs", tests=("tests/docs",), seconds=73),
     Step(name="contract", command=HERE, tests=("tests/contract",), ignored=(*FREEZING, *SERVING), seconds=260),
+    Step(name="vertex", command=(*PYTEST, "-m", "vertex"), tests=VERTEX, seconds=400, waits=True),
     Step(name="freezing", command=HERE, tests=FREEZING, seconds=140),
-    Step(name="serving", command=HERE, tests=SERVING, seconds=180),
+    Step(name="serving", command=HERE, tests=SERVING, seconds=280),
     Step(name="lineage", command=(*PYTEST, "-m", "database"), tests=("tests/contract",), seconds=200),
     Step(name="objects", command=PYTEST_WITH_STORES, tests=OBJECTS, seconds=144),
     Step(name="lab", tests=LAB, seconds=400, waits=True),

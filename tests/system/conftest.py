@@ -1,6 +1,7 @@
 """One real Airflow for all system tests, with models, faults and DAGs that are triggered at the start; a registry."""
 
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -23,6 +24,7 @@ from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.google.endpoints import push_model, serving_fake
 from tests.google.fake import GoogleFake
+from tests.google.vertex_jobs import VertexJobs
 from tests.kept_airflow import kept_running
 from tests.postgres_server import postgres_server
 
@@ -168,6 +170,14 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleFake]:
         yield fake
 
 
+@pytest.fixture(scope="session")
+def vertex(google: GoogleFake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VertexJobs]:
+    """Vertex AI, where the jobs of some-nan run."""
+    jobs = VertexJobs(google, machines=tmp_path_factory.mktemp("machines"))
+    yield jobs
+    jobs.close()
+
+
 def add_google_model(models: Path, registry: Registry, folder: Path) -> None:
     """Give the model that Google serves its repository and a base image."""
     base = folder / "base"
@@ -182,6 +192,7 @@ def add_google_model(models: Path, registry: Registry, folder: Path) -> None:
 def lab(
     tmp_path_factory: pytest.TempPathFactory,
     google: GoogleFake,
+    vertex: VertexJobs,
     used_port: int,
     registry: Registry,
     lineage_url: str,
@@ -208,11 +219,13 @@ def lab(
     for name in ("resumes", "raises"):
         spec = models / name / "model.yaml"
         spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
+    options = {"storage": {"uri": (root / "bucket").as_uri()}, "platform": {"region": "us-central1"}}
     environment = {
         **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_GOOGLE": google.airflow_connection(project="my-dev"),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": f"http://me:s3cret@{registry.host}",
+        "LAB_VERTEX": json.dumps({"backend": "vertex", "options": options}),
         "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),
     }

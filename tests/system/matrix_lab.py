@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ from matrix_places import Place
 from modelway import names
 from modelway.artifacts.code_package import write_code_package
 from modelway.artifacts.store import ArtifactStore
-from modelway.backends.base import Backend
 from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.localairflow.processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
 from modelway.localairflow.rest import AirflowApi, TaskState
@@ -70,8 +69,8 @@ class MatrixLab:
     airflow: LocalAirflow
     api: AirflowApi
     seam: Path
-    jobs: Path
-    backend: Backend
+    places: Mapping[str, Place]
+    """DAG id → where its jobs are; of others that of ``matrix``"""
     dag_of: dict[str, str] = field(default_factory=dict)
 
     def start(self, cell: str, *, hold: str | None = None, dag_id: str = "matrix") -> None:
@@ -98,12 +97,17 @@ class MatrixLab:
         """Return how many processes have followed the job: its worker, then the triggerer."""
         return len(list((self.seam / cell).glob("*.follows")))
 
+    def place(self, cell: str) -> Place:
+        """Return where a cell's job is."""
+        return self.places.get(self.dag_of[cell], self.places["matrix"])
+
     def run_name(self, cell: str) -> str:
         return f"{self.dag_of[cell]}/{cell}"
 
     def folders(self, cell: str) -> list[Path]:
         """Return the folders of the cell's job, one per generation."""
-        return sorted((self.jobs / "held" / names.slug(self.run_name(cell))).glob("train/g*"))
+        place = self.place(cell)
+        return sorted((place.jobs / "held" / names.slug(self.run_name(cell))).glob(place.folders))
 
     def let_end(self, cell: str) -> None:
         for folder in self.folders(cell):
@@ -151,7 +155,10 @@ class MatrixLab:
         """Return what the backend and the machine have left of each cell's job."""
         # In a container the folder's path begins elsewhere.
         places = {cell: f"/held/{names.slug(self.run_name(cell))}/" for cell in cells}
-        left = {cell: [each.name for each in self.backend.unfinished(run=self.run_name(cell))] for cell in places}
+        left = {
+            cell: [each.name for each in self.place(cell).backend.unfinished(run=self.run_name(cell))]
+            for cell in places
+        }
         for process in psutil.process_iter(["cmdline"]):
             words = " ".join(process.info["cmdline"] or ())
             for cell, place in places.items():
@@ -170,8 +177,9 @@ class MatrixLab:
 
     def cancel_left(self, cell: str) -> None:
         """Stop what a cell has left, so that it is in the way of no other."""
-        for handle in self.backend.unfinished(run=self.run_name(cell)):
-            self.backend.cancel(handle)
+        backend = self.place(cell).backend
+        for handle in backend.unfinished(run=self.run_name(cell)):
+            backend.cancel(handle)
 
     def logs(self, cells: Iterable[str]) -> str:
         return "\n".join(f"{cell}: {self.log(cell)}" for cell in cells)
@@ -205,7 +213,7 @@ class MatrixLab:
         family = psutil.Process(process.pid).children(recursive=True) if with_children else []
         process.kill()
         for child in family:
-            if child.is_running() and not child.cwd().startswith(str(self.jobs)):
+            if child.is_running() and not child.cwd().startswith(str(self.places["matrix"].jobs)):
                 child.kill()
         process.wait()
 
@@ -213,7 +221,7 @@ class MatrixLab:
         """Start a killed part again, as whoever runs Airflow would."""
         self.airflow.start_component(component)
         if component == "api-server":
-            wait_for(self._answers, seconds=90, what=lambda: "the api-server's answer")
+            wait_for(self._answers, seconds=240, what=lambda: "the api-server's answer")
 
     def _answers(self) -> bool:
         try:
@@ -246,9 +254,12 @@ def kill_task_process(runner: int) -> None:
 
 
 @contextmanager
-def matrix_lab(root: Path, *, place: Place, parts_die: bool) -> Iterator[MatrixLab]:
+def matrix_lab(
+    root: Path, *, place: Place, parts_die: bool, others: Mapping[str, Place] | None = None
+) -> Iterator[MatrixLab]:
     """Start an Airflow whose one task trains at that place.
 
+    :param others: DAG id → place of more DAGs
     :param parts_die: whether its parts are killed, and see it of one another soon
     """
     home, seam = with_database(root / "home"), root / "seam"
@@ -258,24 +269,28 @@ def matrix_lab(root: Path, *, place: Place, parts_die: bool) -> Iterator[MatrixL
     package = root / "code.zip"
     write_code_package(folder=MATRIX / "code" / "held", to=package)
     code = ArtifactStore((home / "artifacts").as_uri()).put(package, model="held")
-    job = {"code": {"model": "held", "module": "held.py", **code.to_dict()}, **place.options}
+    places = {"matrix": place, **(others or {})}
+    given = {"model": "held", "module": "held.py", **code.to_dict()}
+    jobs = {dag_id: {"code": given, **each.options} for dag_id, each in places.items()}
     environment = {
         **{f"AIRFLOW__{name}": value for name, value in (SETTINGS | (IMPATIENT if parts_die else {})).items()},
         **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
         "MODELWAY_MODELS": str(root / "models"),
         "MATRIX_SEAM": str(seam),
-        "MATRIX_JOB": json.dumps(job),
+        "MATRIX_JOBS": json.dumps(jobs),
         "MATRIX_PATIENCE": str(PATIENCE_SECONDS),
         "PYTHONPATH": os.pathsep.join([str(MATRIX / "seam"), str(REPOSITORY / "plugins")]),
     }
+    for each in places.values():
+        environment |= each.environment
     airflow = LocalAirflow(home=home, repository=REPOSITORY, environment=environment)
     with airflow, nullcontext() if parts_die else kept_running(airflow):
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
-        for dag_id in ("matrix", "matrix-timeout"):
+        for dag_id in (*places, "matrix-timeout"):
             api.wait_for_dag(dag_id)
             api.unpause(dag_id)
-        yield MatrixLab(airflow=airflow, api=api, seam=seam, jobs=place.jobs, backend=place.backend)
+        yield MatrixLab(airflow=airflow, api=api, seam=seam, places=places)
 
 
 def require_killable_cluster() -> None:
@@ -290,7 +305,7 @@ def restart_kubernetes_api() -> None:
     server = psutil.Process(int(pid.read_text()))
     server.kill()
     # Its port must be free before the next one listens there.
-    psutil.wait_procs([server], timeout=10)
+    psutil.wait_procs([server], timeout=60)
     pid.unlink()
     # It must not become this process's child: whoever stops the Airflow stops all that is below, and the cluster stays.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)

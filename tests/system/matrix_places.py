@@ -4,12 +4,16 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from modelway.backends.base import Backend, load_backend
+
+from tests.google.fake import GoogleFake
+from tests.google.vertex_jobs import VertexJobs
 
 IMAGE = "python:3.11-slim-bookworm"
 #: where the jobs run
@@ -23,6 +27,10 @@ class Place:
     backend: Backend
     options: Mapping[str, Any]
     jobs: Path
+    folders: str = "train/g*"
+    """pattern of the folders that a run's job works in, below that of the run"""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """what Airflow needs to reach it"""
 
 
 @contextmanager
@@ -40,6 +48,25 @@ def on_this_machine(root: Path) -> Place:
     return Place(
         backend=load_backend("local", home=home), options={"backend": "local", "options": {}}, jobs=home / "jobs"
     )
+
+
+@contextmanager
+def on_vertex_ai(root: Path) -> Iterator[Place]:
+    """Give jobs a place on a fake of Vertex AI, whose containers are processes of this machine."""
+    machines = root / "machines"
+    with GoogleFake(partial(VertexJobs, machines=machines)) as fake:
+        storage = {"uri": (root / "bucket").as_uri()}
+        yield Place(
+            backend=load_backend("vertex", home=root / "home", client=fake.connection()),
+            options={
+                "backend": "vertex",
+                "options": {"storage": storage, "platform": {"region": "us-central1", "grace_seconds": 5}},
+            },
+            jobs=machines,
+            folders="train/g*/*/0-0/*/job",
+            environment={"AIRFLOW_CONN_MODELWAY_GOOGLE": fake.airflow_connection()},
+        )
+        fake.service(VertexJobs).close()
 
 
 @contextmanager

@@ -15,7 +15,8 @@ FINISH_SECONDS = 480.0
 STOP_SECONDS = 60.0
 #: limit of the runs of matrix-timeout, which Airflow itself ends; they start just before the fault strikes
 LIMIT_SECONDS = 45.0
-PAUSE_SECONDS = 0.4
+#: each question costs Airflow's API and the cluster's up to 0.1 CPU s
+PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Cell:
     again_seconds: float | None = 0.0
     """how long the job runs on at most for another attempt of its task to find it; None: until there is one"""
     most_starts: int = 1
+    dag_id: str = "matrix"
 
     @property
     def name(self) -> str:
@@ -50,7 +52,7 @@ def position(lab: MatrixLab, cells: Sequence[Cell]) -> None:
         lab.start(
             cell.name,
             hold=None if cell.step == "deferred" else cell.step,
-            dag_id="matrix-timeout" if cell.limited else "matrix",
+            dag_id="matrix-timeout" if cell.limited else cell.dag_id,
         )
     missing = list(cells)
 
@@ -59,7 +61,12 @@ def position(lab: MatrixLab, cells: Sequence[Cell]) -> None:
         missing[:] = [cell for cell in missing if not stands(lab, cell, states.get(cell.name))]
         return not missing
 
-    wait_for(all_stand, seconds=POSITION_SECONDS, what=lambda: lab.logs(cell.name for cell in missing))
+    wait_for(
+        all_stand,
+        seconds=POSITION_SECONDS,
+        pause=PAUSE_SECONDS,
+        what=lambda: lab.logs(cell.name for cell in missing),
+    )
 
 
 def stands(lab: MatrixLab, cell: Cell, state: str | None) -> bool:

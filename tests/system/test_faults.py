@@ -79,6 +79,16 @@ def test_nan_is_never_selected(lab):
     ]
 
 
+def test_jobs_on_vertex_ai_are_submitted_once_and_their_logs_are_in_airflow(lab, vertex):
+    assert lab.finish("some-nan") == "success", lab.states("some-nan")
+    jobs = vertex.jobs.values()
+    stages = [job.document["labels"]["modelway-stage"] for job in jobs]
+    assert stages.count("train") == 1
+    assert len(stages) == len(set(stages)) == 5, "training and four evaluations"
+    assert {job.state for job in jobs} == {"SUCCEEDED"}
+    assert "mw-some-nan-train-" in lab.log("some-nan", "train")
+
+
 def test_all_nan_fails_with_a_clear_error(lab):
     assert lab.finish("all-nan") == "failed"
     assert lab.states("all-nan")["tell"] == "upstream_failed"

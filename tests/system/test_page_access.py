@@ -17,14 +17,17 @@ import pytest
 from browser import WAIT_SECONDS, console_errors, log_in, open_browser, wait
 from modelway.lineage.records.version import RolloutRecord, RunRecord, VersionRecord
 from modelway.lineage.store import open_lineage
+from modelway.localairflow.processes import COMMAND
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.airflow_template import with_database
+from tests.page_samples import rich_record
+from tests.quick_python import COMMAND as PYTHON
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 DAG = "from airflow.sdk import DAG\n\ndag = DAG('digits', schedule=None)\n"
 
@@ -59,8 +62,9 @@ def _register(home: Path, **dags: str) -> None:
     """Register a version of each model by a run of the DAG given for it; of digits two, which served in turn."""
     store = open_lineage(f"sqlite:///{home}/modelway/lineage.db")
     for model, dag in dags.items():
-        assert store.register(_record(model, dag, "manual__1")) == 1
-    assert store.register(_record("digits", "digits", "manual__2")) == 2
+        record = rich_record("manual__1") if model == "digits" else _record(model, dag, "manual__1")
+        assert store.register(record) == 1
+    assert store.register(rich_record("manual__2", metrics={"loss": 0.0288, "accuracy": 0.9867})) == 2
     rollout = RolloutRecord(endpoint="digits", run_id="digits/r1", model="digits", version=1, state="done")
     for version in (1, 2):
         store.save_rollout(replace(rollout, run_id=f"digits/r{version}", version=version, detail={"stable": None}))
@@ -94,8 +98,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (home / "dags" / "digits.py").write_text(DAG)
     (home / "passwords.json").write_text(json.dumps({"ada": "ada-s", "vic": "vic-s"}))
     _register(home, digits="digits", letters="digits", secret="elsewhere")
-    environment, command = _environment(home, port), [sys.executable, "-m", "airflow"]
-    subprocess.run([*command, "dags", "reserialize"], env=environment, check=True, capture_output=True, timeout=180)
+    environment, command = _environment(home, port), [sys.executable, str(COMMAND), "airflow"]
+    subprocess.run([*command, "dags", "reserialize"], env=environment, check=True, capture_output=True, timeout=400)
     url = f"http://127.0.0.1:{port}/team"
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
@@ -114,7 +118,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and server.poll() is None:
         try:
             if httpx.get(f"{url}/api/v2/monitor/health", timeout=5).status_code == 200:
@@ -260,6 +264,50 @@ def test_a_rollout_is_ended_once_from_the_page_of_its_endpoint(airflow: str) -> 
     assert (ended["state"], ended["note"]) == ("failed", "too slow")
 
 
+#: where the screenshots of docs/tour.md go: `MODELWAY_TOUR=docs/images pytest … -k tour` makes them anew
+TOUR = os.environ.get("MODELWAY_TOUR")
+
+
+def test_the_tour_leads_from_the_dag_to_why_a_version_serves_and_back(airflow: str, tmp_path: Path) -> None:
+    """docs/tour.md, step by step."""
+    folder, taken = Path(TOUR) if TOUR else tmp_path, 0
+
+    def picture(browser: Chrome) -> None:
+        nonlocal taken
+        taken += 1
+        browser.switch_to.default_content()
+        assert browser.save_screenshot(str(folder / f"tour-{taken}.png"))
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+
+    with open_browser() as browser:
+        log_in(browser, url=airflow, user="ada", password="ada-s")
+        browser.get(f"{airflow}/dags/digits")
+        wait(browser, By.LINK_TEXT, "Model").click()
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+        wait(browser, By.XPATH, "//h2[contains(., 'digits')]")
+        picture(browser)
+        for link, heading in (
+            ("v2", "//h1[starts-with(., 'digits v2')]"),
+            ("Compare with v1", "//h1[starts-with(., 'digits v1 → v2')]"),
+            ("Models", "//h2[contains(., 'letters')]"),
+            ("digits", "//h1[starts-with(., 'digits')]"),
+            ("The newest 2 side by side", "//h1[starts-with(., 'digits v1')]"),
+        ):
+            wait(browser, By.LINK_TEXT, link).click()
+            wait(browser, By.XPATH, heading)
+            if link != "Models":
+                picture(browser)
+        browser.get(f"{airflow}/plugin/models")
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+        wait(browser, By.LINK_TEXT, "What serves").click()
+        wait(browser, By.LINK_TEXT, "digits").click()
+        wait(browser, By.XPATH, "//h1[starts-with(., 'Endpoint digits')]")
+        picture(browser)
+        assert act(browser, "rollback", reason="of the tour").endswith("returns the traffic to version 1.")
+        picture(browser)
+    assert taken == 7
+
+
 def test_a_process_that_loads_the_plugin_loads_no_server(tmp_path: Path) -> None:
     code = (
         "import sys; from airflow.plugins_manager import get_plugin_info; before = set(sys.modules); "
@@ -268,5 +316,5 @@ def test_a_process_that_loads_the_plugin_loads_no_server(tmp_path: Path) -> None
         "print(names, [m for m in sys.modules if m.startswith('modelway.') and m not in light])"
     )
     environment = _environment(tmp_path, 0)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([*PYTHON, code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "['modelway'] []"

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from modelway.endpoints.base import EndpointStatus, PredictorMetrics, PredictorStatus
+from modelway.endpoints.base import EndpointStatus, Mirror, PredictorMetrics, PredictorStatus
 from modelway.endpoints.judge import Step
 from modelway.errors import RolloutAborted
 from modelway.lineage.records.rollout import has_moved, step_texts
@@ -62,6 +62,17 @@ def test_steps_get_what_they_leave_out_from_the_rollout():
     ]
     # As a template gives them.
     assert [step.weight for step in Settings(steps=["10", "100"]).plan()] == [10, 100]
+
+
+@pytest.mark.parametrize("mirror", [None, Mirror(predictor="v1"), Mirror(predictor="v2", percent=50)])
+def test_the_split_of_a_version_that_gets_copies_is_not_judged(mirror):
+    """Its servers count copies and requests alike."""
+    found = replace(status(), mirror=mirror)
+    counts = metrics(stable=(900, 0), new=(1000, 0))
+    record, verdict = looked(first_step(), status=found, metrics=counts, now=1020.0)
+    copied = mirror is not None and mirror.predictor == "v2"
+    assert ("more" in record.detail["evidence"]["tests"]) is not copied
+    assert verdict.action == ("promote" if copied else "hold"), verdict.reason
 
 
 def test_the_section_of_a_spec_is_what_a_version_is_judged_by():

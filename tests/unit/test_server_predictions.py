@@ -36,6 +36,9 @@ def test_other_outputs_have_none() -> None:
     text.offer("a", {}, {"text": np.array([b"x"], dtype=object)})
     assert not text.waits
     assert found(text) == []
+    off = Predictions(Signature("m", "onnxruntime_onnx", (), (TensorSpec("y", "FP32", (-1,)),)), retains=False)
+    off.offer("a", {}, {"y": np.ones(1)})
+    assert found(off) == []
 
 
 def test_what_is_retained_is_bounded() -> None:

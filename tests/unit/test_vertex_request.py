@@ -70,8 +70,8 @@ def test_the_table_names_accelerators_as_the_api_does():
 def body(tmp_path, *, numbers=None, **options):
     platform = {"region": "us-central1", **options.pop("platform", {})}
     backend = load_backend("vertex", home=tmp_path / "home")
-    asked = Options(storage={"uri": "gs://bucket/prefix"}, platform=platform, image="image", **options)
-    found = backend.build_request(JOB, asked).body(**(numbers or {}), token="t1", deployment="d1")
+    options = Options(storage={"uri": "gs://bucket/prefix"}, platform=platform, image="image", **options)
+    found = backend.build_request(JOB, options).body(**(numbers or {}), token="t1", deployment="d1")
     # As Google reads it: an unknown key, a wrong enum or a missing field is refused.
     documents.method("aiplatform.projects.locations.customJobs.create").check_body(json.loads(json.dumps(found)))
     return found

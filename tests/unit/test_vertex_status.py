@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from modelway.backends.base import JobState
+from modelway.backends.base import Handle, JobState
 from modelway.backends.vertex.jobs import VertexJob
+from modelway.backends.vertex.pace import Pace
 from modelway.backends.vertex.status import not_started, status_of, status_without_job
 from modelway.failures import FailureKind as K
 
@@ -137,3 +138,27 @@ def test_a_job_that_no_machine_takes_in_time_failed():
 def test_a_clock_that_is_wrong_ends_no_job():
     assert late(age=90_000, waited=5) is None, "this machine's clock is a day ahead"
     assert late(age=-90_000, waited=5000) is None, "it is a day behind"
+
+
+def test_the_more_jobs_are_followed_the_less_often_each_is_inspected(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("modelway.backends.vertex.pace.time.monotonic", lambda: now[0])
+    pace = Pace()
+    handles = [Handle(backend="vertex", name="n", place="p", attempt=1, mark=f"p/r/{n}") for n in range(1000)]
+    pace.followed(handles[0], over=False)
+    assert pace.poll_seconds == 2
+    assert [pace.may_read_log(handles[0]) for _ in range(2)] == [True, False]
+    for handle in handles:
+        pace.followed(handle, over=False)
+    assert pace.poll_seconds == 40
+    now[0] += 200
+    assert not pace.may_read_log(handles[0]), "four logs a second"
+    now[0] += 100
+    assert pace.may_read_log(handles[0])
+    now[0] += 601
+    for handle in handles[:50]:
+        pace.followed(handle, over=False)
+    assert pace.poll_seconds == 2, "the others are followed elsewhere"
+    for handle in handles[:50]:
+        pace.followed(handle, over=True)
+    assert pace.poll_seconds == 2

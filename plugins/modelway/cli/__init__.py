@@ -20,15 +20,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="modelway", description="Take a machine-learning model from code to traffic on Apache Airflow."
     )
+    parser.add_argument("--server", metavar="URL", help="an Airflow whose pages answer in place of the database")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # Modules that only other commands need are not imported.
-    wanted = COMMANDS.get(next((each for each in arguments if not each.startswith("-")), ""))
+    wanted = COMMANDS.get(next((each for each in _after_server(arguments) if not each.startswith("-")), ""))
     if wanted:
         importlib.import_module(f"modelway.cli.{wanted.group}").add_commands(commands)
     else:
         for name, command in COMMANDS.items():
             commands.add_parser(name, help=command.help)
     args = parser.parse_args(arguments)
+    if args.server:
+        os.environ["MODELWAY_SERVER"] = args.server
     try:
         status: int = args.run(args)
         sys.stdout.flush()
@@ -45,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("modelway: stopped", file=sys.stderr)
         return 130
+
+
+def _after_server(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the arguments without a first ``--server URL``."""
+    return arguments[2:] if arguments[:1] == ["--server"] else arguments
 
 
 def _refusal(error: Exception) -> "ModelwayError | None":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modelway.errors import ModelwayError
+from modelway.platforms.processes.ending import Ending
 
 
 def main(model: str, about: str, outcome: Path, assignments: Sequence[str]) -> int:
@@ -113,4 +114,4 @@ def _xcoms(dag_id: str, run_id: str) -> list[tuple[str, int, str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:]))
+    Ending().run(lambda: sys.exit(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:])))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from modelway.cli._endpoints import TARGET
+from modelway.cli._endpoints import TARGET, known_targets, open_known
 from modelway.cli._lineage import lineage_if_any, read_lineage
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.endpoints.base import Endpoint, EndpointStatus, PredictorMetrics
@@ -139,14 +139,10 @@ def _endpoint(name: str) -> tuple[Endpoint, EndpointStatus, str]:
 
     :raises UnknownEndpoint: there is none of that name
     """
-    from modelway.hooks.endpoint import open_endpoint_of
     from modelway.hooks.settings import load_settings
 
-    lineage = lineage_if_any()
-    rollouts = lineage.rollouts(name) if lineage is not None else []
-    known = next((each for each in rollouts if each.detail.get("target")), None)
-    target = str(known.detail["target"]) if known is not None else TARGET
-    port = open_endpoint_of(known, load_settings(), target=target)
+    target = known_targets().get(name, TARGET)
+    port = open_known(load_settings(), name, target=target)
     status = port.status(name)
     if status is None:
         raise UnknownEndpoint(f"there is no endpoint '{name}'", where=target, known=port.names(), given=name)

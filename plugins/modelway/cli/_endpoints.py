@@ -6,7 +6,7 @@ from modelway.cli._lineage import lineage_if_any
 from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version
 from modelway.endpoints.shares import percentages
 from modelway.errors import ModelwayError, UnknownModel
-from modelway.hooks.endpoint import open_endpoint
+from modelway.hooks.endpoint import open_endpoint, open_endpoint_of
 from modelway.hooks.settings import Settings
 
 TARGET = "local"
@@ -46,19 +46,27 @@ def known_targets() -> dict[str, str]:
     return {} if lineage is None else lineage.endpoint_targets()
 
 
+def open_known(settings: Settings, name: str, *, target: str) -> Endpoint:
+    """Return the port to an endpoint's target, in the place that its rollouts name."""
+    lineage = lineage_if_any()
+    rollouts = lineage.rollouts(name) if lineage is not None else []
+    found = next((each for each in rollouts if each.detail.get("target") == target), None)
+    return open_endpoint_of(found, settings, target=target)
+
+
 def start_endpoint(settings: Settings, name: str, *, actor: str, target: str = TARGET) -> EndpointStatus:
     """Start a stopped endpoint as it was.
 
     :raises ModelwayError: as :meth:`modelway.endpoints.base.Endpoint.start` does
     """
-    status = open_endpoint(target, settings).start(name)
+    status = open_known(settings, name, target=target).start(name)
     _record(settings, status, actor=actor)
     return status
 
 
 def stop_endpoint(settings: Settings, name: str, *, actor: str, target: str = TARGET) -> None:
     """Stop an endpoint and record it; nothing happens when it is stopped already, or does not exist."""
-    port = open_endpoint(target, settings)
+    port = open_known(settings, name, target=target)
     port.stop(name)
     if (status := port.status(name)) is not None:
         _record(settings, status, actor=actor)

@@ -9,7 +9,18 @@ from modelway.errors import ModelwayError
 from modelway.lineage.records.times import parse_time
 
 if TYPE_CHECKING:
+    from modelway.cli._remote import RemoteLineage
     from modelway.lineage.store import Lineage
+
+
+def read_records() -> "Lineage | RemoteLineage":
+    """Return the lineage that the settings name or, with ``--server``, what an Airflow answers of its own.
+
+    :raises ModelwayError: nothing was recorded yet, or it cannot be read
+    """
+    from modelway.cli._remote import RemoteLineage, remote_airflow
+
+    return read_lineage() if (api := remote_airflow()) is None else RemoteLineage(api)
 
 
 def read_lineage() -> "Lineage":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.cli._lineage import read_lineage, read_versions
+from modelway.cli._lineage import read_records, read_versions
 from modelway.cli.lint import printable
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
@@ -45,7 +45,7 @@ def show_diff(args: argparse.Namespace) -> int:
     named = read_versions(args.versions)
     if len(named) != 2:
         raise ModelwayError("two versions are compared", do="Write MODEL A B, or MODEL@A OTHER@B")
-    lineage = read_lineage()
+    lineage = read_records()
     a, b = (lineage.version(model, lineage.find(model, wanted)) for model, wanted in named)
     found = difference(a, b)
     found = replace(found, code=_counted(found.code))

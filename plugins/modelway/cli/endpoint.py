@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from modelway.cli import _endpoint_split as split
-from modelway.cli._endpoints import TARGET, known_targets, start_endpoint, stop_endpoint
+from modelway.cli._endpoints import TARGET, known_targets, open_known, start_endpoint, stop_endpoint
 from modelway.cli.output.tables import print_json, print_table, table
-from modelway.endpoints.base import EndpointStatus
+from modelway.endpoints.base import EndpointStatus, endpoint_member
 from modelway.endpoints.shares import percentages
 from modelway.errors import InvalidSpec, ModelwayError, UnknownEndpoint
 from modelway.hooks.endpoint import open_endpoint
@@ -74,9 +74,15 @@ def list_endpoints(args: argparse.Namespace) -> int:
 
 
 def _endpoints(settings: Settings, target: str) -> list[EndpointStatus]:
-    port = open_endpoint(target, settings)
-    found = [port.status(name) for name in port.names()]
+    found = [open_known(settings, name, target=target).status(name) for name in _names(settings, target)]
     return [status for status in found if status is not None]
+
+
+def _names(settings: Settings, target: str) -> list[str]:
+    """Return the endpoints of a target; those of a platform with many places are where rollouts say."""
+    if endpoint_member(target).placed:
+        return sorted(name for name, known in known_targets().items() if known == target)
+    return list(open_endpoint(target, settings).names())
 
 
 def _print(found: Sequence[tuple[str, EndpointStatus]]) -> None:
@@ -149,14 +155,14 @@ def _chosen(args: argparse.Namespace, settings: Settings) -> list[tuple[str, str
     :raises UnknownEndpoint: there is no endpoint of a name
     """
     if args.all == bool(args.names):
-        known = open_endpoint(args.target or TARGET, settings).names()
+        known = _names(settings, args.target or TARGET)
         raise InvalidSpec("name the endpoints, or give --all", known=known)
     if args.all:
         target = args.target or TARGET
-        return [(name, target) for name in open_endpoint(target, settings).names()]
+        return [(name, target) for name in _names(settings, target)]
     targets = {} if args.target else known_targets()
     chosen = [(name, args.target or targets.get(name, TARGET)) for name in args.names]
-    names = {target: open_endpoint(target, settings).names() for target in {target for _, target in chosen}}
+    names = {target: _names(settings, target) for target in {target for _, target in chosen}}
     for name, target in chosen:
         if name not in names[target]:
             where = str(settings.endpoint_root) if target == TARGET else f"target {target}"

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from modelway.cli._lineage import read_lineage
+from modelway.cli._lineage import read_records
 from modelway.cli.lint import printable
 from modelway.lineage.records.readable import plural, time_text
 
@@ -37,7 +37,7 @@ def explain_run(args: argparse.Namespace) -> int:
 
     :raises UnknownRun: there is no such run, or several models have one
     """
-    account = read_lineage().account(args.wanted, model=args.model)
+    account = read_records().account(args.wanted, model=args.model)
     if args.json:
         from modelway.lineage.records.values import plain
 

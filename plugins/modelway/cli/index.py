@@ -18,6 +18,7 @@ COMMANDS = {
     "diff": Indexed(
         "diff", "show how two versions differ: parameters, code, data, environment, metrics, files, architecture"
     ),
+    "doctor": Indexed("doctor", "check that a platform has what modelway needs"),
     "endpoint": Indexed("endpoint", "list, start and stop endpoints, show and set their weights"),
     "explain": Indexed("explain", "say why a run failed, and what to do"),
     "exports": Indexed("exports", "show what MLflow and OpenLineage have of the lineage, and send it"),

@@ -67,10 +67,10 @@ def release_version(args: argparse.Namespace) -> int:
 
     :raises UnknownVersion: the model has no such version
     """
-    from modelway.cli._lineage import read_lineage
+    from modelway.cli._lineage import read_records
 
     target = _target(args)
-    number = read_lineage().find(args.model, args.version)
+    number = read_records().find(args.model, args.version)
     conf = {"version": str(number), "rollout": "yes", "reason": _reason(args, f"release to {target.place}")}
     return _start(args, target, conf, what=f"version {number} of {args.model} goes to {target.place}")
 
@@ -159,9 +159,12 @@ def _airflow() -> "AirflowApi | None":
 
     :raises ModelwayError: it does not answer, refuses the login, or the connection cannot be read
     """
+    from modelway.cli._remote import remote_airflow
     from modelway.hooks.fields import destination, fields_from_environment
     from modelway.localairflow.rest import AirflowApi
 
+    if (remote := remote_airflow()) is not None:
+        return remote
     if (fields := fields_from_environment("modelway_airflow")) is None:
         return None
     place = destination("airflow", fields)

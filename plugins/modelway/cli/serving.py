@@ -1,11 +1,13 @@
 """``modelway serving [MODEL]``: which versions serve where, since when, by whom, and whether they answer now."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from modelway.cli._lineage import add_time, read_lineage, time_of
+from modelway.cli._lineage import add_time, read_records, time_of
+from modelway.cli._remote import SERVER
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.lineage.records.readable import time_text
 
@@ -30,8 +32,8 @@ def show_serving(args: argparse.Namespace) -> int:
 
     :raises UnknownModel: nothing was ever registered for the model
     """
-    found = read_lineage().serving(model=args.model, at=time_of(args.at))
-    here = {} if args.at else _here()
+    found = read_records().serving(model=args.model, at=time_of(args.at))
+    here = {} if args.at or os.environ.get(SERVER) else _here()
     rows = [(each, *_place(each, here.get(each.endpoint), then=bool(args.at))) for each in found]
     if args.json:
         print_json([asdict(each) | {"url": url, "state": state} for each, url, state in rows])

@@ -5,7 +5,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from modelway.cli._lineage import add_time, add_version, read_lineage, read_version, time_of
+from modelway.cli._lineage import add_time, add_version, read_records, read_version, time_of
+from modelway.cli._remote import RemoteLineage
 from modelway.cli.output.tables import print_json, print_table, table
 from modelway.errors import ModelwayError
 from modelway.lineage.records.readable import digest_text, number_text, time_text
@@ -41,7 +42,7 @@ def list_versions(args: argparse.Namespace) -> int:
     :raises UnknownModel: nothing was ever registered for it
     :raises ModelwayError: no version has the metric to sort by
     """
-    lineage = read_lineage()
+    lineage = read_records()
     models = [args.model] if args.model else [model.name for model in lineage.models()]
     found = [version for model in models for version in lineage.versions(model)]
     if metric := args.lowest or args.highest:
@@ -81,7 +82,7 @@ def show_version(args: argparse.Namespace) -> int:
     :raises UnknownVersion: the model has no such version or alias
     """
     model, wanted = read_version(args.version)
-    lineage, at = read_lineage(), time_of(args.at)
+    lineage, at = read_records(), time_of(args.at)
     number = lineage.find(model, wanted) if at is None else lineage.find_at(model, wanted, at)
     found = lineage.version(model, number)
     if args.json:
@@ -145,8 +146,10 @@ def _print_facts(detail: "VersionDetail") -> None:
         print(f"{name:<{width}}  {value}")
 
 
-def _print_removed(lineage: "Lineage", detail: "VersionDetail") -> None:
-    """Print which of the version's files garbage collection removed."""
+def _print_removed(lineage: "Lineage | RemoteLineage", detail: "VersionDetail") -> None:
+    """Print which of the version's files garbage collection removed; a server does not say so."""
+    if isinstance(lineage, RemoteLineage):
+        return
     version = detail.summary
     places = {version.archive_uri: "archive", version.checkpoint_uri or "": "checkpoint"}
     for uri, gone in lineage.assets.removed(list(places)).items():

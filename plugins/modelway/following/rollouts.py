@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from modelway.lineage.store import Lineage
 
 _log = logging.getLogger(__name__)
+#: how often a rollout is written in which nothing happens
+LIFE_SECONDS = 300.0
 #: seconds after each attempt to return the traffic, when the endpoint does not answer
 _WAITS = (1.0, 3.0, 6.0, 0.0)
 
@@ -110,6 +112,12 @@ def _or_abandoned(rollout: "RolloutRecord") -> Iterator[None]:
             where=f"endpoint {rollout.endpoint}, target {rollout.detail.get('target')}",
             do="Make the endpoint answer; where it is gone for good: modelway endpoint abandon " + rollout.endpoint,
         ) from error
+
+
+def show_life(store: "Lineage", *, endpoint: str, run: str) -> None:
+    """Write a running rollout as it is: another Airflow takes one for dead that is silent for an hour."""
+    if (rollout := store.rollout(endpoint, run)) is not None and rollout.state == "running":
+        store.save_rollout(rollout)
 
 
 def abandon_rollouts(store: "Lineage", settings: Settings, *, endpoint: str, actor: str) -> "list[RolloutRecord]":

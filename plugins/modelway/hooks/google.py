@@ -3,10 +3,7 @@
 from modelway.errors import SecretMissing
 from modelway.hooks.connection import check_absent, connection
 from modelway.hooks.fields import fields_from_airflow
-from modelway.platforms.google.connection import GoogleConnection, connection_of_extra
-
-#: what all targets on Google Cloud use, unless they have a connection of their own
-GOOGLE_CONN_ID = "modelway_google"
+from modelway.platforms.google.connection import GOOGLE_CONN_ID, GoogleConnection, connection_of_extra
 
 
 class GoogleHook:

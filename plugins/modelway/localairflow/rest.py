@@ -1,10 +1,10 @@
 """The few calls of Airflow's public REST API (v2) that the command needs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel
@@ -45,8 +45,33 @@ class AirflowApi:
             answer = self._client.post("/auth/token", json={"username": username, "password": password})
         if answer.status_code >= 300:
             raise EndpointNotReady(f"Airflow refused the login of '{username}' ({answer.status_code})", where=url)
-        self.token: str = answer.json()["access_token"]
-        self._client.headers["Authorization"] = f"Bearer {self.token}"
+        self._use(answer.json()["access_token"])
+
+    @classmethod
+    def with_token(cls, *, url: str, token: str) -> Self:
+        """Return a client of somebody who is logged in already; nothing is called."""
+        import httpx
+
+        found = cls.__new__(cls)
+        found.url = url
+        # Nobody closes it: a connection is closed after each answer.
+        found._client = httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+        found._use(token)
+        return found
+
+    def _use(self, token: str) -> None:
+        self.token = token
+        self._client.headers["Authorization"] = f"Bearer {token}"
+
+    def read(self, path: str, *, params: Mapping[str, Any]) -> tuple[int, Any]:
+        """Return status and answer of a path of the server that is not Airflow's own: JSON, else text.
+
+        :raises EndpointNotReady: Airflow does not answer
+        """
+        with self._answering():
+            answer = self._client.get(path, params=dict(params), headers={"accept": "application/json"})
+        is_json = answer.headers.get("content-type", "").startswith("application/json")
+        return answer.status_code, answer.json() if is_json else answer.text[:500]
 
     def call(self, method: str, path: str, **request: Any) -> Any:
         """Make one call and return the JSON answer.

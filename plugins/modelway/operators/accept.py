@@ -1,5 +1,6 @@
 """Accept a deployed version: the model's own tests, before it gets traffic."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -54,6 +55,8 @@ class AcceptVersionOperator(JobOperator):
         "seed": checks.SEED,
         "command": checks.COMMAND,
     }
+
+    _shows_life_at = 0.0
 
     def __init__(
         self,
@@ -117,6 +120,19 @@ class AcceptVersionOperator(JobOperator):
         from modelway.triggers.acceptance import AcceptanceTrigger
 
         return AcceptanceTrigger(endpoint=self._deployed.endpoint, run=run_key(context), **job)
+
+    def still_runs(self, context: Context) -> None:
+        """Show that the rollout lives, where the worker follows the job to its end."""
+        if time.monotonic() < self._shows_life_at:
+            return
+        from modelway.following.rollouts import LIFE_SECONDS, show_life
+
+        self._shows_life_at = time.monotonic() + LIFE_SECONDS
+        try:
+            store = lineage_from_airflow(self.settings.lineage_url)
+            show_life(store, endpoint=self._deployed.endpoint, run=run_key(context))
+        except ModelwayError as error:
+            self.log.warning("the rollout is not written now: %s", error)
 
     def collect(self, context: Context, *, job: Job, folder: Path, status: JobStatus) -> Any:
         """Return the metrics."""

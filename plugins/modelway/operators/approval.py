@@ -23,16 +23,20 @@ CANARY, AB = "canary", "ab"
 WAITS_FOR, ANSWER, DECISION = "waits_for", "approval", "decision"
 
 
-def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecord", *, mode: str, resume: str) -> None:
+def wait_for_approval(
+    context: Context, store: "Lineage", rollout: "RolloutRecord", *, mode: str, resume: str, is_judged: bool
+) -> None:
     """Ask for an approval, unless there is one, and defer the task until it comes: the version is judged meanwhile.
 
     :param mode: with ``ab`` the question is which version serves from now on
     :param resume: the operator's method that gets the answer
+    :param is_judged: whether the triggerer can see the endpoint; else no process waits
     :raises TaskDeferred: to wait
+    :raises TaskAwaitingInput: to wait, without a look at the version
     """
     if ANSWER in rollout.detail:
         return
-    from airflow.sdk.exceptions import TaskDeferred
+    from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
     from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
     from modelway.triggers.approval import ApprovalTrigger
@@ -54,6 +58,8 @@ def wait_for_approval(context: Context, store: "Lineage", rollout: "RolloutRecor
         # Left out, it is None, which Airflow 3.3.2 refuses.
         params={},
     )
+    if not is_judged:
+        raise TaskAwaitingInput(method_name=resume)
     trigger = ApprovalTrigger(
         ti_id=str(context["ti"].id),
         closing=options[-1],

@@ -168,12 +168,16 @@ class JobOperator(ModelwayOperator):
                 if step.over or (time.monotonic() > until and not step.more):
                     return step.status, follower.offset
                 if not step.more:
+                    self.still_runs(context)
                     time.sleep(POLL_SECONDS)
         except AirflowTaskTimeout:
             self._stop(backend, handle, claim)
             raise
         finally:
             claim.release()
+
+    def still_runs(self, context: Context) -> None:
+        """Do what has to be done now and again while the worker follows the job: nothing here."""
 
     def resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Continue when the trigger reports that the job has ended."""

@@ -182,7 +182,8 @@ class PromoteModelOperator(EnvironmentOperator):
             return
         store = lineage_from_airflow(self.settings.lineage_url)
         if self.approval:
-            wait_for_approval(context, store, record, mode=self.mode, resume="answered")
+            is_judged = not is_served_here_alone(self._deployed.target)
+            wait_for_approval(context, store, record, mode=self.mode, resume="answered", is_judged=is_judged)
         elif self.mode == AB and DECISION not in record.detail:
             store.save_rollout(decided(record, by="analysis", version=record.version), actor=actor(context))
 

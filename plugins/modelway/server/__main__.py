@@ -89,7 +89,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
     if settings.sample_dir is not None:
         samples = Samples(settings.sample_dir, share=settings.sample_share, model=name, version=settings.version)
 
-    predictions = Predictions(model.signature, samples=samples)
+    predictions = Predictions(model.signature, samples=samples, retains=settings.sketch_rows > 0)
 
     def observe(inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         metrics.call(rows, seconds)

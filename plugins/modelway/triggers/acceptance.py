@@ -3,12 +3,10 @@
 import time
 from typing import Any
 
+from modelway.following.rollouts import LIFE_SECONDS, show_life
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.triggers.job import JobTrigger
-
-#: how often the rollout is written; another Airflow takes one for dead that is silent for an hour
-BEAT_SECONDS = 300.0
 
 
 class AcceptanceTrigger(JobTrigger):
@@ -24,7 +22,7 @@ class AcceptanceTrigger(JobTrigger):
         super().__init__(**job)
         self.endpoint = endpoint
         self.run_key = run
-        self._beat = 0.0
+        self._shows_life_at = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to create this trigger again."""
@@ -34,9 +32,9 @@ class AcceptanceTrigger(JobTrigger):
 
     async def still_runs(self) -> None:
         """Write the rollout's record as it is, now and again."""
-        if self._beat and time.monotonic() - self._beat < BEAT_SECONDS:
+        if time.monotonic() < self._shows_life_at:
             return
-        self._beat = time.monotonic()
+        self._shows_life_at = time.monotonic() + LIFE_SECONDS
         from asgiref.sync import sync_to_async
 
         try:
@@ -46,5 +44,4 @@ class AcceptanceTrigger(JobTrigger):
 
     def _write(self) -> None:
         store = lineage_from_airflow(settings_from_airflow().lineage_url)
-        if (rollout := store.rollout(self.endpoint, self.run_key)) is not None and rollout.state == "running":
-            store.save_rollout(rollout)
+        show_life(store, endpoint=self.endpoint, run=self.run_key)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -47,14 +47,28 @@ class MonitorTrigger(BaseTrigger):
         settled = time.monotonic() + SETTLE_SECONDS
         watched = [Watched.from_dict(each) for each in self.models]
         settings = await sync_to_async(settings_from_airflow)()
-        ports = {each.target: await sync_to_async(open_endpoint)(each.target, settings) for each in watched}
+        ports = await sync_to_async(self._open)({each.target for each in watched}, settings)
         loop = asyncio.get_running_loop()
-        checks = (loop.run_in_executor(_CHECKS, partial(self._check, each, settings, ports)) for each in watched)
+        checks = (
+            loop.run_in_executor(_CHECKS, partial(self._check, each, settings, ports))
+            for each in watched
+            if each.target in ports
+        )
         found = [each for each in await asyncio.gather(*checks) if each is not None]
         requests = [request_of(each) for each in found if each.request is not None]
         # A task that resumes too soon may count as lost.
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         yield TriggerEvent({"requests": requests}) if requests else TaskSuccessEvent()
+
+    def _open(self, targets: Collection[str], settings: Settings) -> dict[str, Endpoint]:
+        """Return the endpoint ports by target; one that cannot be opened is logged, and its models are not checked."""
+        found = {}
+        for target in sorted(targets):
+            try:
+                found[target] = open_endpoint(target, settings)
+            except Exception as error:
+                self.log.warning("endpoints of %s are not checked: %s: %s", target, type(error).__name__, error)
+        return found
 
     def _check(self, watched: Watched, settings: Settings, ports: Mapping[str, Endpoint]) -> Checked | None:
         """Check one model; what fails is logged, and no other model is affected."""

@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from modelway.errors import ModelwayError, UnknownEndpoint, UnknownModel, UnknownVersion
+from modelway.errors import ModelwayError, UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.ui.page import page
 from modelway.ui.readable import ReadableLineage
@@ -54,9 +54,10 @@ def _refuse(request: Request, error: Exception) -> Response:
         status, sentence, headers = error.status_code, str(error.detail), error.headers
     else:
         sentence = str(error)
-        if isinstance(error, UnknownEndpoint | UnknownModel | UnknownVersion):
+        if isinstance(error, UnknownEndpoint | UnknownModel | UnknownRun | UnknownVersion):
             status = 404
     route = getattr(request.scope.get("route"), "path", "")
     if route.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
-        return JSONResponse({"detail": sentence}, status_code=status, headers=headers)
+        said = {"detail": sentence, "error": type(error).__name__}
+        return JSONResponse(said, status_code=status, headers=headers)
     return page(request, "message.html", status=status, headers=headers, sentence=sentence)

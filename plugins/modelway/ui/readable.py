@@ -175,6 +175,17 @@ class ReadableLineage:
                     return found
         return None
 
+    def account_of(self, wanted: str, *, model: str | None) -> RunAccount:
+        """Return how a run of a readable DAG went: the run with this id or, for a model's name, its last run.
+
+        :raises UnknownRun: there is none that the user may read, or several
+        """
+        if self._lineage is not None:
+            found = self._lineage.account(wanted, model=model)
+            if found.dag_id in self._dags:
+                return found
+        raise UnknownRun(f"there is no run '{wanted}' that you may read", given=wanted)
+
     def find_by_digest(self, digest: str) -> list[FileHolder]:
         """Return which readable versions, runs, data sets, images and assets have a content, ``sha256:<hex>``."""
         return self._lineage.graph.find_by_digest(digest, dags=self._dags) if self._lineage else []

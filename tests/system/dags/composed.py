@@ -1,5 +1,7 @@
 """An author's own Airflow DAGs, composed of modelway's operators."""
 
+import json
+import os
 import time
 from pathlib import Path
 
@@ -13,20 +15,26 @@ from modelway.triggers.rollout import RolloutTrigger
 
 CODE = Path("CODE_FOLDER")
 QUICK = {"retries": 0}
+#: backend and options of jobs on Vertex AI
+VERTEX = json.loads(os.environ.get("LAB_VERTEX", "{}"))
 
 
-def select_only(name: str, *, code: str, params: dict, per_job: int = 1) -> DAG:
+def select_only(name: str, *, code: str, params: dict, per_job: int = 1, place: dict | None = None) -> DAG:
     """Train, evaluate, select; then a task of the author's own."""
     with DAG(dag_id=name, schedule=None, default_args=QUICK) as dag:
         package = PackageCodeOperator(task_id="package", model=name, folder=str(CODE / code), module=f"{code}.py")
-        train = TrainModelOperator(task_id="train", code=package.output, job_params=params)
+        train = TrainModelOperator(task_id="train", code=package.output, job_params=params, **(place or {}))
         shares = train.output
         if per_job > 1:
             shares = DivideCheckpointsOperator(
                 task_id="divide", code=package.output, checkpoints=train.output, per_job=per_job
             ).output
         evaluate = EvaluateCheckpointOperator.partial(
-            task_id="evaluate", code=package.output, job_params=params, map_index_template="{{ task.which }}"
+            task_id="evaluate",
+            code=package.output,
+            job_params=params,
+            map_index_template="{{ task.which }}",
+            **(place or {}),
         ).expand(checkpoint=shares)
         select = SelectCheckpointOperator(
             task_id="select",
@@ -43,7 +51,7 @@ def select_only(name: str, *, code: str, params: dict, per_job: int = 1) -> DAG:
     return dag
 
 
-some_nan = select_only("some-nan", code="nan", params={"losses": ["nan", 0.5, 0.25, "inf"]})
+some_nan = select_only("some-nan", code="nan", params={"losses": ["nan", 0.5, 0.25, "inf"]}, place=VERTEX)
 all_nan = select_only("all-nan", code="nan", params={"losses": ["nan", "inf"]})
 truncated = select_only("truncated", code="truncated", params={})
 #: two jobs of three checkpoints, one of each kills its process

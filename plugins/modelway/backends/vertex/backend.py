@@ -9,6 +9,7 @@ attempt's place: a job is searched before it is created, and afterwards: of two 
 """
 
 import contextlib
+import logging
 import time
 from functools import cached_property
 from pathlib import Path
@@ -39,16 +40,19 @@ from modelway.backends.vertex.request import VertexRequest, request_of
 from modelway.backends.vertex.running import RunningJobs
 from modelway.errors import CapabilityMissing, SubmitFailed
 from modelway.failures import FailureKind
+from modelway.job.left_files import write_below
 from modelway.platforms.deployment import deployment, digest, known_deployment
 from modelway.platforms.google.connection import GoogleConnection
 from modelway.platforms.google.errors import LostAnswer
 from modelway.platforms.google.rest import GoogleApi
 
+_log = logging.getLogger(__name__)
 #: how long a cancelled job has to end before its task goes on without it
 CANCEL_SECONDS = 30.0
 POLL_SECONDS = 0.5
 #: pauses before a job whose answer was lost is searched again: nothing promises that a list has it at once
 LOST_PAUSES = (0.5, 2.0, 5.0)
+PLATFORM_LINES = 100
 _WRITABLE = "Make the home folder (MODELWAY_HOME) writable for the Airflow worker"
 
 
@@ -234,7 +238,18 @@ class VertexBackend:
         if (record := self._reader.record(attempt)) is None:
             return "", offset
         self._folders.fetch_log(attempt, over=over, nodes=record.nodes, seconds=0)
+        if over and not any(file.stat().st_size for file in attempt.glob("log-*.txt")):
+            self._save_platform_log(attempt, record)
         return read_merged(attempt, nodes=record.nodes, offset=offset, over=over)
+
+    def _save_platform_log(self, attempt: Path, record: AttemptRecord) -> None:
+        """Save what Cloud Logging has of a job whose agent never wrote: its image may lack Python, or gcsfs."""
+        if (name := created_name(attempt)) is None:
+            return
+        with contextlib.suppress(SubmitFailed):
+            lines = self.jobs.printed(record.project, name, lines=PLATFORM_LINES)
+            text = "".join(f"{line}\n" for line in lines)
+            write_below(attempt.parent, f"{attempt.name}/log-0.txt", text.encode())
 
     def cancel(self, handle: Handle) -> None:
         """Cancel the job, wait for its end for a while, and mark the attempt as cancelled; see the port.
@@ -284,16 +299,26 @@ class VertexBackend:
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over, in each place that this home has sent jobs to; see the port.
 
-        :raises SubmitFailed: the API refused to list them or did not answer
+        :raises SubmitFailed: the API refused to list them or did not answer, in each of the places
         """
         own = known_deployment(self.home)
         labels = {RUN: digest(run), **({DEPLOYMENT: own} if own else {})}
         found: dict[str, Handle] = {}
-        for place in self._places.known():
-            for document in self.jobs.documents(place, labels):
+        places, errors = self._places.known(), list[SubmitFailed]()
+        for place in places:
+            try:
+                documents = self.jobs.documents(place, labels)
+            except SubmitFailed as error:
+                # What another place has must be ended all the same.
+                _log.warning("the jobs in %s are not known: %s", place.parent, error)
+                errors.append(error)
+                continue
+            for document in documents:
                 job = VertexJob.of(document)
                 if not job.is_over and (handle := _handle_of_job(place, job, document)) is not None:
                     found.setdefault(handle.mark, handle)
+        if errors and len(errors) == len(places):
+            raise errors[0]
         return list(found.values())
 
 

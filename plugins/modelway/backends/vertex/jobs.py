@@ -19,6 +19,8 @@ SERVICE = "aiplatform"
 FIELDS = "name,state,labels,error,createTime,startTime,endTime"
 ACTIVE = ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")
 OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")
+#: jobs of one page of a list
+PAGE = 1000
 _PREFIX = "JOB_STATE_"
 
 
@@ -161,6 +163,22 @@ class VertexJobs:
                 return None
             raise failure_of(error) from error
 
+    def printed(self, project: str, name: str, *, lines: int) -> list[str]:
+        """Return the last lines of a job that Cloud Logging has.
+
+        :raises SubmitFailed: the API refuses or does not answer
+        """
+        number = name.rpartition("/")[2]
+        body = {
+            "resourceNames": [f"projects/{project}"],
+            "filter": f'resource.type="ml_job" AND resource.labels.job_id="{number}"',
+            "orderBy": "timestamp desc",
+            "pageSize": lines,
+        }
+        with translated():
+            found = self.api.post("logging", "entries:list", body=body, idempotent=True)
+        return [_text_of(entry) for entry in reversed(found.get("entries") or ())]
+
     def cancel(self, name: str) -> None:
         """Request that a job ends; one that is over or gone is left alone.
 
@@ -180,8 +198,9 @@ class VertexJobs:
             return [VertexJob.of(each) for each in found]
 
 
-#: jobs of one page of a list
-PAGE = 1000
+def _text_of(entry: Document) -> str:
+    payload = entry.get("jsonPayload") or {}
+    return str(entry.get("textPayload") or payload.get("message") or "").rstrip("\n")
 
 
 @contextmanager

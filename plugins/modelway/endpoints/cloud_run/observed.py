@@ -70,9 +70,9 @@ class Seen:
 
     def pinned(self) -> list[Object]:
         """Return the split that is served, by revisions, whatever was requested."""
-        return [
-            target(each["revision"], each["percent"], tag=each.get("tag")) for each in self.actual if "revision" in each
-        ]
+        latest = str(self.service.get("latestReadyRevision") or "").rpartition("/")[2]
+        served = ((each.get("revision") or latest, each) for each in self.actual)
+        return [target(revision, each["percent"], tag=each.get("tag")) for revision, each in served if revision]
 
     def url_of(self, tag: str | None) -> str:
         """Return the URL that a tag alone is reached by."""

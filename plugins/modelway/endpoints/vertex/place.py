@@ -53,6 +53,8 @@ class Place:
 
         :param desired: of whose models, pool and operations it is also said whether they are there
         """
+        # Before the endpoint: what an operation did that has ended by now is seen there.
+        running = self.running(name) if desired is not None else ()
         endpoint = self._get(f"{self.parent}/endpoints/{name}")
         scheme = scheme_of(self.api.connection.base(_SERVICE, self.region))
         if endpoint is None or desired is None:
@@ -66,12 +68,17 @@ class Place:
             if any(f"/models/{each}" in name for name in deployed) or self._get(f"{self.parent}/models/{each}")
         )
         has_pool = desired.pool is None or self._get(desired.pool) is not None
-        return Seen(endpoint, frozenset(there), self.running(name), has_pool, scheme)
+        return Seen(endpoint, frozenset(there), running, has_pool, scheme)
 
     def running(self, name: str) -> tuple[str, ...]:
         """Return the names of the operations on an endpoint that have not ended, whoever started them."""
         path = f"{self.parent}/endpoints/{name}/operations"
-        found = self.api.pages(_SERVICE, path, "operations", params={"filter": "done=false"})
+        try:
+            found = [*self.api.pages(_SERVICE, path, "operations", params={"filter": "done=false"})]
+        except GoogleError as error:
+            if error.is_absent:
+                return ()
+            raise
         return tuple(str(each["name"]) for each in found if not each.get("done"))
 
     def endpoints(self) -> Iterator[Seen]:

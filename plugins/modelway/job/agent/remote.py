@@ -16,8 +16,10 @@ What leads out of the folder, such as a link to a file of the image, is not copi
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
+import random
 import socket
 import sys
 import threading
@@ -65,17 +67,47 @@ class Remote:
         """Wait until no other container works on the job; False when requested to stop meanwhile."""
         while not leave():
             others = self._others()
-            if not others:
-                self._beat()
+            if not others and self._enter():
                 return True
             say("waiting for another container, which may still work on this job")
             deadline = time.monotonic() + STALE_SECONDS
             while time.monotonic() < deadline and not leave():
                 time.sleep(min(0.2, STALE_SECONDS / 10))
+            if leave():
+                return False
             # One that is alive has renewed its heartbeat meanwhile: keep waiting for it.
             for path in [path for path, text in self._others().items() if others.get(path) == text]:
                 with contextlib.suppress(FileNotFoundError):
                     self._fs.rm_file(path)
+        return False
+
+    def _enter(self) -> bool:
+        """Begin the heartbeat; False where another container began one at the same time, and this one has to wait."""
+        if "file" in self._fs.protocol:
+            self._fs.makedirs(self._heart.rpartition("/")[0], exist_ok=True)
+        # Of two that create it the store refuses one; clients of before 2025 cannot say so to it.
+        creates = "mode" in inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters
+        try:
+            self._fs.pipe_file(self._heart, self._pulse(), **({"mode": "create"} if creates else {}))
+        except FileExistsError:
+            # It may be this one's own: its client repeats what was not answered.
+            if not self._is_mine():
+                return False
+        except (OSError, NotImplementedError):
+            # Some stores that speak S3 have no such condition.
+            self._fs.pipe_file(self._heart, self._pulse())
+        self._beaten = time.monotonic()
+        if not self._others():
+            return True
+        # One of another attempt: neither works until one of them sees nobody else.
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._heart)
+        time.sleep(random.uniform(0, 1))
+        return False
+
+    def _is_mine(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return self._me["process"].encode() in self._fs.cat_file(self._heart)
         return False
 
     def restore(self) -> None:
@@ -211,9 +243,11 @@ class Remote:
 
     def _beat(self) -> None:
         if time.monotonic() - self._beaten >= BEAT_SECONDS:
-            text = json.dumps({**self._me, "at": round(time.time(), 3)})
-            self._fs.pipe_file(self._heart, text.encode())
+            self._fs.pipe_file(self._heart, self._pulse())
             self._beaten = time.monotonic()
+
+    def _pulse(self) -> bytes:
+        return json.dumps({**self._me, "at": round(time.time(), 3)}).encode()
 
     def _others(self) -> dict[str, bytes]:
         """Return the heartbeats of containers to wait for: those of this one's place, and those of other attempts."""

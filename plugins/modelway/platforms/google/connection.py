@@ -8,6 +8,8 @@ from typing import Any
 
 from modelway.errors import ModelwayError
 
+#: of the connection that all targets on Google Cloud use, unless they have one of their own
+GOOGLE_CONN_ID = "modelway_google"
 #: what Airflow 1 wrote before each key of a form; old connections still have it
 PREFIX = "extra__google_cloud_platform__"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from modelway.errors import ModelwayError
+from modelway.errors import CapabilityMissing, ModelwayError
 from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.errors import CredentialsRefused, one_line
 from modelway.platforms.google.sources import find_credentials, identity_credentials
@@ -49,7 +49,9 @@ class GoogleCredentials:
         if self._connection.source is Source.ANONYMOUS:
             return self._with_quota({})
         found = self._found
-        return self._headers(found) if found is not None and _is_fresh(found) else None
+        # Read once: another thread may drop it meanwhile.
+        token = found.token if found is not None and _is_fresh(found) else None
+        return self._headers(found, token) if token else None
 
     def headers(self) -> dict[str, str]:
         """Return the headers that authorise a request, with a new token where the last one ends soon.
@@ -62,13 +64,14 @@ class GoogleCredentials:
             found = self._find()
             if not _is_fresh(found):
                 self._refresh(found)
-            return self._headers(found)
+            return self._headers(found, found.token)
 
     def refused(self, headers: Mapping[str, str]) -> None:
         """Fetch a new token at the next call: an API refused these headers, however long they should be good for."""
-        with self._lock:
-            if self._found is not None and self._headers(self._found) == headers:
-                self._found.token = None
+        # Without the lock, which a thread may have that fetches a token: an event loop calls this.
+        found = self._found
+        if found is not None and headers.get("Authorization") == f"Bearer {found.token}":
+            found.token = None
 
     def identity(self, audience: str) -> dict[str, str]:
         """Return the headers that authorise a request to a service that checks who calls, such as one of Cloud Run.
@@ -91,6 +94,7 @@ class GoogleCredentials:
 
     def _find(self) -> Any:
         if self._found is None:
+            _check_installed()
             with self._translated("found"):
                 found, project = find_credentials(self._connection, self._transport)
             self._found, self._project = found, self._project or project
@@ -107,8 +111,8 @@ class GoogleCredentials:
             if found.token_state is TokenState.INVALID or not error.retryable:
                 raise
 
-    def _headers(self, found: Any) -> dict[str, str]:
-        headers: dict[str, str] = {"Authorization": f"Bearer {found.token}"}
+    def _headers(self, found: Any, token: str) -> dict[str, str]:
+        headers: dict[str, str] = {"Authorization": f"Bearer {token}"}
         if own := getattr(found, "quota_project_id", None):
             headers["x-goog-user-project"] = own
         return self._with_quota(headers)
@@ -194,6 +198,13 @@ _ADVICE = {
     Source.ENVIRONMENT: "Set GOOGLE_APPLICATION_CREDENTIALS, run on a machine that has a service account, or make "
     "the Airflow connection modelway_google (docs/google.md)",
 }
+
+
+def _check_installed() -> None:
+    try:
+        import google.auth  # noqa: F401
+    except ImportError as error:
+        raise CapabilityMissing("google-auth is not installed here", do="Install modelway[google]") from error
 
 
 def _is_fresh(found: Any) -> bool:

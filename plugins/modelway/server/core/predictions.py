@@ -33,13 +33,14 @@ class Predictions:
     :meth:`fold` does the work, off the event loop. A request with several rows has the ids ``<id>/0``, ``<id>/1``, ….
     """
 
-    def __init__(self, signature: Signature, *, samples: Samples | None = None) -> None:
+    def __init__(self, signature: Signature, *, samples: Samples | None = None, retains: bool = True) -> None:
         """Start with none.
 
+        :param retains: False: it stays so
         :param samples: sees all requests, too
         """
         self._samples = samples
-        self._output, self._is_class = _predicted(signature)
+        self._output, self._is_class = _predicted(signature) if retains else (None, False)
         self._lock = threading.Lock()
         self._pending: deque[tuple[str, Array]] = deque()
         self._last: deque[tuple[int, float, str, float]] = deque(maxlen=MOST)

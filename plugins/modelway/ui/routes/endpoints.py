@@ -25,6 +25,7 @@ def add_endpoint_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) ->
 
     @app.get("/api/endpoints/{endpoint:path}")
     def one_as_json(readable: Lineage, endpoint: str) -> JSONResponse:
+        """Who serves at an endpoint, how its weights changed, and its rollouts."""
         view = readable.endpoint(endpoint)
         return JSONResponse(
             {

@@ -7,10 +7,11 @@ from datetime import timedelta
 from airflow.sdk import DAG, literal
 from modelway.operators.train import TrainModelOperator
 
-ASKED = json.loads(os.environ["MATRIX_JOB"])
+#: DAG id → the job of its task
+JOBS = json.loads(os.environ["MATRIX_JOBS"])
 
 
-def training(dag_id: str, **limits) -> DAG:
+def training(dag_id: str, asked: dict, **limits) -> DAG:
     with DAG(
         dag_id=dag_id,
         schedule=None,
@@ -19,10 +20,11 @@ def training(dag_id: str, **limits) -> DAG:
         **limits,
     ) as dag:
         TrainModelOperator(
-            task_id="train", code=literal(ASKED["code"]), backend=ASKED["backend"], options=literal(ASKED["options"])
+            task_id="train", code=literal(asked["code"]), backend=asked["backend"], options=literal(asked["options"])
         )
     return dag
 
 
-matrix = training("matrix")
-matrix_timeout = training("matrix-timeout", dagrun_timeout=timedelta(seconds=45))
+for dag_id, job in JOBS.items():
+    globals()[dag_id] = training(dag_id, job)
+matrix_timeout = training("matrix-timeout", JOBS["matrix"], dagrun_timeout=timedelta(seconds=45))

@@ -1,0 +1,135 @@
+"""Commands on a machine without the database: what they print is what they print beside it."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import uvicorn
+from fastapi import Header, HTTPException
+from modelway.cli import main
+from modelway.lineage.records.version import FailureRecord
+from modelway.lineage.store import open_lineage
+from modelway.ui.app import create_app
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from tests.lineage_samples import make_record
+
+TOKEN = "a token of this test"
+
+
+def readable(authorization: Annotated[str | None, Header()] = None) -> frozenset[str]:
+    if authorization != f"Bearer {TOKEN}":
+        raise HTTPException(401, "Not authenticated")
+    return frozenset(["digits", "letters"])
+
+
+@pytest.fixture(scope="module")
+def lineage(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('remote') / 'lineage.db'}"
+    store = open_lineage(url)
+    for number in range(1, 53):
+        store.register(make_record(f"run-{number}", metrics={"loss": float("nan") if number == 2 else 1 / number}))
+    store.register(replace(make_record("other"), description="another"))
+    store.register(make_record("r", model="letters"))
+    store.register(make_record("r", model="secret"))
+    store.set_alias(model="digits", alias="champion", version=1, actor="mia", reason="best")
+    store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    failure = FailureRecord(
+        model="digits", dag_id="digits", run_id="run-1", key="train", attempt=1, cause="no memory", at=datetime.now(UTC)
+    )
+    store.record_failure(failure)
+    return url
+
+
+@pytest.fixture(scope="module")
+def server(lineage: str) -> Iterator[str]:
+    app = Starlette(routes=[Mount("/modelway", create_app(store_url=lambda: lineage, readable_dags=readable))])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        serving = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        serving.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
+    for name in ("MODELWAY_SERVER", "MODELWAY_TOKEN", "MODELWAY_LINEAGE_URL", "AIRFLOW_CONN_MODELWAY_AIRFLOW"):
+        # Set and deleted, so that what the command sets is undone.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "versions digits",
+        "versions digits --lowest loss --json",
+        "show digits 2",
+        "show digits champion --json",
+        "show letters latest",
+        "diff digits 1 3",
+        "serving digits",
+        "serving --at 2999-01-01 --json",
+        "explain run-1 --model digits",
+    ],
+)
+def test_a_command_prints_the_same_from_a_server(
+    command: str, server: str, lineage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODELWAY_LINEAGE_URL", lineage)
+    assert main(command.split()) == 0
+    beside = capsys.readouterr().out
+    assert beside.strip()
+    monkeypatch.delenv("MODELWAY_LINEAGE_URL")
+    monkeypatch.setenv("MODELWAY_TOKEN", TOKEN)
+    assert main(["--server", server, *command.split()]) == 0
+    assert capsys.readouterr().out == beside
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("versions secret", "there is no model 'secret' that you may read"),
+        ("show digits 99", "model 'digits' has no version '99'"),
+        ("explain nothing", "nothing"),
+    ],
+)
+def test_what_is_not_there_is_said_as_beside_the_database(
+    command: str, words: str, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODELWAY_TOKEN", TOKEN)
+    assert main(["--server", server, *command.split()]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_token_that_is_missing_or_not_valid_is_one_sentence(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--server", server, "versions"]) == 1
+    assert "no login for Airflow is known" in capsys.readouterr().err
+    monkeypatch.setenv("MODELWAY_TOKEN", "of yesterday")
+    assert main(["--server", server, "versions"]) == 1
+    assert "the token is not valid, or has expired" in capsys.readouterr().err
+    assert main(["--server", "http://127.0.0.1:9", "versions"]) == 1
+    assert "Airflow's API does not answer" in capsys.readouterr().err
+
+
+def test_the_api_describes_itself_to_those_who_are_signed_in(server: str) -> None:
+    import httpx
+
+    place = f"{server}/modelway/api/openapi.json"
+    assert httpx.get(place).status_code == 401
+    found = httpx.get(place, headers={"authorization": f"Bearer {TOKEN}"}).json()
+    assert "/api/models/{model}/versions/{version}" in found["paths"]
+    assert [path for path in found["paths"] if not path.startswith("/api/")] == []
+    assert [path for path, known in found["paths"].items() if not known["get"].get("description")] == []
