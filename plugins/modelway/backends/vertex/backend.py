@@ -173,7 +173,7 @@ class VertexBackend:
             project=place.project,
             region=place.region,
             nodes=request.options.nodes,
-            start_within_seconds=request.options.platform.get("start_within_seconds", 3600),
+            start_within_seconds=request.start_within_seconds,
         ).write(attempt)
         return attempt
 
