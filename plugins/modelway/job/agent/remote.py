@@ -291,10 +291,9 @@ class Remote:
 
 def _lacks_conditions(error: Exception) -> bool:
     """Whether a store, such as some that speak S3, says that it cannot create only what is not there."""
-    # s3fs has the code in the cause alone.
-    return isinstance(error, NotImplementedError) or bool(
-        re.search(r"not.?implemented", f"{error} {error.__cause__}", re.I)
-    )
+    # Its message alone may not have the code, which is in the cause.
+    text = f"{error} {error.__cause__}"
+    return isinstance(error, NotImplementedError) or bool(re.search(r"not.?implemented|unsupported header", text, re.I))
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:
