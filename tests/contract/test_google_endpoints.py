@@ -333,6 +333,42 @@ def test_a_service_that_follows_the_latest_revision_is_pinned_before_a_new_one(
     assert {version for _, version, _ in ask(status.url, 20)} == {"1"}
 
 
+def test_tags_that_were_set_by_hand_are_drift_and_disturb_nothing(
+    cloud_run: Endpoint, fake: GoogleFake, spec: Make
+) -> None:
+    """On a version's revision, on the latest one, and on a revision that was made by hand."""
+    before = cloud_run.apply(spec({1: 80, 2: 20}))
+    place: Any = cloud_run.place  # type: ignore[attr-defined]
+    service = place.seen("tiny")
+    template = {**service.service["template"], "revision": "tiny-mine", "annotations": {}}
+    tagged = [
+        *service.pinned(),
+        {**service.pinned()[0], "percent": 0, "tag": "probe"},
+        {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "tag": "newest"},
+        {"type": service.pinned()[0]["type"], "revision": "tiny-mine", "percent": 0, "tag": "v3"},
+    ]
+    place.patch(service, {"template": template, "traffic": tagged}, ("template", "traffic"))
+    eventually(lambda: not place.seen("tiny").is_changing)
+    found = cloud_run.status("tiny")
+    assert found is not None
+    assert found.predictors == before.predictors
+    first = service.pinned()[0]["revision"]
+    assert found.drift == (
+        f"the tag 'probe' is on {first}",
+        "the tag 'newest' is on the latest revision",
+        "the tag 'v3' is on tiny-mine",
+    )
+    assert list(cloud_run.metrics("tiny")) == ["v1", "v2"]
+    moved = cloud_run.set_weights("tiny", {"v1": 50, "v2": 50})
+    assert [(one.name, one.weight) for one in moved.predictors] == [("v1", 50), ("v2", 50)]
+    service = place.seen("tiny")
+    latest = {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "tag": "newest"}
+    place.patch(service, {"traffic": [*service.pinned(), latest]}, ("traffic",))
+    eventually(lambda: not place.seen("tiny").is_changing)
+    status = cloud_run.apply(spec({1: 80, 2: 20}))
+    assert (status.predictors, status.drift) == (before.predictors, ())
+
+
 def test_callers_of_a_service_that_is_not_public_need_a_token(fake: GoogleFake, spec: Make, tmp_path: Path) -> None:
     fake.service(CloudRun).checks_callers = True
     key = fake.key()

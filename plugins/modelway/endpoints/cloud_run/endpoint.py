@@ -17,7 +17,7 @@ from modelway.endpoints.cloud_run.observed import Seen, has_failed
 from modelway.endpoints.cloud_run.place import Place
 from modelway.endpoints.cloud_run.rules import check_own
 from modelway.endpoints.cloud_run.section import CloudRunSection
-from modelway.endpoints.cloud_run.template import Desired, Object
+from modelway.endpoints.cloud_run.template import Desired, Object, target
 from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
@@ -177,13 +177,13 @@ class CloudRunEndpoint:
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
         seen = self._find(name)
-        return None if seen is None else seen.status(drift=_drift(seen))
+        return None if seen is None else seen.status()
 
     def _status(self, place: Place, name: str) -> EndpointStatus:
         seen = place.seen(name)
         if seen is None:
             raise EndpointNotReady("somebody deleted its service meanwhile", where=f"endpoint {name}", do="Try again")
-        return seen.status(drift=_drift(seen))
+        return seen.status()
 
     def _find(self, name: str) -> Seen | None:
         """Return the service of an endpoint; None where there is none of this Airflow."""
@@ -208,7 +208,7 @@ class CloudRunEndpoint:
                 if weights.get(each.name) and not each.ready:
                     what = f"version {each.version} is not ready"
                     raise EndpointNotReady(what, where=f"endpoint {name}", do="Apply the endpoint")
-            traffic = _with_weights(seen, status, weights)
+            traffic = _with_weights(seen, weights)
             if seen.is_split(traffic):
                 return status
             if self._moved(place, seen, traffic):
@@ -316,23 +316,12 @@ def _audience(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('---')[2]}"
 
 
-def _with_weights(seen: Seen, status: EndpointStatus, weights: Mapping[str, int]) -> list[Object]:
-    wanted = {each.name: weights.get(each.name, 0) for each in status.predictors}
-    percents = iter(whole_percents(wanted, where=f"endpoint {seen.name}").values())
+def _with_weights(seen: Seen, weights: Mapping[str, int]) -> list[Object]:
+    own = seen.predictors()
+    wanted = {each.name: weights.get(each.name, 0) for _, each in own}
+    percents = whole_percents(wanted, where=f"endpoint {seen.name}")
     # Of tags that are not ours, and of what was changed by hand, nothing is left: the split is the predictors'.
-    return [{**each, "percent": next(percents)} for each in seen.pinned() if each.get("tag")]
-
-
-def _drift(seen: Seen) -> tuple[str, ...]:
-    """Return what was changed by hand: requests that no predictor gets."""
-    if seen.is_changing:
-        return ()
-    found = [
-        f"{each['percent']} % of the requests go to {each.get('revision') or 'the latest revision'}, which has no tag"
-        for each in seen.actual
-        if each["percent"] and not each.get("tag")
-    ]
-    return tuple(found)
+    return [target(each["revision"], percents[made.name], tag=each["tag"]) for each, made in own]
 
 
 def _conflict(name: str) -> ModelwayError:
