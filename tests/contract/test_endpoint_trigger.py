@@ -119,3 +119,22 @@ def test_a_platform_that_does_not_answer_is_waited_for_and_the_rollout_shows_lif
     assert port.status("tiny").ready
     assert set(shown) == {("tiny", "tiny/run-1")}
     assert len(shown) > 1
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_weights_that_somebody_changes_during_a_deployment_stay(
+    kind: str, port: Any, images: dict[int | str, str]
+) -> None:
+    """The change ends before it moves the traffic, for its task to compute the spec from the new weights."""
+    port.apply(spec_of((1, images[1], 80), (2, images[2], 20)))
+    spec = spec_of((1, images[1], 80), (2, images[2], 20), (3, images[3], 0))
+    change = port.advance(spec)
+    port.set_weights("tiny", {"v1": 50, "v2": 50})
+    event = followed(kind, spec, change)
+    assert failure_of(event) is None
+    assert event["change"]["is_outdated"]
+    assert [each.weight for each in port.status("tiny").predictors] == [50, 50]
+    spec = spec_of((1, images[1], 50), (2, images[2], 50), (3, images[3], 0))
+    event = followed(kind, spec, Change(**event["change"]))
+    assert failure_of(event) is None
+    assert [each.weight for each in port.status("tiny").predictors] == [50, 50, 0]

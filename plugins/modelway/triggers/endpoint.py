@@ -90,6 +90,9 @@ class EndpointTrigger(BaseTrigger):
             if found.waits_for != change.waits_for:
                 self.log.info("waiting for %s", found.waits_for)
             change = found
+            if found.is_outdated:
+                self.log.info("somebody changed the weights meanwhile: they are read again")
+                break
         yield TriggerEvent({"change": asdict(change), "failure": failure})
 
     def _open(self) -> Gradual:

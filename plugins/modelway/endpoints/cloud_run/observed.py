@@ -74,6 +74,11 @@ class Seen:
         served = ((each.get("revision") or latest, each) for each in self.actual)
         return [target(revision, each["percent"], tag=each.get("tag")) for revision, each in served if revision]
 
+    @property
+    def shares(self) -> dict[str, int]:
+        """The split that is served, per cents by revision."""
+        return _shape(self.pinned())[0]
+
     def predictors(self) -> list[tuple[Object, Predictor]]:
         """Return the targets of the served split that are predictors', each with its own.
 
