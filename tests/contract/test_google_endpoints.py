@@ -19,6 +19,8 @@ from modelway.endpoints.base import (
     predictor_name,
     request_headers,
 )
+from modelway.endpoints.cloud_run.observed import Seen
+from modelway.endpoints.cloud_run.place import Place
 from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec
 from modelway.lineage.records.version import RolloutRecord
 from modelway.platforms.google.connection import Source
@@ -315,6 +317,41 @@ def test_traffic_that_cloud_run_does_not_move_stays(cloud_run: Endpoint, fake: G
     assert [one.weight for one in cloud_run.set_weights("tiny", {"v1": 50, "v2": 50}).predictors] == [50, 50]
 
 
+def test_a_split_that_a_later_one_replaced_is_not_requested_again(
+    cloud_run: Endpoint, spec: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two callers would replace each other's again and again."""
+    cloud_run.apply(spec({1: 100, 2: 0}))
+    patch, calls = Place.patch, []
+
+    def patch_twice(place: Place, seen: Seen, body: dict[str, Any], mask: tuple[str, ...]) -> None:
+        patch(place, seen, body, mask)
+        later = place.seen("tiny")
+        assert later is not None
+        patch(place, later, {"traffic": [{**each, "percent": 50} for each in body["traffic"]]}, mask)
+        calls.append(mask)
+
+    monkeypatch.setattr(Place, "patch", patch_twice)
+    assert [one.weight for one in cloud_run.set_weights("tiny", {"v1": 90, "v2": 10}).predictors] == [50, 50]
+    assert calls == [("traffic",)]
+
+
+def test_a_version_of_which_every_revision_failed_is_refused(
+    cloud_run: Endpoint, spec: Make, images: dict[int | str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelway.endpoints.cloud_run.endpoint._MOST_ATTEMPTS", 2)
+    before = cloud_run.apply(spec({1: 100}))
+    (good,) = spec({1: 100}).predictors
+    broken = replace(good, version=4, name="v4", image=images["broken"], weight=0)
+    wanted = replace(spec({1: 100}), predictors=(good, broken))
+    with pytest.raises(ImageInvalid):
+        cloud_run.apply(wanted)
+    with pytest.raises(EndpointNotReady, match="1 revisions of v4 have failed") as refused:
+        cloud_run.apply(wanted)
+    assert not refused.value.retryable
+    assert cloud_run.status("tiny") == before
+
+
 def test_a_service_that_follows_the_latest_revision_is_pinned_before_a_new_one(
     cloud_run: Endpoint, fake: GoogleFake, spec: Make
 ) -> None:
@@ -331,6 +368,42 @@ def test_a_service_that_follows_the_latest_revision_is_pinned_before_a_new_one(
     fake.service(CloudRun).held.clear()
     eventually(lambda: not place.place.seen("tiny").is_changing)
     assert {version for _, version, _ in ask(status.url, 20)} == {"1"}
+
+
+def test_tags_that_were_set_by_hand_are_drift_and_disturb_nothing(
+    cloud_run: Endpoint, fake: GoogleFake, spec: Make
+) -> None:
+    """On a version's revision, on the latest one, and on a revision that was made by hand."""
+    before = cloud_run.apply(spec({1: 80, 2: 20}))
+    place: Any = cloud_run.place  # type: ignore[attr-defined]
+    service = place.seen("tiny")
+    template = {**service.service["template"], "revision": "tiny-mine", "annotations": {}}
+    tagged = [
+        *service.pinned(),
+        {**service.pinned()[0], "percent": 0, "tag": "probe"},
+        {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "tag": "newest"},
+        {"type": service.pinned()[0]["type"], "revision": "tiny-mine", "percent": 0, "tag": "v3"},
+    ]
+    place.patch(service, {"template": template, "traffic": tagged}, ("template", "traffic"))
+    eventually(lambda: not place.seen("tiny").is_changing)
+    found = cloud_run.status("tiny")
+    assert found is not None
+    assert found.predictors == before.predictors
+    first = service.pinned()[0]["revision"]
+    assert found.drift == (
+        f"the tag 'probe' is on {first}",
+        "the tag 'newest' is on the latest revision",
+        "the tag 'v3' is on tiny-mine",
+    )
+    assert list(cloud_run.metrics("tiny")) == ["v1", "v2"]
+    moved = cloud_run.set_weights("tiny", {"v1": 50, "v2": 50})
+    assert [(one.name, one.weight) for one in moved.predictors] == [("v1", 50), ("v2", 50)]
+    service = place.seen("tiny")
+    latest = {"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "tag": "newest"}
+    place.patch(service, {"traffic": [*service.pinned(), latest]}, ("traffic",))
+    eventually(lambda: not place.seen("tiny").is_changing)
+    status = cloud_run.apply(spec({1: 80, 2: 20}))
+    assert (status.predictors, status.drift) == (before.predictors, ())
 
 
 def test_callers_of_a_service_that_is_not_public_need_a_token(fake: GoogleFake, spec: Make, tmp_path: Path) -> None:
@@ -367,6 +440,20 @@ def test_vertex_predict_takes_instances_and_open_inference(fake: GoogleFake, spe
     assert raw.json()["outputs"][0]["data"] == [2.0] * 4
     predicted = httpx.post(status.url.replace(":rawPredict", ":predict"), json={"instances": [[1, 2, 3, 4]]})
     assert predicted.json() == {"predictions": [[2, 4, 6, 8]]}
+
+
+def test_a_change_of_machines_that_fails_on_vertex_leaves_every_version_deployed(
+    fake: GoogleFake, spec: Make, images: dict[int | str, str], tmp_path: Path
+) -> None:
+    """Also those without traffic."""
+    vertex: Any = opened("vertex", fake, tmp_path)
+    before = vertex.apply(spec({1: 100, 2: 0}))
+    wanted = spec({1: 100, 2: 0}, machine_type="n1-standard-4")
+    broken = replace(wanted.predictors[0], version=4, name="v4", image=images["broken"], weight=0)
+    with pytest.raises(ImageInvalid, match="version 4 cannot be served"):
+        vertex.apply(replace(wanted, predictors=(broken, *wanted.predictors)))
+    eventually(lambda: not vertex.place.running("tiny"))
+    assert vertex.status("tiny") == before
 
 
 def test_versions_on_vertex_share_the_machines_of_a_pool(fake: GoogleFake, spec: Make, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import hitl
 from modelway.endpoints.local.endpoint import LocalEndpoint
-from modelway.errors import LineageUnavailable, RolloutAborted, SignatureChanged
+from modelway.errors import EndpointNotReady, LineageUnavailable, RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
 from modelway.lineage.store import open_lineage
 from modelway.operators import promote
@@ -96,6 +96,21 @@ def test_a_wait_goes_on_when_the_lineage_cannot_be_read_for_a_moment(tmp_path, m
     trigger = TurnTrigger(endpoint="tiny", run="tiny/run-3", seconds=60)
     assert asyncio.run(anext(trigger.run())).payload == {"endpoint": "tiny"}
     assert len(reads) == 2
+
+
+def test_what_a_change_failed_with_while_the_task_was_deferred_fails_the_task(halfway):
+    """As its trigger reports it: looking once more would begin the change anew."""
+    version, image = halfway.versions[3]
+    operator = DeployModelOperator(task_id="deploy", version=version, image=image)
+    failure = {"kind": "EndpointNotReady", "what": "version 3 is late", "where": "tiny", "do": None, "retryable": True}
+    context = halfway.context(3) | {"ti": SimpleNamespace(xcom_push=lambda **_: None)}
+    # That the attempt ended is recorded by what the tests of operators are about.
+    operator.was_marked = True
+    with pytest.raises(EndpointNotReady, match="tiny: version 3 is late") as failed:
+        operator.resume(context, {"change": {"waits_for": "it", "memory": {}}, "failure": failure})
+    assert failed.value.retryable
+    assert halfway.rollout(3) is None
+    assert halfway.weights == {1: 90, 2: 10}
 
 
 def test_a_run_replaces_the_rollout_of_another_one(halfway):

@@ -8,6 +8,7 @@ from modelway.endpoints.base import Autoscaling, EndpointSpec, Predictor
 from modelway.endpoints.cloud_run.rules import limits, refused_resources
 from modelway.endpoints.cloud_run.section import CloudRunSection
 from modelway.endpoints.cloud_run.template import Desired as Service
+from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.vertex.bodies import Desired as OnVertex
 from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import whole_percents
@@ -48,6 +49,12 @@ def version(number: int, **more: Any) -> Predictor:
             "{target: cloud_run, cloud_run: {region: r}, predictors: [{name: a, version: '1', weight: 100000}]}",
             "target: its share is 0.1 %|weight: its share is 0.1 %",
         ),
+        (
+            "{target: cloud_run, cloud_run: {region: r, answer_within: 2h}}",
+            "answer_within: Cloud Run ends .* 1h or",
+        ),
+        ("{target: vertex, vertex: {region: r, answer_within: 61m}}", "vertex.answer_within: Vertex AI ends .* 1h or"),
+        ("{target: vertex, vertex: {region: r, ready_within: 3h}}", "vertex.ready_within: .* 2h. Write 2h or less"),
         ("{target: vertex, vertex: {region: r}, resources: {cpu: 2}}", "whole machines. .*machine_type: n1-standard-4"),
         ("{target: vertex, vertex: {region: r}, resources: {gpu: 1}}", "resources.gpu: Vertex AI needs the type"),
     ],
@@ -78,6 +85,29 @@ def test_an_image_without_a_server_is_refused_where_images_run_alone(tmp_path: P
 def test_an_instance_has_the_least_cpu_that_its_memory_needs(resources: dict[str, Any], found: dict[str, str]) -> None:
     assert refused_resources(resources) is None
     assert limits(resources) == found
+
+
+@pytest.mark.parametrize(
+    ("host", "token"),
+    [
+        ("gcr.io", "secret"),
+        ("eu.gcr.io", "secret"),
+        ("europe-west1-docker.pkg.dev", "secret"),
+        ("notgcr.io", None),
+        ("gcr.io.example.org", None),
+        ("notpkg.dev", None),
+    ],
+)
+def test_only_registries_of_google_get_the_token_of_the_account(host: str, token: str | None) -> None:
+    class Credentials:
+        def headers(self) -> dict[str, str]:
+            return {"Authorization": "Bearer secret"}
+
+    class Api:
+        credentials = Credentials()
+
+    found: Any = ReleasedImages(Api())  # type: ignore[arg-type]
+    assert found._login(host, f"{host}/p/tiny@sha256:{'1' * 64}")[1] == token
 
 
 def test_whole_percents_add_up_and_lose_nobody() -> None:

@@ -292,6 +292,9 @@ class Change:
     waits_for: str
     #: plain JSON, to be given back
     memory: Mapping[str, Any] = field(default_factory=dict)
+    #: whether somebody else changed the split since it began, so that the spec is to be computed anew from what there
+    #: is; where it is continued with the same spec, that change is overwritten
+    is_outdated: bool = False
 
 
 @runtime_checkable
@@ -302,7 +305,8 @@ class Gradual(Protocol):
         """Do what can be done now for the endpoint to become what ``spec`` says, without waiting.
 
         Returns its status once it is so, else the change, to be continued when some seconds have passed. Without
-        ``change``, as after a crash, it continues from what there is. ``apply`` does the same until the end.
+        ``change``, as after a crash, it continues from what there is. ``apply`` does the same until the end. Where
+        somebody else changed the split meanwhile, that is left for the caller, and the change ``is_outdated``.
 
         :raises ModelwayError: as ``apply`` does
         """

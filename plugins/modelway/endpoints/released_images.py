@@ -8,8 +8,6 @@ from modelway.oci.images import open_source
 from modelway.oci.manifest import LayoutReference, parse_reference
 from modelway.platforms.google.rest import GoogleApi
 
-#: hosts of Google's registries, which take the token of an account
-_GOOGLE = (".pkg.dev", "gcr.io")
 _USER = "oauth2accesstoken"
 
 
@@ -64,5 +62,10 @@ class ReleasedImages:
         """Return the login of a registry: the connection's where it is of that, Google's own, else Docker's."""
         if self.login is not None and self.login.opens(image):
             return self.login.username, self.login.password
-        token = self.api.credentials.headers().get("Authorization", "") if host.endswith(_GOOGLE) else ""
+        token = self.api.credentials.headers().get("Authorization", "") if _is_google(host) else ""
         return (_USER, token.removeprefix("Bearer ")) if token else (None, None)
+
+
+def _is_google(host: str) -> bool:
+    """Return whether a registry is Google's: no other one may see the token of an account."""
+    return host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))

@@ -162,7 +162,7 @@ class DeployModelOperator(EnvironmentOperator):
             rollout = self._begin(context, store, version, current, rollout)
         stable = rollout.detail["stable"]
         spec = self._spec(store, version, current, stable)
-        status = self._applied(endpoint, spec, change)
+        status = self._applied(context, endpoint, spec, change)
         try:
             if stable is not None:
                 is_allowed = self.allow_signature_change or "rollback" in rollout.detail
@@ -179,11 +179,20 @@ class DeployModelOperator(EnvironmentOperator):
         return self._deployment(version, endpoint, status).to_xcom()
 
     def resume(self, context: Context, event: Any) -> Any:
-        """Continue when the endpoint is free, when the version is ready, or to check whether the other rollout runs."""
+        """Continue when the endpoint is free, when the version is ready, or to check whether the other rollout runs.
+
+        :raises ModelwayError: what the change of the endpoint failed with meanwhile
+        """
+        from modelway.triggers.endpoint import failure_of
+
         with translate_errors(self, context):
+            if (error := failure_of(event or {})) is not None:
+                raise error
             return self.run(context, Change(**event["change"]) if "change" in (event or {}) else None)
 
-    def _applied(self, endpoint: Endpoint, spec: EndpointSpec, change: Change | None) -> EndpointStatus:
+    def _applied(
+        self, context: Context, endpoint: Endpoint, spec: EndpointSpec, change: Change | None
+    ) -> EndpointStatus:
         """Bring the endpoint to its desired state; deferred where its platform takes minutes for it.
 
         :raises TaskDeferred: to wait for it
@@ -197,7 +206,11 @@ class DeployModelOperator(EnvironmentOperator):
 
         self.log.info("waiting for %s", found.waits_for)
         trigger = EndpointTrigger(
-            target=self.target, platform=dict(self.platform or {}), spec=asdict(spec), change=asdict(found)
+            target=self.target,
+            platform=dict(self.platform or {}),
+            spec=asdict(spec),
+            change=asdict(found),
+            run=run_key(context),
         )
         self.defer(trigger=trigger, method_name="resume")
 

@@ -1,12 +1,9 @@
 """The trigger that follows the job of a version's acceptance tests, and shows meanwhile that its rollout lives."""
 
-import time
 from typing import Any
 
-from modelway.following.rollouts import LIFE_SECONDS, show_life
-from modelway.hooks.connection import settings_from_airflow
-from modelway.hooks.lineage import lineage_from_airflow
 from modelway.triggers.job import JobTrigger
+from modelway.triggers.life import SignOfLife
 
 
 class AcceptanceTrigger(JobTrigger):
@@ -22,7 +19,7 @@ class AcceptanceTrigger(JobTrigger):
         super().__init__(**job)
         self.endpoint = endpoint
         self.run_key = run
-        self._shows_life_at = 0.0
+        self._life = SignOfLife(endpoint=endpoint, run=run)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to create this trigger again."""
@@ -32,16 +29,4 @@ class AcceptanceTrigger(JobTrigger):
 
     async def still_runs(self) -> None:
         """Write the rollout's record as it is, now and again."""
-        if time.monotonic() < self._shows_life_at:
-            return
-        self._shows_life_at = time.monotonic() + LIFE_SECONDS
-        from asgiref.sync import sync_to_async
-
-        try:
-            await sync_to_async(self._write)()
-        except Exception as error:
-            self.log.warning("the rollout is not written now: %s: %s", type(error).__name__, error)
-
-    def _write(self) -> None:
-        store = lineage_from_airflow(settings_from_airflow().lineage_url)
-        show_life(store, endpoint=self.endpoint, run=self.run_key)
+        await self._life.show()

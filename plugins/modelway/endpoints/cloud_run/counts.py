@@ -33,12 +33,9 @@ class Counts:
         """
         since = seconds_of(str(seen.service.get("updateTime") or ""))
         requests, latencies = self._sums(seen.name, since, project=project)
-        status = seen.status()
-        revisions = {each["tag"]: each["revision"] for each in seen.actual if each.get("tag")}
-        tags = {each.name: tag for each, tag in zip(status.predictors, revisions, strict=True)}
         return {
-            name: _metrics(revisions[tag], requests=requests, latencies=latencies, since=since)
-            for name, tag in tags.items()
+            made.name: _metrics(each["revision"], requests=requests, latencies=latencies, since=since)
+            for each, made in seen.predictors()
         }
 
     def _sums(self, service: str, since: float, *, project: str) -> tuple[list[Sums], list[Sums]]:

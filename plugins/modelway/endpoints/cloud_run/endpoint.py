@@ -1,6 +1,7 @@
 """Endpoint ``cloud_run``: see the package. The service is its own record; nothing is on the worker."""
 
 import copy
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, PredictorMetrics
+from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.cloud_run import steps
 from modelway.endpoints.cloud_run.counts import Counts
@@ -17,7 +18,7 @@ from modelway.endpoints.cloud_run.observed import Seen, has_failed
 from modelway.endpoints.cloud_run.place import Place
 from modelway.endpoints.cloud_run.rules import check_own
 from modelway.endpoints.cloud_run.section import CloudRunSection
-from modelway.endpoints.cloud_run.template import Desired, Object
+from modelway.endpoints.cloud_run.template import Desired, Object, target
 from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
@@ -94,6 +95,8 @@ class CloudRunEndpoint:
                 return self._status(place, spec.name)
             if isinstance(step, steps.Wait):
                 return Change(waits_for=step.what, memory=memory.plain())
+            if isinstance(step, steps.Outdated):
+                return Change(waits_for="the split to be computed anew", memory=memory.plain(), is_outdated=True)
             if isinstance(step, steps.Fail):
                 self._undo(place, seen, step)
                 raise step.error
@@ -122,6 +125,8 @@ class CloudRunEndpoint:
         """Return the names of the predictors' revisions, and the service with those that there are.
 
         At the begin of a change a revision that has failed is none of them: another one is made in its place.
+
+        :raises EndpointNotReady: too many have failed
         """
         service = place.find(desired.spec.name)
         begins, found = memory is None, memory or steps.Memory()
@@ -139,6 +144,8 @@ class CloudRunEndpoint:
                 if revision is not None:
                     revisions[name] = revision
                 break
+            else:
+                raise _exhausted(desired, each)
         return names, None if service is None else Seen(service, revisions), found
 
     def _do(self, place: Place, name: str, seen: Seen | None, step: steps.Create | steps.Patch) -> None:
@@ -153,6 +160,7 @@ class CloudRunEndpoint:
         except GoogleError as error:
             if not error.is_conflict:
                 raise _translated(error, name) from error
+            self._pause()
 
     def _undo(self, place: Place, seen: Seen | None, failed: steps.Fail) -> None:
         """Leave what served before as it was; of a service that never served nothing is left."""
@@ -177,13 +185,13 @@ class CloudRunEndpoint:
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
         seen = self._find(name)
-        return None if seen is None else seen.status(drift=_drift(seen))
+        return None if seen is None else seen.status()
 
     def _status(self, place: Place, name: str) -> EndpointStatus:
         seen = place.seen(name)
         if seen is None:
             raise EndpointNotReady("somebody deleted its service meanwhile", where=f"endpoint {name}", do="Try again")
-        return seen.status(drift=_drift(seen))
+        return seen.status()
 
     def _find(self, name: str) -> Seen | None:
         """Return the service of an endpoint; None where there is none of this Airflow."""
@@ -208,23 +216,31 @@ class CloudRunEndpoint:
                 if weights.get(each.name) and not each.ready:
                     what = f"version {each.version} is not ready"
                     raise EndpointNotReady(what, where=f"endpoint {name}", do="Apply the endpoint")
-            traffic = _with_weights(seen, status, weights)
+            traffic = _with_weights(seen, weights)
             if seen.is_split(traffic):
                 return status
             if self._moved(place, seen, traffic):
                 return self._status(place, name)
+            self._pause()
         raise _conflict(name)
 
+    def _pause(self) -> None:
+        """Wait for a moment after somebody else was faster, each caller for another one."""
+        time.sleep(random.uniform(0, min(self.poll_seconds, 1.0)))
+
     def _moved(self, place: Place, seen: Seen, traffic: list[Object]) -> bool:
-        """Move the traffic and wait until it has; False where somebody else's change came in between.
+        """Move the traffic and wait until it has; False where it was not requested, since others changed the service.
+
+        A split that was requested and that somebody replaced since is not requested again: the later one stays.
 
         :raises EndpointNotReady: Cloud Run did not make it; the old split stays
         """
+        requested = True
         try:
             place.patch(seen, {"traffic": traffic}, ("traffic",))
         except LostAnswer:
             # It may have happened: what there is says so.
-            pass
+            requested = False
         except GoogleError as error:
             if error.is_conflict:
                 return False
@@ -233,7 +249,10 @@ class CloudRunEndpoint:
         while time.monotonic() < end:
             now = place.seen(seen.name)
             if now is None or not now.is_requested(traffic):
-                return False
+                if requested:
+                    self._settled(place, seen.name)
+                return requested
+            requested = True
             if now.is_split(traffic):
                 return True
             if not now.is_changing and memory.seconds("traffic") > steps.SPLIT_SECONDS:
@@ -316,23 +335,22 @@ def _audience(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('---')[2]}"
 
 
-def _with_weights(seen: Seen, status: EndpointStatus, weights: Mapping[str, int]) -> list[Object]:
-    wanted = {each.name: weights.get(each.name, 0) for each in status.predictors}
-    percents = iter(whole_percents(wanted, where=f"endpoint {seen.name}").values())
+def _with_weights(seen: Seen, weights: Mapping[str, int]) -> list[Object]:
+    own = seen.predictors()
+    wanted = {each.name: weights.get(each.name, 0) for _, each in own}
+    percents = whole_percents(wanted, where=f"endpoint {seen.name}")
     # Of tags that are not ours, and of what was changed by hand, nothing is left: the split is the predictors'.
-    return [{**each, "percent": next(percents)} for each in seen.pinned() if each.get("tag")]
+    return [target(each["revision"], percents[made.name], tag=each["tag"]) for each, made in own]
 
 
-def _drift(seen: Seen) -> tuple[str, ...]:
-    """Return what was changed by hand: requests that no predictor gets."""
-    if seen.is_changing:
-        return ()
-    found = [
-        f"{each['percent']} % of the requests go to {each.get('revision') or 'the latest revision'}, which has no tag"
-        for each in seen.actual
-        if each["percent"] and not each.get("tag")
-    ]
-    return tuple(found)
+def _exhausted(desired: Desired, predictor: Predictor) -> ModelwayError:
+    error = EndpointNotReady(
+        f"{_MOST_ATTEMPTS - 1} revisions of {predictor.name} have failed, all with the same image and settings",
+        where=f"endpoint {desired.spec.name}",
+        do="Read their logs, then deploy another version, or change its settings",
+    )
+    error.retryable = False
+    return error
 
 
 def _conflict(name: str) -> ModelwayError:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelway.endpoints.base import EndpointStatus, PredictorStatus, Sticky
-from modelway.endpoints.cloud_run.template import DEPLOYMENT, ENDPOINT, PREDICTOR, Object, target
+from modelway.endpoints.base import EndpointStatus, Predictor, PredictorStatus, Sticky
+from modelway.endpoints.cloud_run.template import DEPLOYMENT, ENDPOINT, PREDICTOR, Object, tag_of, target
 from modelway.endpoints.plain import read_predictor
 from modelway.errors import DigestMismatch
 
@@ -18,7 +18,7 @@ _BROKEN = ("HEALTH_CHECK_CONTAINER_ERROR", "CONTAINER_MISSING")
 
 @dataclass(frozen=True)
 class Seen:
-    """A service and those of its revisions that were asked for."""
+    """A service and those of its revisions that were requested with it."""
 
     service: Object
     revisions: Mapping[str, Object] = field(default_factory=dict)
@@ -74,6 +74,37 @@ class Seen:
         served = ((each.get("revision") or latest, each) for each in self.actual)
         return [target(revision, each["percent"], tag=each.get("tag")) for revision, each in served if revision]
 
+    @property
+    def shares(self) -> dict[str, int]:
+        """The split that is served, per cents by revision."""
+        return _shape(self.pinned())[0]
+
+    def predictors(self) -> list[tuple[Object, Predictor]]:
+        """Return the targets of the served split that are predictors', each with its own.
+
+        A tag that was set by hand is none: it is on the latest revision, on one that modelway did not make, or it is
+        not the tag of the revision's predictor.
+
+        :raises DigestMismatch: what was recorded of a predictor cannot be read
+        """
+        found = []
+        for each in self.actual:
+            revision = self.revisions.get(each.get("revision", ""))
+            if not each.get("tag") or PREDICTOR not in ((revision or {}).get("annotations") or {}):
+                continue
+            recorded = _json(revision or {}, PREDICTOR, where=f"revision {each['revision']}")
+            predictor = read_predictor(recorded, weight=each["percent"])
+            if each["tag"] == tag_of(self.name, predictor.name):
+                found.append((each, predictor))
+        return found
+
+    def drift(self) -> tuple[str, ...]:
+        """Return what was changed by hand: tags that are no predictor's, and requests that no predictor gets."""
+        if self.is_changing:
+            return ()
+        own = [each for each, _ in self.predictors()]
+        return tuple(_foreign(each) for each in self.actual if each not in own and (each["percent"] or each.get("tag")))
+
     def url_of(self, tag: str | None) -> str:
         """Return the URL that a tag alone is reached by."""
         for each in self.service.get("trafficStatuses") or ():
@@ -88,13 +119,13 @@ class Seen:
         """
         return _json(self.service, ENDPOINT, where=f"Cloud Run service {self.name}")
 
-    def status(self, *, drift: tuple[str, ...] = ()) -> EndpointStatus:
+    def status(self) -> EndpointStatus:
         """Return the endpoint as it is.
 
         :raises DigestMismatch: what was recorded of it cannot be read
         """
         recorded, stopped = self.recorded(), self.is_stopped
-        predictors = tuple(self._predictor(each, stopped=stopped) for each in self.actual if each.get("tag"))
+        predictors = tuple(self._predictor(each, made, stopped=stopped) for each, made in self.predictors())
         answers = not stopped and bool(self.service.get("uri")) and bool(predictors)
         return EndpointStatus(
             name=self.name,
@@ -108,12 +139,11 @@ class Seen:
             gateway_ready=answers,
             stopped=stopped,
             problem="" if answers or stopped else said(self.service),
-            drift=drift,
+            drift=self.drift(),
         )
 
-    def _predictor(self, each: Object, *, stopped: bool) -> PredictorStatus:
-        revision = self.revisions.get(each["revision"], {})
-        made = read_predictor(_json(revision, PREDICTOR, where=f"revision {each['revision']}"), weight=each["percent"])
+    def _predictor(self, each: Object, made: Predictor, *, stopped: bool) -> PredictorStatus:
+        revision = self.revisions[each["revision"]]
         ready = not stopped and is_ready(revision)
         return PredictorStatus(
             name=made.name,
@@ -158,6 +188,15 @@ def said(resource: Mapping[str, Any]) -> str:
     found = [resource.get("terminalCondition") or {}, *(resource.get("conditions") or ())]
     messages = [" ".join(str(each["message"]).split()) for each in found if each.get("message")]
     return next(iter(messages), "it is not ready, and Cloud Run does not say why")
+
+
+def _foreign(each: Object) -> str:
+    """Return what is wrong with a target that is no predictor's."""
+    revision, tag = each.get("revision") or "the latest revision", each.get("tag")
+    if not each["percent"]:
+        return f"the tag '{tag}' is on {revision}"
+    with_tag = f"the tag '{tag}', which is no version's" if tag else "no tag"
+    return f"{each['percent']} % of the requests go to {revision}, which has {with_tag}"
 
 
 def _condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

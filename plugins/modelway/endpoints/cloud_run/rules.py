@@ -8,6 +8,7 @@ from typing import Any
 
 from modelway.endpoints.base import EndpointSpec
 from modelway.endpoints.cloud_run.section import CloudRunSection
+from modelway.endpoints.longest import refused_times
 from modelway.endpoints.whole_percents import refused_shares
 from modelway.errors import CapabilityMissing, InvalidSpec
 from modelway.fields.refusal import KeyPath, Refusal
@@ -24,6 +25,7 @@ _MEMORY = {
 }
 _LEAST_CPU, _GPU_CPU, _GPU_MEMORY = 0.08, 4, 16 * _GIBIBYTE
 _LONGEST_ANSWER = 3600
+_LONGEST = {"answer_within": (_LONGEST_ANSWER, "Cloud Run ends a request after 1h")}
 
 
 def limits(resources: Mapping[str, Any]) -> dict[str, str]:
@@ -92,9 +94,8 @@ def refused(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
     if not (isinstance(section, Mapping) and section.get("region")):
         at: KeyPath = ("cloud_run",) if isinstance(section, Mapping) else ("target",)
         yield at, Refusal("cloud_run needs a region", do="Write cloud_run: {region: europe-west1}")
-    seconds = section.get("answer_within_seconds") if isinstance(section, Mapping) else None
-    if isinstance(seconds, int) and seconds > _LONGEST_ANSWER:
-        yield ("cloud_run", "answer_within"), Refusal("Cloud Run ends a request after 1h", do="Write 1h or less")
+    if isinstance(section, Mapping):
+        yield from refused_times("cloud_run", section, _LONGEST)
     for path, resources in _resources(endpoint):
         if found := refused_resources(resources):
             yield (*path, "resources", found[0]), found[1]

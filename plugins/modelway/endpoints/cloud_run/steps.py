@@ -1,7 +1,7 @@
 """The next call that brings a service of Cloud Run to what is desired; pure, so that any process continues any other's.
 
-Nothing is remembered but what cannot be seen: which revisions had failed before a change began, and since when one is
-waited for.
+Nothing is remembered but what cannot be seen: which revisions had failed before a change began, what the split was
+then, and since when a revision is waited for.
 """
 
 import time
@@ -41,6 +41,11 @@ class Wait:
     what: str
 
 
+@dataclass(frozen=True)
+class Outdated:
+    """Compute the spec anew: somebody else changed the split since the change began."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fail:
     """Leave the split as it is."""
@@ -57,7 +62,7 @@ class Done:
     """Nothing is left to do."""
 
 
-Step = Create | Patch | Wait | Fail | Done
+Step = Create | Patch | Wait | Outdated | Fail | Done
 
 
 @dataclass
@@ -68,14 +73,21 @@ class Memory:
     failed: list[str] = field(default_factory=list)
     #: seconds since the epoch, of this side's clock, when waiting for something began
     since: dict[str, float] = field(default_factory=dict)
+    #: per cents by revision, that were served when it began; None: none were
+    split: dict[str, int] | None = None
 
     def seconds(self, what: str) -> float:
         """Return how long something is waited for."""
         return time.time() - self.since.setdefault(what, time.time())
 
+    def is_outdated(self, split: dict[str, int]) -> bool:
+        """Return whether somebody else changed the split since it was remembered; this one is from now on."""
+        before, self.split = self.split, split
+        return before is not None and before != split
+
     def plain(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return {"failed": self.failed, "since": self.since}
+        return {"failed": self.failed, "since": self.since, "split": self.split}
 
 
 def next_step(
@@ -92,6 +104,7 @@ def next_step(
         return Create(body={**desired.service(), **_only(desired, first, names)})
     if seen.owner != desired.deployment:
         return Fail(error=_foreign(desired, seen))
+    memory.split = memory.split or seen.shares or None
     for each in spec.predictors:
         revision = seen.revisions.get(names[each.name])
         if revision is None:
@@ -154,6 +167,8 @@ def _split(desired: Desired, seen: Seen, names: Mapping[str, str], memory: Memor
     if mask:
         if seen.is_changing:
             return Wait(what="the change before to end")
+        if "traffic" in mask and memory.is_outdated(seen.shares):
+            return Outdated()
         memory.since.pop("traffic", None)
         for key in ("annotations", "labels"):
             # A mask replaces them whole: those of others stay.

@@ -67,7 +67,7 @@ class Desired:
 
     def tag_of(self, predictor: Predictor) -> str:
         """Return the tag by which the predictor alone is reached; with the service's name it is one DNS label."""
-        return slug(predictor.name, limit=_MOST - len("---") - len(self.spec.name))
+        return tag_of(self.spec.name, predictor.name)
 
     def template(self, predictor: Predictor, revision: str) -> Object:
         """Return the template of a revision."""
@@ -98,6 +98,11 @@ class Desired:
         spec = self.spec
         found: Object = {"name": spec.name, "model": spec.model, "stable": spec.stable, "platform": {**spec.platform}}
         return found if spec.sticky == Sticky() else found | {"sticky": {"header": spec.sticky.header}}
+
+
+def tag_of(service: str, predictor: str) -> str:
+    """Return the tag by which a predictor alone is reached."""
+    return slug(predictor, limit=_MOST - len("---") - len(service))
 
 
 def target(revision: str, percent: int, *, tag: str | None) -> Object:

@@ -94,6 +94,8 @@ class VertexEndpoint:
                 return self._known(spec.name)[2]
             if isinstance(step, steps.Wait):
                 return Change(waits_for=step.what, memory=memory.plain())
+            if isinstance(step, steps.Outdated):
+                return Change(waits_for="the split to be computed anew", memory=memory.plain(), is_outdated=True)
             if isinstance(step, steps.Fail):
                 self._undo(place, spec.name, step)
                 raise step.error

@@ -4,12 +4,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelway.endpoints.base import EndpointSpec
+from modelway.endpoints.longest import refused_times
 from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import refused_shares
 from modelway.errors import CapabilityMissing, InvalidSpec
 from modelway.fields.refusal import KeyPath, Refusal
 
 _LONGEST_ANSWER, _LONGEST_START = 3600, 7200
+_LONGEST = {
+    "answer_within": (_LONGEST_ANSWER, "Vertex AI ends a request after 1h"),
+    "ready_within": (_LONGEST_START, "Vertex AI gives a version 2h"),
+}
 _REGION = "Write vertex: {region: europe-west4}"
 _GPU = "Write vertex: {accelerator: NVIDIA_L4, machine_type: g2-standard-4}"
 
@@ -21,6 +26,7 @@ def refused(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
     at: KeyPath = ("vertex",) if own else ("target",)
     if not own.get("region"):
         yield at, Refusal("vertex needs a region", do=_REGION)
+    yield from refused_times("vertex", own, _LONGEST)
     listed = endpoint.get("predictors")
     places: list[tuple[KeyPath, object]] = [((), endpoint)]
     places += [(("predictors", index), each) for index, each in enumerate(listed if isinstance(listed, list) else ())]

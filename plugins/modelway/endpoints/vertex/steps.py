@@ -1,7 +1,7 @@
 """The next call that brings an endpoint of Vertex AI to what is desired; pure: any process continues any other's.
 
 Operations take minutes: each call starts one, and what is seen afterwards says what comes next. Only which operations a
-change has started is remembered, to say why one failed.
+change has started is remembered, to say why one failed, and what the split was when it began.
 """
 
 import time
@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelway.endpoints.base import Predictor
+from modelway.endpoints.checking import read_platform
 from modelway.endpoints.vertex.bodies import Desired, Object, recorded
 from modelway.endpoints.vertex.observed import Seen
+from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
 from modelway.platforms.google.errors import GoogleError
 
@@ -47,6 +49,11 @@ class Wait:
     what: str
 
 
+@dataclass(frozen=True)
+class Outdated:
+    """Compute the spec anew: somebody else changed the split since the change began."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fail:
     """Leave the split as it is."""
@@ -63,7 +70,7 @@ class Done:
     """Nothing is left to do."""
 
 
-Step = Start | Patch | Wait | Fail | Done
+Step = Start | Patch | Wait | Outdated | Fail | Done
 
 
 @dataclass
@@ -74,14 +81,21 @@ class Memory:
     operations: dict[str, str] = field(default_factory=dict)
     #: seconds since the epoch, of this side's clock, when waiting for something began
     since: dict[str, float] = field(default_factory=dict)
+    #: per cents by deployed model, when it began; None: there was no endpoint
+    split: dict[str, int] | None = None
 
     def seconds(self, what: str) -> float:
         """Return how long something is waited for."""
         return time.time() - self.since.setdefault(what, time.time())
 
+    def is_outdated(self, split: dict[str, int]) -> bool:
+        """Return whether somebody else changed the split since it was remembered; this one is from now on."""
+        before, self.split = self.split, split
+        return before is not None and before != split
+
     def plain(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return {"operations": self.operations, "since": self.since}
+        return {"operations": self.operations, "since": self.since, "split": self.split}
 
 
 def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: float) -> Step:
@@ -101,6 +115,8 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
         return Start(path="endpoints", body=desired.endpoint(), params=params, what="the endpoint to be made")
     if seen.owner != desired.deployment:
         return Fail(error=_foreign(desired, seen))
+    if memory.split is None:
+        memory.split = seen.split
     if seen.running:
         return Wait(what="the operation before to end")
     if not seen.has_pool:
@@ -108,7 +124,7 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
     for each in spec.predictors:
         if (step := _predictor(desired, seen, each)) is not None:
             return step
-    return _split(desired, seen)
+    return _split(desired, seen, memory)
 
 
 def _predictor(desired: Desired, seen: Seen, predictor: Predictor) -> Step | None:
@@ -124,10 +140,12 @@ def _predictor(desired: Desired, seen: Seen, predictor: Predictor) -> Step | Non
     return Start(path=path, body=desired.deploy(predictor, deployed_id), what=what)
 
 
-def _split(desired: Desired, seen: Seen) -> Step:
+def _split(desired: Desired, seen: Seen, memory: Memory) -> Step:
     """Move the traffic and record the endpoint in one call; then undeploy what serves nothing any more."""
     ids = seen.ids(desired)
     split, text = desired.split(ids), recorded(desired.spec)
+    if seen.split != split and memory.is_outdated(seen.split):
+        return Outdated()
     if seen.split != split or seen.endpoint.get("description") != text:
         return Patch(body={"trafficSplit": split, "description": text}, mask=("trafficSplit", "description"))
     strays = [key for key in seen.deployed if key not in ids.values()]
@@ -168,7 +186,8 @@ def _left(desired: Desired, seen: Seen | None, error: ModelwayError) -> Fail:
     record = seen.record()
     if not record.served:
         return Fail(error=error, undeploy=tuple(seen.deployed), remove=not seen.deployed)
-    before = Desired(spec=record.spec, own=desired.own, parent=desired.parent, deployment=desired.deployment)
+    own = read_platform(record.spec, VertexEndpointSection)
+    before = Desired(spec=record.spec, own=own, parent=desired.parent, deployment=desired.deployment)
     kept = {*seen.ids(before).values(), *seen.split}
     return Fail(error=error, undeploy=tuple(key for key in seen.deployed if key not in kept))
 
