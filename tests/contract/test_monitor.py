@@ -249,7 +249,8 @@ CODE = "def train(job): ...\n\n\ndef evaluate(job, checkpoint): ...\n\n\ndef exp
 class Airflow:
     """The tasks of the monitor's DAG, one after another."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, deferred=1):
+        self.deferred = deferred
         (folder / "tiny").mkdir(parents=True)
         (folder / "tiny" / "model.yaml").write_text(SPEC)
         (folder / "tiny" / "tiny.py").write_text(CODE)
@@ -263,9 +264,13 @@ class Airflow:
         ti = SimpleNamespace(xcom_push=lambda **_: None, try_number=1, task_id="check", **known)
         dag_run = SimpleNamespace(dag_id="modelway-monitor", run_id="r", triggering_user_name=None)
         context = {"ti": ti, "dag_run": dag_run, "outlet_events": outlets}
-        with pytest.raises(TaskDeferred) as deferred:
+        try:
             self.operator.run(context)
-        module, arguments = deferred.value.trigger.serialize()
+            assert not self.deferred
+            return {each.dest_asset_key.uri: each.extra for each in outlets[RETRAIN].asset_alias_events}
+        except TaskDeferred as deferred:
+            assert self.deferred
+            module, arguments = deferred.trigger.serialize()
         assert module == "modelway.triggers.monitor.MonitorTrigger"
 
         async def first():
@@ -314,6 +319,28 @@ def test_the_task_sends_one_event_for_the_asset_that_starts_the_models_dag(watch
     airflow.states["tiny/retrained"] = "failed"
     airflow.run()
     assert watch.requests[-1].outcome == FAILED
+
+
+def test_an_endpoint_of_one_host_is_checked_in_the_task(watch, tmp_path, monkeypatch):
+    """The triggerer of a deployment with several hosts does not see its servers."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("MODELWAY_HOST", "gateway")
+    airflow, before = Airflow(tmp_path / "models", deferred=0), watch.shop.lineage.monitoring.state("tiny").revision
+    assert airflow.run() == {}
+    assert watch.shop.lineage.monitoring.state("tiny").revision == before + 1
+    watch.send(shift=4.0, calls=8)
+    assert airflow.run() == {}
+    # What it finds there is sent with what the trigger finds of others.
+    (tmp_path / "models" / "other").mkdir()
+    (tmp_path / "models" / "other" / "model.yaml").write_text(
+        SPEC.replace("tiny", "other") + "endpoint: {target: docker}\n"
+    )
+    (tmp_path / "models" / "other" / "other.py").write_text(CODE)
+    airflow.deferred = 1
+    watch.send(shift=4.0, calls=8)
+    events = airflow.run()
+    assert [each["request"] for each in events.values()] == [each.id for each in watch.requests]
+    assert len(watch.requests) == 1
 
 
 def test_an_event_that_was_lost_is_sent_again(watch, tmp_path):

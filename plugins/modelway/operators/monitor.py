@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, AssetAlias, Context
 
+from modelway.following.hosts import is_served_here_alone
 from modelway.lineage.records.monitoring import FAILED
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
@@ -24,7 +25,8 @@ RETRAIN = AssetAlias("modelway-retrain")
 class MonitorModelsOperator(ModelwayOperator):
     """Check all models whose spec has rules below ``monitor``, and request retrainings by asset events.
 
-    The checks run deferred, in the triggerer. For each request one event of the asset ``modelway://<model>/retrain`` is
+    The checks run deferred, in the triggerer; those of endpoints that only the host of this task can inspect run in the
+    task. For each request one event of the asset ``modelway://<model>/retrain`` is
     sent, whose ``extra`` has ``{request, rule, reason, rebuild}``; see docs/monitor.md.
 
     :param folder: the folder of the models; default: that of the deployment
@@ -40,22 +42,29 @@ class MonitorModelsOperator(ModelwayOperator):
         self.folder = folder
         self.check_arguments()
 
-    def run(self, context: Context) -> None:
-        """Note how requested runs ended, then check all models, deferred."""
+    def run(self, context: Context) -> Any:
+        """Note how requested runs ended, then check all models, deferred where a trigger can."""
         from modelway.hooks.lineage import lineage_from_airflow
         from modelway.runs.watched import watched_models
         from modelway.spec.load import models_folder
-        from modelway.triggers.monitor import MonitorTrigger
+        from modelway.triggers.monitor import MonitorTrigger, check_logged, open_ports, request_of
 
         watched = watched_models(Path(self.folder) if self.folder else models_folder())
         if not watched:
             self.log.info("no model has rules below monitor")
-            return
+            return None
         store = lineage_from_airflow(self.settings.lineage_url)
         for model in {each.model for each in watched}:
             self._note_outcomes(context, store, model)
         watched = [replace(each, is_busy=self._is_busy(context, each.model)) for each in watched]
-        self.defer(trigger=MonitorTrigger(models=[each.to_dict() for each in watched]), method_name="resume")
+        # A trigger elsewhere sees nothing of them.
+        here = [each for each in watched if is_served_here_alone(each.target)]
+        ports = open_ports({each.target for each in here}, self.settings, self.log)
+        found = [check_logged(each, self.settings, ports, self.log) for each in here if each.target in ports]
+        requests = [request_of(each) for each in found if each is not None and each.request is not None]
+        if others := [each.to_dict() for each in watched if each not in here]:
+            self.defer(trigger=MonitorTrigger(models=others, requests=requests), method_name="resume")
+        return self._send(context, requests) if requests else None
 
     def resume(self, context: Context, event: Any) -> Any:
         """Send the events."""
