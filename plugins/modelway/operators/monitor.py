@@ -1,8 +1,9 @@
 """Watch what serves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,7 @@ from modelway.following.hosts import is_served_here_alone
 from modelway.lineage.records.monitoring import FAILED
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators.approval import refusal
 from modelway.operators.base import ModelwayOperator, translate_errors
 
 if TYPE_CHECKING:
@@ -106,9 +108,27 @@ class MonitorModelsOperator(ModelwayOperator):
         try:
             state = context["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id)
         except Exception as error:
-            # Somebody deleted the run.
             self.log.warning("the state of run %s is not known: %s", request.run_id, error)
+            if not _is_not_found(error):
+                return None
+            # Somebody deleted the run.
             state = "failed"
         if state not in ("success", "failed"):
             return None
-        return f"version {number}" if number is not None else FAILED
+        is_answered = number is not None and (state == "success" or _is_judged(store, request))
+        return f"version {number}" if is_answered else FAILED
+
+
+def _is_judged(store: "Lineage", request: "RetrainRequest") -> bool:
+    """Return whether the version of a request took over, did worse, or was rejected by a person."""
+    rollout = store.rollout(request.endpoint, str(request.run_id))
+    if rollout is None:
+        return False
+    did_worse = (rollout.detail.get("verdict") or {}).get("action") == "rollback"
+    return rollout.state == "done" or (rollout.state == "aborted" and (did_worse or refusal(rollout) is not None))
+
+
+def _is_not_found(error: Exception) -> bool:
+    """Return whether Airflow's API server answered that there is no such run."""
+    detail = getattr(getattr(error, "error", None), "detail", None)
+    return isinstance(detail, Mapping) and detail.get("status_code") == HTTPStatus.NOT_FOUND
