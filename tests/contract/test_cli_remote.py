@@ -120,6 +120,12 @@ def test_a_token_that_is_missing_or_not_valid_is_one_sentence(
     monkeypatch.setenv("MODELWAY_TOKEN", "of yesterday")
     assert main(["--server", server, "versions"]) == 1
     assert "the token is not valid, or has expired" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--server", server, "gc"])
+    assert "--server goes with versions" in capsys.readouterr().err
+    monkeypatch.setenv("MODELWAY_SERVER", server)
+    assert main(["rollback", "digits"]) == 1
+    assert "a rollback needs the lineage's database" in capsys.readouterr().err
     assert main(["--server", "http://127.0.0.1:9", "versions"]) == 1
     assert "Airflow's API does not answer" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ import pytest
 from modelway.lineage.records.version import FailureRecord, RolloutRecord, WeightChange
 from modelway.lineage.store import open_lineage
 from modelway.ui.charts.history import weights_over_time
-from modelway.ui.endpoint_view import environment_of
+from modelway.ui.endpoint_view import environments_by_endpoint
 from starlette.testclient import TestClient
 
 from tests.lineage_samples import make_record
@@ -85,9 +85,41 @@ def test_an_endpoint_shows_who_serves_since_when_and_what_happened(client: TestC
 
 def test_a_rollout_that_runs_can_be_ended_and_nothing_else_be_returned(client: TestClient, url: str) -> None:
     open_lineage(url).save_rollout(RUNNING)
-    assert actions(client) == {"dag": "digits", "release": {"rollout": "yes"}, "end": "r 3"}
+    assert actions(client) == {"dag": "digits", "release": {"rollout": "yes"}, "end": {"dag": "digits", "run": "r 3"}}
     open_lineage(url).save_rollout(replace(RUNNING, detail={"stable": 2, "finishing": {"alias": "champion"}}))
-    assert "end" not in actions(client), "it has passed all steps"
+    assert actions(client).keys() == {"dag", "release"}, "it has passed all steps, and takes over"
+
+
+def test_the_dag_of_the_model_moves_the_traffic_whoever_rolled_out_last(client: TestClient, url: str) -> None:
+    open_lineage(url).save_rollout(replace(RUNNING, run_id="approval/r"))
+    assert actions(client)["dag"] == "digits"
+    assert actions(client)["end"] == {"dag": "approval", "run": "r"}
+
+
+def test_an_endpoint_that_the_spec_no_longer_has_offers_no_actions(client: TestClient, url: str) -> None:
+    record = make_record("run-4")
+    spec = {"endpoint": {"environments": {"dev": {}, "prod": {}}}}
+    open_lineage(url).register(replace(record, run=replace(record.run, spec=spec)))
+    assert "data-actions" not in client.get("/modelway/endpoints/digits").text
+
+
+def test_a_rollout_of_a_version_that_one_may_not_read_is_not_shown(client: TestClient, url: str) -> None:
+    store, record = open_lineage(url), make_record("run-4")
+    store.register(replace(record, run=replace(record.run, dag_id="laser")))
+    why = "the laser was too bright"
+    hidden = replace(RUNNING, run_id="digits/hidden", version=4, state="aborted", detail={"stable": 2, "reason": why})
+    store.save_rollout(hidden)
+    assert why not in client.get("/modelway/endpoints/digits").text
+    assert why not in client.get("/modelway/api/endpoints/digits").text
+    store.save_rollout(replace(hidden, run_id="digits/done", state="done"))
+    assert actions(client).get("rollback", {}).get("version") != "4"
+
+
+@pytest.mark.parametrize("wanted", ["nothing", "r", "secret"])
+def test_how_a_run_went_names_nothing_that_one_may_not_read(client: TestClient, wanted: str) -> None:
+    answer = client.get(f"/modelway/api/account?wanted={wanted}")
+    assert answer.json().get("model", "letters") == "letters"
+    assert "secret" not in answer.text.replace(f"'{wanted}'", "")
 
 
 @pytest.mark.parametrize("name", ["secret", "nowhere"])
@@ -106,14 +138,19 @@ def test_what_an_endpoint_shows_is_there_for_programs(client: TestClient) -> Non
 
 
 @pytest.mark.parametrize(
-    ("environments", "endpoint", "environment"),
-    [(None, "m", None), (["dev", "prod"], "m-prod", "prod"), (["prod"], "m", "prod"), (["dev", "prod"], "x", None)],
+    ("environments", "found"),
+    [
+        (None, {"m": None}),
+        (["prod"], {"m": "prod"}),
+        (["dev", "prod"], {"m-dev": "dev", "m-prod": "prod"}),
+    ],
 )
-def test_the_environment_of_an_endpoint_is_found_in_the_recorded_spec(
-    environments: list[str] | None, endpoint: str, environment: str | None
+def test_the_environments_of_endpoints_are_those_of_the_recorded_spec(
+    environments: list[str] | None, found: dict[str, str | None]
 ) -> None:
     section = {} if environments is None else {"environments": dict.fromkeys(environments, {})}
-    assert environment_of({"endpoint": section}, "m", endpoint) == environment
+    assert environments_by_endpoint({"endpoint": section}, "m") == found
+    assert environments_by_endpoint({}, "m") == {"m": None}
 
 
 def test_a_run_shows_what_failed_and_what_to_do(client: TestClient, url: str) -> None:
@@ -161,10 +198,10 @@ def test_models_are_searched_and_sorted(client: TestClient, query: str, names: l
 
 def test_versions_stand_side_by_side_with_what_differs_first(client: TestClient) -> None:
     text = client.get("/modelway/models/digits/side-by-side?v=3&v=v1&v=latest").text
-    assert re.findall(r">v(\d)</a></th>", text)[:2] == ["1", "3"]
+    assert re.findall(r">v(\d)</a></th>", text)[:3] == ["1", "3", "1"], "latest is v3, and stands once"
     assert re.search(r"<td>loss</td>\s*<td class=\"number\">0.1</td>\s*<td class=\"number\">0.3", text)
     assert text.index("What differs besides") < text.index("The same in all")
-    for query, status in (("v=1", 400), ("v=1&v=2&v=3&v=4&v=5&v=6", 400), ("v=1&v=77", 404)):
+    for query, status in (("v=1", 400), ("v=1&v=v1", 400), ("v=1&v=77", 404)):
         assert client.get(f"/modelway/models/digits/side-by-side?{query}").status_code == status
 
 

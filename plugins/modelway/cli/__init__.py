@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, command in COMMANDS.items():
             commands.add_parser(name, help=command.help)
     args = parser.parse_args(arguments)
+    if args.server and getattr(wanted, "group", None) not in ("versions", "diff", "serving", "explain", "release"):
+        parser.error("--server goes with versions, show, diff, serving, explain and release; the others work here")
     if args.server:
         os.environ["MODELWAY_SERVER"] = args.server
     try:

@@ -1,6 +1,5 @@
 """The lineage as an Airflow's pages answer it to programs: for a machine that has no access to the database."""
 
-import itertools
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,12 +64,12 @@ class RemoteLineage:
         :raises UnknownModel: there is no such model that one may read
         """
         found: list[VersionSummary] = []
-        for page in itertools.count(1):
-            listed = _read(list[VersionSummary], self._get(f"models/{_segment(model)}", page=page)["versions"])
+        while True:
+            query = {"before": found[-1].number} if found else {}
+            listed = _read(list[VersionSummary], self._get(f"models/{_segment(model)}", **query)["versions"])
             found += listed
             if len(listed) < LISTED:
-                break
-        return found
+                return found
 
     def find(self, model: str, wanted: str) -> int:
         """Return the number of the version that a number, an alias or ``latest`` means.
@@ -105,8 +104,15 @@ class RemoteLineage:
 
     def _get(self, path: str, **query: Any) -> Any:
         status, answer = self._api.read(f"/modelway/api/{path}", params=query)
-        if status < 300:
+        if status < 300 and isinstance(answer, dict):
             return answer
+        if status < 300:
+            # Airflow's own page answers every path that nobody else does.
+            raise ModelwayError(
+                "this Airflow has no pages of modelway",
+                where=self._api.url,
+                do="Install modelway there, or check the URL",
+            )
         said = answer if isinstance(answer, dict) else {"detail": answer}
         text = str(said.get("detail", "")).rstrip(".")
         if status == 404 and (kind := _UNKNOWN.get(str(said.get("error")))):

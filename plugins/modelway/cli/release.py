@@ -1,6 +1,7 @@
 """``modelway release MODEL VERSION`` and ``modelway rollback MODEL``: runs of the model's DAG that move the traffic."""
 
 import argparse
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -81,8 +82,15 @@ def roll_back(args: argparse.Namespace) -> int:
     :raises UnknownVersion: no version served before
     """
     from modelway.cli._lineage import read_lineage
+    from modelway.cli._remote import SERVER, remote_airflow
     from modelway.lineage.records.rollout import is_returning
 
+    if remote_airflow() is not None:
+        raise ModelwayError(
+            "a rollback needs the lineage's database, which a server does not give",
+            where=os.environ[SERVER],
+            do=f"Release the version that served before: modelway --server … release {args.model} VERSION",
+        )
     target, store = _target(args), read_lineage()
     rollouts, api = store.rollouts(target.endpoint), _airflow()
     if api is not None and (ended := next((each for each in rollouts if is_returning(each)), None)) is not None:

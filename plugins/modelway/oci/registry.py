@@ -136,7 +136,9 @@ class RegistryClient:
     def _may_skip(self, *, repository: str, digest: str) -> bool:
         try:
             return self.has_blob(repository=repository, digest=digest)
-        except RegistryBusy:
+        except RegistryBusy as error:
+            if error.pause_seconds:
+                raise
             # A registry whose disk was full answers 500 about a blob until it is sent again (docker-registry 2.8.2).
             return False
 

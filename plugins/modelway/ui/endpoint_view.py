@@ -30,11 +30,6 @@ class EndpointView:
         """The model whose DAG moves the traffic: that of the newest rollout, else of the newest change."""
         return (self.rollouts or self.changes)[0].model
 
-    @property
-    def dag(self) -> str:
-        """The DAG that moves the traffic."""
-        return self.rollouts[0].run_id.partition("/")[0] if self.rollouts else self.model
-
     def actions(self, *, before: int | None, environment: str | None) -> dict[str, Any]:
         """Return the calls of Airflow's API that act on the traffic, as the page's script makes them.
 
@@ -44,16 +39,19 @@ class EndpointView:
         :param environment: the name under which the model's spec has the endpoint
         """
         conf = {"environment": environment} if environment else {}
-        found: dict[str, Any] = {"dag": self.dag, "release": {**conf, "rollout": "yes"}}
+        found: dict[str, Any] = {"dag": self.model, "release": {**conf, "rollout": "yes"}}
         if self.running is not None:
-            found["end"] = self.running.run_id.partition("/")[2]
-        elif before is not None:
+            dag, _, run = self.running.run_id.partition("/")
+            found["end"] = {"dag": dag, "run": run}
+        elif before is not None and not any(each.state == "running" for each in self.rollouts):
             found["rollback"] = {**conf, "rollout": "rollback", "version": str(before)}
         return found
 
 
-def environment_of(spec: Mapping[str, Any], model: str, endpoint: str) -> str | None:
-    """Return the environment of a recorded spec whose endpoint this is; None where the endpoint has none."""
+def environments_by_endpoint(spec: Mapping[str, Any], model: str) -> dict[str, str | None]:
+    """Return the endpoints of a recorded spec with the name of each one's environment; None where it has none."""
     section = spec.get("endpoint")
-    names = section.get("environments") if isinstance(section, Mapping) else None
-    return next((name for name in names or () if endpoint in (endpoint_name(model, name), model)), None)
+    names = list(section.get("environments") or ()) if isinstance(section, Mapping) else []
+    if len(names) > 1:
+        return {endpoint_name(model, name): name for name in names}
+    return {model: names[0] if names else None}

@@ -45,7 +45,8 @@ def page(
     here = request.scope.get("root_path", "")
     airflow = request.scope.get("app_root_path", "")
     nonce = secrets.token_urlsafe(16)
-    back = quote(request.url.path, safe="/")
+    query = request.url.query
+    back = quote(f"{request.url.path}?{query}" if query else request.url.path, safe="/")
     places = {"here": here, "airflow": airflow, "back": back}
     text = _environment.get_template(template).render(places, nonce=nonce, status=status, **values)
     answer = HTMLResponse(text, status_code=status, headers=dict(headers or {}))

@@ -1,10 +1,10 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from modelway.errors import UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion
@@ -13,7 +13,7 @@ from modelway.lineage.records.answers import FileHolder, LineageGraph, ServingRe
 from modelway.lineage.records.difference import DiffRecord
 from modelway.lineage.records.version import AliasChange, ModelSummary, RunAccount, VersionDetail, VersionSummary
 from modelway.lineage.store import Lineage
-from modelway.ui.endpoint_view import EndpointView, environment_of
+from modelway.ui.endpoint_view import EndpointView, environments_by_endpoint
 
 #: versions that a page of a model's list shows
 LISTED = 50
@@ -56,13 +56,16 @@ class ReadableLineage:
                 raise UnknownModel(what, known=error.known, given=name) from None
         return self._lineage, self._models[name]
 
-    def versions(self, model: str, *, page: int = 1, listed: int = LISTED) -> list[VersionSummary]:
-        """Return a page of the readable versions of a model, newest first.
+    def versions(
+        self, model: str, *, page: int = 1, listed: int = LISTED, before: int | None = None
+    ) -> list[VersionSummary]:
+        """Return a page of the readable versions of a model, newest first, or those before a number.
 
         :raises UnknownModel: there is none that the user may read
         """
         lineage, found = self._open(model)
-        return lineage.versions(model, limit=listed * page, dags=found.dags)[listed * (page - 1) :]
+        shown = lineage.versions(model, limit=listed * page, before=before, dags=found.dags)
+        return shown[listed * (page - 1) :]
 
     def before(self, model: str, number: int) -> int | None:
         """Return the readable version before another one; None: there is none, or not among the newest."""
@@ -83,6 +86,11 @@ class ReadableLineage:
         # A run of another DAG may have reused the version: users who may not read that DAG do not see its runs.
         events = tuple(event for event in found.events if event.detail.get("dag_id", found.run.dag_id) in self._dags)
         return replace(found, events=events)
+
+    def number(self, model: str, wanted: str) -> int:
+        """Return the number of a readable version; raises as ``version`` does."""
+        lineage, found = self._open(model)
+        return lineage.find(model, wanted, dags=found.dags)
 
     def verifications(self, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
         """Return what readable versions were verified on, by model and number."""
@@ -113,13 +121,11 @@ class ReadableLineage:
         """Return which readable versions serve where, or served at a time."""
         return self._lineage.serving(at=at, dags=self._dags) if self._lineage else []
 
-    def serving_by_model(self, names: Iterable[str]) -> dict[str, list[ServingRecord]]:
+    def serving_by_model(self, names: Collection[str]) -> dict[str, list[ServingRecord]]:
         """Return which readable versions of some models serve where, by model."""
-        wanted = set(names)
         found: dict[str, list[ServingRecord]] = {}
-        for each in self.serving(at=None) if wanted else ():
-            if each.model in wanted:
-                found.setdefault(each.model, []).append(each)
+        for each in self._lineage.serving(among=names, dags=self._dags) if self._lineage and names else ():
+            found.setdefault(each.model, []).append(each)
         return found
 
     def alias_history(self, model: str) -> list[AliasChange]:
@@ -128,15 +134,7 @@ class ReadableLineage:
         :raises UnknownModel: there is none that the user may read
         """
         lineage, found = self._open(model)
-        moves = lineage.alias_history(model)[:MOVES]
-
-        @cache
-        def is_readable(number: int) -> bool:
-            with suppress(UnknownVersion):
-                return bool(lineage.find(model, str(number), dags=found.dags))
-            return False
-
-        return [move for move in moves if move.version is not None and is_readable(move.version)]
+        return lineage.alias_history(model, dags=found.dags, limit=MOVES)
 
     def endpoint(self, name: str) -> EndpointView:
         """Return what a user may read of an endpoint.
@@ -145,46 +143,46 @@ class ReadableLineage:
         """
         changes = self._lineage.weight_history(name, dags=self._dags, limit=CHANGES) if self._lineage else []
         if self._lineage is None or not changes:
-            known = sorted({each.endpoint for each in self.serving(at=None)})
-            raise UnknownEndpoint(f"there is no endpoint '{name}' that you may read", known=known, given=name)
-        rollouts = [each for each in self._lineage.rollouts(name) if each.run_id.partition("/")[0] in self._dags]
-        shares = [each for each in self.serving(at=None) if each.endpoint == name]
-        return EndpointView(
-            name=name, shares=tuple(shares), changes=tuple(changes), rollouts=tuple(rollouts[:ROLLOUTS])
-        )
+            raise UnknownEndpoint(f"there is no endpoint '{name}' that you may read", given=name)
+        shares = self._lineage.serving(endpoint=name, dags=self._dags)
+        rollouts = self._lineage.rollouts(name, dags=self._dags, limit=ROLLOUTS)
+        return EndpointView(name=name, shares=tuple(shares), changes=tuple(changes), rollouts=tuple(rollouts))
 
-    def actions(self, endpoint: str) -> dict[str, Any]:
+    def actions(self, view: EndpointView) -> dict[str, Any]:
         """Return what can be done with the traffic of an endpoint; see ``EndpointView.actions``.
 
-        :raises UnknownEndpoint: there is no such endpoint that the user may read
+        Empty where the newest version's spec has no such endpoint: a run would move the traffic of another one.
         """
-        view = self.endpoint(endpoint)
         assert self._lineage is not None
-        _, before = self._lineage.served_before(endpoint)
-        spec = self.version(view.model, "latest").run.spec
-        return view.actions(before=before, environment=environment_of(spec, view.model, endpoint))
+        model = view.model
+        environments = environments_by_endpoint(self._lineage.spec(model, self.model(model).latest), model)
+        if view.name not in environments:
+            return {}
+        _, before = self._lineage.served_before(view.name)
+        if before is not None and not self._is_readable(model, before):
+            before = None
+        return view.actions(before=before, environment=environments[view.name])
 
-    def account(self, dag: str, run: str) -> RunAccount | None:
-        """Return how a run of a readable DAG went; None: nothing of it is recorded yet."""
+    def _is_readable(self, model: str, number: int) -> bool:
+        lineage, found = self._open(model)
+        with suppress(UnknownVersion):
+            return bool(lineage.find(model, str(number), dags=found.dags))
+        return False
+
+    def accounts(self, dag: str, run: str) -> list[RunAccount]:
+        """Return how a run of a readable DAG went, by model; empty where nothing of it is recorded yet."""
         if self._lineage is None or dag not in self._dags:
-            return None
-        for model in dict.fromkeys([dag, *(each.name for each in self.models if dag in each.dags)]):
-            with suppress(UnknownRun):
-                found = self._lineage.account(run, model=model)
-                if found.dag_id == dag:
-                    return found
-        return None
+            return []
+        return self._lineage.accounts_of_run(dag_id=dag, run_id=run)
 
     def account_of(self, wanted: str, *, model: str | None) -> RunAccount:
         """Return how a run of a readable DAG went: the run with this id or, for a model's name, its last run.
 
         :raises UnknownRun: there is none that the user may read, or several
         """
-        if self._lineage is not None:
-            found = self._lineage.account(wanted, model=model)
-            if found.dag_id in self._dags:
-                return found
-        raise UnknownRun(f"there is no run '{wanted}' that you may read", given=wanted)
+        if self._lineage is None:
+            raise UnknownRun(f"there is no run '{wanted}' that you may read", given=wanted)
+        return self._lineage.account(wanted, model=model, dags=self._dags)
 
     def find_by_digest(self, digest: str) -> list[FileHolder]:
         """Return which readable versions, runs, data sets, images and assets have a content, ``sha256:<hex>``."""

@@ -54,23 +54,43 @@ class PointInTime(LineagePart):
             return _aliases_at(connection, model_key(connection, model), at, dags=dags)
 
     def serving(
-        self, *, model: str | None = None, at: datetime | None = None, dags: Dags = None
+        self,
+        *,
+        model: str | None = None,
+        endpoint: str | None = None,
+        among: Collection[str] | None = None,
+        at: datetime | None = None,
+        dags: Dags = None,
     ) -> list[ServingRecord]:
         """Return the weights that are not zero, by endpoint, greatest first: now, or at a time.
 
+        :param endpoint: if set, only of this one
+        :param among: if set, only of these models
         :raises UnknownModel: nothing was ever registered for the model
         """
         with reading(self._engine) as connection:
             if model is not None:
                 model_key(connection, model)
             if at is None:
-                pairs = select(deployments.c.endpoint, deployments.c.version).where(deployments.c.weight > 0)
-                found = [(endpoint, version) for endpoint, version in connection.execute(pairs)]
+                found = _weighted_now(connection, endpoint=endpoint, among=among if model is None else [model])
             else:
-                found = [pair for endpoint in _endpoints(connection) for pair in _weighted(connection, endpoint, at)]
-            records = [_record(connection, endpoint, version, at, dags) for endpoint, version in found]
+                found = [pair for name in _endpoints(connection) for pair in _weighted(connection, name, at)]
+            records = [_record(connection, name, version, at, dags) for name, version in found]
         shown = [each for each in records if each is not None and model in (None, each.model)]
         return sorted(shown, key=lambda each: (each.endpoint, -each.weight, each.model, -each.version))
+
+
+def _weighted_now(
+    connection: Connection, *, endpoint: str | None, among: Collection[str] | None
+) -> list[tuple[str, int]]:
+    """Return the endpoint and the key of each version that has traffic now."""
+    pairs = select(deployments.c.endpoint, deployments.c.version).where(deployments.c.weight > 0)
+    if endpoint is not None:
+        pairs = pairs.where(deployments.c.endpoint == endpoint)
+    if among is not None:
+        pairs = pairs.join(versions, deployments.c.version == versions.c.id)
+        pairs = pairs.join(models, versions.c.model == models.c.id).where(models.c.name.in_(among))
+    return [(name, version) for name, version in connection.execute(pairs)]
 
 
 def _aliases_at(connection: Connection, model: int, at: datetime, *, dags: Dags = None) -> dict[str, int]:

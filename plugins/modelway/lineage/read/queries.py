@@ -105,11 +105,14 @@ def read_versions(
     name: str,
     model: int,
     limit: int | None = None,
+    before: int | None = None,
     dags: Collection[str] | None = None,
 ) -> list[VersionSummary]:
-    """Return the versions of a model, newest first: all, or those that runs of ``dags`` made."""
+    """Return the versions of a model, newest first: all, or those that runs of ``dags`` made, before a number."""
     query = of_dags(select(versions, runs.c.dag_id, runs.c.run_id).select_from(_MADE), dags)
     query = query.where(versions.c.model == model).order_by(versions.c.number.desc()).limit(limit)
+    if before is not None:
+        query = query.where(versions.c.number < before)
     return _summaries(connection, name, connection.execute(query).all())
 
 
@@ -317,9 +320,12 @@ def _read_files(connection: Connection, version: int) -> tuple[FileRecord, ...]:
     return tuple(FileRecord(**row._mapping) for row in rows)
 
 
-def read_alias_history(connection: Connection, which: Any) -> list[AliasChange]:
-    """Return the alias changes that fulfil a condition, newest first."""
-    return _moves_of(connection.execute(_MOVES.where(which)))
+def read_alias_history(
+    connection: Connection, which: Any, *, dags: Collection[str] | None = None, limit: int | None = None
+) -> list[AliasChange]:
+    """Return the alias changes that fulfil a condition, newest first; with ``dags``, to versions that they made."""
+    query = of_dags(_MOVES.outerjoin(runs, versions.c.run == runs.c.id), dags)
+    return _moves_of(connection.execute(query.where(which).limit(limit)))
 
 
 _MOVES = (
@@ -387,11 +393,21 @@ def read_rollout(connection: Connection, *, endpoint: str, run_id: str) -> Rollo
 
 
 def read_rollouts(
-    connection: Connection, *, endpoint: str | None = None, run_id: str | None = None, version: int | None = None
+    connection: Connection,
+    *,
+    endpoint: str | None = None,
+    run_id: str | None = None,
+    version: int | None = None,
+    dags: Collection[str] | None = None,
+    limit: int | None = None,
 ) -> list[RolloutRecord]:
-    """Return the rollouts of an endpoint, a run, a version (by its key), the one that was begun last first."""
+    """Return the rollouts of an endpoint, a run, a version (by its key), the one that was begun last first.
+
+    :param dags: only of versions that their runs made
+    """
     query = select(rollouts, versions.c.number, models.c.name)
     query = query.join(versions, rollouts.c.version == versions.c.id).join(models, versions.c.model == models.c.id)
+    query = of_dags(query.join(runs, versions.c.run == runs.c.id), dags).limit(limit)
     if endpoint is not None:
         query = query.where(rollouts.c.endpoint == endpoint)
     if run_id is not None:

@@ -36,14 +36,16 @@ class VersionReader(LineagePart):
             known = [model.name for model in read_models(connection, dags=dags)]
             raise UnknownModel(f"the lineage has no model '{name}'", known=known, given=name)
 
-    def versions(self, model: str, *, limit: int | None = None, dags: Dags = None) -> list[VersionSummary]:
-        """Return the model's versions, newest first.
+    def versions(
+        self, model: str, *, limit: int | None = None, before: int | None = None, dags: Dags = None
+    ) -> list[VersionSummary]:
+        """Return the model's versions, newest first, those before a number if one is given.
 
         :raises UnknownModel: nothing was ever registered for it
         """
         with reading(self._engine) as connection:
             key = model_key(connection, model)
-            return queries.read_versions(connection, name=model, model=key, limit=limit, dags=dags)
+            return queries.read_versions(connection, name=model, model=key, limit=limit, before=before, dags=dags)
 
     def version(self, model: str, number: int) -> VersionDetail:
         """Return the whole record of a version.
@@ -88,10 +90,22 @@ class VersionReader(LineagePart):
         with reading(self._engine) as connection:
             return queries.read_aliases(connection, model_key(connection, model))
 
-    def alias_history(self, model: str) -> list[AliasChange]:
-        """Return every move of the model's aliases, newest first."""
+    def alias_history(self, model: str, *, limit: int | None = None, dags: Dags = None) -> list[AliasChange]:
+        """Return the moves of the model's aliases, newest first."""
         with reading(self._engine) as connection:
-            return queries.read_alias_history(connection, alias_history.c.model == model_key(connection, model))
+            of_model = alias_history.c.model == model_key(connection, model)
+            return queries.read_alias_history(connection, of_model, dags=dags, limit=limit)
+
+    def spec(self, model: str, number: int) -> Mapping[str, Any]:
+        """Return the model spec that the run of a version used; empty without such a version."""
+        query = (
+            select(runs.c.spec)
+            .join(versions, versions.c.run == runs.c.id)
+            .join(models, versions.c.model == models.c.id)
+        )
+        with reading(self._engine) as connection:
+            found = connection.execute(query.where(models.c.name == model, versions.c.number == number)).scalar()
+            return found or {}
 
     def events(self, model: str, *, limit: int = 100) -> list[Event]:
         """Return the model's newest events, newest first."""

@@ -1,6 +1,6 @@
 """The record of rollouts: of an endpoint one is running at a time, and one that is over stays over."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -30,10 +30,15 @@ class RolloutRecords(LineagePart):
         with reading(self._engine) as connection:
             return queries.read_rollout(connection, endpoint=endpoint, run_id=run_id)
 
-    def rollouts(self, endpoint: str) -> list[RolloutRecord]:
-        """Return all rollouts of an endpoint, the one that was begun last first."""
+    def rollouts(
+        self, endpoint: str, *, dags: Collection[str] | None = None, limit: int | None = None
+    ) -> list[RolloutRecord]:
+        """Return the rollouts of an endpoint, the one that was begun last first.
+
+        :param dags: only of versions that runs of these made
+        """
         with reading(self._engine) as connection:
-            return queries.read_rollouts(connection, endpoint=endpoint)
+            return queries.read_rollouts(connection, endpoint=endpoint, dags=dags, limit=limit)
 
     def endpoint_targets(self) -> dict[str, str]:
         """Return where each endpoint serves, such as ``docker``, as its last rollout has it; no line of others."""

@@ -25,8 +25,8 @@ def add_airflow_links(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> 
             return RedirectResponse(f"{request.scope['root_path']}/models/{quote(models[0], safe='')}")
         if models:
             return RedirectResponse(f"{request.scope['root_path']}/models?q={quote(dag)}")
-        return page(request, "run.html", dag=dag, run=None, account=None)
+        return page(request, "run.html", dag=dag, run=None, accounts=())
 
     @app.get("/of-run")
     def of_run(request: Request, readable: Lineage, dag: str, run: str) -> Response:
-        return page(request, "run.html", dag=dag, run=run, account=readable.account(dag, run))
+        return page(request, "run.html", dag=dag, run=run, accounts=readable.accounts(dag, run))

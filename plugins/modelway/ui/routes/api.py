@@ -73,6 +73,6 @@ def _add_models(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         return JSONResponse(plain(readable.version(model, version)))
 
     @app.get("/api/models/{model:path}")
-    def versions(readable: Lineage, model: str, number: PageNumber = 1) -> JSONResponse:
-        """A page of 50 versions of a model, newest first."""
-        return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number))})
+    def versions(readable: Lineage, model: str, number: PageNumber = 1, before: int | None = None) -> JSONResponse:
+        """50 versions of a model, newest first: a page of them, or those before a number."""
+        return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number, before=before))})

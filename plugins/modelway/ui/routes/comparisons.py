@@ -50,8 +50,9 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
     def side_by_side(
         request: Request, readable: Lineage, model: str, v: Annotated[list[str] | None, Query()] = None
     ) -> Response:
-        wanted = list(dict.fromkeys(v or [str(each.number) for each in readable.versions(model, listed=COMPARED)]))
-        if not 2 <= len(wanted) <= COMPARED:
-            raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(wanted)} were named.")
-        details = sorted((readable.version(model, each) for each in wanted), key=lambda each: each.summary.number)
+        wanted = v or [str(each.number) for each in readable.versions(model, listed=COMPARED)]
+        known = {number: number for number in (readable.number(model, each) for each in wanted[: COMPARED + 1])}
+        if not 2 <= len(known) <= COMPARED:
+            raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(known)} were named.")
+        details = [readable.version(model, str(number)) for number in sorted(known)]
         return page(request, "side_by_side.html", model=readable.model(model), found=columns(details), details=details)

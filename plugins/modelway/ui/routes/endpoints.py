@@ -20,8 +20,8 @@ def add_endpoint_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) ->
 
     @app.get("/endpoints/{endpoint:path}")
     def one(request: Request, readable: Lineage, endpoint: str) -> Response:
-        view, actions = readable.endpoint(endpoint), readable.actions(endpoint)
-        return page(request, "endpoint.html", view=view, actions=actions)
+        view = readable.endpoint(endpoint)
+        return page(request, "endpoint.html", view=view, actions=readable.actions(view))
 
     @app.get("/api/endpoints/{endpoint:path}")
     def one_as_json(readable: Lineage, endpoint: str) -> JSONResponse:

@@ -4,7 +4,8 @@
   const section = document.getElementById("actions");
   const outcome = document.getElementById("outcome");
   const actions = JSON.parse(section.dataset.actions);
-  const dag = `${section.dataset.airflowUrl}/api/v2/dags/${encodeURIComponent(actions.dag)}`;
+  const airflow = section.dataset.airflowUrl;
+  const dag = `${airflow}/api/v2/dags/${encodeURIComponent(actions.dag)}`;
   const say = (text, isBad) => { outcome.textContent = text; outcome.className = isBad ? "warn" : "good"; };
   const refusals = {
     401: "Your session has ended: sign in to Airflow again.",
@@ -31,14 +32,23 @@
       return `The run ${run.dag_run_id} returns the traffic to version ${actions.rollback.version}.`;
     },
     end: async (given) => {
-      const url = `${dag}/dagRuns/${encodeURIComponent(actions.end)}`;
-      const state = await fetch(url, { credentials: "same-origin" }).then((answer) => answer.ok ? answer.json() : {});
-      if (state.state && !["running", "queued"].includes(state.state)) throw new Error(refusals[409]);
+      const { dag: owner, run } = actions.end;
+      const url = `${airflow}/api/v2/dags/${encodeURIComponent(owner)}/dagRuns/${encodeURIComponent(run)}`;
+      const found = await fetch(url, { credentials: "same-origin" }).then((answer) => answer.ok ? answer.json() : {});
+      if (found.state && !["running", "queued"].includes(found.state))
+        throw new Error(`The run ${run} is over (${found.state}): somebody else was faster, or it ended by itself. Load the ` +
+          "page again; a rollout that still shows as running then is closed by releasing the version that shall serve.");
       await call("PATCH", url, { state: "failed", note: given.reason });
-      return `The run ${actions.end} is ended; its traffic returns within seconds.`;
+      return `The run ${run} is ended; its traffic returns within seconds.`;
     },
   };
+  const disarm = (button) => {
+    button.textContent = button.dataset.text ?? button.textContent;
+    delete button.dataset.sure;
+  };
   section.hidden = false;
+  // What was changed after the first press is confirmed again.
+  section.addEventListener("input", (event) => disarm(event.target.form.querySelector("button")));
   section.addEventListener("submit", async (event) => {
     event.preventDefault();
     const form = event.target;
@@ -46,7 +56,7 @@
     if (!button.dataset.sure) {
       button.dataset.sure = "yes";
       button.dataset.text = button.textContent;
-      button.textContent = "Yes, do it";
+      button.textContent = `Yes, ${button.textContent.toLowerCase()}`;
       say("Press again to confirm.");
       return;
     }
@@ -56,8 +66,7 @@
     } catch (error) {
       say(error.message, true);
     }
-    button.textContent = button.dataset.text;
-    delete button.dataset.sure;
+    disarm(button);
     button.disabled = false;
   });
 })();
