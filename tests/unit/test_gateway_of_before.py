@@ -1,8 +1,9 @@
 """A gateway of an earlier form that outlives an upgrade: it has no backends for gRPC."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
-from modelway.endpoints.gateway.commands import address_commands
+from modelway.endpoints.gateway.commands import Stats, address_commands
 from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.routes import Route, Routes
@@ -13,9 +14,9 @@ ROUTES = Routes(
 )
 
 
-def rows() -> dict[tuple[str, str], dict[str, str]]:
+def rows() -> Stats:
     """Return the statistics of such a gateway, as it was set by its own modelway."""
-    found = {}
+    found: dict[tuple[str, str], Mapping[str, str]] = {}
     for (backend, server), address in addresses(ROUTES).items():
         if not backend.startswith("grpc"):
             status = "UP" if address else "MAINT"
