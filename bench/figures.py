@@ -175,6 +175,14 @@ def _monitor(document: Document) -> Iterator[Figure]:
             yield Figure(name=f"{name}, found", value=max(days), unit="days at most", target=target)
 
 
+def _fleet(document: Document) -> Iterator[Figure]:
+    size = f"{document['models']} models, {document['runs']} runs of each"
+    yield Figure(name=size, value=1 / document["ratio"], unit="x the scheduler's CPU of empty DAGs", target=1 / 0.9)
+    for name, unit in (("rows_per_run", "rows a run"), ("bytes_per_run", "bytes a run")):
+        yield Figure(name=f"{size}, Airflow", value=document["ours"][name], unit=unit, target=None)
+        yield Figure(name=f"{size}, lineage", value=document["lineage"][name], unit=unit, target=None)
+
+
 def _rollout(document: Document) -> Iterator[Figure]:
     """What is wrong with each judge: good versions that it rolls back, bad ones that it does not find in an hour."""
     for scenario, row in document["results"].items():
@@ -196,6 +204,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "bytes": _bytes,
     "cost": _cost,
     "evaluate": _evaluate,
+    "fleet": _fleet,
     "image": _image,
     "jobs": _jobs,
     "lineage": _lineage,

@@ -35,6 +35,15 @@ def check_evaluate(document: dict[str, Any]) -> None:
     assert set(result["seconds"]) == {"loop", "jobs", "ideal"}
 
 
+def check_fleet(document: dict[str, Any]) -> None:
+    """Both kinds of DAGs were taken to their end: as many tasks, the mapped ones included."""
+    ours, empty = document["ours"], document["empty"]
+    assert ours["tasks"] == empty["tasks"] == 2 * 2 * ours["tasks_per_run"]
+    assert ours["tasks_per_run"] >= 14
+    assert ours["rows_per_run"] >= ours["tasks_per_run"]
+    assert document["lineage"]["rows_per_run"] > 40
+
+
 def check_image(document: dict[str, Any]) -> None:
     """The image is the same each time, and nothing is sent where nothing changed."""
     ours = next(each for each in document["results"] if each["name"] == "modelway")
@@ -144,6 +153,7 @@ SMALL = {
     "bytes": ("bytes/run.py --small", check_bytes, ()),
     "cost": ("serving/cost.py --rounds 1 --requests 64", check_cost, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
+    "fleet": ("fleet/run.py --small", check_fleet, ()),
     "image": ("image/run.py --small --without oras", check_image, ()),
     "jobs": ("jobs/run.py --jobs 5 --seconds 12 --settle 6", check_jobs, (pytest.mark.cluster,)),
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modelway.backends.vertex.backend import VertexBackend
+from modelway.hooks.backend import backend_from_airflow, forget_backends
 from modelway.platforms.google.connection import GoogleConnection, connection_of_extra
 from modelway.platforms.google.credentials import GoogleCredentials
 from modelway.platforms.google.errors import CredentialsRefused
@@ -171,6 +173,60 @@ def test_a_service_learns_who_calls(fake: GoogleFake, chain: str) -> None:
     claims = claims_of(headers["Authorization"].removeprefix("Bearer "))
     assert (claims["aud"], claims["email"]) == ("https://digits.run.app", chain or ACCOUNT)
     credentials.close()
+
+
+def test_credentials_of_the_environment_without_an_identity_are_refused_with_what_to_do(
+    fake: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a user's own, or those of a machine that has none."""
+    user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    (tmp_path / "user.json").write_text(json.dumps(user))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "user.json"))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    credentials = GoogleCredentials(connected(fake, is_anonymous=False))
+    with pytest.raises(CredentialsRefused, match=r"cannot be used to say who calls.*GOOGLE_APPLICATION_CREDENTIALS"):
+        credentials.identity("https://digits.run.app")
+    credentials.close()
+
+
+def test_a_key_that_was_renewed_in_its_file_is_read_after_a_refusal(fake: GoogleFake, tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text(key_text(fake.key()))
+    fake.logins.token_seconds = 0
+    with GoogleApi(connected(fake, is_anonymous=False, key_path=str(tmp_path / "key.json")), retries=QUICK) as api:
+        fake.logins.delete_keys()
+        for _ in range(2):
+            with pytest.raises(CredentialsRefused, match="Invalid JWT Signature"):
+                api.get("aiplatform", JOBS)
+            assert api.credentials.are_refused
+        fake.logins.token_seconds = 3600
+        (tmp_path / "key.json").write_text(key_text(fake.key()))
+        api.get("aiplatform", JOBS)
+        assert not api.credentials.are_refused
+
+
+def test_a_key_that_was_renewed_in_the_connection_is_read_after_a_refusal(
+    fake: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key_of_connection() -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_GOOGLE", fake.airflow_connection(keyfile_dict=key_text(fake.key())))
+
+    monkeypatch.setattr("modelway.hooks.backend.READ_AGAIN_SECONDS", 0.0)
+    forget_backends()
+    key_of_connection()
+    fake.logins.delete_keys()
+    first = backend_from_airflow("vertex", home=tmp_path)
+    assert isinstance(first, VertexBackend)
+    assert backend_from_airflow("vertex", home=tmp_path) is first
+    with pytest.raises(CredentialsRefused):
+        first.api.get("aiplatform", JOBS)
+    key_of_connection()
+    second = backend_from_airflow("vertex", home=tmp_path)
+    assert isinstance(second, VertexBackend)
+    second.api.get("aiplatform", JOBS)
+    assert backend_from_airflow("vertex", home=tmp_path) is second
+    for each in (first, second):
+        each.api.close()
+    forget_backends()
 
 
 def test_a_token_that_ends_soon_is_used_while_no_new_one_comes(fake: GoogleFake) -> None:

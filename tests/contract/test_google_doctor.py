@@ -57,6 +57,15 @@ def test_what_is_missing_is_said_with_what_to_do(fake: GoogleFake, capsys: pytes
     assert account["do"].startswith("Grant roles/iam.serviceAccountUser on jobs@p1")
 
 
+def test_a_role_on_the_repository_alone_is_not_missing(fake: GoogleFake, capsys: pytest.CaptureFixture[str]) -> None:
+    """As docs/google.md has it granted: a test of the project does not see it."""
+    role = "roles/artifactregistry.writer"
+    fake.service(Project).permissions -= set(ROLES[role])
+    status, found = doctor(capsys, *ALL)
+    assert (status, [one["check"] for one in found.values() if one["level"] != "ok"]) == (0, [role])
+    assert "has roles/artifactregistry.writer on the repository of the images" in found[f"{role} warning"]["do"]
+
+
 def test_a_bucket_of_another_project_in_another_region(fake: GoogleFake, capsys: pytest.CaptureFixture[str]) -> None:
     fake.service(Project).buckets["models"] = {"projectNumber": "2", "location": "ASIA-EAST1", "locationType": "region"}
     status = main(["doctor", "google", *ALL])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from modelway.hooks.backend import backend_from_airflow
+from modelway.hooks.backend import backend_from_airflow, forget_backends
 
 from tests.docker_engine import require_engine
 from tests.kubernetes_cluster import require_cluster
@@ -16,9 +16,9 @@ from tests.kubernetes_cluster import require_cluster
 @pytest.fixture(autouse=True)
 def forgotten():
     """A process keeps its backends: here each test has its own."""
-    backend_from_airflow.cache_clear()
+    forget_backends()
     yield
-    backend_from_airflow.cache_clear()
+    forget_backends()
 
 
 @pytest.fixture

@@ -207,6 +207,40 @@ def test_a_store_without_conditions_is_used_all_the_same(store, tmp_path, monkey
     assert one._me["process"].encode() in one._fs.cat_file(one._heart)
 
 
+@pytest.mark.parametrize("other", [True, False])
+def test_a_store_that_does_not_answer_once_replaces_no_heartbeat(store, tmp_path, monkeypatch, other):
+    """Another container of the attempt begins its own meanwhile."""
+    monkeypatch.setattr(remote, "CREATE_PAUSES", (0.01,))
+    one, second = (remote.Remote(uri=store, folder=tmp_path, attempt=1, node=0) for _ in range(2))
+    write = one._fs.pipe_file
+
+    def fail(path, value, **mode):
+        monkeypatch.setattr(one._fs, "pipe_file", write)
+        if other:
+            assert second._enter()
+        raise OSError("Connection reset by peer")
+
+    monkeypatch.setattr(one._fs, "pipe_file", fail)
+    assert one._enter() is not other
+    assert (second if other else one)._me["process"].encode() in one._fs.cat_file(one._heart)
+
+
+def test_a_store_that_never_answers_or_refuses_is_an_error(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "CREATE_PAUSES", (0.01,))
+    one, calls = remote.Remote(uri=store, folder=tmp_path, attempt=1, node=0), []
+
+    def fail(path, value, **mode):
+        calls.append(mode)
+        raise kind("no")
+
+    monkeypatch.setattr(one._fs, "pipe_file", fail)
+    for kind, count in ((OSError, 2), (PermissionError, 1)):
+        calls.clear()
+        with pytest.raises(kind, match="no"):
+            one._enter()
+        assert len(calls) == count
+
+
 def test_of_two_attempts_the_second_leaves_no_heartbeat_while_it_waits(store, tmp_path):
     first, second = (remote.Remote(uri=store, folder=tmp_path, attempt=number, node=0) for number in (1, 2))
     assert first._enter()

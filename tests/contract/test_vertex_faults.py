@@ -121,7 +121,7 @@ def test_a_second_job_that_a_list_shows_late_is_ended_by_whoever_follows(fake, s
     backend.api.post("aiplatform", "projects/p1/locations/us-central1/customJobs", body=body)
     assert backend.describe(handle).state is JobState.RUNNING
     _, second = service.jobs.values()
-    wait_for(lambda: second.state == "CANCELLED", what="the end of the second")
+    wait_for(lambda: second.state == "CANCELLED", seconds=60, what="the end of the second")
     assert first.state == "RUNNING"
 
 
@@ -165,7 +165,7 @@ def test_the_end_of_a_job_costs_one_more_call(fake, service, connect, submit, jo
     backend = connect()
     handle = submit(backend)
     service.stop(job_of(handle), "SUCCEEDED", 0, "", at_once=True)
-    wait_for(lambda: job_of(handle).state == "SUCCEEDED", what="its end")
+    wait_for(lambda: job_of(handle).state == "SUCCEEDED", seconds=60, what="its end")
     fake.requests.clear()
     assert backend.describe(handle).state is JobState.SUCCEEDED
     assert [one.method for one in fake.requests] == [LIST, GET]
@@ -234,6 +234,27 @@ def test_a_job_that_waits_for_its_quota_says_so_and_is_ended_in_time(service, co
     assert (status.failure, job.state) == (FailureKind.UNSCHEDULABLE, "CANCELLED")
     assert "no machine took it within 1m" in status.reason
     assert submit(backend, platform={"start_within_seconds": 60}).attempt == 2
+
+
+@pytest.mark.parametrize(("strategy", "limit"), [("FLEX_START", "2h"), ("STANDARD", "1m")])
+def test_a_job_of_flex_start_may_wait_for_machines_as_long_as_its_section_says(
+    service, connect, submit, monkeypatch, strategy, limit
+):
+    service.prepare_seconds = float("inf")
+    backend = connect()
+    own = {"max_wait_seconds": 7200} if strategy == "FLEX_START" else {}
+    handle = submit(backend, platform={"strategy": strategy, "start_within_seconds": 60, **own})
+    (job,) = service.jobs.values()
+    job.document["createTime"] = "2020-01-01T00:00:00Z"
+    assert backend.describe(handle).state is JobState.PENDING
+    now = time.monotonic()
+    monkeypatch.setattr("modelway.backends.vertex.inspect.time.monotonic", lambda: now + 61)
+    if strategy == "FLEX_START":
+        assert backend.describe(handle).state is JobState.PENDING
+        monkeypatch.setattr("modelway.backends.vertex.inspect.time.monotonic", lambda: now + 7210)
+    status = backend.describe(handle)
+    assert (status.failure, job.state) == (FailureKind.UNSCHEDULABLE, "CANCELLED")
+    assert f"no machine took it within {limit}" in status.reason
 
 
 def test_a_stockout_is_reported_with_what_to_do(service, connect, submit):
@@ -337,7 +358,7 @@ def test_a_folder_that_was_removed_is_begun_anew_whatever_is_left_on_vertex_ai(
     backend = connect()
     handle = submit(backend)
     service.stop(job_of(handle), "SUCCEEDED", 0, "", at_once=True)
-    wait_for(lambda: job_of(handle).state == "SUCCEEDED", what="its end")
+    wait_for(lambda: job_of(handle).state == "SUCCEEDED", seconds=60, what="its end")
     shutil.rmtree(tmp_path / "bucket")
     again = submit(backend)
     assert (again.place, again.attempt) == (handle.place, 2)

@@ -50,7 +50,9 @@ def has_checkpoints(backend, handle, count):
 def test_a_worker_that_vertex_ai_restarts_continues_in_the_same_attempt(backend, jobs, service, job_of):
     handle = jobs(STEPS)
     has_checkpoints(backend, handle, 2)
-    text, offset = wait_for(lambda: (found := backend.logs(handle)) and found[0] and found, what="its log")
+    text, offset = wait_for(
+        lambda: (found := backend.logs(handle))[0].endswith("step 2\n") and found, seconds=SECONDS, what="its log"
+    )
     assert text == "step 1\nstep 2\n"
     first = folder_of(backend, handle)
     service.maintain(job_of(handle))
@@ -87,6 +89,15 @@ def test_a_machine_whose_memory_is_used_up_is_reported(backend, jobs, service, j
     assert (status.failure, status.retryable) == (FailureKind.OUT_OF_MEMORY, False)
     assert "137" in status.reason
     assert not runs(pid)
+
+
+def test_what_the_code_prints_at_its_end_does_not_decide_why_it_failed(backend, jobs, job_of):
+    """Vertex AI has the last lines of the log in its own message."""
+    handle = jobs("def train(job): raise PermissionError('quota: permission denied')\n")
+    status = ended(backend, handle)
+    assert "quota: permission denied" in job_of(handle).document["error"]["message"]
+    assert (status.failure, status.retryable) == (FailureKind.BAD_EXIT, False)
+    assert status.reason.startswith("PermissionError: quota: permission denied")
 
 
 def test_a_container_that_never_reaches_the_agent_is_reported_by_what_it_printed(backend, jobs, service, monkeypatch):

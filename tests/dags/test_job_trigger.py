@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from modelway.backends.base import Handle, JobState, JobStatus
+from modelway.errors import LineageUnavailable
 from modelway.following.deferral import DeferredJob, record_deferral
 from modelway.lineage.store import open_lineage
 from modelway.triggers import job as job_module
@@ -95,6 +96,26 @@ def test_it_fires_once_with_the_handle_and_the_status(make, backend):
     (event,) = asyncio.run(events(make(log)))
     assert (event["handle"], event["status"]["state"], event["status"]["seconds"]) == (HANDLE, "succeeded", 1.5)
     assert log == ["a", "b"]
+
+
+def test_a_job_whose_backend_is_made_anew_after_a_refusal_is_followed_by_that(make, backend, monkeypatch):
+    """Such as with a new key; Airflow cannot look up the connection at first."""
+    refused, answers = Backend(), []
+    refused.describe = lambda handle: JobStatus(state=JobState.UNKNOWN, reason="the key is not accepted")
+    unavailable = LineageUnavailable("Airflow cannot say whether there is a connection", do="Try again")
+
+    def found(name, *, home):
+        answers.append(name)
+        if len(answers) in (1, 3):
+            raise unavailable
+        return refused if len(answers) < 5 else backend
+
+    monkeypatch.setattr(job_module, "backend_from_airflow", found)
+    monkeypatch.setattr(job_module, "CONNECTION_PAUSES", (0.01,))
+    monkeypatch.setattr(job_module, "_last_check", time.monotonic())
+    backend.lines, backend.over, log = ["a"], True, Log()
+    (event,) = asyncio.run(events(make(log)))
+    assert (event["status"]["state"], log[-1], len(answers)) == ("succeeded", "a", 5)
 
 
 def test_a_triggerer_killed_before_its_event_is_stored_fires_again_and_repeats_nothing(make, backend):

@@ -24,6 +24,8 @@ _LABEL_KEY, _LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,63}"), re.compile(r"[a
 RESTARTS = 5
 STOCKOUT = "Resources are insufficient in region: {region}. Try a different region or use a different accelerator."
 CANCELLED_CODE, FAILED_CODE = 1, 3
+#: how many of a container's last lines are part of its job's error
+PRINTED_LINES = 10
 
 
 @dataclass
@@ -319,7 +321,9 @@ class VertexJobs:
                 self._start(job)
             else:
                 text = f"The replica {failed.name} exited with a non-zero status of {failed.poll()}."
-                self._end(job, "FAILED", FAILED_CODE, f"{text} Termination reason: Error.")
+                # As Google's message: the last lines that the container printed follow.
+                printed = "\n".join(failed.text().splitlines()[-PRINTED_LINES:])
+                self._end(job, "FAILED", FAILED_CODE, f"{text} Termination reason: Error. \n{printed}")
 
     def _end(self, job: FakeJob, state: str, code: int = 0, message: str = "") -> None:
         if code:

@@ -4,8 +4,10 @@ A container begins with an empty folder where its job's folder is, ``/tmp/modelw
 and ``CLUSTER_SPEC``, and is ended with all that it started.
 """
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -131,10 +133,13 @@ def cluster_spec(replicas: Mapping[str, int], *, port: int) -> Callable[[str], d
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a port of this machine that nobody listens at; no outgoing connection gets it before it is used."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def store_variables() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Where the lineage and its exporters are: the environment, then Airflow's connections, then the embedded defaults."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from airflow.sdk.execution_time import supervisor, task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse
 from modelway.errors import LineageUnavailable, ModelwayError, SecretMissing
 from modelway.hooks import connection as hook
+from modelway.hooks.backend import backend_from_airflow, forget_backends
 from modelway.hooks.client import client_from_airflow
 from modelway.hooks.connection import exporters_from_airflow, lineage_url_from_airflow, settings_from_airflow
 from modelway.hooks.fields import (
@@ -260,6 +262,30 @@ def test_a_connection_to_google_is_read_with_and_without_the_provider_s_form(
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_VERTEX", json.dumps({"conn_type": conn_type, "extra": {"project": "p2"}}))
     assert client_from_airflow("vertex", hook=GOOGLE).project == "p2"
     assert client_from_airflow("cloud_run", hook=GOOGLE) == found
+
+
+def test_a_connection_to_google_that_could_not_be_read_is_not_taken_to_be_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A backend with the machine's own credentials would be used for as long as the process runs."""
+    monkeypatch.delenv("AIRFLOW_CONN_MODELWAY_GOOGLE", raising=False)
+    monkeypatch.setattr(hook, "_ABSENT", set())
+    away = Runner(ErrorType.API_SERVER_ERROR)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", away, raising=False)
+    monkeypatch.setattr(hook, "connection", lambda _conn_id: None)
+    monkeypatch.setattr("modelway.hooks.client.connection", lambda _conn_id: None)
+    forget_backends()
+    with pytest.raises(LineageUnavailable, match="whether there is a connection modelway_vertex"):
+        backend_from_airflow("vertex", home=tmp_path)
+    # That of the target is absent, that of all of them cannot be read.
+    hook._ABSENT.add("modelway_vertex")
+    with pytest.raises(LineageUnavailable, match="whether there is a connection modelway_google"):
+        backend_from_airflow("vertex", home=tmp_path)
+    absent = Runner(ErrorType.CONNECTION_NOT_FOUND)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", absent, raising=False)
+    assert client_from_airflow("vertex", hook=GOOGLE) is None
+    assert client_from_airflow("vertex", hook=GOOGLE) is None
+    assert absent.asked == 1, "once in a process"
 
 
 def test_without_a_connection_to_google_the_environment_s_credentials_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from modelway.lineage.records.version import FailureRecord, RolloutRecord, WeightChange
 from modelway.lineage.store import open_lineage
+from modelway.ui.app import create_app
 from modelway.ui.charts.history import weights_over_time
 from modelway.ui.endpoint_view import environments_by_endpoint
 from starlette.testclient import TestClient
 
 from tests.lineage_samples import make_record
-from tests.mounted_pages import MountedPages
+from tests.mounted_pages import MountedPages, reader_dags
 
 HTML = {"accept": "text/html", "reader": "digits,letters"}
 RUNNING = RolloutRecord(
@@ -32,7 +34,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(1, 4):
         store.register(make_record(f"run-{number}", metrics={"loss": 0.1 * number}))
     store.register(make_record("r", model="letters"))
-    store.register(make_record("r", model="secret"))
+    store.register(make_record("r", model="secret", description="only for its owners"))
     for version in (1, 2):
         done = replace(RUNNING, run_id=f"digits/r{version}", version=version, state="done", detail={"stable": None})
         store.save_rollout(done)
@@ -113,6 +115,28 @@ def test_a_rollout_of_a_version_that_one_may_not_read_is_not_shown(client: TestC
     assert why not in client.get("/modelway/api/endpoints/digits").text
     store.save_rollout(replace(hidden, run_id="digits/done", state="done"))
     assert actions(client).get("rollback", {}).get("version") != "4"
+
+
+def test_no_path_answers_without_a_login_and_none_names_what_one_may_not_read(client: TestClient, url: str) -> None:
+    app = create_app(store_url=lambda: url, readable_dags=reader_dags)
+    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    assert len(paths) > 20
+    alone = TestClient(client.app, base_url="http://testserver/team", root_path="/team")
+    query = {
+        "dag": "secret",
+        "run": "r",
+        "wanted": "r",
+        "content": "sha256:" + "0" * 64,
+        "a": "1",
+        "b": "1",
+        "at": "2999-01-01",
+    }
+    for path in paths:
+        place = "/modelway" + re.sub(r"\{version\}", "1", re.sub(r"\{(model|endpoint):path\}", "secret", path))
+        assert alone.get(place, params=query).status_code == 401, path
+        answer = client.get(place, params=query)
+        assert answer.status_code in (200, 404), path
+        assert "only for its owners" not in answer.text, path
 
 
 @pytest.mark.parametrize("wanted", ["nothing", "r", "secret"])

@@ -108,6 +108,15 @@ def test_several_nodes_are_a_pool_of_one_and_a_pool_of_the_others(tmp_path):
     assert found["jobSpec"]["scheduling"]["maxWaitDuration"] == "7200s"
 
 
+@pytest.mark.parametrize(
+    ("strategy", "timeout", "sent"),
+    [("FLEX_START", 3600, 4500), ("FLEX_START", 7 * 86400, 7 * 86400), ("SPOT", 7 * 86400, 7 * 86400 + 900)],
+)
+def test_no_job_of_flex_start_requests_more_than_seven_days(tmp_path, strategy, timeout, sent):
+    found = body(tmp_path, platform={"strategy": strategy}, timeout_seconds=timeout)
+    assert found["jobSpec"]["scheduling"]["timeout"] == f"{sent}s"
+
+
 def test_everything_that_only_vertex_ai_knows_is_in_the_request(tmp_path):
     key = "projects/p/locations/r/keyRings/k/cryptoKeys/c"
     platform = {

@@ -103,6 +103,33 @@ def test_an_agents_report_says_more_than_an_exit_status():
     assert (status.seconds, status.peak_memory_bytes) == (3.5, 10)
 
 
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "PermissionError: [Errno 13] Permission denied: '/data'",
+        "RuntimeError: quota exceeded",
+        "torch.OutOfMemoryError: CUDA out of memory",
+        "the worker was preempted",
+        "ValueError: cannot find image 7",
+        "TimeoutError: timed out",
+    ],
+)
+def test_what_the_code_printed_does_not_decide_why_it_failed(printed):
+    failed = job("FAILED", message=f"{exited(1)} {printed}", code=3)
+    alone = status_of(failed, (), nodes=1)
+    assert (alone.failure, alone.reason) == (K.BAD_EXIT, f"{exited(1)} {printed}")
+    raised = report(kind="out_of_memory", reason="out of memory: the limit is 1 GiB")
+    reported = status_of(failed, [raised], nodes=1)
+    assert (reported.failure, reported.reason) == (K.OUT_OF_MEMORY, raised["reason"])
+
+
+def test_memory_that_is_used_up_counts_before_the_reports_of_the_other_machines():
+    text = "The replica workerpool0-0 exited with a non-zero status of 137. Termination reason: OOMKilled."
+    other = report(kind="bad_exit", reason="RuntimeError: Connection closed by peer")
+    found = status_of(job("FAILED", message=f"{text} step 7", code=3), [other], nodes=2)
+    assert found.failure is K.OUT_OF_MEMORY
+
+
 def test_a_job_whose_nodes_all_succeeded_has_succeeded_whatever_the_platform_did_afterwards():
     assert status_of(job("FAILED", message="Internal error", code=13), [report()], nodes=1).state is JobState.SUCCEEDED
     assert status_of(job("FAILED", message="Internal error", code=13), [report()], nodes=2).state is JobState.FAILED

@@ -247,6 +247,15 @@ class Paced(Protocol):
 
 
 @runtime_checkable
+class Refusable(Protocol):
+    """A backend that knows whether its credentials were refused."""
+
+    @property
+    def credentials_refused(self) -> bool:
+        """Whether they were, and not only for now: its connection may have new ones."""
+
+
+@runtime_checkable
 class RunFolders(Protocol):
     """A backend that can remove what the jobs of a run leave, once nobody needs it."""
 

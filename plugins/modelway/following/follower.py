@@ -58,6 +58,10 @@ class Follower:
         self._silent_since: float | None = None
         self._unread_since: float | None = None
 
+    def reconnect(self, backend: Backend) -> None:
+        """Inspect the job by another backend from now on, such as one with new credentials."""
+        self._backend = backend
+
     def step(self) -> Step:
         """Inspect the job once; this may take as long as the backend's API does."""
         status = self._inspect()

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from modelway.hooks.connection import connection
+from modelway.hooks.connection import check_absent, connection
 
 
 def client_from_airflow(name: str, *, hook: str | None) -> Any:
@@ -14,6 +14,8 @@ def client_from_airflow(name: str, *, hook: str | None) -> Any:
     It is read by the provider's hook that is named: that of ``modelway_kubernetes`` (type ``kubernetes``) is the
     KubernetesHook. Without a hook it is the connection's ``host`` alone, such as ``tcp://engine:2376`` of
     ``modelway_docker``: the target connects when it must.
+
+    :raises LineageUnavailable: Airflow cannot say whether there is a connection of a hook of modelway
     """
     conn_id = f"modelway_{name}"
     found = connection(conn_id)
@@ -21,8 +23,13 @@ def client_from_airflow(name: str, *, hook: str | None) -> Any:
         return found.host if found else None
     if found is None:
         # A provider's hook takes seconds to import, and only ours names a shared connection.
-        conn_id = _kind(hook).shared_conn_id if hook.startswith("modelway.") else ""
-        if not conn_id or connection(conn_id) is None:
+        if not hook.startswith("modelway."):
+            return None
+        # Without the check the target would have the credentials of the machine for as long as this process runs.
+        check_absent(conn_id)
+        conn_id = _kind(hook).shared_conn_id
+        if connection(conn_id) is None:
+            check_absent(conn_id)
             return None
     return _kind(hook)(conn_id=conn_id).get_conn()
 

@@ -4,13 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from modelway.backends.base import Backend, Handle, Paced
+from modelway.backends.base import Backend, Handle, JobState, Paced
+from modelway.errors import LineageUnavailable
 from modelway.following.deferral import abandoned_jobs, deferred_job, forget_deferral
 from modelway.following.follower import Follower, Step
 from modelway.following.log_position import LogPosition
@@ -20,6 +22,8 @@ from modelway.hooks.backend import backend_from_airflow
 
 #: a task that resumes sooner may count as lost, see docs/adr/0005-short-waits-stay-in-the-worker.md
 SETTLE_SECONDS = 10.0
+#: pauses before a connection is read again that Airflow cannot look up now
+CONNECTION_PAUSES = (1.0, 5.0, 20.0)
 #: inspections that may wait for an API at the same time; asyncio's own threads are few, and Airflow needs them
 _INSPECTIONS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="modelway-job")
 
@@ -75,6 +79,11 @@ class JobTrigger(BaseTrigger):
                 break
             if not step.more:
                 await self.still_runs()
+                if step.status.state is JobState.UNKNOWN:
+                    # Its connection may have new credentials.
+                    with suppress(LineageUnavailable):
+                        backend = await self._found_backend()
+                        follower.reconnect(backend)
                 await asyncio.sleep(backend.poll_seconds if isinstance(backend, Paced) else self.poll_interval)
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         # The position is stored until the task resumes: the event may be lost with the triggerer, and this runs again.
@@ -131,6 +140,14 @@ class JobTrigger(BaseTrigger):
         return Handle.from_dict(self.handle)
 
     async def _backend(self) -> Backend:
+        """Return the backend, as soon as Airflow can say what its connection is."""
+        for seconds in CONNECTION_PAUSES:
+            with suppress(LineageUnavailable):
+                return await self._found_backend()
+            await asyncio.sleep(seconds)
+        return await self._found_backend()
+
+    async def _found_backend(self) -> Backend:
         # Airflow returns a connection only this way, and not in the event loop's own thread.
         from asgiref.sync import sync_to_async
 

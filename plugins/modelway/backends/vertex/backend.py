@@ -90,6 +90,11 @@ class VertexBackend:
         """How long a follower waits between two inspections of a job."""
         return self._pace.poll_seconds
 
+    @property
+    def credentials_refused(self) -> bool:
+        """Whether Google refused its credentials, and not only for now."""
+        return "api" in vars(self) and self.api.credentials.are_refused
+
     def build_request(self, job: Job, options: Options) -> VertexRequest:
         """Return what will be created; see the port."""
         return request_of(job, options, folders=self._folders)
@@ -173,7 +178,7 @@ class VertexBackend:
             project=place.project,
             region=place.region,
             nodes=request.options.nodes,
-            start_within_seconds=request.options.platform.get("start_within_seconds", 3600),
+            start_within_seconds=request.start_within_seconds,
         ).write(attempt)
         return attempt
 

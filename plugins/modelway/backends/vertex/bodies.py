@@ -15,6 +15,7 @@ from modelway.backends.folders import object_store
 from modelway.backends.variables import job_variables
 from modelway.backends.vertex.labels import attempt_labels
 from modelway.backends.vertex.machines import GIB, MachineSpec
+from modelway.backends.vertex.rules import FLEX_START_SECONDS
 
 Document = dict[str, Any]
 
@@ -125,7 +126,9 @@ def _scheduling(one: Attempt) -> Document:
     # Attempts are counted by the spec's own rules.
     scheduling: Document = {"strategy": strategy, "disableRetries": True, "restartJobOnWorkerRestart": False}
     if timeout:
-        scheduling["timeout"] = f"{timeout + BACKSTOP_SECONDS}s"
+        seconds = timeout + BACKSTOP_SECONDS
+        # Vertex AI refuses more.
+        scheduling["timeout"] = f"{min(seconds, FLEX_START_SECONDS) if strategy == 'FLEX_START' else seconds}s"
     if strategy == "FLEX_START":
         wait = platform.get("max_wait_seconds") or platform.get("start_within_seconds", 3600)
         scheduling["maxWaitDuration"] = f"{wait}s"

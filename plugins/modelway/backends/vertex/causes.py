@@ -11,7 +11,8 @@ from modelway.failures import FailureKind
 
 Cause = tuple[FailureKind, str]
 
-_EXIT = re.compile(r"\bnon-zero status of (\d+)")
+#: what Vertex AI says of a container that ended by itself; the last lines that the container printed follow
+_EXIT = re.compile(r"\bnon-zero status of (\d+)(\(\w+\))?\.?( Termination reason: \w+)?")
 _OUT_OF_MEMORY = re.compile(r"ran out of memory|out of memory|OOMKilled|9\(SIGKILL\)", re.I)
 #: what the platform did, whatever the agents reported
 _BY_PLATFORM: tuple[tuple[re.Pattern[str], FailureKind, str], ...] = (
@@ -47,6 +48,10 @@ def by_platform(code: int, message: str, *, ran: bool) -> Cause | None:
 
     :param ran: whether it had begun to run
     """
+    if found := _EXIT.search(message):
+        if _OUT_OF_MEMORY.search(message[: found.end()]):
+            return FailureKind.OUT_OF_MEMORY, f"out of memory: {message}"
+        return None
     for pattern, kind, do in _BY_PLATFORM:
         if pattern.search(message):
             if kind is FailureKind.UNSCHEDULABLE and ran:

@@ -31,6 +31,14 @@ class VertexRequest:
     """this process's copy of the object store ``uri``"""
     uri: str
 
+    @property
+    def start_within_seconds(self) -> float:
+        """How long its job may wait for machines; FLEX_START waits for them as long as its section says."""
+        platform = self.options.platform
+        seconds = float(platform.get("start_within_seconds", 3600))
+        waits = platform.get("strategy") == "FLEX_START"
+        return max(seconds, platform.get("max_wait_seconds") or 0) if waits else seconds
+
     def folder(self, generation: int) -> Path:
         """Return the copy of a generation's folder."""
         return generations.job_folder(Path(self.root) / "jobs", self.job) / f"g{generation}"

@@ -20,6 +20,7 @@ import inspect
 import json
 import os
 import random
+import re
 import socket
 import sys
 import threading
@@ -36,6 +37,8 @@ from modelway.job.left_files import NotBelow, all_below, names_below, open_below
 SYNC_SECONDS = 3.0
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 20.0
+#: pauses before the heartbeat is created again, where the store did not answer
+CREATE_PAUSES = (1.0, 5.0, 15.0)
 EVENTS = "events.jsonl"
 #: what is copied as it is whenever it has changed
 SMALL = ("progress.json", "error.json")
@@ -85,17 +88,8 @@ class Remote:
         """Begin the heartbeat; False where another container began one at the same time, and this one has to wait."""
         if "file" in self._fs.protocol:
             self._fs.makedirs(self._heart.rpartition("/")[0], exist_ok=True)
-        # Of two that create it the store refuses one; clients of before 2025 cannot say so to it.
-        creates = "mode" in inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters
-        try:
-            self._fs.pipe_file(self._heart, self._pulse(), **({"mode": "create"} if creates else {}))
-        except FileExistsError:
-            # It may be this one's own: its client repeats what was not answered.
-            if not self._is_mine():
-                return False
-        except (OSError, NotImplementedError):
-            # Some stores that speak S3 have no such condition.
-            self._fs.pipe_file(self._heart, self._pulse())
+        if not self._create_heart():
+            return False
         self._beaten = time.monotonic()
         if not self._others():
             return True
@@ -104,6 +98,30 @@ class Remote:
             self._fs.rm_file(self._heart)
         time.sleep(random.uniform(0, 1))
         return False
+
+    def _create_heart(self) -> bool:
+        """Create the heartbeat; False where another container has it.
+
+        :raises OSError: the store refuses it, or does not answer for a while
+        """
+        # Of two that create it the store refuses one; clients of before 2025 cannot say so to it.
+        creates = "mode" in inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters
+        pauses = iter(CREATE_PAUSES)
+        while True:
+            try:
+                self._fs.pipe_file(self._heart, self._pulse(), **({"mode": "create"} if creates else {}))
+                return True
+            except FileExistsError:
+                # It may be this one's own: it was written, and the answer lost.
+                return self._is_mine()
+            except (OSError, NotImplementedError) as error:
+                if creates and _lacks_conditions(error):
+                    creates = False
+                elif isinstance(error, PermissionError) or (pause := next(pauses, None)) is None:
+                    raise
+                else:
+                    # Written without the condition, it could replace the heartbeat of another container.
+                    time.sleep(pause)
 
     def _is_mine(self) -> bool:
         with contextlib.suppress(FileNotFoundError):
@@ -269,6 +287,13 @@ class Remote:
             except Exception as error:
                 # The next round tries again; an error in the last one is raised.
                 print(f"the object store cannot be written now: {error}", file=sys.stderr, flush=True)
+
+
+def _lacks_conditions(error: Exception) -> bool:
+    """Whether a store, such as some that speak S3, says that it cannot create only what is not there."""
+    # Its message alone may not have the code, which is in the cause.
+    text = f"{error} {error.__cause__}"
+    return isinstance(error, NotImplementedError) or bool(re.search(r"not.?implemented|unsupported header", text, re.I))
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:

@@ -39,6 +39,8 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "roles/monitoring.viewer": ("monitoring.timeSeries.list",),
     "roles/serviceusage.serviceUsageViewer": ("serviceusage.services.get",),
 }
+#: roles that belong on a resource of the project, where a test of the project itself does not see them
+ON_RESOURCES = {"roles/artifactregistry.writer": "the repository of the images"}
 BUCKET_ROLE = "roles/storage.objectUser"
 _BUCKET = ("storage.objects.create", "storage.objects.get", "storage.objects.list", "storage.objects.delete")
 _ACT_AS = "iam.serviceAccounts.actAs"
@@ -119,6 +121,14 @@ def _permissions(api: GoogleApi, subject: Subject) -> Iterator[Finding]:
     granted = _tested(api, "cloudresourcemanager", f"projects/{subject.project}", wanted)
     for role, permissions in ROLES.items():
         lacking = [permission for permission in permissions if permission not in granted]
+        if lacking and (resource := ON_RESOURCES.get(role)):
+            yield Finding(
+                check=role,
+                level=Level.WARNING,
+                what=f"{', '.join(lacking)}: not in the whole project, perhaps on {resource}",
+                do=f"Check that the account of {api.connection.where} has {role} on {resource}",
+            )
+            continue
         yield _found(
             role,
             not lacking,

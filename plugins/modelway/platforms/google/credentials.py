@@ -5,7 +5,8 @@ Everything here may block: it reads files and asks for tokens. The asynchronous 
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from modelway.errors import CapabilityMissing, ModelwayError
@@ -29,6 +30,8 @@ class GoogleCredentials:
         self._found: Any = None
         self._project = connection.project
         self._of_audiences: dict[str, Any] = {}
+        self.are_refused = False
+        """Whether they were at the last call, and not only for now."""
 
     def close(self) -> None:
         """Close the connections that fetch tokens."""
@@ -40,7 +43,7 @@ class GoogleCredentials:
         :raises CredentialsRefused: there are none
         """
         if not self._project and self._connection.source is not Source.ANONYMOUS:
-            with self._lock:
+            with self._using():
                 self._find()
         return self._project
 
@@ -60,7 +63,7 @@ class GoogleCredentials:
         """
         if (known := self.fresh_headers()) is not None:
             return known
-        with self._lock:
+        with self._using():
             found = self._find()
             if not _is_fresh(found):
                 self._refresh(found)
@@ -81,16 +84,30 @@ class GoogleCredentials:
         """
         if self._connection.source is Source.ANONYMOUS:
             return {}
-        with self._lock:
+        with self._using():
             if audience not in self._of_audiences:
                 found = self._find()
-                self._of_audiences[audience] = identity_credentials(
-                    found, audience, transport=self._transport, connection=self._connection
-                )
+                with self._translated("used to say who calls"):
+                    self._of_audiences[audience] = identity_credentials(
+                        found, audience, transport=self._transport, connection=self._connection
+                    )
             token = self._of_audiences[audience]
             if not _is_fresh(token):
                 self._refresh(token)
             return {"Authorization": f"Bearer {token.token}"}
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Let one thread use what was found; forget it where it is refused: a file or a secret may have a new key."""
+        with self._lock:
+            try:
+                yield
+            except CredentialsRefused as error:
+                if not error.retryable:
+                    self._found, self.are_refused = None, True
+                    self._of_audiences.clear()
+                raise
+            self.are_refused = False
 
     def _find(self) -> Any:
         if self._found is None:
