@@ -6,6 +6,8 @@ umask 077
 file=${1:-$(cd "$(dirname "$0")/../.." && pwd)/.env}
 touch "$file"
 chmod 600 "$file"
+# A last line without its end would become one with what is added.
+[ -z "$(tail -c 1 "$file")" ] || echo >>"$file"
 
 add() { grep -q "^$1=" "$file" || printf '%s=%s\n' "$1" "$2" >>"$file"; }
 word() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }

@@ -3,6 +3,10 @@
 # All that is in the volumes now is replaced. Needs the .env of the backup, or none: it is copied then.
 set -eu
 folder=$(cd "${1:?a folder of backup.sh}" && pwd)
+# Before anything is erased: all of the backup is there.
+for part in airflow.dump lineage.dump home.tar registry.tar; do
+    [ -s "$folder/$part" ] || { echo "$folder/$part is missing or empty: this is no whole backup, and nothing was changed" >&2; exit 1; }
+done
 cd "$(dirname "$0")/../.."
 [ -e .env ] || { umask 077; cp "$folder/env" .env; }
 docker compose down --volumes --timeout 60

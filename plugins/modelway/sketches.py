@@ -27,7 +27,7 @@ _BUCKETS = 2 * _ZERO + 1
 MAX_FEATURES = 128
 #: values of one row that are counted where they are one feature
 _MAX_VALUES = 1024
-#: different strings of a feature that are counted, and characters of each; the rest counts as ""
+#: different strings of a feature that are counted, and characters of each; the rest counts as others
 _MAX_STRINGS, _MAX_STRING = 64, 64
 #: an output with so many values a row at most is one with a score for each class
 MAX_CLASSES = 64
@@ -153,16 +153,20 @@ class _Strings:
     def __init__(self, spec: Tensor) -> None:
         self._name = spec.name
         self._counts: Counter[str] = Counter()
+        self._others = 0
 
     def add(self, arrays: Sequence[Array]) -> None:
         for text in chain.from_iterable(map(some, arrays)):
             short = (text.decode(errors="replace") if isinstance(text, bytes) else str(text))[:_MAX_STRING]
-            known = short in self._counts or len(self._counts) < _MAX_STRINGS
-            self._counts[short if known else ""] += 1
+            if short in self._counts or len(self._counts) < _MAX_STRINGS:
+                self._counts[short] += 1
+            else:
+                self._others += 1
 
     def documents(self) -> list[dict[str, Any]]:
         counts = dict(self._counts)
-        return [{"name": self._name, "position": [], "count": sum(counts.values()), "strings": counts}]
+        total = sum(counts.values()) + self._others
+        return [{"name": self._name, "position": [], "count": total, "strings": counts, "others": self._others}]
 
 
 def _sketches(specs: Sequence[Tensor]) -> dict[str, _Numbers | _Strings]:

@@ -152,6 +152,28 @@ def test_a_version_that_is_not_there_is_a_404_that_counts_against_nobody(gateway
     assert gateway.counts(1).requests == gateway.counts(2).requests == 0
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tiny/sketches",
+        "tiny/sketches/",
+        "tiny/sketches?x",
+        "tiny/%73ketches",
+        "tiny%2fsketches",
+        "tiny/versions/2/sketches",
+    ]
+    + ["versions/sketches", "tiny/versions/3/sketches", "/tiny/../tiny/sketches#x"],
+)
+def test_nobody_reads_ids_and_answers_of_others_there(gateway: Gateway, path: str) -> None:
+    assert gateway.ask(f"/v2/models/{path}")[:2] in [(404, None), (400, None)]
+    assert gateway.received() == Counter()
+
+
+@pytest.mark.parametrize("path", ["sketches/infer", "sketches", "sketches/versions/2", "tiny/versions/2/infer"])
+def test_a_model_may_be_called_so(gateway: Gateway, path: str) -> None:
+    assert gateway.ask(f"/v2/models/{path}")[:2] == (200, 2)
+
+
 def test_a_version_that_left_is_gone_from_its_url_at_once(gateway: Gateway) -> None:
     gateway.servers[0].weight = 100
     gateway.servers[1].wanted = False

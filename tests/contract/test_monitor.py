@@ -11,17 +11,19 @@ import httpx
 import numpy
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.triggers.base import TaskSuccessEvent
 from modelway.artifacts.store import ArtifactStore
 from modelway.cli import main
 from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import EndpointNotReady, ModelwayError
-from modelway.lineage.records.monitoring import FAILED
+from modelway.lineage.records.monitoring import FAILED, MonitorSlice
+from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, QualityRule, Rules
 from modelway.operators.monitor import RETRAIN, MonitorModelsOperator
-from modelway.runs.monitoring import Watched, check_model
+from modelway.runs.monitoring import Watched, _count_new, _Memory, _window, check_model
 from modelway.server.core.signature import TensorSpec
 from modelway.sketches import Counts
 from modelway.triggers import monitor as monitor_trigger
@@ -156,6 +158,33 @@ def test_each_row_counts_once_through_restarts_absence_and_clocks(watch):
     assert watch.requests == []
 
 
+def test_all_servers_of_a_version_are_remembered():
+    memory = _Memory(version=1, since=0.0, at=0.0, reference=None)
+    servers = [{"since": number, "rows_seen": 10} for number in range(100)]
+    assert _count_new(memory, servers, is_first=False)[1] == 1000
+    assert _count_new(memory, servers, is_first=False)[1] == 0
+    # Most of them do not answer for a while.
+    _count_new(memory, servers[:40], is_first=False)
+    assert _count_new(memory, servers, is_first=False)[1] == 0
+
+
+def test_what_is_older_than_the_window_is_read_only_where_rows_are_too_few():
+    now, asked = datetime.now(UTC), []
+    tallies = {"x": Tally(bins=(50,)).to_list()}
+    part = MonitorSlice(endpoint="tiny", version=1, begin=now, end=now, rows=50, tallies=tallies, numbers={})
+    older = replace(part, end=now - timedelta(days=3))
+
+    def slices(endpoint, version, *, since):
+        asked.append(since)
+        return [each for each in (older,) if each.end > since]
+
+    store, since = SimpleNamespace(monitoring=SimpleNamespace(slices=slices)), now - timedelta(days=30)
+    for rows, expected in ((50, 50), (60, 100)):
+        window = _window(store, part, DriftRule(minimum_rows=rows), since=since, now=now)
+        assert window["x"].rows == expected
+    assert asked == [now - timedelta(days=1), now - timedelta(days=1), since]
+
+
 def test_of_two_checks_at_once_one_counts(watch):
     watch.send(calls=2)
     store, state = watch.shop.lineage.monitoring, watch.shop.lineage.monitoring.state
@@ -249,12 +278,15 @@ CODE = "def train(job): ...\n\n\ndef evaluate(job, checkpoint): ...\n\n\ndef exp
 class Airflow:
     """The tasks of the monitor's DAG, one after another."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, deferred=1):
+        self.deferred = deferred
         (folder / "tiny").mkdir(parents=True)
         (folder / "tiny" / "model.yaml").write_text(SPEC)
         (folder / "tiny" / "tiny.py").write_text(CODE)
         self.operator = MonitorModelsOperator(task_id="check", folder=str(folder))
         self.states = {}
+        #: to what it does not know
+        self.answer = 404
 
     def run(self):
         """Return the events that a run sends, by asset."""
@@ -263,9 +295,13 @@ class Airflow:
         ti = SimpleNamespace(xcom_push=lambda **_: None, try_number=1, task_id="check", **known)
         dag_run = SimpleNamespace(dag_id="modelway-monitor", run_id="r", triggering_user_name=None)
         context = {"ti": ti, "dag_run": dag_run, "outlet_events": outlets}
-        with pytest.raises(TaskDeferred) as deferred:
+        try:
             self.operator.run(context)
-        module, arguments = deferred.value.trigger.serialize()
+            assert not self.deferred
+            return {each.dest_asset_key.uri: each.extra for each in outlets[RETRAIN].asset_alias_events}
+        except TaskDeferred as deferred:
+            assert self.deferred
+            module, arguments = deferred.trigger.serialize()
         assert module == "modelway.triggers.monitor.MonitorTrigger"
 
         async def first():
@@ -281,7 +317,10 @@ class Airflow:
         return sum(state in states for state in self.states.values())
 
     def state(self, *, dag_id, run_id):
-        return self.states[f"{dag_id}/{run_id}"]
+        if (found := self.states.get(f"{dag_id}/{run_id}")) is None:
+            detail = {"status_code": self.answer, "message": "as the API server says it"}
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+        return found
 
 
 def test_the_task_sends_one_event_for_the_asset_that_starts_the_models_dag(watch, tmp_path):
@@ -314,6 +353,58 @@ def test_the_task_sends_one_event_for_the_asset_that_starts_the_models_dag(watch
     airflow.states["tiny/retrained"] = "failed"
     airflow.run()
     assert watch.requests[-1].outcome == FAILED
+
+
+@pytest.mark.parametrize(
+    ("state", "rollout", "outcome"),
+    [
+        ("success", None, "version 2"),
+        # It failed once the version was registered, such as in its deployment: nothing is answered.
+        ("failed", None, FAILED),
+        ("failed", ("aborted", {"reason": "its run ended before it did (failed)"}), FAILED),
+        ("failed", ("aborted", {"verdict": {"action": "rollback"}}), "version 2"),
+        ("failed", ("aborted", {"approval": {"approved": False, "by": "ann"}}), "version 2"),
+        ("failed", ("done", {}), "version 2"),
+    ],
+)
+def test_a_run_that_fails_after_it_made_a_version_answers_where_that_was_judged(monkeypatch, state, rollout, outcome):
+    record = rollout and SimpleNamespace(state=rollout[0], detail=rollout[1], version=2)
+    store = SimpleNamespace(version_of_run=lambda *_, **__: 2, rollout=lambda *_: record)
+    request = SimpleNamespace(model="tiny", endpoint="tiny", run_id="tiny/retrained")
+    context = {"ti": SimpleNamespace(get_dagrun_state=lambda **_: state)}
+    assert MonitorModelsOperator(task_id="check")._outcome(context, store, request) == outcome
+
+
+def test_a_run_is_deleted_only_where_airflow_says_so(tmp_path):
+    airflow = Airflow(tmp_path / "models")
+    store = SimpleNamespace(version_of_run=lambda *_, **__: None, rollout=lambda *_: None)
+    request = SimpleNamespace(model="tiny", endpoint="tiny", run_id="tiny/retrained")
+    context = {"ti": SimpleNamespace(get_dagrun_state=airflow.state)}
+    assert airflow.operator._outcome(context, store, request) == FAILED
+    airflow.answer = 503
+    assert airflow.operator._outcome(context, store, request) is None
+
+
+def test_an_endpoint_of_one_host_is_checked_in_the_task(watch, tmp_path, monkeypatch):
+    """The triggerer of a deployment with several hosts does not see its servers."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("MODELWAY_HOST", "gateway")
+    airflow, before = Airflow(tmp_path / "models", deferred=0), watch.shop.lineage.monitoring.state("tiny").revision
+    assert airflow.run() == {}
+    assert watch.shop.lineage.monitoring.state("tiny").revision == before + 1
+    watch.send(shift=4.0, calls=8)
+    assert airflow.run() == {}
+    # What it finds there is sent with what the trigger finds of others.
+    (tmp_path / "models" / "other").mkdir()
+    (tmp_path / "models" / "other" / "model.yaml").write_text(
+        SPEC.replace("tiny", "other") + "endpoint: {target: docker}\n"
+    )
+    (tmp_path / "models" / "other" / "other.py").write_text(CODE)
+    airflow.deferred = 1
+    watch.send(shift=4.0, calls=8)
+    events = airflow.run()
+    assert [each["request"] for each in events.values()] == [each.id for each in watch.requests]
+    assert len(watch.requests) == 1
 
 
 def test_an_event_that_was_lost_is_sent_again(watch, tmp_path):

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from modelway.cli import main
 from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import EndpointNotReady, RolloutAborted, RolloutChanged
+from modelway.following import metrics
 from modelway.following import rollouts as ends
 from modelway.following.rollouts import abort_rollout, abort_rollouts_of
 from modelway.hooks.settings import load_settings
@@ -20,6 +21,14 @@ from sqlalchemy import update
 from tests.contract.test_rollout import Killed, die_at_wait
 from tests.contract.test_rollout_judged import Counters, abort, begin, rollout_of
 from tests.contract.test_rollout_judged import serving as serving
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """The states that the metric ``rollout.ended`` counted."""
+    found = []
+    monkeypatch.setattr(metrics, "count", lambda name, **tags: name == "rollout.ended" and found.append(tags["state"]))
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +66,16 @@ def test_a_version_that_could_not_be_withdrawn_is_withdrawn_at_the_end_of_its_ru
     assert serving.weights == {1: 100, 2: 0}
     abort_rollouts_of("tiny/run-2", state="failed")
     assert (serving.weights, serving.rollout(2).state) == ({1: 100}, "aborted")
+
+
+def test_a_rollout_that_is_aborted_counts_once_whoever_aborts_it(serving, monkeypatch, ended):
+    deployed = begin(serving, monkeypatch)
+    assert abort("a user ended the task") is not None
+    assert abort("a user ended the task again") is None
+    for _ in range(2):
+        retried(serving, deployed)
+    abort_rollouts_of("tiny/run-2", state="failed")
+    assert ended == ["aborted"]
 
 
 def not_returned(shop, monkeypatch):
@@ -227,10 +246,13 @@ def during_the_takeover(monkeypatch, work):
     return found
 
 
-def test_a_version_that_takes_over_is_not_aborted_any_more(serving, monkeypatch):
+def test_a_version_that_takes_over_is_not_aborted_any_more(serving, monkeypatch, ended):
     found = during_the_takeover(monkeypatch, lambda: abort("a user ended the task"))
-    serving.promote(2, serving.deploy(2))
-    assert found == [None]
+    deployed = serving.deploy(2)
+    for _ in range(2):
+        # Another attempt finds it done.
+        serving.promote(2, deployed)
+    assert (found, ended) == ([None], ["done"])
     assert (serving.weights, serving.rollout(2).state, serving.champion) == ({2: 100}, "done", 2)
 
 

@@ -65,3 +65,21 @@ def test_a_worse_version_is_registered_where_rules_start_runs(
 def test_a_rule_puts_the_event_into_the_schedule(tmp_path: Path) -> None:
     dag = build_dag(load_spec(write(tmp_path, "tiny", "monitor: {volume: 5}\n")))
     assert [asset.uri for asset in dag.timetable.asset_condition.objects] == ["modelway://tiny/retrain"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "spec", "expected"),
+    [
+        ("", "", "default"),
+        ("serving", "", "serving"),
+        ("serving", "endpoint: {target: docker}\n", "default"),
+    ],
+)
+def test_its_task_runs_where_endpoints_of_one_host_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: str, spec: str, expected: str
+) -> None:
+    monkeypatch.setenv("MODELWAY_SERVING_QUEUE", queue)
+    write(tmp_path, "tiny", f"monitor: {{volume: 5}}\n{spec}")
+    dag = monitor_dags(tmp_path)[DAG_ID]
+    assert [task.queue for task in dag.tasks] == [expected]
+    assert dag.is_paused_upon_creation is False

@@ -118,6 +118,57 @@ def test_another_range() -> None:
     assert "input x[0] is out of its range" in find_schema_change(REFERENCE, window(shift=100.0), RULE).reason
 
 
+def texts(values: list[str]) -> dict[str, Any]:
+    """Return what a server counts of these values of a column of text."""
+    counts = Counts(inputs=INPUTS[1:], outputs=())
+    counts.add({"kind": [np.array(values, dtype=object)]}, {})
+    return {"rows": len(values), **counts.documents()}
+
+
+def test_an_empty_text_is_a_category_like_others() -> None:
+    values = ["", "a", "b"] * 100
+    known = Reference.of(texts(values))
+    assert known.features[0].categories == ("", "a", "b")
+    assert find_schema_change(known, known.count(texts(values)), RULE).is_clear
+    assert not find_drift(known, known.count(texts(values)), RULE).is_over
+    # Where the reference has none it is new.
+    other = Reference.of(texts(["a", "b"] * 150))
+    assert find_schema_change(other, other.count(texts(values)), RULE).is_over
+
+
+@pytest.mark.parametrize("is_of_earlier", [False, True])
+def test_a_column_with_more_texts_than_are_counted_is_not_compared(is_of_earlier: bool) -> None:
+    def drawn(seed: int) -> dict[str, Any]:
+        found = texts([f"name {each}" for each in np.random.default_rng(seed).integers(0, 500, 1000)])
+        if is_of_earlier:
+            (column,) = found["inputs"]
+            column["strings"][""] = column.pop("others")
+        return found
+
+    known = Reference.of(drawn(0))
+    assert known.features[0].tally.rows == 1000
+    assert find_schema_change(known, known.count(drawn(1)), RULE).is_clear
+    assert find_drift(known, known.count(drawn(1)), RULE).is_undecided
+    # Another type is one, nevertheless.
+    numbers = known.features[0].count({"count": 500, "buckets": {"0": 500}})
+    assert find_schema_change(known, {"input kind": numbers}, RULE).is_over
+
+
+def test_chance_alone_does_not_end_an_alarm_whose_effect_is_near_its_floor() -> None:
+    (x, *_), few = REFERENCE.features, DriftRule(minimum_rows=10, alpha=1e-9)
+    alone = replace(REFERENCE, features=(x,))
+
+    def found(shift: float) -> Finding:
+        bins = document(60, seed=3, shift=shift)
+        return find_drift(alone, alone.count(bins), few)
+
+    near, far = found(0.4), found(0.0)
+    assert near.numbers["effects"][0]["strength"] >= 0.75
+    assert (near.is_over, near.is_clear) == (False, False)
+    assert far.numbers["effects"][0]["strength"] < 0.75
+    assert far.is_clear
+
+
 def test_a_column_of_nan_is_missing() -> None:
     tallies = window()
     counts = Counts(inputs=INPUTS, outputs=OUTPUTS)
@@ -224,7 +275,7 @@ def test_one_retraining_is_in_flight_at_a_time_and_another_rule_waits() -> None:
 
 
 def test_a_failed_run_is_requested_again_after_the_cool_down() -> None:
-    watch = Watch(replace(RULES, cool_down_seconds=DAY, budget_per_week=2))
+    watch = Watch(replace(RULES, cool_down_seconds=DAY, budget_per_week=1))
     watch.check(over())
     watch.check(over())
     watch.end(failed=True)
@@ -232,8 +283,19 @@ def test_a_failed_run_is_requested_again_after_the_cool_down() -> None:
     assert (waiting.finding, waiting.waits) == (None, "it cools down for 23.0 more hours")
     assert watch.check(over(), hours=23).finding == over()
     watch.end(failed=True)
-    assert watch.check(over(), hours=25).waits == "the budget of 2 a week is spent"
-    assert watch.check(over(), hours=7 * 24).finding == over()
+    # Those that failed cost no budget.
+    assert watch.check(over(), hours=25).finding == over()
+
+
+def test_a_budget_is_of_the_runs_that_did_not_fail() -> None:
+    watch = Watch(replace(RULES, cool_down_seconds=DAY, budget_per_week=2))
+    for rule in (DRIFT, QUALITY):
+        watch.check(over(rule), hours=25)
+        assert watch.check(over(rule)).finding == over(rule)
+        watch.end(failed=False)
+    watch.check(over(STALENESS), hours=25)
+    assert watch.check(over(STALENESS)).waits == "the budget of 2 a week is spent"
+    assert watch.check(over(STALENESS), hours=7 * 24).finding == over(STALENESS)
 
 
 def test_a_schema_change_goes_first_and_is_for_the_other_rules_too() -> None:

@@ -1,7 +1,6 @@
 """The order of a model's stages, as a DAG."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +12,9 @@ from airflow.sdk.definitions.param import ParamsDict
 from modelway.dag.documentation import model_page, stage_page
 from modelway.dag.form import run_form
 from modelway.dag.notify import callbacks, report_task_failure
+from modelway.dag.queues import on_serving_host
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
-from modelway.endpoints.base import endpoint_member
 from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
@@ -39,7 +38,6 @@ from modelway.spec.model import Evaluation, ModelSpec, Stage
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
 from modelway.spec.sections import ImageSection
-from modelway.spec.several_hosts import SERVING_QUEUE
 
 _log = logging.getLogger(__name__)
 
@@ -244,16 +242,8 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
         ).output
 
 
-def _on_serving_host(spec: ModelSpec) -> dict[str, Any]:
-    """Return the argument that sends a task to the worker whose host serves; none where nobody named its queue."""
-    queue = os.environ.get(SERVING_QUEUE)
-    targets = {serving.section.target for serving in environments_of(spec.model, spec.endpoint).values()}
-    is_of_host = any(endpoint_member(target).of_host for target in targets)
-    return {"queue": queue} if queue and is_of_host else {}
-
-
 def _serve(spec: ModelSpec, code: Any, version: Any) -> None:
-    queue = _on_serving_host(spec)
+    queue = on_serving_host(spec)
     with TaskGroup("serve", tooltip="The version's image, its predictor and its share of the traffic"):
         image = BuildImageOperator(
             task_id="build_image",

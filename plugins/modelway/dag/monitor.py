@@ -5,6 +5,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, get_parsing_context
 
+from modelway.dag.queues import on_serving_host
 from modelway.operators.monitor import MonitorModelsOperator
 from modelway.runs.watched import specs_with_rules
 
@@ -17,7 +18,9 @@ def monitor_dags(folder: Path) -> dict[str, DAG]:
     wanted = get_parsing_context().dag_id
     if wanted not in (None, DAG_ID):
         return {}
-    if wanted is None and not specs_with_rules(folder):
+    # Which queue is only of interest to the scheduler, which has the DAG as the DAG processor read it.
+    specs = specs_with_rules(folder) if wanted is None else []
+    if wanted is None and not specs:
         return {}
     with DAG(
         dag_id=DAG_ID,
@@ -25,6 +28,8 @@ def monitor_dags(folder: Path) -> dict[str, DAG]:
         schedule=timedelta(minutes=MINUTES),
         catchup=False,
         max_active_runs=1,
+        # Whoever gives a model rules wants them checked.
+        is_paused_upon_creation=False,
         tags={"modelway"},
         default_args={"retries": 0},
     ) as dag:
@@ -32,5 +37,6 @@ def monitor_dags(folder: Path) -> dict[str, DAG]:
             task_id="check",
             folder=str(folder),
             doc_md="Checks all models whose spec has rules below `monitor`; see docs/monitor.md",
+            **on_serving_host(*specs),
         )
     return {DAG_ID: dag}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelway.endpoints.base import Endpoint, predictor_name
 from modelway.errors import EndpointNotReady, ModelwayError, RolloutAborted, RolloutChanged
+from modelway.following import metrics
 from modelway.hooks.endpoint import open_endpoint_of
 from modelway.hooks.settings import Settings
 from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning
@@ -56,14 +57,21 @@ def close_rollout(
         if rollout.state != "running" or is_finishing(rollout):
             return None
         try:
-            return store.save_rollout(aborted(rollout, reason, withdraw=withdraw), actor=actor)
+            closed = store.save_rollout(aborted(rollout, reason, withdraw=withdraw), actor=actor)
         except RolloutChanged:
             # By a look, or by the step that follows: what is closed is the rollout as it is now.
             continue
         except RolloutAborted:
             # Somebody else was faster, and returns the traffic.
             return None
+        count_end(closed)
+        return closed
     return None
+
+
+def count_end(rollout: "RolloutRecord") -> None:
+    """Count a rollout that ended, where its state has changed: once."""
+    metrics.count("rollout.ended", endpoint=rollout.endpoint, state=rollout.state)
 
 
 def return_traffic(store: "Lineage", settings: Settings, *, endpoint: str, target: str, actor: str) -> None:
@@ -89,7 +97,9 @@ def complete_rollout(store: "Lineage", settings: Settings, rollout: "RolloutReco
     try:
         with _or_abandoned(rollout):
             port = open_endpoint_of(rollout, settings, target=str(rollout.detail["target"]))
-            mine = Rollout(store=store, port=port, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor)
+            mine = Rollout(
+                store=store, port=port, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor, ended=count_end
+            )
             _attempt(f"version {rollout.version} does not take over {rollout.endpoint} yet", mine.complete)
     except RolloutAborted as error:
         _log.warning("the rollout of version %d is closed: %s", rollout.version, error)
@@ -142,6 +152,7 @@ def abandon_rollouts(store: "Lineage", settings: Settings, *, endpoint: str, act
             )
         if rollout.state == "running":
             rollout = store.save_rollout(aborted(rollout, reason), actor=actor)
+            count_end(rollout)
         store.record_returned(rollout)
     return found
 

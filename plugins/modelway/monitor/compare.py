@@ -14,6 +14,8 @@ _NEW_CATEGORY, _OUT_OF_RANGE, _MORE_MISSING, _OTHER_KIND = 0.01, 0.2, 0.1, 0.01
 _FEWEST = 10
 #: an alarm ends when the effect is below this part of its floor
 _CLEARED = 0.5
+#: and below this part where the difference may be chance as well
+_CLEARED_BY_CHANCE = 0.75
 #: features that a reason names, and a record has
 _NAMED, _RECORDED = 3, 20
 
@@ -61,7 +63,8 @@ def find_drift(reference: Reference, window: Mapping[str, Tally], rule: DriftRul
     A feature has drifted where an effect is above its floor and the test's p-value below the rule's, divided by the
     number of tests (Bonferroni); with many rows every difference is significant, with few every effect is large.
     """
-    tested = [each for each in reference.features if sum(window.get(each.key, Tally()).bins)]
+    known = (each for each in reference.features if not each.is_open)
+    tested = [each for each in known if sum(window.get(each.key, Tally()).bins)]
     rows = max((window[each.key].rows for each in tested), default=0)
     if rows < rule.minimum_rows:
         text = f"{rows:,} rows, {rule.minimum_rows:,} are needed"
@@ -79,7 +82,8 @@ def find_drift(reference: Reference, window: Mapping[str, Tally], rule: DriftRul
     return Finding(
         rule=DRIFT,
         is_over=bool(over),
-        is_clear=not over and (strongest < _CLEARED or all(effect.p > alpha for _, effect in effects)),
+        is_clear=not over
+        and (strongest < _CLEARED or (strongest < _CLEARED_BY_CHANCE and all(each.p > alpha for _, each in effects))),
         reason=f"drift of {len(over)} of {len(tested)} features on {rows:,} rows: {named}{more}" if over else "",
         numbers={
             "rows": rows,
@@ -141,7 +145,7 @@ def _changes(feature: Feature, tally: Tally) -> Iterable[str]:
     limit, what = (
         (_OUT_OF_RANGE, "out of its range") if feature.kind == NUMBERS else (_NEW_CATEGORY, "of a new category")
     )
-    if tally.outside >= _FEWEST and tally.outside >= limit * known:
+    if not feature.is_open and tally.outside >= _FEWEST and tally.outside >= limit * known:
         yield f"{feature.key} is {what} in {tally.outside / known:.0%} of the rows"
 
 

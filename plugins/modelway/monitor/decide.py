@@ -118,6 +118,7 @@ def _limit(rules: Rules, past: Sequence[Past], now: float) -> str:
     last = max((each.at for each in past), default=None)
     if last is not None and now - last < rules.cool_down_seconds:
         return f"it cools down for {(rules.cool_down_seconds - (now - last)) / 3600:.1f} more hours"
-    if sum(now - each.at < _WEEK for each in past) >= rules.budget_per_week:
+    # One that failed is requested again after the cool-down, and so costs no budget.
+    if sum(now - each.at < _WEEK for each in past if not each.failed) >= rules.budget_per_week:
         return f"the budget of {rules.budget_per_week} a week is spent"
     return ""

@@ -14,8 +14,8 @@ BINS = 10
 NUMBERS, TEXTS, CLASSES = "numbers", "texts", "classes"
 #: the sides of a document of counts, with the word for a feature of each
 _SIDES = {"inputs": "input", "outputs": "output", "classes": "class"}
-#: a server counts further texts than it can retain as this one
-_OTHERS = ""
+#: a document without "others" is of an earlier modelway: of so many texts or more, "" counts those besides
+_MANY_TEXTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +75,21 @@ class Feature:
         """Whether it is of an output."""
         return not self.key.startswith("input ")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has more texts than are counted: which of them are is chance, so that nothing can be compared."""
+        return self.kind == TEXTS and self.tally.outside > 0
+
     def count(self, document: Mapping[str, Any] | None) -> Tally:
         """Return what a document of counts has of it, in its bins."""
         if document is None:
             return Tally()
         if self.kind == NUMBERS:
             return self._numbers(document)
-        texts: Mapping[str, int] = document.get("strings") or {}
+        texts, others = _texts(document)
         bins = tuple(int(texts.get(each, 0)) for each in self.categories)
         numbers = int(document.get("count", 0)) if "strings" not in document else 0
-        outside = sum(texts.values()) - sum(bins)
+        outside = sum(texts.values()) - sum(bins) + others
         return Tally(bins=(*bins, outside), outside=outside, other_kind=numbers)
 
     def _numbers(self, document: Mapping[str, Any]) -> Tally:
@@ -154,10 +159,18 @@ def _entries(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
+def _texts(document: Mapping[str, Any]) -> tuple[dict[str, int], int]:
+    """Return how often each text was counted, and how often others were."""
+    texts = dict(document.get("strings") or {})
+    if "others" in document:
+        return texts, int(document["others"])
+    return texts, texts.pop("", 0) if len(texts) >= _MANY_TEXTS else 0
+
+
 def _feature(key: str, document: Mapping[str, Any]) -> Feature:
     if "strings" in document:
         kind = CLASSES if key.startswith("class ") else TEXTS
-        feature = Feature(key=key, kind=kind, categories=tuple(sorted(set(document["strings"]) - {_OTHERS})))
+        feature = Feature(key=key, kind=kind, categories=tuple(sorted(_texts(document)[0])))
     else:
         buckets = sorted((int(text), int(number)) for text, number in (document.get("buckets") or {}).items())
         least, most = (buckets[0][0], buckets[-1][0]) if buckets else (0, 0)

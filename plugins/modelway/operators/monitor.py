@@ -1,16 +1,19 @@
 """Watch what serves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, AssetAlias, Context
 
+from modelway.following.hosts import is_served_here_alone
 from modelway.lineage.records.monitoring import FAILED
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators.approval import refusal
 from modelway.operators.base import ModelwayOperator, translate_errors
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ RETRAIN = AssetAlias("modelway-retrain")
 class MonitorModelsOperator(ModelwayOperator):
     """Check all models whose spec has rules below ``monitor``, and request retrainings by asset events.
 
-    The checks run deferred, in the triggerer. For each request one event of the asset ``modelway://<model>/retrain`` is
+    The checks run deferred, in the triggerer; those of endpoints that only the host of this task can inspect run in the
+    task. For each request one event of the asset ``modelway://<model>/retrain`` is
     sent, whose ``extra`` has ``{request, rule, reason, rebuild}``; see docs/monitor.md.
 
     :param folder: the folder of the models; default: that of the deployment
@@ -40,22 +44,29 @@ class MonitorModelsOperator(ModelwayOperator):
         self.folder = folder
         self.check_arguments()
 
-    def run(self, context: Context) -> None:
-        """Note how requested runs ended, then check all models, deferred."""
+    def run(self, context: Context) -> Any:
+        """Note how requested runs ended, then check all models, deferred where a trigger can."""
         from modelway.hooks.lineage import lineage_from_airflow
         from modelway.runs.watched import watched_models
         from modelway.spec.load import models_folder
-        from modelway.triggers.monitor import MonitorTrigger
+        from modelway.triggers.monitor import MonitorTrigger, check_logged, open_ports, request_of
 
         watched = watched_models(Path(self.folder) if self.folder else models_folder())
         if not watched:
             self.log.info("no model has rules below monitor")
-            return
+            return None
         store = lineage_from_airflow(self.settings.lineage_url)
         for model in {each.model for each in watched}:
             self._note_outcomes(context, store, model)
         watched = [replace(each, is_busy=self._is_busy(context, each.model)) for each in watched]
-        self.defer(trigger=MonitorTrigger(models=[each.to_dict() for each in watched]), method_name="resume")
+        # A trigger elsewhere sees nothing of them.
+        here = [each for each in watched if is_served_here_alone(each.target)]
+        ports = open_ports({each.target for each in here}, self.settings, self.log)
+        found = [check_logged(each, self.settings, ports, self.log) for each in here if each.target in ports]
+        requests = [request_of(each) for each in found if each is not None and each.request is not None]
+        if others := [each.to_dict() for each in watched if each not in here]:
+            self.defer(trigger=MonitorTrigger(models=others, requests=requests), method_name="resume")
+        return self._send(context, requests) if requests else None
 
     def resume(self, context: Context, event: Any) -> Any:
         """Send the events."""
@@ -97,9 +108,27 @@ class MonitorModelsOperator(ModelwayOperator):
         try:
             state = context["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id)
         except Exception as error:
-            # Somebody deleted the run.
             self.log.warning("the state of run %s is not known: %s", request.run_id, error)
+            if not _is_not_found(error):
+                return None
+            # Somebody deleted the run.
             state = "failed"
         if state not in ("success", "failed"):
             return None
-        return f"version {number}" if number is not None else FAILED
+        is_answered = number is not None and (state == "success" or _is_judged(store, request))
+        return f"version {number}" if is_answered else FAILED
+
+
+def _is_judged(store: "Lineage", request: "RetrainRequest") -> bool:
+    """Return whether the version of a request took over, did worse, or was rejected by a person."""
+    rollout = store.rollout(request.endpoint, str(request.run_id))
+    if rollout is None:
+        return False
+    did_worse = (rollout.detail.get("verdict") or {}).get("action") == "rollback"
+    return rollout.state == "done" or (rollout.state == "aborted" and (did_worse or refusal(rollout) is not None))
+
+
+def _is_not_found(error: Exception) -> bool:
+    """Return whether Airflow's API server answered that there is no such run."""
+    detail = getattr(getattr(error, "error", None), "detail", None)
+    return isinstance(detail, Mapping) and detail.get("status_code") == HTTPStatus.NOT_FOUND

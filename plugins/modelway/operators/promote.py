@@ -132,6 +132,8 @@ class PromoteModelOperator(EnvironmentOperator):
             raise
 
     def _rollout(self, context: Context) -> Rollout:
+        from modelway.following.rollouts import count_end
+
         deployed, store = self._deployed, lineage_from_airflow(self.settings.lineage_url)
         record = store.rollout(deployed.endpoint, run_key(context))
         return Rollout(
@@ -140,6 +142,7 @@ class PromoteModelOperator(EnvironmentOperator):
             endpoint=deployed.endpoint,
             run=run_key(context),
             actor=actor(context),
+            ended=count_end,
         )
 
     @property
@@ -247,7 +250,6 @@ class PromoteModelOperator(EnvironmentOperator):
             time.sleep(min(0.2, seconds))
 
     def _abort(self, context: Context, reason: str) -> None:
-        metrics.count("rollout.ended", endpoint=self._deployed.endpoint, state="aborted")
         from modelway.following.rollouts import abort_rollout
 
         closed = abort_rollout(
@@ -276,7 +278,6 @@ class PromoteModelOperator(EnvironmentOperator):
 
     def _finished(self, rollout: Rollout, status: EndpointStatus) -> Xcom:
         record = rollout.record
-        metrics.count("rollout.ended", endpoint=status.name, state=record.state)
         return FinishedRollout(
             endpoint=status.name,
             url=status.url,

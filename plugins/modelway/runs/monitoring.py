@@ -33,7 +33,7 @@ from modelway.monitor.compare import (
 )
 from modelway.monitor.decide import Alarm, Decision, Past, decide, requested
 from modelway.monitor.reference import Reference, Tally
-from modelway.monitor.rules import Rules
+from modelway.monitor.rules import DriftRule, Rules
 from modelway.runs.traffic import stable_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 #: how far back a window may reach, for rows or labels that are few; what is older is removed
 LONGEST = timedelta(days=35)
-#: servers whose counts are remembered, so that one that does not answer for a while is not counted twice
+#: servers that do not answer whose counts are remembered, so that one that does again is not counted twice
 _SERVERS = 64
 #: after which an event that started no run is sent again
 _LOST = timedelta(hours=1)
@@ -213,8 +213,9 @@ def _count_new(
             "last": max((each[0] for each in recent), default=known["last"]),
             "tallies": {key: tally.to_list() for key, tally in now.items()},
         }
-    # Those that answered last are at the end.
-    memory.servers = dict(list(memory.servers.items())[-_SERVERS:])
+    # Those that answered are at the end.
+    retained = _SERVERS + len({str(document["since"]) for document in documents})
+    memory.servers = dict(list(memory.servers.items())[-retained:])
     return ({}, 0, ()) if is_first else (tallies, rows, tuple(predictions))
 
 
@@ -239,10 +240,7 @@ def _findings(
         found = [Finding(rule=rule, is_undecided=True, reason=text) for rule in (DRIFT, QUALITY) if vars(rules)[rule]]
     since = datetime.fromtimestamp(memory.since, UTC)
     if rules.drift is not None and reference is not None:
-        earlier = store.monitoring.slices(watched.endpoint, memory.version, since=max(since, now - LONGEST))
-        window = window_of(
-            [*earlier, counted], now=now, seconds=rules.drift.window_seconds, rows=rules.drift.minimum_rows
-        )
+        window = _window(store, counted, rules.drift, since=since, now=now)
         if rules.drift.schema:
             found.append(find_schema_change(reference, window, rules.drift))
         found.append(find_drift(reference, window, rules.drift))
@@ -258,6 +256,19 @@ def _findings(
         age = (now - made).total_seconds()
         text = f"version {memory.version} is {age / 86_400:.1f} days old"
         found.append(find_limit(STALENESS, age, rules.staleness_seconds, text))
+    return found
+
+
+def _window(
+    store: "Lineage", counted: MonitorSlice, rule: DriftRule, *, since: datetime, now: datetime
+) -> dict[str, Tally]:
+    """Return the tallies of the rule's window; what is older is read only where its rows are too few."""
+    found: dict[str, Tally] = {}
+    for begin in (now - timedelta(seconds=rule.window_seconds), now - LONGEST):
+        earlier = store.monitoring.slices(counted.endpoint, counted.version, since=max(since, begin))
+        found = window_of([*earlier, counted], now=now, seconds=rule.window_seconds, rows=rule.minimum_rows)
+        if begin <= since or max((tally.rows for tally in found.values()), default=0) >= rule.minimum_rows:
+            break
     return found
 
 

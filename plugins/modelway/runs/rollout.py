@@ -6,6 +6,7 @@ crash at any point. A rollout that was ended meanwhile, by a user or by another 
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,25 @@ _log = logging.getLogger(__name__)
 class Rollout:
     """The rollout of a run at an endpoint."""
 
-    def __init__(self, *, store: "Lineage", port: Endpoint, endpoint: str, run: str, actor: str = "airflow") -> None:
+    def __init__(
+        self,
+        *,
+        store: "Lineage",
+        port: Endpoint,
+        endpoint: str,
+        run: str,
+        actor: str = "airflow",
+        ended: "Callable[[RolloutRecord], None]" = lambda record: None,
+    ) -> None:
         """Open the rollout.
 
         :param endpoint: the endpoint's name
         :param run: the key of the DAG run whose rollout it is
+        :param ended: called with the record when it is closed here, once
         """
         self._store, self._port = store, port
         self._endpoint, self._run, self._actor = endpoint, run, actor
+        self._ended = ended
         #: when the present step gives up, by the last record that was read
         self._gives_up_at: float | None = None
 
@@ -154,7 +166,8 @@ class Rollout:
         name = predictor_name(number)
         if before is None or name not in {each.name for each in before.predictors}:
             reason = f"version {number} is no longer behind the endpoint"
-            self._save(replace(record, state="aborted", detail={**record.detail, "reason": reason}))
+            closed = self._save(replace(record, state="aborted", detail={**record.detail, "reason": reason}))
+            self._ended(closed)
             raise RolloutAborted(reason, where=f"endpoint {record.endpoint}", do="Trigger a new run")
         weights, spec = split(before, {number: 100}), before.spec()
         # in the order of before, by which users stay where they are
@@ -167,7 +180,7 @@ class Rollout:
         record_traffic(self._store, status, actor=self._actor, run_id=record.run_id.partition("/")[2])
         if alias is not None:
             self._store.set_alias(model=record.model, alias=alias, version=number, actor=self._actor, reason="promoted")
-        self._save(rollout_record.done(record))
+        self._ended(self._save(rollout_record.done(record)))
         _log.info("%s is version %d, at %s", alias or record.endpoint, number, status.url)
         return status
 

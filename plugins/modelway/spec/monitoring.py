@@ -29,7 +29,11 @@ class DriftSection(Section):
 class QualitySection(Section):
     """Fewer right predictions than on the rows of the evaluation, by labels that come later: modelway labels add."""
 
-    window_seconds: Duration = Field(default=7 * 86_400, alias="window", description="How far back labels are compared")
+    window_seconds: Duration = Field(
+        default=7 * 86_400,
+        alias="window",
+        description="How old predictions are at most that are compared with their labels; longer than labels take",
+    )
     minimum_labels: int = Field(default=200, ge=20, le=10**9, description="Fewest labelled predictions")
     drop: float = Field(default=0.05, gt=0, lt=1, description="By how much fewer must be right")
     alpha: float = Field(default=1e-4, gt=0, le=0.1, description="Chance that a check finds a drop where there is none")

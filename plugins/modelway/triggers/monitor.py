@@ -1,17 +1,19 @@
-"""The trigger that checks all watched models while the monitor's task has no worker."""
+"""The checks of watched models, and the trigger that makes them while the monitor's task has no worker."""
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import Endpoint
+from modelway.following.hosts import refuse_elsewhere
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
 from modelway.hooks.lineage import lineage_from_airflow
@@ -23,6 +25,16 @@ from modelway.triggers.job import SETTLE_SECONDS
 _CHECKS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="modelway-monitor")
 
 
+class Log(Protocol):
+    """The log of a task or of its trigger."""
+
+    def info(self, event: str, *args: object) -> Any:
+        """Write a line."""
+
+    def warning(self, event: str, *args: object) -> Any:
+        """Write a line of what went wrong."""
+
+
 class MonitorTrigger(BaseTrigger):
     """Checks each model once; ends the task where nothing is requested, so that no worker starts again for it.
 
@@ -30,14 +42,19 @@ class MonitorTrigger(BaseTrigger):
     little, and a request whose event was not sent is sent by a later run.
     """
 
-    def __init__(self, *, models: Sequence[Mapping[str, Any]]) -> None:
-        """Check the models, each as ``Watched.to_dict`` returned it."""
+    def __init__(self, *, models: Sequence[Mapping[str, Any]], requests: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Check the models, each as ``Watched.to_dict`` returned it.
+
+        :param requests: what the task found itself, as :func:`request_of` returns it; fired with the rest
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.models = models
+        self.requests = requests
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer needs to create this trigger again."""
-        return "modelway.triggers.monitor.MonitorTrigger", {"models": list(self.models)}
+        arguments = {"models": list(self.models), "requests": list(self.requests)}
+        return "modelway.triggers.monitor.MonitorTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Check all models, and fire with the requests."""
@@ -47,44 +64,51 @@ class MonitorTrigger(BaseTrigger):
         settled = time.monotonic() + SETTLE_SECONDS
         watched = [Watched.from_dict(each) for each in self.models]
         settings = await sync_to_async(settings_from_airflow)()
-        ports = await sync_to_async(self._open)({each.target for each in watched}, settings)
+        ports = await sync_to_async(open_ports)({each.target for each in watched}, settings, self.log)
         loop = asyncio.get_running_loop()
         checks = (
-            loop.run_in_executor(_CHECKS, partial(self._check, each, settings, ports))
+            # A line belongs to the task's log by its context.
+            loop.run_in_executor(
+                _CHECKS, partial(contextvars.copy_context().run, check_logged, each, settings, ports, self.log)
+            )
             for each in watched
             if each.target in ports
         )
         found = [each for each in await asyncio.gather(*checks) if each is not None]
-        requests = [request_of(each) for each in found if each.request is not None]
+        requests = [*self.requests, *(request_of(each) for each in found if each.request is not None)]
         # A task that resumes too soon may count as lost.
         await asyncio.sleep(max(0.0, settled - time.monotonic()))
         yield TriggerEvent({"requests": requests}) if requests else TaskSuccessEvent()
 
-    def _open(self, targets: Collection[str], settings: Settings) -> dict[str, Endpoint]:
-        """Return the endpoint ports by target; one that cannot be opened is logged, and its models are not checked."""
-        found = {}
-        for target in sorted(targets):
-            try:
-                found[target] = open_endpoint(target, settings)
-            except Exception as error:
-                self.log.warning("endpoints of %s are not checked: %s: %s", target, type(error).__name__, error)
-        return found
 
-    def _check(self, watched: Watched, settings: Settings, ports: Mapping[str, Endpoint]) -> Checked | None:
-        """Check one model; what fails is logged, and no other model is affected."""
+def open_ports(targets: Collection[str], settings: Settings, log: Log) -> dict[str, Endpoint]:
+    """Return the endpoint ports by target; one that cannot be opened is logged, and its models are not checked."""
+    found = {}
+    for target in sorted(targets):
         try:
-            found = check_model(
-                watched,
-                store=lineage_from_airflow(settings.lineage_url),
-                port=ports[watched.target],
-                artifacts=ArtifactStore(settings.artifact_root),
-                now=datetime.now(UTC),
-            )
+            found[target] = open_endpoint(target, settings)
         except Exception as error:
-            self.log.warning("%s is not checked: %s: %s", watched.endpoint, type(error).__name__, error)
-            return None
-        self.log.info("%s: %s", watched.endpoint, found.text)
-        return found
+            log.warning("endpoints of %s are not checked: %s: %s", target, type(error).__name__, error)
+    return found
+
+
+def check_logged(watched: Watched, settings: Settings, ports: Mapping[str, Endpoint], log: Log) -> Checked | None:
+    """Check one model; what fails is logged, and no other model is affected."""
+    try:
+        store = lineage_from_airflow(settings.lineage_url)
+        refuse_elsewhere(store, endpoint=watched.endpoint, target=watched.target)
+        found = check_model(
+            watched,
+            store=store,
+            port=ports[watched.target],
+            artifacts=ArtifactStore(settings.artifact_root),
+            now=datetime.now(UTC),
+        )
+    except Exception as error:
+        log.warning("%s is not checked: %s: %s", watched.endpoint, type(error).__name__, error)
+        return None
+    log.info("%s: %s", watched.endpoint, found.text)
+    return found
 
 
 def request_of(checked: Checked) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def _split(text: str, routes: Routes) -> str:
 def _of_servers(stats: Stats, routes: Routes) -> Iterator[str]:
     names = {route.slot: route.name for route in routes.all}
     for (backend, server), address in addresses(routes).items():
-        row = stats[backend, server]
+        if (row := stats.get((backend, server))) is None:
+            # A gateway of an earlier form, until the next deployment replaces it.
+            continue
         name = names.get(int(backend.lstrip(ascii_lowercase)), "no predictor")
         what = f"server {backend}/{server} of the gateway, of {name},"
         if address is not None and row["addr"] != address:

@@ -55,6 +55,9 @@ defaults
 
 frontend entry
     bind {bind}
+    # they have ids and answers of requests, and the monitor reads them from the servers themselves
+    http-request return status 404 content-type application/json string '{{"error":"sketches are not shown here"}}' \
+if {{ path,url_dec -m reg '^/v2/models/[^/]+(/versions/[^/]+)?/sketches/?(#.*)?$' }}
     # a URL that names a version, or a predictor, is for that one alone
     http-request set-var(txn.version) path,url_dec,field(6,/) \
 if {{ path -m sub versions % }} {{ path,url_dec -m reg ^/v2/models/[^/]+/versions/[^/]+(/|$) }}

@@ -85,7 +85,8 @@ class RunningGateway:
     def is_empty(self, slot: int, replica: int) -> bool:
         """Return whether a server has answered all requests that it was given."""
         stats = self.runtime.stats()
-        return not any(int(stats[f"{kind}{slot}", f"main{replica}"]["scur"]) for kind in ("slot", *FOLLOWERS))
+        rows = _known(stats, slot, f"main{replica}")
+        return not any(int(row["scur"]) for row in rows)
 
     def wait_up(self, routes: Routes) -> None:
         """Wait until the servers that are to get requests have passed their checks.
@@ -120,7 +121,7 @@ def counters(stats: Stats, slot: int) -> dict[str, int]:
     A backend's row counts requests and what the client got in the end; columns of a server that count its attempts,
     such as ``eresp``, say nothing about requests. Errors of gRPC are answers with status 200 to it.
     """
-    whole = [stats[f"{kind}{slot}", "BACKEND"] for kind in ("slot", *FOLLOWERS)]
+    whole = _known(stats, slot, "BACKEND")
     elsewhere = [stats[f"slot{slot}", f"stable{replica}"] for replica in range(MAX_REPLICAS)]
     answers = [f"hrsp_{kind}" for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")]
     failed = {name: _sum(whole, name) - _sum(elsewhere, name) for name in ("hrsp_4xx", "hrsp_5xx", "srv_abrt")}
@@ -132,6 +133,12 @@ def counters(stats: Stats, slot: int) -> dict[str, int]:
         "rerouted": _sum(elsewhere, *answers),
         "named": _sum([stats[f"pinned{slot}", "BACKEND"]], "stot"),
     }
+
+
+def _known(stats: Stats, slot: int, name: str) -> list[Mapping[str, str]]:
+    """Return the rows of a slot's backends; a gateway of an earlier form, which an upgrade leaves, lacks some."""
+    found = (stats.get((f"{kind}{slot}", name)) for kind in ("slot", *FOLLOWERS))
+    return [row for row in found if row is not None]
 
 
 def counted_since(counts: Mapping[str, int], baseline: Mapping[str, int]) -> dict[str, int]:
