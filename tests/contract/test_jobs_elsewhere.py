@@ -130,7 +130,7 @@ def test_a_home_without_such_jobs_costs_nothing(home, monkeypatch):
 
 def test_a_task_records_its_job_for_as_long_as_it_may_run(home, monkeypatch):
     operator = TrainModelOperator(task_id="train", code={"model": "m", "module": "m.py", "uri": "", "digest": ""})
-    context = {"dag_run": SimpleNamespace(dag_id="tiny", run_id="manual__1")}
+    context = {"dag_run": SimpleNamespace(dag_id="tiny", run_id="manual__1"), "ti": SimpleNamespace(try_number=1)}
     monkeypatch.setenv("MODELWAY_HOME", str(home))
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
     backend = SimpleNamespace(folder=lambda handle: home)
