@@ -136,7 +136,7 @@ def test_a_task_records_its_job_for_as_long_as_it_may_run(home, monkeypatch):
     backend = SimpleNamespace(folder=lambda handle: home)
     monkeypatch.setattr(job_operator, "backend_from_airflow", lambda name, home: backend)
     monkeypatch.setattr(operator, "_submit", lambda context, home: (None, DOCKER.handle))
-    monkeypatch.setattr(operator, "job", lambda context: None)
+    monkeypatch.setattr(operator, "job", lambda context: SimpleNamespace(model="tiny", stage="train"))
     monkeypatch.setattr(operator, "collect", lambda context, **given: "collected")
 
     def killed(*given, **how):
