@@ -67,7 +67,7 @@ class Watch:
             self.sent += 1
             body = {"id": f"r{self.sent}", "inputs": [{"name": "x", "datatype": "FP32", "shape": list(x.shape)}]}
             body["inputs"][0]["data"] = data
-            # A gateway sees a moment later than its endpoint's status that a server is back, and answers 503 until then.
+            # A gateway sees later than the status that a server is back, and answers 503 until then.
             eventually(lambda body=body: httpx.post(f"{url}/v2/models/tiny/infer", json=body).status_code == 200)
             classes |= {f"r{self.sent}/{row}": int(each) for row, each in enumerate(x.argmax(axis=1))}
         return classes
