@@ -88,7 +88,7 @@ def test_the_page_tells_the_model(dag_of):
         "| First interval | 2026-01-01 |",
         "| Continues from | version `champion` |",
         "| Traffic | 10 % → 100 %, at least 30s each, then `live` |",
-        "| Served by | `local`, host `127.0.0.1`, port `8080` |",
+        "| Served by | `local`, port `8080` |",
         "| Served beside it | `small`: `tiny` `champion`, weight 40, and 60 of what the runs deploy |",
         "| Deadline | 2h |",
         "| `one` | `local` | `lr=0.1` | 2 CPU, 2Gi, 1 GPU | 1h |",

@@ -64,7 +64,7 @@ def test_a_backend_that_hangs_holds_up_nobody(backend, monkeypatch, caplog):
 
 
 def ended(*tasks):
-    return SimpleNamespace(dag_id="tiny", run_id="manual__1", dag=SimpleNamespace(tasks=list(tasks)))
+    return SimpleNamespace(dag_id="tiny", run_id="manual__1", dag=SimpleNamespace(tasks=list(tasks), tags=[]))
 
 
 def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(monkeypatch):
