@@ -151,7 +151,7 @@ def check_train(document: dict[str, Any]) -> None:
 LINEAGE = "--versions 20 --many 40 --registers 2 --rounds 2 --samples 8 --steps 5 --without-mlflow"
 SMALL = {
     "bytes": ("bytes/run.py --small", check_bytes, ()),
-    "cost": ("serving/cost.py --rounds 1 --requests 64", check_cost, ()),
+    "cost": ("serving/cost.py --rounds 1 --requests 800", check_cost, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
     "fleet": ("fleet/run.py --small", check_fleet, ()),
     "image": ("image/run.py --small --without oras", check_image, ()),

@@ -35,7 +35,7 @@ def machines(tmp_path: Path) -> Iterator[tuple[Path, list["subprocess.Popen[str]
 
 
 def start(folder: Path, script: str, *, node: int) -> "subprocess.Popen[str]":
-    words = [str(folder), "--attempt", "1", "--nodes", "2", "--node", str(node)]
+    words = [str(folder), "--attempt", "1", "--nodes", "2", "--node", str(node), "--rendezvous", "localhost:1"]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PLUGINS)}
     return subprocess.Popen(
         [sys.executable, "-c", AGENT, script, *words], env=environment, stdout=subprocess.PIPE, text=True

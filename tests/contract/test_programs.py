@@ -91,6 +91,8 @@ def test_reading_specs_imports_little(tmp_path: Path) -> None:
     assert {name for name in ours if name.startswith("modelway.platforms.")} <= {
         "modelway.platforms.kubernetes",
         "modelway.platforms.kubernetes.patch",
+        "modelway.platforms.processes",
+        "modelway.platforms.processes.hosts",
     }
 
 

@@ -67,6 +67,9 @@ class RemoteLineage:
         while True:
             query = {"before": found[-1].number} if found else {}
             listed = _read(list[VersionSummary], self._get(f"models/{_segment(model)}", **query)["versions"])
+            # A server of an earlier modelway does not know where to go on, and begins again.
+            if found and listed and listed[0].number >= found[-1].number:
+                return found
             found += listed
             if len(listed) < LISTED:
                 return found
