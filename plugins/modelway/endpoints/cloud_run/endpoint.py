@@ -19,6 +19,8 @@ from modelway.endpoints.cloud_run.place import Place
 from modelway.endpoints.cloud_run.rules import check_own
 from modelway.endpoints.cloud_run.section import CloudRunSection
 from modelway.endpoints.cloud_run.template import Desired, Object, target
+from modelway.endpoints.google.refusals import translated
+from modelway.endpoints.google.steps import Done, Outdated, Patch, Wait
 from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
@@ -91,11 +93,11 @@ class CloudRunEndpoint:
         for _ in range(_CONFLICTS):
             names, seen, memory = self._look(desired, place, memory)
             step = steps.next_step(desired, seen, names, memory, patience=patience)
-            if isinstance(step, steps.Done):
+            if isinstance(step, Done):
                 return self._status(place, spec.name)
-            if isinstance(step, steps.Wait):
+            if isinstance(step, Wait):
                 return Change(waits_for=step.what, memory=memory.plain())
-            if isinstance(step, steps.Outdated):
+            if isinstance(step, Outdated):
                 return Change(waits_for="the split to be computed anew", memory=memory.plain(), is_outdated=True)
             if isinstance(step, steps.Fail):
                 self._undo(place, seen, step)
@@ -148,7 +150,7 @@ class CloudRunEndpoint:
                 raise _exhausted(desired, each)
         return names, None if service is None else Seen(service, revisions), found
 
-    def _do(self, place: Place, name: str, seen: Seen | None, step: steps.Create | steps.Patch) -> None:
+    def _do(self, place: Place, name: str, seen: Seen | None, step: steps.Create | Patch) -> None:
         """Make one call; where its answer is lost, or somebody else was faster, what there is says what comes next."""
         try:
             if isinstance(step, steps.Create):
@@ -159,7 +161,7 @@ class CloudRunEndpoint:
             return
         except GoogleError as error:
             if not error.is_conflict:
-                raise _translated(error, name) from error
+                raise translated(error, name) from error
             self._pause()
 
     def _undo(self, place: Place, seen: Seen | None, failed: steps.Fail) -> None:
@@ -244,7 +246,7 @@ class CloudRunEndpoint:
         except GoogleError as error:
             if error.is_conflict:
                 return False
-            raise _translated(error, seen.name) from error
+            raise translated(error, seen.name) from error
         end, memory = time.monotonic() + _SETTLED_SECONDS, steps.Memory()
         while time.monotonic() < end:
             now = place.seen(seen.name)
@@ -293,7 +295,7 @@ class CloudRunEndpoint:
             return True
         except GoogleError as error:
             if not error.is_conflict:
-                raise _translated(error, seen.name) from error
+                raise translated(error, seen.name) from error
             return False
         return True
 
@@ -357,12 +359,3 @@ def _conflict(name: str) -> ModelwayError:
     return EndpointNotReady(
         "others changed its service each time in between", where=f"endpoint {name}", do="Try again when they are done"
     )
-
-
-def _translated(error: GoogleError, name: str) -> ModelwayError:
-    """Return a refusal as the port's error, or as it is where another attempt may help."""
-    if error.retryable or error.status != 400:
-        return error
-    found = EndpointNotReady(error.what, where=f"endpoint {name}", do=error.do)
-    found.retryable = False
-    return found

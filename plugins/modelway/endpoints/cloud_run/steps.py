@@ -4,7 +4,6 @@ Nothing is remembered but what cannot be seen: which revisions had failed before
 then, and since when a revision is waited for.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from modelway.endpoints.base import Predictor
 from modelway.endpoints.cloud_run import observed
 from modelway.endpoints.cloud_run.observed import Seen
 from modelway.endpoints.cloud_run.template import Desired, Object
+from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch, Wait
 from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
 
 #: seconds after which a split that Cloud Run is done with and does not serve is given up
@@ -27,26 +27,6 @@ class Create:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patch:
-    """Change fields of the service, of the state that was read."""
-
-    body: Object
-    mask: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wait:
-    """Wait for Cloud Run."""
-
-    what: str
-
-
-@dataclass(frozen=True)
-class Outdated:
-    """Compute the spec anew: somebody else changed the split since the change began."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fail:
     """Leave the split as it is."""
 
@@ -57,37 +37,15 @@ class Fail:
     restore: list[Object] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Done:
-    """Nothing is left to do."""
-
-
 Step = Create | Patch | Wait | Outdated | Fail | Done
 
 
-@dataclass
-class Memory:
+@dataclass(kw_only=True)
+class Memory(ChangeMemory):
     """What a change remembers between two looks; plain JSON."""
 
     #: revisions that had failed before it began: others are made in their place
     failed: list[str] = field(default_factory=list)
-    #: seconds since the epoch, of this side's clock, when waiting for something began
-    since: dict[str, float] = field(default_factory=dict)
-    #: per cents by revision, that were served when it began; None: none were
-    split: dict[str, int] | None = None
-
-    def seconds(self, what: str) -> float:
-        """Return how long something is waited for."""
-        return time.time() - self.since.setdefault(what, time.time())
-
-    def is_outdated(self, split: dict[str, int]) -> bool:
-        """Return whether somebody else changed the split since it was remembered; this one is from now on."""
-        before, self.split = self.split, split
-        return before is not None and before != split
-
-    def plain(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {"failed": self.failed, "since": self.since, "split": self.split}
 
 
 def next_step(

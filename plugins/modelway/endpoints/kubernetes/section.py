@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from modelway.fields.refusal import Refusal, shown
+from modelway.fields.reread import with_durations
 from modelway.fields.section import Section
-from modelway.fields.units import format_duration
 from modelway.fields.values import Duration, Host, Label, Text
 from modelway.platforms.kubernetes.patch import DIRECTIVE, unknown_directives
 
@@ -75,12 +75,7 @@ class KubernetesEndpointSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _read_before(cls, data: Any) -> Any:
-        """Accept what a section that was read before is as plain data: the time in seconds, by its field's name."""
-        seconds = data.get("ready_within_seconds") if isinstance(data, Mapping) else None
-        if type(seconds) is not int:
-            return data
-        rest = {key: value for key, value in data.items() if key != "ready_within_seconds"}
-        return {**rest, "ready_within": format_duration(seconds)}
+        return with_durations(data, "ready_within")
 
     @model_validator(mode="after")
     def _patched(self) -> Self:

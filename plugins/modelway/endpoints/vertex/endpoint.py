@@ -9,6 +9,8 @@ from typing import Any
 
 from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
+from modelway.endpoints.google.refusals import translated
+from modelway.endpoints.google.steps import Done, Outdated, Patch, Wait
 from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.vertex import steps
 from modelway.endpoints.vertex.bodies import Desired, recorded
@@ -90,11 +92,11 @@ class VertexEndpoint:
             failure = self._ended(desired, place, memory)
             seen = None if memory.operations else place.find(spec.name, desired)
             step = failure or steps.next_step(desired, seen, memory, patience=patience)
-            if isinstance(step, steps.Done):
+            if isinstance(step, Done):
                 return self._known(spec.name)[2]
-            if isinstance(step, steps.Wait):
+            if isinstance(step, Wait):
                 return Change(waits_for=step.what, memory=memory.plain())
-            if isinstance(step, steps.Outdated):
+            if isinstance(step, Outdated):
                 return Change(waits_for="the split to be computed anew", memory=memory.plain(), is_outdated=True)
             if isinstance(step, steps.Fail):
                 self._undo(place, spec.name, step)
@@ -134,15 +136,13 @@ class VertexEndpoint:
                 return steps.failed(desired, place.find(desired.spec.name), what, operation.error)
         return None
 
-    def _do(
-        self, place: Place, name: str, seen: Seen | None, step: steps.Start | steps.Patch, memory: steps.Memory
-    ) -> bool:
+    def _do(self, place: Place, name: str, seen: Seen | None, step: steps.Start | Patch, memory: steps.Memory) -> bool:
         """Make one call, and return whether nothing has to follow.
 
         Where its answer is lost, or somebody else was faster, what there is says what comes next.
         """
         try:
-            if isinstance(step, steps.Patch):
+            if isinstance(step, Patch):
                 assert seen is not None
                 place.patch(seen, step.body, step.mask)
                 return False
@@ -157,7 +157,7 @@ class VertexEndpoint:
                 # It is there already, or its operation still runs.
                 time.sleep(min(self.poll_seconds, 1.0))
                 return False
-            raise _translated(error, name) from error
+            raise translated(error, name) from error
 
     def _undo(self, place: Place, name: str, failed: steps.Fail) -> None:
         """Leave what served before as it was, and nothing that costs and serves nothing."""
@@ -233,7 +233,7 @@ class VertexEndpoint:
         except GoogleError as error:
             if error.is_conflict:
                 return False
-            raise _translated(error, seen.name) from error
+            raise translated(error, seen.name) from error
         return True
 
     def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:
@@ -304,12 +304,3 @@ class VertexEndpoint:
 
 def _conflict(name: str) -> ModelwayError:
     return EndpointNotReady("others changed it each time in between", where=f"endpoint {name}", do="Try again")
-
-
-def _translated(error: GoogleError, name: str) -> ModelwayError:
-    """Return a refusal as the port's error, or as it is where another attempt may help."""
-    if error.retryable or error.status != 400:
-        return error
-    found = EndpointNotReady(error.what, where=f"endpoint {name}", do=error.do)
-    found.retryable = False
-    return found

@@ -5,12 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from modelway.fields.reread import with_durations
 from modelway.fields.section import Section
-from modelway.fields.units import format_duration
 from modelway.fields.values import Duration, Text
 
 Route = Literal["invoke", "predict"]
-_SECONDS = {"ready_within_seconds": "ready_within", "answer_within_seconds": "answer_within"}
 
 
 class VertexEndpointSection(Section):
@@ -49,8 +48,4 @@ class VertexEndpointSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _read_before(cls, data: Any) -> Any:
-        """Accept what a section that was read before is as plain data: times in seconds, by their fields' names."""
-        if not isinstance(data, Mapping):
-            return data
-        times = {_SECONDS[key]: format_duration(data[key]) for key in _SECONDS if type(data.get(key)) is int}
-        return {key: value for key, value in data.items() if _SECONDS.get(key) not in times} | times
+        return with_durations(data, "ready_within", "answer_within")

@@ -4,12 +4,11 @@ Operations take minutes: each call starts one, and what is seen afterwards says 
 change has started is remembered, to say why one failed, and what the split was when it began.
 """
 
-import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from modelway.endpoints.base import Predictor
 from modelway.endpoints.checking import read_platform
+from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch, Wait
 from modelway.endpoints.vertex.bodies import Desired, Object, recorded
 from modelway.endpoints.vertex.observed import Seen
 from modelway.endpoints.vertex.section import VertexEndpointSection
@@ -35,26 +34,6 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patch:
-    """Change fields of the endpoint, of the state that was read; at once."""
-
-    body: Object
-    mask: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wait:
-    """Wait for Vertex AI."""
-
-    what: str
-
-
-@dataclass(frozen=True)
-class Outdated:
-    """Compute the spec anew: somebody else changed the split since the change began."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fail:
     """Leave the split as it is."""
 
@@ -65,37 +44,15 @@ class Fail:
     remove: bool = False
 
 
-@dataclass(frozen=True)
-class Done:
-    """Nothing is left to do."""
-
-
 Step = Start | Patch | Wait | Outdated | Fail | Done
 
 
-@dataclass
-class Memory:
+@dataclass(kw_only=True)
+class Memory(ChangeMemory):
     """What a change remembers between two looks; plain JSON."""
 
     #: operations that it started and that have not ended, with what they do
     operations: dict[str, str] = field(default_factory=dict)
-    #: seconds since the epoch, of this side's clock, when waiting for something began
-    since: dict[str, float] = field(default_factory=dict)
-    #: per cents by deployed model, when it began; None: there was no endpoint
-    split: dict[str, int] | None = None
-
-    def seconds(self, what: str) -> float:
-        """Return how long something is waited for."""
-        return time.time() - self.since.setdefault(what, time.time())
-
-    def is_outdated(self, split: dict[str, int]) -> bool:
-        """Return whether somebody else changed the split since it was remembered; this one is from now on."""
-        before, self.split = self.split, split
-        return before is not None and before != split
-
-    def plain(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {"operations": self.operations, "since": self.since, "split": self.split}
 
 
 def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: float) -> Step:

@@ -1,0 +1,53 @@
+"""The steps of a change that are alike on all services of Google Cloud, and what a change remembers."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """Change fields of what was read, unless somebody else has changed it since."""
+
+    body: dict[str, Any]
+    mask: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Wait for the service."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """Compute the spec anew: somebody else changed the split since the change began."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to do."""
+
+
+@dataclass(kw_only=True)
+class ChangeMemory:
+    """What a change remembers between two looks; plain JSON."""
+
+    #: seconds since the epoch, of this side's clock, when waiting for something began
+    since: dict[str, float] = field(default_factory=dict)
+    #: per cents by what serves, when it began; None: nothing did
+    split: dict[str, int] | None = None
+
+    def seconds(self, what: str) -> float:
+        """Return how long something is waited for."""
+        return time.time() - self.since.setdefault(what, time.time())
+
+    def is_outdated(self, split: dict[str, int]) -> bool:
+        """Return whether somebody else changed the split since it was remembered; this one is from now on."""
+        before, self.split = self.split, split
+        return before is not None and before != split
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
