@@ -12,10 +12,10 @@ def matching(models: Sequence[ModelSummary], text: str) -> list[ModelSummary]:
     """Return the models that have every word of a text in their name, description, DAGs or aliases."""
     words = text.casefold().split()
 
-    def said(model: ModelSummary) -> str:
+    def text_of(model: ModelSummary) -> str:
         return " ".join((model.name, model.description, *model.dags, *model.aliases)).casefold()
 
-    return [model for model in models if all(word in said(model) for word in words)]
+    return [model for model in models if all(word in text_of(model) for word in words)]
 
 
 def sorted_models(models: Sequence[ModelSummary], *, by: str) -> list[ModelSummary]:

@@ -51,8 +51,8 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         request: Request, readable: Lineage, model: str, v: Annotated[list[str] | None, Query()] = None
     ) -> Response:
         wanted = v or [str(each.number) for each in readable.versions(model, listed=COMPARED)]
-        known = {number: number for number in (readable.number(model, each) for each in wanted[: COMPARED + 1])}
-        if not 2 <= len(known) <= COMPARED:
-            raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(known)} were named.")
-        details = [readable.version(model, str(number)) for number in sorted(known)]
+        numbers = sorted({readable.number(model, each) for each in wanted[: COMPARED + 1]})
+        if not 2 <= len(numbers) <= COMPARED:
+            raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(numbers)} were named.")
+        details = [readable.version(model, str(number)) for number in numbers]
         return page(request, "side_by_side.html", model=readable.model(model), found=columns(details), details=details)
