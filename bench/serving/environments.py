@@ -18,7 +18,7 @@ BESIDE = ("onnxruntime==1.31.1", "numpy==2.4.6")
 
 
 def environ_of(peer: str) -> dict[str, str]:
-    """Return the variables that it is run with; it must not tell anybody that it runs."""
+    """Return the variables that it is run with; it must report its run to nobody."""
     path = f"{FOLDER / peer / 'bin'}:{os.environ['PATH']}"
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
     return {"PATH": path, "PYTHONPATH": "", **quiet}

@@ -30,13 +30,13 @@ def pytest_collection_modifyitems(items):
         if item.path.parent != Path(__file__).parent:
             continue
         asked = getattr(item, "callspec", None)
-        told = {item.path.stem.split("_")[1], asked.params.get("name") if asked else None}
-        if "vertex" in told:
+        names = {item.path.stem.split("_")[1], asked.params.get("name") if asked else None}
+        if "vertex" in names:
             item.add_marker(pytest.mark.vertex)
-        if told & set(ELSEWHERE):
+        if names & set(ELSEWHERE):
             item.add_marker(pytest.mark.cluster)
             # Of several workers one has all tests of the engine, which remove what is old on it.
-            item.add_marker(pytest.mark.xdist_group("docker" if "docker" in told else item.path.stem))
+            item.add_marker(pytest.mark.xdist_group("docker" if "docker" in names else item.path.stem))
 
 
 @pytest.fixture(autouse=True)

@@ -146,7 +146,7 @@ def test_each_row_counts_once_through_restarts_absence_and_clocks(watch):
     watch.send(calls=1)
     watch.check()
     assert watch.counted() == [0, 30, 0, 15]
-    # The monitor is away for a day: what came is one slice, and in the window whole.
+    # The monitor is unavailable for a day: what came is one slice, and in the window whole.
     watch.send(calls=6)
     watch.check(minutes=24 * 60)
     assert watch.counted() == [0, 30, 0, 15, 90]

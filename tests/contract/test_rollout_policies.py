@@ -295,8 +295,8 @@ def test_a_person_is_waited_for_longer_than_the_step_may_take_and_while_nothing_
     event = fires(promoter.waits)
     assert (event["chosen_options"], event["responded_by_user"]["name"]) == (["Approve"], "mia")
     assert shop.rollout(2).state == "running"
-    told = promoter.answered(shop.context(2), event)
-    assert told["steps"][0]["counts"]["2"]["requests"] >= 500
+    answer = promoter.answered(shop.context(2), event)
+    assert answer["steps"][0]["counts"]["2"]["requests"] >= 500
     assert shop.weights == {2: 100}
 
 

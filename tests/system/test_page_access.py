@@ -245,7 +245,7 @@ def test_who_may_start_runs_releases_and_rolls_back_from_the_page_of_an_endpoint
 
 
 def test_a_rollout_is_ended_once_from_the_page_of_its_endpoint(airflow: str) -> None:
-    """Somebody whose page is older than the end of the run is told."""
+    """The page says so to somebody for whom it is older than the end of the run."""
     headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
     run = f"{airflow}/api/v2/dags/digits/dagRuns/of-rollout"
     answer = httpx.post(

@@ -184,8 +184,8 @@ def test_specs_that_cannot_be_taken_are_told_and_leave_the_others_alone(site):
     (site.models / "nowhere" / "model.yaml").symlink_to("/nowhere/model.yaml")
     (site.models / "huge" / "model.yaml").write_text("model: huge  #" + "x" * 10_000_000)
     (site.models / "empty" / "model.yaml").touch()
-    told = (*FAULTS.values(), f"{len(FAULTS)} problems in {len(FAULTS)} model specs")
-    wait_for(lambda: all(each in errors for errors in [site.errors()] for each in told))
+    expected = (*FAULTS.values(), f"{len(FAULTS)} problems in {len(FAULTS)} model specs")
+    wait_for(lambda: all(each in errors for errors in [site.errors()] for each in expected))
     dags = {dag["dag_id"] for dag in site.api.call("GET", "/dags")["dags"]}
     assert dags == {"steady", "breaks", "vanishes", "changes"}
     # With all of these faults in place, another model is trained.

@@ -1,6 +1,6 @@
 """The deployment of docker-compose.yaml, run as docs/operations.md says, with each of its parts killed under load.
 
-One start for all of it: each test goes on from where the one before has left the deployment. It is no step of
+One start for all of it: each test continues from where the one before has left the deployment. It is no step of
 `make test`: it costs about 350 seconds of CPU in containers. `make deployment` runs it.
 """
 
