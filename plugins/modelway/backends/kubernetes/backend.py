@@ -19,7 +19,7 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.exit_status import exits_of
+from modelway.backends.folders.continued import continued, last_attempt
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import GENERATION, SUBMITTED
@@ -33,7 +33,6 @@ from modelway.backends.kubernetes.pods import has_started, is_alive, is_on_node,
 from modelway.backends.kubernetes.request import KubernetesRequest, request_of
 from modelway.backends.kubernetes.status import is_active
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
-from modelway.failures import FailureKind
 from modelway.job.left_files import write_below
 from modelway.platforms.deployment import deployment, known_deployment
 from modelway.platforms.kubernetes.api import Api, Manifest, find_client
@@ -100,43 +99,24 @@ class KubernetesBackend:
                 clear_number=request.job.clear_number,
                 status=lambda attempt: self._reader.status(attempt, now=True),
             )
-            last = self._last_attempt(folder, request.job)
+            last = last_attempt(folder, request.job, read=AttemptRecord.read)
             attempt = self._continued(last, generation) or self._prepare(request, generation, last)
             while not self._create(request, attempt):
                 attempt = self._prepare(request, generation, attempt)
             self._folders.push(generation / GENERATION)
             return self._handle(attempt)
 
-    @staticmethod
-    def _last_attempt(folder: Path, job: Job) -> Path | None:
-        """Return the last attempt that this side started; the job itself may have left folders of such names."""
-        for attempt in reversed(generations.attempts(folder)):
-            record = AttemptRecord.read(attempt)
-            if record is not None and record.name == job.name(generations.number(attempt)):
-                return attempt
-        return None
-
     def _handle(self, attempt: Path) -> Handle:
         return handle_of(attempt, place=self._folders.place(attempt.parent))
 
     def _continued(self, last: Path | None, generation: Path) -> Path | None:
-        """Return the last attempt if it runs, has succeeded or has not started; end what is left of another."""
-        if last is None or (record := AttemptRecord.read(last)) is None:
-            return None
-        wanted = last.parent == generation and not generations.cancelled(last)
-        ended = generations.recorded(last) or exits_of(last, nodes=record.nodes)
-        if wanted and not (last / SUBMITTED).exists() and not ended:
-            # The process that started it ended before all its objects were created: they get the same names again.
-            return last
-        status = self._reader.status(last, now=True)
-        if status.state is JobState.UNKNOWN:
-            raise SubmitFailed(
-                f"it is not known whether job {record.name} runs: {status.reason}", kind=FailureKind.UNREACHABLE
-            )
-        if wanted and (not status.state.is_terminal or status.state is JobState.SUCCEEDED):
-            return last
-        self.cancel(self._handle(last))
-        return None
+        return continued(
+            last,
+            generation,
+            read=AttemptRecord.read,
+            status=lambda attempt: self._reader.status(attempt, now=True),
+            cancel=lambda attempt: self.cancel(self._handle(attempt)),
+        )
 
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
         """Put what the job needs into its folder, and create a new attempt."""

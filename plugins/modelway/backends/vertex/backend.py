@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
+from modelway.backends.base import Handle, Job, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.exit_status import exits_of
+from modelway.backends.folders.continued import continued, last_attempt
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import GENERATION, SUBMITTED, StoredFolders
@@ -47,7 +47,7 @@ from modelway.platforms.google.errors import LostAnswer
 from modelway.platforms.google.rest import GoogleApi
 
 _log = logging.getLogger(__name__)
-#: how long a cancelled job has to end before its task goes on without it
+#: how long a cancelled job has to end before its task continues without it
 CANCEL_SECONDS = 30.0
 POLL_SECONDS = 0.5
 #: pauses before a job whose answer was lost is searched again: nothing promises that a list has it at once
@@ -117,7 +117,7 @@ class VertexBackend:
                 clear_number=request.job.clear_number,
                 status=lambda attempt: self._reader.status(attempt, now=True),
             )
-            last = self._last_attempt(folder, request.job)
+            last = last_attempt(folder, request.job, read=AttemptRecord.read)
             attempt = self._continued(last, generation) or self._prepare(request, place, generation, last)
             while not self._create(request, place, attempt):
                 attempt = self._prepare(request, place, generation, attempt)
@@ -132,15 +132,6 @@ class VertexBackend:
             do="Set vertex.project in the spec, or the project of the connection modelway_vertex",
         )
 
-    @staticmethod
-    def _last_attempt(folder: Path, job: Job) -> Path | None:
-        """Return the last attempt that this side started; the job itself may have left folders of such names."""
-        for attempt in reversed(generations.attempts(folder)):
-            record = AttemptRecord.read(attempt)
-            if record is not None and record.name == job.name(generations.number(attempt)):
-                return attempt
-        return None
-
     def _handle(self, attempt: Path) -> Handle:
         record = AttemptRecord.read(attempt)
         assert record is not None  # it was written, or fetched, a moment ago
@@ -148,23 +139,13 @@ class VertexBackend:
         return handle_of(attempt, record, place=place, token=token)
 
     def _continued(self, last: Path | None, generation: Path) -> Path | None:
-        """Return the last attempt if it runs, has succeeded or has not started; end what is left of another."""
-        if last is None or (record := AttemptRecord.read(last)) is None:
-            return None
-        wanted = last.parent == generation and not generations.cancelled(last)
-        ended = generations.recorded(last) or exits_of(last, nodes=record.nodes)
-        if wanted and not (last / SUBMITTED).exists() and not ended:
-            # The process that started it ended before it knew that its job was created.
-            return last
-        status = self._reader.status(last, now=True)
-        if status.state is JobState.UNKNOWN:
-            raise SubmitFailed(
-                f"it is not known whether job {record.name} runs: {status.reason}", kind=FailureKind.UNREACHABLE
-            )
-        if wanted and (not status.state.is_terminal or status.state is JobState.SUCCEEDED):
-            return last
-        self.cancel(self._handle(last))
-        return None
+        return continued(
+            last,
+            generation,
+            read=AttemptRecord.read,
+            status=lambda attempt: self._reader.status(attempt, now=True),
+            cancel=lambda attempt: self.cancel(self._handle(attempt)),
+        )
 
     def _prepare(self, request: VertexRequest, place: Place, generation: Path, last: Path | None) -> Path:
         """Put what the job needs into its folder, and create a new attempt."""

@@ -1,0 +1,65 @@
+"""Which attempt of a job a submit continues: the last one that this side started, if it still serves the request."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from modelway.backends.base import Job, JobState, JobStatus
+from modelway.backends.folders import generations
+from modelway.backends.folders.exit_status import exits_of
+from modelway.backends.folders.stored import SUBMITTED
+from modelway.errors import SubmitFailed
+from modelway.failures import FailureKind
+
+
+class Recorded(Protocol):
+    """What is recorded of an attempt."""
+
+    @property
+    def name(self) -> str:
+        """The name of the job on its platform."""
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes it has."""
+
+
+Read = Callable[[Path], Recorded | None]
+
+
+def last_attempt(folder: Path, job: Job, *, read: Read) -> Path | None:
+    """Return the last attempt that this side started; the job itself may have left folders of such names."""
+    for attempt in reversed(generations.attempts(folder)):
+        record = read(attempt)
+        if record is not None and record.name == job.name(generations.number(attempt)):
+            return attempt
+    return None
+
+
+def continued(
+    last: Path | None,
+    generation: Path,
+    *,
+    read: Read,
+    status: Callable[[Path], JobStatus],
+    cancel: Callable[[Path], None],
+) -> Path | None:
+    """Return the last attempt if it runs, has succeeded or has not started; end what is left of another.
+
+    :raises SubmitFailed: it is not known whether it runs
+    """
+    if last is None or (record := read(last)) is None:
+        return None
+    wanted = last.parent == generation and not generations.cancelled(last)
+    ended = generations.recorded(last) or exits_of(last, nodes=record.nodes)
+    if wanted and not (last / SUBMITTED).exists() and not ended:
+        # The process that started it ended before it knew that all of it was created: it gets the same names again.
+        return last
+    found = status(last)
+    if found.state is JobState.UNKNOWN:
+        what = f"it is not known whether job {record.name} runs: {found.reason}"
+        raise SubmitFailed(what, kind=FailureKind.UNREACHABLE)
+    if wanted and (not found.state.is_terminal or found.state is JobState.SUCCEEDED):
+        return last
+    cancel(last)
+    return None
