@@ -1,6 +1,6 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -35,7 +35,9 @@ class ReadableLineage:
     @cached_property
     def models(self) -> list[ModelSummary]:
         """The models with a readable version, by name."""
-        return self._lineage.models(dags=self._dags) if self._lineage else []
+        found = self._lineage.models(dags=self._dags) if self._lineage else []
+        self._models.update((model.name, model) for model in found)
+        return found
 
     def model(self, name: str) -> ModelSummary:
         """Return one of the models.
@@ -56,16 +58,27 @@ class ReadableLineage:
                 raise UnknownModel(what, known=error.known, given=name) from None
         return self._lineage, self._models[name]
 
-    def versions(
-        self, model: str, *, page: int = 1, listed: int = LISTED, before: int | None = None
-    ) -> list[VersionSummary]:
-        """Return a page of the readable versions of a model, newest first, or those before a number.
+    def versions(self, model: str, *, listed: int = LISTED, before: int | None = None) -> list[VersionSummary]:
+        """Return the newest readable versions of a model, newest first, or the newest of those before a number.
 
         :raises UnknownModel: there is none that the user may read
         """
         lineage, found = self._open(model)
-        shown = lineage.versions(model, limit=listed * page, before=before, dags=found.dags)
-        return shown[listed * (page - 1) :]
+        return lineage.versions(model, limit=listed, before=before, dags=found.dags)
+
+    def newest(self, names: Sequence[str], *, each: int) -> dict[str, list[VersionSummary]]:
+        """Return so many of the newest readable versions of some models, newest first, by the model's name."""
+        if self._lineage is None:
+            return {}
+        dags = {dag for name in names for dag in self.model(name).dags}
+        return self._lineage.newest(names, each=each, dags=dags)
+
+    def params(self, model: str, numbers: Collection[int]) -> dict[int, dict[str, dict[str, Any]]]:
+        """Return the parameters of readable versions of a model, by number and stage.
+
+        :param numbers: of versions that were read, so that the user may
+        """
+        return self._open(model)[0].params(model, numbers)
 
     def before(self, model: str, number: int) -> int | None:
         """Return the readable version before another one; None: there is none, or not among the newest."""

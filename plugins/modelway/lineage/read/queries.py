@@ -113,13 +113,16 @@ def read_versions(
     query = query.where(versions.c.model == model).order_by(versions.c.number.desc()).limit(limit)
     if before is not None:
         query = query.where(versions.c.number < before)
-    return _summaries(connection, name, connection.execute(query).all())
+    return summaries_of(connection, name, connection.execute(query).all())
 
 
-def _summaries(
-    connection: Connection, name: str, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
+def summaries_of(
+    connection: Connection, name: str | None, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
 ) -> list[VersionSummary]:
-    """Return the summaries of versions; with ``parts``, only those tables are queried."""
+    """Return the summaries of versions; with ``parts``, only those tables are queried.
+
+    :param name: of their model; None: each row has it as ``model_name``
+    """
 
     def keys(table: Table) -> list[int]:
         return [row.id for row in rows] if parts is None or table.name in parts else []
@@ -135,7 +138,7 @@ def _summaries(
         VersionSummary(
             **_shared_columns(row, VersionSummary)
             | {
-                "model": name,
+                "model": name if name is not None else row.model_name,
                 "metrics": numbers[row.id],
                 "aliases": tuple(pointers[row.id]),
                 "image": built.get(row.id),
@@ -223,7 +226,7 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
         return tuple(reader(connection, key)) if table.name in parts else ()
 
     return VersionDetail(
-        summary=_summaries(connection, name, [row], parts=parts)[0],
+        summary=summaries_of(connection, name, [row], parts=parts)[0],
         run=_run_of(row, read),
         params=_read_params(connection, run),
         evaluations=read(evaluations, _read_evaluations, run),

@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse
 
 from modelway.lineage.graph.roots import check_digest
 from modelway.lineage.records.values import plain
-from modelway.ui.readable import ReadableLineage
-from modelway.ui.routes.given import PageNumber, parsed, time_of
+from modelway.ui.readable import LISTED, ReadableLineage
+from modelway.ui.routes.given import Before, parsed, time_of
 
 
 def add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
@@ -73,6 +73,11 @@ def _add_models(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         return JSONResponse(plain(readable.version(model, version)))
 
     @app.get("/api/models/{model:path}")
-    def versions(readable: Lineage, model: str, number: PageNumber = 1, before: int | None = None) -> JSONResponse:
-        """50 versions of a model, newest first: a page of them, or those before a number."""
-        return JSONResponse({"model": model, "versions": plain(readable.versions(model, page=number, before=before))})
+    def versions(readable: Lineage, model: str, before: Before = None) -> JSONResponse:
+        """50 versions of a model, newest first: the newest, or those before a number.
+
+        ``before`` of the answer is the number to ask with for those after them; null: there are no more.
+        """
+        found = readable.versions(model, before=before)
+        further = found[-1].number if len(found) == LISTED else None
+        return JSONResponse({"model": model, "versions": plain(found), "before": further})

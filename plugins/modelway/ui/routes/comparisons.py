@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
@@ -10,11 +11,13 @@ from starlette.exceptions import HTTPException
 from modelway.lineage.graph.roots import check_digest
 from modelway.ui.page import page
 from modelway.ui.readable import ReadableLineage
-from modelway.ui.routes.given import parsed, time_of
-from modelway.ui.side_by_side import columns
+from modelway.ui.routes.given import Before, parsed, time_of
+from modelway.ui.side_by_side import columns, version_lines
 
 #: how many versions are set side by side at most
 COMPARED = 5
+#: how many are drawn as lines at most
+DRAWN = 500
 
 
 def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
@@ -55,4 +58,16 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         if not 2 <= len(numbers) <= COMPARED:
             raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(numbers)} were named.")
         details = [readable.version(model, str(number)) for number in numbers]
-        return page(request, "side_by_side.html", model=readable.model(model), found=columns(details), details=details)
+        at = f"{request.scope['root_path']}/models/{quote(model, safe='')}"
+        lines, axes = version_lines([(each.summary, each.params) for each in details], at=at)
+        given = {"model": readable.model(model), "found": columns(details), "details": details}
+        return page(request, "side_by_side.html", lines=lines, axes=axes, **given)
+
+    @app.get("/models/{model:path}/parallel")
+    def parallel(request: Request, readable: Lineage, model: str, before: Before = None) -> Response:
+        """The newest versions, or those before a number, as lines across what differs."""
+        found = readable.versions(model, listed=DRAWN, before=before)
+        params = readable.params(model, [each.number for each in found])
+        at = f"{request.scope['root_path']}/models/{quote(model, safe='')}"
+        lines, axes = version_lines([(each, params.get(each.number, {})) for each in found], at=at)
+        return page(request, "parallel.html", model=readable.model(model), found=found, lines=lines, axes=axes)
