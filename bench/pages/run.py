@@ -41,6 +41,8 @@ from tests.postgres_server import PostgresServer, postgres_server  # noqa: E402
 
 #: how long the server of the pages may take to start
 PATIENCE_SECONDS = 120
+#: of lists: neither SQL nor MLflow compresses its answers; pages are compressed
+UNCOMPRESSED = {"accept-encoding": "identity"}
 Work = Callable[[], Any]
 
 
@@ -58,7 +60,7 @@ def main() -> int:
     with postgres_server() as server, ExitStack() as stack:
         url = filled(server, args)
         base = stack.enter_context(pages(url))
-        client = stack.enter_context(httpx.Client(timeout=120, trust_env=False))
+        client = stack.enter_context(httpx.Client(timeout=120, trust_env=False, headers=UNCOMPRESSED))
         work = ours(client, base, PlainSql(url))
         if not args.without_mlflow:
             python = args.mlflow / "bin" / "python"
@@ -196,7 +198,7 @@ def paths() -> dict[str, str]:
 
 def page_of(client: httpx.Client, url: str) -> httpx.Response:
     """Return a page that is no error."""
-    return client.get(url, headers={"accept": "text/html"}).raise_for_status()
+    return client.get(url, headers={"accept": "text/html", "accept-encoding": "gzip"}).raise_for_status()
 
 
 def painted(base: str, *, loads: int) -> dict[str, float]:

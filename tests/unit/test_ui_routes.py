@@ -4,6 +4,7 @@ A new route is listed here with a path of its own, or this fails.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
@@ -40,6 +41,7 @@ PATHS = {
     "/api/openapi.json": ("/api/openapi.json", 200),
     "/api/account": ("/api/account?wanted=secret&model=secret", 404),
     "/api/endpoints/{endpoint:path}": ("/api/endpoints/secret", 404),
+    "/api/lineage": ("/api/lineage?node=version:secret@1&direction=up", 404),
     "/api/models": ("/api/models", 200),
     "/api/models/{model:path}": ("/api/models/secret", 404),
     "/api/models/{model:path}/compare": ("/api/models/secret/compare?a=1&b=1", 404),
@@ -110,6 +112,47 @@ def test_whoever_may_read_the_dag_reads(client: TestClient, route: str) -> None:
 def test_no_route_acts(client: TestClient, route: str, method: str) -> None:
     answer = client.request(method, f"/modelway{PATHS[route][0]}", headers={"reader": "secret"})
     assert answer.status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("node", "readers"),
+    [
+        ("endpoint:secret", ["secret"]),
+        ("run:secret/hidden-run", ["secret"]),
+        (f"file:{CONTENT}", ["secret"]),
+        (f"code:{digest('code')}", ["secret", "digits"]),
+        ("model:secret", []),
+        ("secret", []),
+        ("", []),
+    ],
+)
+def test_what_is_next_to_a_thing_is_read_by_whoever_may_read_a_part(
+    client: TestClient, node: str, readers: list[str]
+) -> None:
+    for reader in ("secret", "digits", "nothing"):
+        query = {"node": node, "direction": "up"}
+        answer = client.get("/modelway/api/lineage", params=query, headers={"reader": reader})
+        assert answer.status_code == (200 if reader in readers else 404), (reader, answer.text)
+        if reader != "secret":
+            assert "hidden-run" not in answer.text.replace(node, "")
+
+
+def test_the_neighbours_of_a_thing_come_by_parts_within_limits(client: TestClient) -> None:
+    def near(**query: str | int) -> dict[str, Any]:
+        given = {"node": f"code:{digest('code')}", "direction": "down"} | query
+        answer = client.get("/modelway/api/lineage", params=given, headers={"reader": "secret,digits"})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    first, rest = near(most=2), near(most=2, skip=2)
+    assert [node["name"] for node in first["nodes"][1:]] == ["secret/hidden-run-2", "secret/hidden-run"]
+    assert (first["is_whole"], rest["is_whole"]) == (False, True)
+    assert [node["name"] for node in rest["nodes"][1:]] == ["digits/r"]
+    assert near(skip=3)["nodes"][1:] == []
+    for wrong in ({"most": 501}, {"most": 0}, {"skip": -1}, {"direction": "aside"}):
+        given = {"node": f"code:{digest('code')}", "direction": "down", **wrong}
+        assert client.get("/modelway/api/lineage", params=given, headers={"reader": "secret"}).status_code == 422
 
 
 def test_static_files_are_kept_by_browsers_and_small(client: TestClient) -> None:

@@ -21,6 +21,8 @@ LISTED = 50
 CHANGES, ROLLOUTS = 200, 20
 #: moves of aliases that the page of a model shows
 MOVES = 50
+#: kinds of things in the lineage that no run made
+OF_NOBODY = ("code", "commit", "endpoint", "environment", "file")
 
 
 class ReadableLineage:
@@ -113,11 +115,38 @@ class ReadableLineage:
         """Return how two readable versions of a model differ; raises as ``version`` does."""
         return difference(self.version(model, a), self.version(model, b))
 
-    def graphs(self, model: str, wanted: str) -> tuple[LineageGraph, LineageGraph]:
-        """Return what is upstream and downstream of a readable version; raises as ``version`` does."""
-        graph, number = self._open(model)[0].graph, self.version(model, wanted).summary.number
-        name = f"version:{model}@{number}"
-        return graph.upstream(name, dags=self._dags), graph.downstream(name, dags=self._dags)
+    def graphs(self, model: str, wanted: str, *, steps: int, most: int) -> tuple[LineageGraph, LineageGraph]:
+        """Return what is upstream and downstream of a readable version; raises as ``version`` does.
+
+        :param steps: how far to go
+        :param most: how many nodes each has at most
+        """
+        graph, number = self._open(model)[0].graph, self.number(model, wanted)
+        name, limits = f"version:{model}@{number}", {"steps": steps, "most": most}
+        return graph.upstream(name, dags=self._dags, **limits), graph.downstream(name, dags=self._dags, **limits)
+
+    def neighbours(self, node: str, *, direction: str, skip: int, most: int) -> LineageGraph:
+        """Return what is next to a node of a lineage graph, by its id, as far as the user may read it.
+
+        :raises UnknownVersion: there is no such node that the user may read
+        """
+        unknown = UnknownVersion(f"there is nothing in the lineage called '{node}' that you may read", given=node)
+        if self._lineage is None or ":" not in node:
+            raise unknown
+        graph, dags = self._lineage.graph, self._dags
+        try:
+            found = graph.neighbours(node, direction=direction, skip=skip, most=most, dags=dags)
+            if len(found.nodes) == len(found.roots) and node.partition(":")[0] in OF_NOBODY:
+                # An endpoint, a commit, …: whoever may read nothing that is next to it does not learn that it exists.
+                near = [graph.neighbours(node, direction=each, most=most, dags=dags) for each in ("up", "down")]
+                if all(len(each.nodes) == len(each.roots) for each in near):
+                    raise unknown
+        except UnknownVersion:
+            # Its message would list models that the user may not read.
+            raise unknown from None
+        if not found.roots:
+            raise unknown
+        return found
 
     def number_at(self, model: str, wanted: str, at: datetime | None) -> int:
         """Return the readable version that an alias points at, or that is the latest: now, or at a time.
@@ -130,9 +159,15 @@ class ReadableLineage:
             return self.version(model, wanted).summary.number
         return lineage.find_at(model, wanted, at, dags=found.dags)
 
-    def serving(self, *, at: datetime | None) -> list[ServingRecord]:
-        """Return which readable versions serve where, or served at a time."""
-        return self._lineage.serving(at=at, dags=self._dags) if self._lineage else []
+    def serving(self, *, at: datetime | None, after: str = "", most: int | None = None) -> list[ServingRecord]:
+        """Return which readable versions serve where, or served at a time.
+
+        :param after: only of endpoints whose names come after this one
+        :param most: of so many endpoints at most, by name
+        """
+        if self._lineage is None:
+            return []
+        return self._lineage.serving(at=at, dags=self._dags, after=after, most=most)
 
     def serving_by_model(self, names: Collection[str]) -> dict[str, list[ServingRecord]]:
         """Return which readable versions of some models serve where, by model."""

@@ -61,11 +61,15 @@ class PointInTime(LineagePart):
         among: Collection[str] | None = None,
         at: datetime | None = None,
         dags: Dags = None,
+        after: str = "",
+        most: int | None = None,
     ) -> list[ServingRecord]:
         """Return the weights that are not zero, by endpoint, greatest first: now, or at a time.
 
         :param endpoint: if set, only of this one
         :param among: if set, only of these models
+        :param after: only of endpoints whose names come after this one
+        :param most: of so many endpoints at most, by name
         :raises UnknownModel: nothing was ever registered for the model
         """
         with reading(self._engine) as connection:
@@ -75,7 +79,7 @@ class PointInTime(LineagePart):
                 found = _weighted_now(connection, endpoint=endpoint, among=among if model is None else [model])
             else:
                 found = [pair for name in _endpoints(connection) for pair in _weighted(connection, name, at)]
-            records = read_shares(connection, found, at=at, dags=dags)
+            records = read_shares(connection, found, at=at, dags=dags, after=after, most=most)
         shown = [each for each in records if model in (None, each.model)]
         return sorted(shown, key=lambda each: (each.endpoint, -each.weight, each.model, -each.version))
 

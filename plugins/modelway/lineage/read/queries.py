@@ -163,8 +163,11 @@ def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: lis
 
 def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, dict[str, float | None]]:
     numbers: dict[int, dict[str, float | None]] = defaultdict(dict)
-    for row in _rows_of(connection, select(version_metrics), version_metrics, keys):
-        numbers[row.version][row.name] = join_number(row.value, row.flag)
+    columns = version_metrics.c
+    query = select(columns.version, columns.name, columns.value, columns.flag)
+    # Unpacked: a name of each row's column would cost more than the row.
+    for version, name, value, flag in _rows_of(connection, query, version_metrics, keys):
+        numbers[version][name] = NON_FINITE[flag] if flag else value
     return numbers
 
 

@@ -19,15 +19,26 @@ _MANY = 10_000
 
 
 def read_shares(
-    connection: Connection, pairs: Collection[tuple[str, int]], *, at: datetime | None, dags: Collection[str] | None
+    connection: Connection,
+    pairs: Collection[tuple[str, int]],
+    *,
+    at: datetime | None,
+    dags: Collection[str] | None,
+    after: str = "",
+    most: int | None = None,
 ) -> list[ServingRecord]:
     """Return the weight of versions at endpoints, now or at a time, and since when they have it.
 
     :param pairs: the name of each endpoint with the key of a version that has traffic there
     :param dags: if set, versions that other DAGs made are left out
+    :param after: only endpoints whose names come after this one
+    :param most: of so many endpoints at most, by name
     """
     named = {row.id: row for row in _named(connection, sorted({version for _, version in pairs}))}
-    shown = [(name, key) for name, key in pairs if dags is None or named[key].dag_id in dags]
+    shown = [(name, key) for name, key in pairs if name > after and (dags is None or named[key].dag_id in dags)]
+    if most is not None:
+        first = set(sorted({name for name, _ in shown})[:most])
+        shown = [(name, key) for name, key in shown if name in first]
     lines = _lines(connection, sorted({key for _, key in shown}), at)
     places = {(named[key].model, endpoint) for endpoint, key in shown}
     states = read_states(connection, places, at=at)

@@ -18,6 +18,8 @@ from modelway.ui.side_by_side import columns, version_lines
 COMPARED = 5
 #: how many are drawn as lines at most
 DRAWN = 500
+#: endpoints of a page of what serves
+ENDPOINTS = 100
 
 
 def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
@@ -28,10 +30,14 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
     Lineage = Annotated[ReadableLineage, Depends(lineage)]
 
     @app.get("/serving")
-    def serving(request: Request, readable: Lineage, at: str = "") -> Response:
-        found = readable.serving(at=time_of(at))
+    def serving(request: Request, readable: Lineage, at: str = "", after: str = "") -> Response:
+        # One endpoint more than is shown says whether there are more.
+        found = readable.serving(at=time_of(at), after=after, most=ENDPOINTS + 1)
+        names = list(dict.fromkeys(each.endpoint for each in found))
+        further = names[ENDPOINTS - 1] if len(names) > ENDPOINTS else None
+        found = [each for each in found if each.endpoint in names[:ENDPOINTS]]
         marks = readable.verifications((each.model, each.version) for each in found)
-        return page(request, "serving.html", found=found, at=at, marks=marks)
+        return page(request, "serving.html", found=found, at=at, after=after, further=further, marks=marks)
 
     @app.get("/who-has")
     def find_by_digest(request: Request, readable: Lineage, content: str = "") -> Response:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
+from modelway.lineage.graph.traversal import MOST_STEPS
 from modelway.ui.listing import matching, part_after, sorted_models
 from modelway.ui.page import page
 from modelway.ui.readable import LISTED, ReadableLineage
@@ -16,6 +17,8 @@ from modelway.ui.routes.given import Before, time_of
 NEWEST = 5
 #: models of a page of that list
 MODELS = 20
+#: things of a tree of lineage; the graph loads the others when they are expanded
+IN_TREE = 150
 #: how many versions the chart of a metric has at most
 CHARTED = 200
 
@@ -51,8 +54,8 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
 
     @app.get("/models/{model:path}/versions/{version}/lineage")
     def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:
-        graphs = dict(zip(("up", "down"), readable.graphs(model, version), strict=True))
-        number = readable.version(model, version).summary.number
+        found = readable.graphs(model, version, steps=MOST_STEPS, most=IN_TREE)
+        graphs, number = dict(zip(("up", "down"), found, strict=True)), readable.number(model, version)
         named = {node.id for each in graphs.values() for node in each.nodes if node.kind == "version"}
         places = [node.removeprefix("version:").rsplit("@", 1) for node in named]
         marks = readable.verifications((name, int(each)) for name, each in places)
