@@ -19,7 +19,6 @@ import httpx
 import pytest
 from airflow_image import mounted_image, whole_image
 from compose_deployment import REPOSITORY, Deployment, documented
-from modelway import names
 from modelway.localairflow.rest import AirflowApi
 from older_lineage import MODEL as OLDER_MODEL
 from older_lineage import make_older_lineage
@@ -37,7 +36,7 @@ KILLED = (
     else [["worker"], ["redis", "registry", "scheduler", "triggerer"], ["postgres", "api-server", "dag-processor"]]
 )
 #: how many seconds each model trains at least: as long as parts are killed
-LOAD_STEPS = 240 if WHOLE else 75
+LOAD_STEPS = 240 if WHOLE else 60
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +135,50 @@ class Callers:
 
 
 @pytest.fixture(scope="module")
-def served(deployment: Deployment, api: AirflowApi) -> str:
-    """The run that brought the model from code to traffic, triggered through the API."""
-    run_id = begin(api, MODEL)
-    deployment.wait(lambda: finished(api, MODEL, run_id), what="the run of digits", seconds=1500)
-    return run_id
+def triggered(api: AirflowApi) -> str:
+    """The run that brings the model from code to traffic, triggered through the API."""
+    return begin(api, MODEL)
+
+
+@pytest.fixture(scope="module")
+def served(deployment: Deployment, api: AirflowApi, triggered: str) -> str:
+    """The same when it has ended."""
+    deployment.wait(lambda: finished(api, MODEL, triggered), what="the run of digits", seconds=1500)
+    return triggered
+
+
+@pytest.mark.usefixtures("triggered")
+def test_of_two_attempts_that_follow_one_job_on_two_workers_one_result_counts(
+    deployment: Deployment, api: AirflowApi
+) -> None:
+    run_id = begin(api, "followed")
+    claim = "cat /srv/modelway/followers/*followed-train*"
+    deployment.wait(lambda: deployment.shell(claim).startswith("1 "), what="a task that follows its job")
+    task = api.call("GET", f"/dags/followed/dagRuns/{quote(run_id)}/taskInstances/train")["id"]
+    (orphan,) = deployment.processes("worker", f"airflow worker -- {task}")
+    # The retry goes to the other worker: this one takes no more tasks.
+    host = deployment.run(f"docker exec {orphan.container} hostname").strip()
+    deployment.run(f"docker exec {orphan.container} airflow celery remove-queue -q default -H celery@{host}")
+    # The task's own process runs on without the one that speaks to Airflow for it.
+    os.kill(orphan.parent, signal.SIGKILL)
+    followed_by_both = False
+
+    def is_followed_by_the_retry() -> bool:
+        nonlocal followed_by_both
+        is_left = orphan.is_alive()
+        number = deployment.shell(claim).partition(" ")[0]
+        followed_by_both |= is_left and number == "1"
+        return number == "2"
+
+    deployment.wait(is_followed_by_the_retry, what="the second attempt to follow the job")
+    assert followed_by_both, "the first attempt had ended before the second followed the job"
+    deployment.wait(lambda: not orphan.is_alive(), what="the first attempt to end")
+    deployment.wait(lambda: finished(api, "followed", run_id), what="the run", seconds=1500)
+    assert deployment.shell("find /srv/modelway/jobs/followed -type d -name 'try-*' | wc -l").strip() == "1"
+    (train,) = (task for task in api.tasks("followed", run_id) if task.task_id == "train")
+    assert train.try_number == 2
+    assert f"{LOAD_STEPS:06}" in str(api.xcom("followed", run_id, "train"))
+    deployment.run(f"docker exec {orphan.container} airflow celery add-queue -q default -H celery@{host}")
 
 
 def test_a_model_is_triggered_through_the_api_and_answers_through_the_gateway(
@@ -187,40 +225,6 @@ def test_each_part_is_killed_while_eight_models_train_and_nothing_is_lost(
     for dag_id, run_id in runs.items():
         checkpoints = api.xcom(dag_id, run_id, "train")
         assert f"{LOAD_STEPS:06}" in str(checkpoints), checkpoints
-
-
-def test_of_two_attempts_that_follow_one_job_on_two_workers_one_result_counts(
-    deployment: Deployment, api: AirflowApi
-) -> None:
-    run_id = begin(api, "followed")
-    folder = f"/srv/modelway/jobs/followed/{names.slug(run_id)}"
-    claim = "cat /srv/modelway/followers/*followed-train*"
-    deployment.wait(lambda: deployment.shell(claim).startswith("1 "), what="a task that follows its job")
-    task = api.call("GET", f"/dags/followed/dagRuns/{quote(run_id)}/taskInstances/train")["id"]
-    (orphan,) = deployment.processes("worker", f"airflow worker -- {task}")
-    # The retry goes to the other worker: this one takes no more tasks.
-    host = deployment.run(f"docker exec {orphan.container} hostname").strip()
-    deployment.run(f"docker exec {orphan.container} airflow celery remove-queue -q default -H celery@{host}")
-    # The task's own process runs on without the one that speaks to Airflow for it.
-    os.kill(orphan.parent, signal.SIGKILL)
-    followed_by_both = False
-
-    def is_followed_by_the_retry() -> bool:
-        nonlocal followed_by_both
-        is_left = orphan.is_alive()
-        number = deployment.shell(claim).partition(" ")[0]
-        followed_by_both |= is_left and number == "1"
-        return number == "2"
-
-    deployment.wait(is_followed_by_the_retry, what="the second attempt to follow the job")
-    assert followed_by_both, "the first attempt had ended before the second followed the job"
-    deployment.wait(lambda: not orphan.is_alive(), what="the first attempt to end")
-    deployment.wait(lambda: finished(api, "followed", run_id), what="the run", seconds=1500)
-    assert deployment.shell(f"find {folder} -type d -name 'try-*' | wc -l").strip() == "1"
-    (train,) = (task for task in api.tasks("followed", run_id) if task.task_id == "train")
-    assert train.try_number == 2
-    assert f"{LOAD_STEPS:06}" in str(api.xcom("followed", run_id, "train"))
-    deployment.run(f"docker exec {orphan.container} airflow celery add-queue -q default -H celery@{host}")
 
 
 @pytest.mark.usefixtures("served")
