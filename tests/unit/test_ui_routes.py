@@ -202,7 +202,7 @@ def test_the_neighbours_of_a_thing_come_by_parts_within_limits(client: TestClien
         assert client.get("/modelway/api/lineage", params=given, headers={"reader": "secret"}).status_code == 422
 
 
-def test_static_files_are_kept_by_browsers_and_small(client: TestClient) -> None:
+def test_static_files_are_cached_by_browsers_and_small(client: TestClient) -> None:
     sizes = {}
     for name, file in static_files().items():
         answer = client.get(f"/modelway/static/{file.name}", headers={"reader": "digits"})
