@@ -19,9 +19,8 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.continued import continued, last_attempt
+from modelway.backends.folders.continued import continued, last_attempt, new_attempt
 from modelway.backends.folders.merged_log import read_merged
-from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import GENERATION, SUBMITTED
 from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
 from modelway.backends.kubernetes.folders import Folders
@@ -119,18 +118,12 @@ class KubernetesBackend:
         )
 
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
-        """Put what the job needs into its folder, and create a new attempt."""
-        number = generations.number(last) + 1 if last else 1
-        runner = runner_folder(Path(request.root) / "jobs", request.job)
-        generations.prepare(generation, job=request.job, contract=request.contract, runner=runner, owner=request.run_as)
-        attempt = generation / f"try-{number}"
-        if attempt.is_symlink():
-            # Left by the job: the folder whose owner is set below must not be another job's.
-            attempt.unlink()
-        attempt.mkdir(exist_ok=True)
+        """Put what the job needs into its folder, and record a new attempt."""
+        job, root, owner = request.job, Path(request.root), request.run_as
+        attempt = new_attempt(last, generation, job=job, contract=request.contract, root=root, owner=owner)
         platform = request.options.platform
         AttemptRecord(
-            name=request.job.name(number),
+            name=job.name(generations.number(attempt)),
             namespace=platform.get("namespace", "default"),
             nodes=request.options.nodes,
             launcher=platform.get("launcher", "job"),
