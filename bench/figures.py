@@ -75,6 +75,25 @@ def _vertex(document: Document) -> Iterator[Figure]:
     yield Figure(name=f"{name}, gets", value=document["get_calls_a_minute"], unit="calls a minute")
 
 
+def _google(document: Document) -> Iterator[Figure]:
+    ours, theirs = document["modelway"], document.get("provider")
+    yield Figure(name="a task, CPU", value=ours["cpu_seconds_of_a_task"], unit="CPU seconds", target=1.0)
+    for name, unit in {
+        "cpu_ms_of_each_further_job": "ms of CPU",
+        "requests_of_a_submit": "requests",
+        "cpu_ms_a_job_and_minute": "ms of CPU",
+        "requests_a_job_and_minute": "requests",
+        "cpu_seconds_of_a_job_of_an_hour": "CPU seconds",
+        "requests_of_a_job_of_an_hour": "requests",
+    }.items():
+        yield Figure(name=name.replace("_", " "), value=ours[name], unit=unit)
+    for name, value in (theirs or {}).items():
+        if value:
+            unit, ratio = "x the provider's operator", round(ours[name] / value, 3)
+            target = 0.2 if name.endswith("_hour") else None
+            yield Figure(name=name.replace("_", " "), value=ratio, unit=unit, target=target)
+
+
 def _lineage(document: Document) -> Iterator[Figure]:
     for name, row in (document["register"] | document["read"]).items():
         for who, value in row["times_modelway"].items():
@@ -233,6 +252,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "counting": _counting,
     "evaluate": _evaluate,
     "fleet": _fleet,
+    "google": _google,
     "image": _image,
     "jobs": _jobs,
     "lineage": _lineage,

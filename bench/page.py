@@ -16,6 +16,7 @@ TITLES = {
     "counting": ("What a request pays for the counts that the monitor reads", "bench/serving/counting.py"),
     "evaluate": ("Evaluating many checkpoints, beside a plain loop", "bench/evaluate/run.py"),
     "fleet": ("What many models cost Airflow's scheduler and database, beside empty DAGs", "bench/fleet/run.py"),
+    "google": ("Jobs on Vertex AI, beside the google provider's operator", "bench/jobs/beside_google.py"),
     "image": ("Images of models into a registry, beside docker, buildah and oras", "bench/image/run.py"),
     "jobs": ("Following many jobs on Kubernetes", "bench/jobs/run.py"),
     "lineage": ("The lineage, beside MLflow and plain SQL", "bench/lineage/run.py"),

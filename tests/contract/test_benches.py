@@ -141,6 +141,12 @@ def check_vertex(document: dict[str, Any]) -> None:
     assert document["cpu_seconds_a_minute"] > 0
 
 
+def check_google(document: dict[str, Any]) -> None:
+    """A job is searched, created and searched once more."""
+    assert document["modelway"]["requests_of_a_submit"] == 3
+    assert document["modelway"]["cpu_seconds_of_a_task"] > 0
+
+
 def check_serve(document: dict[str, Any]) -> None:
     """Every answer was compared on the way."""
     assert list(document["models"]) == ["digits", "encoder"]
@@ -169,6 +175,11 @@ SMALL = {
     "counting": ("serving/counting.py --small", check_counting, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
     "fleet": ("fleet/run.py --small", check_fleet, ()),
+    "google": (
+        "jobs/beside_google.py --jobs 3 --seconds 2 --settle 2 --without-provider",
+        check_google,
+        (pytest.mark.vertex,),
+    ),
     "image": ("image/run.py --small --without oras", check_image, ()),
     "jobs": ("jobs/run.py --jobs 5 --seconds 12 --settle 6", check_jobs, (pytest.mark.cluster,)),
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
