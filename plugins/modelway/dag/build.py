@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from modelway.dag.documentation import model_page, stage_page
 from modelway.dag.form import run_form
+from modelway.dag.jobs import job_arguments
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.queues import on_serving_host
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.dag.sweep import Against, TrainedTasks, sweep_tasks
 from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
@@ -34,7 +37,7 @@ from modelway.operators.verify import VerifyModelOperator
 from modelway.spec.collection import paused_collection
 from modelway.spec.environments import Serving, environments_of
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
-from modelway.spec.model import Evaluation, ModelSpec, Stage
+from modelway.spec.model import ModelSpec
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
 from modelway.spec.sections import ImageSection
@@ -112,14 +115,24 @@ def build_dag(spec: ModelSpec) -> DAG:
             spec=plain,
             doc_md="Decides what this run does: its interval, its data sets, and whether it reuses a version",
         ).output
-        stages = _train(spec, code)
-        training = [stage.output["report"] for stage in stages]
-        selected, compared = _evaluate(spec, code, stages[-1].output)
-        version = _freeze(spec, plain, code, training, selected, compared)
+        made = _made(spec, code)
+        version = _freeze(spec, plain, code, made)
         _serve(spec, code, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
     return dag
+
+
+def _made(spec: ModelSpec, code: Any) -> TrainedTasks:
+    """Return the tasks from the code to the selected checkpoint."""
+    against = partial(_compared, spec, code)
+    if spec.search is not None:
+        return sweep_tasks(spec, spec.search, code, against=against)
+    stages = _train(spec, code)
+    selected, compared = _evaluate(spec, code, stages[-1].output, against=against)
+    return TrainedTasks(
+        selected=selected, training=[stage.output["report"] for stage in stages], compared=compared, sweep=None
+    )
 
 
 def _train(spec: ModelSpec, code: Any) -> list[Any]:
@@ -137,13 +150,13 @@ def _train(spec: ModelSpec, code: Any) -> list[Any]:
                 start_from=tasks[-1].output if tasks else None,
                 command=literal(stage.command),
                 doc_md=stage_page(stage, stages=len(stages)),
-                **_job(spec, stage),
+                **job_arguments(spec, stage),
             )
             tasks.append(task)
     return tasks
 
 
-def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> tuple[Any, list[Any]]:
+def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any, *, against: Against) -> tuple[Any, list[Any]]:
     """Return the selection among all checkpoints, and the evaluations of the versions that gates compare with.
 
     A failed evaluation of a checkpoint leaves that one out and shows as failed.
@@ -170,7 +183,7 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> tuple[Any, list[A
             max_active_tis_per_dagrun=evaluation.parallel,
             map_index_template="{{ task.which }}",
             doc_md="Evaluates its checkpoints as one job",
-            **_job(spec, evaluation),
+            **job_arguments(spec, evaluation),
         ).expand(checkpoint=shares)
         selected = SelectCheckpointOperator(
             task_id="select",
@@ -182,7 +195,12 @@ def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> tuple[Any, list[A
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Selects the best of the evaluated checkpoints",
         ).output
-        return selected, [_against(spec, code, selected, version) for version in spec.verify.versions]
+        return selected, against(selected)
+
+
+def _compared(spec: ModelSpec, code: Any, selected: Any) -> list[Any]:
+    """Return the evaluations of the versions that gates compare with."""
+    return [_against(spec, code, selected, version) for version in spec.verify.versions]
 
 
 def _against(spec: ModelSpec, code: Any, selected: Any, version: str) -> Any:
@@ -194,14 +212,15 @@ def _against(spec: ModelSpec, code: Any, selected: Any, version: str) -> Any:
         selected=selected,
         seed="{{ params.seed }}",
         doc_md=f"Evaluates {version} on the data of this run, for the gates that compare with it",
-        **_job(spec, spec.evaluation()),
+        **job_arguments(spec, spec.evaluation()),
     ).output
 
 
-def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selected: Any, compared: list[Any]) -> Any:
+def _freeze(spec: ModelSpec, plain: Any, code: Any, made: TrainedTasks) -> Any:
     """Return the registered version."""
+    selected, training, compared = made.selected, made.training, made.compared
     # Both load one checkpoint, as an evaluation does.
-    job = _job(spec, spec.evaluation())
+    job = job_arguments(spec, spec.evaluation())
     with TaskGroup("freeze", tooltip="An immutable, verified, registered version"):
         archive = FreezeModelOperator(
             task_id="freeze",
@@ -234,6 +253,7 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
             archive=archive,
             verified=verified,
             spec=plain,
+            sweep=made.sweep,
             alias=spec.register_.alias,
             # A run that reuses a version skips everything between the plan and this task.
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
@@ -301,7 +321,7 @@ def _accept(spec: ModelSpec, code: Any, version: Any, deployment: Any) -> Accept
         seed="{{ params.seed }}",
         command=literal(acceptance.command),
         doc_md="Tests the version behind its endpoint, by the model's own code, before it gets traffic",
-        **_job(spec, acceptance),
+        **job_arguments(spec, acceptance),
     )
 
 
@@ -350,12 +370,6 @@ def _written(section: Section) -> dict[str, Any]:
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:
     return {"absolute": spec.verify.tolerance.absolute, "relative": spec.verify.tolerance.relative}
-
-
-def _job(spec: ModelSpec, job_section: Stage | Evaluation) -> dict[str, Any]:
-    """Return the backend and options of a task's job."""
-    pool = {} if spec.pool is None else {"pool": spec.pool}
-    return {"backend": job_section.backend, "options": literal(options_of(spec, job_section)), **pool}
 
 
 def _with_platform(section: ImageSection) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import actor, run_facts, run_key
 from modelway.runs.blocking import outdated_reason
+from modelway.runs.messages.candidates import Sweep
 from modelway.runs.messages.checkpoints import reports_from_xcom
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
@@ -41,6 +42,7 @@ class RegisterModelOperator(ModelwayOperator):
     :param archive: what FreezeModelOperator returned
     :param verified: what VerifyModelOperator returned; a version is registered only after it
     :param spec: the model spec as plain data
+    :param sweep: the ``sweep`` of SelectCandidateOperator, where several candidates were trained
     :param alias: an alias to move to the version, ``candidate`` by default
 
     Returns ``{model, version, archive: {uri, digest, size}, model_digest, blocked_reason, requested}``, the version as
@@ -49,7 +51,7 @@ class RegisterModelOperator(ModelwayOperator):
     ``requested`` is true when somebody requested this version, so that it may take over from a newer one.
     """
 
-    template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
+    template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "sweep", "alias")
     accepts: ClassVar[Checks] = {
         "code": checks.CODE,
         "training": checks.REPORTS,
@@ -57,6 +59,7 @@ class RegisterModelOperator(ModelwayOperator):
         "archive": checks.OPTIONAL_ARCHIVE,
         "verified": checks.OPTIONAL_VERIFIED,
         "spec": checks.PARAMS,
+        "sweep": checks.SWEEP,
         "alias": checks.ALIAS,
     }
 
@@ -69,6 +72,7 @@ class RegisterModelOperator(ModelwayOperator):
         archive: Any,
         verified: Any,
         spec: Any = None,
+        sweep: Any = None,
         alias: str = "candidate",
         **kwargs: Any,
     ) -> None:
@@ -79,6 +83,7 @@ class RegisterModelOperator(ModelwayOperator):
         self.archive = archive
         self.verified = verified
         self.spec = spec
+        self.sweep = sweep
         self.alias = alias
         self.check_arguments()
 
@@ -235,7 +240,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> "VersionRecord":
         """Return the record of the version that the run made."""
-        from modelway.runs.record import run_record, version_record
+        from modelway.runs.record import run_record, version_record, with_candidates
         from modelway.runs.reported_records import figure_records, importance_records, stage_records
 
         if self.archive is None:
@@ -253,6 +258,8 @@ class RegisterModelOperator(ModelwayOperator):
             figures=figure_records(training=training, selected=selected, events=events.of, warn=self.log.warning),
             importances=importance_records(training=training, selected=selected, events=events.of),
         )
+        if self.sweep is not None:
+            run = with_candidates(run, Sweep.from_xcom(self.sweep))
         return version_record(
             run=run,
             plan=plan,

@@ -1,10 +1,12 @@
 """The lineage's record of a run and of the version that it made, from the messages of its tasks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modelway.job.contract import recorded_datasets
 from modelway.lineage.records.version import (
+    CandidateRecord,
     DatasetRecord,
     EvaluationRecord,
     FileRecord,
@@ -13,6 +15,7 @@ from modelway.lineage.records.version import (
     VersionRecord,
 )
 from modelway.runs.facts import RunFacts
+from modelway.runs.messages.candidates import Sweep
 from modelway.runs.messages.checkpoints import StageReport
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
@@ -57,6 +60,33 @@ def run_record(
         seconds=sum(seconds for seconds, _ in known) if known else None,
         gpu_seconds=sum(seconds * gpu for seconds, gpu in known) if known else None,
         datasets=tuple(dataset for stage in training for dataset in _datasets(events, stage)),
+    )
+
+
+def with_candidates(run: RunRecord, sweep: Sweep) -> RunRecord:
+    """Return the record of a run with the candidates that it trained; its cost is that of all of them."""
+    found = tuple(
+        CandidateRecord(
+            name=each.id,
+            params=each.params,
+            state=each.state,
+            stage=each.stage,
+            reason=each.reason,
+            checkpoint=each.checkpoint,
+            metrics={**each.metrics, **{name: float(text) for name, text in each.not_finite.items()}},
+            seconds=each.seconds,
+            cpu_seconds=each.cpu_seconds,
+            gpu_seconds=each.gpu_seconds,
+        )
+        for each in sweep.candidates
+    )
+    seconds = [each.seconds for each in found if each.seconds is not None]
+    gpu_seconds = [each.gpu_seconds for each in found if each.gpu_seconds is not None]
+    return replace(
+        run,
+        candidates=found,
+        seconds=sum(seconds) if seconds else None,
+        gpu_seconds=sum(gpu_seconds) if gpu_seconds else None,
     )
 
 
