@@ -20,11 +20,13 @@ from modelway.localairflow.rest import AirflowApi
 from registry import BINARY, Registry, basic_auth
 from sqlalchemy import make_url
 
+from tests import object_store_environment
 from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.google.endpoints import push_model, serving_fake
 from tests.google.fake import GoogleFake
 from tests.google.vertex_jobs import VertexJobs
+from tests.gs_server import gs_server
 from tests.kept_airflow import kept_running
 from tests.postgres_server import postgres_server
 
@@ -171,21 +173,38 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleFake]:
 
 
 @pytest.fixture(scope="session")
-def vertex(google: GoogleFake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VertexJobs]:
-    """Vertex AI, where the jobs of some-nan run."""
-    jobs = VertexJobs(google, machines=tmp_path_factory.mktemp("machines"))
+def store() -> Iterator[dict[str, str]]:
+    """The variables that lead to a Cloud Storage with the bucket of the model that Google trains."""
+    with gs_server(object_store_environment.ready(), bucket="lab-jobs") as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
+def vertex(google: GoogleFake, store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[VertexJobs]:
+    """Vertex AI, where the jobs of some-nan and clouded run."""
+    machines, python = tmp_path_factory.mktemp("machines"), object_store_environment.ready()
+    jobs = VertexJobs(google, machines=machines, python=python, store=store)
     yield jobs
     jobs.close()
 
 
 def add_google_model(models: Path, registry: Registry, folder: Path) -> None:
-    """Give the model that Google serves its repository and a base image."""
-    base = folder / "base"
+    """Give the model that Google trains and serves its code, the digits', its repository and a base image."""
+    base, own = folder / "base", models / "clouded"
     base.mkdir()
     (base / "server").write_text("stands for the server's image\n")
     pushed = push_model(base, f"{registry.host}/base", login=REGISTRY_LOGIN)
-    spec = models / "clouded" / "model.yaml"
+    spec = own / "model.yaml"
     spec.write_text(spec.read_text().replace("REGISTRY", registry.host).replace("BASE", pushed))
+    code = own / "clouded.py"
+    code.write_text((REPOSITORY / "include" / "models" / "digits" / "digits.py").read_text() + code.read_text())
+
+
+def with_gcsfs(folder: Path) -> str:
+    """Return what Airflow's processes have as PYTHONPATH to find gcsfs, behind all that they have themselves."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(object_store_environment.SITE)!r})\n")
+    return str(folder)
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +212,7 @@ def lab(
     tmp_path_factory: pytest.TempPathFactory,
     google: GoogleFake,
     vertex: VertexJobs,
+    store: dict[str, str],
     used_port: int,
     registry: Registry,
     lineage_url: str,
@@ -225,6 +245,8 @@ def lab(
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_GOOGLE": google.airflow_connection(project="my-dev"),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": f"http://me:s3cret@{registry.host}",
+        **store,
+        "PYTHONPATH": with_gcsfs(root / "packages"),
         "LAB_VERTEX": json.dumps({"backend": "vertex", "options": options}),
         "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),
