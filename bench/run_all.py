@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "vertex": ("jobs/vertex.py",),
     "loop": ("loop/run.py",),
     "parse": ("parse/run.py",),
+    "search": ("search/run.py",),
     "fleet": ("fleet/run.py",),
     "evaluate": ("evaluate/run.py",),
     "lineage": ("lineage/run.py", "--many", "100000"),

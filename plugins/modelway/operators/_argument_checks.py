@@ -17,6 +17,7 @@ from modelway.operators._checks import (
     keyed,
     listed,
     mapping,
+    nested,
     of_names,
     optional,
     returned,
@@ -190,10 +191,10 @@ def _analysis(value: Any, final: bool) -> Any:
 
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
-CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
+CHECKPOINTS = each(nested(CHECKPOINT, of="checkpoints"), of="checkpoints")
 _CANDIDATE = returned("DrawCandidatesOperator or ChooseCandidatesOperator, a candidate", "id", "params")
 CANDIDATE = optional(_CANDIDATE)
-CANDIDATES = each(either(each(_CANDIDATE, of="candidates"), _CANDIDATE), of="candidates")
+CANDIDATES = each(nested(_CANDIDATE, of="candidates"), of="candidates")
 SEARCH = _search
 METHOD = _method
 ALLOWED_FAILURES = optional(typed(Annotated[int, Field(ge=0, le=1000)]))
@@ -203,7 +204,7 @@ SWEEP = optional(returned("SelectCandidateOperator as its sweep", "method", "sel
 START_FROM = optional(each(CHECKPOINT, of="checkpoints"))
 EVALUATIONS = optional(listed("evaluations"))
 _REPORT = returned("TrainModelOperator as its report", "stage")
-REPORTS = optional(each(either(each(_REPORT, of="reports"), _REPORT), of="reports"))
+REPORTS = optional(each(nested(_REPORT, of="reports"), of="reports"))
 SELECTED = returned("SelectCheckpointOperator", "checkpoint", "metrics")
 ARCHIVE = returned("FreezeModelOperator", "uri", "digest", "size")
 VERIFIED = returned("VerifyModelOperator")

@@ -90,7 +90,7 @@ class RegisterModelOperator(ModelwayOperator):
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Fill in the results of the tasks before; where training was skipped, its stages have no reports."""
         if not self.render_template(self.archive, context):
-            self.training = ()
+            self.training, self.sweep = (), None
         super().render_template_fields(context, jinja_env)
 
     def run(self, context: Context) -> Xcom:

@@ -124,7 +124,10 @@ class SearchSection(Section):
         default=None, ge=2, le=100, description="Halving: one of so many trains the next stage; default: 3"
     )
     allowed_failures: int | None = Field(
-        default=None, ge=0, le=MOST_CANDIDATES, description="Candidates that may fail; default: all but one"
+        default=None,
+        ge=0,
+        le=MOST_CANDIDATES,
+        description="Candidates that may fail in one stage; default: all but one",
     )
     stop: StopSection | None = Field(default=None, description="When the training of a candidate ends early")
 
