@@ -45,7 +45,7 @@ def test_halving_evaluates_a_stage_before_it_decides_who_trains_the_next(dag_of)
     decide = dag.get_task("train.candidates_full")
     assert decide.upstream_task_ids == {"train.candidates_longer", "train.longer", "train.evaluate_longer"}
     assert (decide.eta, decide.metric, decide.mode, decide.allowed_failures) == (4, "accuracy", "max", 1)
-    assert decide.constraints == {"loss": "< 2"}
+    assert decide.constraints == {"loss": "< 2.0"}
     assert dag.get_task("evaluate.divide").upstream_task_ids == {"plan", "train.full"}
     select = dag.get_task("evaluate.select")
     assert select.upstream_task_ids >= {"train.evaluate_short", "train.evaluate_longer", "evaluate.checkpoint"}

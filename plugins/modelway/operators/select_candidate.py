@@ -27,9 +27,10 @@ class SelectCandidateOperator(SelectCheckpointOperator):
     :param method: how the candidates were found: ``grid``, ``random`` or ``halving``
     :param allowed_failures: how many trainings of the last stage may fail; None: all but one
 
-    Returns what SelectCheckpointOperator returns. The XCom ``training`` holds the reports of the selected candidate,
-    as if it had been trained alone, and ``sweep`` what became of each: ``{method, selected, candidates: [{id, params,
-    state, stage, reason, checkpoint, metrics, not_finite, seconds, cpu_seconds, gpu_seconds}]}``.
+    Returns ``{checkpoint, metrics, metric, rule, evaluations}``, as SelectCheckpointOperator does. The XCom
+    ``training`` holds the reports of the selected candidate, as if it had been trained alone, and ``sweep`` what became
+    of each: ``{method, selected, candidates: [{id, params, state, stage, reason, checkpoint, metrics, not_finite,
+    seconds, cpu_seconds, gpu_seconds}]}``.
     """
 
     template_fields: Sequence[str] = (

@@ -33,6 +33,10 @@ def check_failures(
     :param allowed: how many may fail; None: all but one
     :raises NothingToSelect: more have failed
     """
+    if not candidates:
+        raise NothingToSelect(
+            f"no candidate trained the stage '{stage}'", do="See why the task that chooses them failed"
+        )
     ended = {report.candidate for report in reports if report.stage == stage}
     failed = [each.id for each in candidates if each.id not in ended]
     most = len(candidates) - 1 if allowed is None else allowed
