@@ -9,12 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, Text, and_, bindparam, cast, exists, select, tuple_
 
-<<<<<<< HEAD
 from modelway.lineage.read.run_parts import read_candidates, read_figures, read_importances, read_stages
-=======
-from modelway.lineage.read.run_parts import read_figures, read_importances, read_stages
 from modelway.lineage.records.note import EDITED, note_among
->>>>>>> main
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
     AliasChange,
