@@ -4,12 +4,13 @@ import json
 import math
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from modelway.cli import main
 from modelway.errors import ModelwayError
-from modelway.lineage.records.version import CandidateRecord, VersionRecord
+from modelway.lineage.records.version import CandidateRecord, FailureRecord, VersionRecord
 from modelway.lineage.store import open_lineage
 from modelway.runs.messages.candidates import CandidateResult, Sweep
 from modelway.runs.record import with_candidates
@@ -57,6 +58,22 @@ def test_all_candidates_are_read_back_in_their_order_and_the_run_costs_what_all_
     assert (run.seconds, run.gpu_seconds, two.gpu_seconds) == (30.0, 40.0, 40.0)
     store.register(make_record("alone"))
     assert store.version("digits", 2).run.candidates == ()
+
+
+def test_why_a_candidate_failed_is_the_cause_of_its_last_attempt() -> None:
+    def failed(key: str, cause: str, *, stage: str = "short", attempt: int = 1) -> FailureRecord:
+        about = {"model": "digits", "dag_id": "digits", "run_id": "r", "at": datetime(2026, 3, 1, tzinfo=UTC)}
+        return FailureRecord(**about, key=key, cause=cause, stage=stage, attempt=attempt)
+
+    failures = [
+        failed("train.short/c04-0123456789", "killed"),
+        failed("train.short/c04-0123456789", "ValueError: spoilt", attempt=2),
+        failed("train.short/c02-0123456789", "killed"),
+        failed("train.evaluate_short/c04-short-000001+c05-short-000001", "no", stage="evaluate c04-short-000001"),
+    ]
+    sweep = Sweep(method="halving", selected="c02", candidates=CANDIDATES)
+    run = with_candidates(make_record("r").run, sweep, failures=failures)
+    assert [each.reason for each in run.candidates] == ["", "", "loss is nan", "ValueError: spoilt"]
 
 
 def test_the_page_shows_every_candidate_in_a_table_and_as_a_line(url: str) -> None:

@@ -28,6 +28,7 @@ def test_the_best_candidate_becomes_the_version_though_one_raised_and_one_was_ki
         "c03": ("failed", "short"),
         "c04": ("selected", "full"),
     }
+    assert "the rate -1.0 is negative" in detail.run.candidates[2].reason
     assert detail.summary.checkpoint == "c04-full-000002"
     assert detail.summary.metrics == pytest.approx({"loss": 0.5**6 * 204 / 64 / 8})
     # The record is that of the selected candidate, as if it had been trained alone.

@@ -172,7 +172,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def _register(self, context: Context, plan: RunPlan, store: "Lineage", *, alias: str | None) -> int:
         """Write the version, or find the one that this run made."""
-        record = self._record(context, plan, alias=alias)
+        record = self._record(context, plan, store, alias=alias)
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
         number = store.register(record)
         if before is not None:
@@ -238,7 +238,7 @@ class RegisterModelOperator(ModelwayOperator):
             self.log.info("whether other runs are running is not known: %s", error)
             return True
 
-    def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> "VersionRecord":
+    def _record(self, context: Context, plan: RunPlan, store: "Lineage", *, alias: str | None) -> "VersionRecord":
         """Return the record of the version that the run made."""
         from modelway.runs.record import run_record, version_record, with_candidates
         from modelway.runs.reported_records import figure_records, importance_records, stage_records
@@ -259,7 +259,9 @@ class RegisterModelOperator(ModelwayOperator):
             importances=importance_records(training=training, selected=selected, events=events.of),
         )
         if self.sweep is not None:
-            run = with_candidates(run, Sweep.from_xcom(self.sweep))
+            accounts = store.accounts_of_run(dag_id=run.dag_id, run_id=run.run_id)
+            failures = [each for account in accounts if account.model == plan.code.model for each in account.failures]
+            run = with_candidates(run, Sweep.from_xcom(self.sweep), failures=failures)
         return version_record(
             run=run,
             plan=plan,

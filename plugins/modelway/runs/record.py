@@ -9,13 +9,14 @@ from modelway.lineage.records.version import (
     CandidateRecord,
     DatasetRecord,
     EvaluationRecord,
+    FailureRecord,
     FileRecord,
     MetricPoint,
     RunRecord,
     VersionRecord,
 )
 from modelway.runs.facts import RunFacts
-from modelway.runs.messages.candidates import Sweep
+from modelway.runs.messages.candidates import CandidateResult, Sweep
 from modelway.runs.messages.checkpoints import StageReport
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
@@ -63,15 +64,18 @@ def run_record(
     )
 
 
-def with_candidates(run: RunRecord, sweep: Sweep) -> RunRecord:
-    """Return the record of a run with the candidates that it trained; its cost is that of all of them."""
+def with_candidates(run: RunRecord, sweep: Sweep, *, failures: Sequence[FailureRecord] = ()) -> RunRecord:
+    """Return the record of a run with the candidates that it trained; its cost is that of all of them.
+
+    :param failures: those of the run, oldest first, among them why a candidate failed
+    """
     found = tuple(
         CandidateRecord(
             name=each.id,
             params=each.params,
             state=each.state,
             stage=each.stage,
-            reason=each.reason,
+            reason=_cause(each, failures) if each.state == "failed" else each.reason,
             checkpoint=each.checkpoint,
             metrics={**each.metrics, **{name: float(text) for name, text in each.not_finite.items()}},
             seconds=each.seconds,
@@ -88,6 +92,17 @@ def with_candidates(run: RunRecord, sweep: Sweep) -> RunRecord:
         seconds=sum(seconds) if seconds else None,
         gpu_seconds=sum(gpu_seconds) if gpu_seconds else None,
     )
+
+
+def _cause(candidate: CandidateResult, failures: Sequence[FailureRecord]) -> str:
+    """Return why the training of a candidate failed at last; empty where that is not recorded."""
+    found = [
+        each.cause
+        for each in failures
+        # A training's key ends with the candidate, see TrainModelOperator.
+        if each.stage == candidate.stage and each.key.rpartition("/")[2].partition("-")[0] == candidate.id
+    ]
+    return found[-1] if found else ""
 
 
 def _planned(plan: RunPlan) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class CandidateRecord:
     stage: str | None = None
     """The last stage that it was to train."""
     reason: str = ""
-    """Why it was stopped."""
+    """Why it was stopped, or failed."""
     checkpoint: str | None = None
     """The best of its checkpoints."""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
