@@ -1,17 +1,14 @@
 """The tasks of a sweep: each stage once for every candidate, and between two stages who trains the next one."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import TaskGroup, TriggerRule, literal
 
 from modelway.dag.documentation import stage_page
 from modelway.dag.jobs import job_arguments
+from modelway.dag.training import EVALUATE_TOOLTIP, TrainedTasks, compared_versions, evaluated, ranking
 from modelway.operators.choose_candidates import ChooseCandidatesOperator
-from modelway.operators.divide import DivideCheckpointsOperator
 from modelway.operators.draw_candidates import DrawCandidatesOperator
-from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.select_candidate import SelectCandidateOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.spec.model import ModelSpec, Stage
@@ -21,24 +18,7 @@ from modelway.spec.search import ETA, SearchSection
 _SOME = TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
 
 
-#: returns the evaluations of the versions that gates compare with, given the selection
-Against = Callable[[Any], list[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedTasks:
-    """The results of the tasks from the code to the selected checkpoint."""
-
-    selected: Any
-    training: list[Any]
-    """the reports of the stages that led to it"""
-    compared: list[Any]
-    """the evaluations of the versions that gates compare with"""
-    sweep: Any
-    """what became of every candidate; None where there is one training"""
-
-
-def sweep_tasks(spec: ModelSpec, search: SearchSection, code: Any, *, against: Against) -> TrainedTasks:
+def sweep_tasks(spec: ModelSpec, search: SearchSection, code: Any) -> TrainedTasks:
     """Return the tasks from the candidates to the selection among their checkpoints."""
     stages = spec.stages()
     halves = search.method == "halving"
@@ -54,16 +34,16 @@ def sweep_tasks(spec: ModelSpec, search: SearchSection, code: Any, *, against: A
                 candidates.append(_chosen(spec, search, stage, candidates[-1], trained[-1], evaluated))
             trained.append(_trained(spec, search, code, stage, candidates[-1]))
             if halves and stage is not stages[-1]:
-                names = {"divide": f"divide_{stage.name}", "evaluate": f"evaluate_{stage.name}"}
-                evaluations.append(_evaluated(spec, search, code, trained[-1].output, names))
-    with TaskGroup("evaluate", tooltip="Every checkpoint, several jobs at a time, then the best one"):
+                names = {"divide": f"divide_{stage.name}", "task_id": f"evaluate_{stage.name}"}
+                evaluations.append(_evaluated(spec, search, code, trained[-1].output, **names))
+    with TaskGroup("evaluate", tooltip=EVALUATE_TOOLTIP):
         left = trained[-1].output if halves else [task.output for task in trained]
-        evaluations.append(_evaluated(spec, search, code, left, {"divide": "divide", "evaluate": "checkpoint"}))
+        evaluations.append(_evaluated(spec, search, code, left))
         select = SelectCandidateOperator(
             task_id="select",
             checkpoints=[task.output for task in trained],
             evaluations=evaluations,
-            **_ranking(spec),
+            **ranking(spec),
             stages=[stage.name for stage in stages],
             candidates=candidates,
             reports=[task.output["report"] for task in trained],
@@ -74,13 +54,11 @@ def sweep_tasks(spec: ModelSpec, search: SearchSection, code: Any, *, against: A
         )
         selected = select.output
         return TrainedTasks(
-            selected=selected, training=[selected["training"]], compared=against(selected), sweep=selected["sweep"]
+            selected=selected,
+            training=[selected["training"]],
+            compared=compared_versions(spec, code, selected),
+            sweep=selected["sweep"],
         )
-
-
-def _ranking(spec: ModelSpec) -> dict[str, Any]:
-    limits = {name: str(gate) for name, gate in spec.select.constraints.items()}
-    return {"metric": spec.select.metric, "mode": spec.select.mode, "constraints": limits or None}
 
 
 def _drawn(search: SearchSection, code: Any, stage: Stage) -> Any:
@@ -105,7 +83,7 @@ def _chosen(
         checkpoints=trained.output,
         evaluations=evaluations,
         eta=(search.eta or ETA) if search.method == "halving" else None,
-        **_ranking(spec),
+        **ranking(spec),
         allowed_failures=search.allowed_failures,
         trigger_rule=_SOME,
         doc_md=f"Decides which candidates train the stage `{stage.name}`",
@@ -128,32 +106,8 @@ def _trained(spec: ModelSpec, search: SearchSection, code: Any, stage: Stage, ca
     ).expand(candidate=candidates)
 
 
-def _evaluated(spec: ModelSpec, search: SearchSection, code: Any, checkpoints: Any, names: Mapping[str, str]) -> Any:
-    evaluation = spec.evaluation()
-    shares = DivideCheckpointsOperator(
-        task_id=names["divide"],
-        code=code,
-        checkpoints=checkpoints,
-        parallel=evaluation.parallel,
-        per_job=evaluation.per_job,
-        trigger_rule=_SOME,
-        doc_md="Divides the checkpoints among jobs, so that starting them costs little",
-    ).output
-    # What is searched comes with each checkpoint, unless the evaluation sets it itself.
+def _evaluated(spec: ModelSpec, search: SearchSection, code: Any, checkpoints: Any, **names: str) -> Any:
+    """Return evaluations; what is searched comes with each checkpoint, unless the evaluation sets it itself."""
     params = {name: value for name, value in spec.train.params.items() if name not in search.params}
-    return (
-        EvaluateCheckpointOperator.partial(
-            task_id=names["evaluate"],
-            code=code,
-            job_params=literal({**params, **spec.evaluate.params}),
-            seed="{{ params.seed }}",
-            command=literal(evaluation.command),
-            row_metrics=bool(spec.verify.versions),
-            max_active_tis_per_dagrun=evaluation.parallel,
-            map_index_template="{{ task.which }}",
-            doc_md="Evaluates its checkpoints as one job",
-            **job_arguments(spec, evaluation),
-        )
-        .expand(checkpoint=shares)
-        .output
-    )
+    params |= spec.evaluate.params
+    return evaluated(spec, code, checkpoints, params=params, trigger_rule=_SOME, **names)
