@@ -62,6 +62,12 @@ def _evaluate(document: Document) -> Iterator[Figure]:
                 yield Figure(name=title, value=value, unit="x half of a plain loop")
 
 
+def _search(document: Document) -> Iterator[Figure]:
+    name = f"{document['candidates']} candidates, the best of {document['eta']} continue"
+    yield Figure(name=name, value=document["cpu_ratio"], unit="x the CPU time of the grid", target=0.45)
+    yield Figure(name=name, value=document["worse_by"], unit="of the best loss worse", target=0.01)
+
+
 def _jobs(document: Document) -> Iterator[Figure]:
     name = f"{document['jobs']} jobs"
     yield Figure(name=f"{name}, requests", value=document["requests_per_job"], unit="a job", target=2.0)
@@ -262,6 +268,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "pages": _pages,
     "rollout": _rollout,
     "route": _route,
+    "search": _search,
     "serve": _serve,
     "serving": _serving,
     "train": _train,

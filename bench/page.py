@@ -29,6 +29,7 @@ TITLES = {
     "monitor": ("Simulated half years: false retrainings and found changes", "bench/monitor/run.py"),
     "rollout": ("Simulated canaries: false rollbacks and found faults", "bench/rollout/run.py"),
     "route": ("A gateway before three versions, beside HAProxy alone, nginx and Python", "bench/route/run.py"),
+    "search": ("Successive halving beside the whole grid, 27 candidates", "bench/search/run.py"),
     "serve": (
         "The model server, beside bare uvicorn, KServe, BentoML, LitServe and MLflow",
         "bench/serving/compare.py",

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "google": ("jobs/beside_google.py",),
     "loop": ("loop/run.py",),
     "parse": ("parse/run.py",),
+    "search": ("search/run.py",),
     "fleet": ("fleet/run.py",),
     "evaluate": ("evaluate/run.py",),
     "pages": ("pages/run.py",),

@@ -135,6 +135,15 @@ def check_route(document: dict[str, Any]) -> None:
     assert (effect["changes"], effect["failed"]) == (5, 0)
 
 
+def check_search(document: dict[str, Any]) -> None:
+    """Half of the candidates train the second stage, the grid's best among them."""
+    grid, halving = document["results"]["grid"], document["results"]["halving"]
+    assert [stage["candidates"] for stage in grid["stages"]] == [4, 4]
+    assert [stage["candidates"] for stage in halving["stages"]] == [4, 2]
+    assert halving["best"] == grid["best"]
+    assert halving["best"]["params"] == {"rate": 0.2, "momentum": 0.9, "width": 8}
+
+
 def check_vertex(document: dict[str, Any]) -> None:
     """No job is asked for by itself while it runs."""
     assert (document["jobs"], document["get_calls_a_minute"]) == (5, 0)
@@ -189,6 +198,7 @@ SMALL = {
     "parse": ("parse/run.py --small", check_parse, ()),
     "rollout": ("rollout/run.py --small", check_rollout, ()),
     "route": ("route/run.py --small", check_route, ()),
+    "search": ("search/run.py --small", check_search, ()),
     "serve": ("serving/compare.py --small", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
     "vertex": ("jobs/vertex.py --jobs 5 --seconds 12 --settle 12", check_vertex, (pytest.mark.vertex,)),
