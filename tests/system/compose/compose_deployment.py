@@ -51,18 +51,15 @@ class Process:
 class Deployment:
     """The folder, and what runs of it."""
 
-    def __init__(self, folder: Path, *, image: AirflowImage, load_steps: int) -> None:
-        """Copy what a clone has of the deployment, and choose free ports and a name.
-
-        :param load_steps: of each of the models of dags/load.py, a second each
-        """
+    def __init__(self, folder: Path, *, image: AirflowImage) -> None:
+        """Copy what a clone has of the deployment, and choose free ports and a name."""
         self.folder, self.image = folder, image
         self.ui, self.first = free_port(), _free_range(4)
         shutil.copytree(REPOSITORY / "include", folder / "include")
         shutil.copytree(REPOSITORY / "dags", folder / "dags")
         shutil.copytree(HERE / "dags", folder / "dags", dirs_exist_ok=True)
         shutil.copy(REPOSITORY / "docker-compose.yaml", folder)
-        (folder / "docker-compose.override.yaml").write_text(json.dumps(self._additions(load_steps)))
+        (folder / "docker-compose.override.yaml").write_text(json.dumps(self._additions()))
         settings = {
             "COMPOSE_PROJECT_NAME": f"modelway-test-{os.getpid()}",
             "AIRFLOW_IMAGE": image.name,
@@ -74,10 +71,10 @@ class Deployment:
         }
         (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
-    def _additions(self, load_steps: int) -> dict[str, Any]:
+    def _additions(self) -> dict[str, Any]:
         """Return what the tests add: DAGs beside the image's own, packages where the image has none, quicker checks."""
         mounts = ["./dags:/opt/modelway/dags:ro", *self.image.mounts]
-        part = {"volumes": mounts, "environment": {"LOAD_STEPS": str(load_steps)}, "healthcheck": {"interval": "10s"}}
+        part = {"volumes": mounts, "healthcheck": {"interval": "10s"}}
         services = {name: {} for name in SERVICES} | {"migrate": {"volumes": mounts}} | dict.fromkeys(AIRFLOW, part)
         # With a group in common all containers together get as much of the cores as one process beside them.
         driver = subprocess.run(["docker", "info", "--format", "{{.CgroupDriver}}"], capture_output=True, text=True)
