@@ -51,7 +51,7 @@ def main() -> int:
     if BINARY is None:
         raise SystemExit("docker-registry is not installed: apt-get install docker-registry")
     sizes = [2] if args.small else args.megabytes
-    without = {*args.without, *(("docker", "buildah") if args.small else ())}
+    without = {*args.without, *(("docker", "buildah", "hashing") if args.small else ())}
     names = [name for name in contestants(args.before) if name not in without]
     results = []
     for megabytes in sizes:
