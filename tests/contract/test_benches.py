@@ -20,7 +20,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 def check_bytes(document: dict[str, Any]) -> None:
     """Two checkpoints and one frozen model are stored: the selected one, the archive, and the image's layer stay."""
-    assert set(document["ratios"]) == {"on_disk", "written", "wall", "memory"}
+    assert set(document["ratios"]) == {"on_disk", "written", "wall", "cpu", "memory"}
     places = sorted(name.partition("/")[0] for name, _ in document["files"])
     assert places == ["artifacts", "artifacts", "images"]
     assert document["written_bytes"] > 5 * 2e6
