@@ -203,7 +203,7 @@ def test_a_page_loads_nothing_and_its_links_stay_behind_the_base_url(client: Tes
     assert [link for link in within if f'id="{link[1:]}"' not in answer.text] == []
     nonce = re.search(r"script-src 'nonce-([^']+)'", answer.headers["content-security-policy"])
     assert nonce
-    assert answer.text.count(f'nonce="{nonce[1]}"') == 2
+    assert answer.text.count(f'nonce="{nonce[1]}"') >= 2
 
 
 @pytest.mark.usefixtures("_lineage")
