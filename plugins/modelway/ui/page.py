@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from modelway.lineage.graph.tree import TreeStep, tree
 from modelway.lineage.records.answers import LineageGraph
@@ -27,7 +29,9 @@ from modelway.ui.charts.bars import importance_bars
 from modelway.ui.charts.curves import overlaid_curves
 from modelway.ui.charts.figures import chart, figure_title, training_charts
 from modelway.ui.charts.history import metric_by_version, weights_over_time
+from modelway.ui.charts.parallel import parallel_coordinates
 from modelway.ui.listing import ORDERS
+from modelway.ui.static import static_path
 
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
@@ -114,7 +118,15 @@ def commit_page(repository: str | None, commit: str | None) -> str | None:
 #: what pages write for a value that is not known
 _NONE = "–"
 _number = partial(number_text, none=_NONE)
-_time = partial(time_text, to="seconds", zone=" UTC", none=_NONE)
+_time_text = partial(time_text, zone=" UTC", none=_NONE)
+
+
+def time_element(value: datetime | None, *, to: str = "seconds") -> Markup:
+    """Return a time that the page's script writes in the zone of the user; without the script it is in UTC."""
+    if value is None:
+        return Markup(_NONE)
+    written_so = Markup('<time datetime="{}" data-to="{}">{}</time>')
+    return written_so.format(value.astimezone(UTC).isoformat(), to, _time_text(value, to=to))
 
 
 def _make_environment() -> Environment:
@@ -129,7 +141,7 @@ def _make_environment() -> Environment:
         number=_number,
         verified_text=verified_text,
         step_texts=step_texts,
-        time=_time,
+        time=time_element,
         digest=partial(digest_text, none=_NONE),
         bytes=bytes_text,
         chart=chart,
@@ -137,7 +149,8 @@ def _make_environment() -> Environment:
         training_charts=training_charts,
         importance_bars=importance_bars,
         seconds=partial(seconds_text, none=_NONE),
-        minute=partial(_time, to="minutes"),
+        minute=partial(time_element, to="minutes"),
+        time_text=partial(_time_text, to="seconds"),
         tree_lines=tree_lines,
         environments=environments,
         written=written,
@@ -150,10 +163,11 @@ def _make_environment() -> Environment:
         metric_by_version=metric_by_version,
         weights_over_time=weights_over_time,
         overlaid=lambda several, name: overlaid_curves(name, several),
+        parallel=lambda lines, axes, title: parallel_coordinates(lines, axes, title=title),
         plain=plain,
         commit_page=commit_page,
     )
-    environment.globals.update(orders=ORDERS)
+    environment.globals.update(orders=ORDERS, static=static_path)
     return environment
 
 
