@@ -86,6 +86,19 @@ def _lineage(document: Document) -> Iterator[Figure]:
         yield Figure(name=f"{name}, {document['many']} versions", value=row["ratio"], unit=f"x {document['versions']}")
 
 
+def _pages(document: Document) -> Iterator[Figure]:
+    """The lists beside what has the same records, and when a page is seen."""
+    size = f"{document['versions']} versions, {document['models']} models"
+    for name, by_contestant in document["p95_ms"].items():
+        ours = by_contestant["modelway"]
+        for who, unit, most in (("sql", "x plain SQL", 3.0), ("mlflow", "x MLflow's search", 0.1)):
+            if who in by_contestant:
+                value = round(ours / by_contestant[who], 3)
+                yield Figure(name=f"{size}, list of {name}, p95", value=value, unit=unit, target=most)
+    for name, value in document.get("first_paint_ms", {}).items():
+        yield Figure(name=f"{size}, {name}, first paint", value=value, unit="ms", target=1000)
+
+
 def _image(document: Document) -> Iterator[Figure]:
     for each in document["targets"]:
         yield Figure(name=each["name"], value=each["value"], unit=each["unit"], target=each["target"])
@@ -226,6 +239,7 @@ _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "loop": _loop,
     "parse": _parse,
     "monitor": _monitor,
+    "pages": _pages,
     "rollout": _rollout,
     "route": _route,
     "serve": _serve,

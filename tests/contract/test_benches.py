@@ -73,6 +73,14 @@ def check_loop(document: dict[str, Any]) -> None:
     assert set(document["seconds"]) == {"help now", "lint one now", "lint many now"}
 
 
+def check_pages(document: dict[str, Any]) -> None:
+    """The API and plain SQL agree, and every page answers."""
+    assert set(document["p95_ms"]) == {"versions", "models"}
+    assert all(set(row) == {"modelway", "sql"} for row in document["p95_ms"].values())
+    assert len(document["views_ms"]) >= 7
+    assert all(row["bytes"] > 500 for row in document["views_ms"].values())
+
+
 def check_parse(document: dict[str, Any]) -> None:
     assert {(row["what"], row["contestant"]) for row in document["seconds"]} >= {
         (what, who) for what in ("parse", "serialise") for who in ("floor", "modelway")
@@ -154,6 +162,7 @@ def check_train(document: dict[str, Any]) -> None:
 
 
 LINEAGE = "--versions 20 --many 40 --registers 2 --rounds 2 --samples 8 --steps 5 --without-mlflow"
+PAGES = "--versions 70 --models 25 --rounds 2 --paints 0 --without-mlflow"
 SMALL = {
     "bytes": ("bytes/run.py --small", check_bytes, ()),
     "cost": ("serving/cost.py --rounds 1 --requests 800", check_cost, ()),
@@ -165,6 +174,7 @@ SMALL = {
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
     "loop": ("loop/run.py --small", check_loop, ()),
     "monitor": ("monitor/run.py --small", check_monitor, ()),
+    "pages": (f"pages/run.py {PAGES}", check_pages, (pytest.mark.database,)),
     "parse": ("parse/run.py --small", check_parse, ()),
     "rollout": ("rollout/run.py --small", check_rollout, ()),
     "route": ("route/run.py --small", check_route, ()),

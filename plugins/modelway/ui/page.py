@@ -95,6 +95,12 @@ def environments(found: Sequence[EnvironmentDifference]) -> list[tuple[list[str]
     return [(stages[key], changes[key]) for key in stages]
 
 
+def run_place(run: str, model: str) -> tuple[str, str]:
+    """Return the DAG and the id of a run that answers a request, whose DAG is the model's where it names none."""
+    dag, sign, name = run.partition("/")
+    return (dag, name) if sign else (model, run)
+
+
 def written(value: Any) -> str:
     """Write one side of a change: text as it is, anything else as JSON."""
     data = plain(value)
@@ -167,7 +173,7 @@ def _make_environment() -> Environment:
         plain=plain,
         commit_page=commit_page,
     )
-    environment.globals.update(orders=ORDERS, static=static_path)
+    environment.globals.update(orders=ORDERS, static=static_path, run_place=run_place)
     return environment
 
 

@@ -11,14 +11,18 @@ from modelway.errors import UnknownEndpoint, UnknownModel, UnknownRun, UnknownVe
 from modelway.lineage.compare.difference import difference
 from modelway.lineage.records.answers import FileHolder, LineageGraph, ServingRecord
 from modelway.lineage.records.difference import DiffRecord
+from modelway.lineage.records.monitoring import RetrainRequest
 from modelway.lineage.records.version import AliasChange, ModelSummary, RunAccount, VersionDetail, VersionSummary
 from modelway.lineage.store import Lineage
+from modelway.ui.drift import Monitored
 from modelway.ui.endpoint_view import EndpointView, environments_by_endpoint
 
 #: versions that a page of a model's list shows
 LISTED = 50
 #: changes of weights and rollouts that the page of an endpoint shows
 CHANGES, ROLLOUTS = 200, 20
+#: checks of the monitor that the page of drift draws, and requests to retrain that it lists
+CHECKS, REQUESTS = 1_000, 50
 #: moves of aliases that the page of a model shows
 MOVES = 50
 #: kinds of things in the lineage that no run made
@@ -183,6 +187,25 @@ class ReadableLineage:
         """
         lineage, found = self._open(model)
         return lineage.alias_history(model, dags=found.dags, limit=MOVES)
+
+    def retrainings(self, model: str) -> list[RetrainRequest]:
+        """Return the newest requests to retrain a model because of a readable version, newest first.
+
+        :raises UnknownModel: there is none that the user may read
+        """
+        found = self._open(model)[0].monitoring.requests(model, limit=REQUESTS)
+        seen = self._readable_of(model, {each.version for each in found})
+        return [each for each in found if each.version in seen]
+
+    def monitored(self, model: str) -> Monitored:
+        """Return what the monitor found of a model's readable versions; raises as ``retrainings`` does."""
+        checks = self._open(model)[0].monitoring.checks(model, limit=CHECKS)
+        seen = self._readable_of(model, {each.version for each in checks})
+        shown = tuple(each for each in checks if each.version in seen)
+        return Monitored(checks=shown, requests=tuple(self.retrainings(model)))
+
+    def _readable_of(self, model: str, numbers: Collection[int]) -> set[int]:
+        return {number for number in numbers if self._is_readable(model, number)}
 
     def endpoint(self, name: str) -> EndpointView:
         """Return what a user may read of an endpoint.

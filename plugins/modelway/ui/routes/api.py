@@ -63,6 +63,12 @@ def _add_models(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         """The version that an alias pointed at, or that was the latest, at a time."""
         return JsonAnswer({"model": model, "version": readable.number_at(model, wanted, time_of(at))})
 
+    @app.get("/api/models/{model:path}/drift")
+    def drift(readable: Lineage, model: str) -> JsonAnswer:
+        """What the monitor found of a model at its newest checks, and which retrainings it requested."""
+        found = readable.monitored(model)
+        return JsonAnswer({"model": model, "checks": found.checks, "requests": found.requests})
+
     @app.get("/api/models/{model:path}/compare")
     def compare(readable: Lineage, model: str, a: str, b: str) -> JsonAnswer:
         """How two versions differ."""

@@ -52,12 +52,12 @@ def _sent(parts: Iterator[bytes], what: Artifact, *, name: str) -> Response:
     digest = base64.b64encode(bytes.fromhex(what.digest.removeprefix("sha256:"))).decode()
     headers = {
         "content-length": str(what.size),
-        # It is not compressed on the way, which would take its length away.
-        "content-encoding": "identity",
         "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         "repr-digest": f"sha-256=:{digest}:",
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
         "cache-control": "private, no-store",
+        # Or the server would compress it once more, and its length would be unknown.
+        "content-encoding": "identity",
     }
     return StreamingResponse(parts, media_type="application/octet-stream", headers=headers)

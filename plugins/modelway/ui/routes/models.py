@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
 from modelway.lineage.graph.traversal import MOST_STEPS
+from modelway.ui.drift import of_version
 from modelway.ui.listing import matching, part_after, sorted_models
 from modelway.ui.page import page
 from modelway.ui.readable import LISTED, ReadableLineage
@@ -64,8 +65,14 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
     @app.get("/models/{model:path}/versions/{version}")
     def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
         detail = readable.version(model, version)
-        before, aliases = readable.before(model, detail.summary.number), readable.model(model).aliases
-        return page(request, "version.html", detail=detail, before=before, aliases=aliases)
+        number, aliases = detail.summary.number, readable.model(model).aliases
+        requests = of_version(readable.retrainings(model), number)
+        given = {"before": readable.before(model, number), "aliases": aliases, "requests": requests}
+        return page(request, "version.html", detail=detail, **given)
+
+    @app.get("/models/{model:path}/drift")
+    def drift(request: Request, readable: Lineage, model: str) -> Response:
+        return page(request, "drift.html", model=readable.model(model), found=readable.monitored(model))
 
     # Last: a model's name may have slashes, so its route would match the paths above as well.
     @app.get("/models/{model:path}")
