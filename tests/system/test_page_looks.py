@@ -342,6 +342,26 @@ def test_a_person_with_a_keyboard_alone_finds_a_version_and_its_lineage(browser,
     assert console_errors(browser) == []
 
 
+def test_things_have_the_column_of_their_distance_and_keep_their_place(browser, pages):
+    browser.get(f"{pages}/digits/versions/6/lineage")
+    computed = """
+    const { makeGraph, add, measured, visible } = modelwayGraph, graph = makeGraph();
+    const nodes = (...ids) => ids.map((id) => ({ id, kind: "run", name: id }));
+    const edge = (source, target) => ({ source, target, relation: "" });
+    add(graph, { direction: "up", roots: ["v"], nodes: nodes("v", "run", "base", "code"),
+      edges: [edge("v", "run"), edge("v", "base"), edge("run", "code"), edge("base", "code")] });
+    add(graph, { direction: "down", roots: ["v"], nodes: nodes("v", "image"), edges: [edge("image", "v")] });
+    add(graph, { direction: "up", roots: ["run"], nodes: nodes("run", "data"), edges: [edge("run", "data")] });
+    const part = { left: 0, top: 0, right: 10, bottom: 10 };
+    return [[...graph.columns].sort(([one], [other]) => one - other), [...graph.near.get("run")].sort(),
+      measured(graph).width, visible(graph, part).map((spot) => spot.id)];
+    """
+    columns, near, width, seen = browser.execute_script(computed)
+    assert columns == [[-2, ["code", "data"]], [-1, ["run", "base"]], [0, ["v"]], [1, ["image"]]]
+    assert (near, width) == (["code", "data", "v"], 4 * 250 + 10)
+    assert seen == ["code", "data"]
+
+
 #: answers the page's request of its graph with one version that 10,000 images were made of
 MANY = """
 const real = window.fetch, count = 10000, root = "version:digits@6";

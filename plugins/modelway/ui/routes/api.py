@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, Query
+from fastapi.responses import Response
 
 from modelway.lineage.graph.roots import check_digest
 from modelway.lineage.graph.traversal import MOST_NODES, MOST_STEPS
-from modelway.ui.answer import JsonAnswer
+from modelway.ui.answer import JsonAnswer, listed_models, listed_versions
 from modelway.ui.readable import LISTED, ReadableLineage
 from modelway.ui.routes.given import Before, parsed, time_of
 
@@ -33,10 +34,10 @@ def add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
 
     _add_models(app, lineage)
 
-    @app.get("/api/models")
-    def models(readable: Lineage) -> JsonAnswer:
+    @app.get("/api/models", response_class=JsonAnswer)
+    def models(readable: Lineage) -> Response:
         """The models that you may read, by name."""
-        return JsonAnswer({"models": readable.models})
+        return listed_models(readable.models)
 
     @app.get("/api/serving")
     def serving(readable: Lineage, at: str = "") -> JsonAnswer:
@@ -94,12 +95,12 @@ def _add_models(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         """The whole record of a version, by number, alias or latest."""
         return JsonAnswer(readable.version(model, version))
 
-    @app.get("/api/models/{model:path}")
-    def versions(readable: Lineage, model: str, before: Before = None) -> JsonAnswer:
+    @app.get("/api/models/{model:path}", response_class=JsonAnswer)
+    def versions(readable: Lineage, model: str, before: Before = None) -> Response:
         """50 versions of a model, newest first: the newest, or those before a number.
 
         ``before`` of the answer is the number to ask with for those after them; null: there are no more.
         """
         found = readable.versions(model, before=before)
         further = found[-1].number if len(found) == LISTED else None
-        return JsonAnswer({"model": model, "versions": found, "before": further})
+        return listed_versions(model, found, before=further)
