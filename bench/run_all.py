@@ -34,8 +34,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train/run.py",),
     "jobs": ("jobs/run.py",),
     "vertex": ("jobs/vertex.py",),
+    "google": ("jobs/beside_google.py",),
     "loop": ("loop/run.py",),
     "parse": ("parse/run.py",),
+    "search": ("search/run.py",),
     "fleet": ("fleet/run.py",),
     "evaluate": ("evaluate/run.py",),
     "pages": ("pages/run.py",),
@@ -72,6 +74,8 @@ def skipped(bench: str) -> dict[str, str]:
     """Return why a benchmark cannot run here, if so."""
     if bench == "jobs" and not os.environ.get("KUBECONFIG") and not (Path.home() / ".kube" / "config").exists():
         return {"skipped": "there is no cluster (KUBECONFIG)"}
+    if bench == "google" and not (REPOSITORY / ".venv-google" / "bin" / "python").exists():
+        return {"skipped": "there is no .venv-google (bench/jobs/beside_google.py)"}
     return {}
 
 

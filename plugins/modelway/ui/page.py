@@ -22,10 +22,12 @@ from modelway.lineage.records.answers import LineageGraph
 from modelway.lineage.records.difference import Change, EnvironmentDifference
 from modelway.lineage.records.readable import bytes_text, digest_text, number_text, plural, seconds_text, time_text
 from modelway.lineage.records.rollout import step_texts
+from modelway.lineage.records.sweep import ranked, searched_params
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.verification import verified_text
-from modelway.lineage.records.version import EvaluationRecord, VersionSummary
+from modelway.lineage.records.version import CandidateRecord, EvaluationRecord, VersionSummary
 from modelway.ui.charts.bars import importance_bars
+from modelway.ui.charts.candidates import candidate_lines
 from modelway.ui.charts.curves import overlaid_curves
 from modelway.ui.charts.figures import chart, figure_title, training_charts
 from modelway.ui.charts.history import metric_by_version, weights_over_time
@@ -60,7 +62,7 @@ def page(
     return answer
 
 
-def metric_names(records: Sequence[VersionSummary | EvaluationRecord], *, most: int = 6) -> list[str]:
+def metric_names(records: Sequence[VersionSummary | EvaluationRecord | CandidateRecord], *, most: int = 6) -> list[str]:
     """Return the metrics that have a column: those of the most records first."""
     counts = Counter(name for record in records for name in record.metrics)
     return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]]
@@ -153,6 +155,9 @@ def _make_environment() -> Environment:
         chart=chart,
         figure_title=figure_title,
         training_charts=training_charts,
+        ranked=ranked,
+        searched_params=searched_params,
+        candidate_lines=candidate_lines,
         importance_bars=importance_bars,
         seconds=partial(seconds_text, none=_NONE),
         minute=partial(time_element, to="minutes"),

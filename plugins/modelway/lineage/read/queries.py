@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, Text, and_, bindparam, cast, exists, select, tuple_
 
-from modelway.lineage.read.run_parts import read_figures, read_importances, read_stages
+from modelway.lineage.read.run_parts import read_candidates, read_figures, read_importances, read_stages
 from modelway.lineage.records.note import EDITED, note_among
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
@@ -28,6 +28,7 @@ from modelway.lineage.records.version import (
     VersionSummary,
     WeightChange,
 )
+from modelway.lineage.schema.sweep_tables import candidates
 from modelway.lineage.schema.tables import (
     alias_history,
     aliases,
@@ -64,7 +65,7 @@ _OF_VERSION = (
     *(version_metrics, aliases, images, deployments, version_files, architectures),
     *(alias_history, weight_history, rollouts),
 )
-_OF_RUN = (datasets, stages, figures, importances, evaluations, metrics)
+_OF_RUN = (datasets, stages, figures, importances, candidates, evaluations, metrics)
 
 
 def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> list[int]:
@@ -256,6 +257,7 @@ def _run_of(row: Row[Any], read: Any) -> RunRecord:
         "stages": read(stages, read_stages, row.run),
         "figures": read(figures, read_figures, row.run),
         "importances": read(importances, read_importances, row.run),
+        "candidates": read(candidates, read_candidates, row.run),
     }
     return RunRecord(**_shared_columns(row, RunRecord) | parts)
 
