@@ -91,7 +91,8 @@ def client(pages: MountedPages, tmp_path_factory: pytest.TempPathFactory) -> Tes
         endpoint="secret", run_id="secret/hidden-run", model="secret", version=1, state="done", step=0
     )
     store.save_rollout(rollout)
-    running = {"run_id": "secret/running", "state": "running", "detail": {"stable": None}}
+    plan = [{"weight": weight, "hold_seconds": 60.0, "requests": 0} for weight in (10, 100)]
+    running = {"run_id": "secret/running", "state": "running", "detail": {"stable": None, "plan": plan, "since": 0.0}}
     store.save_rollout(replace(rollout, **running))
     return pages.client(url, headers={})
 
