@@ -18,6 +18,14 @@
     return made;
   };
   const utc = (text) => text ? `${text.slice(0, 19).replace("T", " ")} UTC` : "–";
+  // times.js writes it in the zone of the user.
+  const timeCell = (text) => {
+    const made = cell("", "nowrap"), time = document.createElement("time");
+    if (text) time.dateTime = text;
+    time.textContent = utc(text);
+    made.append(text ? time : "–");
+    return made;
+  };
   const rowOf = (section, run) => {
     const { here, dag } = section.dataset;
     const line = document.createElement("tr");
@@ -29,7 +37,7 @@
     const [from, to] = [Date.parse(run.start_date ?? ""), run.end_date ? Date.parse(run.end_date) : Date.now()];
     const length = Number.isNaN(from) ? "–" : seconds(from, to);
     const place = `${here}/of-run?dag=${encodeURIComponent(dag)}&run=${encodeURIComponent(run.dag_run_id)}`;
-    line.append(link(run.dag_run_id, place), state, cell(utc(run.start_date), "nowrap"), cell(length, "number"),
+    line.append(link(run.dag_run_id, place), state, timeCell(run.start_date), cell(length, "number"),
       cell(run.triggering_user_name ?? run.run_type ?? "–"));
     return line;
   };
