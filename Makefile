@@ -46,7 +46,7 @@ unit contract dags docs system: $(READY) ## one kind of tests
 	$(BIN)/python -m pytest tests/$@ $(ARGS)
 
 deployment: $(READY) ## start docker-compose.yaml for real, kill each of its parts under load, save and restore it
-	$(BIN)/python -m pytest -x -s tests/system/compose/check_deployment.py $(ARGS)
+	MODELWAY_DEPLOYMENT=whole $(BIN)/python -m pytest -x -s tests/system/compose $(ARGS)
 
 bench: $(READY) ## all benchmarks, and docs/benchmarks.md with their figures (ARGS="--only parse")
 	$(BIN)/python bench/run_all.py $(ARGS)

@@ -165,6 +165,12 @@ def _cost(document: Document) -> Iterator[Figure]:
         yield Figure(name=f"a row as {kind}", value=next(iter(of.values()))["cpu_us"], unit="CPU microseconds")
 
 
+def _counting(document: Document) -> Iterator[Figure]:
+    for rate, share in document["shares"].items():
+        name = f"counting, {rate} requests a second"
+        yield Figure(name=name, value=round(100 * share, 2), unit="% of a request's CPU", target=1.0)
+
+
 def _train(document: Document) -> Iterator[Figure]:
     for result in document["results"]:
         # The times of a CPU are only watched.
@@ -183,15 +189,20 @@ def _bytes(document: Document) -> Iterator[Figure]:
 
 
 def _monitor(document: Document) -> Iterator[Figure]:
-    models = document["models"]
-    for name, row in document["results"].items():
-        if row["false"] is not None:
-            value = row["false"] / models * 182 / document["days"]
-            yield Figure(name=f"{name}, false", value=value, unit="retrainings a model and 26 weeks", target=1.0)
-        if row["days_to_find"] is not None:
-            days = [document["days"] if each is None else each for each in row["days_to_find"]]
-            target = 1.0 if row["at_once"] else None
-            yield Figure(name=f"{name}, found", value=max(days), unit="days at most", target=target)
+    judges = {"modelway": document["results"], **document["peers"]}
+    for case in document["results"]:
+        for judge, cases in judges.items():
+            # Who is not installed has none.
+            if (row := cases.get(case)) is None:
+                continue
+            ours, name = judge == "modelway", f"{case}, {judge}"
+            if row["false_a_half_year"] is not None:
+                value, target = round(row["false_a_half_year"], 2), 1.0 if ours else None
+                yield Figure(name=name, value=value, unit="false alarms a model and 26 weeks", target=target)
+            if row["days_to_find"] is not None:
+                days = [document["days"] if each is None else each for each in row["days_to_find"]]
+                target = 1.0 if ours and row["at_once"] else None
+                yield Figure(name=name, value=max(days), unit="days to find it, at most", target=target)
 
 
 def _fleet(document: Document) -> Iterator[Figure]:
@@ -200,6 +211,9 @@ def _fleet(document: Document) -> Iterator[Figure]:
     for name, unit in (("rows_per_run", "rows a run"), ("bytes_per_run", "bytes a run")):
         yield Figure(name=f"{size}, Airflow", value=document["ours"][name], unit=unit, target=None)
         yield Figure(name=f"{size}, lineage", value=document["lineage"][name], unit=unit, target=None)
+        yield Figure(name="lineage, small runs", value=document["lineage"]["small"][name], unit=unit, target=None)
+    for name, (few, many) in document["lineage"]["queries"].items():
+        yield Figure(name=f"lineage, {name}", value=round(many / few, 2), unit="x that of few runs", target=None)
 
 
 def _rollout(document: Document) -> Iterator[Figure]:
@@ -222,6 +236,7 @@ def _rollout(document: Document) -> Iterator[Figure]:
 _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "bytes": _bytes,
     "cost": _cost,
+    "counting": _counting,
     "evaluate": _evaluate,
     "fleet": _fleet,
     "google": _google,

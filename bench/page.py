@@ -13,6 +13,7 @@ PAGE = REPOSITORY / "docs" / "benchmarks.md"
 TITLES = {
     "bytes": ("The bytes of a model on its way, beside a bare script", "bench/bytes/run.py"),
     "cost": ("What a small request costs the server", "bench/serving/cost.py"),
+    "counting": ("What a request pays for the counts that the monitor reads", "bench/serving/counting.py"),
     "evaluate": ("Evaluating many checkpoints, beside a plain loop", "bench/evaluate/run.py"),
     "fleet": ("What many models cost Airflow's scheduler and database, beside empty DAGs", "bench/fleet/run.py"),
     "google": ("Jobs on Vertex AI, beside the google provider's operator", "bench/jobs/beside_google.py"),

@@ -24,6 +24,7 @@ REPOSITORY = HERE.parent
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "bytes": ("bytes/run.py",),
     "cost": ("serving/cost.py",),
+    "counting": ("serving/counting.py",),
     "rollout": ("rollout/run.py",),
     "monitor": ("monitor/run.py",),
     "route": ("route/run.py",),

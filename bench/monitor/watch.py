@@ -10,7 +10,7 @@ from modelway.monitor.decide import Alarm, Past, decide, requested
 from modelway.monitor.reference import Reference, Tally
 from modelway.monitor.rules import DAY, DriftRule, QualityRule, Rules
 from modelway.sketches import Counts
-from simulate import CLASSES, NUMBERS, QUARTERS, REFERENCE_ROWS, Case, Rows, draw
+from simulate import CLASSES, NUMBERS, QUARTERS, REFERENCE_ROWS, Case, Rows, draw, first_reference, traffic_of
 
 RULES = Rules(drift=DriftRule(), quality=QualityRule())
 #: days after which a label is known
@@ -55,13 +55,13 @@ class Serving:
 
 def watch(case: Case, *, days: int, seed: int) -> list[tuple[float, str]]:
     """Return the day and the rule of each retraining in so many days."""
-    generator = np.random.default_rng(seed)
-    serving = Serving(evaluated(draw(case.world(0), REFERENCE_ROWS, generator)))
+    # The traffic does not depend on what is retrained when: others see the same.
+    traffic, generator = traffic_of(case, days=days, seed=seed), np.random.default_rng([seed, 1])
+    serving = Serving(evaluated(first_reference(case, seed=seed)))
     fired: list[tuple[float, str]] = []
     past: list[Past] = []
-    for quarter in range(days * QUARTERS):
-        day = (quarter + 1) / QUARTERS
-        rows = draw(case.world(day), max(1, case.requests_a_day // QUARTERS), generator)
+    for quarter, rows in enumerate(traffic, start=1):
+        day = quarter / QUARTERS
         serving.tallies.append(serving.reference.count(counted(rows)))
         serving.labels.append((len(rows.right), int(rows.right.sum())))
         findings = _findings(serving)

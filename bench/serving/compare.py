@@ -24,10 +24,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from contestant import Contestant
+from contestant import Contestant, Seen
 from environments import PEERS, command_of, environ_of
 from forms import FORMS, PROTOCOL, make_samples
-from load import Seen
 from network import write_encoder, write_network
 
 HERE = Path(__file__).resolve().parent

@@ -80,6 +80,11 @@ def check_parse(document: dict[str, Any]) -> None:
     assert document["missed"] == []
 
 
+def check_counting(document: dict[str, Any]) -> None:
+    assert set(document["shares"]) == {"1", "10", "100", "1000"}
+    assert all(value > 0 for value in (*document["request_us"].values(), *document["counting_us"].values()))
+
+
 def check_monitor(document: dict[str, Any]) -> None:
     """What changes at once is found within a day and retrained once, and nothing else is."""
     assert {name: row["retrainings"] for name, row in document["results"].items()} == {
@@ -158,6 +163,7 @@ LINEAGE = "--versions 20 --many 40 --registers 2 --rounds 2 --samples 8 --steps 
 SMALL = {
     "bytes": ("bytes/run.py --small", check_bytes, ()),
     "cost": ("serving/cost.py --rounds 1 --requests 800", check_cost, ()),
+    "counting": ("serving/counting.py --small", check_counting, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
     "fleet": ("fleet/run.py --small", check_fleet, ()),
     "google": (

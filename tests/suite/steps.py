@@ -104,11 +104,13 @@ DEMO = system("demo")
 #: each starts an Airflow of its own, to edit and break the specs that it sees
 AUTHORING = system("authoring", "spec_faults")
 #: all need the Airflow of tests/system/conftest.py
-LAB = system("faults", "examples", "exports", "google_release", "page_browser", "release")
+LAB = system("faults", "examples", "exports", "google_release", "page_browser", "release", "retraining")
 #: they need a Docker engine and a Kubernetes cluster
 CLUSTER = system("docker_run", "kubernetes_run", "kubernetes_rollout")
 #: they need the engine and the images of START, and no cluster
 IMAGES = system("docker_builder", "image_job", "served_image")
+#: it runs docker-compose.yaml on the engine
+DEPLOYMENT = ("tests/system/compose/test_deployment.py",)
 #: they kill processes of tasks; the other one parts of Airflow and of the cluster, where Airflow's timeouts are short
 PROCESSES = system("kill_processes")
 MATRIX = system("kill_matrix")
@@ -131,7 +133,7 @@ STEPS = (
     Step(
         name="system",
         tests=("tests/system",),
-        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *IMAGES, *PROCESSES, *MATRIX),
+        ignored=(*LAB, *DEMO, *AUTHORING, *CLUSTER, *IMAGES, *DEPLOYMENT, *PROCESSES, *MATRIX),
         seconds=300,
     ),
     Step(name="demo", tests=DEMO, seconds=561),
@@ -167,6 +169,7 @@ STEPS = (
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=82, waits=True, needs=START, uses=NODE),
     Step(name="runs", tests=CLUSTER, seconds=330, waits=True, needs=START, uses=NODE),
     Step(name="images", tests=IMAGES, seconds=150, waits=True, needs=START),
+    Step(name="deployment", tests=DEPLOYMENT, seconds=360, waits=True, needs=START, uses=NODE),
     Step(
         name="processes",
         command=(*PYTEST, "-s"),

@@ -29,6 +29,7 @@ from tests.google.vertex_jobs import VertexJobs
 from tests.gs_server import gs_server
 from tests.kept_airflow import kept_running
 from tests.postgres_server import postgres_server
+from tests.statsd_receiver import StatsdReceiver
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -56,6 +57,7 @@ class Lab:
     runs: dict[str, str] = field(default_factory=dict)
     lineage_url: str = ""
     openlineage: RecordingServer | None = None
+    metrics: StatsdReceiver | None = None
 
     @cached_property
     def lineage(self) -> Lineage:
@@ -208,6 +210,13 @@ def with_gcsfs(folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def metrics() -> Iterator[StatsdReceiver]:
+    """Where the lab's Airflow sends our metrics."""
+    with StatsdReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
 def lab(
     tmp_path_factory: pytest.TempPathFactory,
     google: GoogleFake,
@@ -218,6 +227,7 @@ def lab(
     lineage_url: str,
     openlineage: RecordingServer,
     connections: list[dict[str, Any]],
+    metrics: StatsdReceiver,
 ) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
     models, dags, home = root / "models", root / "dags", with_database(root / "home")
@@ -239,9 +249,12 @@ def lab(
     for name in ("resumes", "raises"):
         spec = models / name / "model.yaml"
         spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
+    watched = models / "watched" / "model.yaml"
+    watched.write_text(watched.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.npz"}}}}\n')
     options = {"storage": {"uri": (root / "bucket").as_uri()}, "platform": {"region": "us-central1"}}
     environment = {
         **UNCHANGING,
+        **metrics.settings,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_GOOGLE": google.airflow_connection(project="my-dev"),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": f"http://me:s3cret@{registry.host}",
@@ -255,6 +268,7 @@ def lab(
     with running, kept_running(running) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         lab = Lab(airflow=airflow, api=api, home=home, lineage_url=lineage_url, openlineage=openlineage)
+        lab.metrics = metrics
         for connection in connections:
             api.call("POST", "/connections", json=connection)
         # All at once: they run side by side while the tests wait for one after another.

@@ -16,6 +16,7 @@ from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
 from modelway.ui.charts.history import weights_over_time
 from modelway.ui.endpoint_view import environments_by_endpoint
+from modelway.ui.page import commit_page
 from starlette.testclient import TestClient
 
 from tests.lineage_samples import make_record
@@ -87,15 +88,21 @@ def test_an_endpoint_shows_who_serves_since_when_and_what_happened(client: TestC
 
 def test_a_rollout_that_runs_can_be_ended_and_nothing_else_be_returned(client: TestClient, url: str) -> None:
     open_lineage(url).save_rollout(RUNNING)
-    assert actions(client) == {"dag": "digits", "release": {"rollout": "yes"}, "end": {"dag": "digits", "run": "r 3"}}
+    offered = {"dag": "digits", "release": {"rollout": "yes"}, "run": {"dag": "digits", "run": "r 3"}, "busy": "wait"}
+    # Where its run is over, as Airflow says, a run returns the traffic to the version that served.
+    assert actions(client) == {**offered, "close": {"rollout": "rollback", "version": "2"}}
+    text = client.get("/modelway/endpoints/digits").text
+    assert 'data-action="end"' in text
     open_lineage(url).save_rollout(replace(RUNNING, detail={"stable": 2, "finishing": {"alias": "champion"}}))
-    assert actions(client).keys() == {"dag", "release"}, "it has passed all steps, and takes over"
+    assert actions(client) == {**offered, "close": {"rollout": "yes", "version": "3"}}
+    text = client.get("/modelway/endpoints/digits").text
+    assert 'data-action="end"' not in text, "it has passed all steps, and takes over"
 
 
 def test_the_dag_of_the_model_moves_the_traffic_whoever_rolled_out_last(client: TestClient, url: str) -> None:
     open_lineage(url).save_rollout(replace(RUNNING, run_id="approval/r"))
     assert actions(client)["dag"] == "digits"
-    assert actions(client)["end"] == {"dag": "approval", "run": "r"}
+    assert actions(client)["run"] == {"dag": "approval", "run": "r"}
 
 
 def test_an_endpoint_that_the_spec_no_longer_has_offers_no_actions(client: TestClient, url: str) -> None:
@@ -248,3 +255,22 @@ def test_shares_of_traffic_are_steps_in_the_unit_that_fits() -> None:
     assert "days before now" in drawn(timedelta(days=300))
     assert "m v1" in drawn(timedelta(0))
     assert weights_over_time([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("repository", "page"),
+    [
+        ("https://github.com/acme/models.git", "https://github.com/acme/models/commit/c0ffee0"),
+        ("git@gitlab.acme.org:team/models.git", "https://gitlab.acme.org/team/models/-/commit/c0ffee0"),
+        ("ssh://git@bitbucket.org/acme/models", "https://bitbucket.org/acme/models/commits/c0ffee0"),
+        ("https://example.org/models.git", None),
+        ("javascript://github.com/x", None),
+        ("https://github.com/a b", None),
+        ('https://github.com/"><script>', None),
+        ("/srv/github/models", None),
+        (None, None),
+    ],
+)
+def test_a_commit_leads_to_its_page_on_hosts_whose_pages_are_known(repository: str | None, page: str | None) -> None:
+    assert commit_page(repository, "c0ffee0") == page
+    assert commit_page(repository, "c0ffee0; rm") is None

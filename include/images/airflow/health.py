@@ -7,7 +7,6 @@ heartbeat of each part. Standard library alone.
 import glob
 import json
 import os
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -37,10 +36,15 @@ def part(name: str) -> str:
 
 
 def worker() -> str:
-    """Return what is wrong with what a worker needs."""
+    """Return what is wrong with the Celery worker of this container: nothing while it is connected to its queue."""
     broker = urlsplit(os.environ["AIRFLOW__CELERY__BROKER_URL"])
-    socket.create_connection((broker.hostname or "", broker.port or 6379), timeout=_SECONDS).close()
-    return ""
+    port = f":{broker.port or 6379:04X}"
+    for path in glob.glob("/proc/net/tcp*"):
+        with open(path) as file:
+            # the local address, the other end, and the state, of which 01 is a connection that is established
+            if any(line.split()[2].endswith(port) and line.split()[3] == "01" for line in file.readlines()[1:]):
+                return ""
+    return f"the worker is not connected to its queue at {broker.hostname}:{broker.port or 6379}"
 
 
 def gateway() -> str:

@@ -259,10 +259,12 @@ class Refusable(Protocol):
 class RunFolders(Protocol):
     """A backend that can remove what the jobs of a run leave, once nobody needs it."""
 
-    def discard(self, *, model: str, run: str) -> int:
+    def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
         """Remove code, inputs and output of a run's jobs that are over; return how many bytes became free here.
 
         Logs and reports stay.
+
+        :param storage: the spec's section ``storage``, for a backend whose jobs' folders are there
         """
 
 

@@ -121,7 +121,8 @@ def _print_facts(detail: "VersionDetail") -> None:
     commit = f"{run.commit or '-'}{f' ({run.branch})' if run.branch else ''}{' with changes' if run.dirty else ''}"
     facts = {
         "Model": f"{version.model} v{version.number}",
-        "Description": version.description or "-",
+        "Description": detail.description or "-",
+        **({"Tags": ", ".join(detail.note.tags)} if detail.note and detail.note.tags else {}),
         "Aliases": " ".join(version.aliases) or "-",
         "Weights": ", ".join(f"{weight} % of {endpoint}" for endpoint, weight in version.weights.items()) or "-",
         "Created": f"{time_text(version.created_at, to='seconds')} by {version.created_by}",

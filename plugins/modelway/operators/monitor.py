@@ -28,8 +28,9 @@ class MonitorModelsOperator(ModelwayOperator):
     """Check all models whose spec has rules below ``monitor``, and request retrainings by asset events.
 
     The checks run deferred, in the triggerer; those of endpoints that only the host of this task can inspect run in the
-    task. For each request one event of the asset ``modelway://<model>/retrain`` is
-    sent, whose ``extra`` has ``{request, rule, reason, rebuild}``; see docs/monitor.md.
+    task. For each request one event of the asset ``modelway://<model>/retrain`` is sent, whose ``extra`` has
+    ``{request, rule, reason, rebuild}``, and the notifiers of ``notifications.on_retraining`` are called; see
+    docs/monitor.md.
 
     :param folder: the folder of the models; default: that of the deployment
 
@@ -48,10 +49,9 @@ class MonitorModelsOperator(ModelwayOperator):
         """Note how requested runs ended, then check all models, deferred where a trigger can."""
         from modelway.hooks.lineage import lineage_from_airflow
         from modelway.runs.watched import watched_models
-        from modelway.spec.load import models_folder
         from modelway.triggers.monitor import MonitorTrigger, check_logged, open_ports, request_of
 
-        watched = watched_models(Path(self.folder) if self.folder else models_folder())
+        watched = watched_models(self._models())
         if not watched:
             self.log.info("no model has rules below monitor")
             return None
@@ -82,7 +82,23 @@ class MonitorModelsOperator(ModelwayOperator):
             context["outlet_events"][RETRAIN].add(Asset(uri=f"modelway://{each['model']}/retrain"), extra=extra)
             self.log.warning("%s is to be retrained: %s", each["model"], each["reason"])
             store.monitoring.record_sent(each["request"], at=datetime.now(UTC))
+        self._notify(context, requests)
         return {"requests": list(requests)}
+
+    def _notify(self, context: Context, requests: Sequence[dict[str, Any]]) -> None:
+        from modelway.following.notifiers import call_notifiers
+        from modelway.runs.watched import specs_with_rules
+
+        specs = {spec.model: spec for spec in specs_with_rules(self._models())}
+        for each in requests:
+            if each["model"] in specs and (named := specs[each["model"]].notifications.on_retraining):
+                message = f"{each['model']} is to be retrained: {each['reason']}"
+                call_notifiers(((one.notifier, one.args) for one in named), context, message)
+
+    def _models(self) -> Path:
+        from modelway.spec.load import models_folder
+
+        return Path(self.folder) if self.folder else models_folder()
 
     def _note_outcomes(self, context: Context, store: "Lineage", model: str) -> None:
         """Record how the runs ended that requests started."""

@@ -213,7 +213,7 @@ class RegisterModelOperator(ModelwayOperator):
         try:
             backend = backend_from_airflow(name, home=self.settings.home)
             if isinstance(backend, RunFolders):
-                freed = backend.discard(model=model, run=run)
+                freed = backend.discard(model=model, run=run, storage=(self.spec or {}).get("storage"))
                 self.log.info("%s bytes of this run's finished jobs are removed (%s)", f"{freed:,}", name)
         except Exception as error:  # the version is registered
             self.log.warning("what the run's jobs left on %s could not be removed: %s", name, error)

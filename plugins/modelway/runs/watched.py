@@ -66,6 +66,7 @@ def rules_of(section: MonitorSection) -> Rules:
             window_seconds=quality.window_seconds,
             minimum_labels=quality.minimum_labels,
             drop=quality.drop,
+            rise=quality.rise,
             alpha=quality.alpha,
         ),
         volume=section.volume,

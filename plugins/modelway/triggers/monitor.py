@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import Endpoint
+from modelway.following import metrics
 from modelway.following.hosts import refuse_elsewhere
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
@@ -108,7 +109,24 @@ def check_logged(watched: Watched, settings: Settings, ports: Mapping[str, Endpo
         log.warning("%s is not checked: %s: %s", watched.endpoint, type(error).__name__, error)
         return None
     log.info("%s: %s", watched.endpoint, found.text)
+    _measure(watched, found)
     return found
+
+
+def _measure(watched: Watched, found: Checked) -> None:
+    """Send what a check found of the version that serves."""
+    about = {"model": watched.model, "endpoint": watched.endpoint, "version": found.version}
+    if found.version is None:
+        return
+    metrics.count("monitor.rows", found.rows, **about)
+    if found.drift is not None:
+        metrics.gauge("monitor.drift", found.drift, **about)
+    if found.quality is not None:
+        metrics.gauge("monitor.quality", found.quality, **about)
+    if found.error is not None:
+        metrics.gauge("monitor.error", found.error, **about)
+    if found.request is not None and found.is_new:
+        metrics.count("monitor.retraining", model=watched.model, endpoint=watched.endpoint, rule=found.request.rule)
 
 
 def request_of(checked: Checked) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Templates to answers: where links point, how values are written, what a page may load."""
 
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -96,6 +97,20 @@ def written(value: Any) -> str:
     return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
+#: where the page of a commit is, by a part of the host's name
+_COMMITS = {"github": "commit", "gitlab": "-/commit", "bitbucket": "commits"}
+_REPOSITORY = re.compile(r"(?:https://|ssh://git@|git@)([\w.-]+)[/:]([\w.~/-]+?)(?:\.git)?/?")
+
+
+def commit_page(repository: str | None, commit: str | None) -> str | None:
+    """Return the address of a commit's page where its repository is on a known host; None elsewhere."""
+    found = _REPOSITORY.fullmatch(repository or "")
+    if found is None or not re.fullmatch(r"[0-9a-f]{7,64}", commit or ""):
+        return None
+    path = next((path for name, path in _COMMITS.items() if name in found[1]), None)
+    return None if path is None else f"https://{found[1]}/{found[2]}/{path}/{commit}"
+
+
 #: what pages write for a value that is not known
 _NONE = "–"
 _number = partial(number_text, none=_NONE)
@@ -136,6 +151,7 @@ def _make_environment() -> Environment:
         weights_over_time=weights_over_time,
         overlaid=lambda several, name: overlaid_curves(name, several),
         plain=plain,
+        commit_page=commit_page,
     )
     environment.globals.update(orders=ORDERS)
     return environment

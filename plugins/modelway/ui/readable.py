@@ -155,13 +155,15 @@ class ReadableLineage:
         """
         assert self._lineage is not None
         model = view.model
-        environments = environments_by_endpoint(self._lineage.spec(model, self.model(model).latest), model)
+        spec = self._lineage.spec(model, self.model(model).latest)
+        environments = environments_by_endpoint(spec, model)
         if view.name not in environments:
             return {}
-        _, before = self._lineage.served_before(view.name)
-        if before is not None and not self._is_readable(model, before):
-            before = None
-        return view.actions(before=before, environment=environments[view.name])
+        served = self._lineage.served_before(view.name)
+        current, before = (each if each and self._is_readable(model, each) else None for each in served)
+        section = spec.get("rollout")
+        when_busy = str(section.get("when_busy") or "wait") if isinstance(section, Mapping) else "wait"
+        return view.actions(current=current, before=before, environment=environments[view.name], when_busy=when_busy)
 
     def _is_readable(self, model: str, number: int) -> bool:
         lineage, found = self._open(model)

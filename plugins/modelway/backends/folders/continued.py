@@ -81,7 +81,8 @@ def new_attempt(
     :param owner: the user that the job runs as, where this process may set owners
     """
     runner = runner_folder(root / "jobs", job)
-    generations.prepare(generation, job=job, contract=contract, runner=runner, owner=owner)
+    # Containers have the inputs on a read-only mount; in an object store's copy they are sent on from here.
+    generations.prepare(generation, job=job, contract=contract, runner=runner, owner=owner, shared=True)
     attempt = generation / f"try-{generations.number(last) + 1 if last else 1}"
     if attempt.is_symlink():
         # Left by the job: what is recorded here, and whose owner is set, must not be another job's.

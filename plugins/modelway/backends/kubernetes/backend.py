@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modelway import names
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
 from modelway.backends.folders.continued import continued, last_attempt, new_attempt
@@ -29,7 +30,7 @@ from modelway.backends.kubernetes.launchers import WORK, custom_kind
 from modelway.backends.kubernetes.member import MEMBER
 from modelway.backends.kubernetes.objects import Object, Objects, handle_of_object, token_of
 from modelway.backends.kubernetes.pods import has_started, is_alive, is_on_node, may_run, name_of
-from modelway.backends.kubernetes.request import KubernetesRequest, request_of
+from modelway.backends.kubernetes.request import KubernetesRequest, request_of, storage_root
 from modelway.backends.kubernetes.status import is_active
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.job.left_files import write_below
@@ -246,6 +247,23 @@ class KubernetesBackend:
         :raises SubmitFailed: the object store does not answer
         """
         return self._folders.fetch(self._folders.here(handle.place))
+
+    def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
+        """Remove code, inputs and output of a run's jobs that are over; see ``RunFolders``.
+
+        The jobs' folders are looked for where ``storage`` says; without it nothing is known of them.
+        """
+        if not storage:
+            return 0
+        root, uri = storage_root(storage, folders=self._folders)
+        place = Path("jobs") / names.slug(model) / names.slug(run)
+        if uri:
+            self._folders.pull_run(Path(root) / place)
+        return generations.discard(
+            Path(root) / place,
+            status=lambda attempt: self._reader.status(attempt, now=True),
+            remove=self._folders.discard_parts,
+        )
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port.

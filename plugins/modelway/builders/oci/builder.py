@@ -82,11 +82,14 @@ def _ordered(layers: Sequence[Layer], patterns: Sequence[str]) -> list[Layer]:
     return sorted(layers, key=place)
 
 
-def _hash_layers(tars: Sequence[LayerTar], known: KnownLayers) -> list[Descriptor]:
-    """Return the descriptors of the layers; of those that are not known, all files are read and checked."""
+def _hash_layers(tars: Sequence[LayerTar], known: KnownLayers, *, given: bool = True) -> list[Descriptor]:
+    """Return the descriptors of the layers; of those that are not known, all files are read and checked.
+
+    :param given: trust the digests that were computed before
+    """
 
     def descriptor(tar: LayerTar) -> Descriptor:
-        digest = known.find(tar.identity, size=tar.size)
+        digest = known.find(tar.identity, size=tar.size) or (tar.given_digest if given else None)
         if digest is None:
             hasher = hashlib.sha256()
             for piece in tar.checked_pieces():
@@ -104,7 +107,7 @@ def _write_layers(tars: Sequence[LayerTar], known: KnownLayers, layout: OciLayou
     layout.create()
     own = []
     for tar in tars:
-        digest = known.find(tar.identity, size=tar.size)
+        digest = known.find(tar.identity, size=tar.size) or tar.given_digest
         if digest is None or not layout.holds(digest=digest, size=tar.size):
             digest = layout.write_blob(tar.checked_pieces(), media_type=LAYER_TAR).digest
             known.add(tar.identity, digest=digest, size=tar.size)
@@ -118,7 +121,9 @@ def _descriptor(tar: LayerTar, digest: str) -> Descriptor:
 
 
 def _blobs(tars: Sequence[LayerTar], own: Sequence[Descriptor]) -> Iterable[Blob]:
-    return (Blob(descriptor=layer, pieces=tar.pieces) for tar, layer in zip(tars, own, strict=True))
+    return (
+        Blob(descriptor=layer, pieces=tar.pieces, parts=tar.local_parts()) for tar, layer in zip(tars, own, strict=True)
+    )
 
 
 def _write_rest(layout: OciLayout, documents: BuiltDocuments, below: Base | None, options: BuildOptions) -> None:
@@ -142,7 +147,8 @@ def _found_changes(tars: Sequence[LayerTar], own: Sequence[Descriptor], known: K
         for tar in tars:
             tar.check()
             known.remove(tar.identity)
-        if list(own) == _hash_layers(tars, known):
+        # What is recorded now is found before what was given.
+        if list(own) == _hash_layers(tars, known, given=False):
             raise
         what = "the recorded digest of a layer was wrong, and is removed"
         raise ImageInvalid(what, do="Build the image again") from error

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, cast, exists, select, tuple_
+from sqlalchemy import Connection, Row, Select, Table, Text, and_, bindparam, cast, exists, select, tuple_
 
 from modelway.lineage.read.run_parts import read_figures, read_importances, read_stages
+from modelway.lineage.records.note import EDITED, note_among
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
     AliasChange,
@@ -23,6 +24,7 @@ from modelway.lineage.records.version import (
     RolloutRecord,
     RunRecord,
     VersionDetail,
+    VersionNote,
     VersionSummary,
     WeightChange,
 )
@@ -222,6 +224,7 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
     def read(table: Table, reader: Any, key: Any) -> tuple[Any, ...]:
         return tuple(reader(connection, key)) if table.name in parts else ()
 
+    happened = tuple(_events_of(connection.execute(_version_events(), {"of_version": version})))
     return VersionDetail(
         summary=_summaries(connection, name, [row], parts=parts)[0],
         run=_run_of(row, read),
@@ -234,7 +237,8 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
         base=connection.execute(select(versions.c.number).where(versions.c.id == base)).scalar() if base else None,
         alias_history=read(alias_history, _read_moves, version),
         weight_history=read(weight_history, read_weight_history, weight_history.c.version == version),
-        events=tuple(_events_of(connection.execute(_version_events(), {"of_version": version}))),
+        events=happened,
+        note=note_among(happened) if len(happened) < _EVENTS_OF_VERSION else read_note(connection, version),
         rollouts=read(rollouts, lambda _, key: read_rollouts(connection, version=key), version),
     )
 
@@ -378,9 +382,17 @@ _EVENTS = (
 )
 
 
+_EVENTS_OF_VERSION = 100
+
+
 @cache
 def _version_events() -> Select[Any]:
-    return _EVENTS.where(events.c.version == bindparam("of_version")).limit(100)
+    return _EVENTS.where(events.c.version == bindparam("of_version")).limit(_EVENTS_OF_VERSION)
+
+
+def read_note(connection: Connection, version: int) -> VersionNote | None:
+    """Return what somebody wrote about a version last, by its key."""
+    return note_among(read_events(connection, and_(events.c.version == version, events.c.kind == EDITED), limit=1))
 
 
 def _events_of(rows: Iterable[Row[Any]]) -> list[Event]:

@@ -297,6 +297,16 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VersionNote:
+    """What people wrote about a version after it was registered; each change is an event that stays."""
+
+    description: str
+    tags: tuple[str, ...]
+    at: datetime
+    actor: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class VersionDetail:
     """The whole record of a version; histories and events are newest first."""
 
@@ -315,6 +325,13 @@ class VersionDetail:
     events: tuple[Event, ...]
     rollouts: "tuple[RolloutRecord, ...]" = ()
     """The rollouts that brought it to traffic, or did not; newest first."""
+    note: VersionNote | None = None
+    """Its description and tags as somebody wrote them last; None: as registered."""
+
+    @property
+    def description(self) -> str:
+        """The description as it is now."""
+        return self.summary.description if self.note is None else self.note.description
 
 
 @dataclass(frozen=True, kw_only=True)

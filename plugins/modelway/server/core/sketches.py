@@ -8,10 +8,12 @@ from typing import Any
 
 from modelway.server.core.signature import Signature
 from modelway.server.core.tensors import Array
-from modelway.sketches import Counts, some
+from modelway.sketches import MAX_FEATURES, Counts, some
 
 #: rows of one call that are counted
 _ROWS_OF_CALL = 16
+#: rows that wait until they are counted together: each time costs as much as counting ten rows
+_TOGETHER = 64
 
 #: arrays of several calls, by name
 _Arrays = dict[str, list[Array]]
@@ -26,22 +28,27 @@ class Sketches:
         self._since = time.time()
         self._lock = threading.Lock()
         self._pending: deque[tuple[int, Mapping[str, Array], Mapping[str, Array]]] = deque()
-        self._pending_rows = 0
+        self._pending_rows = self._this_second = 0
         self._seen = self._counted = 0
         self._counts = Counts(inputs=signature.inputs, outputs=signature.outputs)
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to fold."""
-        return bool(self._pending)
+        """Whether there is enough to fold; what is less waits for more, or for :meth:`document`."""
+        return self._pending_rows >= min(self._limit, _TOGETHER) > 0
+
+    def begin_second(self) -> None:
+        """Count as many rows again."""
+        self._this_second = 0
 
     def add(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int) -> None:
         """Keep some rows of a call until the next :meth:`fold`."""
         self._seen += rows
-        if self._pending_rows >= self._limit:
+        if self._this_second >= self._limit:
             return
-        self._pending_rows += min(rows, _ROWS_OF_CALL)
-        # copies: a view would keep the whole request
+        kept = min(rows, _ROWS_OF_CALL)
+        self._this_second += kept
+        self._pending_rows += kept
         self._pending.append((min(_rows(inputs), _ROWS_OF_CALL), _first(inputs), _first(outputs)))
 
     def fold(self) -> None:
@@ -70,8 +77,16 @@ class Sketches:
 
 
 def _first(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: some(array[:_ROWS_OF_CALL] if array.ndim else array[None]).copy() for name, array in arrays.items()}
+    """Return copies of the first rows: a view would keep the whole request."""
+    return {name: _part(array[:_ROWS_OF_CALL] if array.ndim else array[None]) for name, array in arrays.items()}
+
+
+def _part(array: Array) -> Array:
+    return array.copy() if array.size <= MAX_FEATURES else some(array).copy()
 
 
 def _rows(arrays: Mapping[str, Array]) -> int:
-    return max((len(array) if array.ndim else 1 for array in arrays.values()), default=0)
+    most = 0
+    for array in arrays.values():
+        most = max(most, len(array) if array.ndim else 1)
+    return most

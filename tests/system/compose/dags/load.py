@@ -1,5 +1,6 @@
-"""Eight models that train for a few seconds each, with a checkpoint each second: load while parts are killed."""
+"""Eight models that train for some seconds each, with a checkpoint each second: load while parts are killed."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,15 +8,17 @@ from airflow.sdk import DAG
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.train import TrainModelOperator
 
+STEPS = int(os.environ["LOAD_STEPS"])
+
 for number in range(8):
     with DAG(
         dag_id=f"load-{number}",
         schedule=None,
         max_active_tasks=1,
-        default_args={"retries": 20, "retry_delay": timedelta(seconds=15)},
+        default_args={"retries": 20, "retry_delay": timedelta(seconds=5)},
     ) as dag:
         code = PackageCodeOperator(
             task_id="package", model=f"load-{number}", folder=str(Path(__file__).parent / "steps"), module="steps.py"
         ).output
-        TrainModelOperator(task_id="train", code=code, job_params={"steps": 12})
+        TrainModelOperator(task_id="train", code=code, job_params={"steps": STEPS})
     globals()[dag.dag_id] = dag

@@ -1,29 +1,42 @@
 """The deployment of docker-compose.yaml, run as docs/operations.md says, with each of its parts killed under load.
 
-One start for all of it: each test continues from where the one before has left the deployment. It is no step of
-`make test`: it costs about 350 seconds of CPU in containers. `make deployment` runs it.
+One start for all of it: each test continues from where the one before has left the deployment. `make deployment` builds
+the whole image and kills one part after the other; `make test` runs the same with the packages of its own environment
+in place of the image's, and kills some parts at the same time.
 """
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
+from airflow_image import mounted_image, whole_image
 from compose_deployment import REPOSITORY, Deployment, documented
 from modelway.localairflow.rest import AirflowApi
+from older_lineage import MODEL as OLDER_MODEL
+from older_lineage import make_older_lineage
 
 from tests.docker_engine import require_engine
 
 pytestmark = [pytest.mark.system, pytest.mark.cluster, pytest.mark.timeout(3600)]
 MODEL = "digits"
 LOADS = [f"load-{number}" for number in range(8)]
-#: killed one after the other while jobs run, and back before the next one
-KILLED = ("redis", "postgres", "registry", "api-server", "scheduler", "dag-processor", "triggerer", "worker")
+WHOLE = os.environ.get("MODELWAY_DEPLOYMENT") == "whole"
+#: killed one group after the other while eight models train, and back before the next one
+KILLED = (
+    [["worker"], ["redis"], ["postgres"], ["registry"], ["api-server"], ["scheduler"], ["dag-processor"], ["triggerer"]]
+    if WHOLE
+    else [["worker"], ["redis", "registry", "scheduler", "triggerer"], ["postgres", "api-server", "dag-processor"]]
+)
+#: how many seconds each model trains at least: as long as parts are killed
+LOAD_STEPS = 240 if WHOLE else 60
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +46,26 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     for script in ("tests/system/install_compose.sh", "tests/system/compose/pull_images.sh"):
         if subprocess.run(["sh", script], cwd=REPOSITORY).returncode and os.environ.get("CI") != "true":
             pytest.skip(f"{script} did not succeed")
-    subprocess.run(["make", "images", "ARGS=airflow"], cwd=REPOSITORY, check=True)
+    image = whole_image() if WHOLE else mounted_image()
     folder = tmp_path_factory.mktemp("compose") / "clone"
     folder.mkdir()
-    found = Deployment(folder)
+    found = Deployment(folder, image=image, load_steps=LOAD_STEPS)
     try:
-        for command in documented("On one machine"):
-            found.run(command.replace("--wait", "--wait --scale worker=2"))
+        start(found)
         yield found
     finally:
         found.remove()
+        shutil.rmtree(folder)
+
+
+def start(deployment: Deployment) -> None:
+    """Start it with two workers, on the lineage of an earlier modelway."""
+    deployment.run("sh include/compose/make_env.sh")
+    deployment.run("docker compose up --detach --wait postgres")
+    password = deployment.secrets["LINEAGE_DB_PASSWORD"]
+    make_older_lineage(f"postgresql://lineage:{password}@{deployment.address('postgres')}/lineage")
+    for command in documented("On one machine"):
+        deployment.run(command.replace("--wait", "--wait --scale worker=2"))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +87,11 @@ def begin(api: AirflowApi, dag_id: str) -> str:
     api.wait_for_dag(dag_id, seconds=600)
     api.unpause(dag_id)
     return api.trigger(dag_id)
+
+
+def trains(api: AirflowApi, dag_id: str, run_id: str) -> bool:
+    """Return whether the job of a load runs: its task follows it, or waits for it in the triggerer."""
+    return any(task.task_id == "train" and task.state in ("running", "deferred") for task in api.tasks(dag_id, run_id))
 
 
 def answer(deployment: Deployment) -> httpx.Response:
@@ -106,13 +134,58 @@ class Callers:
                 self.failed.append(f"{type(error).__name__}: {error}")
 
 
-def test_a_model_is_triggered_through_the_api_and_answers_through_the_gateway(
+@pytest.fixture(scope="module")
+def triggered(api: AirflowApi) -> str:
+    """The run that brings the model from code to traffic, triggered through the API."""
+    return begin(api, MODEL)
+
+
+@pytest.fixture(scope="module")
+def served(deployment: Deployment, api: AirflowApi, triggered: str) -> str:
+    """The same when it has ended."""
+    deployment.wait(lambda: finished(api, MODEL, triggered), what="the run of digits", seconds=1500)
+    return triggered
+
+
+@pytest.mark.usefixtures("triggered")
+def test_of_two_attempts_that_follow_one_job_on_two_workers_one_result_counts(
     deployment: Deployment, api: AirflowApi
 ) -> None:
-    run_id = begin(api, MODEL)
-    deployment.wait(lambda: finished(api, MODEL, run_id), what="the run of digits", seconds=1500)
+    run_id = begin(api, "followed")
+    claim = "cat /srv/modelway/followers/*followed-train*"
+    deployment.wait(lambda: deployment.shell(claim).startswith("1 "), what="a task that follows its job")
+    task = api.call("GET", f"/dags/followed/dagRuns/{quote(run_id)}/taskInstances/train")["id"]
+    (orphan,) = deployment.processes("worker", f"airflow worker -- {task}")
+    # The retry goes to the other worker: this one takes no more tasks.
+    host = deployment.run(f"docker exec {orphan.container} hostname").strip()
+    deployment.run(f"docker exec {orphan.container} airflow celery remove-queue -q default -H celery@{host}")
+    # The task's own process runs on without the one that speaks to Airflow for it.
+    os.kill(orphan.parent, signal.SIGKILL)
+    followed_by_both = False
+
+    def is_followed_by_the_retry() -> bool:
+        nonlocal followed_by_both
+        is_left = orphan.is_alive()
+        number = deployment.shell(claim).partition(" ")[0]
+        followed_by_both |= is_left and number == "1"
+        return number == "2"
+
+    deployment.wait(is_followed_by_the_retry, what="the second attempt to follow the job")
+    assert followed_by_both, "the first attempt had ended before the second followed the job"
+    deployment.wait(lambda: not orphan.is_alive(), what="the first attempt to end")
+    deployment.wait(lambda: finished(api, "followed", run_id), what="the run", seconds=1500)
+    assert deployment.shell("find /srv/modelway/jobs/followed -type d -name 'try-*' | wc -l").strip() == "1"
+    (train,) = (task for task in api.tasks("followed", run_id) if task.task_id == "train")
+    assert train.try_number == 2
+    assert f"{LOAD_STEPS:06}" in str(api.xcom("followed", run_id, "train"))
+    deployment.run(f"docker exec {orphan.container} airflow celery add-queue -q default -H celery@{host}")
+
+
+def test_a_model_is_triggered_through_the_api_and_answers_through_the_gateway(
+    deployment: Deployment, api: AirflowApi, served: str
+) -> None:
     assert serves(deployment), answer(deployment).text
-    where = {task.task_id: task.state for task in api.tasks(MODEL, run_id)}
+    where = {task.task_id: task.state for task in api.tasks(MODEL, served)}
     assert where["serve.promote"] == "success"
 
 
@@ -134,15 +207,16 @@ def test_secrets_are_random_and_private_and_only_pages_and_endpoints_are_publish
     assert published == {deployment.ui: ("api-server", "127.0.0.1"), **endpoints}
 
 
-def test_each_part_is_killed_under_load_and_nothing_is_lost(deployment: Deployment, api: AirflowApi) -> None:
+@pytest.mark.usefixtures("served")
+def test_each_part_is_killed_while_eight_models_train_and_nothing_is_lost(
+    deployment: Deployment, api: AirflowApi
+) -> None:
     runs = {dag_id: begin(api, dag_id) for dag_id in LOADS}
     with Callers(deployment) as callers:
-        deployment.wait(lambda: any(api.run_state(*run) == "running" for run in runs.items()), what="load")
-        for service in KILLED:
-            name = deployment.kill(service)
-            # The engine starts it again, and says meanwhile that it is not healthy.
-            deployment.wait_healthy(service)
-            assert name in {each["Name"] for each in deployment.containers()}
+        deployment.wait(lambda: any(trains(api, *run) for run in runs.items()), what="load")
+        for services in KILLED:
+            assert any(api.run_state(*run) == "running" for run in runs.items()), "the load ended too early"
+            deployment.kill(*services)
         for run in runs.items():
             deployment.wait(lambda run=run: finished(api, *run), what=f"the run {run}", seconds=1500)
     # The gateway was not killed: no caller saw anything of all that.
@@ -150,15 +224,17 @@ def test_each_part_is_killed_under_load_and_nothing_is_lost(deployment: Deployme
     assert callers.asked > len(KILLED)
     for dag_id, run_id in runs.items():
         checkpoints = api.xcom(dag_id, run_id, "train")
-        assert "000012" in str(checkpoints), checkpoints
+        assert f"{LOAD_STEPS:06}" in str(checkpoints), checkpoints
 
 
+@pytest.mark.usefixtures("served")
 def test_the_gateway_is_killed_and_serves_again_what_it_served(deployment: Deployment) -> None:
     deployment.kill("gateway")
     deployment.wait(lambda: serves(deployment), what="the endpoint to serve again")
     deployment.wait_healthy("gateway")
 
 
+@pytest.mark.usefixtures("served")
 def test_a_service_that_is_down_is_named_with_the_reason(deployment: Deployment) -> None:
     for command in documented("What to watch"):
         shown = deployment.run(command)
@@ -172,7 +248,12 @@ def test_a_service_that_is_down_is_named_with_the_reason(deployment: Deployment)
     assert {each["Service"]: each["State"] for each in deployment.containers()}["triggerer"] == "exited"
 
 
-def test_a_backup_brings_everything_back_and_an_upgrade_keeps_it(deployment: Deployment, api: AirflowApi) -> None:
+def test_a_lineage_of_an_earlier_modelway_was_migrated_by_the_first_start(deployment: Deployment) -> None:
+    assert "1" in deployment.run(f"docker compose exec -T api-server modelway versions {OLDER_MODEL}")
+
+
+@pytest.mark.usefixtures("served")
+def test_a_backup_brings_everything_back_and_an_upgrade_migrates_it(deployment: Deployment, api: AirflowApi) -> None:
     before = api.call("GET", f"/dags/{MODEL}/dagRuns")["total_entries"]
     for command in documented("Backup"):
         deployment.run(command)
@@ -180,20 +261,30 @@ def test_a_backup_brings_everything_back_and_an_upgrade_keeps_it(deployment: Dep
     assert backup.stat().st_mode & 0o077 == 0
     secrets = deployment.secrets
     (deployment.folder / ".env").unlink()
+    restore = documented("Restore")[0].splitlines()
+    for command in restore if WHOLE else restore[:1]:
+        deployment.run(command)
+    assert deployment.secrets == secrets
+    if WHOLE:
+        deployment.wait(lambda: serves(deployment), what="the endpoint to serve again")
+        deployment.run("docker compose stop --timeout 60 && docker compose up --detach --wait postgres registry")
+    # Airflow's database as an earlier Airflow left it.
+    newest = deployment.schema("airflow")
+    older = "docker compose run --rm --no-deps -T --entrypoint airflow migrate db downgrade --to-version 3.2.0 --yes"
+    deployment.run(older)
+    assert deployment.schema("airflow") != newest
     # The image of the new version, in the same start.
-    deployment.run("docker image tag modelway-airflow:0.1.0 modelway-airflow:next")
+    deployment.run(f"docker image tag {deployment.image.name} modelway-airflow:next-{os.getpid()}")
     try:
-        commands = [*documented("Restore")[0].splitlines()[:1], *documented("Upgrade")]
-        for command in commands:
-            deployment.run(command, AIRFLOW_IMAGE="modelway-airflow:next")
-        assert deployment.secrets == secrets
+        for command in documented("Upgrade"):
+            deployment.run(command, AIRFLOW_IMAGE=f"modelway-airflow:next-{os.getpid()}")
+        assert deployment.schema("airflow") == newest
         deployment.wait(lambda: serves(deployment), what="the endpoint to serve again")
         again = deployment.api()
         assert again.call("GET", f"/dags/{MODEL}/dagRuns")["total_entries"] == before
         assert "1" in deployment.run(f"docker compose exec -T api-server modelway versions {MODEL}")
     finally:
-        deployment.run("docker image rm --force modelway-airflow:next")
-        shutil.rmtree(backup, ignore_errors=True)
+        deployment.run(f"docker image rm --force modelway-airflow:next-{os.getpid()}")
 
 
 def test_without_its_secrets_nothing_starts(tmp_path: Path) -> None:
