@@ -21,10 +21,15 @@ TITLES = {
     "jobs": ("Following many jobs on Kubernetes", "bench/jobs/run.py"),
     "lineage": ("The lineage, beside MLflow and plain SQL", "bench/lineage/run.py"),
     "loop": ("The daily loop, beside an earlier build", "bench/loop/run.py"),
+    "pages": (
+        "The pages at 10,000 versions and 1,000 models, beside plain SQL and MLflow's search",
+        "bench/pages/run.py",
+    ),
     "parse": ("One DAG per model, beside DAG files written by hand", "bench/parse/run.py"),
     "monitor": ("Simulated half years: false retrainings and found changes", "bench/monitor/run.py"),
     "rollout": ("Simulated canaries: false rollbacks and found faults", "bench/rollout/run.py"),
     "route": ("A gateway before three versions, beside HAProxy alone, nginx and Python", "bench/route/run.py"),
+    "search": ("Successive halving beside the whole grid, 27 candidates", "bench/search/run.py"),
     "serve": (
         "The model server, beside bare uvicorn, KServe, BentoML, LitServe and MLflow",
         "bench/serving/compare.py",

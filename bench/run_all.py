@@ -37,8 +37,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "google": ("jobs/beside_google.py",),
     "loop": ("loop/run.py",),
     "parse": ("parse/run.py",),
+    "search": ("search/run.py",),
     "fleet": ("fleet/run.py",),
     "evaluate": ("evaluate/run.py",),
+    "pages": ("pages/run.py",),
     "lineage": ("lineage/run.py", "--many", "100000"),
 }
 
@@ -80,7 +82,7 @@ def skipped(bench: str) -> dict[str, str]:
 def run(bench: str) -> dict[str, Any]:
     """Run a benchmark; return what it printed at last, or how it failed."""
     file, *words = COMMANDS[bench]
-    if bench == "lineage" and not (REPOSITORY / ".venv-mlflow" / "bin" / "python").exists():
+    if bench in ("lineage", "pages") and not (REPOSITORY / ".venv-mlflow" / "bin" / "python").exists():
         words.append("--without-mlflow")
     done = subprocess.run([sys.executable, str(HERE / file), *words], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="")

@@ -67,7 +67,10 @@ def call_grpc(url: str, users: Iterable[int]) -> Counter[str]:
         raw_input_contents=[struct.pack(f"<{WIDTH}f", *[1.0] * WIDTH)],
     ).SerializeToString()
     counts: Counter[str] = Counter()
-    with grpc.insecure_channel(urlsplit(url).netloc, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    parts = urlsplit(url)
+    # Without a port gRPC calls that of HTTPS.
+    at, options = f"{parts.hostname}:{parts.port or 80}", [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(at, options=options) as channel:
         infer = channel.unary_unary(SERVICE + "ModelInfer")
         for user in users:
             data, call = infer.with_call(content, timeout=60, metadata=[("x-user", f"user-{user}")])

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import getproxies
 
 import httpx
 
@@ -61,7 +62,8 @@ class RegistryConnection:
             # The environment's proxy is not used for this machine.
             trust_env=not local,
             verify=verify,
-            transport=PartsTransport(verify=verify),
+            # Where the environment names no proxy: given as the transport, it would take the place of all of them.
+            mounts={} if not local and "all" in getproxies() else {"all://": PartsTransport(verify=verify)},
         )
         given = Credentials(username=username, password=password) if username and password is not None else None
         self._login = RegistryLogin(

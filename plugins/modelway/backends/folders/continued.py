@@ -74,15 +74,16 @@ def new_attempt(
     contract: Mapping[str, Any],
     root: Path,
     owner: int | None = None,
+    shared: bool = False,
 ) -> Path:
     """Put what the job needs into its folder, and make the folder of the attempt after the last one.
 
     :param root: of the storage, with the folder of all jobs
     :param owner: the user that the job runs as, where this process may set owners
+    :param shared: the job cannot write to its inputs: they need not be copies of the stored files
     """
     runner = runner_folder(root / "jobs", job)
-    # Containers have the inputs on a read-only mount; in an object store's copy they are sent on from here.
-    generations.prepare(generation, job=job, contract=contract, runner=runner, owner=owner, shared=True)
+    generations.prepare(generation, job=job, contract=contract, runner=runner, owner=owner, shared=shared)
     attempt = generation / f"try-{generations.number(last) + 1 if last else 1}"
     if attempt.is_symlink():
         # Left by the job: what is recorded here, and whose owner is set, must not be another job's.

@@ -121,7 +121,8 @@ class KubernetesBackend:
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
         """Put what the job needs into its folder, and record a new attempt."""
         job, root, owner = request.job, Path(request.root), request.run_as
-        attempt = new_attempt(last, generation, job=job, contract=request.contract, root=root, owner=owner)
+        # Pods have the inputs on a read-only mount; in an object store's copy they are sent on from here.
+        attempt = new_attempt(last, generation, job=job, contract=request.contract, root=root, owner=owner, shared=True)
         platform = request.options.platform
         AttemptRecord(
             name=job.name(generations.number(attempt)),
