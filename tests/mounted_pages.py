@@ -38,6 +38,7 @@ class MountedPages:
             editing=editing,
             artifact_root=lambda: self.artifact_root,
         )
+        self.routes = app.routes
         self._app = Starlette(routes=[Mount("/modelway", app)])
 
     def client(self, url: str, *, headers: dict[str, str]) -> TestClient:

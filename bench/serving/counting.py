@@ -75,7 +75,9 @@ def main() -> int:
                     cost.microseconds(port, pid, body, headers, requests=args.requests) for _ in range(args.rounds)
                 ]
                 found[clients] = statistics.median(values)
-    counts = {rate: statistics.median(counting(rate, seconds=2000 // rate + 5) for _ in range(5)) for rate in RATES}
+    counts = {
+        rate: statistics.median(counting(rate, seconds=max(60, 2000 // rate)) for _ in range(5)) for rate in RATES
+    }
     # One client at a time comes to some hundred requests a second, sixteen to more than a thousand.
     shares = {rate: value / found[16 if rate >= 1000 else 1] for rate, value in counts.items()}
     print(f"CPU of a request: {found[1]:.0f} us by one client, {found[16]:.0f} us by sixteen")

@@ -69,7 +69,7 @@ class Counts:
                 sketches[name].add(arrays)
         for name, counts in self._classes.items():
             if arrays := outputs.get(name, ()):
-                found = best_classes(np.concatenate(arrays).reshape(-1, len(counts)))
+                found = best_classes(np.concatenate(arrays, axis=None).reshape(-1, len(counts)))
                 counts += np.bincount(found[found >= 0], minlength=len(counts))
 
     def documents(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class _Numbers:
         self._most = np.full(features, -np.inf)
 
     def add(self, arrays: Sequence[Array]) -> None:
-        values = np.concatenate(arrays if self._each else [some(array) for array in arrays])
+        values = np.concatenate(arrays if self._each else [some(array) for array in arrays], axis=None)
         if not values.size:
             return
         values = values.reshape(-1, len(self._counts))

@@ -282,6 +282,7 @@ def lab(
             "unloadable",
             "crashes",
             "unwritable",
+            "swept",
         ):
             lab.start(dag_id)
         yield lab

@@ -2,6 +2,7 @@
 
 import html
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import Lab, wait_for
+from conftest import REPOSITORY, Lab, wait_for
 from modelway.dag.monitor import DAG_ID as MONITOR
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
@@ -104,8 +105,9 @@ def test_a_model_whose_requests_change_is_retrained_once_on_them_and_serves(lab,
         assert {each.version for each in lab.endpoint.status(MODEL).predictors if each.weight} == {2}
         assert lab.lineage.aliases(MODEL)["champion"] == 2
         # Once: the same requests to the new version are what it was made of.
+        check(lab)
         digits.send()
-        for _ in range(3):
+        for _ in range(2):
             check(lab)
         assert [each.outcome for each in monitoring.requests(MODEL)] == ["version 2"]
         assert len(runs(lab)) == 2
@@ -134,8 +136,12 @@ def page(lab: Lab, version: int) -> str:
 
 
 def metrics_say_what_happened(lab: Lab) -> None:
-    """What docs/operations.md has was received by StatsD."""
-    found = lab.metrics
+    """What docs/operations.md and the dashboard have was received by StatsD."""
+    found, page = lab.metrics, (REPOSITORY / "docs" / "operations.md").read_text()
+    documented = set(re.findall(r"`(modelway(?:\.\w+)+)`", page))
+    # That is of models that predict numbers.
+    assert documented - found.names == {"modelway.monitor.error"}
+    assert found.names <= documented
     drift = [each.value for each in found.of("monitor.drift", model=MODEL, version="1")]
     assert drift[-1] > 1
     assert found.of("monitor.drift", model=MODEL, version="2")[-1].value < 1

@@ -75,6 +75,27 @@ def test_a_second_has_its_number_of_rows_also_where_they_wait() -> None:
     assert (found.document()["rows"], found.document()["rows_seen"]) == (3 * 32, 240)
 
 
+def test_a_minute_has_the_rows_of_twelve_seconds() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=16)
+    for _ in range(90):
+        found.add({"x": np.ones((16, 2), dtype=np.float32)}, {}, 16)
+        found.begin_second()
+    assert found.document()["rows"] == 2 * 12 * 16
+
+
+def test_calls_of_one_row_and_of_many_are_counted_together() -> None:
+    spec = (TensorSpec("image", "FP32", (-1, 1, 8, 8)), TensorSpec("scores", "FP32", (-1, 10)))
+    signature = Signature("m", "onnxruntime_onnx", spec[:1], spec[1:])
+    found = Sketches(signature, rows_per_second=1000)
+    for rows in (1, 16, 40, 2):
+        scores = np.tile(np.eye(10, dtype=np.float32)[3], (rows, 1))
+        found.add({"image": np.full((rows, 1, 8, 8), rows, dtype=np.float32)}, {"scores": scores}, rows)
+    document = found.document()
+    assert (document["rows"], document["rows_seen"]) == (1 + 16 + 16 + 2, 59)
+    assert {each["count"] for each in document["inputs"]} == {35}
+    assert document["classes"][0]["strings"]["3"] == 35
+
+
 def test_sketches_add_up() -> None:
     values = np.random.default_rng(1).normal(0, 1e3, (1000, 1)).astype(np.float32)
     parts = [sketches(TensorSpec("x", "FP32", (-1, 1))) for _ in range(3)]

@@ -104,7 +104,7 @@ class FreezeModelOperator(JobOperator):
             command=tuple(self.command) if self.command else None,
             freeze_format=self.format,
             # A parameter of the run may shape the network that export creates.
-            params=plan.params,
+            params={**plan.params, **(Selection.from_xcom(self.selected).checkpoint.params or {})},
             seed=int(self.seed),
             code=plan.code.artifact,
             **self._inputs(),

@@ -61,8 +61,8 @@ class MonitorModelsOperator(ModelwayOperator):
         watched = [replace(each, is_busy=self._is_busy(context, each.model)) for each in watched]
         # A trigger elsewhere sees nothing of them.
         here = [each for each in watched if is_served_here_alone(each.target)]
-        ports = open_ports({each.target for each in here}, self.settings, self.log)
-        found = [check_logged(each, self.settings, ports, self.log) for each in here if each.target in ports]
+        ports = open_ports(here, self.settings, self.log)
+        found = [check_logged(each, self.settings, ports, self.log) for each in here if each.place in ports]
         requests = [request_of(each) for each in found if each is not None and each.request is not None]
         if others := [each.to_dict() for each in watched if each not in here]:
             self.defer(trigger=MonitorTrigger(models=others, requests=requests), method_name="resume")

@@ -1,7 +1,8 @@
 """One check of a served model: what its servers counted since the last one, what the rules say, what to request."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,13 @@ class Watched:
     rules: Rules
     #: a run of its DAG is not over
     is_busy: bool = False
+    #: the target's section, where that says in which project or region endpoints are looked for
+    platform: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """What distinguishes where it serves: models of one place share a port."""
+        return f"{self.target} {json.dumps(dict(self.platform), sort_keys=True)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -100,14 +108,13 @@ def check_model(
     status = port.status(name)
     if status is None or status.stopped or (version := stable_of(status)) is None:
         return Checked(model=watched.model, text="nothing serves")
-    if not isinstance(port, ShowsSketches):
-        return Checked(model=watched.model, text=f"{watched.target} does not show what each server counts")
     before = monitoring.state(name) or MonitorState(endpoint=name, model=watched.model)
     if before.updated_at is not None:
         # The clocks of two workers may differ: time never goes back.
         now = max(now, before.updated_at + timedelta(microseconds=1))
     memory = remembered(before, version, now, store, artifacts, model=watched.model)
-    documents = port.sketches(name).get(predictor_name(version), ())
+    # Without counts there are only rules that need none: lint refuses the others.
+    documents = port.sketches(name).get(predictor_name(version), ()) if isinstance(port, ShowsSketches) else ()
     # What servers counted before the version is watched may be of an earlier time that it served.
     is_first = not before.state or before.state["version"] != version
     tallies, rows, predictions = count_new(memory, documents, is_first=is_first)

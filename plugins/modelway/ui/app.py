@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -19,6 +20,7 @@ from modelway.ui.routes.downloads import add_downloads
 from modelway.ui.routes.edits import add_edits
 from modelway.ui.routes.endpoints import add_endpoint_pages
 from modelway.ui.routes.models import add_model_pages
+from modelway.ui.static import add_static_files
 
 
 def create_app(
@@ -47,6 +49,9 @@ def create_app(
             opened[url] = found
         return ReadableLineage(found if found and found.exists() else None, dags)
 
+    # Airflow's api-server compresses as well, but not every server that mounts the pages.
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
+    add_static_files(app)
     add_endpoint_pages(app, lineage)
     add_airflow_links(app, lineage)
     # Before the models: a model's name may have slashes, so its path would match these as well.

@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,6 @@ from typing import Any
 import httpx
 from airflow_image import AirflowImage
 from modelway.errors import ModelwayError
-from modelway.localairflow.processes import free_port
 from modelway.localairflow.rest import AirflowApi
 
 HERE = Path(__file__).parent
@@ -51,18 +52,16 @@ class Process:
 class Deployment:
     """The folder, and what runs of it."""
 
-    def __init__(self, folder: Path, *, image: AirflowImage, load_steps: int) -> None:
-        """Copy what a clone has of the deployment, and choose free ports and a name.
-
-        :param load_steps: of each of the models of dags/load.py, a second each
-        """
+    def __init__(self, folder: Path, *, image: AirflowImage) -> None:
+        """Copy what a clone has of the deployment, and choose free ports and a name."""
         self.folder, self.image = folder, image
-        self.ui, self.first = free_port(), _free_range(4)
+        self.ui = _free_range(5)
+        self.first = self.ui + 1
         shutil.copytree(REPOSITORY / "include", folder / "include")
         shutil.copytree(REPOSITORY / "dags", folder / "dags")
         shutil.copytree(HERE / "dags", folder / "dags", dirs_exist_ok=True)
         shutil.copy(REPOSITORY / "docker-compose.yaml", folder)
-        (folder / "docker-compose.override.yaml").write_text(json.dumps(self._additions(load_steps)))
+        (folder / "docker-compose.override.yaml").write_text(json.dumps(self._additions()))
         settings = {
             "COMPOSE_PROJECT_NAME": f"modelway-test-{os.getpid()}",
             "AIRFLOW_IMAGE": image.name,
@@ -74,10 +73,10 @@ class Deployment:
         }
         (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
-    def _additions(self, load_steps: int) -> dict[str, Any]:
+    def _additions(self) -> dict[str, Any]:
         """Return what the tests add: DAGs beside the image's own, packages where the image has none, quicker checks."""
         mounts = ["./dags:/opt/modelway/dags:ro", *self.image.mounts]
-        part = {"volumes": mounts, "environment": {"LOAD_STEPS": str(load_steps)}, "healthcheck": {"interval": "10s"}}
+        part = {"volumes": mounts, "healthcheck": {"interval": "10s"}}
         services = {name: {} for name in SERVICES} | {"migrate": {"volumes": mounts}} | dict.fromkeys(AIRFLOW, part)
         # With a group in common all containers together get as much of the cores as one process beside them.
         driver = subprocess.run(["docker", "info", "--format", "{{.CgroupDriver}}"], capture_output=True, text=True)
@@ -223,15 +222,16 @@ def documented(section: str) -> list[str]:
 
 
 def _free_range(size: int) -> int:
-    """Return the first of so many free ports in a row."""
+    """Return the first of so many free ports in a row, below those that the system gives to outgoing connections.
+
+    They are published a minute later, and again by each container that starts again.
+    """
     while True:
-        first = free_port()
-        if first + size < 65536 and all(_is_free(first + more) for more in range(size)):
+        first = random.randrange(20_000, 32_000)
+        if all(_is_free(first + more) for more in range(size)):
             return first
 
 
 def _is_free(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -23,9 +23,11 @@ _ROWS = (
 
 def make_older_lineage(url: str) -> None:
     """Make it in an empty database of PostgreSQL."""
-    with writing(connect_engine(parse_url(url))) as connection:
+    engine = connect_engine(parse_url(url))
+    with writing(engine) as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS))
         command.upgrade(config, SCHEMA)
         for row in _ROWS:
             connection.exec_driver_sql(row)
+    engine.dispose()

@@ -20,9 +20,8 @@ from typing import Any
 from modelway import names
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.continued import continued, last_attempt
+from modelway.backends.folders.continued import continued, last_attempt, new_attempt
 from modelway.backends.folders.merged_log import read_merged
-from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import GENERATION, SUBMITTED
 from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
 from modelway.backends.kubernetes.folders import Folders
@@ -120,26 +119,13 @@ class KubernetesBackend:
         )
 
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
-        """Put what the job needs into its folder, and create a new attempt."""
-        number = generations.number(last) + 1 if last else 1
-        runner = runner_folder(Path(request.root) / "jobs", request.job)
-        generations.prepare(
-            generation,
-            job=request.job,
-            contract=request.contract,
-            runner=runner,
-            owner=request.run_as,
-            # Pods have the inputs on a read-only mount; in an object store's copy they are sent on from here.
-            shared=True,
-        )
-        attempt = generation / f"try-{number}"
-        if attempt.is_symlink():
-            # Left by the job: the folder whose owner is set below must not be another job's.
-            attempt.unlink()
-        attempt.mkdir(exist_ok=True)
+        """Put what the job needs into its folder, and record a new attempt."""
+        job, root, owner = request.job, Path(request.root), request.run_as
+        # Pods have the inputs on a read-only mount; in an object store's copy they are sent on from here.
+        attempt = new_attempt(last, generation, job=job, contract=request.contract, root=root, owner=owner, shared=True)
         platform = request.options.platform
         AttemptRecord(
-            name=request.job.name(number),
+            name=job.name(generations.number(attempt)),
             namespace=platform.get("namespace", "default"),
             nodes=request.options.nodes,
             launcher=platform.get("launcher", "job"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, Text, and_, bindparam, cast, exists, select, tuple_
 
-from modelway.lineage.read.run_parts import read_figures, read_importances, read_stages
+from modelway.lineage.read.run_parts import read_candidates, read_figures, read_importances, read_stages
 from modelway.lineage.records.note import EDITED, note_among
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
@@ -28,6 +28,7 @@ from modelway.lineage.records.version import (
     VersionSummary,
     WeightChange,
 )
+from modelway.lineage.schema.sweep_tables import candidates
 from modelway.lineage.schema.tables import (
     alias_history,
     aliases,
@@ -64,7 +65,7 @@ _OF_VERSION = (
     *(version_metrics, aliases, images, deployments, version_files, architectures),
     *(alias_history, weight_history, rollouts),
 )
-_OF_RUN = (datasets, stages, figures, importances, evaluations, metrics)
+_OF_RUN = (datasets, stages, figures, importances, candidates, evaluations, metrics)
 
 
 def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> list[int]:
@@ -115,13 +116,16 @@ def read_versions(
     query = query.where(versions.c.model == model).order_by(versions.c.number.desc()).limit(limit)
     if before is not None:
         query = query.where(versions.c.number < before)
-    return _summaries(connection, name, connection.execute(query).all())
+    return summaries_of(connection, name, connection.execute(query).all())
 
 
-def _summaries(
-    connection: Connection, name: str, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
+def summaries_of(
+    connection: Connection, name: str | None, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
 ) -> list[VersionSummary]:
-    """Return the summaries of versions; with ``parts``, only those tables are queried."""
+    """Return the summaries of versions; with ``parts``, only those tables are queried.
+
+    :param name: of their model; None: each row has it as ``model_name``
+    """
 
     def keys(table: Table) -> list[int]:
         return [row.id for row in rows] if parts is None or table.name in parts else []
@@ -137,7 +141,7 @@ def _summaries(
         VersionSummary(
             **_shared_columns(row, VersionSummary)
             | {
-                "model": name,
+                "model": name if name is not None else row.model_name,
                 "metrics": numbers[row.id],
                 "aliases": tuple(pointers[row.id]),
                 "image": built.get(row.id),
@@ -162,8 +166,11 @@ def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: lis
 
 def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, dict[str, float | None]]:
     numbers: dict[int, dict[str, float | None]] = defaultdict(dict)
-    for row in _rows_of(connection, select(version_metrics), version_metrics, keys):
-        numbers[row.version][row.name] = join_number(row.value, row.flag)
+    columns = version_metrics.c
+    query = select(columns.version, columns.name, columns.value, columns.flag)
+    # Unpacked: a name of each row's column would cost more than the row.
+    for version, name, value, flag in _rows_of(connection, query, version_metrics, keys):
+        numbers[version][name] = NON_FINITE[flag] if flag else value
     return numbers
 
 
@@ -226,7 +233,7 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
 
     happened = tuple(_events_of(connection.execute(_version_events(), {"of_version": version})))
     return VersionDetail(
-        summary=_summaries(connection, name, [row], parts=parts)[0],
+        summary=summaries_of(connection, name, [row], parts=parts)[0],
         run=_run_of(row, read),
         params=_read_params(connection, run),
         evaluations=read(evaluations, _read_evaluations, run),
@@ -250,6 +257,7 @@ def _run_of(row: Row[Any], read: Any) -> RunRecord:
         "stages": read(stages, read_stages, row.run),
         "figures": read(figures, read_figures, row.run),
         "importances": read(importances, read_importances, row.run),
+        "candidates": read(candidates, read_candidates, row.run),
     }
     return RunRecord(**_shared_columns(row, RunRecord) | parts)
 

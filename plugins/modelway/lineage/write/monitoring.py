@@ -50,6 +50,16 @@ class Monitoring(LineagePart):
         with reading(self._engine) as connection:
             return [MonitorSlice(**row._mapping) for row in connection.execute(query)]
 
+    def checks(self, model: str, *, limit: int) -> list[MonitorSlice]:
+        """Return what the rules said at the newest checks of a model's endpoints, the oldest first, without tallies."""
+        columns = [column for column in monitor_slices.c if column.name not in ("id", "tallies")]
+        of_model = select(monitor_states.c.endpoint).where(monitor_states.c.model == model)
+        query = select(*columns).where(monitor_slices.c.endpoint.in_(of_model))
+        query = query.order_by(monitor_slices.c.end.desc(), monitor_slices.c.id.desc()).limit(limit)
+        with reading(self._engine) as connection:
+            found = connection.execute(query).all()
+        return [MonitorSlice(**row._mapping, tallies={}) for row in reversed(found)]
+
     def save_check(self, check: Check, *, state: Callable[[int | None], Mapping[str, Any]]) -> int | None:
         """Write a check with the state after it, and return the key of its request, if it has one.
 

@@ -57,5 +57,7 @@ def _sent(parts: Iterator[bytes], what: Artifact, *, name: str) -> Response:
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
         "cache-control": "private, no-store",
+        # Or the server would compress it once more, and its length would be unknown.
+        "content-encoding": "identity",
     }
     return StreamingResponse(parts, media_type="application/octet-stream", headers=headers)

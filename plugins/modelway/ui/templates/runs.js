@@ -17,7 +17,21 @@
     made.append(anchor);
     return made;
   };
-  const utc = (text) => text ? `${text.slice(0, 19).replace("T", " ")} UTC` : "–";
+  // A time that times.js writes in the zone of the user.
+  const moment = (text) => {
+    const made = document.createElement("time");
+    made.dateTime = text;
+    made.textContent = `${text.slice(0, 19).replace("T", " ")} UTC`;
+    return made;
+  };
+  // times.js writes it in the zone of the user.
+  const timeCell = (text) => {
+    const made = cell("", "nowrap"), time = document.createElement("time");
+    if (text) time.dateTime = text;
+    time.textContent = utc(text);
+    made.append(text ? time : "–");
+    return made;
+  };
   const rowOf = (section, run) => {
     const { here, dag } = section.dataset;
     const line = document.createElement("tr");
@@ -29,7 +43,7 @@
     const [from, to] = [Date.parse(run.start_date ?? ""), run.end_date ? Date.parse(run.end_date) : Date.now()];
     const length = Number.isNaN(from) ? "–" : seconds(from, to);
     const place = `${here}/of-run?dag=${encodeURIComponent(dag)}&run=${encodeURIComponent(run.dag_run_id)}`;
-    line.append(link(run.dag_run_id, place), state, cell(utc(run.start_date), "nowrap"), cell(length, "number"),
+    line.append(link(run.dag_run_id, place), state, timeCell(run.start_date), cell(length, "number"),
       cell(run.triggering_user_name ?? run.run_type ?? "–"));
     return line;
   };
@@ -44,9 +58,9 @@
     section.hidden = false;
     try {
       const [about, { dag_runs: runs }] = await Promise.all([get(""), get("/dagRuns?order_by=-run_after&limit=10")]);
-      const due = about.next_dagrun_run_after ? `, next ${utc(about.next_dagrun_run_after)}` : "";
-      const when = about.timetable_description || about.timetable_summary || "no schedule";
-      status.textContent = `${when}${due}${about.is_paused ? "; the DAG is paused, so that its runs wait" : ""}`;
+      status.textContent = about.timetable_description || about.timetable_summary || "no schedule";
+      if (about.next_dagrun_run_after) status.append(", next ", moment(about.next_dagrun_run_after));
+      if (about.is_paused) status.append("; the DAG is paused, so that its runs wait");
       section.querySelector("tbody").replaceChildren(...runs.map((run) => rowOf(section, run)));
     } catch (error) {
       status.textContent = `Airflow does not show the runs of this DAG (${error.message}).`;

@@ -1,7 +1,6 @@
 """A model whose task follows its job in the worker all the time, so that a killed worker leaves a follower behind."""
 
 import math
-import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,4 +16,4 @@ with DAG(dag_id="followed", schedule=None, default_args={"retries": 20, "retry_d
     code = PackageCodeOperator(
         task_id="package", model="followed", folder=str(Path(__file__).parent / "steps"), module="steps.py"
     ).output
-    TrainModelOperator(task_id="train", code=code, job_params={"steps": int(os.environ["LOAD_STEPS"])})
+    TrainModelOperator(task_id="train", code=code, job_params={"until": "/srv/modelway/followed-ends"})
