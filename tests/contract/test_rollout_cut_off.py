@@ -18,9 +18,9 @@ from modelway.operators.deploy import DeployModelOperator
 from modelway.runs import rollout as running
 from sqlalchemy import update
 
-from tests.contract.test_rollout import Killed, die_at_wait
 from tests.contract.test_rollout_judged import Counters, abort, begin, rollout_of
 from tests.contract.test_rollout_judged import serving as serving
+from tests.rollout_shop import Killed, die_at_wait
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from modelway.runs.rollout import Rollout
 from modelway.triggers import rollout as rollout_trigger
 from modelway.triggers.rollout import RolloutTrigger
 
-from tests.contract.test_rollout import Killed, Shop, die_at_wait
 from tests.endpoint_clients import ask, eventually
+from tests.rollout_shop import Killed, Shop, die_at_wait
 from tests.tiny_model import infer_body
 
 

@@ -24,9 +24,9 @@ from modelway.triggers import turn
 from modelway.triggers.approval import ApprovalTrigger
 from modelway.triggers.turn import TurnTrigger
 
-from tests.contract.test_rollout import Killed, Shop, die_at_wait
 from tests.contract.test_rollout_judged import Counters, abort
 from tests.endpoint_clients import pid_at
+from tests.rollout_shop import Killed, Shop, die_at_wait
 
 #: the id of a task instance
 TASK = "0199c5b0-0000-7000-8000-000000000001"
