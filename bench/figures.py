@@ -236,6 +236,8 @@ def _fleet(document: Document) -> Iterator[Figure]:
         yield Figure(name=f"{size}, Airflow", value=document["ours"][name], unit=unit, target=None)
         yield Figure(name=f"{size}, lineage", value=document["lineage"][name], unit=unit, target=None)
         yield Figure(name="lineage, small runs", value=document["lineage"]["small"][name], unit=unit, target=None)
+    seconds = round(document["follow_up_cpu_seconds"], 2)
+    yield Figure(name="the process after a run", value=seconds, unit="CPU seconds", target=None)
     for name, (few, many) in document["lineage"]["queries"].items():
         yield Figure(name=f"lineage, {name}", value=round(many / few, 2), unit="x that of few runs", target=None)
 

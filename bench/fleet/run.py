@@ -114,6 +114,7 @@ def show(document: dict[str, Any]) -> None:
         )
     for name, own in (("lineage", document["lineage"]), ("small", document["lineage"]["small"])):
         print(f"{name:<8} {'':>9} {'':>11} {'':>9} {own['rows_per_run']:9.1f} {own['bytes_per_run'] / 1e3:7.1f}")
+    print(f"the process after a run: {document['follow_up_cpu_seconds']:.1f} CPU s")
     more = document["lineage"]["small"]["runs"]
     for name, (few, many) in document["lineage"]["queries"].items():
         print(f"{name}: {few:.2f} ms with {REGISTERED} runs, {many:.2f} ms with {more} more")

@@ -79,10 +79,10 @@ def _report(reference, rows):
 #: each with the models that it sees at most, the first day, and the one after the last: a day takes evidently 0.6 s of
 #: CPU, and KSWIN 0.4 s
 PEERS = {
-    "plain KS, p < 0.05": (plain_ks, 8, 0, 1000),
-    "evidently, half of the columns": (evidently, 1, 30, 70),
-    "evidently, any column": (evidently_any, 1, 30, 70),
-    "river KSWIN, each tenth row": (kswin, 1, 30, 70),
+    "plain KS, p < 0.05": (plain_ks, 2, 0, 1000),
+    "evidently, half of the columns": (evidently, 1, 44, 66),
+    "evidently, any column": (evidently_any, 1, 44, 66),
+    "river KSWIN, each tenth row": (kswin, 1, 44, 66),
 }
 
 

@@ -354,7 +354,7 @@ def test_the_list_of_a_model_has_pages_and_that_of_all_models_has_the_newest(cli
     # A version that is registered meanwhile moves none of the others to another page.
     store.register(make_record("later"))
     assert re.findall("<strong>v([0-9]+)<", client.get(older).text) == ["1"]
-    (newer,) = re.findall('<a href="/team([^"]+)" rel="prev">', second)
+    (newer,) = re.findall('<a href="/team([^"]+)" rel="prev">', client.get(older).text)
     assert re.findall("<strong>v([0-9]+)<", client.get(newer).text) == [str(number) for number in range(51, 1, -1)]
     assert "none is before v1" in client.get("/modelway/models/digits?before=1").text
     listed = client.get("/modelway/api/models/digits").json()

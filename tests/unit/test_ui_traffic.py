@@ -233,6 +233,25 @@ def test_shares_of_traffic_are_steps_in_the_unit_that_fits() -> None:
     assert weights_over_time([]) == ""
 
 
+@pytest.mark.parametrize(
+    ("repository", "page"),
+    [
+        ("https://github.com/acme/models.git", "https://github.com/acme/models/commit/c0ffee0"),
+        ("git@gitlab.acme.org:team/models.git", "https://gitlab.acme.org/team/models/-/commit/c0ffee0"),
+        ("ssh://git@bitbucket.org/acme/models", "https://bitbucket.org/acme/models/commits/c0ffee0"),
+        ("https://example.org/models.git", None),
+        ("javascript://github.com/x", None),
+        ("https://github.com/a b", None),
+        ('https://github.com/"><script>', None),
+        ("/srv/github/models", None),
+        (None, None),
+    ],
+)
+def test_a_commit_leads_to_its_page_on_hosts_whose_pages_are_known(repository: str | None, page: str | None) -> None:
+    assert commit_page(repository, "c0ffee0") == page
+    assert commit_page(repository, "c0ffee0; rm") is None
+
+
 def test_many_models_are_listed_by_parts_that_begin_after_a_name(client: TestClient, url: str) -> None:
     store = open_lineage(url)
     for number in range(43):
@@ -264,22 +283,3 @@ def test_many_versions_are_lines_across_what_differs(client: TestClient) -> None
     assert "differ in fewer than two" in text
     assert client.get("/modelway/models/digits/parallel?before=1").status_code == 200
     assert client.get("/modelway/models/secret/parallel").status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("repository", "page"),
-    [
-        ("https://github.com/acme/models.git", "https://github.com/acme/models/commit/c0ffee0"),
-        ("git@gitlab.acme.org:team/models.git", "https://gitlab.acme.org/team/models/-/commit/c0ffee0"),
-        ("ssh://git@bitbucket.org/acme/models", "https://bitbucket.org/acme/models/commits/c0ffee0"),
-        ("https://example.org/models.git", None),
-        ("javascript://github.com/x", None),
-        ("https://github.com/a b", None),
-        ('https://github.com/"><script>', None),
-        ("/srv/github/models", None),
-        (None, None),
-    ],
-)
-def test_a_commit_leads_to_its_page_on_hosts_whose_pages_are_known(repository: str | None, page: str | None) -> None:
-    assert commit_page(repository, "c0ffee0") == page
-    assert commit_page(repository, "c0ffee0; rm") is None

@@ -14,7 +14,7 @@ from modelway.operators.train import TrainModelOperator
 from modelway.spec.model import ModelSpec, Stage
 from modelway.spec.search import ETA, SearchSection
 
-#: what decides goes on without what failed
+#: what decides runs without what failed
 _SOME = TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
 
 

@@ -1,4 +1,4 @@
-"""How a sweep goes on after a stage, and what became of its candidates. Pure."""
+"""Who trains the next stage of a sweep, and what became of its candidates. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

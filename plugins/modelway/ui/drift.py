@@ -67,8 +67,8 @@ class Monitored:
 
 def _drawn(points: Points, *, title: str, y_label: str, notes: Mapping[str, str] | None = None) -> Markup:
     last = {name: f"{found[-1][1]:.3g} at last" for name, found in points.items()}
-    told = {name: ", ".join(filter(None, (text, (notes or {}).get(name)))) for name, text in last.items()}
-    return values_over_time(points, title=title, y_label=y_label, notes=told)
+    texts = {name: ", ".join(filter(None, (text, (notes or {}).get(name)))) for name, text in last.items()}
+    return values_over_time(points, title=title, y_label=y_label, notes=texts)
 
 
 def _name(check: MonitorSlice) -> str:

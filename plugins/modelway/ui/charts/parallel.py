@@ -151,8 +151,10 @@ def _drawn(line: Line, scales: Sequence[Scale], colour: str) -> Markup:
         elif pieces[-1]:
             pieces.append([])
     # Of many lines, the values of each would be most of the page.
-    told = scales[-1:] if "thin" in colour else scales
-    title = cut("; ".join([line.name, *(f"{each.name} {_value(line.values.get(each.name))}" for each in told)]), 500)
+    described = scales[-1:] if "thin" in colour else scales
+    title = cut(
+        "; ".join([line.name, *(f"{each.name} {_value(line.values.get(each.name))}" for each in described)]), 500
+    )
     path = Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>')
     dot = Markup('<circle class="{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>')
     return join(

@@ -67,7 +67,7 @@
   };
   const offerClosing = (found) => {
     const form = section.querySelector("form[data-action=close]");
-    form.querySelector("output").textContent = found === "gone" ? "not there any more" : `over (${found})`;
+    form.querySelector("label span").textContent = found === "gone" ? "not there any more" : `over (${found})`;
     form.hidden = false;
     section.querySelectorAll("form[data-of-run]").forEach((each) => { each.hidden = true; });
   };

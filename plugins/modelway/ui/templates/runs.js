@@ -17,7 +17,13 @@
     made.append(anchor);
     return made;
   };
-  const utc = (text) => text ? `${text.slice(0, 19).replace("T", " ")} UTC` : "–";
+  // A time that times.js writes in the zone of the user.
+  const moment = (text) => {
+    const made = document.createElement("time");
+    made.dateTime = text;
+    made.textContent = `${text.slice(0, 19).replace("T", " ")} UTC`;
+    return made;
+  };
   // times.js writes it in the zone of the user.
   const timeCell = (text) => {
     const made = cell("", "nowrap"), time = document.createElement("time");
@@ -52,9 +58,9 @@
     section.hidden = false;
     try {
       const [about, { dag_runs: runs }] = await Promise.all([get(""), get("/dagRuns?order_by=-run_after&limit=10")]);
-      const due = about.next_dagrun_run_after ? `, next ${utc(about.next_dagrun_run_after)}` : "";
-      const when = about.timetable_description || about.timetable_summary || "no schedule";
-      status.textContent = `${when}${due}${about.is_paused ? "; the DAG is paused, so that its runs wait" : ""}`;
+      status.textContent = about.timetable_description || about.timetable_summary || "no schedule";
+      if (about.next_dagrun_run_after) status.append(", next ", moment(about.next_dagrun_run_after));
+      if (about.is_paused) status.append("; the DAG is paused, so that its runs wait");
       section.querySelector("tbody").replaceChildren(...runs.map((run) => rowOf(section, run)));
     } catch (error) {
       status.textContent = `Airflow does not show the runs of this DAG (${error.message}).`;
