@@ -340,7 +340,7 @@ def test_an_answer_is_recorded_though_a_last_look_comes_between(shop, asked, mon
     ask(shop, shop.deploy(2))
     rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
     read = shop.lineage.rollout
-    looks = [rollout.look]
+    looks = [rollout.inspect]
 
     def read_then_look(endpoint, run):
         found = read(endpoint, run)
@@ -392,7 +392,7 @@ def test_an_approval_may_take_longer_than_the_patience_of_the_step(shop, asked):
     shop.lineage.save_rollout(replace(record, detail={**record.detail, **times, "evidence": evidence}))
     record_answer(shop.lineage, endpoint="tiny", run="tiny/run-2", event=answer("Approve"))
     rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
-    verdict = rollout.look()
+    verdict = rollout.inspect()
     assert verdict.action == "hold", verdict.reason
     assert not {"waits_for", "waits_since"} & rollout.record.detail.keys()
 
